@@ -1,0 +1,126 @@
+"""One folder per fitted thing: `manifest.json` and `arrays.npz`, never pickle.
+
+The manifest holds the schema version, the class, its settings, and the SHA-256 of the arrays, so
+that loading can refuse what was cut off, edited, or written by a newer version. A thing with parts
+(an ensemble, a router) keeps each part in a sub-folder of the same form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_llm_router.errors import ArtifactError
+
+__all__ = ["SCHEMA_VERSION", "Artifact", "data_hash", "read_artifact", "write_artifact"]
+
+SCHEMA_VERSION = 1
+
+_MANIFEST, _ARRAYS = "manifest.json", "arrays.npz"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a fitted thing is made of.
+
+    Args:
+        kind: Class name, checked on loading.
+        settings: JSON-ready hyper-parameters and learned scalars.
+        arrays: Learned arrays by name; no object arrays.
+    """
+
+    kind: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+def data_hash(*parts: object) -> str:
+    """A short fingerprint of training data, to tell which data an artifact was fitted on."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(repr(part).encode())
+    return digest.hexdigest()[:16]
+
+
+def write_artifact(folder: str | Path, artifact: Artifact) -> Path:
+    """Write an artifact into a folder, which is made if need be.
+
+    Raises:
+        ArtifactError: If an array would need pickling.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in artifact.arrays.items():
+        if array.dtype.hasobject:
+            msg = f"Array {name!r} of {artifact.kind} holds Python objects and cannot be saved."
+            raise ArtifactError(msg)
+    arrays_path = folder / _ARRAYS
+    with arrays_path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **dict(artifact.arrays))
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": artifact.kind,
+        "settings": dict(artifact.settings),
+        "arrays_sha256": _sha256(arrays_path),
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
+    """Read an artifact back, trusting nothing in it.
+
+    Args:
+        folder: What `write_artifact` wrote.
+        kind: Class name that must stand in the manifest; None accepts any.
+
+    Raises:
+        ArtifactError: If the folder is no artifact, is corrupted, of a newer schema, or of
+            another kind.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        version, found = manifest["schema_version"], manifest["kind"]
+        settings, expected = manifest["settings"], manifest["arrays_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = (
+            f"{str(folder)!r} is not a saved artifact: {_MANIFEST} is missing or broken ({error})."
+        )
+        raise ArtifactError(msg) from error
+    if version != SCHEMA_VERSION:
+        msg = (
+            f"{str(folder)!r} has schema version {version!r}, this package reads {SCHEMA_VERSION}."
+        )
+        raise ArtifactError(msg)
+    if kind is not None and found != kind:
+        msg = f"{str(folder)!r} holds {found!r}, not {kind!r}: load it with that class."
+        raise ArtifactError(msg)
+    arrays_path = folder / _ARRAYS
+    if not arrays_path.is_file() or _sha256(arrays_path) != expected:
+        msg = f"{str(folder)!r} is corrupted: {_ARRAYS} does not match its recorded hash."
+        raise ArtifactError(msg)
+    try:
+        with np.load(arrays_path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        msg = f"{str(folder)!r} is corrupted: {_ARRAYS} cannot be read ({error})."
+        raise ArtifactError(msg) from error
+    return Artifact(kind=found, settings=settings, arrays=arrays)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

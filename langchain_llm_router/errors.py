@@ -1,0 +1,65 @@
+"""What can go wrong, as a small tree.
+
+    LlmRouterError
+    ├── NotFittedError          an estimator, observation model or policy used before `fit`
+    ├── NoCandidateError        nobody is left who may be asked (options, capabilities, budget)
+    ├── ArtifactError           a saved router that cannot be trusted: wrong version, width or hash
+    └── MissingExtraError       an optional dependency is not installed
+
+A wrong argument is a plain `ValueError` or `TypeError`; a candidate's own failure is raised as it
+came from the provider. Every message names the value, what is allowed, and what to do.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+__all__ = [
+    "ArtifactError",
+    "LlmRouterError",
+    "MissingExtraError",
+    "NoCandidateError",
+    "NotFittedError",
+    "import_extra",
+]
+
+
+class LlmRouterError(Exception):
+    """Anything this package raises that is not a plain wrong argument."""
+
+
+class NotFittedError(LlmRouterError):
+    """When something learned is used before it has learned."""
+
+
+class NoCandidateError(LlmRouterError):
+    """When no candidate may be asked under the request's options, needs and budget."""
+
+
+class ArtifactError(LlmRouterError):
+    """When a saved artifact is corrupted, too new, or does not fit its embedding."""
+
+
+class MissingExtraError(LlmRouterError, ImportError):
+    """When a feature needs an optional dependency that is not installed."""
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which extra to install.
+
+    Args:
+        module: Dotted name of the module, e.g. `"matplotlib.figure"`.
+        extra: The extra of this package that brings it, e.g. `"plot"`.
+
+    Raises:
+        MissingExtraError: If the module is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        msg = (
+            f"`{error.name}` is not installed: "
+            f'run `pip install "langchain-llm-router[{extra}]"` to use this feature.'
+        )
+        raise MissingExtraError(msg) from error

@@ -1,0 +1,266 @@
+"""What every estimator is: `fit` on outcomes, `predict` a quality per candidate, `save`, `load`.
+
+A new kind of estimator is one file with one dataclass: hyper-parameters as fields, `_fit`,
+`_predict`, and the learned arrays in `_arrays` / `_restore`. Adding it to the list in
+`tests/test_contracts.py` runs the whole contract over it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+from zlib import crc32
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
+
+from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.embeddings import (
+    LexicalEmbeddings,
+    describe_embeddings,
+    embed,
+    restore_embeddings,
+)
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+
+__all__ = ["Constant", "EmbeddingEstimator", "QualityEstimator", "Random"]
+
+Floats = NDArray[np.float64]
+
+
+class QualityEstimator(ABC):
+    """Guesses how good each candidate's answer to a query would be.
+
+    Attributes:
+        candidates_: Names of the candidates, in the order of the columns of `predict`.
+        data_hash_: Fingerprint of the training data.
+    """
+
+    candidates_: tuple[str, ...]
+    data_hash_: str
+
+    def fit(self, data: Outcomes) -> Self:
+        """Learn from measured outcomes, forgetting any earlier fit.
+
+        Raises:
+            ValueError: If there are no rows.
+        """
+        if len(data) == 0:
+            msg = f"{type(self).__name__} cannot be fitted on 0 rows."
+            raise ValueError(msg)
+        self.candidates_ = tuple(data.candidates)
+        self.data_hash_ = data_hash(data.queries, data.candidates, data.quality)
+        self._fit(data)
+        return self
+
+    def predict(self, queries: Sequence[str]) -> Floats:
+        """Expected quality in [0, 1], of shape (n_queries, n_candidates).
+
+        Raises:
+            NotFittedError: If `fit` or `load` was not called before.
+        """
+        self._check_fitted()
+        if isinstance(queries, str):
+            msg = f"`queries` must be a sequence of texts, got the single text {queries[:40]!r}."
+            raise TypeError(msg)
+        if len(queries) == 0:
+            return np.empty((0, len(self.candidates_)))
+        return np.clip(self._predict(queries), 0.0, 1.0)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted estimator into a folder of JSON and arrays.
+
+        Raises:
+            NotFittedError: If it was not fitted.
+        """
+        self._check_fitted()
+        settings = {
+            "params": self._params(),
+            "candidates": list(self.candidates_),
+            "data_hash": self.data_hash_,
+            **self._settings(),
+        }
+        return write_artifact(folder, Artifact(type(self).__name__, settings, self._arrays()))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            folder: The artifact's folder.
+            embeddings: The embedding it was fitted with; not needed for the lexical one.
+
+        Raises:
+            ArtifactError: If the folder is corrupted, too new, or needs another embedding.
+        """
+        artifact = read_artifact(folder, cls.__name__)
+        try:
+            estimator = cls(**artifact.settings["params"])
+            estimator.candidates_ = tuple(artifact.settings["candidates"])
+            estimator.data_hash_ = artifact.settings["data_hash"]
+            estimator._restore(artifact.settings, artifact.arrays, embeddings)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return estimator
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "candidates_"):
+            name = type(self).__name__
+            msg = f"This {name} is not fitted: call `fit(outcomes)` or `{name}.load(folder)` first."
+            raise NotFittedError(msg)
+
+    def _params(self) -> dict[str, Any]:
+        """Hyper-parameters that JSON can hold: the dataclass fields, less live objects."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)  # type: ignore[arg-type]
+            if field.name != "embeddings"
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        """Learned things that belong into the manifest."""
+        return {}
+
+    @abstractmethod
+    def _fit(self, data: Outcomes) -> None: ...
+
+    @abstractmethod
+    def _predict(self, queries: Sequence[str]) -> Floats: ...
+
+    @abstractmethod
+    def _arrays(self) -> dict[str, NDArray[Any]]: ...
+
+    @abstractmethod
+    def _restore(
+        self,
+        settings: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        embeddings: Embeddings | None,
+    ) -> None: ...
+
+
+@dataclass(eq=False)
+class Constant(QualityEstimator):
+    """Predicts every candidate's mean quality, whatever the query: the baseline to beat.
+
+    Attributes:
+        mean_: Mean training quality, of shape (n_candidates,).
+    """
+
+    def _fit(self, data: Outcomes) -> None:
+        self.mean_ = data.quality.mean(axis=0)
+
+    def _predict(self, queries: Sequence[str]) -> Floats:
+        return np.tile(self.mean_, (len(queries), 1))
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {"mean": self.mean_}
+
+    def _restore(
+        self,
+        settings: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        embeddings: Embeddings | None,
+    ) -> None:
+        self.mean_ = arrays["mean"]
+
+
+@dataclass(eq=False)
+class Random(QualityEstimator):
+    """Predicts noise that depends on the query and the seed alone: the router without a clue.
+
+    Args:
+        seed: Another seed, other noise.
+    """
+
+    seed: int = 0
+
+    def _fit(self, data: Outcomes) -> None:
+        pass
+
+    def _predict(self, queries: Sequence[str]) -> Floats:
+        k = len(self.candidates_)
+        return np.array(
+            [np.random.default_rng([self.seed, crc32(q.encode())]).random(k) for q in queries]
+        )
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def _restore(
+        self,
+        settings: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        embeddings: Embeddings | None,
+    ) -> None:
+        pass
+
+
+@dataclass(eq=False)
+class EmbeddingEstimator(QualityEstimator):
+    """An estimator that looks at an embedding of the query; subclasses work on vectors.
+
+    Args:
+        embeddings: Any LangChain `Embeddings`; None: `LexicalEmbeddings` fitted on the training
+            queries, which needs no model and no network.
+
+    Attributes:
+        embeddings_: The embedding in use.
+        width_: Its width.
+    """
+
+    embeddings: Embeddings | None = None
+
+    def _fit(self, data: Outcomes) -> None:
+        self.embeddings_ = self.embeddings or LexicalEmbeddings().fit(data.queries)
+        vectors = embed(self.embeddings_, data.queries)
+        self.width_ = vectors.shape[1]
+        self._fit_vectors(vectors, data)
+
+    def _predict(self, queries: Sequence[str]) -> Floats:
+        vectors = embed(self.embeddings_, queries)
+        if vectors.shape[1] != self.width_:
+            msg = (
+                f"The embedding gives {vectors.shape[1]} numbers per text, "
+                f"but this {type(self).__name__} was fitted with {self.width_}."
+            )
+            raise ValueError(msg)
+        return self._predict_vectors(vectors, queries)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"embedding": describe_embeddings(self.embeddings_, self.width_)}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        learned = self._learned()
+        if isinstance(self.embeddings_, LexicalEmbeddings):
+            learned["lexical_idf"] = self.embeddings_.idf_
+        return learned
+
+    def _restore(
+        self,
+        settings: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        embeddings: Embeddings | None,
+    ) -> None:
+        described = settings["embedding"]
+        self.embeddings_ = restore_embeddings(described, embeddings, arrays.get("lexical_idf"))
+        self.width_ = int(described["width"])
+        self._restore_learned(arrays)
+
+    @abstractmethod
+    def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None: ...
+
+    @abstractmethod
+    def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats: ...
+
+    @abstractmethod
+    def _learned(self) -> dict[str, NDArray[Any]]: ...
+
+    @abstractmethod
+    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None: ...

@@ -1,0 +1,146 @@
+"""The cascade's plain policy: ask in order, verify, keep the answer when it looks good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from langchain_llm_router.observation import ObservationModel
+from langchain_llm_router.policies.one_shot import known_cost
+from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+
+__all__ = ["ConfidenceThreshold"]
+
+
+@dataclass(frozen=True)
+class ConfidenceThreshold(Policy):
+    """Escalates through the candidates in their declared order until an answer looks good.
+
+    After each verified answer the score is read as P(good) through the observation model (with the
+    estimator's prediction as prior where there is one). With `lambda_` the answer is kept iff
+    P(good) - λ·cost of the next candidate > 0, otherwise iff P(good) ≥ `threshold`. The answer of
+    the last candidate is kept unseen. A missing verdict is no evidence: the prior decides, and
+    without any prior the next candidate is asked.
+
+    Args:
+        observation: One model for all candidates, one per candidate name, or None: the raw score
+            is taken for P(good).
+        threshold: Keep an answer iff P(good) is at least this.
+        lambda_: λ in quality per dollar, the seed article's rule; replaces `threshold`.
+        use_prior: Whether an estimator's prediction replaces the base rate.
+
+    References:
+        Madaan et al., 2023, AutoMix, arXiv:2310.12963, section 3 (thresholded self-verification).
+        Deviation: the score is calibrated before it is compared.
+    """
+
+    observation: ObservationModel | Mapping[str, ObservationModel] | None = None
+    threshold: float = 0.5
+    lambda_: float | None = None
+    use_prior: bool = True
+
+    verifies: ClassVar[bool] = True
+
+    @property
+    def named_candidates(self) -> tuple[str, ...]:
+        """Candidates with an observation model of their own."""
+        return tuple(self.observation) if isinstance(self.observation, Mapping) else ()
+
+    def decide(self, situation: Situation) -> Decision:
+        """Ask, verify, then keep or escalate."""
+        waiting = situation.open_arms
+        if len(situation.attempts) == 0:
+            return self._ask(waiting, "the first in order")
+        last = situation.attempts[-1]
+        if last.get("error") is not None:
+            if len(waiting) > 0:
+                return self._ask(waiting, f"{last['candidate']} failed")
+            return self._best_held(situation)
+        if len(waiting) == 0:
+            return accept(self, last, "nobody is left to ask")
+        if not last.get("verified", False):
+            return Decision(
+                action="verify",
+                candidate=last["candidate"],
+                policy=type(self).__name__,
+                reason="is this answer good enough?",
+            )
+        return self._judge(situation, last, waiting)
+
+    def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
+        """P(this attempt's answer is good); None when nothing is known about it."""
+        name = attempt["candidate"]
+        score = attempt.get("confidence")
+        prior = situation.arm(name).quality if self.use_prior else None
+        model = self.observation
+        if isinstance(model, Mapping):
+            model = model.get(name)
+        if model is None:
+            return prior if score is None else score
+        return model.p_good(score, prior=prior)
+
+    def _judge(self, situation: Situation, last: Attempt, waiting: tuple[Arm, ...]) -> Decision:
+        p = self.p_good(situation, last)
+        bar, rule = self._bar(situation, waiting[0])
+        if p is None:
+            return self._ask(waiting, f"no verdict on {last['candidate']}'s answer")
+        scores = {
+            a.candidate: {"quality": a.quality, "cost_usd": a.cost_usd} for a in situation.arms
+        }
+        scores[last["candidate"]]["p_good"] = p
+        if p >= bar if self._effective_lambda(situation) is None else p > bar:
+            return accept(
+                self,
+                last,
+                f"P(good) {p:.3f} passes {rule}",
+                scores=scores,
+                confidence=p,
+                flip=f"a bar above {p:.3f}",
+            )
+        reason = f"P(good) {p:.3f} of {last['candidate']} does not pass {rule}"
+        return self._ask(waiting, reason, scores, confidence=p, flip=f"a bar below {p:.3f}")
+
+    def _effective_lambda(self, situation: Situation) -> float | None:
+        if situation.options.lambda_ is not None:
+            return situation.options.lambda_
+        return None if situation.options.threshold is not None else self.lambda_
+
+    def _bar(self, situation: Situation, following: Arm) -> tuple[float, str]:
+        lambda_ = self._effective_lambda(situation)
+        if lambda_ is not None:
+            bar = lambda_ * known_cost(following, "ConfidenceThreshold with λ")
+            return bar, f"λ·cost of {following.candidate} = {bar:.3f}"
+        bar = self.threshold
+        if situation.options.threshold is not None:
+            bar = situation.options.threshold
+        return bar, f"the threshold {bar:.3f}"
+
+    def _ask(
+        self,
+        waiting: tuple[Arm, ...],
+        reason: str,
+        scores: Mapping[str, Mapping[str, float | None]] | None = None,
+        *,
+        confidence: float | None = None,
+        flip: str | None = None,
+    ) -> Decision:
+        return Decision(
+            action="ask",
+            candidate=waiting[0].candidate,
+            policy=type(self).__name__,
+            reason=reason,
+            final=len(waiting) == 1,
+            scores={} if scores is None else scores,
+            confidence=confidence,
+            flip=flip,
+        )
+
+    def _best_held(self, situation: Situation) -> Decision:
+        held = situation.answered
+        if len(held) == 0:
+            return accept(self, situation.attempts[-1], "everybody failed")
+        ranked = [(self.p_good(situation, attempt), i) for i, attempt in enumerate(held)]
+        _, best = max(ranked, key=lambda pair: (-1.0 if pair[0] is None else pair[0], pair[1]))
+        return accept(self, held[best], "the best answer held after the last candidate failed")

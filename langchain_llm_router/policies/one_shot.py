@@ -1,0 +1,182 @@
+"""Policies that choose once, by what an estimator predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from langchain_llm_router.policies.policy import OneShot
+from langchain_llm_router.types import Arm, Decision, Situation
+
+__all__ = ["Threshold", "Utility", "win_rate"]
+
+
+def win_rate(weak_quality: float, strong_quality: float) -> float:
+    """The strong candidate's expected win rate with ties counted half: ½(1 + q_s - q_w).
+
+    References:
+        Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 3. Deviation: ties count half for
+        every estimator (RouteLLM's BERT counts a tie wholly for the weak model).
+    """
+    return 0.5 * (1 + strong_quality - weak_quality)
+
+
+def known_quality(arm: Arm, policy: str) -> float:
+    """The predicted quality of an arm.
+
+    Raises:
+        ValueError: If nothing predicts it.
+    """
+    if arm.quality is None:
+        msg = (
+            f"{policy} needs a predicted quality for {arm.candidate!r}, but there is none: "
+            "give the router an `estimator`."
+        )
+        raise ValueError(msg)
+    return arm.quality
+
+
+def known_cost(arm: Arm, policy: str) -> float:
+    """The expected cost of an arm.
+
+    Raises:
+        ValueError: If its price is unknown.
+    """
+    if arm.cost_usd is None:
+        msg = (
+            f"{policy} weighs costs, but the price of {arm.candidate!r} is unknown: give its "
+            "`Candidate` a `price` or an `expected_cost_usd` (unknown is never taken for 0)."
+        )
+        raise ValueError(msg)
+    return arm.cost_usd
+
+
+@dataclass(frozen=True)
+class Threshold(OneShot):
+    """Asks the strong candidate iff its predicted win rate reaches a threshold.
+
+    Args:
+        threshold: α in [0, 1]: 0 always asks the strong one; above 1 never.
+        weak: Name of the weak candidate; None: the first one declared.
+        strong: Name of the strong candidate; None: the last one declared.
+
+    References:
+        Ong et al., 2024, RouteLLM, arXiv:2406.18665, equation 2.
+    """
+
+    threshold: float
+    weak: str | None = None
+    strong: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.threshold >= 0:
+            msg = f"`threshold` must be >= 0, got {self.threshold!r}."
+            raise ValueError(msg)
+
+    @property
+    def named_candidates(self) -> tuple[str, ...]:
+        """The pair, as far as it is named."""
+        return tuple(name for name in (self.weak, self.strong) if name is not None)
+
+    def choose(self, situation: Situation) -> Decision:
+        """Compare the win rate with the threshold; if one of the pair failed, ask the other."""
+        weak = situation.arm(self.weak or situation.names[0])
+        strong = situation.arm(self.strong or situation.names[-1])
+        rate = win_rate(known_quality(weak, "Threshold"), known_quality(strong, "Threshold"))
+        alpha = self.threshold
+        if situation.options.threshold is not None:
+            alpha = situation.options.threshold
+        first, second = (strong, weak) if rate >= alpha else (weak, strong)
+        chosen = first if first in situation.open_arms else second
+        sign = "≥" if rate >= alpha else "<"
+        return self.ask(
+            chosen.candidate,
+            f"win rate of {strong.candidate} {rate:.3f} {sign} threshold {alpha:.3f}",
+            {a.candidate: {"quality": a.quality, "cost_usd": a.cost_usd} for a in (weak, strong)},
+            flip=f"a threshold {'above' if rate >= alpha else 'of at most'} {rate:.3f}",
+        )
+
+
+@dataclass(frozen=True)
+class Utility(OneShot):
+    """Asks the candidate with the highest utility: quality less cost and waiting.
+
+    utility = quality·q - cost·cost_usd - ttft·TTFT_s - itl·ITL_s. A term with weight 0 needs no
+    data. Ties go to the cheaper arm, then to the one declared first.
+
+    Args:
+        cost: λ, quality per dollar: how much quality one dollar is worth.
+        quality: Weight of the predicted quality.
+        ttft: Quality per second of waiting for the first token.
+        itl: Quality per second between tokens.
+
+    References:
+        Unify's router reward (w_q·Quality - w_c·Cost - w_t·TTFT - w_i·ITL); with the last two at
+        0 it is the τ = q̂ - λĉ of Dekoninck et al., 2024, arXiv:2410.10347, theorem 1.
+    """
+
+    cost: float = 0.0
+    quality: float = 1.0
+    ttft: float = 0.0
+    itl: float = 0.0
+
+    def choose(self, situation: Situation) -> Decision:
+        """Take the argmax over those not asked yet."""
+        weights = self._weights(situation)
+        ranked = sorted(
+            ((self._utility(arm, weights), arm) for arm in situation.open_arms),
+            key=lambda pair: (-pair[0], pair[1].cost_usd is None, pair[1].cost_usd or 0.0),
+        )
+        utility, best = ranked[0]
+        scores = {
+            arm.candidate: {"quality": arm.quality, "cost_usd": arm.cost_usd, "utility": value}
+            for value, arm in ranked
+        }
+        reason = f"highest utility {utility:.4g}"
+        if len(ranked) > 1:
+            reason += f", {utility - ranked[1][0]:.4g} above {ranked[1][1].candidate}"
+        return self.ask(best.candidate, reason, scores, flip=_flip(ranked, weights["cost"]))
+
+    def _weights(self, situation: Situation) -> dict[str, float]:
+        weights = {
+            "quality": self.quality,
+            "cost": self.cost,
+            "ttft": self.ttft,
+            "itl": self.itl,
+        }
+        if situation.options.lambda_ is not None:
+            weights["cost"] = situation.options.lambda_
+        weights.update(situation.options.weights)
+        return weights
+
+    def _utility(self, arm: Arm, weights: Mapping[str, float]) -> float:
+        value = 0.0
+        if weights["quality"] != 0:
+            value += weights["quality"] * known_quality(arm, "Utility")
+        if weights["cost"] != 0:
+            value -= weights["cost"] * known_cost(arm, "Utility")
+        for name, seconds in (("ttft", arm.ttft_s), ("itl", arm.itl_s)):
+            if weights[name] != 0:
+                if seconds is None:
+                    msg = (
+                        f"Utility weighs {name}, but `{name}_s` of {arm.candidate!r} is unknown: "
+                        f"give its `Candidate` one, or set the weight {name!r} to 0."
+                    )
+                    raise ValueError(msg)
+                value -= weights[name] * seconds
+        return value
+
+
+def _flip(ranked: list[tuple[float, Arm]], lambda_: float) -> str | None:
+    """The λ nearest to the present one at which another arm would be chosen."""
+    utility, best = ranked[0]
+    nearest: tuple[float, str] | None = None
+    for value, arm in ranked[1:]:
+        if best.cost_usd is None or arm.cost_usd is None or arm.cost_usd == best.cost_usd:
+            continue
+        switch = lambda_ + (utility - value) / (best.cost_usd - arm.cost_usd)
+        if switch >= 0 and (nearest is None or abs(switch - lambda_) < abs(nearest[0] - lambda_)):
+            nearest = (switch, arm.candidate)
+    if nearest is None:
+        return None
+    return f"λ = {nearest[0]:.4g} per USD (now {lambda_:.4g}) would choose {nearest[1]}"

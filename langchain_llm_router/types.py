@@ -1,0 +1,343 @@
+"""The nouns: what is routed to, what was seen, what was decided.
+
+Values that live in Python are frozen dataclasses. What enters a LangGraph state or a JSON log
+(`Attempt`) is a `TypedDict`, because checkpointers refuse classes they do not know.
+
+Units are in the names: `_usd`, `_usd_per_mtok` (USD per million tokens), `_s`, `_tokens`.
+Quality, confidence and probability are floats in [0, 1]. Unknown is `None`, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages.ai import UsageMetadata
+
+__all__ = [
+    "Action",
+    "Arm",
+    "Attempt",
+    "Candidate",
+    "Decision",
+    "Price",
+    "RoutingOptions",
+    "Situation",
+    "candidate_names",
+    "sum_usd",
+]
+
+Action = Literal["ask", "verify", "accept"]
+
+
+def sum_usd(amounts: Sequence[float | None]) -> float | None:
+    """Add costs; unknown plus anything is unknown."""
+    if any(amount is None for amount in amounts):
+        return None
+    return math.fsum(amount for amount in amounts if amount is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What tokens cost.
+
+    Example:
+        >>> Price(0.15, 0.60).estimate_usd(input_tokens=1_000, output_tokens=500)
+        0.00045
+    """
+
+    input_usd_per_mtok: float
+    """USD per million input tokens."""
+
+    output_usd_per_mtok: float
+    """USD per million output tokens."""
+
+    cache_read_usd_per_mtok: float | None = None
+    """USD per million input tokens read from the provider's prompt cache; None: as other input."""
+
+    def __post_init__(self) -> None:
+        for name in ("input_usd_per_mtok", "output_usd_per_mtok", "cache_read_usd_per_mtok"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                msg = f"`{name}` must be a finite number >= 0, got {value!r}."
+                raise ValueError(msg)
+
+    def estimate_usd(
+        self, *, input_tokens: float, output_tokens: float, cache_read_tokens: float = 0
+    ) -> float:
+        """Price a call by its token counts; cached tokens are part of `input_tokens`."""
+        cache_rate = self.cache_read_usd_per_mtok
+        if cache_rate is None:
+            cache_rate = self.input_usd_per_mtok
+        return (
+            (input_tokens - cache_read_tokens) * self.input_usd_per_mtok
+            + cache_read_tokens * cache_rate
+            + output_tokens * self.output_usd_per_mtok
+        ) / 1e6
+
+    def cost_usd(self, usage: UsageMetadata | None) -> float | None:
+        """Price a LangChain usage record; None when the provider reported no usage."""
+        if usage is None:
+            return None
+        cached = usage.get("input_token_details", {}).get("cache_read") or 0
+        return self.estimate_usd(
+            input_tokens=usage["input_tokens"],
+            output_tokens=usage["output_tokens"],
+            cache_read_tokens=cached,
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may be asked.
+
+    Example:
+        >>> Candidate("small", price=Price(0.15, 0.6)).price.output_usd_per_mtok
+        0.6
+    """
+
+    name: str
+    """How policies, records and saved tables call it; unique within a router."""
+
+    model: BaseChatModel | str | None = None
+    """A chat model, or `"provider:model"`; None for offline replay only."""
+
+    price: Price | None = None
+    """None: looked up by provider and model name where possible, otherwise unknown."""
+
+    expected_output_tokens: float = 256
+    """Length of a typical answer, for pricing a call before it is made."""
+
+    expected_cost_usd: float | None = None
+    """Measured mean cost of a call, e.g. from training outcomes; overrides price x tokens."""
+
+    ttft_s: float | None = None
+    """Typical time to first token, used until live telemetry knows better."""
+
+    itl_s: float | None = None
+    """Typical inter-token latency, used until live telemetry knows better."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            msg = f"A candidate's name must be a non-empty string, got {self.name!r}."
+            raise ValueError(msg)
+
+
+def candidate_names(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """Names in order, after checking that there is at least one and none comes twice."""
+    names = tuple(candidate.name for candidate in candidates)
+    if not names:
+        msg = "`candidates` is empty: give at least one `Candidate`."
+        raise ValueError(msg)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"Candidate names must be unique, but {twice} come more than once in {list(names)}."
+        raise ValueError(msg)
+    return names
+
+
+class Attempt(TypedDict, total=False):
+    """One candidate asked once, as plain data: what it cost, and what its verifier said."""
+
+    candidate: str
+    error: str | None
+    """Class and text of the candidate's failure; None when it answered."""
+
+    verified: bool
+    """Whether a verifier has looked at this answer (it may still have no verdict)."""
+
+    confidence: float | None
+    """The verifier's raw score in [0, 1]; None: not verified, or no verdict could be read."""
+
+    verdicts: list[bool | None]
+    """The single samples behind `confidence`, None for each that could not be read."""
+
+    cost_usd: float | None
+    verification_cost_usd: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    latency_s: float | None
+    ttft_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A candidate as the policy sees it for one query: what is expected of asking it."""
+
+    candidate: str
+    quality: float | None = None
+    """Expected quality of its answer in [0, 1]; None without an estimator."""
+
+    cost_usd: float | None = None
+    """Expected cost of one call."""
+
+    ttft_s: float | None = None
+    itl_s: float | None = None
+    verification_cost_usd: float | None = None
+    """Expected cost of having its answer verified."""
+
+
+_WEIGHTS = ("quality", "cost", "ttft", "itl")
+
+
+@dataclass(frozen=True)
+class RoutingOptions:
+    """What one request may change: `config={"configurable": {"llm_router": {...}}}`.
+
+    Example:
+        >>> RoutingOptions.parse({"force": "large"}).force
+        'large'
+    """
+
+    force: str | None = None
+    """Ask this candidate and accept its answer."""
+
+    candidates: tuple[str, ...] | None = None
+    """Only these may be asked."""
+
+    threshold: float | None = None
+    """Replaces the policy's own threshold."""
+
+    lambda_: float | None = None
+    """Replaces the policy's own λ, quality per dollar; spelled `"lambda"` in mappings."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Replaces single weights of the utility: quality, cost, ttft, itl."""
+
+    max_cost_usd: float | None = None
+    """A hard cap for this request: nobody is asked whose expected cost would pass it."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.weights) - set(_WEIGHTS))
+        if unknown:
+            msg = f"Unknown weights {unknown}: allowed are {list(_WEIGHTS)}."
+            raise ValueError(msg)
+        if self.candidates is not None and len(self.candidates) == 0:
+            msg = "`candidates` allows nobody: name at least one candidate or leave it out."
+            raise ValueError(msg)
+        for name in ("lambda_", "max_cost_usd", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                msg = f"`{name.rstrip('_')}` must be a finite number >= 0, got {value!r}."
+                raise ValueError(msg)
+
+    @classmethod
+    def parse(cls, value: RoutingOptions | Mapping[str, Any] | None) -> RoutingOptions:
+        """Read options from a mapping.
+
+        Raises:
+            ValueError: If a key is unknown; the message lists the allowed ones.
+        """
+        if value is None:
+            return _NO_OPTIONS
+        if isinstance(value, RoutingOptions):
+            return value
+        if not isinstance(value, Mapping):
+            msg = f"Routing options must be a mapping, got {value!r}."
+            raise TypeError(msg)
+        given = {("lambda_" if key == "lambda" else key): item for key, item in value.items()}
+        allowed = [name.rstrip("_") for name in cls.__dataclass_fields__]
+        unknown = sorted(str(key) for key in value if key not in allowed)
+        if unknown:
+            msg = f"Unknown routing options {unknown}: allowed are {allowed}."
+            raise ValueError(msg)
+        if given.get("candidates") is not None:
+            given["candidates"] = tuple(given["candidates"])
+        return cls(**given)
+
+
+_NO_OPTIONS = RoutingOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything a policy may look at: the arms, and what has been seen so far."""
+
+    query: str
+    arms: tuple[Arm, ...]
+    attempts: tuple[Attempt, ...] = ()
+    options: RoutingOptions = _NO_OPTIONS
+
+    def __post_init__(self) -> None:
+        if len(self.arms) == 0:
+            msg = "A situation needs at least one arm: the pool of candidates is empty."
+            raise ValueError(msg)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Candidates in their declared order."""
+        return tuple(arm.candidate for arm in self.arms)
+
+    @property
+    def open_arms(self) -> tuple[Arm, ...]:
+        """The arms that have not been asked yet, in their declared order."""
+        asked = {attempt["candidate"] for attempt in self.attempts}
+        return tuple(arm for arm in self.arms if arm.candidate not in asked)
+
+    @property
+    def answered(self) -> tuple[Attempt, ...]:
+        """The attempts that brought an answer."""
+        return tuple(attempt for attempt in self.attempts if attempt.get("error") is None)
+
+    def arm(self, name: str) -> Arm:
+        """The arm of a candidate.
+
+        Raises:
+            ValueError: If no arm has this name.
+        """
+        for arm in self.arms:
+            if arm.candidate == name:
+                return arm
+        msg = f"Unknown candidate {name!r}: this router has {list(self.names)}."
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy wants next, and why."""
+
+    action: Action
+    """`ask` the candidate, have its answer `verify`-ed, or `accept` the answer it gave."""
+
+    candidate: str
+    policy: str
+    """Class name of the policy that decided."""
+
+    reason: str
+    """One sentence a person can read."""
+
+    final: bool = False
+    """With `ask`: the answer will be accepted unseen, so it may be streamed as it comes."""
+
+    scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """For every arm: quality, cost_usd, utility, or what else the policy looked at."""
+
+    confidence: float | None = None
+    """P(answer good) after the verifier's score was read through the observation model."""
+
+    propensity: float = 1.0
+    """Probability with which the policy takes this action in this situation."""
+
+    flip: str | None = None
+    """The change of the policy's knob that would have changed the choice."""
+
+    decision_id: str = ""
+    """Set by the live router; feedback refers to it."""
+
+    def explain(self) -> str:
+        """The decision as text: the choice, the reason, and every arm's numbers."""
+        lines = [f"{self.action} {self.candidate}  ({self.policy}: {self.reason})"]
+        for name, numbers in self.scores.items():
+            shown = "  ".join(
+                f"{key}={'unknown' if value is None else f'{value:.4g}'}"
+                for key, value in numbers.items()
+            )
+            mark = "→" if name == self.candidate else " "
+            lines.append(f"  {mark} {name}: {shown}")
+        if self.flip is not None:
+            lines.append(f"  flips: {self.flip}")
+        return "\n".join(lines)
