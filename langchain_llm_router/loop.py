@@ -145,7 +145,12 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
             reason=f"the request forces {force}",
             final=action == "ask",
         )
-    return policy.decide(situation)
+    decision = policy.decide(situation)
+    asked = {attempt["candidate"] for attempt in situation.attempts}
+    if decision.action == "ask" and decision.candidate in asked and not situation.answered:
+        # The policy knows nobody else than those who failed, e.g. `Always`.
+        return None
+    return decision
 
 
 def observe(situation: Situation, attempt: Attempt) -> Situation:

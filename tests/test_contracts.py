@@ -1,0 +1,191 @@
+"""What every estimator and every policy promises. A new class adds one line to a list here."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.estimators import Constant, NearestNeighbors, QualityEstimator, Random
+from langchain_llm_router.loop import begin, routing
+from langchain_llm_router.policies import (
+    Always,
+    ConfidenceThreshold,
+    Policy,
+    RandomMix,
+    Threshold,
+    Utility,
+)
+from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+from tests.fakes import make_outcomes
+
+ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
+    "Constant": Constant,
+    "Random": Random,
+    "NearestNeighbors": lambda: NearestNeighbors(n_neighbors=5),
+}
+
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "Always": lambda: Always("medium"),
+    "RandomMix": lambda: RandomMix({"small": 0.5, "large": 0.5}),
+    "Threshold": lambda: Threshold(0.6),
+    "Utility": lambda: Utility(cost=10.0),
+    "ConfidenceThreshold": lambda: ConfidenceThreshold(threshold=0.7),
+}
+
+QUERIES = ["prove hard theorem 7", "add easy numbers 1", "", "nie gesehen ∀"]
+
+estimators = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS.keys())
+policies = pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES.keys())
+
+
+@estimators
+def test_predicting_before_fit_says_what_to_do(make):
+    with pytest.raises(NotFittedError, match="fit"):
+        make().predict(QUERIES)
+
+
+@estimators
+def test_predictions_are_finite_qualities_of_the_right_shape(make):
+    outcomes = make_outcomes()
+    predicted = make().fit(outcomes).predict(QUERIES)
+    assert predicted.shape == (len(QUERIES), 3)
+    assert np.isfinite(predicted).all()
+    assert predicted.min() >= 0
+    assert predicted.max() <= 1
+
+
+@estimators
+def test_no_queries_give_no_rows(make):
+    assert make().fit(make_outcomes()).predict([]).shape == (0, 3)
+
+
+@estimators
+def test_rows_follow_the_queries(make):
+    fitted = make().fit(make_outcomes())
+    forward, backward = fitted.predict(QUERIES), fitted.predict(QUERIES[::-1])
+    np.testing.assert_allclose(forward, backward[::-1], atol=1e-6)
+
+
+@estimators
+def test_refitting_forgets(make):
+    first, second = make_outcomes(seed=1), make_outcomes(seed=2)
+    twice = make().fit(first).fit(second).predict(QUERIES)
+    np.testing.assert_allclose(twice, make().fit(second).predict(QUERIES), atol=1e-6)
+
+
+@estimators
+def test_two_candidates_are_enough_and_one_row_does_not_crash(make):
+    outcomes = make_outcomes(n=20, candidates=("weak", "strong"))
+    assert make().fit(outcomes).predict(QUERIES).shape == (len(QUERIES), 2)
+    assert make().fit(outcomes.take([0])).predict(QUERIES).shape == (len(QUERIES), 2)
+
+
+@estimators
+def test_a_single_text_instead_of_a_list_is_refused(make):
+    with pytest.raises(TypeError, match="sequence of texts"):
+        make().fit(make_outcomes()).predict("one text")
+
+
+@estimators
+def test_saved_and_loaded_in_a_fresh_process_predicts_the_same(make, tmp_path: Path):
+    fitted = make().fit(make_outcomes())
+    fitted.save(tmp_path / "it")
+    code = (
+        "import sys, json; from langchain_llm_router import estimators; "
+        f"it = estimators.{type(fitted).__name__}.load(sys.argv[1]); "
+        "print(json.dumps(it.predict(json.loads(sys.argv[2])).tolist()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "it"), json.dumps(QUERIES)],
+        capture_output=True, text=True, check=True,
+        cwd=Path(__file__).resolve().parent.parent,
+    )  # fmt: skip
+    np.testing.assert_allclose(json.loads(done.stdout), fitted.predict(QUERIES), atol=1e-6)
+
+
+@estimators
+def test_an_artifact_holds_no_pickle_and_refuses_corruption(make, tmp_path: Path):
+    folder = make().fit(make_outcomes()).save(tmp_path / "it")
+    assert {p.suffix for p in folder.rglob("*") if p.is_file()} <= {".json", ".npz", ".safetensors"}
+    arrays = folder / "arrays.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-3] + b"???")
+    with pytest.raises(ArtifactError, match="corrupted"):
+        type(make()).load(folder)
+
+
+@estimators
+def test_fitted_estimators_travel_to_worker_processes(make):
+    fitted = make().fit(make_outcomes())
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_allclose(again.predict(QUERIES), fitted.predict(QUERIES), atol=1e-6)
+
+
+def situation(*attempts: Attempt, query: str = "q") -> Situation:
+    arms = (
+        Arm("small", quality=0.4, cost_usd=0.001),
+        Arm("medium", quality=0.6, cost_usd=0.01),
+        Arm("large", quality=0.9, cost_usd=0.1),
+    )
+    return Situation(query, arms, attempts)
+
+
+SITUATIONS = [
+    situation(),
+    situation(Attempt(candidate="small", cost_usd=0.001)),
+    situation(Attempt(candidate="small", verified=True, confidence=0.2)),
+    situation(Attempt(candidate="small", verified=True, confidence=None)),
+    situation(Attempt(candidate="medium", error="TimeoutError: slow")),
+]
+
+
+@policies
+@pytest.mark.parametrize("seen", SITUATIONS)
+def test_a_policy_is_pure_and_names_only_given_candidates(make, seen):
+    first, second = make().decide(seen), make().decide(seen)
+    assert first == second
+    assert first.candidate in seen.names
+    assert first.policy == type(make()).__name__
+    assert first.reason
+    assert 0 < first.propensity <= 1
+
+
+@policies
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 1.0, None])
+def test_a_policy_accepts_within_twice_the_candidates(make, confidence):
+    def answer(step: Decision) -> Attempt:
+        attempt = Attempt(candidate=step.candidate, cost_usd=0.001)
+        if step.action == "verify":
+            attempt.update(verified=True, confidence=confidence)
+        return attempt
+
+    assert isinstance(drive(make(), situation(), answer), Decision)
+
+
+@policies
+def test_a_policy_survives_every_failure(make):
+    def fail(step: Decision) -> Attempt:
+        return Attempt(candidate=step.candidate, error="RuntimeError: down")
+
+    assert drive(make(), situation(), fail) is None
+
+
+@policies
+def test_a_policy_travels_to_worker_processes(make):
+    policy = make()
+    assert pickle.loads(pickle.dumps(policy)).decide(situation()) == policy.decide(situation())
+
+
+def drive(policy: Policy, seen: Situation, world: Callable[[Decision], Attempt]) -> Decision | None:
+    steps = routing(policy, begin(seen.query, seen.arms))
+    step = next(steps)
+    try:
+        while True:
+            step = steps.send(world(step))
+    except StopIteration as stop:
+        return stop.value.decision
