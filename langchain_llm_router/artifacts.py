@@ -2,14 +2,15 @@
 
 The manifest holds the schema version, the class, its settings, and the SHA-256 of the arrays, so
 that loading can refuse what was cut off, edited, or written by a newer version. A thing with parts
-(an ensemble, a router) keeps each part in a sub-folder of the same form.
+(an ensemble, a router) keeps each part in a sub-folder of the same form. Further files (weights as
+safetensors, a tokenizer as JSON) lie beside them, each with its hash in the manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,13 @@ class Artifact:
         kind: Class name, checked on loading.
         settings: JSON-ready hyper-parameters and learned scalars.
         arrays: Learned arrays by name; no object arrays.
+        files: Names of further files that already lie in the folder, relative to it.
     """
 
     kind: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    files: Sequence[str] = ()
 
 
 def data_hash(*parts: object) -> str:
@@ -73,6 +76,7 @@ def write_artifact(folder: str | Path, artifact: Artifact) -> Path:
         "kind": artifact.kind,
         "settings": dict(artifact.settings),
         "arrays_sha256": _sha256(arrays_path),
+        "files_sha256": {name: _sha256(folder / name) for name in artifact.files},
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -94,7 +98,8 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         version, found = manifest["schema_version"], manifest["kind"]
-        settings, expected = manifest["settings"], manifest["arrays_sha256"]
+        settings, hashes = manifest["settings"], {_ARRAYS: manifest["arrays_sha256"]}
+        files = dict(manifest.get("files_sha256", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = (
             f"{str(folder)!r} is not a saved artifact: {_MANIFEST} is missing or broken ({error})."
@@ -108,17 +113,17 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
     if kind is not None and found != kind:
         msg = f"{str(folder)!r} holds {found!r}, not {kind!r}: load it with that class."
         raise ArtifactError(msg)
-    arrays_path = folder / _ARRAYS
-    if not arrays_path.is_file() or _sha256(arrays_path) != expected:
-        msg = f"{str(folder)!r} is corrupted: {_ARRAYS} does not match its recorded hash."
-        raise ArtifactError(msg)
+    for name, expected in (hashes | files).items():
+        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+            msg = f"{str(folder)!r} is corrupted: {name} does not match its recorded hash."
+            raise ArtifactError(msg)
     try:
-        with np.load(arrays_path, allow_pickle=False) as stored:
+        with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, BadZipFile) as error:
         msg = f"{str(folder)!r} is corrupted: {_ARRAYS} cannot be read ({error})."
         raise ArtifactError(msg) from error
-    return Artifact(kind=found, settings=settings, arrays=arrays)
+    return Artifact(kind=found, settings=settings, arrays=arrays, files=tuple(files))
 
 
 def _sha256(path: Path) -> str:

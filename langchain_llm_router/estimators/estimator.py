@@ -85,7 +85,9 @@ class QualityEstimator(ABC):
             "data_hash": self.data_hash_,
             **self._settings(),
         }
-        return write_artifact(folder, Artifact(type(self).__name__, settings, self._arrays()))
+        files = self._write_files(Path(folder))
+        artifact = Artifact(type(self).__name__, settings, self._arrays(), files)
+        return write_artifact(folder, artifact)
 
     @classmethod
     def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
@@ -126,6 +128,10 @@ class QualityEstimator(ABC):
     def _settings(self) -> dict[str, Any]:
         """Learned things that belong into the manifest."""
         return {}
+
+    def _write_files(self, folder: Path) -> Sequence[str]:
+        """Write what is neither JSON nor arrays; the names returned are hashed in the manifest."""
+        return ()
 
     @abstractmethod
     def _fit(self, data: Outcomes) -> None: ...
