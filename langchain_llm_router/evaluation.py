@@ -1,4 +1,8 @@
-"""What would it have cost and scored? Replay a policy on recorded outcomes, and judge the curve."""
+"""What would it have cost and scored? Replay a policy on recorded outcomes, and judge the curve.
+
+The figures themselves are in `metrics` (from plain arrays), their intervals in `intervals`, whole
+families of routers at once in `sweeps`; all of them can be imported from here.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +13,78 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.intervals import (
+    Interval,
+    Resampling,
+    aiq_interval,
+    apgr_interval,
+    bootstrap,
+    cpt_interval,
+    mean_interval,
+    weighted_bootstrap,
+)
 from langchain_llm_router.loop import Routed, begin, check_policy, routing, spent_usd
+from langchain_llm_router.metrics import (
+    Curve,
+    Reliability,
+    aiq,
+    apgr,
+    auc,
+    brier,
+    cost_at_quality,
+    cpt,
+    ece,
+    hull_quality,
+    ibc_lift,
+    pgr,
+    quality_at_cost,
+    random_mix_hull,
+    reliability,
+    win_rate_curve,
+    within_group_apgr,
+)
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.sweeps import Sweep, single_sweep, utility_sweep
 from langchain_llm_router.types import Arm, Attempt, Decision
 
 __all__ = [
     "Curve",
     "Interval",
+    "Reliability",
     "Replay",
+    "Resampling",
+    "Sweep",
+    "aiq",
+    "aiq_interval",
     "apgr",
+    "apgr_interval",
+    "auc",
     "best_single",
     "bootstrap",
+    "brier",
+    "cost_at_quality",
     "cost_saved",
     "cpt",
+    "cpt_interval",
     "curve",
+    "ece",
     "hull_quality",
+    "ibc_lift",
+    "mean_interval",
     "oracle",
     "pgr",
+    "quality_at_cost",
     "random_mix_hull",
+    "reliability",
     "replay",
+    "single_sweep",
+    "utility_sweep",
+    "weighted_bootstrap",
     "win_rate_curve",
+    "within_group_apgr",
 ]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __format__(self, spec: str) -> str:
-        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,23 +249,6 @@ def _cell(table: Floats | None, i: int, j: int) -> float | None:
     return float(table[i, j])
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """Quality and cost while a knob is turned, in the order of the knob.
-
-    Attributes:
-        knob: The knob's values, of shape (n_points,).
-        quality: Mean quality at each.
-        cost_usd: Mean cost at each; NaN where unknown.
-        strong_share: Share of queries that asked the dearest (last) candidate.
-    """
-
-    knob: Floats
-    quality: Floats
-    cost_usd: Floats
-    strong_share: Floats
-
-
 def curve(
     make_policy: Callable[[float], Policy],
     knobs: Sequence[float],
@@ -260,128 +284,9 @@ def curve(
     return Curve(*np.array(points, dtype=np.float64).T)
 
 
-def win_rate_curve(
-    win_rate: ArrayLike, weak_quality: ArrayLike, strong_quality: ArrayLike
-) -> Curve:
-    """The whole curve of a threshold router over two candidates: one point per distinct win rate.
-
-    Queries with equal win rates move together, as they do behind a real threshold. Costs are
-    unknown here; the strong share stands for them.
-
-    Args:
-        win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
-        weak_quality: Measured quality of the weak candidate, same shape.
-        strong_quality: Measured quality of the strong candidate, same shape.
-    """
-    rate = np.asarray(win_rate, dtype=np.float64)
-    weak, strong = np.asarray(weak_quality, np.float64), np.asarray(strong_quality, np.float64)
-    if not rate.shape == weak.shape == strong.shape or rate.ndim != 1 or len(rate) == 0:
-        msg = f"Need three equally long vectors, got {rate.shape}, {weak.shape}, {strong.shape}."
-        raise ValueError(msg)
-    order = np.argsort(-rate, kind="stable")
-    gain = np.concatenate([[0.0], np.cumsum((strong - weak)[order])]) / len(rate)
-    ends = np.concatenate([[0], np.flatnonzero(np.diff(-rate[order])) + 1, [len(rate)]])
-    knob = np.concatenate([[np.inf], rate[order][ends[1:] - 1]])
-    share = ends / len(rate)
-    return Curve(knob, weak.mean() + gain[ends], np.full(len(ends), np.nan), share)
-
-
-def pgr(quality: float, weak_quality: float, strong_quality: float) -> float:
-    """Performance gap recovered: 0 is the weak candidate alone, 1 the strong one alone.
-
-    Raises:
-        ValueError: If both are equally good, so that there is no gap.
-
-    References:
-        Ong et al., 2024, RouteLLM, arXiv:2406.18665, equation 3.
-    """
-    gap = strong_quality - weak_quality
-    if gap == 0:
-        msg = f"There is no gap to recover: both candidates score {weak_quality!r}."
-        raise ValueError(msg)
-    return (quality - weak_quality) / gap
-
-
-def _pgr_points(points: Curve) -> tuple[Floats, Floats]:
-    order = np.argsort(points.strong_share, kind="stable")
-    share, quality = points.strong_share[order], points.quality[order]
-    if share[0] > 1e-12 or share[-1] < 1 - 1e-12:
-        msg = (
-            f"The curve covers strong shares {share[0]:.3g} to {share[-1]:.3g}; it must reach "
-            "from 0 (always weak) to 1 (always strong)."
-        )
-        raise ValueError(msg)
-    return share, np.array([pgr(float(q), float(quality[0]), float(quality[-1])) for q in quality])
-
-
-def apgr(points: Curve) -> float:
-    """Average performance gap recovered: ∫ PGR d(strong share), by the trapezoid rule.
-
-    A random router has 0.5. Deviation from RouteLLM's code: over every threshold instead of
-    eleven deciles.
-
-    References:
-        Ong et al., 2024, RouteLLM, arXiv:2406.18665, equation 4.
-    """
-    share, recovered = _pgr_points(points)
-    return float(np.trapezoid(recovered, share))
-
-
-def cpt(points: Curve, recovered: float) -> float:
-    """Call-performance threshold: the smallest strong share whose PGR reaches `recovered`.
-
-    The first crossing, linear between neighbouring points. (Interpolating the inverse, as
-    RouteLLM's code does, is wrong where the curve is not monotone.)
-
-    References:
-        Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 2.3.
-    """
-    share, gained = _pgr_points(points)
-    first = int(np.argmax(gained >= recovered))
-    if gained[first] < recovered:
-        msg = (
-            f"No point recovers {recovered!r} of the gap; the best one recovers {gained.max():.3f}."
-        )
-        raise ValueError(msg)
-    if first == 0:
-        return float(share[0])
-    low, high = gained[first - 1], gained[first]
-    part = (recovered - low) / (high - low)
-    return float(share[first - 1] + part * (share[first] - share[first - 1]))
-
-
 def best_single(outcomes: Outcomes) -> int:
     """Column of the candidate with the highest mean quality."""
     return int(outcomes.quality.mean(axis=0).argmax())
-
-
-def random_mix_hull(cost_usd: ArrayLike, quality: ArrayLike) -> tuple[Floats, Floats]:
-    """Corners (cost, quality) of what random mixing of single models reaches, cheapest first.
-
-    The upper concave hull, non-decreasing in cost: beyond its last corner more money buys nothing.
-    """
-    points = sorted(
-        zip(np.asarray(cost_usd, float), np.asarray(quality, float), strict=True),
-        key=lambda point: (point[0], -point[1]),
-    )
-    hull: list[tuple[float, float]] = []
-    for cost, value in points:
-        if hull and value <= hull[-1][1]:
-            continue
-        while len(hull) > 1 and _below(hull[-2], hull[-1], (cost, value)):
-            hull.pop()
-        hull.append((float(cost), float(value)))
-    corners = np.array(hull)
-    return corners[:, 0], corners[:, 1]
-
-
-def _below(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
-    return (b[1] - a[1]) * (c[0] - a[0]) <= (c[1] - a[1]) * (b[0] - a[0])
-
-
-def hull_quality(cost_usd: float, hull: tuple[Floats, Floats]) -> float:
-    """Quality that a random mix of single models reaches at a mean cost."""
-    return float(np.interp(cost_usd, *hull))
 
 
 def oracle(outcomes: Outcomes) -> NDArray[np.intp]:
@@ -408,27 +313,3 @@ def cost_saved(done: Replay, outcomes: Outcomes) -> float:
     hull_cost, hull_q = random_mix_hull(cost, quality)
     mix_cost = float(np.interp(done.mean_quality, hull_q, hull_cost))
     return 1 - done.mean_cost_usd / mix_cost
-
-
-def bootstrap(
-    statistic: Callable[[NDArray[np.intp]], float],
-    n: int,
-    *,
-    n_resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap over rows.
-
-    Args:
-        statistic: From row numbers (with repeats) to a figure.
-        n: Number of rows.
-        n_resamples: How often rows are redrawn.
-        confidence: Coverage of the interval.
-        seed: Same seed, same interval.
-    """
-    rng = np.random.default_rng(seed)
-    draws = [statistic(rng.integers(0, n, n)) for _ in range(n_resamples)]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return Interval(statistic(np.arange(n)), float(low), float(high))

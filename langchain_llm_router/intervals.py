@@ -1,0 +1,305 @@
+"""How sure is a figure? Bootstrap intervals, of single figures and of paired differences.
+
+Rows are redrawn as weights (how often each was drawn), so that one matrix product evaluates many
+resamples. A difference is taken within each resample: both routers see the same drawn rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.metrics import aiq, check_pair
+from langchain_llm_router.sweeps import Sweep
+
+__all__ = [
+    "Interval",
+    "Resampling",
+    "aiq_interval",
+    "apgr_interval",
+    "bootstrap",
+    "cpt_interval",
+    "mean_interval",
+    "weighted_bootstrap",
+]
+
+Floats = NDArray[np.float64]
+
+_DRAWN_AT_ONCE = 50
+
+# Sums of qualities that differ by rounding alone.
+_NO_GAP = 1e-9
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+    @classmethod
+    def of_draws(cls, value: float, draws: ArrayLike, confidence: float = 0.95) -> Interval:
+        """The percentile interval of resampled figures; those that are NaN are left out."""
+        tail = (1 - confidence) / 2
+        known = np.asarray(draws, dtype=np.float64)
+        known = known[~np.isnan(known)]
+        if len(known) == 0:
+            return cls(value, float("-inf"), float("inf"))
+        low, high = np.quantile(known, [tail, 1 - tail])
+        return cls(value, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How rows are redrawn.
+
+    Args:
+        n_resamples: How often.
+        confidence: Coverage of the interval.
+        seed: Same seed, same interval.
+        clusters: Rows with the same label are drawn together (repeated prompts, turns of one
+            conversation); None: every row on its own.
+    """
+
+    n_resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    clusters: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_resamples < 1 or not 0 < self.confidence < 1:
+            msg = (
+                "`n_resamples` must be >= 1 and `confidence` in (0, 1), got "
+                f"{self.n_resamples!r} and {self.confidence!r}."
+            )
+            raise ValueError(msg)
+
+    def weights(self, n: int) -> Iterator[Floats]:
+        """How often each of `n` rows was drawn, in blocks of shape (n_draws, n)."""
+        codes = np.arange(n)
+        if self.clusters is not None:
+            codes = np.unique(np.asarray(self.clusters), return_inverse=True)[1]
+            if len(codes) != n:
+                msg = f"`clusters` has {len(codes)} entries for {n} rows."
+                raise ValueError(msg)
+        n_clusters = int(codes.max()) + 1
+        rng = np.random.default_rng(self.seed)
+        for start in range(0, self.n_resamples, _DRAWN_AT_ONCE):
+            size = min(_DRAWN_AT_ONCE, self.n_resamples - start)
+            drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)
+            yield drawn[:, codes].astype(np.float64)
+
+
+_DEFAULT = Resampling()
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.intp]], float],
+    n: int,
+    *,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap of any figure over rows; `weighted_bootstrap` is the fast one.
+
+    Args:
+        statistic: From row numbers (with repeats) to a figure.
+        n: Number of rows.
+        n_resamples: How often rows are redrawn.
+        confidence: Coverage of the interval.
+        seed: Same seed, same interval.
+    """
+    rng = np.random.default_rng(seed)
+    draws = [statistic(rng.integers(0, n, n)) for _ in range(n_resamples)]
+    return Interval.of_draws(statistic(np.arange(n)), draws, confidence)
+
+
+def weighted_bootstrap(
+    statistic: Callable[[Floats], Floats], n: int, resampling: Resampling = _DEFAULT
+) -> Interval:
+    """Percentile bootstrap of a figure that can be computed for many resamples at once.
+
+    Args:
+        statistic: From row weights of shape (n_draws, n) to figures of shape (n_draws,).
+        n: Number of rows.
+        resampling: How rows are redrawn.
+    """
+    value = float(statistic(np.ones((1, n)))[0])
+    draws = np.concatenate([statistic(weights) for weights in resampling.weights(n)])
+    return Interval.of_draws(value, draws, resampling.confidence)
+
+
+def mean_interval(values: ArrayLike, resampling: Resampling = _DEFAULT) -> Interval:
+    """Mean over rows, e.g. of a replay's quality, or of the difference between two replays'."""
+    rows = np.asarray(values, dtype=np.float64)
+    return weighted_bootstrap(lambda w: (w @ rows) / w.sum(axis=1), len(rows), resampling)
+
+
+class _Pair:
+    """A predicted ranking of one set of rows, ready to be scored under many weightings."""
+
+    def __init__(self, win_rate: Floats, gain: Floats) -> None:
+        self.order = np.argsort(-win_rate, kind="stable")
+        ranked = win_rate[self.order]
+        self.starts = np.concatenate([[0], np.flatnonzero(np.diff(-ranked)) + 1])
+        self.gain = gain[self.order]
+
+    def path(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Rows sent to strong and quality gained, both summed, from nobody to everybody."""
+        drawn = weights[:, self.order]
+        share = np.add.reduceat(drawn, self.starts, axis=1).cumsum(axis=1)
+        gained = np.add.reduceat(drawn * self.gain, self.starts, axis=1).cumsum(axis=1)
+        first = np.zeros((len(weights), 1))
+        return np.hstack([first, share]), np.hstack([first, gained])
+
+    def area(self, weights: Floats) -> Floats:
+        """∫ gain d(share), not yet divided by the gap; 0 where no row was drawn."""
+        share, gained = self.path(weights)
+        total = np.maximum(share[:, -1], 1.0)
+        area: Floats = np.trapezoid(gained, share, axis=1) / total
+        return area
+
+
+def apgr_interval(
+    win_rate: ArrayLike,
+    weak_quality: ArrayLike,
+    strong_quality: ArrayLike,
+    *,
+    baseline: ArrayLike | None = None,
+    groups: Sequence[str] | None = None,
+    resampling: Resampling = _DEFAULT,
+) -> Interval:
+    """APGR with its interval, or the difference to another router's.
+
+    Resamples without a gap between the candidates are left out.
+
+    Args:
+        win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
+        weak_quality: Measured quality of the weak candidate, same shape.
+        strong_quality: Measured quality of the strong candidate, same shape.
+        baseline: Win rates of another router: the interval is of the difference to it.
+        groups: A label per query: then it is the APGR within groups (`within_group_apgr`).
+        resampling: How rows are redrawn.
+    """
+    check_pair(win_rate, weak_quality, strong_quality)
+    rates = [np.asarray(win_rate, dtype=np.float64)]
+    if baseline is not None:
+        check_pair(baseline, weak_quality, strong_quality)
+        rates.append(np.asarray(baseline, dtype=np.float64))
+    gain = np.asarray(strong_quality, np.float64) - np.asarray(weak_quality, np.float64)
+    codes = np.zeros(len(gain), dtype=np.intp)
+    if groups is not None:
+        codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    parts = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
+    pairs = [[(rows, _Pair(rate[rows], gain[rows])) for rows in parts] for rate in rates]
+
+    def statistic(weights: Floats) -> Floats:
+        gap = weights @ gain
+        gap[np.abs(gap) < _NO_GAP] = np.nan
+        areas = [sum(pair.area(weights[:, rows]) for rows, pair in ranked) for ranked in pairs]
+        difference = areas[0] - areas[1] if len(areas) > 1 else areas[0]
+        return np.asarray(difference / gap, np.float64)
+
+    return weighted_bootstrap(statistic, len(gain), resampling)
+
+
+def cpt_interval(
+    win_rate: ArrayLike,
+    weak_quality: ArrayLike,
+    strong_quality: ArrayLike,
+    recovered: float,
+    *,
+    resampling: Resampling = _DEFAULT,
+) -> Interval:
+    """The smallest strong share that recovers so much of the gap (`cpt`), with its interval.
+
+    Args:
+        win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
+        weak_quality: Measured quality of the weak candidate, same shape.
+        strong_quality: Measured quality of the strong candidate, same shape.
+        recovered: Part of the gap to recover, in (0, 1].
+        resampling: How rows are redrawn.
+    """
+    check_pair(win_rate, weak_quality, strong_quality)
+    if not 0 < recovered <= 1:
+        msg = f"`recovered` must be in (0, 1], got {recovered!r}."
+        raise ValueError(msg)
+    gain = np.asarray(strong_quality, np.float64) - np.asarray(weak_quality, np.float64)
+    pair = _Pair(np.asarray(win_rate, dtype=np.float64), gain)
+
+    def statistic(weights: Floats) -> Floats:
+        share, gained = pair.path(weights)
+        gap = gained[:, -1:].copy()
+        gap[np.abs(gap) < _NO_GAP] = np.nan
+        gained, share = gained / gap, share / share[:, -1:]
+        first = np.maximum(np.argmax(gained >= recovered - 1e-12, axis=1), 1)
+        row = np.arange(len(weights))
+        low, high = gained[row, first - 1], gained[row, first]
+        part = (recovered - low) / np.where(high == low, 1.0, high - low)
+        crossing: Floats = share[row, first - 1] + part * (
+            share[row, first] - share[row, first - 1]
+        )
+        return crossing
+
+    return weighted_bootstrap(statistic, len(gain), resampling)
+
+
+def aiq_interval(
+    sweep: Sweep,
+    outcomes: Outcomes,
+    *,
+    baseline: Sweep | None = None,
+    resampling: Resampling = _DEFAULT,
+) -> Interval:
+    """AIQ over the span of the single models, or the difference to another router's.
+
+    The cheapest single model is added to each router's points: it can always be asked.
+
+    Args:
+        sweep: What the router got on every row at every knob.
+        outcomes: The same rows; costs must all be known.
+        baseline: Another router on the same rows, e.g. `single_sweep(outcomes)`.
+        resampling: How rows are redrawn.
+    """
+    if outcomes.cost_usd is None or np.isnan(outcomes.cost_usd).any():
+        msg = "AIQ needs every cost: some are unknown in `outcomes`."
+        raise ValueError(msg)
+    single_cost, single_quality = outcomes.cost_usd, outcomes.quality
+    sweeps = [sweep] if baseline is None else [sweep, baseline]
+
+    def statistic(weights: Floats) -> Floats:
+        drawn = weights / weights.sum(axis=1, keepdims=True)
+        costs, quality = drawn @ single_cost, drawn @ single_quality
+        heights = []
+        for each in sweeps:
+            point_cost, point_quality = drawn @ each.cost_usd.T, drawn @ each.quality.T
+            heights.append(
+                [
+                    _height(costs[i], quality[i], point_cost[i], point_quality[i])
+                    for i in range(len(weights))
+                ]
+            )
+        figures: Floats = np.array(heights)
+        difference: Floats = figures[0] - figures[1:].sum(axis=0)
+        return difference
+
+    return weighted_bootstrap(statistic, len(outcomes), resampling)
+
+
+def _height(costs: Floats, quality: Floats, point_cost: Floats, point_quality: Floats) -> float:
+    cheapest = int(costs.argmin())
+    return aiq(
+        np.append(point_cost, costs[cheapest]),
+        np.append(point_quality, quality[cheapest]),
+        (float(costs[cheapest]), float(costs.max())),
+    )
