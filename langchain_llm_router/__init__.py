@@ -1,1 +1,34 @@
-"""Choose the right language model for every query, and prove what that saved."""
+"""Choose the right language model for every query, and prove what that saved.
+
+    query ──► estimators ──► policies ──► chat / cascade ──► answer + decision record
+
+A router is a guess and a choice: an estimator (`langchain_llm_router.estimators`) guesses how good
+each candidate's answer would be, a policy (`.policies`) chooses whom to ask. `ChatLLMRouter` is
+both as one LangChain chat model, `create_cascade` as a LangGraph state machine. Training tables
+are in `.data`, judging in `.evaluation`. Importing this does nothing else.
+"""
+
+from langchain_llm_router.cascade import CascadeState, create_cascade
+from langchain_llm_router.chat import ChatLLMRouter, route_of
+from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
+from langchain_llm_router.errors import LlmRouterError
+from langchain_llm_router.types import Attempt, Candidate, Decision, Price, RoutingOptions
+from langchain_llm_router.verification import Agreement, SelfEvaluator
+
+__all__ = [
+    "Agreement",
+    "Attempt",
+    "Battles",
+    "Candidate",
+    "CascadeState",
+    "ChatLLMRouter",
+    "Decision",
+    "LlmRouterError",
+    "Outcomes",
+    "Price",
+    "RoutingOptions",
+    "SelfEvaluations",
+    "SelfEvaluator",
+    "create_cascade",
+    "route_of",
+]

@@ -8,8 +8,10 @@ answer) and is sent what happened. `ChatLLMRouter` drives it with model calls, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from langchain_llm_router.errors import LlmRouterError, NoCandidateError
 from langchain_llm_router.policies.policy import Policy
@@ -28,6 +30,7 @@ __all__ = [
     "begin",
     "build_arms",
     "check_policy",
+    "decision_record",
     "next_decision",
     "observe",
     "routing",
@@ -181,6 +184,32 @@ def routing(policy: Policy, situation: Situation) -> Generator[Decision, Attempt
             return Routed(decision, situation, tuple(steps))
     msg = f"{type(policy).__name__} did not accept within {len(steps)} decisions: it is looping."
     raise LlmRouterError(msg)
+
+
+def decision_record(routed: Routed, decision_id: str) -> dict[str, Any]:
+    """The decision as plain data, as it stands in `response_metadata["llm_router"]`.
+
+    `cost_usd` is everything that was spent: rejected drafts and verification included.
+    """
+    decision = routed.decision
+    assert decision is not None, "a routing without an answer has no record"
+    chosen = next((step for step in reversed(routed.steps) if len(step.scores) > 0), decision)
+    return {
+        "candidate": decision.candidate,
+        "policy": decision.policy,
+        "reason": decision.reason,
+        "confidence": decision.confidence,
+        "scores": {name: dict(numbers) for name, numbers in chosen.scores.items()},
+        "flip": chosen.flip,
+        "propensity": math.prod(step.propensity for step in routed.steps),
+        "attempts": [dict(attempt) for attempt in routed.situation.attempts],
+        "steps": [
+            {"action": step.action, "candidate": step.candidate, "reason": step.reason}
+            for step in routed.steps
+        ],
+        "cost_usd": spent_usd(routed.situation),
+        "decision_id": decision_id,
+    }
 
 
 def _affordable(situation: Situation) -> Situation:

@@ -156,6 +156,9 @@ class Attempt(TypedDict, total=False):
     verdicts: list[bool | None]
     """The single samples behind `confidence`, None for each that could not be read."""
 
+    verification_errors: list[str]
+    """What went wrong in the verifier's calls, one entry per failed call."""
+
     cost_usd: float | None
     verification_cost_usd: float | None
     input_tokens: int | None

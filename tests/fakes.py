@@ -1,9 +1,17 @@
 """The one place for fakes: they behave like the real thing instead of being told to."""
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import RunnableLambda
+from pydantic import Field
 
 from langchain_llm_router.data import Outcomes
 
@@ -38,3 +46,83 @@ def make_outcomes(
     quality = (rng.random((n, k)) < p).astype(float)
     cost = np.tile(np.geomspace(1e-4, 1e-2, k), (n, 1))
     return Outcomes(queries, candidates, quality, cost, ["hard" if h else "easy" for h in hard])
+
+
+class ScriptedModel(BaseChatModel):
+    """Answers in order and remembers what it was asked; an exception in the script is raised.
+
+    The last entry is repeated, so one answer is enough for a model that always says the same.
+    """
+
+    script: list[Any]
+    model: str = "scripted"
+    temperature: float | None = None
+    seen: list[list[BaseMessage]] = Field(default_factory=list)
+
+    def __init__(self, *script: str | AIMessage | Exception, **kwargs: Any) -> None:
+        super().__init__(**{"script": list(script), **kwargs})
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def _next(self, messages: list[BaseMessage]) -> AIMessage:
+        entry = self.script[min(len(self.seen), len(self.script) - 1)]
+        self.seen.append(list(messages))
+        if isinstance(entry, Exception):
+            raise entry
+        if isinstance(entry, AIMessage):
+            return entry
+        spent, given = len(str(messages[-1].text).split()), len(entry.split())
+        return AIMessage(
+            entry,
+            usage_metadata=UsageMetadata(
+                input_tokens=spent, output_tokens=given, total_tokens=spent + given
+            ),
+            response_metadata={"model_name": self.model},
+        )
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        return ChatResult(generations=[ChatGeneration(message=self._next(messages))])
+
+    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+        return self._generate(messages)
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        message = self._next(messages)
+        words = re.findall(r"\S+\s*", str(message.content))
+        for word in words:
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word))
+        yield ChatGenerationChunk(
+            message=AIMessageChunk(
+                content="",
+                usage_metadata=message.usage_metadata,
+                response_metadata=message.response_metadata,
+                chunk_position="last",
+            )
+        )
+
+
+class JudgeModel(ScriptedModel):
+    """A scripted model whose structured output is a verdict per entry: "yes", "no" or garbage."""
+
+    verdicts: list[str] = Field(default_factory=lambda: ["yes"])
+    judged: list[list[BaseMessage]] = Field(default_factory=list)
+
+    def with_structured_output(self, schema, *, include_raw=False, **kwargs):
+        def judge(messages: Any) -> dict[str, Any]:
+            said = self.verdicts[len(self.judged) % len(self.verdicts)]
+            self.judged.append(messages)
+            usage = UsageMetadata(input_tokens=100, output_tokens=10, total_tokens=110)
+            raw = AIMessage(said, usage_metadata=usage)
+            if said not in ("yes", "no"):
+                return {"raw": raw, "parsed": None, "parsing_error": ValueError(said)}
+            verdict = "Correct" if said == "yes" else "Incorrect"
+            parsed = schema(rationale="because", verdict=verdict)
+            return {"raw": raw, "parsed": parsed, "parsing_error": None}
+
+        return RunnableLambda(judge)

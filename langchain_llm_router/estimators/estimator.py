@@ -111,6 +111,16 @@ class QualityEstimator(ABC):
             raise ArtifactError(msg) from error
         return estimator
 
+    @property
+    def fitted_candidates(self) -> tuple[str, ...]:
+        """The candidates it was fitted on, in the order of its columns.
+
+        Raises:
+            NotFittedError: If `fit` or `load` was not called before.
+        """
+        self._check_fitted()
+        return self.candidates_
+
     def _check_fitted(self) -> None:
         if not hasattr(self, "candidates_"):
             name = type(self).__name__

@@ -1,0 +1,363 @@
+"""The only room that calls models: asks a candidate, makes a verifier's calls.
+
+Each operation is a small object with the same thing twice, `perform` and `aperform`, around
+logic that is written once. The chat model and the LangGraph nodes both use them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import run_in_executor
+
+from langchain_llm_router.errors import MissingExtraError
+from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.prices import look_up_price
+from langchain_llm_router.types import Attempt, Candidate, sum_usd
+from langchain_llm_router.verification import Call, Case, Evaluation, Reply, Verifier
+
+__all__ = [
+    "NOSTREAM",
+    "Answer",
+    "Asking",
+    "Predicting",
+    "Verifying",
+    "candidate_config",
+    "live_model",
+    "resolve_candidate",
+]
+
+NOSTREAM = "nostream"
+"""`langgraph.constants.TAG_NOSTREAM`: keeps a call out of `stream_mode="messages"`."""
+
+
+def resolve_candidate(given: Candidate | BaseChatModel | str) -> Candidate:
+    """A candidate with a live model and, where it can be looked up, a price.
+
+    Raises:
+        ValueError: If there is no model to ask.
+        MissingExtraError: If a `"provider:model"` string needs `langchain` and it is missing.
+    """
+    if isinstance(given, str):
+        given = Candidate(given.partition(":")[2] or given, given)
+    elif isinstance(given, BaseChatModel):
+        name = next((v for k in ("model_name", "model") if (v := getattr(given, k, None))), None)
+        given = Candidate(str(name or type(given).__name__), given)
+    elif not isinstance(given, Candidate):
+        msg = f"A candidate is a `Candidate`, a chat model or 'provider:model', got {given!r}."
+        raise TypeError(msg)
+    if given.model is None:
+        msg = f"Candidate {given.name!r} has no `model`, so it can be replayed but not asked."
+        raise ValueError(msg)
+    model = _init_model(given.model) if isinstance(given.model, str) else given.model
+    price = given.price if given.price is not None else look_up_price(model)
+    return replace(given, model=model, price=price)
+
+
+def _init_model(spec: str) -> BaseChatModel:
+    provider, _, name = spec.partition(":")
+    if provider == "openai" and name:
+        from langchain_openai import ChatOpenAI  # noqa: PLC0415 - takes a second to import
+
+        return ChatOpenAI(model=name)
+    try:
+        from langchain.chat_models import init_chat_model  # noqa: PLC0415 - optional
+    except ModuleNotFoundError as error:
+        msg = (
+            f"{spec!r} needs `langchain` to be turned into a model: "
+            'run `pip install "langchain-llm-router[agents]"` or pass a chat model.'
+        )
+        raise MissingExtraError(msg) from error
+    return init_chat_model(spec)
+
+
+def live_model(candidate: Candidate) -> BaseChatModel:
+    """The candidate's chat model; the candidate must have been resolved."""
+    if not isinstance(candidate.model, BaseChatModel):
+        msg = f"Candidate {candidate.name!r} has no live model: `resolve_candidate` it first."
+        raise TypeError(msg)
+    return candidate.model
+
+
+def candidate_config(
+    config: RunnableConfig, candidate: str, decision_id: str, *, quiet: bool
+) -> RunnableConfig:
+    """The child config of a candidate's run: tagged, and silent for drafts."""
+    tags = [*(config.get("tags") or []), f"llm_router:candidate:{candidate}"]
+    if quiet:
+        tags.append(NOSTREAM)
+    metadata = {
+        **(config.get("metadata") or {}),
+        "llm_router_candidate": candidate,
+        "llm_router_decision_id": decision_id,
+    }
+    # Not `merge_configs`: inside a run it pulls in the context's callbacks a second time.
+    return {**config, "tags": tags, "metadata": metadata}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of asking a candidate."""
+
+    attempt: Attempt
+    message: AIMessage | None = None
+    output: Any = None
+    """What the runnable returned: the message itself, or a dict for structured output."""
+
+    error: Exception | None = None
+
+
+@dataclass
+class Asking:
+    """Ask one candidate."""
+
+    candidate: Candidate
+    runnable: Runnable[Any, Any]
+    messages: Sequence[BaseMessage]
+    config: RunnableConfig
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    final: bool = False
+    """Its answer will be accepted unseen, so it may be streamed."""
+
+    handled: tuple[type[Exception], ...] = (Exception,)
+    answer: Answer | None = None
+    """Set by `stream` and `astream` when they end."""
+
+    def perform(self) -> Answer:
+        """Ask, and wait for the whole answer."""
+        started = time.perf_counter()
+        try:
+            output = self.runnable.invoke(self.messages, self.config, **self.kwargs)
+        except self.handled as error:
+            return self._failed(error, started)
+        return self._answered(output, started)
+
+    async def aperform(self) -> Answer:
+        """Ask, and wait for the whole answer."""
+        started = time.perf_counter()
+        try:
+            output = await self.runnable.ainvoke(self.messages, self.config, **self.kwargs)
+        except self.handled as error:
+            return self._failed(error, started)
+        return self._answered(output, started)
+
+    def stream(self) -> Iterator[Any]:
+        """Ask, and pass on what comes; a failure before the first chunk ends in `answer`."""
+        taken = _Taken(self, time.perf_counter())
+        stream = self.runnable.stream(self.messages, self.config, **self.kwargs)
+        try:
+            for chunk in stream:
+                yield taken.take(chunk)
+        except self.handled as error:
+            taken.failed(error)
+        self.answer = taken.answer()
+
+    async def astream(self) -> AsyncIterator[Any]:
+        """Ask, and pass on what comes; a failure before the first chunk ends in `answer`."""
+        taken = _Taken(self, time.perf_counter())
+        stream = self.runnable.astream(self.messages, self.config, **self.kwargs)
+        try:
+            async for chunk in stream:
+                yield taken.take(chunk)
+        except self.handled as error:
+            taken.failed(error)
+        self.answer = taken.answer()
+
+    def _failed(self, error: Exception, started: float) -> Answer:
+        attempt = Attempt(
+            candidate=self.candidate.name,
+            error=f"{type(error).__name__}: {error}",
+            verified=False,
+            confidence=None,
+            cost_usd=None,
+            latency_s=time.perf_counter() - started,
+        )
+        return Answer(attempt, error=error)
+
+    def _answered(self, output: Any, started: float, ttft_s: float | None = None) -> Answer:
+        raw = output.get("raw") if isinstance(output, dict) else output
+        message = raw if isinstance(raw, AIMessage) else None
+        usage = None if message is None else message.usage_metadata
+        price = self.candidate.price
+        attempt = Attempt(
+            candidate=self.candidate.name,
+            error=None,
+            verified=False,
+            confidence=None,
+            cost_usd=None if price is None else price.cost_usd(usage),
+            input_tokens=None if usage is None else usage["input_tokens"],
+            output_tokens=None if usage is None else usage["output_tokens"],
+            latency_s=time.perf_counter() - started,
+            ttft_s=ttft_s,
+        )
+        return Answer(attempt, message, output)
+
+
+class _Taken:
+    """What has been streamed so far, and what it adds up to."""
+
+    def __init__(self, asking: Asking, started: float) -> None:
+        self._asking, self._started = asking, started
+        self._chunks: list[Any] = []
+        self._ttft_s: float | None = None
+        self._failure: Answer | None = None
+
+    def take(self, chunk: Any) -> Any:
+        if self._ttft_s is None:
+            self._ttft_s = time.perf_counter() - self._started
+        self._chunks.append(chunk)
+        # The router adds one more chunk with its record; only that one is the last.
+        if isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last":
+            return chunk.model_copy(update={"chunk_position": None})
+        return chunk
+
+    def failed(self, error: Exception) -> None:
+        if self._chunks:
+            # Half an answer is out: a second one glued to it would be no answer at all.
+            raise error
+        self._failure = self._asking._failed(error, self._started)
+
+    def answer(self) -> Answer:
+        if self._failure is not None:
+            return self._failure
+        chunks = self._chunks
+        output = chunks[-1] if chunks else None
+        if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
+            output = add_ai_message_chunks(chunks[0], *chunks[1:])
+        return self._asking._answered(output, self._started, self._ttft_s)
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """Ask the estimator; its embedding may be a model behind a network."""
+
+    estimator: QualityEstimator
+    query: str
+
+    def perform(self) -> list[float]:
+        """Predict in place."""
+        row: list[float] = self.estimator.predict([self.query])[0].tolist()
+        return row
+
+    async def aperform(self) -> list[float]:
+        """Predict in a thread, so that the event loop goes on."""
+        return await run_in_executor(None, self.perform)
+
+
+@dataclass(frozen=True)
+class Verifying:
+    """Drive a verifier: make the calls it yields, all of a batch at once."""
+
+    verifier: Verifier
+    case: Case
+    attempt: Attempt
+    config: RunnableConfig
+
+    def perform(self) -> Attempt:
+        """The attempt with its verdict."""
+        steps, seen = self.verifier.evaluate(self.case), _Seen()
+        try:
+            calls = next(steps)
+            while True:
+                calls = steps.send(seen.note(self._calling().batch(list(calls), self.config)))
+        except StopIteration as stop:
+            return seen.verdict(self.attempt, stop.value)
+
+    async def aperform(self) -> Attempt:
+        """The attempt with its verdict."""
+        steps, seen = self.verifier.evaluate(self.case), _Seen()
+        try:
+            calls = next(steps)
+            while True:
+                replies = await self._calling().abatch(list(calls), self.config)
+                calls = steps.send(seen.note(replies))
+        except StopIteration as stop:
+            return seen.verdict(self.attempt, stop.value)
+
+    def _calling(self) -> RunnableLambda[Call, Reply]:
+        # Not `model.batch`: a lambda around each call keeps the trace a tree.
+        caller = _Caller()
+        return RunnableLambda(caller.call, caller.acall, name="verdict")
+
+
+class _Seen:
+    """The replies of one evaluation, and what they add up to."""
+
+    def __init__(self) -> None:
+        self._replies: list[Reply] = []
+
+    def note(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+        self._replies += replies
+        return replies
+
+    def verdict(self, attempt: Attempt, evaluation: Evaluation) -> Attempt:
+        # A call that failed outright was not billed as far as anybody can know.
+        billed = [reply.cost_usd for reply in self._replies if reply.message is not None]
+        return {
+            **attempt,
+            "verified": True,
+            "confidence": evaluation.confidence,
+            "verdicts": list(evaluation.verdicts),
+            "verification_errors": [r.error for r in self._replies if r.error is not None],
+            "verification_cost_usd": sum_usd(billed),
+        }
+
+
+class _Caller:
+    """Makes one verifier call; equal calls of a batch share the runnable."""
+
+    def __init__(self) -> None:
+        self._built: dict[int, Runnable[Any, Any]] = {}
+
+    def call(self, call: Call, config: RunnableConfig) -> Reply:
+        try:
+            output = self._runnable(call).invoke(call.messages, config)
+        except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
+            return Reply(error=f"{type(error).__name__}: {error}")
+        return self._reply(call, output)
+
+    async def acall(self, call: Call, config: RunnableConfig) -> Reply:
+        try:
+            output = await self._runnable(call).ainvoke(call.messages, config)
+        except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
+            return Reply(error=f"{type(error).__name__}: {error}")
+        return self._reply(call, output)
+
+    def _runnable(self, call: Call) -> Runnable[Any, Any]:
+        built = self._built.get(id(call))
+        if built is None:
+            model = _at_temperature(live_model(call.candidate), call.temperature)
+            if call.schema is not None:
+                method = {} if call.method is None else {"method": call.method}
+                built = model.with_structured_output(
+                    call.schema, include_raw=True, **method, **call.kwargs
+                )
+            else:
+                built = model.bind(**call.kwargs) if call.kwargs else model
+            self._built[id(call)] = built
+        return built
+
+    def _reply(self, call: Call, output: Any) -> Reply:
+        message, parsed, error = output, None, None
+        if isinstance(output, dict):
+            message, parsed = output.get("raw"), output.get("parsed")
+            failure = output.get("parsing_error")
+            error = None if failure is None else f"{type(failure).__name__}: {failure}"
+        price = call.candidate.price
+        usage = getattr(message, "usage_metadata", None)
+        return Reply(message, parsed, error, None if price is None else price.cost_usd(usage))
+
+
+def _at_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:
+    """A copy that samples at a temperature; models without one are left alone."""
+    fixed = (model.profile or {}).get("temperature") is False
+    if temperature is None or fixed or "temperature" not in type(model).model_fields:
+        return model
+    return model.model_copy(update={"temperature": temperature})

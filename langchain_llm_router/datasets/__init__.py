@@ -1,0 +1,5 @@
+"""Small real labelled data that ships with the package, and chat models that replay it."""
+
+from langchain_llm_router.datasets.recorded import RecordedChatModel
+
+__all__ = ["RecordedChatModel"]

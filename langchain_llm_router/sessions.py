@@ -1,0 +1,313 @@
+"""A chat model whose every call is a session: the LangChain side of routing.
+
+A session is a generator that yields operations (predict, ask, verify) and ends in an answer with
+its record. Here it is run in LangChain's ways, `invoke`, `stream` and their async twins, as one
+chain run whose children are ordinary chat-model runs. What a session does is `chat.py`'s matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    CallbackManagerForChainRun,
+    CallbackManagerForLLMRun,
+    Callbacks,
+)
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, patch_config
+
+from langchain_llm_router.asking import Answer, Asking, Predicting, Verifying
+
+__all__ = ["Done", "Operation", "Session", "SessionChatModel"]
+
+Operation = Predicting | Asking | Verifying
+"""What a session wants done next; each has `perform` and `aperform`."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished session."""
+
+    answer: Answer
+    """The accepted answer."""
+
+    output: Any
+    """What the caller gets: the message with its record, or a parsed object."""
+
+    record: dict[str, Any]
+
+
+Session = Generator[Operation, Any, Done]
+
+
+class SessionChatModel(BaseChatModel):
+    """Runs sessions as LangChain runs; subclasses say what a session is."""
+
+    stop: list[str] | None = None
+
+    @abstractmethod
+    def _session(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        streaming: bool = False,
+    ) -> Session:
+        """Everything between a question and its answer, less the I/O."""
+
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Route the input and return the accepted answer with its record."""
+        kwargs = self._with_stop(stop, kwargs)
+
+        def run(
+            given: LanguageModelInput,
+            run_manager: CallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> Any:
+            child = patch_config(config, callbacks=run_manager.get_child())
+            session = self._session(given, child, kwargs)
+            try:
+                operation = next(session)
+                while True:
+                    operation = session.send(operation.perform())
+            except StopIteration as end:
+                return end.value.output
+
+        return self._call_with_config(run, input, self._own(config))
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Route the input and return the accepted answer with its record."""
+        kwargs = self._with_stop(stop, kwargs)
+
+        async def run(
+            given: LanguageModelInput,
+            run_manager: AsyncCallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> Any:
+            child = patch_config(config, callbacks=run_manager.get_child())
+            session = self._session(given, child, kwargs)
+            try:
+                operation = next(session)
+                while True:
+                    operation = session.send(await operation.aperform())
+            except StopIteration as end:
+                return end.value.output
+
+        return await self._acall_with_config(run, input, self._own(config))
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """Stream the accepted answer; its last chunk carries the record.
+
+        An answer that will be accepted unseen comes token by token, a verified draft as one chunk
+        once it is accepted. Rejected drafts are never seen.
+        """
+        kwargs = self._with_stop(stop, kwargs)
+
+        def run(
+            inputs: Iterator[LanguageModelInput],
+            run_manager: CallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> Iterator[Any]:
+            session = self._session(next(inputs), config, kwargs, streaming=True)
+            streamed: Answer | None = None
+            result: Any
+            try:
+                operation = next(session)
+                while True:
+                    if isinstance(operation, Asking) and operation.final:
+                        yield from operation.stream()
+                        result = streamed = operation.answer
+                    else:
+                        result = operation.perform()
+                    operation = session.send(result)
+            except StopIteration as end:
+                yield from _last_chunks(end.value, streamed)
+
+        for chunk in self._transform_stream_with_config(iter([input]), run, self._own(config)):
+            yield cast("AIMessageChunk", chunk)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Stream the accepted answer; its last chunk carries the record."""
+        kwargs = self._with_stop(stop, kwargs)
+
+        async def run(
+            inputs: AsyncIterator[LanguageModelInput],
+            run_manager: AsyncCallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> AsyncIterator[Any]:
+            session = self._session(await anext(inputs), config, kwargs, streaming=True)
+            streamed: Answer | None = None
+            result: Any
+            try:
+                operation = next(session)
+                while True:
+                    if isinstance(operation, Asking) and operation.final:
+                        async for chunk in operation.astream():
+                            yield chunk
+                        result = streamed = operation.answer
+                    else:
+                        result = await operation.aperform()
+                    operation = session.send(result)
+            except StopIteration as end:
+                for chunk in _last_chunks(end.value, streamed):
+                    yield chunk
+
+        async def one() -> AsyncIterator[LanguageModelInput]:
+            yield input
+
+        async for chunk in self._atransform_stream_with_config(one(), run, self._own(config)):
+            yield cast("AIMessageChunk", chunk)
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        run_name: str | None = None,
+        run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Route each conversation, for callers that go around `invoke`."""
+        config = _config_of(callbacks, tags, metadata, run_name)
+        outputs = [
+            self.invoke(given, _with_run_id(config, run_id, i), stop=stop, **kwargs)
+            for i, given in enumerate(messages)
+        ]
+        return _result(outputs)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        run_name: str | None = None,
+        run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Route each conversation at once, for callers that go around `ainvoke`."""
+        config = _config_of(callbacks, tags, metadata, run_name)
+        calls = (
+            self.ainvoke(given, _with_run_id(config, run_id, i), stop=stop, **kwargs)
+            for i, given in enumerate(messages)
+        )
+        return _result(list(await asyncio.gather(*calls)))
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        message = self.invoke(messages, stop=stop, **kwargs)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _with_stop(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+        stop = self.stop if stop is None else stop
+        return kwargs if stop is None else {**kwargs, "stop": stop}
+
+    def _own(self, config: RunnableConfig | None) -> RunnableConfig:
+        """The call's config with this model's own callbacks, tags and metadata.
+
+        Not `merge_configs`: it runs `ensure_config` on both, which pulls the context's callbacks
+        in twice and loses the parent run.
+        """
+        own = ensure_config(config)
+        if self.tags:
+            own["tags"] = [*(own.get("tags") or []), *self.tags]
+        if self.metadata:
+            own["metadata"] = {**self.metadata, **(own.get("metadata") or {})}
+        if self.callbacks:
+            given = own.get("callbacks")
+            ours = self.callbacks
+            handlers = ours if isinstance(ours, list) else ours.handlers
+            if given is None or isinstance(given, list):
+                own["callbacks"] = [*(given or []), *handlers]
+            else:
+                manager = given.copy()
+                for handler in handlers:
+                    manager.add_handler(handler, inherit=True)
+                own["callbacks"] = manager
+        return own
+
+
+def _last_chunks(done: Done, streamed: Answer | None) -> Iterator[Any]:
+    """What is left to say when the session ends: the record, or the whole kept draft."""
+    message = done.answer.message
+    if message is None or not isinstance(done.output, BaseMessage):
+        if streamed is not done.answer:
+            yield done.output
+    elif streamed is done.answer:
+        yield AIMessageChunk(
+            content="",
+            id=message.id,
+            response_metadata={"llm_router": done.record},
+            chunk_position="last",
+        )
+    else:
+        fields = done.output.model_dump(exclude={"type"})
+        yield AIMessageChunk(**{**fields, "chunk_position": "last"})
+
+
+def _config_of(
+    callbacks: Callbacks,
+    tags: list[str] | None,
+    metadata: dict[str, Any] | None,
+    run_name: str | None,
+) -> RunnableConfig:
+    given = {"callbacks": callbacks, "tags": tags, "metadata": metadata, "run_name": run_name}
+    return cast("RunnableConfig", {key: item for key, item in given.items() if item is not None})
+
+
+def _with_run_id(config: RunnableConfig, run_id: UUID | None, i: int) -> RunnableConfig:
+    # A run id names one run: the first conversation's.
+    return {**config, "run_id": run_id} if run_id is not None and i == 0 else config
+
+
+def _result(outputs: list[AIMessage]) -> LLMResult:
+    return LLMResult(generations=[[ChatGeneration(message=output)] for output in outputs])
