@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,16 @@ from scipy.stats import gaussian_kde, norm
 from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 
-__all__ = ["BetaBinomial", "KernelDensity", "ObservationModel"]
+__all__ = [
+    "BetaBinomial",
+    "KernelDensity",
+    "LikelihoodKind",
+    "ObservationModel",
+    "score_index",
+    "score_likelihoods",
+]
+
+LikelihoodKind = Literal["rows", "kde", "beta_binomial"]
 
 Floats = NDArray[np.float64]
 
@@ -285,3 +294,89 @@ class BetaBinomial(ObservationModel):
         model.base_rate_ = float(settings["base_rate"])
         model.shapes_ = arrays["shapes"]
         return model
+
+
+def score_index(score: ArrayLike, n_samples: int) -> NDArray[np.intp]:
+    """The nearest of the k + 1 possible scores 0/k..k/k, as 0..k; NaN, no verdict, is k + 1."""
+    values = np.asarray(score, dtype=np.float64)
+    missing = np.isnan(values)
+    nearest = np.rint(np.where(missing, 0.0, values) * n_samples)
+    return np.asarray(np.where(missing, n_samples + 1, nearest), dtype=np.intp)
+
+
+def score_likelihoods(
+    scores: ArrayLike,
+    quality: ArrayLike,
+    *,
+    n_samples: int,
+    kind: LikelihoodKind = "rows",
+    bandwidth: float = 0.05,
+    good_at: float = 0.5,
+) -> Floats:
+    """P(observation | training row) of every observation there is: k + 1 scores, or no verdict.
+
+    `rows` smooths each row's own score by a Gaussian kernel, so a weighted mean over rows is the
+    kernel estimate of E[· | score] and whatever goes with the score is kept, e.g. that a doubtful
+    answer comes from a query on which the next model fails as well. `kde` and `beta_binomial` look
+    only at whether the row's answer was good. A missing verdict is equally likely on every row.
+
+    Args:
+        scores: The verifier's scores in [0, 1], of shape (n_rows,), NaN: no verdict.
+        quality: Quality of the verified answers in [0, 1], same shape.
+        n_samples: k.
+        kind: Which of the three.
+        bandwidth: Smallest standard deviation of a kernel.
+        good_at: From this quality on an answer counts as good (`kde`, `beta_binomial`).
+
+    Returns:
+        Probabilities of shape (n_samples + 2, n_rows), columns sum to 1.
+
+    References:
+        Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3: P(o | s) by kernel density
+        estimates with one kernel per training point.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    good = np.asarray(quality, dtype=np.float64) >= good_at
+    known = ~np.isnan(values)
+    share = (float((~known).sum()) + 0.5) / (len(values) + 1)
+    if not known.any():
+        table = np.full((n_samples + 1, len(values)), 1 / (n_samples + 1))
+    elif kind == "rows":
+        table = _row_kernels(values, n_samples, bandwidth)
+    else:
+        table = _class_likelihoods(values, good, n_samples, kind, bandwidth)
+    return np.vstack([(1 - share) * table, np.full(len(values), share)])
+
+
+_FLOOR = 1e-3
+"""Share of every likelihood that is uniform: a score never seen leaves the belief as it was."""
+
+
+def _row_kernels(values: Floats, n_samples: int, bandwidth: float) -> Floats:
+    known = ~np.isnan(values)
+    width = max(bandwidth, float(values[known].std()) * float(known.sum()) ** (-1 / 5))
+    grid = np.linspace(0, 1, n_samples + 1)[:, None]
+    centers = np.where(known, values, 0.0)[None, :]
+    kernels = sum(norm.pdf(grid, at, width) for at in (centers, -centers, 2 - centers))
+    table = np.asarray(kernels, dtype=np.float64)
+    table = table / table.sum(axis=0, keepdims=True)
+    table[:, ~known] = table[:, known].mean(axis=1, keepdims=True)
+    return np.asarray((1 - _FLOOR) * table + _FLOOR / (n_samples + 1), dtype=np.float64)
+
+
+def _class_likelihoods(
+    values: Floats,
+    good: NDArray[np.bool_],
+    n_samples: int,
+    kind: LikelihoodKind,
+    bandwidth: float,
+) -> Floats:
+    model = KernelDensity(bandwidth=bandwidth) if kind == "kde" else BetaBinomial(n_samples)
+    model.fit(values, good)
+    grid = np.linspace(0, 1, n_samples + 1)
+    both = np.array([model.likelihoods(float(score)) for score in grid])
+    totals = both.sum(axis=0)
+    # A class without any training score has no density: its scores are anybody's guess.
+    both = np.where(totals > 0, both / np.where(totals > 0, totals, 1), 1 / (n_samples + 1))
+    both = (1 - _FLOOR) * both + _FLOOR / (n_samples + 1)
+    return np.where(good[None, :], both[:, :1], both[:, 1:])

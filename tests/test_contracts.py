@@ -17,12 +17,13 @@ from langchain_llm_router.policies import (
     Always,
     ConfidenceThreshold,
     Policy,
+    Pomdp,
     RandomMix,
     Threshold,
     Utility,
 )
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
-from tests.fakes import make_outcomes
+from tests.fakes import make_evaluations, make_outcomes
 
 ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     "Constant": Constant,
@@ -30,12 +31,21 @@ ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     "NearestNeighbors": lambda: NearestNeighbors(n_neighbors=5),
 }
 
+
+def fitted(policy):
+    """A cascade's policy, fitted on answers and what a verifier said of them."""
+    outcomes = make_outcomes(n=120)
+    return policy.fit(outcomes, make_evaluations(outcomes))
+
+
 POLICIES: dict[str, Callable[[], Policy]] = {
     "Always": lambda: Always("medium"),
     "RandomMix": lambda: RandomMix({"small": 0.5, "large": 0.5}),
     "Threshold": lambda: Threshold(0.6),
     "Utility": lambda: Utility(cost=10.0),
     "ConfidenceThreshold": lambda: ConfidenceThreshold(threshold=0.7),
+    "Pomdp": lambda: fitted(Pomdp(lambda_=20.0)),
+    "Pomdp (article)": lambda: fitted(Pomdp(lambda_=20.0, mode="article")),
 }
 
 QUERIES = ["prove hard theorem 7", "add easy numbers 1", "", "nie gesehen ∀"]

@@ -1,0 +1,384 @@
+"""AutoMix's POMDP for any number of candidates, solved exactly into a lookup table."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.observation import LikelihoodKind, score_likelihoods
+from langchain_llm_router.policies.belief import Option, Plan, best_option, build_beliefs, solve
+from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.types import Attempt, Decision, Situation
+
+__all__ = ["Pomdp"]
+
+Floats = NDArray[np.float64]
+_Solver = Callable[[float, tuple[bool, ...]], Plan]
+
+
+@dataclass(eq=False)
+class Pomdp(Policy):
+    """Asks, verifies, and escalates so as to maximize quality - λ·cost under what is believed.
+
+    The belief about a query is a weighting of the training rows (particles), updated by every
+    verdict; a missing verdict leaves it as it was. The decision problem is solved exactly over the
+    finite horizon, verification costs inside, candidates may be skipped. `fit` tabulates all
+    histories of observations; each λ is then solved once, in milliseconds, and kept.
+
+    Args:
+        lambda_: λ, quality per dollar; a request may replace it (`RoutingOptions.lambda_`).
+        n_samples: k: scores are read as the nearest of 0/k, 1/k, …, 1.
+        likelihood: P(score | row): `rows`, `kde` or `beta_binomial`, see `score_likelihoods`.
+        mode: `exact`, or the seed article's rule (`article`): in declared order, the answer is
+            kept iff P(good) - λ·cost of the next candidate > 0.
+        recall: Whether the best-looking answer so far may be kept, not only the last one.
+        bandwidth: Smallest standard deviation of a kernel.
+
+    Attributes:
+        candidates_: Names, in the order of escalation: the columns of the training table.
+        cost_usd_: Mean cost of each candidate's answer.
+        verification_cost_usd_: Mean cost of verifying it.
+
+    References:
+        Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3. Deviations: exact expectimax
+        instead of AdaOps; an answer may be accepted unverified; the first candidate may be skipped.
+    """
+
+    lambda_: float = 0.0
+    n_samples: int = 8
+    likelihood: LikelihoodKind = "rows"
+    mode: Literal["exact", "article"] = "exact"
+    recall: bool = False
+    bandwidth: float = 0.05
+
+    verifies: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.lambda_ >= 0:
+            msg = f"`lambda_` must be >= 0 quality per USD, got {self.lambda_!r}."
+            raise ValueError(msg)
+        if self.n_samples < 1:
+            msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
+            raise ValueError(msg)
+        for name, allowed in (
+            ("likelihood", get_args(LikelihoodKind)),
+            ("mode", ("exact", "article")),
+        ):
+            if getattr(self, name) not in allowed:
+                msg = f"`{name}` must be one of {list(allowed)}, got {getattr(self, name)!r}."
+                raise ValueError(msg)
+
+    @property
+    def named_candidates(self) -> tuple[str, ...]:
+        """The candidates it was fitted on."""
+        return getattr(self, "candidates_", ())
+
+    def fit(self, outcomes: Outcomes, evaluations: SelfEvaluations) -> Self:
+        """Learn from what each candidate's answers scored, cost, and were said to be worth.
+
+        Args:
+            outcomes: Measured quality and cost; columns in the order of escalation.
+            evaluations: The verifier's scores and costs (0 where free), same rows and columns.
+                The last candidate's scores are not looked at.
+
+        Raises:
+            ValueError: If the tables do not fit each other, or a candidate has no known cost.
+        """
+        shape = outcomes.quality.shape
+        if evaluations.confidence.shape != shape or shape[1] < 2 or shape[0] == 0:
+            msg = (
+                f"`outcomes` {shape} and `evaluations` {evaluations.confidence.shape} must have "
+                "the same rows, at least one, and the same two or more candidates."
+            )
+            raise ValueError(msg)
+        if tuple(evaluations.candidates) != tuple(outcomes.candidates):
+            msg = (
+                f"`evaluations` are about {list(evaluations.candidates)}, "
+                f"`outcomes` about {list(outcomes.candidates)}."
+            )
+            raise ValueError(msg)
+        self.candidates_ = tuple(outcomes.candidates)
+        self.cost_usd_ = _known_means("outcomes", outcomes.cost_usd, self.candidates_)
+        verifying = evaluations.cost_usd
+        priced = None if verifying is None else verifying[:, :-1]
+        means = _known_means("evaluations", priced, self.candidates_[:-1])
+        self.verification_cost_usd_ = np.append(means, 0.0)
+        self.data_hash_ = data_hash(outcomes.queries, outcomes.candidates, outcomes.quality)
+        self._tabulate(outcomes.quality, evaluations.confidence)
+        return self
+
+    def with_lambda(self, lambda_: float) -> Self:
+        """The same policy with another λ; nothing is fitted again."""
+        other = copy.copy(self)
+        other.lambda_ = lambda_
+        other.__post_init__()
+        return other
+
+    def decide(self, situation: Situation) -> Decision:
+        """Look up what is best after what has been observed."""
+        self._check_fitted()
+        asked = {attempt["candidate"]: attempt for attempt in situation.attempts}
+        failed = {name for name, attempt in asked.items() if attempt.get("error") is not None}
+        held = [i for i, name in enumerate(self.candidates_) if name in asked.keys() - failed]
+        # Who was asked stays available: one table serves the whole way, and it looks only onward.
+        allowed = set(situation.names) - failed
+        available = tuple(name in allowed for name in self.candidates_)
+        if len(held) == 0 and not any(available):
+            return self._last_resort(situation)
+        lambda_ = situation.options.lambda_
+        view = _View(
+            plan=self._solver(self.lambda_ if lambda_ is None else lambda_, available),
+            history=self._history(asked, failed),
+            held=tuple(held),
+        )
+        last = asked[self.candidates_[held[-1]]] if len(held) > 0 else None
+        if last is not None and not last.get("verified", False) and self._worth_verifying(view):
+            name = type(self).__name__
+            return Decision("verify", last["candidate"], name, "a verdict may change the choice")
+        return self._article(view, last) if self.mode == "article" else self._exact(view)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted policy: settings, and the particles as arrays."""
+        self._check_fitted()
+        settings = {
+            "params": {field.name: getattr(self, field.name) for field in fields(self)},
+            "candidates": list(self.candidates_),
+            "data_hash": self.data_hash_,
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "performance": self._performance,
+            "scores": self._scores,
+            "cost_usd": self.cost_usd_,
+            "verification_cost_usd": self.verification_cost_usd_,
+        }
+        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactError: If the folder is corrupted or holds something else.
+        """
+        artifact = read_artifact(folder, cls.__name__)
+        try:
+            policy = cls(**artifact.settings["params"])
+            policy.candidates_ = tuple(artifact.settings["candidates"])
+            policy.data_hash_ = artifact.settings["data_hash"]
+            policy.cost_usd_ = artifact.arrays["cost_usd"]
+            policy.verification_cost_usd_ = artifact.arrays["verification_cost_usd"]
+            policy._tabulate(artifact.arrays["performance"], artifact.arrays["scores"])
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return policy
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_solver"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if hasattr(self, "candidates_"):
+            self._remember()
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "candidates_"):
+            msg = (
+                "This Pomdp is not fitted: call `fit(outcomes, evaluations)` or "
+                "`Pomdp.load(folder)` first."
+            )
+            raise NotFittedError(msg)
+
+    def _tabulate(self, performance: Floats, scores: Floats) -> None:
+        self._performance, self._scores = performance, scores
+        likelihoods = [
+            score_likelihoods(
+                scores[:, j],
+                performance[:, j],
+                n_samples=self.n_samples,
+                kind=self.likelihood,
+                bandwidth=self.bandwidth,
+            )
+            for j in range(performance.shape[1] - 1)
+        ]
+        self.beliefs_ = build_beliefs(performance, likelihoods)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Keep solved plans; `lru_cache` is safe under threads, and a plan is a pure function."""
+        beliefs, cost, verifying = self.beliefs_, self.cost_usd_, self.verification_cost_usd_
+        recall = self.recall
+
+        @lru_cache(maxsize=64)
+        def solver(lambda_: float, available: tuple[bool, ...]) -> Plan:
+            return solve(beliefs, lambda_, cost, verifying, available=available, recall=recall)
+
+        self._solver: _Solver = solver
+
+    def _history(self, asked: Mapping[str, Attempt], failed: set[str]) -> tuple[int, ...]:
+        """Each candidate's observation but the last one's, as an index into the tables."""
+        history = []
+        unseen = self.beliefs_.unseen
+        for name in self.candidates_[:-1]:
+            attempt = asked.get(name)
+            if attempt is None or name in failed or not attempt.get("verified", False):
+                history.append(unseen)
+            else:
+                score = attempt.get("confidence")
+                if score is not None and not 0 <= score <= 1:
+                    msg = f"A verifier's score must lie in [0, 1], got {score!r} for {name!r}."
+                    raise ValueError(msg)
+                history.append(self._index(score))
+        return tuple(history)
+
+    def _index(self, score: float | None) -> int:
+        # As `score_index`, whose arrays would cost more than the rest of the decision.
+        return self.n_samples + 1 if score is None else round(score * self.n_samples)
+
+    def _last_resort(self, situation: Situation) -> Decision:
+        """Nobody this policy knows can answer: ask whoever else there is, or keep what there is."""
+        name = type(self).__name__
+        if len(situation.answered) > 0:
+            return accept(self, situation.answered[-1], "the only answer there is")
+        if len(situation.open_arms) > 0:
+            other = situation.open_arms[0].candidate
+            return Decision("ask", other, name, "every known candidate failed", final=True)
+        return accept(self, situation.attempts[-1], "everybody failed")
+
+    def _worth_verifying(self, view: _View) -> bool:
+        j = view.held[-1]
+        if self.mode == "article":
+            return any(view.plan.available[j + 1 :])
+        return view.plan.worth_verifying(view.history, j)
+
+    def _exact(self, view: _View) -> Decision:
+        expected = view.expected
+        options = view.plan.options(view.history, view.held[-1] if view.held else -1)
+        keep = self._best_held(view, expected)
+        if len(options) == 0:
+            assert keep is not None, "with nobody open there is somebody held"
+            return self._keep(view, keep, "nobody is left to ask")
+        best = best_option(options)
+        if keep is not None and not best.utility > expected[keep] + 1e-12:
+            reason = f"keeping it is worth {expected[keep]:.3f}, going on {best.utility:.3f}"
+            return self._keep(view, keep, reason, options, _flip(best, expected[keep]))
+        flip = None if keep is None else _flip(best, expected[keep])
+        reason = f"worth {best.utility:.3f}"
+        if keep is not None:
+            reason += f", keeping {self.candidates_[keep]}'s answer {expected[keep]:.3f}"
+        confidence = None if keep is None else float(expected[keep])
+        return self._ask(view, best, reason, options, confidence=confidence, flip=flip)
+
+    def _article(self, view: _View, last: Attempt | None) -> Decision:
+        after = view.held[-1] if last is not None else -1
+        later = [j for j in range(after + 1, len(self.candidates_)) if view.plan.available[j]]
+        if len(later) == 0:
+            return self._keep(view, after, "nobody is left to ask")
+        following = Option(later[0], len(later) > 1, 0.0, float(self.cost_usd_[later[0]]), 0.0)
+        if last is None:
+            return self._ask(view, following, "the first in order")
+        p = float(view.expected[after])
+        bar = view.plan.lambda_ * following.cost_usd
+        rule = f"P(good) {p:.3f}, λ·cost of {self.candidates_[later[0]]} {bar:.3f}"
+        if p - bar > 0:
+            return self._keep(view, after, rule)
+        return self._ask(view, following, rule, confidence=p)
+
+    def _best_held(self, view: _View, expected: Floats) -> int | None:
+        if len(view.held) == 0:
+            return None
+        if not self.recall:
+            return view.held[-1]
+        return max(view.held, key=lambda i: (float(expected[i]), i))
+
+    def _keep(
+        self,
+        view: _View,
+        j: int,
+        reason: str,
+        options: list[Option] | None = None,
+        flip: str | None = None,
+    ) -> Decision:
+        return accept(
+            self,
+            Attempt(candidate=self.candidates_[j]),
+            reason,
+            scores=self._scores_of(view, options or []),
+            confidence=float(view.expected[j]),
+            flip=flip,
+        )
+
+    def _ask(
+        self,
+        view: _View,
+        option: Option,
+        reason: str,
+        options: list[Option] | None = None,
+        *,
+        confidence: float | None = None,
+        flip: str | None = None,
+    ) -> Decision:
+        return Decision(
+            action="ask",
+            candidate=self.candidates_[option.candidate],
+            policy=type(self).__name__,
+            reason=reason,
+            final=not option.verify,
+            scores=self._scores_of(view, options or []),
+            confidence=confidence,
+            flip=flip,
+        )
+
+    def _scores_of(self, view: _View, options: list[Option]) -> dict[str, dict[str, float | None]]:
+        """For each candidate: believed quality, cost, and the utility of asking it now."""
+        utility: dict[int, float] = {}
+        for option in options:
+            utility[option.candidate] = max(
+                option.utility, utility.get(option.candidate, option.utility)
+            )
+        costs = self.cost_usd_.tolist()
+        expected = view.expected.tolist()
+        return {
+            name: {"quality": expected[j], "cost_usd": costs[j], "utility": utility.get(j)}
+            for j, name in enumerate(self.candidates_)
+        }
+
+
+class _View:
+    """A situation as the tables see it."""
+
+    __slots__ = ("expected", "held", "history", "plan")
+
+    def __init__(self, plan: Plan, history: tuple[int, ...], held: tuple[int, ...]) -> None:
+        self.plan, self.history, self.held = plan, history, held
+        self.expected = plan.beliefs.expected_quality(history)
+
+
+def _known_means(what: str, cost: Floats | None, names: tuple[str, ...]) -> Floats:
+    """Mean cost of each candidate over the rows where it is known."""
+    if cost is None:
+        msg = f"`{what}` has no costs: a Pomdp weighs them (0 is fine where something is free)."
+        raise ValueError(msg)
+    known = ~np.isnan(cost)
+    for j, name in enumerate(names):
+        if not known[:, j].any():
+            msg = f"`{what}` knows no cost of {name!r}: give one (0 where it is free)."
+            raise ValueError(msg)
+    return np.array([cost[known[:, j], j].mean() for j in range(len(names))])
+
+
+def _flip(option: Option, keep: float) -> str | None:
+    """The λ at which this option and keeping would be worth the same, continuation unchanged."""
+    if option.cost_usd <= 0 or option.quality <= keep:
+        return None
+    return f"λ ≈ {(option.quality - keep) / option.cost_usd:.4g} per USD"
