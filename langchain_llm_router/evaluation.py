@@ -12,6 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from langchain_llm_router.cascade_metrics import (
+    cost_quality_area,
+    cost_quality_area_interval,
+    ibc,
+    region_ibc_lift,
+    region_ibc_lift_interval,
+)
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.intervals import (
     Interval,
@@ -63,18 +70,23 @@ __all__ = [
     "bootstrap",
     "brier",
     "cost_at_quality",
+    "cost_quality_area",
+    "cost_quality_area_interval",
     "cost_saved",
     "cpt",
     "cpt_interval",
     "curve",
     "ece",
     "hull_quality",
+    "ibc",
     "ibc_lift",
     "mean_interval",
     "oracle",
     "pgr",
     "quality_at_cost",
     "random_mix_hull",
+    "region_ibc_lift",
+    "region_ibc_lift_interval",
     "reliability",
     "replay",
     "single_sweep",

@@ -1,0 +1,225 @@
+"""What a cascade's escalations buy: benefit per dollar over mixing, in every region of cost.
+
+Costs are mean costs per query and include every rejected answer and every verification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.intervals import Interval, Resampling, weighted_bootstrap
+from langchain_llm_router.metrics import hull_quality, random_mix_hull
+from langchain_llm_router.sweeps import Sweep
+
+__all__ = [
+    "cost_quality_area",
+    "cost_quality_area_interval",
+    "ibc",
+    "region_ibc_lift",
+    "region_ibc_lift_interval",
+]
+
+Floats = NDArray[np.float64]
+Point = tuple[float, float]
+
+
+def ibc(point: Point, weak: Point) -> float:
+    """Incremental benefit per cost over the weak candidate: quality gained per USD added.
+
+    Args:
+        point: (mean cost, mean quality) of the router, verification included.
+        weak: (mean cost, mean quality) of the weak candidate alone.
+
+    Raises:
+        ValueError: If the router costs no more than the weak candidate.
+
+    References:
+        Aggarwal et al., 2024, AutoMix, arXiv:2310.12963, equation 1.
+
+    Example:
+        >>> ibc((11.0, 0.5), (1.0, 0.2))
+        0.03
+    """
+    if not point[0] > weak[0]:
+        msg = f"IBC needs a cost above the weak candidate's {weak[0]!r}, got {point[0]!r}."
+        raise ValueError(msg)
+    return (point[1] - weak[1]) / (point[0] - weak[0])
+
+
+def region_ibc_lift(
+    cost_usd: ArrayLike,
+    quality: ArrayLike,
+    single_cost_usd: ArrayLike,
+    single_quality: ArrayLike,
+    *,
+    n_regions: int = 5,
+) -> float:
+    """ΔIBC averaged over regions of cost: 0 is mixing single models, 0.5 buys half as much more.
+
+    The span from the cheapest candidate to the first that is best is cut into equal regions. In the
+    middle of each the router's curve (linear between its operating points, which random mixing
+    reaches; single models at the ends) is compared with the best chord between single models,
+    which is their upper hull: with two candidates that is IBC_BASE itself.
+
+    Args:
+        cost_usd: Mean cost of each operating point, of shape (n_points,).
+        quality: Mean quality of each, same shape.
+        single_cost_usd: Mean cost of each single candidate, of shape (n_candidates,).
+        single_quality: Mean quality of each, same shape.
+        n_regions: How many regions.
+
+    Raises:
+        ValueError: If the cheapest candidate is also the best: there is no benefit to buy.
+
+    References:
+        Aggarwal et al., 2024, AutoMix, arXiv:2310.12963, equations 1 and 2, section 5.1 (five equal
+        cost regions). Deviation: the middle of each region instead of a point picked from it.
+    """
+    hull = random_mix_hull(single_cost_usd, single_quality)
+    if len(hull[0]) < 2:
+        msg = "The cheapest candidate is also the best one: there is no benefit to buy."
+        raise ValueError(msg)
+    low, high = hull[0][0], hull[0][-1]
+    edges = np.linspace(low, high, n_regions + 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    reached = _quality_at(middles, cost_usd, quality, hull)
+    chord = np.array([hull_quality(float(at), hull) for at in middles])
+    return float(np.mean((reached - chord) / (chord - hull[1][0])))
+
+
+def cost_quality_area(
+    cost_usd: ArrayLike,
+    quality: ArrayLike,
+    single_cost_usd: ArrayLike,
+    single_quality: ArrayLike,
+) -> float:
+    """Mean quality over the costs from the cheapest to the dearest single candidate.
+
+    Unlike `aiq` the curve is not replaced by its hull, so a policy pays for its bad knobs. Below
+    its cheapest point it is joined to the cheapest candidate; beyond its dearest it stays level.
+
+    Args:
+        cost_usd: Mean cost of each operating point, of shape (n_points,).
+        quality: Mean quality of each, same shape.
+        single_cost_usd: Mean cost of each single candidate, of shape (n_candidates,).
+        single_quality: Mean quality of each, same shape.
+
+    References:
+        Dekoninck et al., 2024, A Unified Approach to Routing and Cascading for LLMs,
+        arXiv:2410.10347, section 5 (area under the quality-cost curve, normalized by the span).
+    """
+    single = np.asarray(single_cost_usd, dtype=np.float64)
+    cheapest = int(single.argmin())
+    low, high = float(single.min()), float(single.max())
+    if not high > low:
+        msg = f"All candidates cost the same ({low!r}): there is no span of costs."
+        raise ValueError(msg)
+    cost, value = _sorted(
+        np.append(np.asarray(cost_usd, np.float64), low),
+        np.append(np.asarray(quality, np.float64), np.asarray(single_quality, float)[cheapest]),
+    )
+    inside = (cost > low) & (cost < high)
+    grid = np.concatenate([[low], cost[inside], [high]])
+    return float(np.trapezoid(np.interp(grid, cost, value), grid) / (high - low))
+
+
+def region_ibc_lift_interval(
+    sweep: Sweep,
+    outcomes: Outcomes,
+    *,
+    baseline: Sweep | None = None,
+    n_regions: int = 5,
+    resampling: Resampling | None = None,
+) -> Interval:
+    """`region_ibc_lift` with its interval, or the difference to another router's.
+
+    Args:
+        sweep: What the router got on every row at every knob.
+        outcomes: The same rows; costs must all be known.
+        baseline: Another router on the same rows.
+        n_regions: How many regions.
+        resampling: How rows are redrawn.
+    """
+
+    def lift(*points: Floats) -> float:
+        return region_ibc_lift(*points, n_regions=n_regions)
+
+    return _interval(lift, sweep, outcomes, baseline, resampling)
+
+
+def cost_quality_area_interval(
+    sweep: Sweep,
+    outcomes: Outcomes,
+    *,
+    baseline: Sweep | None = None,
+    resampling: Resampling | None = None,
+) -> Interval:
+    """`cost_quality_area` with its interval, or the difference to another router's.
+
+    Args:
+        sweep: What the router got on every row at every knob.
+        outcomes: The same rows; costs must all be known.
+        baseline: Another router on the same rows.
+        resampling: How rows are redrawn.
+    """
+    return _interval(cost_quality_area, sweep, outcomes, baseline, resampling)
+
+
+def _sorted(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
+    """Points by rising cost; of several at one cost the mean, as nothing tells them apart."""
+    if len(cost) == 0 or np.isnan(cost).any():
+        msg = "Areas and lifts need points whose costs are all known."
+        raise ValueError(msg)
+    levels, code = np.unique(cost, return_inverse=True)
+    return levels, np.bincount(code, quality) / np.bincount(code)
+
+
+def _quality_at(
+    costs: Floats, cost_usd: ArrayLike, quality: ArrayLike, hull: tuple[Floats, Floats]
+) -> Floats:
+    """The router's curve at some costs, the cheapest and the best single model at its ends."""
+    at, value = _sorted(np.asarray(cost_usd, np.float64), np.asarray(quality, np.float64))
+    if at[0] > hull[0][0]:
+        at, value = np.append(hull[0][0], at), np.append(hull[1][0], value)
+    if at[-1] < hull[0][-1]:
+        at, value = np.append(at, hull[0][-1]), np.append(value, hull[1][-1])
+    return np.interp(costs, at, value)
+
+
+def _interval(
+    figure: Callable[..., float],
+    sweep: Sweep,
+    outcomes: Outcomes,
+    baseline: Sweep | None,
+    resampling: Resampling | None,
+) -> Interval:
+    if outcomes.cost_usd is None or np.isnan(outcomes.cost_usd).any():
+        msg = "Areas and lifts need every cost: some are unknown in `outcomes`."
+        raise ValueError(msg)
+    single_cost, single_quality = outcomes.cost_usd, outcomes.quality
+    sweeps = [sweep] if baseline is None else [sweep, baseline]
+
+    def statistic(weights: Floats) -> Floats:
+        drawn = weights / weights.sum(axis=1, keepdims=True)
+        singles = drawn @ single_cost, drawn @ single_quality
+        values = np.zeros((len(sweeps), len(weights)))
+        for s, each in enumerate(sweeps):
+            points = drawn @ each.cost_usd.T, drawn @ each.quality.T
+            for i in range(len(weights)):
+                values[s, i] = _or_nan(figure, *(part[i] for part in (*points, *singles)))
+        difference: Floats = values[0] - values[1:].sum(axis=0)
+        return difference
+
+    return weighted_bootstrap(statistic, len(outcomes), resampling or Resampling())
+
+
+def _or_nan(figure: Callable[..., float], *points: Floats) -> float:
+    """A resample in which the cheapest candidate happens to be best has no lift."""
+    try:
+        return figure(*points)
+    except ValueError:
+        return float("nan")
