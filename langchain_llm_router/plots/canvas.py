@@ -1,0 +1,228 @@
+"""The drawing board: one look for all figures, and labels beside what they name.
+
+The only file that knows matplotlib. It draws through `Figure` and the Agg canvas, never pyplot, so
+that figures can be made in threads and servers and leave nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.errors import import_extra
+
+__all__ = ["COLORS", "GOOD", "INK", "MUTED", "POOR", "Labels", "axes", "dollars", "new", "save"]
+
+Figure = Any
+Axes = Any
+Floats = NDArray[np.float64]
+
+INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+GOOD, POOR = "#0072b2", "#d55e00"
+COLORS = (GOOD, POOR, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
+"""Okabe and Ito's palette, which color-blind readers can tell apart."""
+
+_DPI = 144
+
+
+def new(width: float = 8.0, height: float = 5.0) -> Figure:
+    """An empty figure of so many inches, on an Agg canvas of its own."""
+    figure = import_extra("matplotlib.figure", "plot").Figure((width, height), dpi=_DPI)
+    import_extra("matplotlib.backends.backend_agg", "plot").FigureCanvasAgg(figure)
+    figure.set_facecolor("white")
+    return figure
+
+
+def axes(
+    figure: Figure,
+    box: tuple[float, float, float, float] = (0.1, 0.13, 0.86, 0.73),
+    *,
+    title: str = "",
+    subtitle: str = "",
+    x: str = "",
+    y: str = "",
+) -> Axes:
+    """Axes in a box of the figure (left, bottom, width, height), in the house style."""
+    ax = figure.add_axes(box)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(MUTED)
+    ax.tick_params(colors=INK, labelsize=10, length=3)
+    ax.grid(visible=True, color=GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.set_xlabel(x, color=INK, fontsize=11)
+    ax.set_ylabel(y, color=INK, fontsize=11)
+    rise = 22 if subtitle else 9
+    ax.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold", pad=rise)
+    if subtitle:
+        ax.annotate(
+            subtitle,
+            (0, 1),
+            xytext=(0, 7),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=MUTED,
+            fontsize=10,
+        )
+    return ax
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure; the suffix says how (`.png`, `.svg`, `.pdf`)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=_DPI, facecolor="white")
+    return path
+
+
+def dollars(value: float) -> str:
+    """A cost as a person writes it, e.g. $3.40, $0.012."""
+    if value >= 100:
+        return f"${value:,.0f}"
+    if value >= 0.1 or value == 0:
+        return f"${value:.2f}".removesuffix(".00")
+    return f"${np.format_float_positional(value, precision=2, fractional=False, trim='-')}"
+
+
+@dataclass
+class _Label:
+    text: str
+    anchors: Floats
+    color: str
+    size: float
+    bold: bool
+    required: bool
+
+
+@dataclass
+class Labels:
+    """Texts beside the points and lines they name, placed so that none covers another.
+
+    Add everything, then `place` once the limits of the axes are final: each label tries the
+    places around its anchors and takes the emptiest; one that is not required stays away where
+    there is no room.
+    """
+
+    ax: Axes
+    _labels: list[_Label] = field(default_factory=list)
+    _obstacles: list[Floats] = field(default_factory=list)
+
+    def avoid(self, x: ArrayLike, y: ArrayLike, *, line: bool = False) -> None:
+        """Keep labels off these points, or off the line through them."""
+        points = np.column_stack([np.atleast_1d(x), np.atleast_1d(y)]).astype(np.float64)
+        if len(points) > 0:
+            self._obstacles.append(_along(self.ax, points) if line else points)
+
+    def add(
+        self,
+        text: str,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        color: str = INK,
+        size: float = 10,
+        bold: bool = False,
+        required: bool = True,
+    ) -> None:
+        """A label for one point, or for a line that may be named anywhere along it."""
+        anchors = np.column_stack([np.atleast_1d(x), np.atleast_1d(y)]).astype(np.float64)
+        self._labels.append(_Label(text, anchors, color, size, bold, required))
+
+    def place(self) -> None:
+        """Find a place for each label, required ones first."""
+        renderer = self.ax.figure.canvas.get_renderer()
+        frame = self.ax.get_window_extent(renderer)
+        dots = [self.ax.transData.transform(points) for points in self._obstacles]
+        obstacles = np.concatenate(dots) if dots else np.empty((0, 2))
+        taken: list[tuple[float, float, float, float]] = []
+        for label in sorted(self._labels, key=lambda each: not each.required):
+            text = self._text(label)
+            extent = text.get_window_extent(renderer)
+            size = (extent.width, extent.height)
+            tries = (
+                (_badness(box, taken, obstacles, frame) + far, box, anchor)
+                for anchor, box, far in _places(
+                    self.ax.transData.transform(label.anchors),
+                    size,
+                    (9, 20, 36, 56) if label.required else (9,),
+                )
+            )
+            bad, box, anchor = min(tries, key=lambda each: each[0])
+            if bad >= _CROWDED and not label.required:
+                text.remove()
+                continue
+            text.set_position(self.ax.transData.inverted().transform(box[:2]))
+            taken.append(box)
+            self._lead(box, anchor, label.color)
+
+    def _text(self, label: _Label) -> Any:
+        return self.ax.text(
+            *label.anchors[0],
+            label.text,
+            color=label.color,
+            fontsize=label.size,
+            fontweight="bold" if label.bold else "normal",
+            ha="left",
+            va="bottom",
+            zorder=10,
+        )
+
+    def _lead(self, box: tuple[float, float, float, float], anchor: Floats, color: str) -> None:
+        """A thin line from a label that had to move away to what it names."""
+        nearest = np.clip(anchor, box[:2], box[2:])
+        if np.hypot(*(anchor - nearest)) > 22:
+            ends = self.ax.transData.inverted().transform([nearest, anchor])
+            self.ax.plot(*ends.T, color=color, linewidth=0.6, alpha=0.6, zorder=2)
+
+
+_CROWDED = 10.0
+
+Box = tuple[float, float, float, float]
+
+
+def _along(ax: Axes, points: Floats, n: int = 60) -> Floats:
+    """Points close together on the lines between points, evenly spread as they are drawn."""
+    drawn = ax.transData.transform(points)
+    steps = np.linspace(0, len(points) - 1, max(n, 4 * len(points)))
+    index = np.arange(len(points))
+    dense = np.column_stack([np.interp(steps, index, drawn[:, k]) for k in (0, 1)])
+    return np.asarray(ax.transData.inverted().transform(dense), dtype=np.float64)
+
+
+def _places(
+    anchors: Floats, size: tuple[float, float], gaps: Sequence[float]
+) -> Iterator[tuple[Floats, Box, float]]:
+    """Boxes around each anchor, nearest first, each with a small price for being far."""
+    width, height = size
+    sides = [(1, 0), (1, 1), (-1, 1), (0, 1), (0, -1), (1, -1), (-1, -1), (-1, 0)]
+    for anchor, gap, (k, (dx, dy)) in product(anchors, gaps, enumerate(sides)):
+        left = anchor[0] + (gap if dx > 0 else -gap - width if dx < 0 else -width / 2)
+        low = (
+            anchor[1]
+            + (dy * gap if dy >= 0 else -gap)
+            - (height / 2 if dy == 0 else height if dy < 0 else 0)
+        )
+        yield anchor, (left, low, left + width, low + height), gap / 9 + 0.1 * k
+
+
+def _badness(box: Box, taken: Sequence[Box], obstacles: Floats, frame: Any) -> float:
+    left, low, right, high = box
+    outside = max(frame.x0 - left, right - frame.x1, frame.y0 - low, high - frame.y1, 0.0)
+    overlap = sum(
+        max(0.0, min(right, b[2]) - max(left, b[0]) + 6)
+        * max(0.0, min(high, b[3]) - max(low, b[1]) + 3)
+        for b in taken
+        if min(right, b[2]) - max(left, b[0]) > -6 and min(high, b[3]) - max(low, b[1]) > -3
+    )
+    inside = (
+        (obstacles[:, 0] > left - 3)
+        & (obstacles[:, 0] < right + 3)
+        & (obstacles[:, 1] > low - 3)
+        & (obstacles[:, 1] < high + 3)
+    )
+    return float(50 * (outside > 0) + outside + overlap / 2 + 12 * inside.sum())
