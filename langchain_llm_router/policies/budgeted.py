@@ -1,0 +1,165 @@
+"""The best one-shot routing under a mean budget: λ by bisection, ties mixed exactly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.policies.one_shot import known_cost, known_quality
+from langchain_llm_router.policies.policy import OneShot, query_uniform
+from langchain_llm_router.types import Arm, Decision, Situation
+
+__all__ = ["BudgetedRouting"]
+
+Floats = NDArray[np.float64]
+
+# Utilities this close are a tie: wider than what bisection leaves between λ and the true one.
+_TIE = 1e-9
+
+
+@dataclass(eq=False)
+class BudgetedRouting(OneShot):
+    """Asks the candidate with the best predicted quality - λ·cost, at the λ that fits a budget.
+
+    Among ties it takes the cheapest with probability 1 - γ and the dearest with probability γ, so
+    that the expected mean cost meets the budget exactly where the budget binds. The draw depends on
+    the query and the seed alone.
+
+    Args:
+        max_cost_usd: What a query may cost on average.
+        seed: Another seed, another draw among ties.
+
+    Attributes:
+        lambda_: λ in quality per USD; 0 where the budget does not bind.
+        gamma_: γ in [0, 1].
+
+    References:
+        Dekoninck et al., 2024, arXiv:2410.10347, theorem 1 (optimal routing):
+        γ = (B - C_min(λ)) / (C_max(λ) - C_min(λ)).
+
+    Example:
+        >>> policy = BudgetedRouting(2.0).fit([[0.5, 0.9], [0.5, 0.9]], [1.0, 5.0])
+        >>> round(policy.lambda_, 6), round(policy.gamma_, 6)
+        (0.1, 0.25)
+    """
+
+    max_cost_usd: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.max_cost_usd > 0:
+            msg = f"`max_cost_usd` must be > 0, got {self.max_cost_usd!r}."
+            raise ValueError(msg)
+
+    def fit(self, quality: ArrayLike, cost_usd: ArrayLike) -> Self:
+        """Find λ and γ on queries like those to come.
+
+        Args:
+            quality: Predicted quality in [0, 1], of shape (n_queries, n_candidates). Predictions on
+                rows the estimator was not fitted on, or it will be too sure of itself.
+            cost_usd: Expected cost of a call, of shape (n_candidates,) or like `quality`.
+
+        Raises:
+            ValueError: If even the cheapest candidates cost more than the budget.
+        """
+        q = np.asarray(quality, dtype=np.float64)
+        if q.ndim != 2 or q.size == 0 or np.isnan(q).any():
+            msg = f"`quality` must be known, of shape (n_queries, n_candidates), got {q.shape}."
+            raise ValueError(msg)
+        c = np.broadcast_to(np.asarray(cost_usd, dtype=np.float64), q.shape)
+        if np.isnan(c).any() or c.min() < 0:
+            msg = "`cost_usd` must be known and >= 0: some prices are unknown."
+            raise ValueError(msg)
+        least = float(c.min(axis=1).mean())
+        if least > self.max_cost_usd:
+            msg = (
+                f"The cheapest candidates cost {least:.6g} USD a query on average, more than "
+                f"`max_cost_usd` {self.max_cost_usd!r}."
+            )
+            raise ValueError(msg)
+        self.lambda_, self.gamma_ = self._find(q, c)
+        return self
+
+    def choose(self, situation: Situation) -> Decision:
+        """Take the argmax of quality - λ·cost over those not asked yet, mixing among ties."""
+        if not hasattr(self, "lambda_"):
+            msg = "This BudgetedRouting is not fitted: call `fit(quality, cost_usd)` first."
+            raise NotFittedError(msg)
+        lambda_, gamma = self.lambda_, self.gamma_
+        if situation.options.lambda_ is not None:
+            lambda_, gamma = situation.options.lambda_, 0.0
+        name = type(self).__name__
+        scored: list[tuple[float, float, Arm]] = []
+        for arm in situation.open_arms:
+            cost = known_cost(arm, name)
+            scored.append((known_quality(arm, name) - lambda_ * cost, cost, arm))
+        best = max(utility for utility, _, _ in scored)
+        ties = [item for item in scored if best - item[0] <= _TIE]
+        cheapest, dearest = min(ties, key=_cost), max(ties, key=_cost)
+        chosen, propensity = cheapest, 1.0
+        if dearest[1] > cheapest[1]:
+            drawn = query_uniform(situation.query, self.seed) < gamma
+            chosen, propensity = (dearest, gamma) if drawn else (cheapest, 1 - gamma)
+        scores = {
+            arm.candidate: {"quality": arm.quality, "cost_usd": cost, "utility": utility}
+            for utility, cost, arm in scored
+        }
+        reason = f"highest quality - λ·cost {chosen[0]:.4g} at λ = {lambda_:.4g} per USD"
+        if propensity < 1:
+            reason += f", drawn among {len(ties)} ties with probability {propensity:.3g}"
+        return self.ask(chosen[2].candidate, reason, scores, propensity=propensity)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted policy into a folder."""
+        settings = {"params": asdict(self), "lambda": self.lambda_, "gamma": self.gamma_}
+        return write_artifact(folder, Artifact(type(self).__name__, settings, {}))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote."""
+        artifact = read_artifact(folder, cls.__name__)
+        try:
+            policy = cls(**artifact.settings["params"])
+            policy.lambda_ = float(artifact.settings["lambda"])
+            policy.gamma_ = float(artifact.settings["gamma"])
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return policy
+
+    def _find(self, quality: Floats, cost: Floats) -> tuple[float, float]:
+        budget = self.max_cost_usd
+        if _cost_bounds(quality, cost, 0.0)[0] <= budget:
+            return 0.0, 0.0
+        low, high = 0.0, 1.0 / max(float(cost.max()), 1e-12)
+        while _cost_bounds(quality, cost, high)[0] > budget:
+            low, high = high, 2 * high
+        for _ in range(200):
+            middle = (low + high) / 2
+            if middle in (low, high):
+                break
+            if _cost_bounds(quality, cost, middle)[0] > budget:
+                low = middle
+            else:
+                high = middle
+        least, most = _cost_bounds(quality, cost, high)
+        gamma = 0.0 if most <= least else (budget - least) / (most - least)
+        return high, min(max(gamma, 0.0), 1.0)
+
+
+def _cost(item: tuple[float, float, Arm]) -> float:
+    return item[1]
+
+
+def _cost_bounds(quality: Floats, cost: Floats, lambda_: float) -> tuple[float, float]:
+    """Mean cost when every tie goes to the cheapest, and when it goes to the dearest."""
+    utility = quality - lambda_ * cost
+    tied = utility.max(axis=1, keepdims=True) - utility <= _TIE
+    least = np.where(tied, cost, np.inf).min(axis=1).mean()
+    return float(least), float(np.where(tied, cost, -np.inf).max(axis=1).mean())
