@@ -15,7 +15,10 @@ from langchain_llm_router.estimators import Constant, NearestNeighbors, QualityE
 from langchain_llm_router.loop import begin, routing
 from langchain_llm_router.policies import (
     Always,
+    AutoMix,
+    BudgetedRouting,
     ConfidenceThreshold,
+    FrugalCascade,
     Policy,
     Pomdp,
     RandomMix,
@@ -38,12 +41,25 @@ def fitted(policy):
     return policy.fit(outcomes, make_evaluations(outcomes))
 
 
+def fitted_pair(policy):
+    """A policy for two, fitted on the ends of the pool."""
+    outcomes = make_outcomes(n=120, candidates=("small", "large"))
+    return policy.fit(outcomes, make_evaluations(outcomes))
+
+
 POLICIES: dict[str, Callable[[], Policy]] = {
     "Always": lambda: Always("medium"),
     "RandomMix": lambda: RandomMix({"small": 0.5, "large": 0.5}),
     "Threshold": lambda: Threshold(0.6),
     "Utility": lambda: Utility(cost=10.0),
     "ConfidenceThreshold": lambda: ConfidenceThreshold(threshold=0.7),
+    "AutoMix": lambda: fitted_pair(AutoMix()),
+    "BudgetedRouting": lambda: BudgetedRouting(0.02).fit(
+        [[0.4, 0.6, 0.9], [0.8, 0.85, 0.9]], [0.001, 0.01, 0.1]
+    ),
+    "FrugalCascade": lambda: FrugalCascade(n_grid=10).fit(
+        make_outcomes(), make_evaluations(make_outcomes()), max_cost_usd=0.005
+    ),
     "Pomdp": lambda: fitted(Pomdp(lambda_=20.0)),
     "Pomdp (article)": lambda: fitted(Pomdp(lambda_=20.0, mode="article")),
 }

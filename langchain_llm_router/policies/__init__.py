@@ -1,15 +1,19 @@
 """Whom to ask? Pure functions from what is known to what to do next."""
 
+from langchain_llm_router.policies.automix import AutoMix
 from langchain_llm_router.policies.budgeted import BudgetedRouting
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
+from langchain_llm_router.policies.frugal import FrugalCascade
 from langchain_llm_router.policies.one_shot import Threshold, Utility, win_rate
 from langchain_llm_router.policies.policy import Always, OneShot, Policy, RandomMix
 from langchain_llm_router.policies.pomdp import Pomdp
 
 __all__ = [
     "Always",
+    "AutoMix",
     "BudgetedRouting",
     "ConfidenceThreshold",
+    "FrugalCascade",
     "OneShot",
     "Policy",
     "Pomdp",

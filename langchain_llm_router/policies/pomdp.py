@@ -18,6 +18,7 @@ from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.observation import LikelihoodKind, score_likelihoods
 from langchain_llm_router.policies.belief import Option, Plan, best_option, build_beliefs, solve
 from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.policies.tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
 
 __all__ = ["Pomdp"]
@@ -94,24 +95,12 @@ class Pomdp(Policy):
         Raises:
             ValueError: If the tables do not fit each other, or a candidate has no known cost.
         """
-        shape = outcomes.quality.shape
-        if evaluations.confidence.shape != shape or shape[1] < 2 or shape[0] == 0:
-            msg = (
-                f"`outcomes` {shape} and `evaluations` {evaluations.confidence.shape} must have "
-                "the same rows, at least one, and the same two or more candidates."
-            )
-            raise ValueError(msg)
-        if tuple(evaluations.candidates) != tuple(outcomes.candidates):
-            msg = (
-                f"`evaluations` are about {list(evaluations.candidates)}, "
-                f"`outcomes` about {list(outcomes.candidates)}."
-            )
-            raise ValueError(msg)
+        check_tables(outcomes, evaluations)
         self.candidates_ = tuple(outcomes.candidates)
-        self.cost_usd_ = _known_means("outcomes", outcomes.cost_usd, self.candidates_)
+        self.cost_usd_ = known_means("outcomes", outcomes.cost_usd, self.candidates_)
         verifying = evaluations.cost_usd
         priced = None if verifying is None else verifying[:, :-1]
-        means = _known_means("evaluations", priced, self.candidates_[:-1])
+        means = known_means("evaluations", priced, self.candidates_[:-1])
         self.verification_cost_usd_ = np.append(means, 0.0)
         self.data_hash_ = data_hash(outcomes.queries, outcomes.candidates, outcomes.quality)
         self._tabulate(outcomes.quality, evaluations.confidence)
@@ -362,19 +351,6 @@ class _View:
     def __init__(self, plan: Plan, history: tuple[int, ...], held: tuple[int, ...]) -> None:
         self.plan, self.history, self.held = plan, history, held
         self.expected = plan.beliefs.expected_quality(history)
-
-
-def _known_means(what: str, cost: Floats | None, names: tuple[str, ...]) -> Floats:
-    """Mean cost of each candidate over the rows where it is known."""
-    if cost is None:
-        msg = f"`{what}` has no costs: a Pomdp weighs them (0 is fine where something is free)."
-        raise ValueError(msg)
-    known = ~np.isnan(cost)
-    for j, name in enumerate(names):
-        if not known[:, j].any():
-            msg = f"`{what}` knows no cost of {name!r}: give one (0 where it is free)."
-            raise ValueError(msg)
-    return np.array([cost[known[:, j], j].mean() for j in range(len(names))])
 
 
 def _flip(option: Option, keep: float) -> str | None:

@@ -1,0 +1,200 @@
+"""The policies that AutoMix's own repository ships, to compare with: scores that escalate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.observation import score_index
+from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.policies.tables import check_tables, known_means
+from langchain_llm_router.types import Decision, Situation
+
+__all__ = ["AutoMix"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+_Family = Literal["threshold", "double_threshold", "greedy", "needy", "union"]
+
+
+@dataclass(eq=False)
+class AutoMix(Policy):
+    """Escalates from a small to a large candidate iff the score is in a learned set of scores.
+
+    The families differ in the sets they try on the training rows: `threshold` scores up to t;
+    `double_threshold` scores from t₁ to t₂; `greedy` the scores with the highest smoothed mean
+    gain; `needy` those where P(only the large one is right | score) is high against the other
+    cases (the repository's one-step POMDP); `union` all of them. The best one on training rows is
+    kept. A missing verdict vouches for nothing: the large candidate is asked.
+
+    Args:
+        family: Which sets to try.
+        n_samples: k: scores are read as the nearest of 0/k, …, 1.
+        lambda_: Take the set with the best quality - λ·cost; None: with the best benefit per cost,
+            as the repository does, which may pick a set that escalates hardly anything.
+
+    Attributes:
+        candidates_: (small, large).
+        escalate_: For each of the k + 1 scores, whether it escalates.
+
+    References:
+        Aggarwal et al., 2024, AutoMix, arXiv:2310.12963, and its repository. Deviation: scores are
+        binned to the nearest, not floored.
+    """
+
+    family: _Family = "union"
+    n_samples: int = 8
+    lambda_: float | None = None
+
+    verifies: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.family not in get_args(_Family):
+            msg = f"`family` must be one of {list(get_args(_Family))}, got {self.family!r}."
+            raise ValueError(msg)
+        if self.n_samples < 1:
+            msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
+            raise ValueError(msg)
+
+    @property
+    def named_candidates(self) -> tuple[str, ...]:
+        """The pair it was fitted on."""
+        return getattr(self, "candidates_", ())
+
+    def fit(self, outcomes: Outcomes, evaluations: SelfEvaluations) -> Self:
+        """Try every set of the family on the training rows and keep the best.
+
+        Raises:
+            ValueError: If there are not exactly two candidates, or costs are unknown.
+        """
+        check_tables(outcomes, evaluations)
+        if len(outcomes.candidates) != 2:
+            msg = f"AutoMix escalates within a pair, got {list(outcomes.candidates)}."
+            raise ValueError(msg)
+        cost = known_means("outcomes", outcomes.cost_usd, outcomes.candidates)
+        checking = None if evaluations.cost_usd is None else evaluations.cost_usd[:, :1]
+        paid = float(known_means("evaluations", checking, outcomes.candidates[:1])[0])
+        score = score_index(evaluations.confidence[:, 0], self.n_samples)
+        small, large = outcomes.quality.T
+        best, best_value = np.zeros(self.n_samples + 1, dtype=bool), -np.inf
+        for escalate in self._sets(score, small, large):
+            up = np.append(escalate, True)[score]
+            quality = float(np.where(up, large, small).mean())
+            spent = float(cost[0] + paid + up.mean() * cost[1])
+            value = self._value(quality, spent, float(small.mean()), float(cost[0]))
+            if value > best_value:
+                best, best_value = escalate, value
+        self.candidates_ = tuple(outcomes.candidates)
+        self.escalate_ = best
+        return self
+
+    def decide(self, situation: Situation) -> Decision:
+        """Ask the small one, verify, and escalate if its score says so."""
+        if not hasattr(self, "candidates_"):
+            msg = "This AutoMix is not fitted: call `fit(outcomes, evaluations)` first."
+            raise NotFittedError(msg)
+        answered = situation.answered
+        waiting = [arm.candidate for arm in situation.open_arms]
+        waiting.sort(key=self._rank)
+        name = type(self).__name__
+        if len(answered) == 0:
+            if len(waiting) == 0:
+                return accept(self, situation.attempts[-1], "everybody failed")
+            final = waiting[0] != self.candidates_[0] or len(waiting) == 1
+            return Decision("ask", waiting[0], name, "the first in order", final=final)
+        last = answered[-1]
+        if len(waiting) == 0 or last["candidate"] != self.candidates_[0]:
+            return accept(self, last, "nobody better is left to ask")
+        if not last.get("verified", False):
+            return Decision("verify", last["candidate"], name, "is this answer good enough?")
+        score = last.get("confidence")
+        index = score_index(np.nan if score is None else score, self.n_samples)
+        if np.append(self.escalate_, True)[index]:
+            return Decision("ask", waiting[0], name, f"a score of {score} escalates", final=True)
+        return accept(self, last, f"a score of {score} is kept", confidence=score)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted policy into a folder."""
+        settings = {"params": asdict(self), "candidates": list(self.candidates_)}
+        arrays = {"escalate": self.escalate_}
+        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote."""
+        artifact = read_artifact(folder, cls.__name__)
+        try:
+            policy = cls(**artifact.settings["params"])
+            policy.candidates_ = tuple(artifact.settings["candidates"])
+            policy.escalate_ = artifact.arrays["escalate"]
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return policy
+
+    def _rank(self, name: str) -> int:
+        return self.candidates_.index(name) if name in self.candidates_ else len(self.candidates_)
+
+    def _value(self, quality: float, spent: float, weak_quality: float, weak_cost: float) -> float:
+        if self.lambda_ is not None:
+            return quality - self.lambda_ * spent
+        # IBC_BASE is the same for every set, so the largest IBC is the largest lift.
+        return (quality - weak_quality) / max(spent - weak_cost, 1e-30)
+
+    def _sets(self, score: NDArray[np.intp], small: Floats, large: Floats) -> Iterable[Bools]:
+        k = self.n_samples
+        scores = np.arange(k + 1)
+        wanted = get_args(_Family)[:-1] if self.family == "union" else (self.family,)
+        for family in wanted:
+            if family == "threshold":
+                yield from (scores <= t for t in range(k + 1))
+            elif family == "double_threshold":
+                for low in range(k + 1):
+                    yield from ((scores >= low) & (scores <= t) for t in range(low, k + 1))
+            elif family == "greedy":
+                yield from _nested(_smoothed_gain(score, large - small, k))
+            else:
+                yield from _needy(score, small, large, k)
+
+
+def _nested(worth: Floats) -> Iterable[Bools]:
+    """The best score alone, the best two, and so on."""
+    order = np.argsort(-worth, kind="stable")
+    for size in range(1, len(worth) + 1):
+        chosen = np.zeros(len(worth), dtype=bool)
+        chosen[order[:size]] = True
+        yield chosen
+
+
+def _smoothed_gain(score: NDArray[np.intp], gain: Floats, k: int) -> Floats:
+    counts = np.bincount(score, minlength=k + 2)[: k + 1]
+    sums = np.bincount(score, gain, minlength=k + 2)[: k + 1]
+    mean = sums / np.maximum(counts, 1)
+    return np.asarray(gaussian_filter1d(mean, sigma=2), dtype=np.float64)
+
+
+def _needy(score: NDArray[np.intp], small: Floats, large: Floats, k: int) -> Iterable[Bools]:
+    """Escalate iff r·P(needy) > 100·(P(needy) + P(good)) + 99·P(hopeless), for r = 0..4999.
+
+    The repository's POMDP collapses to this rule; rows on which the small one was strictly better
+    ("undefined") never enter it, there as here.
+    """
+    needy = small < large
+    poor = (small <= np.quantile(small, 0.1)) & (large <= np.quantile(large, 0.1))
+    hopeless = ~needy & poor
+    good = ~needy & ~poor & (small == large)
+    n, g, h = (
+        np.bincount(score[rows], minlength=k + 2)[: k + 1] for rows in (needy, good, hopeless)
+    )
+    bar = np.where(n > 0, (100.0 * (n + g) + 99.0 * h) / np.maximum(n, 1), np.inf)
+    for r in np.unique(bar[bar < 4999]):
+        yield bar <= r

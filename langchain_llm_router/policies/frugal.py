@@ -1,0 +1,247 @@
+"""FrugalGPT's cascade: the best chain of candidates and thresholds under a mean budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brute, fmin
+
+from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.policies.tables import check_tables, known_means
+from langchain_llm_router.types import Attempt, Decision, Situation
+
+__all__ = ["FrugalCascade"]
+
+Floats = NDArray[np.float64]
+
+_INFEASIBLE = 10_000.0
+
+
+@dataclass(eq=False)
+class FrugalCascade(Policy):
+    """Asks a learned chain of candidates until a score reaches that step's threshold.
+
+    Every chain of distinct candidates up to a length is tried, in any order; its thresholds are
+    searched as rising quantiles of the scores that reach each step. A missing verdict counts as
+    that candidate's mean score. The last answer of the chain is accepted unseen.
+
+    Args:
+        max_length: Longest chain.
+        n_grid: Grid points per threshold.
+
+    Attributes:
+        chain_: Names in the order of asking.
+        thresholds_: One score per step but the last.
+        mean_score_: Mean training score of each candidate of the chain but the last.
+
+    References:
+        Chen et al., 2023, FrugalGPT, arXiv:2305.05176, section 3 (LLM cascade). Deviation: what
+        verifying costs is charged.
+    """
+
+    max_length: int = 3
+    n_grid: int = 40
+
+    verifies: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1 or self.n_grid < 2:
+            msg = (
+                "`max_length` must be >= 1 and `n_grid` >= 2, "
+                f"got {self.max_length!r} and {self.n_grid!r}."
+            )
+            raise ValueError(msg)
+
+    @property
+    def named_candidates(self) -> tuple[str, ...]:
+        """The chain it learned."""
+        return getattr(self, "chain_", ())
+
+    def fit(self, outcomes: Outcomes, scores: SelfEvaluations, *, max_cost_usd: float) -> Self:
+        """Find the chain and thresholds with the best mean quality within the budget.
+
+        Args:
+            outcomes: Measured quality and cost of every candidate.
+            scores: The verifier's scores and costs. Rows it was not fitted on itself.
+            max_cost_usd: What a query may cost on average, verification included.
+
+        Raises:
+            ValueError: If no single candidate is within the budget.
+        """
+        check_tables(outcomes, scores)
+        search = _Search(outcomes, scores, max_cost_usd, self.n_grid)
+        best = search.run(min(self.max_length, len(outcomes.candidates)))
+        if best is None:
+            msg = (
+                f"No candidate costs at most `max_cost_usd` {max_cost_usd!r} a query: they cost "
+                f"{dict(zip(outcomes.candidates, search.mean_cost.tolist(), strict=True))}."
+            )
+            raise ValueError(msg)
+        chain, thresholds = best
+        self.chain_ = tuple(outcomes.candidates[j] for j in chain)
+        self.thresholds_ = tuple(thresholds)
+        self.mean_score_ = tuple(float(search.mean_score[j]) for j in chain[:-1])
+        return self
+
+    def decide(self, situation: Situation) -> Decision:
+        """Ask along the chain; keep an answer whose score reaches its step's threshold."""
+        if not hasattr(self, "chain_"):
+            msg = "This FrugalCascade is not fitted: call `fit(outcomes, scores, max_cost_usd=)`."
+            raise NotFittedError(msg)
+        name = type(self).__name__
+        open_names = [arm.candidate for arm in situation.open_arms]
+        waiting = [candidate for candidate in self.chain_ if candidate in open_names]
+        held = situation.answered
+        if len(waiting) == 0 and len(held) == 0:
+            waiting = open_names
+        if len(held) == 0 or situation.attempts[-1].get("error") is not None:
+            if len(waiting) > 0:
+                final = len(waiting) == 1
+                return Decision("ask", waiting[0], name, "the next of the chain", final=final)
+            last = max(held, key=self._margin, default=situation.attempts[-1])
+            return accept(self, last, "nobody is left to ask")
+        last = held[-1]
+        if len(waiting) == 0 or last["candidate"] not in self.chain_[:-1]:
+            return accept(self, last, "the last of the chain")
+        if not last.get("verified", False):
+            return Decision("verify", last["candidate"], name, "is this answer good enough?")
+        margin = self._margin(last)
+        bar = self.thresholds_[self.chain_.index(last["candidate"])]
+        score = last.get("confidence")
+        if margin >= 0:
+            return accept(self, last, f"score {score} reaches {bar:.3f}", confidence=score)
+        reason = f"score {score} of {last['candidate']} is below {bar:.3f}"
+        return Decision("ask", waiting[0], name, reason, final=len(waiting) == 1, confidence=score)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted policy into a folder."""
+        settings: dict[str, Any] = {"params": asdict(self), "chain": list(self.chain_)}
+        settings["thresholds"] = list(self.thresholds_)
+        settings["mean_score"] = list(self.mean_score_)
+        return write_artifact(folder, Artifact(type(self).__name__, settings, {}))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote."""
+        artifact = read_artifact(folder, cls.__name__)
+        try:
+            policy = cls(**artifact.settings["params"])
+            policy.chain_ = tuple(artifact.settings["chain"])
+            policy.thresholds_ = tuple(artifact.settings["thresholds"])
+            policy.mean_score_ = tuple(artifact.settings["mean_score"])
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return policy
+
+    def _margin(self, attempt: Attempt) -> float:
+        """How far an answer's score is above its threshold."""
+        if attempt["candidate"] not in self.chain_[:-1]:
+            return 0.0
+        step = self.chain_.index(attempt["candidate"])
+        score = attempt.get("confidence")
+        return (self.mean_score_[step] if score is None else score) - self.thresholds_[step]
+
+
+class _Search:
+    """All chains under one budget on one table."""
+
+    def __init__(
+        self, outcomes: Outcomes, scores: SelfEvaluations, budget: float, n_grid: int
+    ) -> None:
+        self.quality, self.budget, self.n_grid = outcomes.quality, budget, n_grid
+        self.mean_cost = known_means("outcomes", outcomes.cost_usd, outcomes.candidates)
+        self.cost = _filled(outcomes.cost_usd, self.mean_cost)
+        checking = np.zeros((0, 0)) if scores.cost_usd is None else scores.cost_usd
+        if checking.size == 0 or np.isnan(checking).all():
+            msg = "`scores` has no costs, but a budget counts them (0 is fine where free)."
+            raise ValueError(msg)
+        # Whose verification has no known cost can only be the last of a chain.
+        sums, counts = np.nansum(checking, axis=0), (~np.isnan(checking)).sum(axis=0)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+        self.verifying = _filled(checking, means)
+        known = np.where(np.isnan(scores.confidence), 0.0, scores.confidence)
+        counts = (~np.isnan(scores.confidence)).sum(axis=0)
+        self.mean_score = known.sum(axis=0) / np.maximum(counts, 1)
+        self.score = _filled(scores.confidence, self.mean_score)
+
+    def run(self, max_length: int) -> tuple[tuple[int, ...], list[float]] | None:
+        """The best chain with its thresholds; chains that cannot be the best are not searched."""
+        best: tuple[tuple[int, ...], list[float]] | None = None
+        best_value = _INFEASIBLE
+        for length in range(1, max_length + 1):
+            chains = permutations(range(self.quality.shape[1]), length)
+            for bound, chain in sorted((self._bound(chain), chain) for chain in chains):
+                # Nobody can be better than the best answer of the chain on every row.
+                if bound >= best_value or not self._affordable(chain):
+                    continue
+                value, quantiles = self._tune(chain)
+                if value < best_value - 1e-12:
+                    best, best_value = (chain, self._thresholds(chain, quantiles)), value
+        return best
+
+    def _bound(self, chain: tuple[int, ...]) -> float:
+        return -float(self.quality[:, chain].max(axis=1).mean())
+
+    def _affordable(self, chain: tuple[int, ...]) -> bool:
+        first = self.cost[:, chain[0]].mean()
+        if len(chain) > 1:
+            first = first + self.verifying[:, chain[0]].mean()
+        return bool(first <= self.budget)
+
+    def _tune(self, chain: tuple[int, ...]) -> tuple[float, Floats]:
+        if len(chain) == 1:
+            return self._loss(np.empty(0), chain), np.empty(0)
+        ranges = ((0.0, 1.0),) * (len(chain) - 1)
+        found, value, _, _ = brute(
+            self._loss, ranges, args=(chain,), Ns=self.n_grid, full_output=True, finish=None
+        )
+        start = np.atleast_1d(np.asarray(found, dtype=np.float64))
+        polished = np.atleast_1d(fmin(self._loss, start, args=(chain,), disp=False, maxiter=50))
+        after = self._loss(polished, chain)
+        return (after, polished) if after < float(value) else (float(value), start)
+
+    def _loss(self, quantiles: Any, chain: tuple[int, ...]) -> float:
+        q = np.atleast_1d(quantiles)
+        if len(q) > 0 and (q.min() < 0 or q.max() > 1 or np.diff(q).min(initial=0) < 0):
+            return _INFEASIBLE
+        quality, cost = self._outcome(chain, self._thresholds(chain, q))
+        return -quality if cost <= self.budget else _INFEASIBLE
+
+    def _thresholds(self, chain: Sequence[int], quantiles: Sequence[float] | Floats) -> list[float]:
+        rows = np.arange(len(self.quality))
+        thresholds: list[float] = []
+        for j, q in zip(chain[:-1], np.atleast_1d(quantiles), strict=True):
+            scores = self.score[rows, j]
+            bar = float(np.quantile(scores, q)) if len(rows) > 0 else 0.0
+            thresholds.append(bar)
+            rows = rows[scores < bar]
+        return thresholds
+
+    def _outcome(self, chain: Sequence[int], thresholds: Sequence[float]) -> tuple[float, float]:
+        rows = np.arange(len(self.quality))
+        quality = spent = 0.0
+        for step, j in enumerate(chain):
+            spent += float(self.cost[rows, j].sum())
+            if step == len(chain) - 1:
+                quality += float(self.quality[rows, j].sum())
+                break
+            spent += float(self.verifying[rows, j].sum())
+            kept = self.score[rows, j] >= thresholds[step]
+            quality += float(self.quality[rows[kept], j].sum())
+            rows = rows[~kept]
+        return quality / len(self.quality), spent / len(self.quality)
+
+
+def _filled(table: Floats | None, means: Floats) -> Floats:
+    assert table is not None, "its means are known"
+    return np.where(np.isnan(table), means[None, :], table)
