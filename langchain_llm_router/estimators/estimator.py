@@ -100,12 +100,17 @@ class QualityEstimator(ABC):
         Raises:
             ArtifactError: If the folder is corrupted, too new, or needs another embedding.
         """
+        return cls._load(folder, embeddings)
+
+    @classmethod
+    def _load(cls, folder: str | Path, embeddings: Embeddings | None, **live: object) -> Self:
+        """Load with live objects that no artifact can hold given to the constructor."""
         artifact = read_artifact(folder, cls.__name__)
         try:
-            estimator = cls(**artifact.settings["params"])
+            estimator = cls(**artifact.settings["params"], **live)
             estimator.candidates_ = tuple(artifact.settings["candidates"])
             estimator.data_hash_ = artifact.settings["data_hash"]
-            estimator._restore(artifact.settings, artifact.arrays, embeddings)
+            estimator._restore_artifact(Path(folder), artifact, embeddings)
         except (KeyError, TypeError, ValueError) as error:
             msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
             raise ArtifactError(msg) from error
@@ -132,7 +137,7 @@ class QualityEstimator(ABC):
         return {
             field.name: getattr(self, field.name)
             for field in fields(self)  # type: ignore[arg-type]
-            if field.name != "embeddings"
+            if field.name not in {"embeddings", "memory"}
         }
 
     def _settings(self) -> dict[str, Any]:
@@ -142,6 +147,12 @@ class QualityEstimator(ABC):
     def _write_files(self, folder: Path) -> Sequence[str]:
         """Write what is neither JSON nor arrays; the names returned are hashed in the manifest."""
         return ()
+
+    def _restore_artifact(
+        self, folder: Path, artifact: Artifact, embeddings: Embeddings | None
+    ) -> None:
+        """Take over what was read; override where `_write_files` wrote more than arrays."""
+        self._restore(artifact.settings, artifact.arrays, embeddings)
 
     @abstractmethod
     def _fit(self, data: Outcomes) -> None: ...
@@ -234,12 +245,18 @@ class EmbeddingEstimator(QualityEstimator):
     embeddings: Embeddings | None = None
 
     def _fit(self, data: Outcomes) -> None:
-        self.embeddings_ = self.embeddings or LexicalEmbeddings().fit(data.queries)
-        vectors = embed(self.embeddings_, data.queries)
-        self.width_ = vectors.shape[1]
-        self._fit_vectors(vectors, data)
+        self._fit_vectors(self._embed_training(data.queries), data)
 
     def _predict(self, queries: Sequence[str]) -> Floats:
+        return self._predict_vectors(self._embed_queries(queries), queries)
+
+    def _embed_training(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        self.embeddings_ = self.embeddings or LexicalEmbeddings().fit(queries)
+        vectors = embed(self.embeddings_, queries)
+        self.width_ = vectors.shape[1]
+        return vectors
+
+    def _embed_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
         vectors = embed(self.embeddings_, queries)
         if vectors.shape[1] != self.width_:
             msg = (
@@ -247,7 +264,7 @@ class EmbeddingEstimator(QualityEstimator):
                 f"but this {type(self).__name__} was fitted with {self.width_}."
             )
             raise ValueError(msg)
-        return self._predict_vectors(vectors, queries)
+        return vectors
 
     def _settings(self) -> dict[str, Any]:
         return {"embedding": describe_embeddings(self.embeddings_, self.width_)}

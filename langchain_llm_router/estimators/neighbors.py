@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
+from langchain_llm_router.estimators.estimator import Floats
+from langchain_llm_router.estimators.remembering import RememberingEstimator
 
 __all__ = ["NearestNeighbors"]
 
 
 @dataclass(eq=False)
-class NearestNeighbors(EmbeddingEstimator):
+class NearestNeighbors(RememberingEstimator):
     """Predicts the mean quality over the most similar training queries.
 
     Keeps the training vectors and qualities: the data is the model.
@@ -25,9 +26,11 @@ class NearestNeighbors(EmbeddingEstimator):
         embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
         n_neighbors: How many similar queries are averaged; at most all of them.
         temperature: Neighbours weigh exp(cosine / temperature); None: all the same.
+        memory: Where the vectors are kept; None: `ExactMemory`. From 100,000 queries on, consider
+            `ApproximateMemory` or `StoreMemory`.
 
     Attributes:
-        vectors_: Unit training vectors, of shape (n_rows, width).
+        memory_: The filled memory, a row per training query.
         quality_: Training quality, of shape (n_rows, n_candidates).
 
     References:
@@ -47,15 +50,13 @@ class NearestNeighbors(EmbeddingEstimator):
             raise ValueError(msg)
 
     def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
-        self.vectors_ = vectors
+        self._remember(vectors, data.queries)
         self.quality_ = np.array(data.quality)
 
     def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
-        k = min(self.n_neighbors, len(self.vectors_))
-        similarity = vectors @ self.vectors_.T
-        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        cosine = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
-        weights = np.ones_like(cosine)
+        nearest, found = self.memory_.search(vectors, queries, self.n_neighbors)
+        cosine = found.astype(np.float64)
+        weights = np.isfinite(cosine).astype(np.float64)
         if self.temperature is not None:
             weights = np.exp((cosine - cosine.max(axis=1, keepdims=True)) / self.temperature)
         weights /= weights.sum(axis=1, keepdims=True)
@@ -63,12 +64,11 @@ class NearestNeighbors(EmbeddingEstimator):
         return mean
 
     def _learned(self) -> dict[str, NDArray[Any]]:
-        return {"vectors": self.vectors_, "quality": self.quality_}
+        return {"quality": self.quality_}
 
     def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.vectors_ = arrays["vectors"]
         self.quality_ = arrays["quality"]
-        expected = (len(self.quality_), self.width_)
-        if self.vectors_.shape != expected:
-            msg = f"vectors have shape {self.vectors_.shape}, expected {expected}"
+        expected = (self.memory_.n_rows_, len(self.candidates_))
+        if self.quality_.shape != expected:
+            msg = f"quality has shape {self.quality_.shape}, expected {expected}"
             raise ValueError(msg)
