@@ -168,7 +168,8 @@ def _newton_step(wins: Floats, strengths: Floats, ridge: float) -> Floats:
     curvature = games * rate * (1 - rate)
     hessian = -curvature
     diagonal = np.arange(wins.shape[-1])
-    hessian[:, diagonal, diagonal] += curvature.sum(axis=-1) + ridge
+    # The hair more than the curvature keeps the matrix regular where weights dwarf the ridge.
+    hessian[:, diagonal, diagonal] += curvature.sum(axis=-1) * (1 + 1e-10) + ridge
     step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
     # Far from the optimum a full step may overshoot; near it the first test passes at once.
     before = _log_posterior(wins, strengths, ridge)

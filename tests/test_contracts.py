@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from langchain_llm_router.errors import ArtifactError, NotFittedError
-from langchain_llm_router.estimators import Constant, NearestNeighbors, QualityEstimator, Random
+from langchain_llm_router.estimators import (
+    BradleyTerry,
+    Constant,
+    MatrixFactorization,
+    NearestNeighbors,
+    QualityEstimator,
+    Random,
+)
 from langchain_llm_router.loop import begin, routing
 from langchain_llm_router.policies import (
     Always,
@@ -32,6 +39,9 @@ ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     "Constant": Constant,
     "Random": Random,
     "NearestNeighbors": lambda: NearestNeighbors(n_neighbors=5),
+    "BradleyTerry": BradleyTerry,
+    "BradleyTerryTopK": lambda: BradleyTerry(gamma="loo", top_k=5, n_tiers=2),
+    "MatrixFactorization": lambda: MatrixFactorization(n_factors=8, n_epochs=2),
 }
 
 

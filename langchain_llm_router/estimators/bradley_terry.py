@@ -1,0 +1,248 @@
+"""RouteLLM's similarity-weighted ranking: a Bradley–Terry fit per query, similar battles first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from langchain_llm_router import ratings
+from langchain_llm_router.estimators.estimator import Floats
+from langchain_llm_router.estimators.memory import ExactMemory
+from langchain_llm_router.estimators.preference import Indices, NumberedBattles, PreferenceEstimator
+from langchain_llm_router.estimators.remembering import RememberingEstimator
+
+__all__ = ["BradleyTerry"]
+
+_GAMMAS = (1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e4, 1e6)
+_TOP_KS = (10, 30, 100, 300, 1000)
+_MOST_LEFT_OUT = 300
+_MOST_NUMBERS = 8_000_000
+
+
+@dataclass(eq=False)
+class BradleyTerry(RememberingEstimator, PreferenceEstimator):
+    """Ranks candidates anew for every query, each battle weighing gamma^(1 + similarity).
+
+    Keeps the training queries: the data is the model. Battles enter a query's fit only through
+    their weighted wins per pair, so the fit costs a table of a few cells, and the decision what
+    comparing the query with the stored ones costs. See `PreferenceEstimator` for how win rates
+    become qualities.
+
+    Args:
+        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
+        gamma: How much more a similar battle weighs; 10 is the paper's. `"loo"`: chosen by
+            leave-one-query-out log loss on the training battles.
+        top_k: Only the battles of this many nearest queries count; None: all. `"loo"` as above.
+        n_tiers: Rank tiers of candidates of similar strength (the paper has 10) in place of
+            candidates, for sparse battles among many; battles within a tier are dropped.
+        ridge: Precision of the Gaussian prior that keeps unbeaten candidates finite.
+        candidates: Who is predicted, in this order; None: everybody in the data.
+        memory: Where the queries are kept; None: `ExactMemory`. Others need a `top_k`.
+
+    Attributes:
+        gamma_: The gamma in use.
+        top_k_: The top_k in use.
+        tier_: Tier of each candidate, 0 the strongest; without `n_tiers` each has its own.
+        wins_: Wins per query and pair of tiers, sparse, of shape (n_rows, n_tiers ** 2).
+        leave_one_out_: What was tried: (gamma, top_k, log loss), empty without `"loo"`.
+
+    References:
+        Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2. As in its code, S is the cosine
+        over the largest cosine of the incoming query. Deviations: battles within a tier are
+        dropped (the code turns each into a loss of its tier), the small ridge.
+    """
+
+    gamma: float | Literal["loo"] = 10.0
+    top_k: int | Literal["loo"] | None = None
+    n_tiers: int | None = None
+    ridge: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.gamma != "loo" and not (np.isfinite(self.gamma) and self.gamma >= 1):
+            msg = f"`gamma` must be a number >= 1 or 'loo', got {self.gamma!r}."
+            raise ValueError(msg)
+        if self.top_k is not None and self.top_k != "loo" and self.top_k < 1:
+            msg = f"`top_k` must be >= 1, None or 'loo', got {self.top_k!r}."
+            raise ValueError(msg)
+        if self.n_tiers is not None and self.n_tiers < 2:
+            msg = f"`n_tiers` must be >= 2 or None, got {self.n_tiers!r}."
+            raise ValueError(msg)
+        if not self.ridge > 0:
+            msg = f"`ridge` must be > 0, got {self.ridge!r}."
+            raise ValueError(msg)
+        if self.top_k is None and not isinstance(self.memory, ExactMemory | None):
+            kind = type(self.memory).__name__
+            msg = f"{kind} finds near queries only: give a `top_k`, such as 200, or 'loo'."
+            raise ValueError(msg)
+
+    def _fit_battles(self, vectors: NDArray[np.float32], battles: NumberedBattles) -> None:
+        tier_of = self._tiers(battles)
+        self.tier_ = tier_of[self._columns(battles.names)]
+        self._n_tiers = int(tier_of.max()) + 1
+        a, b = tier_of[battles.a], tier_of[battles.b]
+        rows = np.flatnonzero(a != b)
+        fought = NumberedBattles(
+            battles.texts, battles.names, battles.query[rows], a[rows], b[rows], battles.score[rows]
+        )
+        self.wins_ = _wins(fought, self._n_tiers)
+        self._remember(vectors, battles.texts)
+        self._choose(vectors, fought)
+
+    def _tiers(self, battles: NumberedBattles) -> Indices:
+        n = len(battles.names)
+        if self.n_tiers is None or self.n_tiers >= n:
+            return np.arange(n)
+        strengths = ratings.bradley_terry(
+            battles.a, battles.b, battles.score, n_candidates=n, ridge=self.ridge
+        )
+        return ratings.tiers(strengths, self.n_tiers)
+
+    def _choose(self, vectors: NDArray[np.float32], fought: NumberedBattles) -> None:
+        """Take gamma and top_k as given, or find them by leaving one query out at a time."""
+        exact = isinstance(self.memory_, ExactMemory)
+        n = len(fought.texts)
+        gammas = _GAMMAS if self.gamma == "loo" else (float(self.gamma),)
+        top_ks: tuple[int | None, ...] = (None if self.top_k == "loo" else self.top_k,)
+        if self.top_k == "loo":
+            top_ks = (*(k for k in _TOP_KS if k < n), *((None,) if exact else (n,)))
+        tried: list[tuple[float, int | None, float]] = []
+        if "loo" in {self.gamma, self.top_k} and len(fought) > 0:
+            left_out = np.unique(fought.query)
+            if len(left_out) > _MOST_LEFT_OUT:
+                left_out = np.random.default_rng(0).choice(left_out, _MOST_LEFT_OUT, replace=False)
+            for gamma, k in product(gammas, top_ks):
+                tried.append((gamma, k, self._left_out_loss(vectors, fought, left_out, gamma, k)))
+        self.leave_one_out_ = tuple(tried)
+        best = min(tried, key=lambda one: one[2], default=(gammas[0], top_ks[-1], 0.0))
+        self.gamma_, self.top_k_ = best[0], best[1]
+
+    def _left_out_loss(
+        self,
+        vectors: NDArray[np.float32],
+        fought: NumberedBattles,
+        left_out: Indices,
+        gamma: float,
+        top_k: int | None,
+    ) -> float:
+        tables = [
+            self._tables(vectors[part], [fought.texts[i] for i in part], gamma, top_k, part)
+            for part in np.array_split(left_out, self._n_parts(len(left_out), top_k))
+        ]
+        strengths = ratings.fit_win_tables(np.concatenate(tables), ridge=self.ridge)
+        place = np.full(len(fought.texts), -1)
+        place[left_out] = np.arange(len(left_out))
+        seen = np.flatnonzero(place[fought.query] >= 0)
+        row, score = place[fought.query[seen]], fought.score[seen]
+        ahead = strengths[row, fought.a[seen]] - strengths[row, fought.b[seen]]
+        loss = score * np.logaddexp(0, -ahead) + (1 - score) * np.logaddexp(0, ahead)
+        return float(loss.mean())
+
+    def _strengths(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+        strengths = []
+        for part in np.array_split(
+            np.arange(len(queries)), self._n_parts(len(queries), self.top_k_)
+        ):
+            texts = [queries[i] for i in part]
+            tables = self._tables(vectors[part], texts, self.gamma_, self.top_k_)
+            strengths.append(ratings.fit_win_tables(tables, ridge=self.ridge))
+        return np.concatenate(strengths)[:, self.tier_]
+
+    def _n_parts(self, n_queries: int, top_k: int | None) -> int:
+        """Cut a batch so that no part needs more than some 64 MB."""
+        n_weights = self.memory_.n_rows_ if top_k is None else top_k
+        per_query = max(n_weights, self._n_tiers**2)
+        return max(1, -(-n_queries * per_query // _MOST_NUMBERS))
+
+    def _tables(
+        self,
+        vectors: NDArray[np.float32],
+        texts: Sequence[str],
+        gamma: float,
+        top_k: int | None,
+        left_out: Indices | None = None,
+    ) -> Floats:
+        """Weighted win tables, of shape (n_queries, n_tiers, n_tiers)."""
+        shape = (len(vectors), self._n_tiers, self._n_tiers)
+        if top_k is None:
+            assert isinstance(self.memory_, ExactMemory), "checked in the constructor"
+            cosine = self.memory_.cosines(vectors)
+            if left_out is not None:
+                cosine[np.arange(len(vectors)), left_out] = -np.inf
+            return np.asarray(_weights(cosine, gamma) @ self.wins_).reshape(shape)
+        n_found = top_k if left_out is None else top_k + 1
+        rows, cosine = self.memory_.search(vectors, texts, n_found)
+        if left_out is not None:
+            cosine[rows == left_out[:, None]] = -np.inf
+        starts = np.arange(0, rows.size + 1, rows.shape[1])
+        weights = csr_array(
+            (_weights(cosine, gamma).ravel(), rows.ravel(), starts),
+            shape=(len(vectors), self.memory_.n_rows_),
+        )
+        return np.asarray((weights @ self.wins_).toarray()).reshape(shape)
+
+    def _settings(self) -> dict[str, Any]:
+        chosen = {"gamma": self.gamma_, "top_k": self.top_k_, "n_tiers": self._n_tiers}
+        return {**super()._settings(), "chosen": chosen, "leave_one_out": self.leave_one_out_}
+
+    def _learned(self) -> dict[str, NDArray[Any]]:
+        wins = self.wins_
+        return {
+            "tier": self.tier_,
+            "wins_data": wins.data,
+            "wins_indices": wins.indices,
+            "wins_indptr": wins.indptr,
+        }
+
+    def _restore(
+        self,
+        settings: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        embeddings: Embeddings | None,
+    ) -> None:
+        chosen = settings["chosen"]
+        self.gamma_, self.top_k_ = chosen["gamma"], chosen["top_k"]
+        self._n_tiers = chosen["n_tiers"]
+        self.leave_one_out_ = tuple((g, k, loss) for g, k, loss in settings["leave_one_out"])
+        super()._restore(settings, arrays, embeddings)
+
+    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.tier_ = arrays["tier"]
+        parts = (arrays["wins_data"], arrays["wins_indices"], arrays["wins_indptr"])
+        self.wins_ = csr_array(parts, shape=(self.memory_.n_rows_, self._n_tiers**2))
+        self.wins_.check_format()
+        in_range = bool(((self.tier_ >= 0) & (self.tier_ < self._n_tiers)).all())
+        if self.tier_.shape != (len(self.candidates_),) or not in_range:
+            msg = f"tier is {self.tier_.tolist()} for {list(self.candidates_)}"
+            raise ValueError(msg)
+
+
+def _wins(fought: NumberedBattles, n_tiers: int) -> csr_array:
+    """Wins of tier over tier by query; a tie is half a win each."""
+    cells = np.concatenate([fought.a * n_tiers + fought.b, fought.b * n_tiers + fought.a])
+    won = np.concatenate([fought.score, 1 - fought.score])
+    rows = np.concatenate([fought.query, fought.query])
+    wins = csr_array((won, (rows, cells)), shape=(len(fought.texts), n_tiers**2))
+    wins.eliminate_zeros()
+    return wins
+
+
+def _weights(cosine: NDArray[np.float32], gamma: float) -> Floats:
+    """ω = gamma^(1 + S), S = cosine / largest cosine; what is at -inf weighs nothing.
+
+    A query that resembles nothing (no cosine above 0) weighs all battles alike.
+    """
+    largest = cosine.max(axis=1, keepdims=True)
+    gone = np.isneginf(cosine)
+    if gone.any():
+        cosine = np.where(gone, np.float32(0), cosine)
+    similarity = cosine / np.where(largest > 0, largest, np.inf)
+    weights = np.power(np.float32(gamma), 1 + similarity).astype(np.float64)
+    weights[gone] = 0.0
+    return np.asarray(weights)

@@ -1,0 +1,205 @@
+"""RouteLLM's matrix factorization: a vector per model meets a projection of the query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from langchain_llm_router.data import split_indices
+from langchain_llm_router.estimators.estimator import Floats
+from langchain_llm_router.estimators.preference import Indices, NumberedBattles, PreferenceEstimator
+
+__all__ = ["MatrixFactorization"]
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(eq=False)
+class MatrixFactorization(PreferenceEstimator):
+    """Learns δ(M, q) = w₂ᵀ (v̂_M ⊙ (W₁ᵀ v_q + b)); a beats b with probability σ(δ_a − δ_b).
+
+    Args:
+        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
+        candidates: Who is predicted, in this order; None: everybody in the data.
+        n_factors: Length of a model's vector.
+        n_epochs: Most passes over the battles; training stops early on held-out queries.
+        learning_rate: Adam's step size.
+        weight_decay: L2 penalty, added to the gradient.
+        noise: Standard deviation of Gaussian noise on the query's vector during training.
+        batch_size: Battles per step.
+        ties: `"half"`: a tie pulls the pair towards 0.5; `"drop"`: ties are left out, as RouteLLM
+            does, and the win rate is that of decided battles.
+        seed: Same seed, same fit.
+
+    Attributes:
+        weights_: `projection` (width, n_factors), `bias`, `output` (n_factors,) and `models`
+            (n_candidates, n_factors), the last with rows of length 1.
+        held_out_loss_: Log loss per epoch on the held-out battles; NaN where there were none.
+
+    References:
+        Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2, equation 5. Deviations: ties
+        count half by default, early stopping; the bias is the paper's, its code has none.
+    """
+
+    n_factors: int = 128
+    n_epochs: int = 100
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    noise: float = 0.1
+    batch_size: int = 64
+    ties: Literal["half", "drop"] = "half"
+    seed: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("n_factors", "n_epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                msg = f"`{name}` must be >= 1, got {getattr(self, name)!r}."
+                raise ValueError(msg)
+        if not (self.learning_rate > 0 and self.weight_decay >= 0 and self.noise >= 0):
+            msg = (
+                "`learning_rate` must be > 0, `weight_decay` and `noise` >= 0, got "
+                f"{self.learning_rate!r}, {self.weight_decay!r} and {self.noise!r}."
+            )
+            raise ValueError(msg)
+        if self.ties not in {"half", "drop"}:
+            msg = f"`ties` must be 'half' or 'drop', got {self.ties!r}."
+            raise ValueError(msg)
+
+    def _fit_battles(self, vectors: NDArray[np.float32], battles: NumberedBattles) -> None:
+        rng = np.random.default_rng(self.seed)
+        weights = _start(rng, vectors.shape[1], self.n_factors, len(battles.names))
+        use = battles.a != battles.b
+        if self.ties == "drop":
+            use &= battles.score != 0.5
+        held = _held_out(battles, self.seed)
+        train, check = np.flatnonzero(use & ~held), np.flatnonzero(use & held)
+        best, losses = weights, []
+        adam = _Adam(weights, self.learning_rate, self.weight_decay)
+        for _ in range(self.n_epochs if len(train) > 0 else 0):
+            order = rng.permutation(train)
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                x = vectors[battles.query[rows]]
+                if self.noise > 0:
+                    x = x + self.noise * rng.standard_normal(x.shape, dtype=np.float32)
+                weights = adam.step(weights, _gradient(weights, x, battles, rows))
+            losses.append(_loss(weights, vectors, battles, check))
+            if len(check) == 0 or losses[-1] <= min(losses):
+                best = weights
+            elif len(losses) - int(np.argmin(losses)) > _PATIENCE:
+                break
+        self.held_out_loss_ = np.array(losses)
+        chosen = _unit(best["models"])[self._columns(battles.names)]
+        self.weights_ = {**best, "models": chosen}
+
+    def _strengths(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+        hidden = vectors @ self.weights_["projection"] + self.weights_["bias"]
+        return np.asarray(
+            (hidden * self.weights_["output"]) @ self.weights_["models"].T, dtype=np.float64
+        )
+
+    def _learned(self) -> dict[str, NDArray[Any]]:
+        return {**self.weights_, "held_out_loss": self.held_out_loss_}
+
+    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.weights_ = {name: arrays[name] for name in _NAMES}
+        self.held_out_loss_ = arrays["held_out_loss"]
+        factors = (self.n_factors,)
+        expected = [(self.width_, *factors), factors, factors, (len(self.candidates_), *factors)]
+        found = [self.weights_[name].shape for name in _NAMES]
+        if found != expected:
+            msg = f"weights have shapes {found}, expected {expected}"
+            raise ValueError(msg)
+
+
+_NAMES = ("projection", "bias", "output", "models")
+_TINY = np.float32(1e-30)
+_PATIENCE = 10
+_HELD_OUT = 0.05
+
+
+def _start(rng: np.random.Generator, width: int, d: int, n_models: int) -> Arrays:
+    """Start as PyTorch would: linear layers uniform in ±1/√inputs, model vectors normal."""
+    inner, outer = width**-0.5, d**-0.5
+    return {
+        "projection": rng.uniform(-inner, inner, (width, d)).astype(np.float32),
+        "bias": rng.uniform(-inner, inner, d).astype(np.float32),
+        "output": rng.uniform(-outer, outer, d).astype(np.float32),
+        "models": rng.standard_normal((n_models, d), dtype=np.float32),
+    }
+
+
+def _held_out(battles: NumberedBattles, seed: int) -> NDArray[np.bool_]:
+    """Battles of one in twenty queries; a query's battles stay on one side."""
+    (queries,) = split_indices(len(battles.texts), [_HELD_OUT], seed=seed)
+    return np.isin(battles.query, queries)
+
+
+def _unit(models: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(models, axis=1, keepdims=True)
+    return np.asarray(models / np.maximum(norms, _TINY))
+
+
+def _loss(
+    weights: Arrays, vectors: NDArray[np.float32], battles: NumberedBattles, rows: Indices
+) -> float:
+    if len(rows) == 0:
+        return float("nan")
+    models = _unit(weights["models"])
+    hidden = vectors[battles.query[rows]] @ weights["projection"] + weights["bias"]
+    ahead = (hidden * (models[battles.a[rows]] - models[battles.b[rows]])) @ weights["output"]
+    score = battles.score[rows]
+    return float(np.mean(np.logaddexp(0, -ahead) * score + np.logaddexp(0, ahead) * (1 - score)))
+
+
+def _gradient(
+    weights: Arrays, x: NDArray[np.float32], battles: NumberedBattles, rows: Indices
+) -> Arrays:
+    """Gradient of the mean log loss of σ(δ_a − δ_b) against the score."""
+    models, output = _unit(weights["models"]), weights["output"]
+    a, b = battles.a[rows], battles.b[rows]
+    hidden: NDArray[np.float32] = x @ weights["projection"] + weights["bias"]
+    gap = models[a] - models[b]
+    guess = expit((hidden * gap) @ output)
+    surprise: NDArray[np.float32] = (guess - battles.score[rows]).astype(np.float32)[:, None]
+    surprise /= np.float32(len(rows))
+    on_hidden: NDArray[np.float32] = surprise * gap * output
+    on_models: NDArray[np.float32] = surprise * hidden * output
+    toward = np.zeros_like(models)
+    np.add.at(toward, a, on_models)
+    np.subtract.at(toward, b, on_models)
+    norms = np.linalg.norm(weights["models"], axis=1, keepdims=True)
+    along = (toward * models).sum(axis=1, keepdims=True)
+    turned: NDArray[np.float32] = (toward - along * models) / np.maximum(norms, _TINY)
+    return {
+        "projection": np.asarray(x.T @ on_hidden, dtype=np.float32),
+        "bias": on_hidden.sum(axis=0, dtype=np.float32),
+        "output": (surprise * hidden * gap).sum(axis=0, dtype=np.float32),
+        "models": turned,
+    }
+
+
+class _Adam:
+    """Kingma and Ba, 2014, arXiv:1412.6980, algorithm 1, with L2 added to the gradient."""
+
+    def __init__(self, weights: Arrays, learning_rate: float, weight_decay: float) -> None:
+        self.learning_rate, self.weight_decay, self.n_steps = learning_rate, weight_decay, 0
+        self.mean = {name: np.zeros_like(value) for name, value in weights.items()}
+        self.square = {name: np.zeros_like(value) for name, value in weights.items()}
+
+    def step(self, weights: Arrays, gradient: Arrays) -> Arrays:
+        self.n_steps += 1
+        moved: Arrays = {}
+        for name, value in weights.items():
+            slope = gradient[name] + np.float32(self.weight_decay) * value
+            self.mean[name] += np.float32(0.1) * (slope - self.mean[name])
+            self.square[name] += np.float32(0.001) * (slope * slope - self.square[name])
+            rate = self.learning_rate * (1 - 0.999**self.n_steps) ** 0.5 / (1 - 0.9**self.n_steps)
+            spread = np.sqrt(self.square[name]) + np.float32(1e-8)
+            moved[name] = np.asarray(value - np.float32(rate) * self.mean[name] / spread)
+        return moved
