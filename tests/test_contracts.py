@@ -24,6 +24,7 @@ from langchain_llm_router.policies import (
     Always,
     AutoMix,
     BudgetedRouting,
+    CascadeRouting,
     ConfidenceThreshold,
     FrugalCascade,
     Policy,
@@ -67,6 +68,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "BudgetedRouting": lambda: BudgetedRouting(0.02).fit(
         [[0.4, 0.6, 0.9], [0.8, 0.85, 0.9]], [0.001, 0.01, 0.1]
     ),
+    "CascadeRouting": lambda: fitted(CascadeRouting(lambda_=5.0)),
+    "CascadeRouting (chain)": lambda: fitted(CascadeRouting(lambda_=5.0, chain=True)),
     "FrugalCascade": lambda: FrugalCascade(n_grid=10).fit(
         make_outcomes(), make_evaluations(make_outcomes()), max_cost_usd=0.005
     ),

@@ -2,6 +2,7 @@
 
 from langchain_llm_router.policies.automix import AutoMix
 from langchain_llm_router.policies.budgeted import BudgetedRouting
+from langchain_llm_router.policies.cascade_routing import CascadeRouting
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.frugal import FrugalCascade
 from langchain_llm_router.policies.one_shot import Threshold, Utility, win_rate
@@ -12,6 +13,7 @@ __all__ = [
     "Always",
     "AutoMix",
     "BudgetedRouting",
+    "CascadeRouting",
     "ConfidenceThreshold",
     "FrugalCascade",
     "OneShot",

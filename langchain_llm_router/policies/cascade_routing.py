@@ -1,0 +1,313 @@
+"""Cascade routing: before every step choose whom to ask next, or stop, among all candidates."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.policies.one_shot import known_quality
+from langchain_llm_router.policies.policy import Policy, accept, query_uniform
+from langchain_llm_router.policies.rehearsal import Rehearsal, lambda_for
+from langchain_llm_router.policies.supermodels import LinearUpdate, Planner, Stage, sobol_normals
+from langchain_llm_router.policies.tables import check_tables, known_means
+from langchain_llm_router.types import Attempt, Decision, Situation
+
+__all__ = ["CascadeRouting"]
+
+Floats = NDArray[np.float64]
+Group = tuple[int, ...]
+
+
+@dataclass(eq=False)
+class CascadeRouting(Policy):
+    """Runs the set of candidates that promises most quality - λ·cost, one by one, thinking again.
+
+    Before each step every set of further candidates is valued at E[max] of what their estimates may
+    still become, less λ times their cost; the cheapest of the best set is asked, its answer
+    verified, and all estimates of quality and cost are refreshed by what was seen. It stops when no
+    set is worth more than the best answer held, and accepts that one.
+
+    Args:
+        lambda_: λ, quality per dollar; a request may replace it, `fit` can find it for a budget.
+        max_depth: Most candidates asked for one query; None: all of them.
+        greedy: Look only one candidate ahead: faster, somewhat worse.
+        chain: Only in declared order without skipping: the optimal cascade.
+        n_draws: Draws behind E[max], a power of 2 (the paper uses 100).
+        seed: Of the draws, and of the mixing of two λ that meets a budget exactly.
+
+    Attributes:
+        candidates_: Names, in the order of the training columns.
+        update_: How confidences and predictions change the expected qualities.
+        mix_: (λ that overspends, λ that underspends, probability of the first).
+
+    References:
+        Dekoninck et al., 2024, A Unified Approach to Routing and Cascading for LLMs,
+        arXiv:2410.10347, theorems 2 and 3, lemma 1. Deviations: one λ for all steps; estimates are
+        refreshed by one linear-Gaussian model, also those of candidates not run.
+    """
+
+    lambda_: float = 0.0
+    max_depth: int | None = None
+    greedy: bool = False
+    chain: bool = False
+    n_draws: int = 128
+    seed: int = 0
+
+    verifies: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.lambda_ >= 0:
+            msg = f"`lambda_` must be >= 0 quality per USD, got {self.lambda_!r}."
+            raise ValueError(msg)
+        if self.max_depth is not None and self.max_depth < 1:
+            msg = f"`max_depth` must be >= 1 or None, got {self.max_depth!r}."
+            raise ValueError(msg)
+        if self.n_draws < 1 or self.n_draws & (self.n_draws - 1) != 0:
+            msg = f"`n_draws` must be a power of 2, got {self.n_draws!r}."
+            raise ValueError(msg)
+
+    @property
+    def named_candidates(self) -> tuple[str, ...]:
+        """The candidates it was fitted on."""
+        return getattr(self, "candidates_", ())
+
+    def fit(
+        self,
+        outcomes: Outcomes,
+        evaluations: SelfEvaluations,
+        *,
+        predicted: ArrayLike | None = None,
+        expected_cost_usd: ArrayLike | None = None,
+        max_cost_usd: float | None = None,
+    ) -> Self:
+        """Learn how observations change the estimates, and λ if there is a budget.
+
+        Args:
+            outcomes: Measured quality and cost.
+            evaluations: The verifier's scores and costs, same rows and columns.
+            predicted: An estimator's predictions, of shape (n_queries, n_candidates), for rows it
+                was not fitted on; then routing needs them as well. None: no estimator.
+            expected_cost_usd: What a call was expected to cost, like `predicted` or one per
+                candidate; None: the mean.
+            max_cost_usd: Find λ so that a training query costs this on average.
+
+        Raises:
+            ValueError: If tables do not fit each other, costs are unknown, or the budget is below
+                what the cheapest policy spends.
+        """
+        check_tables(outcomes, evaluations)
+        self.candidates_ = tuple(outcomes.candidates)
+        self.cost_usd_ = known_means("outcomes", outcomes.cost_usd, self.candidates_)
+        self.verification_cost_usd_ = known_means(
+            "evaluations", evaluations.cost_usd, self.candidates_
+        )
+        shape = outcomes.quality.shape
+        believed = self.cost_usd_ if expected_cost_usd is None else expected_cost_usd
+        expected = np.broadcast_to(np.asarray(believed, dtype=np.float64), shape)
+        self.uses_predictions_ = predicted is not None
+        prior = np.empty((shape[0], 0)) if predicted is None else np.asarray(predicted, np.float64)
+        if predicted is not None and prior.shape != shape:
+            msg = f"`predicted` has shape {prior.shape}, the outcomes {shape}."
+            raise ValueError(msg)
+        assert outcomes.cost_usd is not None, "its means are known"
+        ratio = outcomes.cost_usd / np.maximum(expected, 1e-30)
+        features = np.hstack([prior, evaluations.confidence])
+        self.update_ = LinearUpdate.fit(features, outcomes.quality)
+        self.cost_update_ = LinearUpdate.fit(ratio, np.where(np.isnan(ratio), 1.0, ratio))
+        self.mix_ = (self.lambda_, self.lambda_, 0.0)
+        self._remember()
+        if max_cost_usd is not None:
+            verifying = evaluations.cost_usd
+            assert verifying is not None, "its means are known"
+            rehearsal = Rehearsal(
+                self._planner,
+                features,
+                expected,
+                np.where(np.isnan(ratio), expected, outcomes.cost_usd),
+                outcomes.quality,
+                np.where(np.isnan(verifying), self.verification_cost_usd_, verifying),
+                self.max_depth or len(self.candidates_),
+            )
+            self.mix_ = lambda_for(rehearsal, max_cost_usd)
+            self.lambda_ = self.mix_[1]
+        return self
+
+    def with_lambda(self, lambda_: float) -> Self:
+        """The same policy with one other λ; nothing is fitted again."""
+        other = copy.copy(self)
+        other.lambda_ = lambda_
+        other.__post_init__()
+        other.mix_ = (lambda_, lambda_, 0.0)
+        return other
+
+    def decide(self, situation: Situation) -> Decision:
+        """Verify the last answer, then ask whom the best set begins with, or stop."""
+        self._check_fitted()
+        view = self._view(situation)
+        stage, lambda_ = view.stage, np.array([view.lambda_])
+        name = type(self).__name__
+        if len(stage.run) == 0 and len(stage.allowed) == 0:
+            return self._last_resort(situation)
+        last = view.unverified
+        if last is not None and self._planner.worth_verifying(stage, last, view.quality, lambda_):
+            candidate = self.candidates_[last]
+            return Decision("verify", candidate, name, "a verdict may change the choice")
+        # After failures somebody must be asked even beyond the depth meant for good days.
+        must = replace(stage, depth=max(stage.depth, 1)) if len(stage.run) == 0 else stage
+        chosen = int(self._planner.next(must, view.quality, view.cost, lambda_)[0])
+        scores: dict[str, dict[str, float | None]] = {
+            candidate: {"quality": float(q), "cost_usd": float(c)}
+            for candidate, q, c in zip(
+                self.candidates_, np.clip(view.quality[0], 0, 1), view.cost[0], strict=True
+            )
+        }
+        if chosen < 0:
+            best = max(stage.run, key=lambda j: (view.quality[0, j], -j))
+            quality = min(max(float(view.quality[0, best]), 0.0), 1.0)
+            attempt = Attempt(candidate=self.candidates_[best])
+            reason = f"the best answer held promises {quality:.3f}, no further set is worth more"
+            return accept(self, attempt, reason, scores=scores, confidence=quality)
+        return Decision(
+            action="ask",
+            candidate=self.candidates_[chosen],
+            policy=name,
+            reason=f"the first of the best set at λ = {view.lambda_:.4g} per USD",
+            final=len(stage.run) == 0 and (must.depth == 1 or len(stage.allowed) == 1),
+            scores=scores,
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted policy into a folder."""
+        self._check_fitted()
+        settings: dict[str, Any] = {"params": asdict(self), "candidates": list(self.candidates_)}
+        settings["mix"] = list(self.mix_)
+        settings["uses_predictions"] = self.uses_predictions_
+        arrays: dict[str, NDArray[Any]] = {
+            "cost_usd": self.cost_usd_,
+            "verification_cost_usd": self.verification_cost_usd_,
+        }
+        for name, update in (("quality", self.update_), ("cost", self.cost_update_)):
+            arrays |= {f"{name}_{part}": array for part, array in vars(update).items()}
+        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote."""
+        artifact = read_artifact(folder, cls.__name__)
+        try:
+            settings, arrays = artifact.settings, artifact.arrays
+            policy = cls(**settings["params"])
+            policy.candidates_ = tuple(settings["candidates"])
+            low, high, gamma = settings["mix"]
+            policy.mix_ = (low, high, gamma)
+            policy.uses_predictions_ = settings["uses_predictions"]
+            policy.cost_usd_ = arrays["cost_usd"]
+            policy.verification_cost_usd_ = arrays["verification_cost_usd"]
+            parts = tuple(LinearUpdate.__dataclass_fields__)
+            policy.update_ = LinearUpdate(*(arrays[f"quality_{part}"] for part in parts))
+            policy.cost_update_ = LinearUpdate(*(arrays[f"cost_{part}"] for part in parts))
+            policy._remember()
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return policy
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_planner"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if hasattr(self, "candidates_"):
+            self._remember()
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "candidates_"):
+            name = type(self).__name__
+            msg = f"This {name} is not fitted: call `fit(outcomes, evaluations)` or `load` first."
+            raise NotFittedError(msg)
+
+    def _remember(self) -> None:
+        normals = sobol_normals(self.n_draws, len(self.candidates_), self.seed)
+        self._planner = Planner(
+            self.update_,
+            self.cost_update_,
+            self.verification_cost_usd_,
+            normals,
+            greedy=self.greedy,
+            chain=self.chain,
+        )
+
+    def _view(self, situation: Situation) -> _View:
+        """The situation as arrays of one row."""
+        index = {name: j for j, name in enumerate(self.candidates_)}
+        k, name = len(index), type(self).__name__
+        seen = {index[a["candidate"]]: a for a in situation.attempts if a["candidate"] in index}
+        run = tuple(j for j, attempt in seen.items() if attempt.get("error") is None)
+        arms = {index[arm.candidate]: arm for arm in situation.arms if arm.candidate in index}
+        allowed = sorted(j for j in arms if j not in seen)
+        if self.chain and len(run) > 0:
+            allowed = [j for j in allowed if j > max(run)]
+        features = np.full(self._planner.n_priors + k, np.nan)
+        expected, ratio = self.cost_usd_.copy(), np.full(k, np.nan)
+        for j, arm in arms.items():
+            if arm.cost_usd is not None:
+                expected[j] = arm.cost_usd
+            if self.uses_predictions_:
+                features[j] = known_quality(arm, name)
+        verified = []
+        for j in run:
+            spent = seen[j].get("cost_usd")
+            if spent is not None:
+                ratio[j] = spent / max(expected[j], 1e-30)
+            if seen[j].get("verified", False):
+                verified.append(j)
+                score = seen[j].get("confidence")
+                features[self._planner.n_priors + j] = np.nan if score is None else score
+        observed = [j for j in verified if not np.isnan(features[self._planner.n_priors + j])]
+        stage = Stage(
+            run=tuple(sorted(run)),
+            observed=tuple(sorted(observed)),
+            allowed=tuple(allowed),
+            depth=(self.max_depth or k) - len(run),
+        )
+        known = tuple(j for j in stage.run if not np.isnan(ratio[j]))
+        quality = self._planner.quality(features[None], stage.observed)
+        cost = self._planner.cost(expected[None], ratio[None], replace(stage, run=known))
+        last = run[-1] if len(run) > 0 and run[-1] not in verified else None
+        return _View(stage, quality, cost, last, self._lambda(situation))
+
+    def _lambda(self, situation: Situation) -> float:
+        if situation.options.lambda_ is not None:
+            return situation.options.lambda_
+        low, high, gamma = self.mix_
+        if gamma <= 0:
+            return high
+        return low if query_uniform(situation.query, self.seed) < gamma else high
+
+    def _last_resort(self, situation: Situation) -> Decision:
+        """Nobody this policy knows can answer: ask whoever else there is, or keep what there is."""
+        name = type(self).__name__
+        if len(situation.answered) > 0:
+            return accept(self, situation.answered[-1], "the only answer there is")
+        if len(situation.open_arms) > 0:
+            other = situation.open_arms[0].candidate
+            return Decision("ask", other, name, "every known candidate failed", final=True)
+        return accept(self, situation.attempts[-1], "everybody failed")
+
+
+class _View(NamedTuple):
+    """A situation as arrays of one row."""
+
+    stage: Stage
+    quality: Floats
+    cost: Floats
+    unverified: int | None
+    lambda_: float

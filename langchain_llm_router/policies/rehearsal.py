@@ -1,0 +1,145 @@
+"""Cascade routing run over a whole training table at once, to find the λ that fits a budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_llm_router.policies.supermodels import Planner, Stage
+
+__all__ = ["Rehearsal", "lambda_for"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Rehearsal:
+    """A table to run cascade routing over, rows at the same stage together.
+
+    Attributes:
+        features: Predictions (if any) and confidences, of shape (n_rows, n_features).
+        expected: What a call is expected to cost, of shape (n_rows, n_candidates).
+        actual: What it cost, same shape.
+        quality: What its answer scored, same shape.
+        verifying: What verifying it cost, same shape.
+    """
+
+    planner: Planner
+    features: Floats
+    expected: Floats
+    actual: Floats
+    quality: Floats
+    verifying: Floats
+    max_depth: int
+
+    def run(self, lambda_: float) -> tuple[float, float]:
+        """Mean quality and mean cost at one λ."""
+        n, k = self.quality.shape
+        run, observed = np.zeros((n, k), dtype=bool), np.zeros((n, k), dtype=bool)
+        spent, accepted = np.zeros(n), np.zeros(n, dtype=np.intp)
+        active = np.arange(n)
+        while len(active) > 0:
+            going: list[NDArray[np.intp]] = []
+            codes = np.hstack([run[active], observed[active]])
+            _, code = np.unique(codes, axis=0, return_inverse=True)
+            code = code.ravel()
+            for group in range(int(code.max()) + 1):
+                rows = active[code == group]
+                chosen, best = self._choose(rows, self._stage(run, observed, rows[0]), lambda_)
+                accepted[rows] = best
+                ask, to = rows[chosen >= 0], chosen[chosen >= 0]
+                run[ask, to] = True
+                spent[ask] += self.actual[ask, to]
+                for j in np.unique(to):
+                    self._verify(ask[to == j], int(j), run, observed, spent, lambda_)
+                going.append(ask)
+            active = np.concatenate(going)
+        rows = np.arange(n)
+        return float(self.quality[rows, accepted].mean()), float(spent.mean())
+
+    def _stage(
+        self, run: NDArray[np.bool_], observed: NDArray[np.bool_], row: np.intp | int
+    ) -> Stage:
+        done = np.flatnonzero(run[row])
+        allowed = np.flatnonzero(~run[row])
+        if self.planner.chain and len(done) > 0:
+            allowed = allowed[allowed > done[-1]]
+        return Stage(
+            tuple(done.tolist()),
+            tuple(np.flatnonzero(observed[row]).tolist()),
+            tuple(allowed.tolist()),
+            self.max_depth - len(done),
+        )
+
+    def _choose(
+        self, rows: NDArray[np.intp], stage: Stage, lambda_: float
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Whom to ask next (-1: nobody), and whose answer to keep if it ends here."""
+        quality = self.planner.quality(self.features[rows], stage.observed)
+        ratio = self.actual[rows] / np.maximum(self.expected[rows], 1e-30)
+        cost = self.planner.cost(self.expected[rows], ratio, stage)
+        chosen = self.planner.next(stage, quality, cost, np.full(len(rows), lambda_))
+        if len(stage.run) == 0:
+            return chosen, np.zeros(len(rows), dtype=np.intp)
+        columns = np.array(stage.run)
+        return chosen, columns[quality[:, columns].argmax(axis=1)]
+
+    def _verify(
+        self,
+        rows: NDArray[np.intp],
+        j: int,
+        run: NDArray[np.bool_],
+        observed: NDArray[np.bool_],
+        spent: Floats,
+        lambda_: float,
+    ) -> None:
+        codes = np.hstack([run[rows], observed[rows]])
+        _, code = np.unique(codes, axis=0, return_inverse=True)
+        code = code.ravel()
+        for group in range(int(code.max()) + 1):
+            members = rows[code == group]
+            stage = self._stage(run, observed, members[0])
+            quality = self.planner.quality(self.features[members], stage.observed)
+            lambdas = np.full(len(members), lambda_)
+            worth = members[self.planner.worth_verifying(stage, j, quality, lambdas)]
+            spent[worth] += self.verifying[worth, j]
+            known = ~np.isnan(self.features[worth, self.planner.n_priors + j])
+            observed[worth[known], j] = True
+
+
+def lambda_for(rehearsal: Rehearsal, max_cost_usd: float) -> tuple[float, float, float]:
+    """The two λ next to each other between which the budget falls, and how to mix them.
+
+    Returns:
+        (λ that spends more, λ that spends at most the budget, probability of the first).
+
+    Raises:
+        ValueError: If no λ spends so little.
+    """
+    _, cost = rehearsal.run(0.0)
+    if cost <= max_cost_usd:
+        return 0.0, 0.0, 0.0
+    low, high = 0.0, 1.0 / max_cost_usd
+    dear, cheap = cost, rehearsal.run(high)[1]
+    for _ in range(40):
+        if cheap <= max_cost_usd:
+            break
+        low, dear = high, cheap
+        high *= 2
+        cheap = rehearsal.run(high)[1]
+    else:
+        msg = (
+            f"`max_cost_usd` {max_cost_usd!r} is below what the cheapest policy spends on a "
+            f"training query: {cheap:.6g} USD."
+        )
+        raise ValueError(msg)
+    for _ in range(20):
+        middle = (low + high) / 2
+        cost = rehearsal.run(middle)[1]
+        if cost > max_cost_usd:
+            low, dear = middle, cost
+        else:
+            high, cheap = middle, cost
+    return low, high, (max_cost_usd - cheap) / (dear - cheap) if dear > cheap else 0.0
