@@ -31,6 +31,8 @@ __all__ = [
     "Verifier",
     "normalized",
     "question_of",
+    "same_answer",
+    "share_true",
 ]
 
 
@@ -199,13 +201,26 @@ def _verdict(reply: Reply) -> bool | None:
 
 
 def normalized(text: str) -> str:
-    """An answer reduced to what matters for comparing: case, accents, spacing, final stop."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    return re.sub(r"\s+", " ", plain).strip().rstrip(".")
+    """An answer reduced to what matters for comparing it with another.
+
+    Case, width, spaces, a final stop, surrounding quotes, and the dress of numbers ($, %, thousands
+    commas, trailing zeros) do not matter.
+
+    Example:
+        >>> normalized(" $1,200.00. ") == normalized("1200")
+        True
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold().strip().rstrip(".").strip("'\"")
+    plain = re.sub(r"\s+", "", plain)
+    bare = re.sub(r"[,$€£%]", "", plain)
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", bare):
+        return f"{float(bare):.12g}"
+    return plain
 
 
-def _same(a: str, b: str) -> bool:
-    return normalized(a) == normalized(b)
+def same_answer(a: str, b: str) -> bool:
+    """Whether two answers are the same after `normalized`; no answer is like no other."""
+    return bool(a.strip()) and normalized(a) == normalized(b)
 
 
 @dataclass(frozen=True)
@@ -227,7 +242,7 @@ class Agreement(Verifier):
 
     peers: Sequence[Candidate] = ()
     n_resamples: int = 0
-    same: Callable[[str, str], bool] = _same
+    same: Callable[[str, str], bool] = same_answer
 
     def __post_init__(self) -> None:
         if len(self.peers) + self.n_resamples == 0:

@@ -133,20 +133,22 @@ def cost_quality_curve(
     singles: Sequence[StrategyPoint] = (),
     hull: Hull | None = None,
     oracle: StrategyPoint | None = None,
+    chosen: StrategyPoint | None = None,
     title: str = "What routing saves",
     subtitle: str = "",
 ) -> Figure:
     """Cost against quality: strategies, single models, what mixing them reaches, and the oracle.
 
     Costs are drawn per 1,000 queries, on a logarithmic axis where they span more than a factor of
-    20. The arrow is the saving at the quality of the best single model, by the first strategy that
-    reaches it for less.
+    20. The arrow is the saving: to the chosen point if there is one, otherwise at the quality of
+    the best single model, by the first strategy that reaches it for less.
 
     Args:
         points: Operating points; those of one name are one curve with its band of intervals.
         singles: Single models; the name is drawn where there is room.
         hull: Corners of the random mix of single models; None: computed from `singles`.
         oracle: Perfect routing.
+        chosen: The operating point that was chosen without looking at these rows.
         title: What the figure says, in a few words.
         subtitle: On which data, e.g. `"ZeroEval, 852 held-out questions, 95 % intervals"`.
 
@@ -178,7 +180,10 @@ def cost_quality_curve(
         _draw_curve(ax, labels, curve, color)
     if oracle is not None:
         _draw_oracle(ax, labels, oracle)
-    _draw_saving(ax, labels, curves, singles)
+    if chosen is None:
+        _draw_saving(ax, labels, curves, singles)
+    else:
+        _draw_chosen(ax, labels, chosen, singles)
     labels.place()
     return figure
 
@@ -288,29 +293,50 @@ def _draw_saving(
     if saving is None:
         return
     name, cost = saving
-    y = 100 * best.quality
-    ends = (1000 * cost, 1000 * best.cost_usd)
+    saved = 1 - cost / best.cost_usd
+    text = f"same quality, {saved:.0%} cheaper"
+    if len(curves) > 1:
+        text += f" ({name})"
+    _draw_arrow(ax, labels, best, StrategyPoint(name, cost, best.quality), text)
+
+
+def _draw_chosen(
+    ax: Axes, labels: Labels, chosen: StrategyPoint, singles: Sequence[StrategyPoint]
+) -> None:
+    """The operating point in use, and the way to it from the best single model."""
+    x, y = 1000 * chosen.cost_usd, 100 * chosen.quality
+    ax.scatter([x], [y], s=110, marker="D", color=INK, edgecolor="white", linewidth=1.2, zorder=8)
+    labels.avoid(x, y)
+    if len(singles) == 0:
+        return
+    best = max(singles, key=lambda p: (p.quality, -p.cost_usd))
+    cheaper, gap = 1 - chosen.cost_usd / best.cost_usd, 100 * (chosen.quality - best.quality)
+    price = f"{abs(cheaper):.0%} {'cheaper' if cheaper >= 0 else 'dearer'}"
+    _draw_arrow(ax, labels, best, chosen, f"{price}, {gap:+.1f} points")
+
+
+def _draw_arrow(
+    ax: Axes, labels: Labels, start: StrategyPoint, end: StrategyPoint, text: str
+) -> None:
+    x, y = (1000 * end.cost_usd, 1000 * start.cost_usd), (100 * end.quality, 100 * start.quality)
     ax.annotate(
         "",
-        (ends[0], y),
-        xytext=(ends[1], y),
+        (x[0], y[0]),
+        xytext=(x[1], y[1]),
         arrowprops={
             "arrowstyle": "-|>",
             "color": INK,
             "linewidth": 1.4,
             "shrinkA": 4,
-            "shrinkB": 0,
+            "shrinkB": 6,
         },
         zorder=7,
     )
-    labels.avoid(ends, (y, y), line=True)
-    scale = ax.get_xscale() == "log"
-    middle = np.geomspace(*ends, 7)[1:-1] if scale else np.linspace(*ends, 7)[1:-1]
-    saved = 1 - cost / best.cost_usd
-    text = f"same quality, {saved:.0%} cheaper"
-    if len(curves) > 1:
-        text += f" ({name})"
-    labels.add(text, middle[[2, 1, 3, 0, 4]], np.full(5, y), size=11, bold=True)
+    labels.avoid(x, y, line=True)
+    log = ax.get_xscale() == "log"
+    along = np.geomspace(*x, 7)[1:-1] if log else np.linspace(*x, 7)[1:-1]
+    order = [2, 1, 3, 0, 4]
+    labels.add(text, along[order], np.linspace(*y, 7)[1:-1][order], size=11, bold=True)
 
 
 def _first_saving(
