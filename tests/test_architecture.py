@@ -1,0 +1,126 @@
+"""The house keeps its shape: imports run one way, heavy things stay in their rooms."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
+
+# From the cellar to the roof: a room imports only from its own floor or from floors below.
+FLOORS = [
+    ["errors", "types"],
+    ["artifacts", "data", "embeddings", "prices", "ratings"],
+    ["breakers", "decayed", "measured", "telemetry", "shared_state"],
+    ["datasets", "estimators", "observation", "verification"],
+    ["policies"],
+    ["loop"],
+    ["asking", "intervals", "metrics", "sweeps"],
+    ["binding", "cascade", "chat", "evaluation", "sessions", "cascade_metrics"],
+    ["calibration", "collect", "middleware", "plots", "server"],
+    ["demo", "demo_report"],
+    ["cli"],
+]
+
+# Optional dependencies, and the only rooms that may name them.
+EXTRAS = {
+    "matplotlib": {"plots"},
+    "rich": {"cli", "demo_report", "collect"},
+    "typer": {"cli"},
+    "genai_prices": {"prices"},
+    "langchain": {"asking", "middleware"},
+    "torch": {"estimators"},
+    "transformers": {"estimators"},
+    "sklearn": set(),
+    "pandas": set(),
+}
+
+
+def rooms() -> dict[Path, str]:
+    return {
+        path: path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path != PACKAGE / "__init__.py"
+    }
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Every module a file imports, and whether at import time."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) not in inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [(name, id(node) not in inside) for name in names]
+    return found
+
+
+def floor(room: str) -> int:
+    level = next((i for i, names in enumerate(FLOORS) if room in names), None)
+    assert level is not None, f"the room {room!r} has no floor yet: add it to FLOORS"
+    return level
+
+
+@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downward_only(path):
+    room = rooms()[path]
+    for name, _ in imports(path):
+        if not name.startswith("langchain_llm_router."):
+            continue
+        other = name.split(".")[1]
+        if (PACKAGE / other).is_dir() or (PACKAGE / f"{other}.py").is_file():
+            assert floor(other) <= floor(room), f"{room} must not import {other}"
+
+
+@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_optional_dependencies_stay_in_their_rooms(path):
+    for name, _ in imports(path):
+        top = name.split(".")[0]
+        if top in EXTRAS:
+            assert rooms()[path] in EXTRAS[top], f"{path.name} must not import {top}"
+
+
+def test_only_the_cascade_and_what_stands_above_it_know_langgraph():
+    for path, room in rooms().items():
+        if any(name.split(".")[0] == "langgraph" for name, _ in imports(path)):
+            assert floor(room) >= floor("cascade"), f"{room} must not import langgraph"
+
+
+def test_estimators_and_policies_do_not_know_each_other():
+    for path, room in rooms().items():
+        if room in ("estimators", "policies"):
+            other = "policies" if room == "estimators" else "estimators"
+            assert not any(f"langchain_llm_router.{other}" in name for name, _ in imports(path))
+
+
+def test_importing_the_package_loads_nothing_heavy_and_opens_no_socket():
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('a socket at import time')\n"
+        "socket.socket.connect = refuse\n"
+        "import langchain_llm_router, langchain_llm_router.estimators\n"
+        "import langchain_llm_router.policies, langchain_llm_router.evaluation\n"
+        "# not rich: httpx loads it where it is installed\n"
+        "heavy = {'torch','transformers','matplotlib','sklearn','pandas','pyarrow','typer',"
+        "'langchain.agents','fastapi','redis','ray','genai_prices'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_is_no_larger_than_one_can_hold_in_mind(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
