@@ -35,6 +35,7 @@ from langchain_llm_router.policies import (
 )
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 from tests.fakes import make_evaluations, make_outcomes
+from tests.networks import tiny
 
 ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     "Constant": Constant,
@@ -43,6 +44,9 @@ ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     "BradleyTerry": BradleyTerry,
     "BradleyTerryTopK": lambda: BradleyTerry(gamma="loo", top_k=5, n_tiers=2),
     "MatrixFactorization": lambda: MatrixFactorization(n_factors=8, n_epochs=2),
+    "EncoderClassifier": lambda: tiny("EncoderClassifier"),
+    "ModelScorer": lambda: tiny("ModelScorer"),
+    "CausalLMClassifier": lambda: tiny("CausalLMClassifier", max_length=128),
 }
 
 
@@ -131,21 +135,38 @@ def test_a_single_text_instead_of_a_list_is_refused(make):
         make().fit(make_outcomes()).predict("one text")
 
 
+_READER = """
+import json, sys
+from langchain_llm_router import estimators
+for line in sys.stdin:
+    kind, folder, queries = json.loads(line)
+    predicted = getattr(estimators, kind).load(folder).predict(queries)
+    print(json.dumps(predicted.tolist()), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Loads and predicts in another process, which knows of the fitted one its folder alone."""
+    root = Path(__file__).resolve().parent.parent
+    with subprocess.Popen(
+        [sys.executable, "-c", _READER],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root,
+    ) as process:  # fmt: skip
+
+        def predict(kind: str, folder: Path) -> list[list[float]]:
+            process.stdin.write(json.dumps([kind, str(folder), QUERIES]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield predict
+
+
 @estimators
-def test_saved_and_loaded_in_a_fresh_process_predicts_the_same(make, tmp_path: Path):
+def test_saved_and_loaded_in_another_process_predicts_the_same(make, elsewhere, tmp_path: Path):
     fitted = make().fit(make_outcomes())
-    fitted.save(tmp_path / "it")
-    code = (
-        "import sys, json; from langchain_llm_router import estimators; "
-        f"it = estimators.{type(fitted).__name__}.load(sys.argv[1]); "
-        "print(json.dumps(it.predict(json.loads(sys.argv[2])).tolist()))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "it"), json.dumps(QUERIES)],
-        capture_output=True, text=True, check=True,
-        cwd=Path(__file__).resolve().parent.parent,
-    )  # fmt: skip
-    np.testing.assert_allclose(json.loads(done.stdout), fitted.predict(QUERIES), atol=1e-6)
+    found = elsewhere(type(fitted).__name__, fitted.save(tmp_path / "it"))
+    np.testing.assert_allclose(found, fitted.predict(QUERIES), atol=1e-6)
 
 
 @estimators

@@ -1,4 +1,11 @@
-"""How good would each candidate's answer be? One file per kind of estimator."""
+"""How good would each candidate's answer be? One file per kind of estimator.
+
+Those that fine-tune a transformer are imported when they are first asked for: only then is torch
+needed (extra `torch`).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from langchain_llm_router.estimators.bradley_terry import BradleyTerry
 from langchain_llm_router.estimators.estimator import Constant, QualityEstimator, Random
@@ -7,14 +14,37 @@ from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemor
 from langchain_llm_router.estimators.memory_store import StoreMemory
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
 
+if TYPE_CHECKING:
+    from langchain_llm_router.estimators.causal_lm import CausalLMClassifier
+    from langchain_llm_router.estimators.encoder import EncoderClassifier, ModelScorer
+    from langchain_llm_router.estimators.training import Training
+
 __all__ = [
     "ApproximateMemory",
     "BradleyTerry",
+    "CausalLMClassifier",
     "Constant",
+    "EncoderClassifier",
     "ExactMemory",
     "MatrixFactorization",
+    "ModelScorer",
     "NearestNeighbors",
     "QualityEstimator",
     "Random",
     "StoreMemory",
+    "Training",
 ]
+
+_TORCH = {
+    "CausalLMClassifier": "causal_lm",
+    "EncoderClassifier": "encoder",
+    "ModelScorer": "encoder",
+    "Training": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _TORCH:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_TORCH[name]}"), name)

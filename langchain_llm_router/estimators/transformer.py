@@ -1,0 +1,201 @@
+"""What estimators around a pretrained transformer share: weights and texts in, an artifact out.
+
+The weights come from a folder or a hub when `fit` is called. What `save` writes holds the whole
+network as safetensors, its configuration and its tokenizer as JSON: `load` needs no hub.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
+
+from langchain_llm_router.errors import ArtifactError, import_extra
+from langchain_llm_router.estimators.estimator import Floats, QualityEstimator
+from langchain_llm_router.estimators.training import (
+    History,
+    Lesson,
+    Training,
+    autocast,
+    choose_device,
+    seeded,
+    train,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = import_extra("torch", "torch")
+
+__all__ = ["TransformerEstimator", "padded"]
+
+_NETWORK, _TRANSFORMER = "network.safetensors", "transformer"
+_PREDICTION_BATCH = 64
+
+
+@dataclass(eq=False)
+class TransformerEstimator(QualityEstimator):
+    """A quality estimator that fine-tunes a pretrained transformer.
+
+    Args:
+        pretrained: A folder in Hugging Face's layout with safetensors, or a hub's name for one.
+        max_length: Longer texts are cut to this many tokens (fewer if the model takes fewer).
+        training: How it is trained.
+
+    Attributes:
+        history_: Steps and held-out losses of the training.
+    """
+
+    _auto_class: ClassVar[str] = "AutoModel"
+    _n_extra_tokens: ClassVar[int] = 0
+
+    pretrained: str
+    max_length: int = 512
+    training: Training = field(default_factory=Training, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.max_length < 3:
+            msg = f"`max_length` must be >= 3, got {self.max_length!r}."
+            raise ValueError(msg)
+        if isinstance(self.training, Mapping):
+            self.training = Training(**self.training)
+
+    def _params(self) -> dict[str, Any]:
+        return super()._params() | {"training": self.training.settings()}
+
+    def _start(self) -> None:
+        """Build the network from the pretrained weights; what is new in it depends on the seed."""
+        transformers = import_extra("transformers", "torch")
+        with _no_loading_bar(), seeded(self.training.seed):
+            self.tokenizer_ = transformers.AutoTokenizer.from_pretrained(self.pretrained)
+            model = getattr(transformers, self._auto_class).from_pretrained(self.pretrained)
+            # The optimizer needs full precision, whatever the weights were published in.
+            self.network_ = self._build(model.float())
+        self.network_.to(choose_device(self.training.device))
+
+    def _train(self, lesson: Lesson, training: Training) -> None:
+        self.history_: History = train(lesson, training)
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = next(self.network_.parameters()).device
+        return device
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        limit = self._max_tokens
+        rows = self.tokenizer_(list(texts), truncation=True, max_length=limit)["input_ids"]
+        return [list(row) for row in rows]
+
+    @property
+    def _max_tokens(self) -> int:
+        """What fits: as asked for, as the model has positions, less what the network adds."""
+        positions = getattr(self._model.config, "max_position_embeddings", None)
+        limits = [self.max_length, self.tokenizer_.model_max_length, positions or self.max_length]
+        return int(min(limits)) - self._n_extra_tokens
+
+    def _in_batches(self, tokens: Sequence[Sequence[int]], width: int, *columns: Any) -> Floats:
+        """The network's outputs in full precision, of shape (n_rows, width), in order of rows."""
+        out = np.empty((len(tokens), width))
+        order = np.argsort([len(row) for row in tokens], kind="stable")
+        with torch.inference_mode(), autocast(self._device):
+            for start in range(0, len(order), _PREDICTION_BATCH):
+                rows = order[start : start + _PREDICTION_BATCH]
+                batch = self._forward([tokens[i] for i in rows], *(c[rows] for c in columns))
+                out[rows] = batch.float().cpu().numpy().reshape(len(rows), width)
+        return out
+
+    @abstractmethod
+    def _build(self, model: nn.Module) -> nn.Module:
+        """Put the estimator's own layers around the transformer."""
+
+    @abstractmethod
+    def _forward(self, tokens: Sequence[Sequence[int]], *columns: Any) -> torch.Tensor:
+        """One batch through the network: logits."""
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return self.history_.to_arrays()
+
+    def _restore(
+        self,
+        settings: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]],
+        embeddings: Embeddings | None,
+    ) -> None:
+        self.history_ = History.from_arrays(arrays)
+
+    def _write_files(self, folder: Path) -> Sequence[str]:
+        inner = folder / _TRANSFORMER
+        inner.mkdir(parents=True, exist_ok=True)
+        for stale in inner.iterdir():
+            stale.unlink()
+        self._model.config.save_pretrained(inner)
+        self.tokenizer_.save_pretrained(inner, save_jinja_files=False)
+        import_extra("safetensors.torch", "torch").save_model(self.network_, str(folder / _NETWORK))
+        names = sorted(path.name for path in inner.iterdir())
+        return [_NETWORK, *(f"{_TRANSFORMER}/{name}" for name in names)]
+
+    @property
+    def _model(self) -> Any:
+        """The transformer inside the network, which knows its configuration."""
+        return self.network_.model
+
+    @classmethod
+    def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
+        """Read what `save` wrote; no hub is asked, nothing is unpickled.
+
+        Raises:
+            ArtifactError: If the folder is corrupted, too new, or holds another network.
+        """
+        estimator = super().load(folder, embeddings=embeddings)
+        estimator._read_network(Path(folder))
+        return estimator
+
+    def _read_network(self, folder: Path) -> None:
+        transformers = import_extra("transformers", "torch")
+        load_model = import_extra("safetensors.torch", "torch").load_model
+        inner = str(folder / _TRANSFORMER)
+        offline = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            self.tokenizer_ = transformers.AutoTokenizer.from_pretrained(inner, **offline)
+            config = transformers.AutoConfig.from_pretrained(inner, **offline)
+            with seeded(0):
+                model = getattr(transformers, self._auto_class).from_config(config)
+                self.network_ = self._build(model.float())
+            load_model(self.network_, str(folder / _NETWORK))
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            msg = f"{str(folder)!r} does not hold the network of a {type(self).__name__}: {error}."
+            raise ArtifactError(msg) from error
+        self.network_.to(choose_device(self.training.device)).eval()
+
+
+def padded(
+    tokens: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both of shape (n_rows, longest), padded with 0 on the right."""
+    width = max(len(row) for row in tokens)
+    ids = np.zeros((len(tokens), width), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(tokens):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+@contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    logging = import_extra("transformers.utils.logging", "torch")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
