@@ -1,0 +1,120 @@
+"""The tables: what goes in, what is refused, what comes back from disk."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations, split_indices
+from tests.fakes import make_outcomes
+
+NAMES = ("weak", "strong")
+
+
+def outcomes(quality, **kwargs) -> Outcomes:
+    return Outcomes([f"q{i}" for i in range(len(quality))], NAMES, quality, **kwargs)
+
+
+BAD = [
+    (lambda: outcomes([[0.0, np.nan]]), r"`quality` is NaN in row 0"),
+    (lambda: outcomes([[0.0, 1.5]]), r"holds 1.5, allowed is \[0, 1\]"),
+    (lambda: outcomes([[0.0, -0.1]]), r"holds -0.1"),
+    (lambda: outcomes([[0.0, np.inf]]), r"holds inf"),
+    (lambda: outcomes([[0.0, 1.0, 1.0]]), r"shape \(1, 3\), expected \(1, 2\)"),
+    (lambda: outcomes([[0.0, 1.0]], cost_usd=[[1.0]]), r"`cost_usd` has shape"),
+    (lambda: outcomes([[0.0, 1.0]], cost_usd=[[-1.0, 1.0]]), r"finite and >= 0"),
+    (lambda: outcomes([[0.0, 1.0]], groups=["a", "b"]), r"`groups` has 2 entries for 1"),
+    (lambda: Outcomes(["q"], ("a", "a"), [[0, 1]]), r"distinct names"),
+    (lambda: Outcomes(["q"], (), [[]]), r"distinct names"),
+    (lambda: Battles(["q"], ["a"], ["b"], [2.0]), r"`score_a` holds 2.0"),
+    (lambda: Battles(["q"], ["a", "b"], ["b"], [1.0]), r"`candidate_a` has 2 entries"),
+    (lambda: SelfEvaluations(NAMES, [[0.5, 1.1]]), r"`confidence` holds 1.1"),
+]
+
+
+@pytest.mark.parametrize(("build", "says"), BAD, ids=[says for _, says in BAD])
+def test_a_bad_table_is_refused_with_the_value_and_what_is_allowed(build, says):
+    with pytest.raises(ValueError, match=says):
+        build()
+
+
+def test_an_unknown_cost_is_nan_and_stays_unknown_in_the_mean():
+    table = outcomes([[0, 1], [1, 1]], cost_usd=[[0.1, np.nan], [0.3, 1.0]])
+    np.testing.assert_allclose(table.mean_cost_usd, [0.2, np.nan])
+    assert outcomes([[0, 1]]).mean_cost_usd is None
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_outcomes_come_back_from_disk_as_they_were(tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow (extra `data`) is not installed")
+    table = outcomes(
+        [[0, 1], [0.25, 1]], cost_usd=[[1e-4, np.nan], [2e-4, 1e-2]], groups=["a", "b"]
+    )
+    again = Outcomes.load(table.save(tmp_path / f"table.{suffix}"))
+    assert (again.queries, again.candidates, again.groups) == (
+        table.queries,
+        table.candidates,
+        table.groups,
+    )
+    np.testing.assert_array_equal(again.quality, table.quality)
+    np.testing.assert_array_equal(again.cost_usd, table.cost_usd)
+
+
+def test_a_broken_file_names_the_line_or_row(tmp_path):
+    path = tmp_path / "table.jsonl"
+    path.write_text('{"query": "a", "quality": {"x": 1}}\n{"query": \n')
+    with pytest.raises(ValueError, match="line 2 is not JSON"):
+        Outcomes.load(path)
+    path.write_text('{"query": "a", "quality": {"x": 1}}\n{"quality": {"x": 1}}\n')
+    with pytest.raises(ValueError, match="Row 1 has no `query`"):
+        Outcomes.load(path)
+    path.write_text('{"query": "a", "quality": {"x": 1}}\n{"query": "b", "quality": {"y": 1}}\n')
+    with pytest.raises(ValueError, match="Row 1: `quality` is about"):
+        Outcomes.load(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="no rows"):
+        Outcomes.load(path)
+    with pytest.raises(ValueError, match="must end in"):
+        Outcomes.load(tmp_path / "table.csv")
+
+
+def test_taking_rows_and_columns_keeps_them_together():
+    table = make_outcomes(n=10)
+    part = table.take([3, 1]).select(("large", "small"))
+    assert part.queries == (table.queries[3], table.queries[1])
+    np.testing.assert_array_equal(part.quality, table.quality[[3, 1]][:, [2, 0]])
+    assert table.take(np.arange(10) < 2).queries == table.queries[:2]
+    with pytest.raises(ValueError, match=r"Unknown candidates \['huge'\]"):
+        table.select(["huge"])
+
+
+def test_tables_cannot_be_changed_behind_their_back():
+    table = make_outcomes(n=3)
+    with pytest.raises(ValueError, match="read-only"):
+        table.quality[0, 0] = 1.0
+
+
+def test_equal_quality_is_a_tie_and_every_pair_fights():
+    battles = Outcomes(["q"], ("a", "b", "c"), [[0, 0, 1]]).to_battles()
+    assert list(zip(battles.candidate_a, battles.candidate_b, battles.score_a, strict=True)) == [
+        ("a", "b", 0.5),
+        ("a", "c", 0.0),
+        ("b", "c", 0.0),
+    ]
+    assert battles.candidates == ("a", "b", "c")
+
+
+@given(st.integers(1, 60), st.integers(0, 5))
+def test_parts_of_a_split_are_disjoint_and_together_everything(n, seed):
+    parts = split_indices(n, (0.5, 0.3, 0.2), seed=seed)
+    together = np.sort(np.concatenate(parts))
+    np.testing.assert_array_equal(together, np.arange(n))
+
+
+def test_rows_of_one_group_stay_on_one_side():
+    groups = [str(i // 4) for i in range(40)]
+    left, right = split_indices(40, (0.5, 0.5), groups=groups)
+    assert {groups[i] for i in left}.isdisjoint({groups[i] for i in right})
+    with pytest.raises(ValueError, match="fractions"):
+        split_indices(4, (0.9, 0.3))
