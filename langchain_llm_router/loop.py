@@ -9,12 +9,13 @@ answer) and is sent what happened. `ChatLLMRouter` drives it with model calls, s
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_llm_router.errors import LlmRouterError, NoCandidateError
-from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.options import NO_OPTIONS
+from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import (
     Arm,
     Attempt,
@@ -31,10 +32,12 @@ __all__ = [
     "build_arms",
     "check_policy",
     "decision_record",
+    "hand_on",
     "next_decision",
     "observe",
     "routing",
     "spent_usd",
+    "stay_with",
 ]
 
 _CHARS_PER_TOKEN = 4.0
@@ -95,13 +98,29 @@ def build_arms(
     return tuple(arms)
 
 
-def begin(query: str, arms: Sequence[Arm], options: RoutingOptions | None = None) -> Situation:
-    """The situation before anybody is asked, less the arms that the options forbid.
+def begin(
+    query: str,
+    arms: Sequence[Arm],
+    options: RoutingOptions | None = None,
+    *,
+    unfit: Mapping[str, str] | None = None,
+) -> Situation:
+    """The situation before anybody is asked, less the arms that may not be asked.
+
+    Args:
+        query: What is asked.
+        arms: Everybody.
+        options: Whom the request forbids; `force` overrules every other condition.
+        unfit: Who cannot do what the request needs, and why.
 
     Raises:
         ValueError: If the options name an unknown candidate.
+        NoCandidateError: If nobody is left; the message says why for each.
     """
-    options = RoutingOptions() if options is None else options
+    options = NO_OPTIONS if options is None else options
+    free = options.force is None and options.candidates is None and not options.filters
+    if free and not unfit:
+        return Situation(query, tuple(arms), (), options)
     names = [arm.candidate for arm in arms]
     named = [*(options.candidates or ()), *([] if options.force is None else [options.force])]
     for name in named:
@@ -109,12 +128,52 @@ def begin(query: str, arms: Sequence[Arm], options: RoutingOptions | None = None
             msg = f"Unknown candidate {name!r} in the routing options: allowed are {names}."
             raise ValueError(msg)
     if options.force is not None:
-        allowed = {options.force}
-    elif options.candidates is not None:
-        allowed = set(options.candidates)
-    else:
-        return Situation(query, tuple(arms), (), options)
-    return Situation(query, tuple(a for a in arms if a.candidate in allowed), (), options)
+        left = tuple(arm for arm in arms if arm.candidate == options.force)
+        return Situation(query, left, (), options)
+    reasons = {arm.candidate: _why_not(arm, options, unfit or {}) for arm in arms}
+    left = tuple(arm for arm in arms if reasons[arm.candidate] is None)
+    if len(left) == 0:
+        msg = f"Nobody may be asked for this request: {reasons}."
+        raise NoCandidateError(msg)
+    return Situation(query, left, (), options)
+
+
+def _why_not(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str | None:
+    if options.candidates is not None and arm.candidate not in options.candidates:
+        return "the request does not allow it"
+    if arm.candidate in unfit:
+        return unfit[arm.candidate]
+    values = {
+        "quality": arm.quality,
+        "cost": arm.cost_usd,
+        "ttft": arm.ttft_s,
+        "itl": arm.itl_s,
+    }
+    for condition in options.filters:
+        value = values[condition.metric]
+        if not condition.admits(value):
+            return f"its {condition.metric} {value!r} does not meet {condition}"
+    return None
+
+
+def stay_with(situation: Situation, policy: Policy, name: str | None) -> Situation:
+    """Have the candidate that holds the thread asked first, if it may be asked at all.
+
+    A policy that verifies may still escalate from there, but not start over with the cheaper
+    candidates that were passed over before.
+    """
+    if name is None or name not in situation.names or situation.options.force is not None:
+        return situation
+    arms = situation.arms
+    if policy.verifies:
+        arms = arms[situation.names.index(name) :]
+    return replace(situation, arms=arms, prefer=name)
+
+
+def hand_on(policy: Policy, attempt: Attempt) -> Decision:
+    """The decision to pass on a flawed answer, where nobody gave a better one."""
+    reason = f"every answer is flawed, the last one is handed on: {attempt.get('flaw')}"
+    return accept(policy, attempt, reason)
 
 
 def spent_usd(situation: Situation) -> float | None:
@@ -122,7 +181,8 @@ def spent_usd(situation: Situation) -> float | None:
     costs: list[float | None] = []
     for attempt in situation.attempts:
         # A call that failed before it was billed has no cost to know.
-        if attempt.get("error") is None or attempt.get("cost_usd") is not None:
+        answered = attempt.get("error") is None or attempt.get("flaw") is not None
+        if answered or attempt.get("cost_usd") is not None:
             costs.append(attempt.get("cost_usd"))
         if attempt.get("verified", False):
             costs.append(attempt.get("verification_cost_usd"))
@@ -148,12 +208,38 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
             reason=f"the request forces {force}",
             final=action == "ask",
         )
+    if len(situation.attempts) == 0:
+        only = _without_policy(policy, situation)
+        if only is not None:
+            return only
     decision = policy.decide(situation)
+    if decision.action == "verify":
+        form = situation.attempts[-1].get("form", "text")
+        if form != "text":
+            # It parsed and its arguments fit; a verifier of text has nothing to read in it.
+            return accept(policy, situation.attempts[-1], f"its {form} are valid")
     asked = {attempt["candidate"] for attempt in situation.attempts}
     if decision.action == "ask" and decision.candidate in asked and not situation.answered:
         # The policy knows nobody else than those who failed, e.g. `Always`.
         return None
     return decision
+
+
+def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
+    """Whom to ask first where the policy has no say: the thread's holder, or the only one left."""
+    name, names = situation.prefer, situation.names
+    reason = f"{name} has this thread"
+    if name not in names:
+        if len(names) > 1 or all(named in names for named in policy.named_candidates):
+            return None
+        name, reason = names[0], "nobody else may be asked"
+    return Decision(
+        action="ask",
+        candidate=name,
+        policy=type(policy).__name__,
+        reason=reason,
+        final=not policy.verifies or len(names) == 1,
+    )
 
 
 def observe(situation: Situation, attempt: Attempt) -> Situation:
@@ -180,6 +266,9 @@ def routing(policy: Policy, situation: Situation) -> Generator[Decision, Attempt
             return Routed(decision, situation, tuple(steps))
         attempt = yield decision
         situation = observe(situation, attempt)
+        if attempt.get("committed", False) and not decision.final:
+            reason = f"{decision.reason}; it looked good enough to be streamed"
+            decision = replace(decision, final=True, reason=reason)
         if decision.final and attempt.get("error") is None:
             return Routed(decision, situation, tuple(steps))
     msg = f"{type(policy).__name__} did not accept within {len(steps)} decisions: it is looping."

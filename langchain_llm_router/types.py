@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -147,6 +149,15 @@ class Attempt(TypedDict, total=False):
     error: str | None
     """Class and text of the candidate's failure; None when it answered."""
 
+    form: Literal["text", "tool_calls", "structured"]
+    """What kind of answer it is; only text is sent to a verifier."""
+
+    flaw: str | None
+    """What makes the answer useless at sight: a refusal, an invalid tool call, a failed parse."""
+
+    committed: bool
+    """Whether it was streamed to the caller before it was complete, so that it must be kept."""
+
     verified: bool
     """Whether a verifier has looked at this answer (it may still have no verdict)."""
 
@@ -184,78 +195,6 @@ class Arm:
     """Expected cost of having its answer verified."""
 
 
-_WEIGHTS = ("quality", "cost", "ttft", "itl")
-
-
-@dataclass(frozen=True)
-class RoutingOptions:
-    """What one request may change: `config={"configurable": {"llm_router": {...}}}`.
-
-    Example:
-        >>> RoutingOptions.parse({"force": "large"}).force
-        'large'
-    """
-
-    force: str | None = None
-    """Ask this candidate and accept its answer."""
-
-    candidates: tuple[str, ...] | None = None
-    """Only these may be asked."""
-
-    threshold: float | None = None
-    """Replaces the policy's own threshold."""
-
-    lambda_: float | None = None
-    """Replaces the policy's own λ, quality per dollar; spelled `"lambda"` in mappings."""
-
-    weights: Mapping[str, float] = field(default_factory=dict)
-    """Replaces single weights of the utility: quality, cost, ttft, itl."""
-
-    max_cost_usd: float | None = None
-    """A hard cap for this request: nobody is asked whose expected cost would pass it."""
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.weights) - set(_WEIGHTS))
-        if unknown:
-            msg = f"Unknown weights {unknown}: allowed are {list(_WEIGHTS)}."
-            raise ValueError(msg)
-        if self.candidates is not None and len(self.candidates) == 0:
-            msg = "`candidates` allows nobody: name at least one candidate or leave it out."
-            raise ValueError(msg)
-        for name in ("lambda_", "max_cost_usd", "threshold"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                msg = f"`{name.rstrip('_')}` must be a finite number >= 0, got {value!r}."
-                raise ValueError(msg)
-
-    @classmethod
-    def parse(cls, value: RoutingOptions | Mapping[str, Any] | None) -> RoutingOptions:
-        """Read options from a mapping.
-
-        Raises:
-            ValueError: If a key is unknown; the message lists the allowed ones.
-        """
-        if value is None:
-            return _NO_OPTIONS
-        if isinstance(value, RoutingOptions):
-            return value
-        if not isinstance(value, Mapping):
-            msg = f"Routing options must be a mapping, got {value!r}."
-            raise TypeError(msg)
-        given = {("lambda_" if key == "lambda" else key): item for key, item in value.items()}
-        allowed = [name.rstrip("_") for name in cls.__dataclass_fields__]
-        unknown = sorted(str(key) for key in value if key not in allowed)
-        if unknown:
-            msg = f"Unknown routing options {unknown}: allowed are {allowed}."
-            raise ValueError(msg)
-        if given.get("candidates") is not None:
-            given["candidates"] = tuple(given["candidates"])
-        return cls(**given)
-
-
-_NO_OPTIONS = RoutingOptions()
-
-
 @dataclass(frozen=True, slots=True)
 class Situation:
     """Everything a policy may look at: the arms, and what has been seen so far."""
@@ -263,7 +202,10 @@ class Situation:
     query: str
     arms: tuple[Arm, ...]
     attempts: tuple[Attempt, ...] = ()
-    options: RoutingOptions = _NO_OPTIONS
+    options: RoutingOptions = NO_OPTIONS
+
+    prefer: str | None = None
+    """Who is asked first, whatever the policy: this candidate has the thread or its tool loop."""
 
     def __post_init__(self) -> None:
         if len(self.arms) == 0:
