@@ -7,8 +7,8 @@ logic that is written once. The chat model and the LangGraph nodes both use them
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -17,9 +17,8 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_llm_router.errors import MissingExtraError
 from langchain_llm_router.estimators.estimator import QualityEstimator
-from langchain_llm_router.prices import look_up_price
+from langchain_llm_router.pool import live_model
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.verification import Call, Case, Evaluation, Reply, Verifier
 
@@ -30,60 +29,10 @@ __all__ = [
     "Predicting",
     "Verifying",
     "candidate_config",
-    "live_model",
-    "resolve_candidate",
 ]
 
 NOSTREAM = "nostream"
 """`langgraph.constants.TAG_NOSTREAM`: keeps a call out of `stream_mode="messages"`."""
-
-
-def resolve_candidate(given: Candidate | BaseChatModel | str) -> Candidate:
-    """A candidate with a live model and, where it can be looked up, a price.
-
-    Raises:
-        ValueError: If there is no model to ask.
-        MissingExtraError: If a `"provider:model"` string needs `langchain` and it is missing.
-    """
-    if isinstance(given, str):
-        given = Candidate(given.partition(":")[2] or given, given)
-    elif isinstance(given, BaseChatModel):
-        name = next((v for k in ("model_name", "model") if (v := getattr(given, k, None))), None)
-        given = Candidate(str(name or type(given).__name__), given)
-    elif not isinstance(given, Candidate):
-        msg = f"A candidate is a `Candidate`, a chat model or 'provider:model', got {given!r}."
-        raise TypeError(msg)
-    if given.model is None:
-        msg = f"Candidate {given.name!r} has no `model`, so it can be replayed but not asked."
-        raise ValueError(msg)
-    model = _init_model(given.model) if isinstance(given.model, str) else given.model
-    price = given.price if given.price is not None else look_up_price(model)
-    return replace(given, model=model, price=price)
-
-
-def _init_model(spec: str) -> BaseChatModel:
-    provider, _, name = spec.partition(":")
-    if provider == "openai" and name:
-        from langchain_openai import ChatOpenAI  # noqa: PLC0415 - takes a second to import
-
-        return ChatOpenAI(model=name)
-    try:
-        from langchain.chat_models import init_chat_model  # noqa: PLC0415 - optional
-    except ModuleNotFoundError as error:
-        msg = (
-            f"{spec!r} needs `langchain` to be turned into a model: "
-            'run `pip install "langchain-llm-router[agents]"` or pass a chat model.'
-        )
-        raise MissingExtraError(msg) from error
-    return init_chat_model(spec)
-
-
-def live_model(candidate: Candidate) -> BaseChatModel:
-    """The candidate's chat model; the candidate must have been resolved."""
-    if not isinstance(candidate.model, BaseChatModel):
-        msg = f"Candidate {candidate.name!r} has no live model: `resolve_candidate` it first."
-        raise TypeError(msg)
-    return candidate.model
 
 
 def candidate_config(
@@ -127,8 +76,26 @@ class Asking:
     """Its answer will be accepted unseen, so it may be streamed."""
 
     handled: tuple[type[Exception], ...] = (Exception,)
+    commit: Callable[[AIMessage | None], bool] | None = None
+    """For a draft: whether it may be streamed, by what has come so far (None: nothing yet)."""
+
+    watched: bool = False
+    """Whether `commit` is asked again with every chunk."""
+
     answer: Answer | None = None
     """Set by `stream` and `astream` when they end."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether some of it may be passed on before it is whole."""
+        return self.final or self.commit is not None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the answer was passed on as it came."""
+        if self.answer is None or self.answer.error is not None:
+            return False
+        return self.commit is None or self.answer.attempt.get("committed", False)
 
     def perform(self) -> Answer:
         """Ask, and wait for the whole answer."""
@@ -154,7 +121,7 @@ class Asking:
         stream = self.runnable.stream(self.messages, self.config, **self.kwargs)
         try:
             for chunk in stream:
-                yield taken.take(chunk)
+                yield from taken.take(chunk)
         except self.handled as error:
             taken.failed(error)
         self.answer = taken.answer()
@@ -165,7 +132,8 @@ class Asking:
         stream = self.runnable.astream(self.messages, self.config, **self.kwargs)
         try:
             async for chunk in stream:
-                yield taken.take(chunk)
+                for part in taken.take(chunk):
+                    yield part
         except self.handled as error:
             taken.failed(error)
         self.answer = taken.answer()
@@ -201,25 +169,43 @@ class Asking:
 
 
 class _Taken:
-    """What has been streamed so far, and what it adds up to."""
+    """What has come so far, what of it may be passed on, and what it adds up to."""
 
     def __init__(self, asking: Asking, started: float) -> None:
         self._asking, self._started = asking, started
         self._chunks: list[Any] = []
+        self._held: list[Any] = []
+        self._sum: AIMessageChunk | None = None
         self._ttft_s: float | None = None
         self._failure: Answer | None = None
+        self._open = asking.commit is None or asking.commit(None)
 
-    def take(self, chunk: Any) -> Any:
+    def take(self, chunk: Any) -> Sequence[Any]:
+        """Take a chunk, and give what may be passed on now."""
         if self._ttft_s is None:
             self._ttft_s = time.perf_counter() - self._started
         self._chunks.append(chunk)
-        # The router adds one more chunk with its record; only that one is the last.
-        if isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last":
-            return chunk.model_copy(update={"chunk_position": None})
-        return chunk
+        # A draft that is whole is for the policy to judge.
+        whole = isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last"
+        if whole:
+            # The router adds one more chunk with its record; only that one is the last.
+            chunk = chunk.model_copy(update={"chunk_position": None})
+        self._held.append(chunk)
+        if not (self._open or whole) and self._asking.watched:
+            self._open = self._looks_good(chunk)
+        if not self._open:
+            return ()
+        passed, self._held = self._held, []
+        return passed
+
+    def _looks_good(self, chunk: Any) -> bool:
+        if not isinstance(chunk, AIMessageChunk) or self._asking.commit is None:
+            return False
+        self._sum = chunk if self._sum is None else self._sum + chunk
+        return self._asking.commit(self._sum)
 
     def failed(self, error: Exception) -> None:
-        if self._chunks:
+        if len(self._chunks) > len(self._held):
             # Half an answer is out: a second one glued to it would be no answer at all.
             raise error
         self._failure = self._asking._failed(error, self._started)
@@ -231,7 +217,10 @@ class _Taken:
         output = chunks[-1] if chunks else None
         if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
             output = add_ai_message_chunks(chunks[0], *chunks[1:])
-        return self._asking._answered(output, self._started, self._ttft_s)
+        answer = self._asking._answered(output, self._started, self._ttft_s)
+        if self._asking.commit is not None and self._open:
+            answer.attempt["committed"] = True
+        return answer
 
 
 @dataclass(frozen=True)
@@ -262,24 +251,35 @@ class Verifying:
 
     def perform(self) -> Attempt:
         """The attempt with its verdict."""
+        return self._grouped().invoke(self.attempt, self.config)
+
+    def _perform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
         steps, seen = self.verifier.evaluate(self.case), _Seen()
         try:
             calls = next(steps)
             while True:
-                calls = steps.send(seen.note(self._calling().batch(list(calls), self.config)))
+                calls = steps.send(seen.note(self._calling().batch(list(calls), config)))
         except StopIteration as stop:
-            return seen.verdict(self.attempt, stop.value)
+            return seen.verdict(attempt, stop.value)
 
     async def aperform(self) -> Attempt:
         """The attempt with its verdict."""
+        return await self._grouped().ainvoke(self.attempt, self.config)
+
+    async def _aperform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
         steps, seen = self.verifier.evaluate(self.case), _Seen()
         try:
             calls = next(steps)
             while True:
-                replies = await self._calling().abatch(list(calls), self.config)
+                replies = await self._calling().abatch(list(calls), config)
                 calls = steps.send(seen.note(replies))
         except StopIteration as stop:
-            return seen.verdict(self.attempt, stop.value)
+            return seen.verdict(attempt, stop.value)
+
+    def _grouped(self) -> RunnableLambda[Attempt, Attempt]:
+        # One run around all samples, so that a trace shows an evaluation and not its votes.
+        name = type(self.verifier).__name__
+        return RunnableLambda(self._perform, self._aperform, name=name)
 
     def _calling(self) -> RunnableLambda[Call, Reply]:
         # Not `model.batch`: a lambda around each call keeps the trace a tree.

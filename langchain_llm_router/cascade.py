@@ -6,22 +6,27 @@
               self_evaluate          decide ──► END
 
 `decide`'s outgoing edge *is* the policy: it leads to a candidate, to `self_evaluate`, or to END. A
-one-shot policy is the same graph whose policy accepts the first answer. The state holds plain
-dicts and messages, so that every checkpointer can keep it; rejected drafts stay inside `trace`,
-where no message stream looks.
+one-shot policy is the same graph whose policy accepts the first answer. With `approve` there is
+one more stop on the way from a draft to a dearer candidate, where a person is asked. The state
+holds plain dicts and messages, so that every checkpointer can keep it; rejected drafts stay inside
+`trace`, where no message stream looks. Decisions, drafts and verdicts go to
+`stream_mode="custom"` as they come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, NotRequired
 from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage
-from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
+from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from langchain_llm_router.asking import (
@@ -30,33 +35,20 @@ from langchain_llm_router.asking import (
     Predicting,
     Verifying,
     candidate_config,
-    live_model,
-    resolve_candidate,
 )
-from langchain_llm_router.chat import columns_of
+from langchain_llm_router.engine import Engine
+from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.estimators.estimator import QualityEstimator
-from langchain_llm_router.loop import (
-    Routed,
-    begin,
-    build_arms,
-    check_policy,
-    decision_record,
-    next_decision,
-)
-from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.types import (
-    Attempt,
-    Candidate,
-    Decision,
-    RoutingOptions,
-    Situation,
-    candidate_names,
-)
-from langchain_llm_router.verification import Case, Verifier, question_of
+from langchain_llm_router.loop import Routed, decision_record, hand_on, next_decision
+from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.pool import resolve_candidate
+from langchain_llm_router.tracing import decision_data
+from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
+from langchain_llm_router.verification import Case, Verifier
 
 __all__ = ["CascadeState", "create_cascade"]
 
-_PREDICT, _DECIDE, _VERIFY = "predict", "decide", "self_evaluate"
+_PREDICT, _DECIDE, _VERIFY, _APPROVE = "predict", "decide", "self_evaluate", "approve"
 
 
 class TraceEntry(TypedDict):
@@ -96,6 +88,9 @@ def create_cascade(
     policy: Policy,
     verifier: Verifier | None = None,
     estimator: QualityEstimator | None = None,
+    tools: Sequence[Any] = (),
+    approve: bool | Callable[[dict[str, Any]], bool] = False,
+    sticky: bool = False,
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,),
 ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
     """Build the cascade; compile it with your own checkpointer, or add it to a larger graph.
@@ -105,6 +100,10 @@ def create_cascade(
         policy: Whom to ask, whether to verify, when to accept.
         verifier: Judges answers for policies that verify.
         estimator: Predicts each candidate's quality.
+        tools: Bound to whoever is asked.
+        approve: Interrupt before a draft is escalated (needs a checkpointer): for all, or where a
+            function of the proposal says so. Resume with True, or with False to keep the draft.
+        sticky: Stay with the candidate that gave the conversation's last answer.
         exceptions_to_handle: Failures of a candidate that are observations for the policy.
 
     Returns:
@@ -113,33 +112,60 @@ def create_cascade(
     Raises:
         ValueError: If candidates, policy, verifier and estimator do not fit together.
     """
-    pool = tuple(resolve_candidate(given) for given in candidates)
-    names = candidate_names(pool)
-    check_policy(policy, names)
-    taken = sorted(set(names) & {_PREDICT, _DECIDE, _VERIFY, START, END})
+    engine = Engine(
+        candidates=tuple(resolve_candidate(given) for given in candidates),
+        policy=policy,
+        estimator=estimator,
+        verifier=verifier,
+        handled=exceptions_to_handle,
+        sticky=sticky,
+    )
+    taken = sorted(set(engine.names) & {_PREDICT, _DECIDE, _VERIFY, _APPROVE, START, END})
     if taken:
         msg = f"Candidates cannot be named {taken}: the graph has nodes of those names."
         raise ValueError(msg)
-    if policy.verifies and verifier is None:
-        msg = f"{type(policy).__name__} verifies answers: pass a `verifier`."
-        raise ValueError(msg)
-    nodes = _Nodes(pool, policy, verifier, estimator, exceptions_to_handle)
+    nodes = _Nodes(engine, tools=tuple(tools), approve=approve)
     graph = StateGraph(CascadeState, input_schema=CascadeMessages, output_schema=CascadeMessages)
-    graph.add_node(_PREDICT, RunnableLambda(nodes.predict, nodes.apredict))
-    graph.add_node(_DECIDE, nodes.decide)
+    graph.add_node(_PREDICT, _Node(nodes.predict, nodes.apredict))
+    graph.add_node(_DECIDE, _Node(nodes.decide, nodes.adecide))
     graph.add_edge(START, _PREDICT)
     graph.add_edge(_PREDICT, _DECIDE)
-    targets = [*names, END]
-    for candidate in pool:
-        ask = _AskNode(nodes, candidate)
-        graph.add_node(candidate.name, RunnableLambda(ask.ask, ask.aask))
-        graph.add_edge(candidate.name, _DECIDE)
+    targets = [*engine.names, END]
+    for name in engine.names:
+        ask = _AskNode(nodes, name)
+        graph.add_node(name, _Node(ask.ask, ask.aask))
+        graph.add_edge(name, _DECIDE)
     if policy.verifies:
-        graph.add_node(_VERIFY, RunnableLambda(nodes.verify, nodes.averify))
+        graph.add_node(_VERIFY, _Node(nodes.verify, nodes.averify))
         graph.add_edge(_VERIFY, _DECIDE)
         targets.append(_VERIFY)
-    graph.add_conditional_edges(_DECIDE, nodes.edge, targets)
+    if approve is not False:
+        graph.add_node(_APPROVE, nodes.approve)
+        graph.add_conditional_edges(_APPROVE, nodes.edge, [*engine.names, END])
+        targets.append(_APPROVE)
+    graph.add_conditional_edges(_DECIDE, nodes.edge_or_approval, targets)
     return graph
+
+
+class _Node(Runnable[CascadeState, dict[str, Any]]):
+    """A node sync and async; LangGraph traces it, so it needs no run of its own."""
+
+    def __init__(
+        self,
+        call: Callable[[CascadeState, RunnableConfig], dict[str, Any]],
+        acall: Callable[[CascadeState, RunnableConfig], Awaitable[dict[str, Any]]],
+    ) -> None:
+        self._call, self._acall = call, acall
+
+    def invoke(
+        self, input: CascadeState, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        return self._call(input, {} if config is None else config)
+
+    async def ainvoke(
+        self, input: CascadeState, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        return await self._acall(input, {} if config is None else config)
 
 
 class _Nodes:
@@ -147,22 +173,20 @@ class _Nodes:
 
     def __init__(
         self,
-        pool: tuple[Candidate, ...],
-        policy: Policy,
-        verifier: Verifier | None,
-        estimator: QualityEstimator | None,
-        handled: tuple[type[Exception], ...],
+        engine: Engine,
+        *,
+        tools: tuple[Any, ...] = (),
+        approve: bool | Callable[[dict[str, Any]], bool] = False,
     ) -> None:
-        self.pool, self.policy, self.verifier = pool, policy, verifier
-        self.estimator, self.handled = estimator, handled
-        self.columns = columns_of(estimator, [candidate.name for candidate in pool])
+        self.engine, self._approve = engine, approve
+        self.kwargs = {"tools": tools} if tools else {}
 
-    def predict(self, state: CascadeState) -> dict[str, Any]:
+    def predict(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
         """Predict qualities, and forget what an earlier turn on this thread left."""
         operation = self._predicting(state)
         return self._fresh(None if operation is None else operation.perform())
 
-    async def apredict(self, state: CascadeState) -> dict[str, Any]:
+    async def apredict(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
         """Predict qualities, and forget what an earlier turn on this thread left."""
         operation = self._predicting(state)
         return self._fresh(None if operation is None else await operation.aperform())
@@ -171,33 +195,48 @@ class _Nodes:
         if len(state["messages"]) == 0:
             msg = "The message list is empty: there is nothing to route."
             raise ValueError(msg)
-        if self.estimator is None:
-            return None
-        return Predicting(self.estimator, question_of(state["messages"]))
+        return self.engine.predicting(state["messages"])
 
     def _fresh(self, row: list[float] | None) -> dict[str, Any]:
-        quality = None if row is None else [row[column] for column in self.columns]
+        quality = self.engine.in_order(row)
         return {"quality": quality, "trace": [], "steps": [], "decision_id": uuid4().hex}
 
     def decide(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
         """Take the policy's next decision; on acceptance, hand the answer out with its record."""
         situation = self._situation(state, config)
-        decision = next_decision(self.policy, situation)
-        assert decision is not None, "the node of the last failing candidate has raised"
+        decision = next_decision(self.engine.policy, situation)
+        if decision is None:
+            held = [e["attempt"] for e in state.get("trace", []) if e["message"] is not None]
+            assert held, "the node of the last failing candidate has raised"
+            decision = hand_on(self.engine.policy, held[-1])
+        _tell({"event": "decision", **decision_data(decision)}, state)
         steps = [*state.get("steps", []), _as_data(decision)]
         if decision.action != "accept":
             return {"steps": steps}
-        routed = Routed(decision, situation, tuple(Decision(**step) for step in steps))
+        return {"steps": steps, "messages": [self._accepted(state, situation, steps)]}
+
+    async def adecide(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
+        """Take the policy's next decision, without leaving the event loop."""
+        return self.decide(state, config)
+
+    def _accepted(
+        self, state: CascadeState, situation: Situation, steps: list[dict[str, Any]]
+    ) -> AIMessage:
+        decisions = tuple(Decision(**step) for step in steps)
+        routed = Routed(decisions[-1], situation, decisions)
         record = decision_record(routed, state.get("decision_id", ""))
-        answer = self._entry(state, decision.candidate)["message"]
+        trace = state.get("trace", [])
+        name = decisions[-1].candidate
+        answer = next(e["message"] for e in trace if e["attempt"]["candidate"] == name)
         assert answer is not None
         metadata = {**answer.response_metadata, "llm_router": record}
-        message = answer.model_copy(update={"response_metadata": metadata})
-        return {"steps": steps, "messages": [message]}
+        return answer.model_copy(update={"response_metadata": metadata})
 
     def is_over(self, state: CascadeState, config: RunnableConfig) -> bool:
-        """Whether nobody is left to ask and there is no answer to keep."""
-        return next_decision(self.policy, self._situation(state, config)) is None
+        """Whether nobody is left to ask and there is no answer to keep or to hand on."""
+        if any(entry["message"] is not None for entry in state.get("trace", [])):
+            return False
+        return next_decision(self.engine.policy, self._situation(state, config)) is None
 
     def edge(self, state: CascadeState) -> str:
         """Where the last decision leads."""
@@ -205,6 +244,47 @@ class _Nodes:
         if step["action"] == "ask":
             return str(step["candidate"])
         return _VERIFY if step["action"] == "verify" else END
+
+    def edge_or_approval(self, state: CascadeState, config: RunnableConfig) -> str:
+        """Where the last decision leads, by way of a person where one is to be asked."""
+        proposal = self._proposal(state, config)
+        if proposal is None or self._approve is False:
+            return self.edge(state)
+        if self._approve is not True and not self._approve(proposal):
+            return self.edge(state)
+        return _APPROVE
+
+    def approve(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
+        """Ask a person whether the escalation may be paid for; if not, keep the draft."""
+        reply = interrupt(self._proposal(state, config))
+        approved = reply.get("approve") if isinstance(reply, dict) else reply
+        if approved:
+            return {}
+        held = [e["attempt"] for e in state.get("trace", []) if e["message"] is not None]
+        if len(held) == 0:
+            step = state.get("steps", [])[-1]
+            msg = f"Asking {step['candidate']!r} was declined, and there is no answer to keep."
+            raise NoCandidateError(msg)
+        reason = "a person declined the escalation"
+        decision = accept(self.engine.policy, held[-1], reason)
+        steps = [*state.get("steps", [])[:-1], _as_data(decision)]
+        situation = self._situation(state, config)
+        return {"steps": steps, "messages": [self._accepted(state, situation, steps)]}
+
+    def _proposal(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any] | None:
+        """What a person is asked about; None unless the last step escalates."""
+        step, trace = state.get("steps", [])[-1], state.get("trace", [])
+        if step["action"] != "ask" or len(trace) == 0:
+            return None
+        draft = next((e["message"] for e in reversed(trace) if e["message"] is not None), None)
+        arm = self._situation(state, config).arm(step["candidate"])
+        return {
+            "candidate": step["candidate"],
+            "reason": step["reason"],
+            "confidence": step["confidence"],
+            "expected_cost_usd": arm.cost_usd,
+            "draft": None if draft is None else str(draft.text),
+        }
 
     def verify(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
         """Have the last answer judged."""
@@ -217,33 +297,30 @@ class _Nodes:
     def _verifying(self, state: CascadeState, config: RunnableConfig) -> Verifying:
         last = state.get("trace", [])[-1]
         name = last["attempt"]["candidate"]
-        candidate = next(c for c in self.pool if c.name == name)
         assert last["message"] is not None
-        assert self.verifier is not None
-        case = Case(state["messages"], last["message"], candidate)
+        assert self.engine.verifier is not None
+        case = Case(state["messages"], last["message"], self.engine.candidate(name))
         child = candidate_config(config, name, state.get("decision_id", ""), quiet=True)
-        return Verifying(self.verifier, case, last["attempt"], child)
+        return Verifying(self.engine.verifier, case, last["attempt"], child)
 
     def _judged(self, state: CascadeState, attempt: Attempt) -> dict[str, Any]:
         *earlier, last = state.get("trace", [])
+        _tell({"event": "verdict", **attempt}, state)
         return {"trace": [*earlier, TraceEntry(attempt=attempt, message=last["message"])]}
 
-    def _entry(self, state: CascadeState, name: str) -> TraceEntry:
-        return next(e for e in state.get("trace", []) if e["attempt"]["candidate"] == name)
-
     def _situation(self, state: CascadeState, config: RunnableConfig) -> Situation:
-        options = RoutingOptions.parse((config.get("configurable") or {}).get("llm_router"))
-        query = question_of(state["messages"])
-        situation = begin(query, build_arms(self.pool, state.get("quality"), query), options)
+        options = self.engine.options(config, {})
+        quality = state.get("quality")
+        situation = self.engine.situation(state["messages"], quality, options, self.kwargs)
         attempts = tuple(entry["attempt"] for entry in state.get("trace", []))
-        return Situation(query, situation.arms, attempts, options)
+        return replace(situation, attempts=attempts)
 
 
 class _AskNode:
     """The node of one candidate."""
 
-    def __init__(self, nodes: _Nodes, candidate: Candidate) -> None:
-        self._nodes, self._candidate = nodes, candidate
+    def __init__(self, nodes: _Nodes, name: str) -> None:
+        self._nodes, self._name = nodes, name
 
     def ask(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
         return self._answered(state, config, self._asking(state, config).perform())
@@ -253,27 +330,29 @@ class _AskNode:
 
     def _asking(self, state: CascadeState, config: RunnableConfig) -> Asking:
         final = bool(state.get("steps", [])[-1]["final"])
-        child = candidate_config(
-            config, self._candidate.name, state.get("decision_id", ""), quiet=not final
-        )
-        return Asking(
-            self._candidate,
-            live_model(self._candidate),
-            state["messages"],
-            child,
-            final=final,
-            handled=self._nodes.handled,
-        )
+        child = candidate_config(config, self._name, state.get("decision_id", ""), quiet=not final)
+        nodes = self._nodes
+        asking = nodes.engine.asking(self._name, state["messages"], child, nodes.kwargs)
+        asking.final = final
+        return asking
 
     def _answered(
         self, state: CascadeState, config: RunnableConfig, answer: Answer
     ) -> dict[str, Any]:
+        answer = self._nodes.engine.at_sight(answer, self._nodes.kwargs, streamed=False)
         entry = TraceEntry(attempt=answer.attempt, message=answer.message)
         update = {"trace": [*state.get("trace", []), entry]}
         if answer.error is not None and self._nodes.is_over({**state, **update}, config):  # type: ignore[typeddict-item]
             # Nobody is left and nothing is held: only here is the candidate's own error at hand.
             raise answer.error
+        text = None if answer.message is None else str(answer.message.text)
+        _tell({"event": "draft", **answer.attempt, "text": text}, state)
         return update
+
+
+def _tell(event: dict[str, Any], state: CascadeState) -> None:
+    """Write an event for whoever streams with `stream_mode="custom"`."""
+    get_stream_writer()({**event, "decision_id": state.get("decision_id", "")})
 
 
 def _as_data(decision: Decision) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """The router as a chat model: one LangChain `BaseChatModel` that asks the right one of several.
 
-What happens between a question and its answer is `_session`; how that is run the LangChain way is
-in `sessions.py`.
+What happens between a question and its answer is `engine.py`; how that is run the LangChain way
+is in `sessions.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast
 from uuid import uuid4
@@ -18,67 +18,25 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, PrivateAttr, model_validator
 
-from langchain_llm_router.asking import (
-    Answer,
-    Asking,
-    Predicting,
-    Verifying,
-    candidate_config,
-    live_model,
-    resolve_candidate,
-)
-from langchain_llm_router.binding import Bindings, bind_structured_output, structured_output
+from langchain_llm_router.binding import bind_structured_output
+from langchain_llm_router.engine import Engine, Session, StreamingMode
 from langchain_llm_router.estimators.estimator import QualityEstimator
-from langchain_llm_router.loop import (
-    Routed,
-    begin,
-    build_arms,
-    check_policy,
-    decision_record,
-    next_decision,
-    routing,
-)
+from langchain_llm_router.loop import next_decision
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.one_shot import Utility
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.sessions import Done, Session, SessionChatModel
-from langchain_llm_router.types import (
-    Attempt,
-    Candidate,
-    Decision,
-    RoutingOptions,
-    Situation,
-    candidate_names,
-)
-from langchain_llm_router.verification import Case, Verifier, question_of
+from langchain_llm_router.pool import live_model, resolve_candidate
+from langchain_llm_router.sessions import SessionChatModel
+from langchain_llm_router.types import Decision
+from langchain_llm_router.verification import Verifier
 
-__all__ = ["ChatLLMRouter", "columns_of", "route_of"]
+__all__ = ["ChatLLMRouter", "route_of"]
 
 
 def route_of(message: BaseMessage) -> dict[str, Any] | None:
     """The decision record on a router's answer; None on any other message."""
     record = message.response_metadata.get("llm_router")
     return cast("dict[str, Any] | None", record)
-
-
-def columns_of(estimator: QualityEstimator | None, names: Sequence[str]) -> list[int]:
-    """Where each candidate stands in the estimator's predictions.
-
-    Raises:
-        NotFittedError: If the estimator is not fitted.
-        ValueError: If it was fitted without one of the candidates.
-    """
-    if estimator is None:
-        return []
-    known = list(estimator.fitted_candidates)
-    missing = [name for name in names if name not in known]
-    if missing:
-        msg = (
-            f"The {type(estimator).__name__} knows nothing of {missing}: it was fitted on {known}. "
-            "Name the candidates as in its training data."
-        )
-        raise ValueError(msg)
-    return [known.index(name) for name in names]
 
 
 class ChatLLMRouter(SessionChatModel):
@@ -95,6 +53,10 @@ class ChatLLMRouter(SessionChatModel):
         verifier: Judges answers for policies that verify.
         exceptions_to_handle: Failures of a candidate that are observations for the policy; others
             are raised at once. If nobody answers, the last candidate's own error is raised.
+        sticky: Stay with the candidate that gave the conversation's last answer.
+        trace_decision: Show each decision as a child run of its own in the trace.
+        streaming_mode: For a cascade's drafts: `buffer` them until accepted, `commit` to one and
+            stream it once P(good) reaches `commit_at`, or tell of them as `events` on the way.
 
     Example:
         >>> from langchain_llm_router.datasets import RecordedChatModel
@@ -112,20 +74,26 @@ class ChatLLMRouter(SessionChatModel):
     estimator: Any = None
     verifier: Any = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
+    sticky: bool = False
+    trace_decision: bool = True
+    streaming_mode: StreamingMode = "buffer"
+    commit_at: float = 0.9
     temperature: float | None = None
     max_tokens: int | None = None
     streaming: bool = False
 
-    _bindings: Bindings = PrivateAttr(default_factory=Bindings)
-    _columns: list[int] = PrivateAttr(default_factory=list)
+    _engine: Engine = PrivateAttr()
 
     model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
 
     @model_validator(mode="after")
     def _check_router(self) -> Self:
         self._add_version("langchain-llm-router", "0.1.0")
+        self._prepare()
+        return self
+
+    def _prepare(self) -> None:
         pool = tuple(resolve_candidate(given) for given in self.candidates)
-        names = candidate_names(pool)
         if self.output_version is not None and "output_version" in self.model_fields_set:
             update = {"output_version": self.output_version}
             pool = tuple(replace(c, model=live_model(c).model_copy(update=update)) for c in pool)
@@ -143,10 +111,6 @@ class ChatLLMRouter(SessionChatModel):
             if value is not None and not isinstance(value, kind):
                 msg = f"`{name}` must be a {kind.__name__}, got {value!r}."
                 raise TypeError(msg)
-        check_policy(policy, names)
-        if policy.verifies and self.verifier is None:
-            msg = f"{type(policy).__name__} verifies answers: give the router a `verifier`."
-            raise ValueError(msg)
         if self.cache not in (None, False):
             msg = (
                 "A cache on the router would freeze its decisions: "
@@ -156,8 +120,36 @@ class ChatLLMRouter(SessionChatModel):
         # Not plain assignment: it would validate again, for ever.
         object.__setattr__(self, "candidates", pool)
         object.__setattr__(self, "policy", policy)
-        self._columns = columns_of(self.estimator, names)
-        return self
+        self._engine = self._fit_together()
+
+    def _fit_together(self) -> Engine:
+        settings = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        return Engine(
+            candidates=tuple(self.candidates),
+            policy=self.policy,
+            estimator=self.estimator,
+            verifier=self.verifier,
+            handled=self.exceptions_to_handle,
+            settings={name: value for name, value in settings.items() if value is not None},
+            sticky=self.sticky,
+            trace_decision=self.trace_decision,
+            streaming_mode=self.streaming_mode,
+            commit_at=self.commit_at,
+        )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the router; what is updated is checked and takes effect."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update:
+            copied._prepare()
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        msg = (
+            "A router holds live clients and does not travel to other processes: ship its policy "
+            "and estimator (they pickle, and have `save` and `load`) and build the router there."
+        )
+        raise TypeError(msg)
 
     # Deciding
 
@@ -168,10 +160,12 @@ class ChatLLMRouter(SessionChatModel):
             NoCandidateError: If nobody may be asked.
         """
         messages = self._messages(input)
-        quality = None
-        if self.estimator is not None:
-            quality = Predicting(self.estimator, question_of(messages)).perform()
-        decision = next_decision(self.policy, self._situation(messages, quality, config))
+        kwargs: dict[str, Any] = {}
+        engine, options = self._engine, self._engine.options(config, kwargs)
+        predicting = engine.predicting(messages)
+        row = None if predicting is None else predicting.perform()
+        situation = engine.situation(messages, engine.in_order(row), options, kwargs)
+        decision = next_decision(engine.policy, situation)
         assert decision is not None, "nobody has failed yet"
         return replace(decision, decision_id=uuid4().hex)
 
@@ -182,19 +176,6 @@ class ChatLLMRouter(SessionChatModel):
             raise ValueError(msg)
         return messages
 
-    def _situation(
-        self,
-        messages: Sequence[BaseMessage],
-        quality: Sequence[float] | None,
-        config: RunnableConfig | None,
-    ) -> Situation:
-        configurable = (config or {}).get("configurable") or {}
-        options = RoutingOptions.parse(configurable.get("llm_router"))
-        if quality is not None:
-            quality = [quality[column] for column in self._columns]
-        query = question_of(messages)
-        return begin(query, build_arms(self.candidates, quality, query), options)
-
     def _session(
         self,
         input: LanguageModelInput,
@@ -203,64 +184,7 @@ class ChatLLMRouter(SessionChatModel):
         *,
         streaming: bool = False,
     ) -> Session:
-        messages = self._messages(input)
-        quality = None
-        if self.estimator is not None:
-            quality = yield Predicting(self.estimator, question_of(messages))
-        steps = routing(self.policy, self._situation(messages, quality, config))
-        decision_id = uuid4().hex
-        answers: dict[str, Answer] = {}
-        attempt: Attempt | None = None
-        last: Answer | None = None
-        try:
-            step = next(steps)
-            while True:
-                child = candidate_config(config, step.candidate, decision_id, quiet=not step.final)
-                if step.action == "ask":
-                    last = yield self._asking(
-                        step, messages, child, kwargs, include_raw=not (streaming and step.final)
-                    )
-                    answers[step.candidate], attempt = last, last.attempt
-                else:
-                    case = self._case(step.candidate, messages, answers)
-                    attempt = yield Verifying(self.verifier, case, attempt or {}, child)
-                step = steps.send(attempt)
-        except StopIteration as stop:
-            routed: Routed = stop.value
-        if routed.decision is None:
-            assert last is not None
-            assert last.error is not None
-            raise last.error
-        record = decision_record(routed, decision_id)
-        answer = answers[routed.decision.candidate]
-        return Done(answer, _output(answer, record, kwargs, streaming=streaming), record)
-
-    def _candidate(self, name: str) -> Candidate:
-        return cast("Candidate", next(c for c in self.candidates if c.name == name))
-
-    def _case(self, name: str, messages: Sequence[BaseMessage], answers: dict[str, Answer]) -> Case:
-        message = answers[name].message
-        assert message is not None
-        return Case(messages, message, self._candidate(name))
-
-    def _asking(
-        self,
-        step: Decision,
-        messages: Sequence[BaseMessage],
-        config: RunnableConfig,
-        kwargs: dict[str, Any],
-        *,
-        include_raw: bool,
-    ) -> Asking:
-        candidate = self._candidate(step.candidate)
-        settings = {"temperature": self.temperature, "max_tokens": self.max_tokens}
-        given = {name: value for name, value in settings.items() if value is not None}
-        runnable, rest = self._bindings.apply(
-            candidate, {**given, **kwargs}, include_raw=include_raw
-        )
-        return Asking(
-            candidate, runnable, messages, config, rest, step.final, self.exceptions_to_handle
-        )
+        return self._engine.session(self._messages(input), config, kwargs, streaming=streaming)
 
     # What LangChain asks of a chat model
 
@@ -319,16 +243,5 @@ class ChatLLMRouter(SessionChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = "llm_router"
-        params.setdefault("ls_model_name", self.name or "llm-router")
+        params["ls_model_name"] = kwargs.get("model") or self.name or "llm-router"
         return params
-
-
-def _output(
-    answer: Answer, record: dict[str, Any], kwargs: dict[str, Any], *, streaming: bool
-) -> Any:
-    """What the caller gets: the message with its record, or the parsed object it asked for."""
-    if not isinstance(answer.output, BaseMessage):
-        return answer.output if streaming else structured_output(answer.output, kwargs)
-    metadata = {**answer.output.response_metadata, "llm_router": record}
-    # A copy: on a cache miss this very object has just been stored in the candidate's cache.
-    return answer.output.model_copy(update={"response_metadata": metadata})

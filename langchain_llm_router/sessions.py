@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Generator, Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Literal, cast
 from uuid import UUID
 
 from langchain_core.callbacks import (
@@ -26,28 +25,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, patch_config
 
-from langchain_llm_router.asking import Answer, Asking, Predicting, Verifying
+from langchain_llm_router.asking import Asking
+from langchain_llm_router.engine import Done, Session
 
-__all__ = ["Done", "Operation", "Session", "SessionChatModel"]
-
-Operation = Predicting | Asking | Verifying
-"""What a session wants done next; each has `perform` and `aperform`."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished session."""
-
-    answer: Answer
-    """The accepted answer."""
-
-    output: Any
-    """What the caller gets: the message with its record, or a parsed object."""
-
-    record: dict[str, Any]
-
-
-Session = Generator[Operation, Any, Done]
+__all__ = ["SessionChatModel"]
 
 
 class SessionChatModel(BaseChatModel):
@@ -141,19 +122,18 @@ class SessionChatModel(BaseChatModel):
             config: RunnableConfig,
         ) -> Iterator[Any]:
             session = self._session(next(inputs), config, kwargs, streaming=True)
-            streamed: Answer | None = None
             result: Any
             try:
                 operation = next(session)
                 while True:
-                    if isinstance(operation, Asking) and operation.final:
+                    if isinstance(operation, Asking) and operation.streams:
                         yield from operation.stream()
-                        result = streamed = operation.answer
+                        result = operation.answer
                     else:
                         result = operation.perform()
                     operation = session.send(result)
             except StopIteration as end:
-                yield from _last_chunks(end.value, streamed)
+                yield from _last_chunks(end.value)
 
         for chunk in self._transform_stream_with_config(iter([input]), run, self._own(config)):
             yield cast("AIMessageChunk", chunk)
@@ -175,20 +155,19 @@ class SessionChatModel(BaseChatModel):
             config: RunnableConfig,
         ) -> AsyncIterator[Any]:
             session = self._session(await anext(inputs), config, kwargs, streaming=True)
-            streamed: Answer | None = None
             result: Any
             try:
                 operation = next(session)
                 while True:
-                    if isinstance(operation, Asking) and operation.final:
+                    if isinstance(operation, Asking) and operation.streams:
                         async for chunk in operation.astream():
                             yield chunk
-                        result = streamed = operation.answer
+                        result = operation.answer
                     else:
                         result = await operation.aperform()
                     operation = session.send(result)
             except StopIteration as end:
-                for chunk in _last_chunks(end.value, streamed):
+                for chunk in _last_chunks(end.value):
                     yield chunk
 
         async def one() -> AsyncIterator[LanguageModelInput]:
@@ -196,6 +175,36 @@ class SessionChatModel(BaseChatModel):
 
         async for chunk in self._atransform_stream_with_config(one(), run, self._own(config)):
             yield cast("AIMessageChunk", chunk)
+
+    def stream_events(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        *,
+        version: Literal["v1", "v2", "v3"] = "v2",
+        **kwargs: Any,
+    ) -> Any:
+        """Stream events; `v3` gives a typed `ChatModelStream` of the accepted answer."""
+        if version != "v3":
+            return super().stream_events(input, config, version=version, **kwargs)
+        from langchain_llm_router.typed_streams import typed_stream  # noqa: PLC0415 - v3 is beta
+
+        return typed_stream(self.stream(input, config, **kwargs))
+
+    def astream_events(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        *,
+        version: Literal["v1", "v2", "v3"] = "v2",
+        **kwargs: Any,
+    ) -> Any:
+        """Stream events; `v3` awaits to a typed stream of the accepted answer."""
+        if version != "v3":
+            return super().astream_events(input, config, version=version, **kwargs)
+        from langchain_llm_router.typed_streams import atyped_stream  # noqa: PLC0415 - v3 is beta
+
+        return atyped_stream(self.astream(input, config, **kwargs))
 
     def generate(
         self,
@@ -276,13 +285,13 @@ class SessionChatModel(BaseChatModel):
         return own
 
 
-def _last_chunks(done: Done, streamed: Answer | None) -> Iterator[Any]:
+def _last_chunks(done: Done) -> Iterator[Any]:
     """What is left to say when the session ends: the record, or the whole kept draft."""
     message = done.answer.message
     if message is None or not isinstance(done.output, BaseMessage):
-        if streamed is not done.answer:
+        if not done.shown:
             yield done.output
-    elif streamed is done.answer:
+    elif done.shown:
         yield AIMessageChunk(
             content="",
             id=message.id,

@@ -1,5 +1,6 @@
 """The one place for fakes: they behave like the real thing instead of being told to."""
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +8,17 @@ from typing import Any
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+)
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableLambda
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
@@ -134,3 +142,125 @@ def make_evaluations(outcomes: Outcomes, seed: int = 0) -> SelfEvaluations:
     scores = rng.binomial(8, 0.25 + 0.5 * outcomes.quality) / 8
     scores = np.where(rng.random(scores.shape) < 0.05, np.nan, scores)
     return SelfEvaluations(outcomes.candidates, scores, 0.1 * np.asarray(outcomes.cost_usd))
+
+
+class CapableModel(BaseChatModel):
+    """A provider's chat model in miniature: tools, structured output, usage, streaming, overrides.
+
+    It calls the first tool (or the chosen one) with arguments made up from the tool's schema, and
+    answers in words once a tool has answered. It is not named like a real model on purpose.
+    """
+
+    model: str = "tiny-one"
+    provider: str = "fake"
+    reply: str = "Hello there, this is {model} speaking."
+    verdict: str = "Correct"
+    temperature: float | None = None
+    n_tool_calls: int = 1
+    calls: list[tuple[list[BaseMessage], dict[str, Any]]] = Field(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "capable"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "temperature": self.temperature}
+
+    def _get_ls_params(self, stop=None, **kwargs):
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        return {**params, "ls_provider": self.provider}
+
+    def bind_tools(self, tools, *, tool_choice=None, **kwargs):
+        tools = [convert_to_openai_tool(tool) for tool in tools]
+        return self.bind(tools=tools, tool_choice=tool_choice, **kwargs)
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        message = self._answer(messages, stop=stop, **kwargs)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+        return self._generate(messages, stop=stop, **kwargs)
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        message = self._answer(messages, stop=stop, **kwargs)
+        for i, call in enumerate(message.tool_calls):
+            for name, args, id_ in (
+                (call["name"], "", call["id"]),
+                (None, json.dumps(call["args"]), None),
+            ):
+                part = {
+                    "name": name,
+                    "args": args,
+                    "id": id_,
+                    "index": i,
+                    "type": "tool_call_chunk",
+                }
+                yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[part]))
+        for word in re.findall(r"\S+\s*", str(message.content)):
+            yield ChatGenerationChunk(message=AIMessageChunk(word))
+        last = AIMessageChunk(
+            "",
+            usage_metadata=message.usage_metadata,
+            response_metadata=message.response_metadata,
+            chunk_position="last",
+        )
+        yield ChatGenerationChunk(message=last)
+
+    async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
+        for chunk in self._stream(messages, stop=stop, **kwargs):
+            yield chunk
+
+    def _answer(self, messages: list[BaseMessage], **kwargs: Any) -> AIMessage:
+        self.calls.append((list(messages), kwargs))
+        model = kwargs.get("model", self.model)
+        tools = [] if isinstance(messages[-1], ToolMessage) else kwargs.get("tools") or []
+        calls = self._tool_calls(messages, tools, kwargs.get("tool_choice"))
+        text = "" if calls else self.reply.format(model=model)
+        spent = sum(len(str(m.text).split()) for m in messages) + 1
+        given = len(text.split()) + 5 * len(calls) + 1
+        return AIMessage(
+            text,
+            tool_calls=calls,
+            usage_metadata=UsageMetadata(
+                input_tokens=spent, output_tokens=given, total_tokens=spent + given
+            ),
+            response_metadata={"model_name": model, "model_provider": self.provider},
+        )
+
+    def _tool_calls(self, messages, tools, choice):
+        if not tools:
+            return []
+        functions = [tool["function"] for tool in tools]
+        chosen = [f for f in functions if f["name"] == choice] or functions[:1]
+        text = " ".join(str(m.text) for m in messages if isinstance(m, HumanMessage))
+        number = len(self.calls)
+        return [
+            {
+                "name": f["name"],
+                "args": self._value("", f.get("parameters", {"type": "object"}), text),
+                "id": f"call_{number}_{i}",
+                "type": "tool_call",
+            }
+            for f in chosen
+            for i in range(self.n_tool_calls)
+        ]
+
+    def _value(self, name: str, schema: dict[str, Any], text: str) -> Any:
+        """Something that fits a JSON schema, taken from the text where it can be."""
+        options = [s for s in schema.get("anyOf", []) if s.get("type") != "null"]
+        schema = options[0] if options else schema
+        if "enum" in schema:
+            return self.verdict if self.verdict in schema["enum"] else schema["enum"][0]
+        numbers, quoted = re.findall(r"-?\d+", text), re.findall(r"'([^']+)'", text)
+        match schema.get("type"):
+            case "object":
+                fields = schema.get("properties", {})
+                return {key: self._value(key, item, text) for key, item in fields.items()}
+            case "integer" | "number":
+                return int(numbers[0]) if numbers else 1
+            case "boolean":
+                return True
+            case "array":
+                return []
+        return quoted[0] if quoted else f"a {name}"

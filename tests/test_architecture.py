@@ -11,14 +11,16 @@ PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
 
 # From the cellar to the roof: a room imports only from its own floor or from floors below.
 FLOORS = [
-    ["errors", "types"],
+    ["errors", "options", "types"],
     ["artifacts", "data", "embeddings", "prices", "ratings"],
+    ["capabilities", "drafts", "pool", "threads", "tracing"],
     ["breakers", "decayed", "measured", "telemetry", "shared_state"],
     ["datasets", "estimators", "observation", "verification"],
     ["policies"],
     ["loop"],
     ["asking", "intervals", "metrics", "sweeps"],
-    ["binding", "cascade", "chat", "evaluation", "sessions", "cascade_metrics"],
+    ["binding", "engine", "typed_streams"],
+    ["cascade", "chat", "evaluation", "sessions", "cascade_metrics"],
     ["calibration", "collect", "middleware", "plots", "server"],
     ["demo", "demo_report"],
     ["cli"],
@@ -30,7 +32,7 @@ EXTRAS = {
     "rich": {"cli", "demo_report", "collect"},
     "typer": {"cli"},
     "genai_prices": {"prices"},
-    "langchain": {"asking", "middleware"},
+    "langchain": {"pool", "middleware"},
     "torch": {"estimators"},
     "transformers": {"estimators"},
     "sklearn": set(),

@@ -1,13 +1,18 @@
 """The router as a chat model."""
 
+import copy
+import pickle
+
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import ConfigurableField
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, route_of
 from langchain_llm_router.errors import NoCandidateError, NotFittedError
 from langchain_llm_router.estimators import Constant, NearestNeighbors
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix, Threshold, Utility
-from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.fakes import CapableModel, JudgeModel, ScriptedModel, make_outcomes
 
 CHEAP, DEAR = Price(1.0, 2.0), Price(10.0, 20.0)
 
@@ -247,3 +252,87 @@ def test_the_conversation_reaches_the_candidate_whole():
     conversation = [HumanMessage("one"), AIMessage("two"), HumanMessage("three")]
     router.invoke(conversation)
     assert [m.text for m in candidates[0].model.seen[0]] == ["one", "two", "three"]
+
+
+def test_copies_take_their_updates_and_share_no_state():
+    router = ChatLLMRouter(candidates=pair(), policy=Always("small"))
+    assert route_of(copy.deepcopy(router).invoke("hi"))["candidate"] == "small"
+    other = router.model_copy(update={"policy": Always("large")})
+    assert route_of(other.invoke("hi"))["candidate"] == "large"
+    assert route_of(router.invoke("hi"))["candidate"] == "small"
+    with pytest.raises(ValueError, match="Unknown candidate 'huge'"):
+        router.model_copy(update={"policy": Always("huge")})
+
+
+def test_a_router_says_what_to_ship_to_a_worker_instead():
+    router = ChatLLMRouter(candidates=pair(), policy=Always("small"))
+    with pytest.raises(TypeError, match="ship its policy and estimator"):
+        pickle.dumps(router)
+    assert pickle.loads(pickle.dumps(router.policy)) == router.policy
+
+
+def test_retries_fallbacks_and_configurable_fields_compose():
+    flaky = ScriptedModel(ConnectionError("down"), "up again")
+    router = ChatLLMRouter(candidates=[Candidate("a", flaky)], policy=Always("a"))
+    assert router.with_retry(wait_exponential_jitter=False).invoke("hi").content == "up again"
+
+    down = ChatLLMRouter(candidates=[Candidate("a", failing())], policy=Always("a"))
+    spare = ChatLLMRouter(candidates=[Candidate("b", CapableModel())], policy=Always("b"))
+    chain = down.with_fallbacks([spare]).bind_tools([add])
+    assert chain.invoke("3 and 4").tool_calls[0]["name"] == "add"
+
+    field = ConfigurableField(id="policy")
+    open_router = ChatLLMRouter(candidates=pair(), policy=Always("small")).configurable_fields(
+        policy=field
+    )
+    config = {"configurable": {"policy": Always("large")}}
+    assert open_router.invoke("hi", config).content == "large says"
+    assert open_router.invoke("hi").content == "small says"
+
+
+def failing():
+    class Failing(CapableModel):
+        def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+            raise ConnectionError("down")
+
+    return Failing()
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+def test_tokens_are_counted_as_the_first_candidate_does():
+    class Counting(CapableModel):
+        def get_num_tokens_from_messages(self, messages, tools=None):
+            return 42
+
+        def get_token_ids(self, text):
+            return [1, 2]
+
+    router = ChatLLMRouter(candidates=[Candidate("a", Counting())], policy=Always("a"))
+    assert router.get_num_tokens_from_messages([HumanMessage("hi")]) == 42
+    assert router.get_num_tokens("hi") == 2
+
+
+def test_a_candidates_own_cache_is_used_and_decisions_stay_fresh():
+    model = ScriptedModel("once", "never", cache=InMemoryCache())
+    router = ChatLLMRouter(candidates=[Candidate("a", model)], policy=Always("a"))
+    first, second = router.invoke("hi"), router.invoke("hi")
+    assert first.content == second.content == "once"
+    assert len(model.seen) == 1
+    assert route_of(first)["decision_id"] != route_of(second)["decision_id"]
+
+
+def test_callers_around_invoke_are_routed_too():
+    router = ChatLLMRouter(candidates=pair(), policy=Always("large"))
+    result = router.generate([[HumanMessage("hi")], [HumanMessage("ho")]])
+    assert [g[0].text for g in result.generations] == ["large says"] * 2
+    assert route_of(result.generations[0][0].message)["candidate"] == "large"
+
+
+async def test_callers_around_ainvoke_are_routed_too():
+    router = ChatLLMRouter(candidates=pair(), policy=Always("large"))
+    result = await router.agenerate([[HumanMessage("hi")], [HumanMessage("ho")]])
+    assert [g[0].text for g in result.generations] == ["large says"] * 2

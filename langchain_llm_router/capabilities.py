@@ -1,0 +1,100 @@
+"""Who can do what a request needs, by what is known of the candidates' models.
+
+`model.profile` says what a model can take; where it says nothing, the candidate is given the
+benefit of the doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+__all__ = ["Needs", "needs_of", "shortfall"]
+
+_CHARS_PER_TOKEN = 4.0
+_TOKENS_PER_MEDIUM = 256
+"""A low guess of what an image or a page costs; only gross excess is meant to be noticed."""
+
+# Content block type → the flag of a model's profile.
+_MEDIA = {
+    "image": "image_inputs",
+    "image_url": "image_inputs",
+    "audio": "audio_inputs",
+    "input_audio": "audio_inputs",
+    "video": "video_inputs",
+    "document": "pdf_inputs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request asks of a model."""
+
+    tools: bool = False
+    structured: bool = False
+    method: str | None = None
+    """How structured output is to be had, where the caller says so."""
+
+    media: frozenset[str] = frozenset()
+    """Flags of a profile, e.g. `image_inputs`."""
+
+    input_tokens: float = 0
+    """Estimated length of the conversation, 4 characters a token."""
+
+
+def needs_of(
+    messages: Sequence[BaseMessage],
+    *,
+    tools: bool = False,
+    structured: bool = False,
+    method: str | None = None,
+) -> Needs:
+    """What a conversation and its bound tools or schema need."""
+    chars, media, n_media = 0, set(), 0
+    for message in messages:
+        content = message.content
+        if isinstance(content, str):
+            chars += len(content)
+            continue
+        for block in content:
+            if isinstance(block, str):
+                chars += len(block)
+                continue
+            chars += len(block.get("text") or "")
+            flag = _flag(block)
+            if flag is not None:
+                media.add(flag)
+                n_media += 1
+    tokens = chars / _CHARS_PER_TOKEN + n_media * _TOKENS_PER_MEDIUM
+    return Needs(tools, structured, method, frozenset(media), tokens)
+
+
+def shortfall(profile: Mapping[str, Any] | None, needs: Needs) -> str | None:
+    """Why a model with this profile cannot serve; None where nothing speaks against it."""
+    if not profile:
+        return None
+    if needs.tools and profile.get("tool_calling") is False:
+        return "it cannot call tools"
+    if needs.structured:
+        native = profile.get("structured_output")
+        by_tools = profile.get("tool_calling") if needs.method != "json_schema" else False
+        if native is False and by_tools is False:
+            return "it has no structured output"
+    for flag in sorted(needs.media):
+        if profile.get(flag) is False:
+            return f"it takes no {flag.removesuffix('_inputs')} input"
+    limit = profile.get("max_input_tokens")
+    if limit is not None and needs.input_tokens > limit:
+        return f"about {needs.input_tokens:.0f} input tokens are more than its {limit}"
+    return None
+
+
+def _flag(block: Mapping[str, Any]) -> str | None:
+    kind = str(block.get("type"))
+    if kind == "file":
+        mime = str(block.get("mime_type") or "application/pdf")
+        return "pdf_inputs" if mime == "application/pdf" else None
+    return _MEDIA.get(kind)

@@ -1,0 +1,98 @@
+"""What an answer is at sight: words, tool calls, an object, or something that cannot be used.
+
+These are a cascade's free signals: nobody has to be paid to see that a schema did not parse. What
+can be checked by code is not sent to a verifier of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_core.messages import AIMessage
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["flaw_of", "form_of", "is_refusal"]
+
+_REFUSED = frozenset({"refusal", "content_filter"})
+
+
+def form_of(message: AIMessage, output: Any) -> Literal["text", "tool_calls", "structured"]:
+    """Whether the answer is text, tool calls, or output for a schema (a raw-and-parsed dict)."""
+    if isinstance(output, dict):
+        return "structured"
+    if message.tool_calls or message.invalid_tool_calls:
+        return "tool_calls"
+    return "text"
+
+
+def flaw_of(message: AIMessage, output: Any, tools: Sequence[Any] = ()) -> str | None:
+    """What makes an answer useless: a refusal, a failed parse, an invalid tool call; else None.
+
+    Args:
+        message: The answer.
+        output: What the candidate's runnable returned: the message, or a raw-and-parsed dict.
+        tools: The tools that were bound; calls of others, or with arguments that their pydantic
+            schema refuses, are invalid.
+    """
+    if is_refusal(message):
+        return "refusal"
+    if isinstance(output, dict):
+        error = output.get("parsing_error")
+        if error is not None:
+            return f"failed parse: {type(error).__name__}"
+        return "failed parse: nothing to parse" if output.get("parsed") is None else None
+    if message.invalid_tool_calls:
+        return f"invalid tool call: {message.invalid_tool_calls[0].get('name')}"
+    if message.tool_calls and tools:
+        return _call_flaw(message, {_tool_name(tool): tool for tool in tools})
+    return None
+
+
+def is_refusal(message: AIMessage) -> bool:
+    """Whether the model declined: by a `refusal` block, or by its stop reason."""
+    if message.additional_kwargs.get("refusal"):
+        return True
+    if not isinstance(message.content, str):
+        for block in message.content:
+            if not isinstance(block, Mapping):
+                continue
+            value = block.get("value")
+            inner = value.get("type") if isinstance(value, Mapping) else None
+            if "refusal" in (block.get("type"), inner):
+                return True
+    metadata = message.response_metadata
+    reasons = (metadata.get("stop_reason"), metadata.get("finish_reason"))
+    return any(isinstance(reason, str) and reason.lower() in _REFUSED for reason in reasons)
+
+
+def _call_flaw(message: AIMessage, tools: Mapping[str | None, Any]) -> str | None:
+    for call in message.tool_calls:
+        # Tools that run at the provider have no name here: then any name may be right.
+        if call["name"] not in tools:
+            if None in tools:
+                continue
+            return f"invalid tool call: there is no tool {call['name']!r}"
+        schema = _pydantic_schema(tools[call["name"]])
+        if schema is None:
+            continue
+        try:
+            schema.model_validate(call["args"])
+        except ValidationError as error:
+            return f"invalid tool call: {call['name']}, {error.error_count()} invalid arguments"
+    return None
+
+
+def _tool_name(tool: Any) -> str | None:
+    if isinstance(tool, Mapping):
+        function = tool.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else None
+        return name or tool.get("name") or tool.get("title")
+    name = getattr(tool, "name", None)
+    return name if isinstance(name, str) else getattr(tool, "__name__", None)
+
+
+def _pydantic_schema(tool: Any) -> type[BaseModel] | None:
+    schema = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
+    return schema if isinstance(schema, type) and issubclass(schema, BaseModel) else None

@@ -1,0 +1,400 @@
+"""What happens between a question and its answer, less the I/O.
+
+An `Engine` holds what a router is made of and turns a conversation into a session: a generator
+that yields operations (predict, ask, verify, show) and ends in the accepted answer with its
+record. The chat model, the graph and the agent middleware run the same sessions or their parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import RunnableConfig
+
+from langchain_llm_router.asking import (
+    Answer,
+    Asking,
+    Predicting,
+    Verifying,
+    candidate_config,
+)
+from langchain_llm_router.binding import Bindings, caller_output, schema_method, wants_schema
+from langchain_llm_router.capabilities import needs_of, shortfall
+from langchain_llm_router.drafts import flaw_of, form_of
+from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.loop import (
+    Routed,
+    begin,
+    build_arms,
+    check_policy,
+    decision_record,
+    hand_on,
+    observe,
+    routing,
+    stay_with,
+)
+from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.pool import live_model
+from langchain_llm_router.threads import for_provider, holder_of, in_tool_loop, provider_of
+from langchain_llm_router.tracing import (
+    Announcing,
+    Noting,
+    Tracing,
+    decision_data,
+    is_traced,
+)
+from langchain_llm_router.types import Attempt, Candidate, Decision, Situation, candidate_names
+from langchain_llm_router.verification import Case, Verifier, question_of
+
+__all__ = ["Done", "Engine", "Operation", "Session", "StreamingMode", "columns_of"]
+
+Operation = Predicting | Asking | Verifying | Tracing | Announcing | Noting
+"""What a session wants done next; each has `perform` and `aperform`."""
+
+StreamingMode = Literal["buffer", "commit", "events"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished session."""
+
+    answer: Answer
+    """The accepted answer."""
+
+    output: Any
+    """What the caller gets: the message with its record, or a parsed object."""
+
+    record: dict[str, Any]
+    shown: bool = False
+    """Whether the answer has been passed on already, as it came."""
+
+
+Session = Generator[Operation, Any, Done]
+
+
+def columns_of(estimator: QualityEstimator | None, names: Sequence[str]) -> list[int]:
+    """Where each candidate stands in the estimator's predictions.
+
+    Raises:
+        NotFittedError: If the estimator is not fitted.
+        ValueError: If it was fitted without one of the candidates.
+    """
+    if estimator is None:
+        return []
+    known = list(estimator.fitted_candidates)
+    missing = [name for name in names if name not in known]
+    if missing:
+        msg = (
+            f"The {type(estimator).__name__} knows nothing of {missing}: it was fitted on {known}. "
+            "Name the candidates as in its training data."
+        )
+        raise ValueError(msg)
+    return [known.index(name) for name in names]
+
+
+@dataclass
+class _Request:
+    """One request on its way."""
+
+    messages: Sequence[BaseMessage]
+    config: RunnableConfig
+    kwargs: dict[str, Any]
+    options: RoutingOptions
+    streaming: bool = False
+    decision_id: str = field(default_factory=lambda: uuid4().hex)
+    shown: set[str] = field(default_factory=set)
+    """Whose answers the caller has seen already."""
+
+
+@dataclass
+class Engine:
+    """A router's parts, fitted together.
+
+    Raises:
+        ValueError: If candidates, policy, verifier and estimator do not fit.
+    """
+
+    candidates: tuple[Candidate, ...]
+    """Resolved: each has a live model."""
+
+    policy: Policy
+    estimator: QualityEstimator | None = None
+    verifier: Verifier | None = None
+    handled: tuple[type[Exception], ...] = (Exception,)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keywords for every candidate's call, e.g. the router's own temperature."""
+
+    sticky: bool = False
+    trace_decision: bool = True
+    streaming_mode: StreamingMode = "buffer"
+    commit_at: float = 0.9
+
+    def __post_init__(self) -> None:
+        self.names = candidate_names(self.candidates)
+        self._by_name = dict(zip(self.names, self.candidates, strict=True))
+        self._columns = columns_of(self.estimator, self.names)
+        self._profiles = {c.name: live_model(c).profile for c in self.candidates}
+        self._providers = {c.name: provider_of(live_model(c)) for c in self.candidates}
+        self._bindings = Bindings()
+        check_policy(self.policy, self.names)
+        if self.policy.verifies and self.verifier is None:
+            msg = f"{type(self.policy).__name__} verifies answers: give the router a `verifier`."
+            raise ValueError(msg)
+
+    # What is known before anybody is asked
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate of that name."""
+        return self._by_name[name]
+
+    def options(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> RoutingOptions:
+        """The request's options; `model=` in the keywords, if it is meant for us, is taken out."""
+        configurable = (config or {}).get("configurable") or {}
+        options = RoutingOptions.parse(configurable.get("llm_router"))
+        model = kwargs.get("model")
+        if model is None:
+            return options
+        del kwargs["model"]
+        if isinstance(model, str) and model.startswith("router@"):
+            return RoutingOptions.parse(model)
+        return replace(options, force=self._named(model))
+
+    def _named(self, model: Any) -> str:
+        if model in self._by_name:
+            return str(model)
+        for name, candidate in self._by_name.items():
+            live = live_model(candidate)
+            if model in (getattr(live, "model", None), getattr(live, "model_name", None)):
+                return name
+        msg = f"Unknown candidate {model!r} in `model`: this router has {list(self.names)}."
+        raise ValueError(msg)
+
+    def predicting(self, messages: Sequence[BaseMessage]) -> Predicting | None:
+        """The operation that predicts qualities; None without an estimator."""
+        if self.estimator is None:
+            return None
+        return Predicting(self.estimator, question_of(messages))
+
+    def in_order(self, row: Sequence[float] | None) -> list[float] | None:
+        """An estimator's prediction in the order of the candidates."""
+        return None if row is None else [row[column] for column in self._columns]
+
+    def situation(
+        self,
+        messages: Sequence[BaseMessage],
+        quality: Sequence[float] | None,
+        options: RoutingOptions,
+        kwargs: Mapping[str, Any],
+    ) -> Situation:
+        """What the policy sees first.
+
+        Args:
+            messages: The conversation.
+            quality: Predicted quality per candidate.
+            options: The request's options.
+            kwargs: Keywords of the call, bound tools and schema among them.
+
+        Raises:
+            NoCandidateError: If nobody may be asked or can do what is needed.
+        """
+        query = question_of(messages)
+        arms = build_arms(self.candidates, quality, query)
+        situation = begin(query, arms, options, unfit=self._unfit(messages, kwargs))
+        sticky = self.sticky if options.sticky is None else options.sticky
+        if sticky or in_tool_loop(messages):
+            return stay_with(situation, self.policy, holder_of(messages))
+        return situation
+
+    def _unfit(
+        self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]
+    ) -> dict[str, str] | None:
+        if not any(self._profiles.values()):
+            return None
+        needs = needs_of(
+            messages,
+            tools=bool(kwargs.get("tools")),
+            structured=wants_schema(kwargs),
+            method=schema_method(kwargs),
+        )
+        lacks = {name: shortfall(profile, needs) for name, profile in self._profiles.items()}
+        return {name: reason for name, reason in lacks.items() if reason is not None}
+
+    # From a question to an answer
+
+    def session(
+        self,
+        messages: Sequence[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        streaming: bool = False,
+    ) -> Session:
+        """Route one conversation; see the module's docstring."""
+        kwargs = dict(kwargs)
+        options = self.options(config, kwargs)
+        request = _Request(messages, config, kwargs, options, streaming)
+        predicting = self.predicting(messages)
+        row = None if predicting is None else (yield predicting)
+        situation = self.situation(messages, self.in_order(row), options, kwargs)
+        answers: dict[str, Answer] = {}
+        routed = yield from self._route(request, situation, answers)
+        if routed.decision is None:
+            routed = self._handed_on(routed, answers)
+        record = decision_record(routed, request.decision_id)
+        if self.trace_decision:
+            yield Noting(record)
+        assert routed.decision is not None
+        name = routed.decision.candidate
+        output = caller_output(answers[name].output, record, kwargs)
+        return Done(answers[name], output, record, shown=name in request.shown)
+
+    def _route(
+        self, request: _Request, situation: Situation, answers: dict[str, Answer]
+    ) -> Generator[Operation, Any, Routed]:
+        steps = routing(self.policy, situation)
+        seen = situation
+        try:
+            step = next(steps)
+            while True:
+                yield from self._shown(step, seen, request)
+                if step.action == "ask":
+                    asking = self._asking(step, seen, request)
+                    answer = yield asking
+                    if asking.shown:
+                        request.shown.add(step.candidate)
+                    answer = self.at_sight(answer, request.kwargs, streamed=asking.shown)
+                    answers[step.candidate], attempt = answer, answer.attempt
+                else:
+                    attempt = yield self._verifying(step, request, answers)
+                yield from self._announced(step, attempt, answers, request)
+                seen = observe(seen, attempt)
+                step = steps.send(attempt)
+        except StopIteration as stop:
+            routed: Routed = stop.value
+        if routed.decision is not None and routed.decision.action == "accept":
+            yield from self._shown(routed.decision, seen, request)
+        return routed
+
+    def _handed_on(self, routed: Routed, answers: Mapping[str, Answer]) -> Routed:
+        given = list(answers.values())
+        usable = [answer.attempt for answer in given if answer.message is not None]
+        if len(usable) == 0:
+            assert given[-1].error is not None
+            raise given[-1].error
+        decision = hand_on(self.policy, usable[-1])
+        return replace(routed, decision=decision, steps=(*routed.steps, decision))
+
+    def _shown(
+        self, step: Decision, seen: Situation, request: _Request
+    ) -> Generator[Operation, Any, None]:
+        if self.trace_decision and is_traced(request.config):
+            yield Tracing(step, seen, request.config)
+        if self.streaming_mode == "events":
+            event = {"event": "decision", **decision_data(step)}
+            yield Announcing({**event, "decision_id": request.decision_id}, request.config)
+
+    def _announced(
+        self, step: Decision, attempt: Attempt, answers: dict[str, Answer], request: _Request
+    ) -> Generator[Operation, Any, None]:
+        if self.streaming_mode != "events" or step.final:
+            return
+        event = {"event": "draft" if step.action == "ask" else "verdict", **attempt}
+        message = answers[step.candidate].message
+        if step.action == "ask" and message is not None:
+            event["text"] = str(message.text)
+        yield Announcing({**event, "decision_id": request.decision_id}, request.config)
+
+    def case(
+        self, name: str, messages: Sequence[BaseMessage], answers: Mapping[str, Answer]
+    ) -> Case:
+        """What a verifier looks at."""
+        message = answers[name].message
+        assert message is not None
+        return Case(messages, message, self._by_name[name])
+
+    def at_sight(self, answer: Answer, kwargs: Mapping[str, Any], *, streamed: bool) -> Answer:
+        """The answer with what can be seen at once; in a cascade a flaw counts as a failure.
+
+        What has been streamed is out: its flaw is recorded, but no other answer can follow it.
+        """
+        message = answer.message
+        if message is None or not self.policy.verifies:
+            return answer
+        attempt: Attempt = {**answer.attempt, "form": form_of(message, answer.output)}
+        flaw = flaw_of(message, answer.output, kwargs.get("tools") or ())
+        if flaw is not None:
+            attempt["flaw"] = flaw
+            if not streamed:
+                attempt["error"] = flaw
+        return replace(answer, attempt=attempt)
+
+    def _asking(self, step: Decision, seen: Situation, request: _Request) -> Asking:
+        commit = self._commitment(step, seen, request)
+        seen_at_once = step.final or (commit is not None and commit(None))
+        config = candidate_config(
+            request.config, step.candidate, request.decision_id, quiet=not seen_at_once
+        )
+        asking = self.asking(
+            step.candidate,
+            request.messages,
+            config,
+            request.kwargs,
+            include_raw=not (request.streaming and step.final),
+        )
+        asking.final = step.final
+        if commit is not None:
+            asking.commit, asking.watched = commit, hasattr(self.verifier, "score_so_far")
+        return asking
+
+    def _verifying(
+        self, step: Decision, request: _Request, answers: Mapping[str, Answer]
+    ) -> Verifying:
+        assert self.verifier is not None
+        config = candidate_config(request.config, step.candidate, request.decision_id, quiet=True)
+        case = self.case(step.candidate, request.messages, answers)
+        return Verifying(self.verifier, case, answers[step.candidate].attempt, config)
+
+    def asking(
+        self,
+        name: str,
+        messages: Sequence[BaseMessage],
+        config: RunnableConfig,
+        kwargs: Mapping[str, Any],
+        *,
+        include_raw: bool = True,
+    ) -> Asking:
+        """The operation that asks a candidate, with the conversation as it can read it."""
+        candidate, provider = self._by_name[name], self._providers[name]
+        if self.settings:
+            kwargs = {**self.settings, **kwargs}
+        runnable, rest = self._bindings.apply(candidate, kwargs, include_raw=include_raw)
+        if "cache_control" in rest and provider not in (None, "anthropic", "bedrock"):
+            del rest["cache_control"]
+        messages = for_provider(messages, provider)
+        return Asking(candidate, runnable, messages, config, rest, handled=self.handled)
+
+    def _commitment(
+        self, step: Decision, seen: Situation, request: _Request
+    ) -> Callable[[AIMessage | None], bool] | None:
+        """Whether a draft looks good enough, from what is out so far, to be streamed."""
+        drafts_stream = self.streaming_mode == "commit" and request.streaming and not step.final
+        if not drafts_stream or wants_schema(request.kwargs):
+            return None
+        p_good = getattr(self.policy, "p_good", None)
+        score_so_far = getattr(self.verifier, "score_so_far", None)
+
+        def commits(message: AIMessage | None) -> bool:
+            score = None if message is None or score_so_far is None else score_so_far(message)
+            if message is not None and score is None:
+                return False
+            p = seen.arm(step.candidate).quality if score is None else score
+            if p_good is not None:
+                p = p_good(seen, Attempt(candidate=step.candidate, confidence=score))
+            return p is not None and p >= self.commit_at
+
+        return commits

@@ -1,0 +1,127 @@
+"""A conversation that several models take part in.
+
+Who has the thread, and what of another provider's leavings must be taken out before a model sees
+it: foreign reasoning blocks and cache settings are refused by most providers, for ever, once they
+are in a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+__all__ = ["for_provider", "holder_of", "in_tool_loop", "provider_of"]
+
+_REASONING = frozenset(
+    {"reasoning", "reasoning_content", "redacted_thinking", "thinking", "non_standard"}
+)
+_REASONING_KEYS = ("reasoning", "reasoning_content", "thinking_blocks", "thought_signature")
+_CACHE_KEYS = ("cache_control", "cachePoint", "cache_point")
+
+# One family, several of LangChain's names for it.
+_FAMILIES = {
+    "azure": "openai",
+    "azure_openai": "openai",
+    "google_genai": "google",
+    "google_vertexai": "google",
+    "google-vertex": "google",
+    "amazon_bedrock": "bedrock",
+    "bedrock_converse": "bedrock",
+    "aws": "bedrock",
+}
+
+
+def provider_of(model: BaseChatModel) -> str | None:
+    """The family of providers a model belongs to, by its LangSmith parameters."""
+    return _family(model._get_ls_params().get("ls_provider"))
+
+
+def in_tool_loop(messages: Sequence[BaseMessage]) -> bool:
+    """Whether a model waits for the answers to its own tool calls."""
+    return len(messages) > 0 and isinstance(messages[-1], ToolMessage)
+
+
+def holder_of(messages: Sequence[BaseMessage]) -> str | None:
+    """The candidate that gave the last answer in this conversation, if a router recorded it."""
+    for message in reversed(messages):
+        if isinstance(message, AIMessage):
+            record = message.response_metadata.get("llm_router")
+            return None if record is None else str(record["candidate"])
+    return None
+
+
+def for_provider(messages: Sequence[BaseMessage], provider: str | None) -> Sequence[BaseMessage]:
+    """The conversation as a provider's model can read it.
+
+    From answers of *another* provider: reasoning blocks and the signatures on other blocks go,
+    what was said and the tool calls stay. Cache settings stay only where they were made for this
+    provider, which only Anthropic's and Bedrock's models understand. Nothing to do: the same
+    object comes back.
+    """
+    changed = [_readable(message, provider) for message in messages]
+    if all(new is old for new, old in zip(changed, messages, strict=True)):
+        return messages
+    return changed
+
+
+def _readable(message: BaseMessage, provider: str | None) -> BaseMessage:
+    foreign = isinstance(message, AIMessage) and _is_foreign(message, provider)
+    update: dict[str, Any] = {}
+    if not isinstance(message.content, str):
+        blocks = _blocks(message.content, provider, foreign=foreign)
+        if blocks != message.content:
+            # A message of nothing but reasoning still has to say something.
+            update["content"] = blocks or ""
+    if message.additional_kwargs:
+        dropped = [*(_REASONING_KEYS if foreign else ()), *_cache_keys(provider)]
+        kept = {k: v for k, v in message.additional_kwargs.items() if k not in dropped}
+        if len(kept) < len(message.additional_kwargs):
+            update["additional_kwargs"] = kept
+    return message.model_copy(update=update) if update else message
+
+
+def _is_foreign(message: AIMessage, provider: str | None) -> bool:
+    origin = _family(message.response_metadata.get("model_provider"))
+    return origin is not None and provider is not None and origin != provider
+
+
+def _blocks(
+    content: Sequence[str | Mapping[str, Any]], provider: str | None, *, foreign: bool
+) -> list[Any]:
+    kept: list[Any] = []
+    cache_keys = _cache_keys(provider)
+    for block in content:
+        if isinstance(block, str):
+            kept.append(block)
+            continue
+        if foreign and block.get("type") in _REASONING:
+            continue
+        dropped = [key for key in cache_keys if key in block]
+        if foreign:
+            # Signatures and item ids mean something to their own provider only.
+            dropped += [k for k in ("signature", "extras") if k in block]
+            if block.get("type") in ("text", "refusal") and "id" in block:
+                dropped.append("id")
+        left = {key: item for key, item in block.items() if key not in dropped}
+        if dropped and not left.keys() - {"type"}:
+            # It was nothing but a cache mark.
+            continue
+        kept.append(left if dropped else block)
+    return kept
+
+
+def _cache_keys(provider: str | None) -> tuple[str, ...]:
+    if provider is None:
+        return ()
+    if provider == "anthropic":
+        return ("cachePoint", "cache_point")
+    if provider == "bedrock":
+        return ()
+    return _CACHE_KEYS
+
+
+def _family(provider: Any) -> str | None:
+    return None if provider is None else _FAMILIES.get(provider, str(provider))

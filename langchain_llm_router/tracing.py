@@ -1,0 +1,150 @@
+"""How a decision is shown: as its own run in the trace, and as an event on the way.
+
+Both cost nothing where nobody listens: without handlers no run is made, and the facts are put
+together only for those who look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.callbacks.manager import AsyncCallbackManager, CallbackManager
+from langchain_core.runnables import RunnableConfig
+
+from langchain_llm_router.types import Decision, Situation
+
+__all__ = ["Announcing", "Noting", "Tracing", "decision_data", "is_traced", "situation_data"]
+
+_EVENT = "llm_router"
+
+
+def is_traced(config: RunnableConfig) -> bool:
+    """Whether any handler listens to runs under this config."""
+    callbacks = config.get("callbacks")
+    return bool(callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None))
+
+
+def decision_data(decision: Decision) -> dict[str, Any]:
+    """A decision as plain data: the choice, the reason, every arm's numbers."""
+    return {
+        "action": decision.action,
+        "candidate": decision.candidate,
+        "policy": decision.policy,
+        "reason": decision.reason,
+        "scores": {name: dict(numbers) for name, numbers in decision.scores.items()},
+        "confidence": decision.confidence,
+        "propensity": decision.propensity,
+        "flip": decision.flip,
+    }
+
+
+def situation_data(situation: Situation) -> dict[str, Any]:
+    """What the policy looked at, less the prompt: the arms, and who was tried before."""
+    return {
+        "arms": [
+            {
+                "candidate": arm.candidate,
+                "quality": arm.quality,
+                "cost_usd": arm.cost_usd,
+                "ttft_s": arm.ttft_s,
+                "itl_s": arm.itl_s,
+            }
+            for arm in situation.arms
+        ],
+        "attempts": [dict(attempt) for attempt in situation.attempts],
+    }
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """Show a decision as a child run: what the policy saw goes in, what it chose comes out."""
+
+    decision: Decision
+    situation: Situation
+    config: RunnableConfig
+
+    def perform(self) -> None:
+        """Start and end the run."""
+        manager = self.config.get("callbacks")
+        assert isinstance(manager, CallbackManager)
+        inputs = situation_data(self.situation)
+        run = manager.on_chain_start(None, inputs, name=self._name)
+        run.on_chain_end(decision_data(self.decision))
+
+    async def aperform(self) -> None:
+        """Start and end the run."""
+        manager = self.config.get("callbacks")
+        if not isinstance(manager, AsyncCallbackManager):
+            self.perform()
+            return
+        inputs = situation_data(self.situation)
+        run = await manager.on_chain_start(None, inputs, name=self._name)
+        await run.on_chain_end(decision_data(self.decision))
+
+    @property
+    def _name(self) -> str:
+        return f"decide: {self.decision.action} {self.decision.candidate}"
+
+
+@dataclass(frozen=True)
+class Noting:
+    """Put the outcome on the router's own LangSmith run, so that runs can be filtered by it."""
+
+    record: Mapping[str, Any]
+
+    def perform(self) -> None:
+        """Annotate the current run tree, if there is one."""
+        from langsmith.run_helpers import get_current_run_tree  # noqa: PLC0415 - takes 0.13 s
+
+        tree = get_current_run_tree()
+        if tree is not None:
+            record = self.record
+            tree.add_metadata(
+                {
+                    "llm_router_candidate": record["candidate"],
+                    "llm_router_policy": record["policy"],
+                    "llm_router_decision_id": record["decision_id"],
+                    "llm_router_cost_usd": record["cost_usd"],
+                    "llm_router_asked": [a["candidate"] for a in record["attempts"]],
+                }
+            )
+
+    async def aperform(self) -> None:
+        """Annotate the current run tree, if there is one."""
+        self.perform()
+
+
+@dataclass(frozen=True)
+class Announcing:
+    """Tell what happens while it happens.
+
+    Inside a LangGraph graph it goes to `stream_mode="custom"`, elsewhere to `astream_events` as a
+    custom event named `llm_router`.
+    """
+
+    event: Mapping[str, Any]
+    config: RunnableConfig
+
+    def perform(self) -> None:
+        """Write the event."""
+        writer = self._writer()
+        if writer is not None:
+            writer(dict(self.event))
+        elif is_traced(self.config):
+            dispatch_custom_event(_EVENT, dict(self.event), config=self.config)
+
+    async def aperform(self) -> None:
+        """Write the event."""
+        writer = self._writer()
+        if writer is not None:
+            writer(dict(self.event))
+        elif is_traced(self.config):
+            await adispatch_custom_event(_EVENT, dict(self.event), config=self.config)
+
+    def _writer(self) -> Any:
+        # The key is LangGraph's own; asking `langgraph.config` would import all of it.
+        runtime = (self.config.get("configurable") or {}).get("__pregel_runtime")
+        return getattr(runtime, "stream_writer", None)

@@ -1,0 +1,67 @@
+"""LangChain's typed streams (`stream_events(version="v3")`) out of a stream of chunks.
+
+LangChain builds these for a model's own run. The router's run is a chain run around other models'
+runs, so it turns its chunks into the same protocol events here, within that run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+from langchain_core.language_models._compat_bridge import achunks_to_events, chunks_to_events
+from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, ChatModelStream
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+
+__all__ = ["atyped_stream", "typed_stream"]
+
+
+def typed_stream(chunks: Iterator[AIMessageChunk]) -> ChatModelStream:
+    """A typed stream that pulls chunks as its reader asks for them."""
+    stream = ChatModelStream()
+    generations = (ChatGenerationChunk(message=chunk) for chunk in chunks)
+    events = chunks_to_events(generations, message_id=stream.message_id)
+
+    def pull() -> bool:
+        try:
+            stream.dispatch(next(events))
+        except StopIteration:
+            if not stream.done:
+                stream.fail(ValueError("The router's stream ended without an answer."))
+            return False
+        except BaseException as error:  # noqa: BLE001 - whoever reads the stream gets it
+            stream.fail(error)
+            return False
+        return True
+
+    stream.bind_pump(pull)
+    return stream
+
+
+async def atyped_stream(chunks: AsyncIterator[AIMessageChunk]) -> AsyncChatModelStream:
+    """A typed stream filled by a task that starts when it is first read."""
+    stream = AsyncChatModelStream()
+
+    async def generations() -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in chunks:
+            yield ChatGenerationChunk(message=chunk)
+
+    async def produce() -> None:
+        try:
+            async for event in achunks_to_events(generations(), message_id=stream.message_id):
+                stream.dispatch(event)
+            if not stream.done:
+                stream.fail(ValueError("The router's stream ended without an answer."))
+        except asyncio.CancelledError as error:
+            stream.fail(error)
+            raise
+        except BaseException as error:  # noqa: BLE001 - whoever reads the stream gets it
+            stream.fail(error)
+
+    async def start() -> None:
+        if stream._producer_task is None:
+            stream._producer_task = asyncio.get_running_loop().create_task(produce())
+
+    stream.set_start(start)
+    return stream
