@@ -18,6 +18,9 @@ __all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddi
 
 Vectors = NDArray[np.float32]
 
+# As Python lists a million vectors are ten times as large as in an array: convert part by part.
+_PART = 8192
+
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -104,7 +107,18 @@ def embed(embeddings: Embeddings, texts: Sequence[str]) -> Vectors:
     """
     if isinstance(embeddings, LexicalEmbeddings):
         return embeddings.embed_array(texts)
-    vectors = np.asarray(embeddings.embed_documents(list(texts)), dtype=np.float32)
+    first = _embed_part(embeddings, list(texts[:_PART]))
+    if len(texts) <= _PART:
+        return first
+    vectors = np.empty((len(texts), first.shape[1]), dtype=np.float32)
+    vectors[:_PART] = first
+    for start in range(_PART, len(texts), _PART):
+        vectors[start : start + _PART] = _embed_part(embeddings, list(texts[start : start + _PART]))
+    return vectors
+
+
+def _embed_part(embeddings: Embeddings, texts: list[str]) -> Vectors:
+    vectors = np.asarray(embeddings.embed_documents(texts), dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
         msg = (
             f"{type(embeddings).__name__} returned an array of shape {vectors.shape} for "

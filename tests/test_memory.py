@@ -8,6 +8,7 @@ import pytest
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_llm_router.data import Battles, Outcomes
+from langchain_llm_router.embeddings import embed
 from langchain_llm_router.errors import ArtifactError, MissingExtraError
 from langchain_llm_router.estimators import (
     ApproximateMemory,
@@ -46,6 +47,24 @@ def make_world(n=300, n_queries=12):
     fresh = {f"new {i}": v for i, v in enumerate(new)}
     quality = np.random.default_rng(2).random((n, 2))
     return table_of(known, fresh), Outcomes(list(known), ("weak", "strong"), quality), list(fresh)
+
+
+def test_many_texts_are_embedded_part_by_part_in_order(monkeypatch):
+    monkeypatch.setattr("langchain_llm_router.embeddings._PART", 3)
+    table = {str(i): [float(i), 1.0] for i in range(10)}
+    asked = []
+
+    class Counting(TableEmbeddings):
+        def embed_documents(self, texts):
+            asked.append(len(texts))
+            return super().embed_documents(texts)
+
+    vectors = embed(Counting(table), list(table))
+    assert asked == [3, 3, 3, 1]
+    expected = np.array(list(table.values()))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
+    assert vectors.flags.c_contiguous
 
 
 def test_the_exact_memory_finds_what_sorting_finds():
