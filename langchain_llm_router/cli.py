@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,8 @@ def build_app() -> Any:
     typer = import_extra("typer", "cli")
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_about)
-    app.command()(demo)
+    for command in (demo, serve):
+        app.command()(command)
     return app
 
 
@@ -50,3 +52,26 @@ def demo(
     from langchain_llm_router import demo_report  # noqa: PLC0415 - imports what only it needs
 
     demo_report.show(out, seed=seed, as_json=json)
+
+
+def serve(
+    host: Annotated[str, "Address to listen on."] = "127.0.0.1",
+    port: Annotated[int, "Port to listen on."] = 8080,
+    *,
+    cascade: Annotated[bool, "Serve the demo's cascade instead of its one-shot route."] = False,
+) -> None:
+    """Serve the demo's router over its recorded answers: OpenAI's HTTP interface and a live page.
+
+    Keys are read from LLM_ROUTER_API_KEYS (comma-separated); without it everybody may ask.
+
+    Example: llm-router serve --cascade --port 8080, then open http://127.0.0.1:8080
+    """
+    uvicorn = import_extra("uvicorn", "serve")
+    import_extra("fastapi", "serve")
+    from langchain_llm_router.demo import Demo  # noqa: PLC0415 - imports what only it needs
+    from langchain_llm_router.serving import create_app  # noqa: PLC0415 - the same
+
+    keys = [key for key in os.environ.get("LLM_ROUTER_API_KEYS", "").split(",") if key]
+    demo_ = Demo()
+    router = demo_.cascade_router() if cascade else demo_.fit_route().router
+    uvicorn.run(create_app(router, api_keys=keys), host=host, port=port, log_level="info")

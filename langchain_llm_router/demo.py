@@ -169,6 +169,15 @@ class Demo:
             records.append(_record(state["messages"][-1], tick))
         return records
 
+    def cascade_router(self) -> ChatLLMRouter:
+        """The calibrated cascade as a chat model."""
+        cascade = self.fit_cascade()
+        return ChatLLMRouter(
+            candidates=self.table.candidates((DRAFTER, STRONG)),
+            policy=cascade.policy,
+            verifier=Agreement(self.table.candidates(cascade.peers)),
+        )
+
     def _questions(self) -> list[str]:
         return [self.outcomes.queries[i] for i in self.test]
 

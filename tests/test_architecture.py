@@ -21,7 +21,7 @@ FLOORS = [
     ["asking", "intervals", "metrics", "sweeps"],
     ["binding", "engine", "typed_streams"],
     ["cascade", "chat", "evaluation", "sessions", "cascade_metrics"],
-    ["calibration", "collect", "middleware", "plots", "server"],
+    ["calibration", "collect", "middleware", "plots", "serving"],
     ["demo", "demo_report"],
     ["cli"],
 ]
@@ -31,6 +31,9 @@ EXTRAS = {
     "matplotlib": {"plots"},
     "rich": {"cli", "demo_report", "collect"},
     "typer": {"cli"},
+    "fastapi": {"serving"},
+    "prometheus_client": {"serving"},
+    "uvicorn": {"cli"},
     "genai_prices": {"prices"},
     "langchain": {"pool", "middleware"},
     "torch": {"estimators"},

@@ -1,0 +1,148 @@
+"""The live page: ask, watch the cascade think, move λ and see the choice move."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.params import Depends
+from fastapi.responses import HTMLResponse, StreamingResponse
+from langchain_core.runnables import RunnableConfig
+from pydantic import BaseModel, Field
+
+from langchain_llm_router.asking import Predicting
+from langchain_llm_router.chat import ChatLLMRouter, route_of
+from langchain_llm_router.loop import build_arms
+from langchain_llm_router.serving.counters import Counters
+from langchain_llm_router.types import Arm, Candidate
+
+__all__ = ["add_page"]
+
+_LAMBDAS = np.concatenate([[0.0], np.geomspace(0.1, 1e5, 60)])
+
+
+class Question(BaseModel):
+    """What the page sends."""
+
+    question: str = Field(min_length=1, max_length=20_000)
+    lambda_: float | None = Field(default=None, ge=0, le=1e9, alias="lambda")
+
+    def options(self) -> dict[str, Any]:
+        """The request's routing options."""
+        return {} if self.lambda_ is None else {"lambda": self.lambda_}
+
+
+def add_page(
+    app: FastAPI,
+    router: ChatLLMRouter,
+    counters: Counters,
+    *,
+    guard: Sequence[Depends] = (),
+    baseline: str | None = None,
+) -> None:
+    """Add `/` and the two calls it makes: `/live/ask` (server-sent events) and `/live/choices`."""
+    names = [candidate.name for candidate in router.candidates]
+    reference = names[-1] if baseline is None else baseline
+    if reference not in names:
+        msg = f"Unknown baseline {reference!r}: allowed are {names}."
+        raise ValueError(msg)
+    against = next(c for c in router.candidates if c.name == reference)
+    telling = ChatLLMRouter(
+        candidates=router.candidates,
+        policy=router.policy,
+        estimator=router.estimator,
+        verifier=router.verifier,
+        streaming_mode="events",
+    )
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> str:
+        source = files("langchain_llm_router.serving").joinpath("page.html")
+        return source.read_text(encoding="utf-8")
+
+    @app.post("/live/ask", dependencies=list(guard), response_model=None)
+    async def ask(body: Question) -> StreamingResponse:
+        return StreamingResponse(
+            _thinking(telling, counters, body, against), media_type="text/event-stream"
+        )
+
+    @app.post("/live/choices", dependencies=list(guard))
+    async def choices(body: Question) -> dict[str, Any]:
+        quality = None
+        if router.estimator is not None:
+            quality = await Predicting(router.estimator, body.question).aperform()
+        arms = build_arms(router.candidates, _in_order(router, quality), body.question)
+        return {
+            "arms": [
+                {"candidate": a.candidate, "quality": a.quality, "cost_usd": a.cost_usd}
+                for a in arms
+            ],
+            "curve": _curve(arms),
+            "verifies": router.policy.verifies,
+        }
+
+
+async def _thinking(
+    router: ChatLLMRouter, counters: Counters, body: Question, against: Candidate
+) -> AsyncIterator[str]:
+    """The steps of one routing as they happen, then the answer."""
+    config = RunnableConfig(configurable={"llm_router": body.options()})
+    record, answer = None, ""
+    try:
+        async for event in router.astream_events(body.question, config, version="v2"):
+            if event["event"] == "on_custom_event" and event["name"] == "llm_router":
+                yield _event("step", event["data"])
+            elif event["event"] == "on_chain_end" and event["parent_ids"] == []:
+                message = event["data"]["output"]
+                record, answer = route_of(message), str(message.text)
+    except Exception as error:  # noqa: BLE001 - the status is out: the page must say it
+        yield _event("failed", {"message": f"{type(error).__name__}: {error}"})
+        return
+    counters.count(record)
+    yield _event(
+        "answer", {"text": answer, "record": record, "baseline": _baseline(record, against)}
+    )
+
+
+def _baseline(record: dict[str, Any] | None, against: Candidate) -> dict[str, Any]:
+    """What the answer would have cost from the baseline, with the tokens that were spent."""
+    cost = None
+    if record is not None and against.price is not None:
+        kept = [a for a in record["attempts"] if a["candidate"] == record["candidate"]][-1]
+        if kept.get("input_tokens") is not None:
+            cost = against.price.estimate_usd(
+                input_tokens=kept["input_tokens"], output_tokens=kept["output_tokens"]
+            )
+    return {"candidate": against.name, "cost_usd": cost}
+
+
+def _in_order(router: ChatLLMRouter, quality: list[float] | None) -> list[float] | None:
+    if quality is None:
+        return None
+    known = list(router.estimator.fitted_candidates)
+    return [quality[known.index(candidate.name)] for candidate in router.candidates]
+
+
+def _curve(arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """For every λ, whom the utility would choose, and its expected cost and quality."""
+    known = [arm for arm in arms if arm.quality is not None and arm.cost_usd is not None]
+    points = []
+    for lambda_ in _LAMBDAS if known else ():
+        best = max(known, key=lambda arm: (arm.quality or 0.0) - lambda_ * (arm.cost_usd or 0.0))
+        points.append(
+            {
+                "lambda": float(lambda_),
+                "candidate": best.candidate,
+                "quality": best.quality,
+                "cost_usd": best.cost_usd,
+            }
+        )
+    return points
+
+
+def _event(kind: str, data: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
