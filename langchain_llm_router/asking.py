@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -17,6 +17,7 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_llm_router.calling import Guard, Guarded, Notes
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
@@ -85,6 +86,19 @@ class Asking:
     answer: Answer | None = None
     """Set by `stream` and `astream` when they end."""
 
+    notes: Notes = field(default_factory=Notes)
+    """What happened on the way, where its calls are guarded."""
+
+    def guarded_by(self, guard: Guard, twin: Runnable[Any, Any] | None) -> None:
+        """Have its calls timed, limited, repeated and recorded.
+
+        Args:
+            guard: The rules.
+            twin: What a hedged call asks, where that is another endpoint.
+        """
+        guarded = Guarded(self.runnable, guard, twin, self.notes)
+        self.runnable = cast("Runnable[Any, Any]", guarded)
+
     @property
     def streams(self) -> bool:
         """Whether some of it may be passed on before it is whole."""
@@ -147,13 +161,20 @@ class Asking:
             cost_usd=None,
             latency_s=time.perf_counter() - started,
         )
-        return Answer(attempt, error=error)
+        return Answer(self._noted(attempt), error=error)
+
+    def _noted(self, attempt: Attempt) -> Attempt:
+        if self.notes.failures:
+            attempt["failures"] = self.notes.failures
+        if self.notes.answered_by is not None:
+            attempt["answered_by"] = self.notes.answered_by.name
+        return attempt
 
     def _answered(self, output: Any, started: float, ttft_s: float | None = None) -> Answer:
         raw = output.get("raw") if isinstance(output, dict) else output
         message = raw if isinstance(raw, AIMessage) else None
         usage = None if message is None else message.usage_metadata
-        price = self.candidate.price
+        price = (self.notes.answered_by or self.candidate).price
         attempt = Attempt(
             candidate=self.candidate.name,
             error=None,
@@ -165,7 +186,7 @@ class Asking:
             latency_s=time.perf_counter() - started,
             ttft_s=ttft_s,
         )
-        return Answer(attempt, message, output)
+        return Answer(self._noted(attempt), message, output)
 
 
 class _Taken:

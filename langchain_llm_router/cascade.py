@@ -36,9 +36,11 @@ from langchain_llm_router.asking import (
     Verifying,
     candidate_config,
 )
+from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.live import Live
 from langchain_llm_router.loop import Routed, decision_record, hand_on, next_decision
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.pool import resolve_candidate
@@ -82,7 +84,7 @@ class CascadeMessages(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
 
 
-def create_cascade(
+def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
     candidates: Sequence[Candidate | BaseChatModel | str],
     *,
     policy: Policy,
@@ -91,6 +93,7 @@ def create_cascade(
     tools: Sequence[Any] = (),
     approve: bool | Callable[[dict[str, Any]], bool] = False,
     sticky: bool = False,
+    live: Live | None = None,
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,),
 ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
     """Build the cascade; compile it with your own checkpointer, or add it to a larger graph.
@@ -104,6 +107,7 @@ def create_cascade(
         approve: Interrupt before a draft is escalated (needs a checkpointer): for all, or where a
             function of the proposal says so. Resume with True, or with False to keep the draft.
         sticky: Stay with the candidate that gave the conversation's last answer.
+        live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
         exceptions_to_handle: Failures of a candidate that are observations for the policy.
 
     Returns:
@@ -113,10 +117,11 @@ def create_cascade(
         ValueError: If candidates, policy, verifier and estimator do not fit together.
     """
     engine = Engine(
-        candidates=tuple(resolve_candidate(given) for given in candidates),
+        candidates=tuple(resolve_candidate(given) for given in expand_endpoints(candidates)),
         policy=policy,
         estimator=estimator,
         verifier=verifier,
+        live=live,
         handled=exceptions_to_handle,
         sticky=sticky,
     )

@@ -19,8 +19,10 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, PrivateAttr, model_validator
 
 from langchain_llm_router.binding import bind_structured_output
+from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine, Session, StreamingMode
 from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.live import Live
 from langchain_llm_router.loop import next_decision
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.one_shot import Utility
@@ -51,6 +53,7 @@ class ChatLLMRouter(SessionChatModel):
         policy: Whom to ask; None: `ConfidenceThreshold()` with a verifier, otherwise `Utility()`.
         estimator: Predicts each candidate's quality; fitted on these candidates' names.
         verifier: Judges answers for policies that verify.
+        live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
         exceptions_to_handle: Failures of a candidate that are observations for the policy; others
             are raised at once. If nobody answers, the last candidate's own error is raised.
         sticky: Stay with the candidate that gave the conversation's last answer.
@@ -73,6 +76,7 @@ class ChatLLMRouter(SessionChatModel):
     policy: Any = None
     estimator: Any = None
     verifier: Any = None
+    live: Any = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
     sticky: bool = False
     trace_decision: bool = True
@@ -93,7 +97,7 @@ class ChatLLMRouter(SessionChatModel):
         return self
 
     def _prepare(self) -> None:
-        pool = tuple(resolve_candidate(given) for given in self.candidates)
+        pool = tuple(resolve_candidate(given) for given in expand_endpoints(self.candidates))
         if self.output_version is not None and "output_version" in self.model_fields_set:
             update = {"output_version": self.output_version}
             pool = tuple(replace(c, model=live_model(c).model_copy(update=update)) for c in pool)
@@ -107,6 +111,7 @@ class ChatLLMRouter(SessionChatModel):
             ("policy", policy, Policy),
             ("estimator", self.estimator, QualityEstimator),
             ("verifier", self.verifier, Verifier),
+            ("live", self.live, Live),
         ):
             if value is not None and not isinstance(value, kind):
                 msg = f"`{name}` must be a {kind.__name__}, got {value!r}."
@@ -129,6 +134,7 @@ class ChatLLMRouter(SessionChatModel):
             policy=self.policy,
             estimator=self.estimator,
             verifier=self.verifier,
+            live=self.live,
             handled=self.exceptions_to_handle,
             settings={name: value for name, value in settings.items() if value is not None},
             sticky=self.sticky,

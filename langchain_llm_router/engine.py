@@ -13,7 +13,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_llm_router.asking import (
     Answer,
@@ -26,6 +26,7 @@ from langchain_llm_router.binding import Bindings, caller_output, schema_method,
 from langchain_llm_router.capabilities import needs_of, shortfall
 from langchain_llm_router.drafts import flaw_of, form_of
 from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.live import Live, own_error
 from langchain_llm_router.loop import (
     Routed,
     begin,
@@ -107,6 +108,9 @@ class _Request:
     options: RoutingOptions
     streaming: bool = False
     decision_id: str = field(default_factory=lambda: uuid4().hex)
+    due_s: float | None = None
+    """When it has to be over, on `time.monotonic`'s clock."""
+
     shown: set[str] = field(default_factory=set)
     """Whose answers the caller has seen already."""
 
@@ -125,6 +129,9 @@ class Engine:
     policy: Policy
     estimator: QualityEstimator | None = None
     verifier: Verifier | None = None
+    live: Live | None = None
+    """Live numbers, and the rules for calls that fail; None: plain calls, nothing measured."""
+
     handled: tuple[type[Exception], ...] = (Exception,)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Keywords for every candidate's call, e.g. the router's own temperature."""
@@ -137,11 +144,14 @@ class Engine:
     def __post_init__(self) -> None:
         self.names = candidate_names(self.candidates)
         self._by_name = dict(zip(self.names, self.candidates, strict=True))
-        self._columns = columns_of(self.estimator, self.names)
+        models = [candidate.quality_name for candidate in self.candidates]
+        self._columns = columns_of(self.estimator, models)
         self._profiles = {c.name: live_model(c).profile for c in self.candidates}
         self._providers = {c.name: provider_of(live_model(c)) for c in self.candidates}
         self._bindings = Bindings()
-        check_policy(self.policy, self.names)
+        check_policy(self.policy, list(dict.fromkeys(models)))
+        if self.live is not None:
+            self.live.know(self.candidates)
         if self.policy.verifies and self.verifier is None:
             msg = f"{type(self.policy).__name__} verifies answers: give the router a `verifier`."
             raise ValueError(msg)
@@ -203,7 +213,8 @@ class Engine:
             NoCandidateError: If nobody may be asked or can do what is needed.
         """
         query = question_of(messages)
-        arms = build_arms(self.candidates, quality, query)
+        live = None if self.live is None else self.live.look(self.candidates)
+        arms = build_arms(self.candidates, quality, query, live=live)
         situation = begin(query, arms, options, unfit=self._unfit(messages, kwargs))
         sticky = self.sticky if options.sticky is None else options.sticky
         if sticky or in_tool_loop(messages):
@@ -237,7 +248,8 @@ class Engine:
         """Route one conversation; see the module's docstring."""
         kwargs = dict(kwargs)
         options = self.options(config, kwargs)
-        request = _Request(messages, config, kwargs, options, streaming)
+        due_s = None if self.live is None else self.live.due_s()
+        request = _Request(messages, config, kwargs, options, streaming, due_s=due_s)
         predicting = self.predicting(messages)
         row = None if predicting is None else (yield predicting)
         situation = self.situation(messages, self.in_order(row), options, kwargs)
@@ -284,8 +296,7 @@ class Engine:
         given = list(answers.values())
         usable = [answer.attempt for answer in given if answer.message is not None]
         if len(usable) == 0:
-            assert given[-1].error is not None
-            raise given[-1].error
+            raise own_error([answer.error for answer in given])
         decision = hand_on(self.policy, usable[-1])
         return replace(routed, decision=decision, steps=(*routed.steps, decision))
 
@@ -345,6 +356,7 @@ class Engine:
             config,
             request.kwargs,
             include_raw=not (request.streaming and step.final),
+            due_s=request.due_s,
         )
         asking.final = step.final
         if commit is not None:
@@ -367,16 +379,30 @@ class Engine:
         kwargs: Mapping[str, Any],
         *,
         include_raw: bool = True,
+        due_s: float | None = None,
     ) -> Asking:
         """The operation that asks a candidate, with the conversation as it can read it."""
         candidate, provider = self._by_name[name], self._providers[name]
-        if self.settings:
-            kwargs = {**self.settings, **kwargs}
-        runnable, rest = self._bindings.apply(candidate, kwargs, include_raw=include_raw)
+        runnable, rest = self._bound(candidate, kwargs, include_raw=include_raw)
         if "cache_control" in rest and provider not in (None, "anthropic", "bedrock"):
             del rest["cache_control"]
         messages = for_provider(messages, provider)
-        return Asking(candidate, runnable, messages, config, rest, handled=self.handled)
+        asking = Asking(candidate, runnable, messages, config, rest, handled=self.handled)
+        if self.live is None:
+            return asking
+        twin = self.live.twin_of(candidate, self.candidates)
+        asking.guarded_by(
+            self.live.guard(candidate, due_s=due_s, twin=twin),
+            None if twin is None else self._bound(twin, kwargs, include_raw=include_raw)[0],
+        )
+        return asking
+
+    def _bound(
+        self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool
+    ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+        if self.settings or candidate.parameters:
+            kwargs = {**self.settings, **candidate.parameters, **kwargs}
+        return self._bindings.apply(candidate, kwargs, include_raw=include_raw)
 
     def _commitment(
         self, step: Decision, seen: Situation, request: _Request

@@ -13,7 +13,9 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from langchain_llm_router.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.errors import LlmRouterError, NoCandidateError
+from langchain_llm_router.measured import ArmStats
 from langchain_llm_router.options import NO_OPTIONS
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import (
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _CHARS_PER_TOKEN = 4.0
+_UNMEASURED = ArmStats()
 
 
 @dataclass(frozen=True)
@@ -71,28 +74,50 @@ def check_policy(policy: Policy, names: Sequence[str]) -> None:
 
 
 def build_arms(
-    candidates: Sequence[Candidate], quality: Sequence[float] | None, query: str
+    candidates: Sequence[Candidate],
+    quality: Sequence[float] | None,
+    query: str,
+    *,
+    live: Mapping[str, ArmStats] | None = None,
+    input_tokens: float | None = None,
+    output_tokens: Sequence[float] | None = None,
 ) -> tuple[Arm, ...]:
     """What is expected of each candidate for this query, before anybody is asked.
 
-    The expected cost is the candidate's `expected_cost_usd`, otherwise its price times the query's
-    length (4 characters a token) and its `expected_output_tokens`, otherwise unknown.
+    Args:
+        candidates: The arms, endpoints expanded.
+        quality: Predicted quality per candidate.
+        query: The text to be answered.
+        live: What telemetry measured, by name; it replaces what a candidate declares.
+        input_tokens: Length of the whole prompt; None: the query's, 4 characters a token.
+        output_tokens: Predicted length of each one's answer; None: its mean as measured, or as
+            declared.
+
+    The expected cost is the candidate's `expected_cost_usd`, otherwise its price times these
+    lengths, otherwise unknown.
     """
-    input_tokens = len(query) / _CHARS_PER_TOKEN
+    if input_tokens is None:
+        input_tokens = len(query) / _CHARS_PER_TOKEN
     arms = []
     for i, candidate in enumerate(candidates):
+        stats = _UNMEASURED if live is None else live.get(candidate.name, _UNMEASURED)
+        length = stats.output_tokens or candidate.expected_output_tokens
+        if output_tokens is not None:
+            length = output_tokens[i]
         cost = candidate.expected_cost_usd
         if cost is None and candidate.price is not None:
-            cost = candidate.price.estimate_usd(
-                input_tokens=input_tokens, output_tokens=candidate.expected_output_tokens
-            )
+            cost = candidate.price.estimate_usd(input_tokens=input_tokens, output_tokens=length)
         arms.append(
             Arm(
                 candidate=candidate.name,
                 quality=None if quality is None else float(quality[i]),
                 cost_usd=cost,
-                ttft_s=candidate.ttft_s,
-                itl_s=candidate.itl_s,
+                ttft_s=candidate.ttft_s if stats.ttft_s is None else stats.ttft_s,
+                itl_s=candidate.itl_s if stats.itl_s is None else stats.itl_s,
+                model=candidate.of,
+                error_rate=stats.error_rate,
+                available=stats.available,
+                probe=stats.probe,
             )
         )
     return tuple(arms)
@@ -121,14 +146,14 @@ def begin(
     free = options.force is None and options.candidates is None and not options.filters
     if free and not unfit:
         return Situation(query, tuple(arms), (), options)
-    names = [arm.candidate for arm in arms]
+    names = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
     named = [*(options.candidates or ()), *([] if options.force is None else [options.force])]
     for name in named:
-        if name not in names:
+        if name not in names and all(name != arm.candidate for arm in arms):
             msg = f"Unknown candidate {name!r} in the routing options: allowed are {names}."
             raise ValueError(msg)
     if options.force is not None:
-        left = tuple(arm for arm in arms if arm.candidate == options.force)
+        left = tuple(arm for arm in arms if options.force in (arm.candidate, arm.model))
         return Situation(query, left, (), options)
     reasons = {arm.candidate: _why_not(arm, options, unfit or {}) for arm in arms}
     left = tuple(arm for arm in arms if reasons[arm.candidate] is None)
@@ -139,7 +164,7 @@ def begin(
 
 
 def _why_not(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str | None:
-    if options.candidates is not None and arm.candidate not in options.candidates:
+    if options.candidates is not None and not {arm.candidate, arm.model} & {*options.candidates}:
         return "the request does not allow it"
     if arm.candidate in unfit:
         return unfit[arm.candidate]
@@ -166,7 +191,9 @@ def stay_with(situation: Situation, policy: Policy, name: str | None) -> Situati
         return situation
     arms = situation.arms
     if policy.verifies:
-        arms = arms[situation.names.index(name) :]
+        model = situation.arm(name).model or name
+        first = next(i for i, arm in enumerate(arms) if model in (arm.candidate, arm.model))
+        arms = arms[first:]
     return replace(situation, arms=arms, prefer=name)
 
 
@@ -198,20 +225,54 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
     situation = _affordable(situation)
     if len(situation.open_arms) == 0 and len(situation.answered) == 0:
         return None
-    force = situation.options.force
-    if force is not None:
-        action = "accept" if len(situation.answered) > 0 else "ask"
-        return Decision(
-            action=action,  # type: ignore[arg-type]
-            candidate=force,
-            policy="forced",
-            reason=f"the request forces {force}",
-            final=action == "ask",
-        )
+    if situation.options.force is not None:
+        return _forced(policy, situation, situation.options.force)
     if len(situation.attempts) == 0:
         only = _without_policy(policy, situation)
         if only is not None:
             return only
+    doors = _closed_as_failed(situation)
+    decision = _decide(policy, doors)
+    if decision is None and doors is not situation:
+        # Nobody else than those behind closed doors: better to knock than to give up.
+        decision = _decide(policy, situation)
+    return decision
+
+
+def _forced(policy: Policy, situation: Situation, force: str) -> Decision:
+    reason = f"the request forces {force}"
+    if len(situation.answered) > 0:
+        answered = situation.answered[-1]["candidate"]
+        return Decision(action="accept", candidate=answered, policy="forced", reason=reason)
+    arm, why = pick_endpoint(policy, situation.open_arms, situation)
+    return Decision(
+        action="ask",
+        candidate=arm.candidate,
+        policy="forced",
+        reason=f"{reason}; {why}" if why else reason,
+        final=True,
+    )
+
+
+def _closed_as_failed(situation: Situation) -> Situation:
+    """Count arms behind an open breaker as failed already, as long as another one is open."""
+    waiting = situation.open_arms
+    if all(arm.available for arm in waiting) or not any(arm.available for arm in waiting):
+        return situation
+    failed = tuple(
+        Attempt(candidate=arm.candidate, error="CircuitOpen: it kept failing lately")
+        for arm in waiting
+        if not arm.available
+    )
+    return replace(situation, attempts=(*failed, *situation.attempts))
+
+
+def _decide(policy: Policy, situation: Situation) -> Decision | None:
+    """The policy's decision; None if it knows nobody else than those who failed, as `Always`."""
+    models = None
+    if any(arm.model is not None for arm in situation.arms):
+        models = ByModel.of(policy, situation)
+        situation = models.situation
     decision = policy.decide(situation)
     if decision.action == "verify":
         form = situation.attempts[-1].get("form", "text")
@@ -220,25 +281,28 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
             return accept(policy, situation.attempts[-1], f"its {form} are valid")
     asked = {attempt["candidate"] for attempt in situation.attempts}
     if decision.action == "ask" and decision.candidate in asked and not situation.answered:
-        # The policy knows nobody else than those who failed, e.g. `Always`.
         return None
-    return decision
+    return decision if models is None else models.carried_over(decision)
 
 
 def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
     """Whom to ask first where the policy has no say: the thread's holder, or the only one left."""
-    name, names = situation.prefer, situation.names
-    reason = f"{name} has this thread"
-    if name not in names:
-        if len(names) > 1 or all(named in names for named in policy.named_candidates):
-            return None
-        name, reason = names[0], "nobody else may be asked"
+    arms = situation.arms
+    models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
+    holder = [a for a in arms if a.candidate == situation.prefer]
+    if len(holder) > 0 and (holder[0].available or not any(a.available for a in arms)):
+        arm, reason = holder[0], f"{situation.prefer} has this thread"
+    elif len(models) > 1 or all(named in models for named in policy.named_candidates):
+        return None
+    else:
+        arm, _ = pick_endpoint(policy, arms, situation)
+        reason = "nobody else may be asked"
     return Decision(
         action="ask",
-        candidate=name,
+        candidate=arm.candidate,
         policy=type(policy).__name__,
         reason=reason,
-        final=not policy.verifies or len(names) == 1,
+        final=not policy.verifies or len(models) == 1,
     )
 
 

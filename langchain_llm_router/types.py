@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
 
@@ -26,6 +26,7 @@ __all__ = [
     "Attempt",
     "Candidate",
     "Decision",
+    "Endpoint",
     "Price",
     "RoutingOptions",
     "Situation",
@@ -94,6 +95,27 @@ class Price:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """One of several places or ways to ask the same model; what is None is as its candidate's.
+
+    Example:
+        >>> Candidate("gpt-4o", endpoints=[Endpoint("azure"), Endpoint("openai")]).endpoints[1].name
+        'openai'
+    """
+
+    name: str
+    """Unique within its candidate; the arm is called `candidate@endpoint`."""
+
+    model: BaseChatModel | str | None = None
+    price: Price | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Keywords of every call, e.g. `{"service_tier": "flex"}`, beside its candidate's."""
+
+    ttft_s: float | None = None
+    itl_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A model that may be asked.
 
@@ -123,10 +145,31 @@ class Candidate:
     itl_s: float | None = None
     """Typical inter-token latency, used until live telemetry knows better."""
 
+    max_output_tokens: int | None = None
+    """Longest answer it can give; with a hard budget its worst case must be known."""
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Keywords of every call, e.g. `{"reasoning_effort": "low"}`."""
+
+    endpoints: Sequence[Endpoint] = ()
+    """Where else it can be had: each endpoint becomes an arm, `name@endpoint`."""
+
+    of: str | None = None
+    """On an arm made from `endpoints`: the candidate whose quality it has."""
+
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             msg = f"A candidate's name must be a non-empty string, got {self.name!r}."
             raise ValueError(msg)
+        names = [endpoint.name for endpoint in self.endpoints]
+        if len(set(names)) < len(names) or "" in names:
+            msg = f"Endpoints of {self.name!r} must have distinct, non-empty names, got {names}."
+            raise ValueError(msg)
+
+    @property
+    def quality_name(self) -> str:
+        """The name that estimators and policies know it by: endpoints share their model's."""
+        return self.name if self.of is None else self.of
 
 
 def candidate_names(candidates: Sequence[Candidate]) -> tuple[str, ...]:
@@ -177,6 +220,12 @@ class Attempt(TypedDict, total=False):
     latency_s: float | None
     ttft_s: float | None
 
+    failures: list[dict[str, Any]]
+    """Single calls on the way that failed or lost a race; the last one's is `error` if set."""
+
+    answered_by: str
+    """The endpoint that answered, where a hedged call to another one was faster."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -193,6 +242,21 @@ class Arm:
     itl_s: float | None = None
     verification_cost_usd: float | None = None
     """Expected cost of having its answer verified."""
+
+    model: str | None = None
+    """With several endpoints: the candidate that this is one endpoint of."""
+
+    error_rate: float | None = None
+    """P(the call fails), as measured lately; None: unknown."""
+
+    available: bool = True
+    """Whether its circuit breaker lets a call through."""
+
+    probe: bool = False
+    """Nobody knows any more how it is: worth one call now."""
+
+    worst_cost_usd: float | None = None
+    """Upper bound on the cost of one call; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

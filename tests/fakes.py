@@ -1,7 +1,9 @@
 """The one place for fakes: they behave like the real thing instead of being told to."""
 
+import asyncio
 import json
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -264,3 +266,66 @@ class CapableModel(BaseChatModel):
             case "array":
                 return []
         return quoted[0] if quoted else f"a {name}"
+
+
+class ProviderError(Exception):
+    """An HTTP failure as providers' clients raise it: with a response that has headers."""
+
+    def __init__(self, status: int, message: str = "no", **headers: str) -> None:
+        super().__init__(message)
+        self.status_code = status
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.response = type("Response", (), {"status_code": status, "headers": named})()
+
+
+class TimedModel(ScriptedModel):
+    """A scripted model that takes its time; "cut:" answers break off after their first word.
+
+    Each call takes the next of `delays` seconds (the last is repeated) before its first token.
+    """
+
+    delays: list[float] = Field(default_factory=lambda: [0.0])
+    started: list[float] = Field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+
+    def _delay(self) -> float:
+        self.started.append(time.monotonic())
+        return self.delays[min(len(self.started), len(self.delays)) - 1]
+
+    def _enter(self) -> float:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        return self._delay()
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        time.sleep(self._enter())
+        self.under_way -= 1
+        return super()._generate(messages)
+
+    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+        try:
+            await asyncio.sleep(self._enter())
+        finally:
+            self.under_way -= 1
+        return ScriptedModel._generate(self, messages)
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        time.sleep(self._enter())
+        self.under_way -= 1
+        yield from self._pieces(messages)
+
+    async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
+        try:
+            await asyncio.sleep(self._enter())
+        finally:
+            self.under_way -= 1
+        for chunk in self._pieces(messages):
+            yield chunk
+
+    def _pieces(self, messages):
+        for i, chunk in enumerate(ScriptedModel._stream(self, messages)):
+            if i == 2 and str(self.script[0]).startswith("cut:"):
+                msg = "the line went dead"
+                raise ConnectionResetError(msg)
+            yield chunk

@@ -101,14 +101,16 @@ class Threshold(OneShot):
 class Utility(OneShot):
     """Asks the candidate with the highest utility: quality less cost and waiting.
 
-    utility = quality·q - cost·cost_usd - ttft·TTFT_s - itl·ITL_s. A term with weight 0 needs no
-    data. Ties go to the cheaper arm, then to the one declared first.
+    utility = quality·q - cost·cost_usd - ttft·TTFT_s - itl·ITL_s - errors·P(failure). A term with
+    weight 0 needs no data; the last one counts where a failure rate has been measured. Ties go to
+    the cheaper arm, then to the one declared first.
 
     Args:
         cost: λ, quality per dollar: how much quality one dollar is worth.
         quality: Weight of the predicted quality.
         ttft: Quality per second of waiting for the first token.
         itl: Quality per second between tokens.
+        errors: Quality that a failed call costs, until somebody else has answered.
 
     References:
         Unify's router reward (w_q·Quality - w_c·Cost - w_t·TTFT - w_i·ITL); with the last two at
@@ -119,6 +121,11 @@ class Utility(OneShot):
     quality: float = 1.0
     ttft: float = 0.0
     itl: float = 0.0
+    errors: float = 0.1
+
+    def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
+        """The same utility, so that model and endpoint are chosen together."""
+        return self._utility(arm, {**self._weights(situation), "quality": 0.0})
 
     def choose(self, situation: Situation) -> Decision:
         """Take the argmax over those not asked yet."""
@@ -164,6 +171,8 @@ class Utility(OneShot):
                     )
                     raise ValueError(msg)
                 value -= weights[name] * seconds
+        if arm.error_rate is not None:
+            value -= self.errors * arm.error_rate
         return value
 
 

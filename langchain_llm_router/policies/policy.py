@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import ClassVar
 
-from langchain_llm_router.types import Action, Attempt, Decision, Situation
+from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 
 __all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "query_uniform"]
 
@@ -32,6 +32,10 @@ class Policy(ABC):
     def named_candidates(self) -> tuple[str, ...]:
         """Candidates this policy names itself; a router checks that it has them."""
         return ()
+
+    def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
+        """What one endpoint of a model is worth beside the others; the quality is the same."""
+        return 0.0
 
 
 class OneShot(Policy):

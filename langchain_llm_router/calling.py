@@ -1,0 +1,265 @@
+"""Real calls of one candidate: timed, limited, repeated, hedged and recorded.
+
+`Guarded` looks like the runnable it wraps, so whoever asks need not know. What to try next is one
+generator (`_tries`) that four thin drivers run: whole and streamed, in threads and in tasks. A
+failure before the first token may be followed by another call; after it, never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from langchain_llm_router.bulkheads import Bulkhead
+from langchain_llm_router.racing import NOTHING, Call, Outcome, arace, race
+from langchain_llm_router.resilience import DeadlineError, Resilience, may_be_billed
+from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.types import Candidate
+
+__all__ = ["Guard", "Guarded", "Notes"]
+
+
+@dataclass
+class Notes:
+    """What happened on the way to an answer, for the record."""
+
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """Every call that failed or lost a race: candidate, error, waited_s, may_be_billed."""
+
+    answered_by: Candidate | None = None
+    """Who answered, where a hedged call went to another endpoint."""
+
+    def lost(self, call: Call, error: str, *, billed: bool) -> None:
+        """Note a call without an answer."""
+        waited = time.monotonic() - call.started_s if call.started_s > 0 else 0.0
+        self.failures.append(
+            {
+                "candidate": call.candidate.name,
+                "error": error,
+                "waited_s": waited,
+                "may_be_billed": billed,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What stands around the calls of one candidate."""
+
+    candidate: Candidate
+    telemetry: Telemetry
+    rules: Resilience
+    bulkhead: Bulkhead | None = None
+    deadline_s: float | None = None
+    """On `time.monotonic`'s clock: when the whole request's time is up."""
+
+    twin: Guard | None = None
+    """The endpoint that a hedged call is made to; None: the same one."""
+
+    def left_s(self) -> float:
+        """How much of the request's time is left."""
+        return math.inf if self.deadline_s is None else self.deadline_s - time.monotonic()
+
+    def limit_s(self, *, first_token: bool) -> float | None:
+        """How long the next call, or its first token, may take.
+
+        Raises:
+            DeadlineError: If the request's time is up.
+        """
+        left = self.left_s()
+        if left <= 0:
+            msg = f"The request's time is up: {self.candidate.name!r} was not asked any more."
+            raise DeadlineError(msg)
+        limits = [None if left == math.inf else left, self.rules.timeout_s]
+        if first_token:
+            limits.append(self.rules.first_token_timeout_s)
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def hedge_s(self, *, first_token: bool) -> float | None:
+        """When a second call is worth making; None: not."""
+        if self.rules.hedge_after is None:
+            return None
+        return self.telemetry.quantile_s(
+            self.candidate.name, self.rules.hedge_after, first_token=first_token
+        )
+
+
+@dataclass(frozen=True)
+class _Try:
+    limit_s: float | None
+    hedge_s: float | None
+
+
+@dataclass(frozen=True)
+class _Pause:
+    seconds: float
+
+
+@dataclass
+class Guarded:
+    """A candidate's runnable behind its guard.
+
+    Args:
+        runnable: What is asked.
+        guard: The rules around it.
+        twin: What a hedged call asks, where that is another endpoint.
+        notes: Filled on the way.
+    """
+
+    runnable: Runnable[Any, Any]
+    guard: Guard
+    twin: Runnable[Any, Any] | None = None
+    notes: Notes = field(default_factory=Notes)
+
+    def invoke(self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any) -> Any:
+        """Ask, and wait for the whole answer."""
+        return self._opened(messages, config, kwargs, streamed=False).value
+
+    async def ainvoke(
+        self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
+    ) -> Any:
+        """Ask, and wait for the whole answer."""
+        return (await self._aopened(messages, config, kwargs, streamed=False)).value
+
+    def stream(
+        self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
+    ) -> Iterator[Any]:
+        """Ask, and pass on what comes."""
+        opened = self._opened(messages, config, kwargs, streamed=True)
+        if opened.value is NOTHING:
+            return
+        limit = self._whole_limit_s(opened.call)
+        if hasattr(opened.call.rest, "limit_s"):
+            opened.call.rest.limit_s = limit
+        try:
+            yield opened.value
+            yield from opened.call.passed_on(limit)
+        except Exception as error:
+            self.notes.lost(opened.call, _text(error), billed=True)
+            raise
+        finally:
+            opened.call.failed(GeneratorExit())
+
+    async def astream(
+        self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Ask, and pass on what comes."""
+        opened = await self._aopened(messages, config, kwargs, streamed=True)
+        if opened.value is NOTHING:
+            return
+        try:
+            yield opened.value
+            async for chunk in opened.call.apassed_on(self._whole_limit_s(opened.call)):
+                yield chunk
+        except Exception as error:
+            self.notes.lost(opened.call, _text(error), billed=True)
+            raise
+        finally:
+            opened.call.failed(GeneratorExit())
+
+    def _opened(
+        self,
+        messages: Sequence[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        streamed: bool,
+    ) -> Outcome:
+        tries = self._tries(streamed=streamed)
+        first, second = self._calls(messages, config, kwargs, streamed=streamed)
+        try:
+            step = next(tries)
+            while True:
+                if isinstance(step, _Pause):
+                    time.sleep(step.seconds)
+                    step = next(tries)
+                else:
+                    step = tries.send(race(first, second, step.limit_s, step.hedge_s))
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+    async def _aopened(
+        self,
+        messages: Sequence[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        streamed: bool,
+    ) -> Outcome:
+        tries = self._tries(streamed=streamed)
+        first, second = self._calls(messages, config, kwargs, streamed=streamed)
+        try:
+            step = next(tries)
+            while True:
+                if isinstance(step, _Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = next(tries)
+                else:
+                    step = tries.send(await arace(first, second, step.limit_s, step.hedge_s))
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+    def _tries(self, *, streamed: bool) -> Generator[_Try | _Pause, Any, Outcome]:
+        """One call after another until one opens, or its failure is final."""
+        guard, n_failed = self.guard, 0
+        while True:
+            limit = guard.limit_s(first_token=streamed)
+            outcome: Outcome = yield _Try(limit, guard.hedge_s(first_token=streamed))
+            for call, why in outcome.lost:
+                self.notes.lost(call, why, billed=True)
+            if outcome.error is None:
+                if outcome.call.candidate is not guard.candidate:
+                    self.notes.answered_by = outcome.call.candidate
+                return outcome
+            n_failed += 1
+            billed = may_be_billed(outcome.error)
+            self.notes.lost(outcome.call, _text(outcome.error), billed=billed)
+            pause = guard.rules.pause_s(outcome.error, n_failed)
+            if pause is None or pause >= guard.left_s():
+                raise outcome.error
+            yield _Pause(pause)
+
+    def _calls(
+        self,
+        messages: Sequence[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        streamed: bool,
+    ) -> Any:
+        def starter(guard: Guard, runnable: Runnable[Any, Any]) -> Any:
+            return lambda: Call(
+                guard.candidate,
+                runnable,
+                guard.telemetry,
+                guard.bulkhead,
+                guard.rules.queue_s,
+                messages,
+                config,
+                kwargs,
+                streamed,
+            )
+
+        first = starter(self.guard, self.runnable)
+        if self.twin is None or self.guard.twin is None:
+            return first, first
+        return first, starter(self.guard.twin, self.twin)
+
+    def _whole_limit_s(self, call: Call) -> float | None:
+        limits = [self.guard.rules.timeout_s]
+        if self.guard.deadline_s is not None:
+            limits.append(max(0.0, self.guard.deadline_s - call.started_s))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,158 @@
+"""One model at several endpoints: policies choose the model, this the place to ask it.
+
+A policy knows models by name: it was fitted on them, its thresholds are between them. So it is
+shown one arm per model, the best endpoint that is still open, and its decision is carried over to
+that endpoint. The best is the one with the highest utility by the policy's own weights; as all
+endpoints of a model have one quality, this is the policy's argmax over model × endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Situation
+
+__all__ = ["ByModel", "expand_endpoints", "pick_endpoint"]
+
+# Breaks ties between endpoints that a policy's own weights do not tell apart: quality per dollar,
+# per second to the first token, per second between tokens, per failed call.
+_TIE_COST, _TIE_TTFT, _TIE_ITL, _TIE_ERRORS = 10.0, 0.02, 1.0, 0.5
+_SAME = 1e-12
+
+
+def expand_endpoints(candidates: Sequence[Any]) -> tuple[Any, ...]:
+    """Every endpoint as a candidate of its own, `model@endpoint`; everything else as it is."""
+    arms: list[Any] = []
+    for candidate in candidates:
+        if not isinstance(candidate, Candidate) or len(candidate.endpoints) == 0:
+            arms.append(candidate)
+            continue
+        for endpoint in candidate.endpoints:
+            own = {
+                name: value
+                for name in ("model", "price", "ttft_s", "itl_s")
+                if (value := getattr(endpoint, name)) is not None
+            }
+            arms.append(
+                replace(
+                    candidate,
+                    name=f"{candidate.name}@{endpoint.name}",
+                    of=candidate.name,
+                    endpoints=(),
+                    parameters={**candidate.parameters, **endpoint.parameters},
+                    **own,
+                )
+            )
+    return tuple(arms)
+
+
+def pick_endpoint(policy: Policy, arms: Sequence[Arm], situation: Situation) -> tuple[Arm, str]:
+    """The endpoint to ask, of those given, and why.
+
+    Closed doors come last; an endpoint that nobody knows any more gets one call as long as nothing
+    has failed for this query; then the policy's utility decides, then price, speed and failures.
+    """
+    if len(arms) == 1:
+        return arms[0], ""
+    known = all(arm.ttft_s is not None and arm.itl_s is not None for arm in arms)
+
+    def rank(arm: Arm) -> tuple[bool, float, float]:
+        own = policy.endpoint_utility(arm, situation)
+        return arm.available, round(own / _SAME) * _SAME, _tie_break(arm, timed=known)
+
+    best = max(arms, key=rank)
+    if len(situation.attempts) == 0:
+        probe = next((arm for arm in arms if arm.probe and arm.available), None)
+        if probe is not None and probe is not best:
+            return probe, f"one call to {probe.candidate} to see how it is by now"
+    names = [arm.candidate for arm in arms if arm is not best]
+    return best, f"{best.candidate} is the best endpoint, before {', '.join(names)}"
+
+
+def _tie_break(arm: Arm, *, timed: bool) -> float:
+    value = -_TIE_ERRORS * (arm.error_rate or 0.0)
+    if arm.cost_usd is not None:
+        value -= _TIE_COST * arm.cost_usd
+    if timed and arm.ttft_s is not None and arm.itl_s is not None:
+        value -= _TIE_TTFT * arm.ttft_s + _TIE_ITL * arm.itl_s
+    return value
+
+
+@dataclass(frozen=True)
+class ByModel:
+    """A situation as the policy sees it: one arm per model."""
+
+    situation: Situation
+    """Named by models."""
+
+    chosen: dict[str, tuple[Arm, str]]
+    """For every model its endpoint, and why that one."""
+
+    whole: Situation
+    """Named by arms."""
+
+    @classmethod
+    def of(cls, policy: Policy, whole: Situation) -> ByModel:
+        """Group arms and attempts by model.
+
+        An attempt that failed at one endpoint is no failure of the model as long as another
+        endpoint is open.
+        """
+        groups: dict[str, list[Arm]] = {}
+        for arm in whole.arms:
+            groups.setdefault(arm.model or arm.candidate, []).append(arm)
+        attempts, answered = _by_model(whole, groups)
+        open_names = {arm.candidate for arm in whole.open_arms}
+        chosen: dict[str, tuple[Arm, str]] = {}
+        for model, arms in groups.items():
+            if model in answered:
+                answered_by = next(a for a in arms if a.candidate == answered[model])
+                chosen[model] = answered_by, ""
+            else:
+                left = [arm for arm in arms if arm.candidate in open_names]
+                chosen[model] = pick_endpoint(policy, left or arms, whole)
+        shown = tuple(replace(arm, candidate=model) for model, (arm, _) in chosen.items())
+        return cls(replace(whole, arms=shown, attempts=attempts), chosen, whole)
+
+    def carried_over(self, decision: Decision) -> Decision:
+        """The decision on a model as the decision on its endpoint."""
+        arm, why = self.chosen[decision.candidate]
+        scores: dict[str, dict[str, float | None]] = {}
+        for model, numbers in decision.scores.items():
+            name = self.chosen[model][0].candidate if model in self.chosen else model
+            scores[name] = dict(numbers)
+        if len(scores) > 0:
+            for other in self.whole.arms:
+                numbers = scores.setdefault(other.candidate, {})
+                numbers.setdefault("cost_usd", other.cost_usd)
+                numbers |= {
+                    "ttft_s": other.ttft_s,
+                    "itl_s": other.itl_s,
+                    "error_rate": other.error_rate,
+                }
+        reason = decision.reason
+        if decision.action == "ask" and why:
+            reason = f"{reason}; {why}"
+        return replace(decision, candidate=arm.candidate, scores=scores, reason=reason)
+
+
+def _by_model(
+    whole: Situation, groups: dict[str, list[Arm]]
+) -> tuple[tuple[Attempt, ...], dict[str, str]]:
+    """The attempts under their models' names, and which endpoint answered for each model."""
+    model_of = {arm.candidate: model for model, arms in groups.items() for arm in arms}
+    still_open = {model_of[arm.candidate] for arm in whole.open_arms}
+    attempts: list[Attempt] = []
+    answered: dict[str, str] = {}
+    for attempt in whole.attempts:
+        name = attempt["candidate"]
+        model = model_of.get(name, name)
+        if attempt.get("error") is None:
+            answered[model] = name
+        elif model in still_open or any(a["candidate"] == model for a in attempts):
+            continue
+        attempts.append({**attempt, "candidate": model})
+    return tuple(attempts), answered

@@ -1,0 +1,116 @@
+"""What a router needs to stay up: live numbers, and the rules for calls that fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_llm_router.bulkheads import Bulkhead
+from langchain_llm_router.calling import Guard
+from langchain_llm_router.measured import ArmStats
+from langchain_llm_router.resilience import DeadlineError, Resilience
+from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.types import Candidate
+
+__all__ = ["Live", "own_error"]
+
+
+def own_error(errors: Sequence[Exception | None]) -> Exception:
+    """The last candidate's own error; that there was no time left for more only if alone."""
+    raised = [error for error in errors if error is not None]
+    own = [error for error in raised if not isinstance(error, DeadlineError)]
+    return (own or raised)[-1]
+
+
+@dataclass(eq=False)
+class Live:
+    """Live numbers of every arm, and how patient to be with it.
+
+    Args:
+        telemetry: Where every real call is recorded, and what the arms' latencies, failure rates
+            and answer lengths are read from.
+        resilience: Timeouts, retries, hedging and places of every arm.
+        per_candidate: Other rules for single arms, by the name of the arm or of its model.
+        deadline_s: Longest time for a whole request, fallbacks included; None: no end.
+
+    Example:
+        >>> live = Live(resilience=Resilience(timeout_s=20, retries=1), deadline_s=30)
+        >>> live.rules(Candidate("small")).retries
+        1
+    """
+
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    resilience: Resilience = field(default_factory=Resilience)
+    per_candidate: Mapping[str, Resilience] = field(default_factory=dict)
+    deadline_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            msg = f"`deadline_s` must be > 0 or None, got {self.deadline_s!r}."
+            raise ValueError(msg)
+        self._bulkheads: dict[str, Bulkhead] = {}
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Live:
+        # A copy of a router talks to the same endpoints, and they bear no more calls for it.
+        return self
+
+    def know(self, candidates: Sequence[Candidate]) -> None:
+        """Learn the router's arms: what they declare counts until it is measured.
+
+        Raises:
+            ValueError: If there are rules for nobody.
+        """
+        known = {name for c in candidates for name in (c.name, c.quality_name)}
+        strangers = sorted(set(self.per_candidate) - known)
+        if strangers:
+            msg = f"Unknown candidates {strangers} in `per_candidate`: there are {sorted(known)}."
+            raise ValueError(msg)
+        for candidate in candidates:
+            if candidate.ttft_s is not None or candidate.itl_s is not None:
+                ttft_s, itl_s = candidate.ttft_s, candidate.itl_s
+                self.telemetry.expect(candidate.name, ttft_s=ttft_s, itl_s=itl_s)
+
+    def look(self, candidates: Sequence[Candidate]) -> dict[str, ArmStats]:
+        """What is known of the arms now."""
+        return self.telemetry.look(candidate.name for candidate in candidates)
+
+    def rules(self, candidate: Candidate) -> Resilience:
+        """The rules for one arm."""
+        for name in (candidate.name, candidate.quality_name):
+            if name in self.per_candidate:
+                return self.per_candidate[name]
+        return self.resilience
+
+    def due_s(self) -> float | None:
+        """When a request that begins now has to be over, on `time.monotonic`'s clock."""
+        return None if self.deadline_s is None else time.monotonic() + self.deadline_s
+
+    def guard(
+        self, candidate: Candidate, *, due_s: float | None = None, twin: Candidate | None = None
+    ) -> Guard:
+        """What stands around a call to a candidate."""
+        rules = self.rules(candidate)
+        twins = None if twin is None else self.guard(twin, due_s=due_s)
+        return Guard(candidate, self.telemetry, rules, self._bulkhead(candidate), due_s, twins)
+
+    def twin_of(self, candidate: Candidate, candidates: Sequence[Candidate]) -> Candidate | None:
+        """The best other endpoint of the same model for a hedged call; None: there is none."""
+        if self.rules(candidate).hedge_after is None or candidate.of is None:
+            return None
+        others = [c for c in candidates if c.of == candidate.of and c.name != candidate.name]
+        stats = self.look(others)
+        open_ones = [c for c in others if stats[c.name].available]
+        return min(open_ones, key=lambda c: stats[c.name].ttft_s or 0.0, default=None)
+
+    def _bulkhead(self, candidate: Candidate) -> Bulkhead | None:
+        places = self.rules(candidate).max_concurrent
+        if places is None:
+            return None
+        with self._lock:
+            if candidate.name not in self._bulkheads:
+                self._bulkheads[candidate.name] = Bulkhead(candidate.name, places)
+            return self._bulkheads[candidate.name]
