@@ -40,6 +40,7 @@ EXTRAS = {
     "redis": {"shared_state"},
     "torch": {"estimators"},
     "transformers": {"estimators"},
+    "usearch": {"estimators"},
     "sklearn": set(),
     "pandas": set(),
 }

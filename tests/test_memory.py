@@ -1,6 +1,7 @@
 """Where past queries are kept: exact, approximate on disk, and in vector stores."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -135,6 +136,18 @@ def test_it_travels_to_worker_processes():
     fitted = NearestNeighbors(embeddings, memory=ApproximateMemory(n_threads=1)).fit(outcomes)
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_allclose(again.predict(queries), fitted.predict(queries), atol=1e-6)
+
+
+@needs_ann
+def test_many_threads_may_search_at_once():
+    stored, new = vectors_of(2000), vectors_of(100, seed=1)
+    memory = ApproximateMemory(n_threads=1).fit(stored, texts_of(stored))
+
+    def search(vector):
+        return memory.search(vector[None], [""], 10)[0].tolist()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(search, new)) == [search(vector) for vector in new]
 
 
 @needs_ann

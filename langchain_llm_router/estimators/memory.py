@@ -236,7 +236,8 @@ class ApproximateMemory(Memory):
     def _empty_index(self) -> Any:
         return import_extra("usearch.index", "ann").Index(
             ndim=self.width_,
-            metric="cos",
+            # Of unit vectors the inner product is the cosine, without computing two norms again.
+            metric="ip",
             dtype="i8",
             connectivity=self.connectivity,
             expansion_add=self.expansion_add,
