@@ -11,7 +11,6 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.evaluation import replay
 from langchain_llm_router.policies import CascadeRouting, Utility
-from langchain_llm_router.policies.rehearsal import Rehearsal
 from langchain_llm_router.policies.supermodels import LinearUpdate, Search, sobol_normals
 from langchain_llm_router.types import Arm, Attempt, RoutingOptions, Situation
 
@@ -130,22 +129,25 @@ def test_the_rehearsal_is_what_the_replay_does(settings_, with_predictions):
     outcomes, evaluations, predicted = make_tables(n=120)
     given_ = predicted if with_predictions else None
     policy = CascadeRouting(**settings_).fit(outcomes, evaluations, predicted=given_)
-    prior = predicted if with_predictions else np.empty((120, 0))
-    expected = np.tile(outcomes.mean_cost_usd, (120, 1))
-    rehearsal = Rehearsal(
-        policy._planner,
-        np.hstack([prior, evaluations.confidence]),
-        expected,
-        outcomes.cost_usd,
-        outcomes.quality,
-        evaluations.cost_usd,
-        policy.max_depth or 4,
-    )
-    for lambda_ in (0.0, 10.0, 60.0, 1000.0):
+    lambdas = (0.0, 10.0, 60.0, 1000.0)
+    quality, cost = policy.rehearse(lambdas, outcomes, evaluations, predicted=given_)
+    for i, lambda_ in enumerate(lambdas):
         done = replay(policy.with_lambda(lambda_), given_, outcomes, evaluations=evaluations)
-        quality, cost = rehearsal.run(lambda_)
-        assert cost == pytest.approx(done.mean_cost_usd)
-        assert quality == pytest.approx(done.mean_quality)
+        np.testing.assert_allclose(cost[i], done.cost_usd)
+        np.testing.assert_allclose(quality[i], done.quality)
+
+
+def test_who_can_not_be_verified_is_asked_all_the_same():
+    outcomes, evaluations, _ = make_tables(n=200)
+    said, paid = evaluations.confidence.copy(), evaluations.cost_usd.copy()
+    said[:, 3], paid[:, 3] = np.nan, np.nan
+    blind = SelfEvaluations(NAMES, said, paid)
+    policy = CascadeRouting(1.0).fit(outcomes, blind)
+    done = replay(policy, None, outcomes, evaluations=blind)
+    assert done.asked_shares["d"] > 0
+    assert done.mean_cost_usd is not None
+    _, cost = policy.rehearse([1.0], outcomes, blind)
+    np.testing.assert_allclose(cost[0], done.cost_usd)
 
 
 @pytest.mark.parametrize("budget", [5e-4, 4e-3])
@@ -156,7 +158,7 @@ def test_a_budget_is_met_in_training_and_nearly_on_new_rows(budget):
     )
     done = replay(policy, predicted, outcomes, evaluations=evaluations)
     assert done.mean_cost_usd == pytest.approx(budget, rel=0.02)
-    unseen, said, guess = make_tables(n=400, seed=1)
+    unseen, said, guess = make_tables(n=300, seed=1)
     new = replay(policy, guess, unseen, evaluations=said, expected_cost_usd=outcomes.mean_cost_usd)
     assert new.mean_cost_usd == pytest.approx(budget, rel=0.15)
 
@@ -173,11 +175,9 @@ def test_cascade_routing_beats_the_chain_and_routing_at_equal_cost_on_new_rows()
         policy = CascadeRouting(**settings_).fit(
             outcomes, evaluations, predicted=predicted, max_cost_usd=budget
         )
-        done = replay(
-            policy, guess, unseen, evaluations=said, expected_cost_usd=outcomes.mean_cost_usd
-        )
-        assert done.mean_cost_usd < budget * 1.1
-        reached[name] = done.mean_quality
+        quality, cost = policy.rehearse([policy.lambda_], unseen, said, predicted=guess)
+        assert cost.mean() < budget * 1.1
+        reached[name] = quality.mean()
     assert reached["free"] >= reached["chain"] - 0.01
     assert reached["free"] > reached["routing"]
 

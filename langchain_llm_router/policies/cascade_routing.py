@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -106,39 +107,51 @@ class CascadeRouting(Policy):
         check_tables(outcomes, evaluations)
         self.candidates_ = tuple(outcomes.candidates)
         self.cost_usd_ = known_means("outcomes", outcomes.cost_usd, self.candidates_)
-        self.verification_cost_usd_ = known_means(
-            "evaluations", evaluations.cost_usd, self.candidates_
-        )
-        shape = outcomes.quality.shape
-        believed = self.cost_usd_ if expected_cost_usd is None else expected_cost_usd
-        expected = np.broadcast_to(np.asarray(believed, dtype=np.float64), shape)
+        self.verification_cost_usd_ = _verification_means(evaluations)
         self.uses_predictions_ = predicted is not None
-        prior = np.empty((shape[0], 0)) if predicted is None else np.asarray(predicted, np.float64)
-        if predicted is not None and prior.shape != shape:
-            msg = f"`predicted` has shape {prior.shape}, the outcomes {shape}."
-            raise ValueError(msg)
+        features = _features(outcomes, evaluations, predicted)
+        expected = self._expected(outcomes, expected_cost_usd)
         assert outcomes.cost_usd is not None, "its means are known"
         ratio = outcomes.cost_usd / np.maximum(expected, 1e-30)
-        features = np.hstack([prior, evaluations.confidence])
         self.update_ = LinearUpdate.fit(features, outcomes.quality)
         self.cost_update_ = LinearUpdate.fit(ratio, np.where(np.isnan(ratio), 1.0, ratio))
         self.mix_ = (self.lambda_, self.lambda_, 0.0)
         self._remember()
         if max_cost_usd is not None:
-            verifying = evaluations.cost_usd
-            assert verifying is not None, "its means are known"
-            rehearsal = Rehearsal(
-                self._planner,
-                features,
-                expected,
-                np.where(np.isnan(ratio), expected, outcomes.cost_usd),
-                outcomes.quality,
-                np.where(np.isnan(verifying), self.verification_cost_usd_, verifying),
-                self.max_depth or len(self.candidates_),
-            )
+            rehearsal = self._rehearsal(outcomes, evaluations, features, expected)
             self.mix_ = lambda_for(rehearsal, max_cost_usd)
             self.lambda_ = self.mix_[1]
         return self
+
+    def rehearse(
+        self,
+        lambdas: Sequence[float],
+        outcomes: Outcomes,
+        evaluations: SelfEvaluations,
+        *,
+        predicted: ArrayLike | None = None,
+        expected_cost_usd: ArrayLike | None = None,
+    ) -> tuple[Floats, Floats]:
+        """What a replay of this policy would give at several λ, much faster.
+
+        Args:
+            lambdas: The λ to try.
+            outcomes: As in `fit`, of any rows.
+            evaluations: As in `fit`.
+            predicted: As in `fit`.
+            expected_cost_usd: As in `fit`; None: the mean of the training rows.
+
+        Returns:
+            Quality of the accepted answer and cost of everything asked and verified, each of shape
+            (n_lambdas, n_queries).
+        """
+        self._check_fitted()
+        check_tables(outcomes, evaluations)
+        features = _features(outcomes, evaluations, predicted if self.uses_predictions_ else None)
+        expected = self._expected(outcomes, expected_cost_usd)
+        rehearsal = self._rehearsal(outcomes, evaluations, features, expected)
+        done = [rehearsal.run(lambda_) for lambda_ in lambdas]
+        return np.array([quality for quality, _ in done]), np.array([cost for _, cost in done])
 
     def with_lambda(self, lambda_: float) -> Self:
         """The same policy with one other λ; nothing is fitted again."""
@@ -245,6 +258,27 @@ class CascadeRouting(Policy):
             chain=self.chain,
         )
 
+    def _expected(self, outcomes: Outcomes, expected_cost_usd: ArrayLike | None) -> Floats:
+        believed = self.cost_usd_ if expected_cost_usd is None else expected_cost_usd
+        return np.broadcast_to(np.asarray(believed, dtype=np.float64), outcomes.quality.shape)
+
+    def _rehearsal(
+        self, outcomes: Outcomes, evaluations: SelfEvaluations, features: Floats, expected: Floats
+    ) -> Rehearsal:
+        actual, verifying = outcomes.cost_usd, evaluations.cost_usd
+        if actual is None or verifying is None:
+            msg = "A rehearsal needs the costs of answers and of their verification."
+            raise ValueError(msg)
+        return Rehearsal(
+            self._planner,
+            features,
+            expected,
+            np.where(np.isnan(actual), expected, actual),
+            outcomes.quality,
+            np.where(np.isnan(verifying), self._planner.verifying, verifying),
+            self.max_depth or len(self.candidates_),
+        )
+
     def _view(self, situation: Situation) -> _View:
         """The situation as arrays of one row."""
         index = {name: j for j, name in enumerate(self.candidates_)}
@@ -311,3 +345,25 @@ class _View(NamedTuple):
     cost: Floats
     unverified: int | None
     lambda_: float
+
+
+def _features(
+    outcomes: Outcomes, evaluations: SelfEvaluations, predicted: ArrayLike | None
+) -> Floats:
+    if predicted is None:
+        return evaluations.confidence
+    prior = np.asarray(predicted, dtype=np.float64)
+    if prior.shape != outcomes.quality.shape:
+        msg = f"`predicted` has shape {prior.shape}, the outcomes {outcomes.quality.shape}."
+        raise ValueError(msg)
+    return np.hstack([prior, evaluations.confidence])
+
+
+def _verification_means(evaluations: SelfEvaluations) -> Floats:
+    """Mean cost of verifying each candidate; NaN for those who have neither a score nor a cost."""
+    scored = (~np.isnan(evaluations.confidence)).sum(axis=0) > 0
+    cost = evaluations.cost_usd
+    if cost is not None:
+        cost = np.where(scored[None, :] | ~np.isnan(cost), cost, 0.0)
+    means = known_means("evaluations", cost, evaluations.candidates)
+    return np.where(scored, means, np.nan)

@@ -34,8 +34,8 @@ class Rehearsal:
     verifying: Floats
     max_depth: int
 
-    def run(self, lambda_: float) -> tuple[float, float]:
-        """Mean quality and mean cost at one λ."""
+    def run(self, lambda_: float) -> tuple[Floats, Floats]:
+        """Quality of the accepted answer and everything spent, of every row, at one λ."""
         n, k = self.quality.shape
         run, observed = np.zeros((n, k), dtype=bool), np.zeros((n, k), dtype=bool)
         spent, accepted = np.zeros(n), np.zeros(n, dtype=np.intp)
@@ -57,7 +57,7 @@ class Rehearsal:
                 going.append(ask)
             active = np.concatenate(going)
         rows = np.arange(n)
-        return float(self.quality[rows, accepted].mean()), float(spent.mean())
+        return self.quality[rows, accepted], spent
 
     def _stage(
         self, run: NDArray[np.bool_], observed: NDArray[np.bool_], row: np.intp | int
@@ -118,17 +118,21 @@ def lambda_for(rehearsal: Rehearsal, max_cost_usd: float) -> tuple[float, float,
     Raises:
         ValueError: If no λ spends so little.
     """
-    _, cost = rehearsal.run(0.0)
+
+    def spends(lambda_: float) -> float:
+        return float(rehearsal.run(lambda_)[1].mean())
+
+    cost = spends(0.0)
     if cost <= max_cost_usd:
         return 0.0, 0.0, 0.0
     low, high = 0.0, 1.0 / max_cost_usd
-    dear, cheap = cost, rehearsal.run(high)[1]
+    dear, cheap = cost, spends(high)
     for _ in range(40):
         if cheap <= max_cost_usd:
             break
         low, dear = high, cheap
         high *= 2
-        cheap = rehearsal.run(high)[1]
+        cheap = spends(high)
     else:
         msg = (
             f"`max_cost_usd` {max_cost_usd!r} is below what the cheapest policy spends on a "
@@ -137,7 +141,7 @@ def lambda_for(rehearsal: Rehearsal, max_cost_usd: float) -> tuple[float, float,
         raise ValueError(msg)
     for _ in range(20):
         middle = (low + high) / 2
-        cost = rehearsal.run(middle)[1]
+        cost = spends(middle)
         if cost > max_cost_usd:
             low, dear = middle, cost
         else:

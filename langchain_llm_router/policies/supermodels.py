@@ -229,7 +229,8 @@ class Planner:
     Args:
         update: How predictions (if any) and confidences change expected qualities.
         cost_update: How cost ratios (actual / expected) of those run change those of the others.
-        verification_cost_usd: Mean cost of verifying each candidate's answer.
+        verification_cost_usd: Mean cost of verifying each candidate's answer; NaN for those whose
+            answers are never verified.
         normals: Standard normal draws, of shape (n_draws, n_candidates).
         greedy: As in `Search`.
         chain: As in `Search`.
@@ -246,7 +247,9 @@ class Planner:
         chain: bool = False,
     ) -> None:
         self.update, self.cost_update = update, cost_update
-        self.verifying, self.normals = verification_cost_usd, normals
+        self.verifiable = ~np.isnan(verification_cost_usd)
+        self.verifying = np.where(self.verifiable, verification_cost_usd, 0.0)
+        self.normals = normals
         self.greedy, self.chain = greedy, chain
         self.n_candidates = len(update.mean_y)
         self.n_priors = len(update.mean_x) - self.n_candidates
@@ -289,9 +292,9 @@ class Planner:
         self, stage: Stage, last: int, quality: Floats, lambda_: Floats
     ) -> NDArray[np.bool_]:
         """Whether the last answer should be verified: to decide on going on, or which to keep."""
-        if stage.can_go_on:
+        if stage.can_go_on and self.verifiable[last]:
             return np.ones(len(quality), dtype=bool)
-        if len(stage.run) < 2:
+        if len(stage.run) < 2 or not self.verifiable[last]:
             return np.zeros(len(quality), dtype=bool)
         later = self.weights((*stage.observed, last))
         spread = self.update.spread(self.weights(stage.observed), later)
