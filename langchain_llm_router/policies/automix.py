@@ -153,6 +153,9 @@ class AutoMix(Policy):
     def _sets(self, score: NDArray[np.intp], small: Floats, large: Floats) -> Iterable[Bools]:
         k = self.n_samples
         scores = np.arange(k + 1)
+        if self.lambda_ is not None:
+            # Nobody escalates: sensible at a high λ, without any benefit per cost to speak of.
+            yield np.zeros(k + 1, dtype=bool)
         wanted = get_args(_Family)[:-1] if self.family == "union" else (self.family,)
         for family in wanted:
             if family == "threshold":

@@ -16,7 +16,7 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.policies.one_shot import known_quality
 from langchain_llm_router.policies.policy import Policy, accept, query_uniform
-from langchain_llm_router.policies.rehearsal import Rehearsal, lambda_for
+from langchain_llm_router.policies.rehearsal import Rehearsal, best_first_step, lambda_for
 from langchain_llm_router.policies.supermodels import LinearUpdate, Planner, Stage, sobol_normals
 from langchain_llm_router.policies.tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
@@ -41,24 +41,29 @@ class CascadeRouting(Policy):
         max_depth: Most candidates asked for one query; None: all of them.
         greedy: Look only one candidate ahead: faster, somewhat worse.
         chain: Only in declared order without skipping: the optimal cascade.
+        first_step: λ of the first step over that of later ones; None: `fit` chooses. A set is
+            priced whole although one often stops before, so the first step may want a larger λ.
         n_draws: Draws behind E[max], a power of 2 (the paper uses 100).
         seed: Of the draws, and of the mixing of two λ that meets a budget exactly.
 
     Attributes:
         candidates_: Names, in the order of the training columns.
         update_: How confidences and predictions change the expected qualities.
+        first_step_: The factor in use.
         mix_: (λ that overspends, λ that underspends, probability of the first).
 
     References:
         Dekoninck et al., 2024, A Unified Approach to Routing and Cascading for LLMs,
-        arXiv:2410.10347, theorems 2 and 3, lemma 1. Deviations: one λ for all steps; estimates are
-        refreshed by one linear-Gaussian model, also those of candidates not run.
+        arXiv:2410.10347, theorems 2 and 3, lemma 1. Deviations: one λ for the first step and one
+        for all later ones; estimates are refreshed by one linear-Gaussian model, also those of
+        candidates not run.
     """
 
     lambda_: float = 0.0
     max_depth: int | None = None
     greedy: bool = False
     chain: bool = False
+    first_step: float | None = None
     n_draws: int = 128
     seed: int = 0
 
@@ -70,6 +75,9 @@ class CascadeRouting(Policy):
             raise ValueError(msg)
         if self.max_depth is not None and self.max_depth < 1:
             msg = f"`max_depth` must be >= 1 or None, got {self.max_depth!r}."
+            raise ValueError(msg)
+        if self.first_step is not None and not self.first_step > 0:
+            msg = f"`first_step` must be > 0 or None, got {self.first_step!r}."
             raise ValueError(msg)
         if self.n_draws < 1 or self.n_draws & (self.n_draws - 1) != 0:
             msg = f"`n_draws` must be a power of 2, got {self.n_draws!r}."
@@ -117,9 +125,10 @@ class CascadeRouting(Policy):
         self.cost_update_ = LinearUpdate.fit(ratio, np.where(np.isnan(ratio), 1.0, ratio))
         self.mix_ = (self.lambda_, self.lambda_, 0.0)
         self._remember()
+        rehearsal = self._rehearsal(outcomes, evaluations, features, expected)
+        self.first_step_ = self.first_step or best_first_step(rehearsal)
         if max_cost_usd is not None:
-            rehearsal = self._rehearsal(outcomes, evaluations, features, expected)
-            self.mix_ = lambda_for(rehearsal, max_cost_usd)
+            self.mix_ = lambda_for(rehearsal, max_cost_usd, self.first_step_)
             self.lambda_ = self.mix_[1]
         return self
 
@@ -150,7 +159,7 @@ class CascadeRouting(Policy):
         features = _features(outcomes, evaluations, predicted if self.uses_predictions_ else None)
         expected = self._expected(outcomes, expected_cost_usd)
         rehearsal = self._rehearsal(outcomes, evaluations, features, expected)
-        done = [rehearsal.run(lambda_) for lambda_ in lambdas]
+        done = [rehearsal.run(lambda_, self.first_step_) for lambda_ in lambdas]
         return np.array([quality for quality, _ in done]), np.array([cost for _, cost in done])
 
     def with_lambda(self, lambda_: float) -> Self:
@@ -175,6 +184,8 @@ class CascadeRouting(Policy):
             return Decision("verify", candidate, name, "a verdict may change the choice")
         # After failures somebody must be asked even beyond the depth meant for good days.
         must = replace(stage, depth=max(stage.depth, 1)) if len(stage.run) == 0 else stage
+        if len(stage.run) == 0:
+            lambda_ = lambda_ * self.first_step_
         chosen = int(self._planner.next(must, view.quality, view.cost, lambda_)[0])
         scores: dict[str, dict[str, float | None]] = {
             candidate: {"quality": float(q), "cost_usd": float(c)}
@@ -202,6 +213,7 @@ class CascadeRouting(Policy):
         self._check_fitted()
         settings: dict[str, Any] = {"params": asdict(self), "candidates": list(self.candidates_)}
         settings["mix"] = list(self.mix_)
+        settings["first_step"] = self.first_step_
         settings["uses_predictions"] = self.uses_predictions_
         arrays: dict[str, NDArray[Any]] = {
             "cost_usd": self.cost_usd_,
@@ -221,6 +233,7 @@ class CascadeRouting(Policy):
             policy.candidates_ = tuple(settings["candidates"])
             low, high, gamma = settings["mix"]
             policy.mix_ = (low, high, gamma)
+            policy.first_step_ = settings["first_step"]
             policy.uses_predictions_ = settings["uses_predictions"]
             policy.cost_usd_ = arrays["cost_usd"]
             policy.verification_cost_usd_ = arrays["verification_cost_usd"]

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from langchain_llm_router.policies.supermodels import Planner, Stage
 
-__all__ = ["Rehearsal", "lambda_for"]
+__all__ = ["Rehearsal", "best_first_step", "lambda_for"]
 
 Floats = NDArray[np.float64]
+
+_FACTORS = (1.0, 0.5, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Rehearsal:
     verifying: Floats
     max_depth: int
 
-    def run(self, lambda_: float) -> tuple[Floats, Floats]:
+    def run(self, lambda_: float, first_step: float = 1.0) -> tuple[Floats, Floats]:
         """Quality of the accepted answer and everything spent, of every row, at one λ."""
         n, k = self.quality.shape
         run, observed = np.zeros((n, k), dtype=bool), np.zeros((n, k), dtype=bool)
@@ -47,7 +49,9 @@ class Rehearsal:
             code = code.ravel()
             for group in range(int(code.max()) + 1):
                 rows = active[code == group]
-                chosen, best = self._choose(rows, self._stage(run, observed, rows[0]), lambda_)
+                stage = self._stage(run, observed, rows[0])
+                factor = first_step if len(stage.run) == 0 else 1.0
+                chosen, best = self._choose(rows, stage, factor * lambda_)
                 accepted[rows] = best
                 ask, to = rows[chosen >= 0], chosen[chosen >= 0]
                 run[ask, to] = True
@@ -109,7 +113,27 @@ class Rehearsal:
             observed[worth[known], j] = True
 
 
-def lambda_for(rehearsal: Rehearsal, max_cost_usd: float) -> tuple[float, float, float]:
+def best_first_step(rehearsal: Rehearsal) -> float:
+    """How much more than later λ the first step's should be, by the utility reached in training.
+
+    Averaged over λ between which the dearest candidate is worth its cost a little and a lot.
+    """
+    dearest = float(rehearsal.expected.mean(axis=0).max())
+    lambdas = np.linspace(0.05, 1.0, 8) / max(dearest, 1e-30)
+    best, most = 1.0, -np.inf
+    for factor in _FACTORS:
+        utility = 0.0
+        for lambda_ in lambdas:
+            quality, cost = rehearsal.run(float(lambda_), factor)
+            utility += float(quality.mean() - lambda_ * cost.mean())
+        if utility > most + 1e-9:
+            best, most = factor, utility
+    return best
+
+
+def lambda_for(
+    rehearsal: Rehearsal, max_cost_usd: float, first_step: float = 1.0
+) -> tuple[float, float, float]:
     """The two λ next to each other between which the budget falls, and how to mix them.
 
     Returns:
@@ -120,7 +144,7 @@ def lambda_for(rehearsal: Rehearsal, max_cost_usd: float) -> tuple[float, float,
     """
 
     def spends(lambda_: float) -> float:
-        return float(rehearsal.run(lambda_)[1].mean())
+        return float(rehearsal.run(lambda_, first_step)[1].mean())
 
     cost = spends(0.0)
     if cost <= max_cost_usd:
