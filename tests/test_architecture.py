@@ -12,14 +12,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
 # From the cellar to the roof: a room imports only from its own floor or from floors below.
 FLOORS = [
     ["errors", "options", "types"],
-    ["artifacts", "data", "embeddings", "prices", "ratings"],
+    ["artifacts", "data", "embeddings", "grades", "prices", "ratings", "surface"],
     ["capabilities", "drafts", "pool", "threads", "tracing"],
     ["breakers", "decayed", "measured", "telemetry", "shared_state"],
     ["bulkheads", "calling", "live", "racing", "resilience"],
     ["datasets", "estimators", "observation", "verification"],
     ["policies"],
     ["endpoints", "loop"],
-    ["asking", "intervals", "metrics", "sweeps"],
+    ["asking", "held_out", "intervals", "metrics", "separability", "sweeps"],
     ["binding", "engine", "typed_streams"],
     ["cascade", "chat", "evaluation", "sessions", "cascade_metrics"],
     ["calibration", "collect", "middleware", "plots", "serving"],

@@ -13,7 +13,10 @@ import pytest
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.estimators import (
     BradleyTerry,
+    Clusters,
     Constant,
+    Ensemble,
+    Linear,
     MatrixFactorization,
     NearestNeighbors,
     QualityEstimator,
@@ -43,6 +46,10 @@ ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     "NearestNeighbors": lambda: NearestNeighbors(n_neighbors=5),
     "BradleyTerry": BradleyTerry,
     "BradleyTerryTopK": lambda: BradleyTerry(gamma="loo", top_k=5, n_tiers=2),
+    "Linear": lambda: Linear(n_surface=32),
+    "LinearLogit": lambda: Linear(link="logit", n_surface=32),
+    "Clusters": lambda: Clusters(n_clusters=4),
+    "Ensemble": lambda: Ensemble([Linear(n_surface=32), NearestNeighbors(n_neighbors=5)]),
     "MatrixFactorization": lambda: MatrixFactorization(n_factors=8, n_epochs=2),
     "EncoderClassifier": lambda: tiny("EncoderClassifier"),
     "ModelScorer": lambda: tiny("ModelScorer"),

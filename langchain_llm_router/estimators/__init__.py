@@ -8,11 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from langchain_llm_router.estimators.bradley_terry import BradleyTerry
+from langchain_llm_router.estimators.ensemble import Ensemble
 from langchain_llm_router.estimators.estimator import Constant, QualityEstimator, Random
+from langchain_llm_router.estimators.folds import fold_indices, out_of_fold
+from langchain_llm_router.estimators.linear import Linear
 from langchain_llm_router.estimators.matrix_factorization import MatrixFactorization
 from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemory
 from langchain_llm_router.estimators.memory_store import StoreMemory
-from langchain_llm_router.estimators.neighbors import NearestNeighbors
+from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
 
 if TYPE_CHECKING:
     from langchain_llm_router.estimators.causal_lm import CausalLMClassifier
@@ -23,9 +26,12 @@ __all__ = [
     "ApproximateMemory",
     "BradleyTerry",
     "CausalLMClassifier",
+    "Clusters",
     "Constant",
     "EncoderClassifier",
+    "Ensemble",
     "ExactMemory",
+    "Linear",
     "MatrixFactorization",
     "ModelScorer",
     "NearestNeighbors",
@@ -33,6 +39,8 @@ __all__ = [
     "Random",
     "StoreMemory",
     "Training",
+    "fold_indices",
+    "out_of_fold",
 ]
 
 _TORCH = {

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.estimators.estimator import Floats
+from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
 from langchain_llm_router.estimators.remembering import RememberingEstimator
 
-__all__ = ["NearestNeighbors"]
+__all__ = ["Clusters", "NearestNeighbors"]
 
 
 @dataclass(eq=False)
@@ -72,3 +73,101 @@ class NearestNeighbors(RememberingEstimator):
         if self.quality_.shape != expected:
             msg = f"quality has shape {self.quality_.shape}, expected {expected}"
             raise ValueError(msg)
+
+
+@dataclass(eq=False)
+class Clusters(EmbeddingEstimator):
+    """Predicts the mean quality of the topics that a query is nearest to.
+
+    Training queries are grouped by spherical k-means; a query takes the quality of its nearest
+    groups, weighted by softmax(sharpness * cosine). Small, fast, and easy to look into.
+
+    Args:
+        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
+        n_clusters: Number of groups; at most one per training query.
+        n_nearest: How many of the nearest groups are averaged.
+        sharpness: How fast the weight falls with the distance 1 - cosine.
+        prior_rows: A group's mean counts as if this many average rows were in it.
+        seed: For the first centers.
+
+    Attributes:
+        centers_: Unit centers, of shape (n_clusters, width).
+        quality_: Mean quality per group, of shape (n_clusters, n_candidates).
+        counts_: Training queries per group.
+
+    References:
+        Zhang et al., 2025, Avengers-Pro, arXiv:2508.12631, section 3. Deviations: groups are
+        averaged by their softmax weight as the paper writes (its code uses 1/rank), cost is left
+        to the policy, and small groups are shrunk to the mean.
+    """
+
+    n_clusters: int = 32
+    n_nearest: int = 3
+    sharpness: float = 9.0
+    prior_rows: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_clusters", "n_nearest"):
+            if getattr(self, name) < 1:
+                msg = f"`{name}` must be >= 1, got {getattr(self, name)!r}."
+                raise ValueError(msg)
+        for name in ("sharpness", "prior_rows"):
+            if getattr(self, name) < 0:
+                msg = f"`{name}` must be >= 0, got {getattr(self, name)!r}."
+                raise ValueError(msg)
+
+    def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
+        rng = np.random.default_rng(self.seed)
+        self.centers_, member = _spherical_kmeans(vectors, self.n_clusters, rng)
+        self.counts_ = np.bincount(member, minlength=len(self.centers_))
+        sums = np.array([data.quality[member == c].sum(axis=0) for c in range(len(self.centers_))])
+        prior = self.prior_rows * data.quality.mean(axis=0)
+        self.quality_ = (sums + prior) / (self.counts_ + self.prior_rows)[:, None]
+
+    def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+        cosine = (vectors @ self.centers_.T).astype(np.float64)
+        k = min(self.n_nearest, len(self.centers_))
+        nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+        weights = softmax(self.sharpness * np.take_along_axis(cosine, nearest, axis=1), axis=1)
+        mean: Floats = np.einsum("qc,qck->qk", weights, self.quality_[nearest])
+        return mean
+
+    def _learned(self) -> dict[str, NDArray[Any]]:
+        return {"centers": self.centers_, "quality": self.quality_, "counts": self.counts_}
+
+    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.centers_, self.quality_ = arrays["centers"], arrays["quality"]
+        self.counts_ = arrays["counts"]
+        expected = (len(self.quality_), self.width_)
+        if self.centers_.shape != expected:
+            msg = f"centers have shape {self.centers_.shape}, expected {expected}"
+            raise ValueError(msg)
+
+
+def _spherical_kmeans(
+    vectors: NDArray[np.float32], n_clusters: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Lloyd's algorithm on the cosine, started by k-means++; empty groups are dropped."""
+    centers = vectors[[int(rng.integers(len(vectors)))]]
+    nearest = vectors @ centers[0]
+    while len(centers) < n_clusters:
+        distance = np.maximum(1 - nearest.astype(np.float64), 0)
+        distance[distance < 1e-6] = 0
+        if distance.sum() == 0:
+            break
+        drawn = vectors[int(rng.choice(len(vectors), p=distance / distance.sum()))]
+        centers = np.vstack([centers, drawn])
+        nearest = np.maximum(nearest, vectors @ drawn)
+    member = np.full(len(vectors), -1)
+    for _ in range(100):
+        cosine = vectors @ centers.T
+        moved = cosine.argmax(axis=1)
+        if (moved == member).all():
+            break
+        member = moved
+        sums = np.array([vectors[member == c].sum(axis=0) for c in range(len(centers))])
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        centers = np.where(lengths > 1e-9, sums / np.maximum(lengths, 1e-9), centers)
+    held, member = np.unique(member, return_inverse=True)
+    return np.ascontiguousarray(centers[held], dtype=np.float32), member

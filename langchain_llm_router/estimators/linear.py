@@ -1,0 +1,217 @@
+"""Quality as a linear function of an embedding and of what the text looks like from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
+from langchain_llm_router.surface import SURFACE_FEATURES, surface_features
+
+__all__ = ["Linear"]
+
+Features = NDArray[np.float32]
+
+_ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
+
+
+@dataclass(eq=False)
+class Linear(EmbeddingEstimator):
+    """Ridge or logistic regression on an embedding and on surface features.
+
+    Surface features (length, numbers, punctuation, ...) enter through random Fourier features of a
+    Laplace kernel, so that they may bend. The ridge is chosen by exact leave-one-out on the
+    training rows; the mean over candidates and the differences between them get one each, as
+    routing lives on the differences.
+
+    Args:
+        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
+        link: `"identity"` is ridge regression, `"logit"` logistic regression with the same ridge.
+        alpha: Ridge, relative to the mean squared length of a feature row; None: leave-one-out.
+        surface_share: Part of the kernel that looks at the surface, in [0, 1].
+        n_surface: Number of Fourier features of the surface.
+        seed: For the Fourier features.
+
+    Attributes:
+        coefficients_: Of shape (n_features, n_candidates).
+        intercept_: Of shape (n_candidates,).
+        alpha_: The ridge of the mean and of the differences.
+
+    References:
+        Rahimi & Recht, 2007, Random features for large-scale kernel machines, section 3. Rifkin &
+        Lippert, 2007, Notes on regularized least squares, MIT-CSAIL-TR-2007-025, section 5
+        (leave-one-out in closed form). LLM routing by such regressors: arXiv:2505.12601.
+    """
+
+    link: Literal["identity", "logit"] = "identity"
+    alpha: float | None = None
+    surface_share: float = 0.5
+    n_surface: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.link not in ("identity", "logit"):
+            msg = f"`link` must be 'identity' or 'logit', got {self.link!r}."
+            raise ValueError(msg)
+        if self.alpha is not None and self.alpha <= 0:
+            msg = f"`alpha` must be > 0 or None, got {self.alpha!r}."
+            raise ValueError(msg)
+        if not 0 <= self.surface_share <= 1:
+            msg = f"`surface_share` must be in [0, 1], got {self.surface_share!r}."
+            raise ValueError(msg)
+        if self.n_surface < 2 or self.n_surface % 2 != 0:
+            msg = f"`n_surface` must be even and >= 2, got {self.n_surface!r}."
+            raise ValueError(msg)
+
+    def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
+        plain = surface_features(data.queries)
+        self._surface_mean, spread = plain.mean(axis=0), plain.std(axis=0)
+        self._surface_scale = np.where(spread > 1e-9, spread, 1.0)
+        rng = np.random.default_rng(self.seed)
+        # exp(-mean |Δ|) has Cauchy frequencies with the scale 1 / n_features.
+        shape = (len(SURFACE_FEATURES), self.n_surface // 2)
+        self._frequencies = rng.standard_cauchy(shape) / len(SURFACE_FEATURES)
+        raw = np.hstack([vectors, self._bend(plain)])
+        means = raw.mean(axis=0)
+        raw -= means
+        # Both blocks start with rows of mean squared length 1, so that a share is a share.
+        shares, scales = (1 - self.surface_share, self.surface_share), np.empty(raw.shape[1])
+        blocks = slice(0, self.width_), slice(self.width_, None)
+        for block, share in zip(blocks, shares, strict=True):
+            squared_length = float((raw[:, block] ** 2).sum(axis=1).mean())
+            scales[block] = np.sqrt(share / max(squared_length, 1e-12))
+        features: Features = np.multiply(raw, scales, dtype=np.float32)
+        targets, solved = _mean_and_differences(data.quality), _Spectrum(features)
+        self.alpha_ = self._choose_alpha(solved, targets)
+        weights, intercept = self._solve(solved, targets, data.quality)
+        self.coefficients_ = (solved.basis(features) @ weights) * scales[:, None]
+        self.intercept_ = intercept - means @ self.coefficients_
+
+    def _choose_alpha(self, solved: _Spectrum, targets: Floats) -> tuple[float, float]:
+        if self.alpha is not None or len(targets) < 3:
+            alpha = 1.0 if self.alpha is None else self.alpha
+            return alpha, alpha
+        parts = (targets[:, :1], targets[:, 1:])
+        best = [
+            float(_ALPHAS[int(np.argmin([solved.loo_error(a, part) for a in _ALPHAS]))])
+            for part in parts
+        ]
+        return best[0], best[1]
+
+    def _solve(self, solved: _Spectrum, targets: Floats, quality: Floats) -> tuple[Floats, Floats]:
+        """Weights on the principal axes, and the intercepts, per candidate."""
+        if self.link == "identity":
+            mean = solved.ridge(self.alpha_[0], targets[:, :1])
+            differences = solved.ridge(self.alpha_[1], targets[:, 1:])
+            return mean + differences, quality.mean(axis=0)
+        fits = [solved.logistic(self.alpha_[1], column) for column in quality.T]
+        return np.column_stack([w for w, _ in fits]), np.array([b for _, b in fits])
+
+    def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+        features = np.hstack([vectors, self._bend(surface_features(queries))])
+        raw: Floats = features @ self.coefficients_ + self.intercept_
+        return np.asarray(expit(raw)) if self.link == "logit" else into_unit(raw)
+
+    def _bend(self, plain: Floats) -> Features:
+        standard = np.clip((plain - self._surface_mean) / self._surface_scale, -5, 5)
+        angles = standard @ self._frequencies
+        waves = np.hstack([np.cos(angles), np.sin(angles)])
+        return np.asarray(waves * np.sqrt(2 / self.n_surface), dtype=np.float32)
+
+    def _learned(self) -> dict[str, NDArray[Any]]:
+        return {
+            "coefficients": self.coefficients_,
+            "intercept": self.intercept_,
+            "surface_mean": self._surface_mean,
+            "surface_scale": self._surface_scale,
+            "frequencies": self._frequencies,
+            "alpha": np.array(self.alpha_),
+        }
+
+    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.coefficients_, self.intercept_ = arrays["coefficients"], arrays["intercept"]
+        self._surface_mean, self._surface_scale = arrays["surface_mean"], arrays["surface_scale"]
+        self._frequencies = arrays["frequencies"]
+        self.alpha_ = float(arrays["alpha"][0]), float(arrays["alpha"][1])
+        expected = (self.width_ + self.n_surface, len(self.candidates_))
+        if self.coefficients_.shape != expected:
+            msg = f"coefficients have shape {self.coefficients_.shape}, expected {expected}"
+            raise ValueError(msg)
+
+
+class _Spectrum:
+    """Centered features in their principal axes: every ridge and its leave-one-out in one go."""
+
+    def __init__(self, features: Features) -> None:
+        n, width = features.shape
+        if width < n:
+            values, axes = np.linalg.eigh((features.T @ features).astype(np.float64))
+            self._axes: Floats | None = axes
+            self._set(features @ axes, values)
+        else:
+            self._axes = None
+            values, vectors = np.linalg.eigh((features @ features.T).astype(np.float64))
+            self._set(vectors * np.sqrt(np.maximum(values, 0)), values)
+
+    def _set(self, scores: Floats, values: Floats) -> None:
+        held = values > 1e-8 * max(float(values[-1]), 1e-12)
+        self.scores, self.values = scores[:, held].astype(np.float64), values[held]
+        self._held = held
+        self._squares = self.scores**2
+
+    def basis(self, features: Features) -> Floats:
+        """From principal axes back to the features, of shape (n_features, n_axes)."""
+        if self._axes is not None:
+            return self._axes[:, self._held]
+        back: Floats = features.T @ (self.scores / self.values)
+        return back
+
+    def ridge(self, alpha: float, targets: Floats) -> Floats:
+        """Weights on the axes for centered targets; `alpha` is relative to a row's length."""
+        weights: Floats = (self.scores.T @ targets) / (self.values + alpha)[:, None]
+        return weights
+
+    def loo_error(self, alpha: float, targets: Floats) -> float:
+        """Mean squared leave-one-out error of that ridge, intercept included."""
+        residual = targets - self.scores @ self.ridge(alpha, targets)
+        leverage = 1 / len(targets) + self._squares @ (1 / (self.values + alpha))
+        return float(np.mean((residual / np.maximum(1 - leverage, 1e-6)[:, None]) ** 2))
+
+    def logistic(self, alpha: float, target: Floats) -> tuple[Floats, float]:
+        """Weights and intercept of the penalized logistic regression of one column."""
+        p = float(np.clip(target.mean(), 1e-3, 1 - 1e-3))
+        # At the mean, a logistic loss bends p(1 - p) times as much as a squared one.
+        penalty = alpha * p * (1 - p)
+
+        def loss(values: Floats) -> tuple[float, Floats]:
+            weights, raw = values[1:], self.scores @ values[1:] + values[0]
+            misses = expit(raw) - target
+            total = np.logaddexp(0, raw).sum() - target @ raw + penalty / 2 * weights @ weights
+            return float(total), np.append(misses.sum(), self.scores.T @ misses + penalty * weights)
+
+        start = np.append(float(logit(p)), np.zeros(len(self.values)))
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+        return np.asarray(found.x[1:], np.float64), float(found.x[0])
+
+
+def _mean_and_differences(quality: Floats) -> Floats:
+    """Centered targets: the mean over candidates, then each candidate's difference to it."""
+    mean = quality.mean(axis=1, keepdims=True)
+    targets: Floats = np.hstack([mean, quality - mean])
+    targets -= targets.mean(axis=0)
+    return targets
+
+
+def into_unit(raw: Floats) -> Floats:
+    """Bring rows into [0, 1] by a shift, which keeps the differences that routing needs."""
+    down = np.maximum(raw.max(axis=1, keepdims=True) - 1, 0)
+    up = np.maximum(-(raw - down).min(axis=1, keepdims=True), 0)
+    shifted: Floats = raw - down + up
+    return shifted
