@@ -20,6 +20,7 @@ from langchain_llm_router.cascade_metrics import (
     region_ibc_lift_interval,
 )
 from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.held_out import HeldOutReport, held_out_report
 from langchain_llm_router.intervals import (
     Interval,
     Resampling,
@@ -51,15 +52,18 @@ from langchain_llm_router.metrics import (
     within_group_apgr,
 )
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.separability import Separability, separability
 from langchain_llm_router.sweeps import Sweep, single_sweep, utility_sweep
 from langchain_llm_router.types import Arm, Attempt, Decision
 
 __all__ = [
     "Curve",
+    "HeldOutReport",
     "Interval",
     "Reliability",
     "Replay",
     "Resampling",
+    "Separability",
     "Sweep",
     "aiq",
     "aiq_interval",
@@ -77,6 +81,7 @@ __all__ = [
     "cpt_interval",
     "curve",
     "ece",
+    "held_out_report",
     "hull_quality",
     "ibc",
     "ibc_lift",
@@ -89,6 +94,7 @@ __all__ = [
     "region_ibc_lift_interval",
     "reliability",
     "replay",
+    "separability",
     "single_sweep",
     "utility_sweep",
     "weighted_bootstrap",

@@ -1,0 +1,178 @@
+"""Do no harm: does a fitted estimator beat mixing the candidates at random, on unseen rows?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.estimators import QualityEstimator
+from langchain_llm_router.intervals import (
+    Interval,
+    Resampling,
+    aiq_interval,
+    apgr_interval,
+    mean_interval,
+)
+from langchain_llm_router.metrics import brier, ece
+from langchain_llm_router.sweeps import single_sweep, utility_sweep
+
+__all__ = ["HeldOutReport", "held_out_report"]
+
+Floats = NDArray[np.float64]
+
+Verdict = Literal["helps", "no evidence", "harms"]
+
+
+@dataclass(frozen=True)
+class HeldOutReport:
+    """What an estimator is worth on rows that it was not fitted on.
+
+    Attributes:
+        metric: What was measured: `"apgr"` for two candidates without costs, `"aiq"` with costs,
+            `"quality"` of the best-looking candidate for more without costs.
+        value: The figure with its interval.
+        baseline: The figure of the baseline: a random mix, or the best single candidate.
+        lift: Figure less baseline, with its interval.
+        within_groups: APGR with the same strong share in every group; None without groups or for
+            more than two candidates. Near 0.5 it only tells groups apart.
+        brier: Mean squared error of the predicted qualities.
+        ece: Their expected calibration error.
+        n_rows: How many rows were held out.
+    """
+
+    metric: Literal["apgr", "aiq", "quality"]
+    value: Interval
+    baseline: float
+    lift: Interval
+    within_groups: Interval | None
+    brier: float
+    ece: float
+    n_rows: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the interval of the lift is above zero, around it, or below."""
+        if self.lift.low > 0:
+            return "helps"
+        return "harms" if self.lift.high < 0 else "no evidence"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, with its numbers."""
+        against = "the best single candidate" if self.metric == "quality" else "the random mix"
+        facts = (
+            f"{self.metric.upper()} {self.value:.3f} against {self.baseline:.3f} for {against} "
+            f"on {self.n_rows} held-out rows, lift {self.lift:+.3f}"
+        )
+        words = {
+            "helps": f"This estimator beats {against}: {facts}.",
+            "no evidence": f"This estimator does not reliably beat {against}: {facts}. "
+            "Do not route by it.",
+            "harms": f"This estimator is worse than {against}: {facts}. Do not route by it.",
+        }
+        text = words[self.verdict]
+        within = self.within_groups
+        if self.verdict == "helps" and within is not None and within.low <= 0.5:
+            text += (
+                f" Within groups it does not beat chance (APGR {within:.3f}): it tells groups "
+                "apart, not hard queries from easy ones."
+            )
+        return text
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON-ready data, e.g. to keep beside a saved estimator."""
+        return {
+            "metric": self.metric,
+            "value": _triple(self.value),
+            "baseline": self.baseline,
+            "lift": _triple(self.lift),
+            "within_groups": None if self.within_groups is None else _triple(self.within_groups),
+            "brier": self.brier,
+            "ece": self.ece,
+            "n_rows": self.n_rows,
+            "verdict": self.verdict,
+            "sentence": self.sentence,
+        }
+
+
+def held_out_report(
+    estimator: QualityEstimator, outcomes: Outcomes, *, resampling: Resampling | None = None
+) -> HeldOutReport:
+    """Judge a fitted estimator on rows it has not seen.
+
+    Args:
+        estimator: Fitted, on other rows than these.
+        outcomes: Held-out rows with the candidates it was fitted on.
+        resampling: How rows are redrawn; by default 1000 times, rows with the same query together.
+
+    Raises:
+        ValueError: If the candidates differ, or there is only one.
+    """
+    if tuple(outcomes.candidates) != estimator.fitted_candidates or len(outcomes.candidates) < 2:
+        msg = (
+            f"The estimator was fitted on {list(estimator.fitted_candidates)}, the rows are about "
+            f"{list(outcomes.candidates)}; give the same candidates, at least two."
+        )
+        raise ValueError(msg)
+    how = Resampling(clusters=outcomes.queries) if resampling is None else resampling
+    predicted = estimator.predict(outcomes.queries)
+    pair = len(outcomes.candidates) == 2
+    priced = outcomes.cost_usd is not None and not np.isnan(outcomes.cost_usd).any()
+    within = None
+    if pair and outcomes.groups is not None:
+        rate = _win_rate(predicted)
+        within = apgr_interval(rate, *outcomes.quality.T, groups=outcomes.groups, resampling=how)
+    if priced:
+        metric, value, lift = _by_cost(predicted, outcomes, how)
+    elif pair:
+        metric, value, lift = _by_share(predicted, outcomes, how)
+    else:
+        metric, value, lift = _by_quality(predicted, outcomes, how)
+    return HeldOutReport(
+        metric=metric,
+        value=value,
+        baseline=value.value - lift.value,
+        lift=lift,
+        within_groups=within,
+        brier=brier(predicted, outcomes.quality),
+        ece=ece(predicted, outcomes.quality),
+        n_rows=len(outcomes),
+    )
+
+
+Judged = tuple[Literal["apgr", "aiq", "quality"], Interval, Interval]
+
+
+def _by_cost(predicted: Floats, outcomes: Outcomes, how: Resampling) -> Judged:
+    sweep = utility_sweep(predicted, outcomes)
+    value = aiq_interval(sweep, outcomes, resampling=how)
+    lift = aiq_interval(sweep, outcomes, baseline=single_sweep(outcomes), resampling=how)
+    return "aiq", value, lift
+
+
+def _by_share(predicted: Floats, outcomes: Outcomes, how: Resampling) -> Judged:
+    rate, (weak, strong) = _win_rate(predicted), outcomes.quality.T
+    value = apgr_interval(rate, weak, strong, resampling=how)
+    nothing = np.zeros(len(rate))
+    lift = apgr_interval(rate, weak, strong, baseline=nothing, resampling=how)
+    return "apgr", value, lift
+
+
+def _by_quality(predicted: Floats, outcomes: Outcomes, how: Resampling) -> Judged:
+    rows = np.arange(len(outcomes))
+    reached = outcomes.quality[rows, predicted.argmax(axis=1)]
+    best = outcomes.quality[:, int(outcomes.quality.mean(axis=0).argmax())]
+    return "quality", mean_interval(reached, how), mean_interval(reached - best, how)
+
+
+def _win_rate(predicted: Floats) -> Floats:
+    rate: Floats = (1 + predicted[:, 1] - predicted[:, 0]) / 2
+    return rate
+
+
+def _triple(interval: Interval) -> list[float]:
+    return [interval.value, interval.low, interval.high]
