@@ -14,6 +14,7 @@ from typing import Any, cast
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 
@@ -27,6 +28,7 @@ __all__ = [
     "NOSTREAM",
     "Answer",
     "Asking",
+    "Caller",
     "Predicting",
     "Verifying",
     "candidate_config",
@@ -304,7 +306,7 @@ class Verifying:
 
     def _calling(self) -> RunnableLambda[Call, Reply]:
         # Not `model.batch`: a lambda around each call keeps the trace a tree.
-        caller = _Caller()
+        caller = Caller()
         return RunnableLambda(caller.call, caller.acall, name="verdict")
 
 
@@ -331,24 +333,26 @@ class _Seen:
         }
 
 
-class _Caller:
+class Caller:
     """Makes one verifier call; equal calls of a batch share the runnable."""
 
     def __init__(self) -> None:
         self._built: dict[int, Runnable[Any, Any]] = {}
 
     def call(self, call: Call, config: RunnableConfig) -> Reply:
+        """Make it; a failure is a reply without a message."""
         try:
             output = self._runnable(call).invoke(call.messages, config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return Reply(error=f"{type(error).__name__}: {error}")
+            return Reply(error=f"{type(error).__name__}: {error}", exception=error)
         return self._reply(call, output)
 
     async def acall(self, call: Call, config: RunnableConfig) -> Reply:
+        """Make it; a failure is a reply without a message."""
         try:
             output = await self._runnable(call).ainvoke(call.messages, config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return Reply(error=f"{type(error).__name__}: {error}")
+            return Reply(error=f"{type(error).__name__}: {error}", exception=error)
         return self._reply(call, output)
 
     def _runnable(self, call: Call) -> Runnable[Any, Any]:
@@ -360,6 +364,8 @@ class _Caller:
                 built = model.with_structured_output(
                     call.schema, include_raw=True, **method, **call.kwargs
                 )
+            elif call.n_samples > 1:
+                built = _sampling(model, call)
             else:
                 built = model.bind(**call.kwargs) if call.kwargs else model
             self._built[id(call)] = built
@@ -367,13 +373,36 @@ class _Caller:
 
     def _reply(self, call: Call, output: Any) -> Reply:
         message, parsed, error = output, None, None
+        samples = (output,) if isinstance(output, AIMessage) else ()
+        if isinstance(output, list):
+            message, samples = output[0], tuple(output)
         if isinstance(output, dict):
             message, parsed = output.get("raw"), output.get("parsed")
             failure = output.get("parsing_error")
             error = None if failure is None else f"{type(failure).__name__}: {failure}"
         price = call.candidate.price
         usage = getattr(message, "usage_metadata", None)
-        return Reply(message, parsed, error, None if price is None else price.cost_usd(usage))
+        cost = None if price is None else price.cost_usd(usage)
+        return Reply(message, parsed, error, cost, samples)
+
+
+def _sampling(model: BaseChatModel, call: Call) -> Runnable[Any, list[AIMessage]]:
+    """Several samples in one request: `invoke` would drop all but the first."""
+    kwargs = {**call.kwargs, "n": call.n_samples}
+
+    def sample(messages: Any, config: RunnableConfig) -> list[AIMessage]:
+        return _samples(model.generate([messages], callbacks=config.get("callbacks"), **kwargs))
+
+    async def asample(messages: Any, config: RunnableConfig) -> list[AIMessage]:
+        callbacks = config.get("callbacks")
+        return _samples(await model.agenerate([messages], callbacks=callbacks, **kwargs))
+
+    return RunnableLambda(sample, asample, name="samples")
+
+
+def _samples(result: LLMResult) -> list[AIMessage]:
+    generations = [g for g in result.generations[0] if isinstance(g, ChatGeneration)]
+    return [g.message for g in generations if isinstance(g.message, AIMessage)]
 
 
 def _at_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:

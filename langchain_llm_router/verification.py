@@ -74,6 +74,10 @@ class Call:
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Passed on to the model, e.g. `{"logprobs": True}`."""
 
+    n_samples: int = 1
+    """How many replies to ask for in one request, for plain text; more than 1 needs a model that
+    takes `n`."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -83,6 +87,11 @@ class Reply:
     parsed: Any = None
     error: str | None = None
     cost_usd: float | None = None
+    samples: tuple[AIMessage, ...] = ()
+    """All replies of a plain call, the first one included."""
+
+    exception: Exception | None = None
+    """What the call raised, behind `error`."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ FLOORS = [
     ["capabilities", "drafts", "pool", "threads", "tracing"],
     ["breakers", "decayed", "measured", "telemetry", "shared_state"],
     ["bulkheads", "calling", "live", "racing", "resilience"],
-    ["datasets", "estimators", "observation", "verification"],
+    ["datasets", "estimators", "observation", "verification", "yes_no"],
     ["policies"],
     ["endpoints", "loop"],
     ["asking", "held_out", "intervals", "metrics", "separability", "sweeps"],

@@ -1,0 +1,99 @@
+"""Self-evaluation for the price of one short call: one-word verdicts in the same conversation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from langchain_core.messages import AIMessage, HumanMessage
+
+from langchain_llm_router.types import Candidate
+from langchain_llm_router.verification import (
+    Call,
+    Case,
+    Evaluating,
+    Evaluation,
+    Verifier,
+    share_true,
+)
+
+__all__ = ["YesNo"]
+
+
+@dataclass(frozen=True)
+class YesNo(Verifier):
+    """The candidate is asked in the same conversation whether its answer is right: yes or no.
+
+    The conversation goes on from the answer, so that a server with a prompt cache reads only the
+    short question, and k samples are asked for in one request (`n`). Reasoning before the verdict
+    is given up for that; `SelfEvaluator` keeps it.
+
+    Args:
+        n_samples: k, how many verdicts; their share of "yes" is the score.
+        read: `"samples"`, or `"probability"`: one call whose score is P(yes) / (P(yes) + P(no))
+            of its first token, for models that return `top_logprobs`.
+        judge: Another candidate that judges instead; None: the one that answered.
+        question: The words that ask for the verdict.
+        temperature: Sampling temperature of the verdicts.
+        kwargs: Passed on to the model, e.g. a grammar that allows nothing but yes and no.
+
+    References:
+        Madaan et al., 2023, AutoMix, arXiv:2310.12963, section 3.1 (k = 8 samples, temperature 1);
+        the one-word verdict is P(True) of Kadavath et al., 2022, arXiv:2207.05221, section 4.
+    """
+
+    n_samples: int = 8
+    read: Literal["samples", "probability"] = "samples"
+    judge: Candidate | None = None
+    question: str = "Is this answer correct? Reply with one word, Yes or No."
+    temperature: float = 1.0
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: {"max_tokens": 2})
+
+    def __post_init__(self) -> None:
+        if self.n_samples < 1:
+            msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
+            raise ValueError(msg)
+        if self.read not in ("samples", "probability"):
+            msg = f"`read` must be 'samples' or 'probability', got {self.read!r}."
+            raise ValueError(msg)
+
+    def evaluate(self, case: Case) -> Evaluating:
+        """Ask once, and read the verdicts or the first token's probabilities."""
+        sampled = self.read == "samples"
+        answer = AIMessage(str(case.answer.text))
+        call = Call(
+            messages=[*case.messages, answer, HumanMessage(self.question)],
+            candidate=self.judge or case.candidate,
+            temperature=self.temperature if sampled else 0.0,
+            kwargs={**self.kwargs, **({} if sampled else {"logprobs": True, "top_logprobs": 20})},
+            n_samples=self.n_samples if sampled else 1,
+        )
+        (reply,) = yield [call]
+        if not sampled:
+            return Evaluation(_p_yes(reply.message))
+        verdicts = tuple(_yes(str(message.text)) for message in reply.samples)
+        return Evaluation(share_true(verdicts), verdicts)
+
+
+def _yes(text: str) -> bool | None:
+    word = text.strip(" \t\n\r\"'*.`▁Ġ").casefold()
+    # One token may hold only the beginning of the word.
+    if word[:1] == "y":
+        return True
+    return False if word[:2] == "no" or word == "n" else None
+
+
+def _p_yes(message: AIMessage | None) -> float | None:
+    logprobs = None if message is None else message.response_metadata.get("logprobs")
+    tokens: Sequence[Mapping[str, Any]] = (logprobs or {}).get("content") or ()
+    if len(tokens) == 0:
+        return None
+    mass = {True: 0.0, False: 0.0}
+    for alternative in tokens[0].get("top_logprobs") or ():
+        verdict = _yes(str(alternative["token"]))
+        if verdict is not None:
+            mass[verdict] += math.exp(alternative["logprob"])
+    total = math.fsum(mass.values())
+    return mass[True] / total if total > 0 else None
