@@ -3,6 +3,7 @@
     LlmRouterError
     ├── NotFittedError          an estimator, observation model or policy used before `fit`
     ├── NoCandidateError        nobody is left who may be asked (options, capabilities, budget)
+    ├── CollectionError         collecting stopped early; the journal holds everything so far
     ├── ArtifactError           a saved router that cannot be trusted: wrong version, width or hash
     └── MissingExtraError       an optional dependency is not installed
 
@@ -17,6 +18,7 @@ from types import ModuleType
 
 __all__ = [
     "ArtifactError",
+    "CollectionError",
     "LlmRouterError",
     "MissingExtraError",
     "NoCandidateError",
@@ -35,6 +37,10 @@ class NotFittedError(LlmRouterError):
 
 class NoCandidateError(LlmRouterError):
     """When no candidate may be asked under the request's options, needs and budget."""
+
+
+class CollectionError(LlmRouterError):
+    """When collecting had to stop before its end; a later run goes on where it stopped."""
 
 
 class ArtifactError(LlmRouterError):

@@ -329,3 +329,37 @@ class TimedModel(ScriptedModel):
                 msg = "the line went dead"
                 raise ConnectionResetError(msg)
             yield chunk
+
+
+class SamplingModel(ScriptedModel):
+    """A scripted model that gives as many samples as `n` asks for, the next entries in order."""
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        generations = [
+            ChatGeneration(message=self._next(messages)) for _ in range(kwargs.get("n", 1))
+        ]
+        return ChatResult(generations=generations)
+
+    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+        return self._generate(messages, **kwargs)
+
+
+class GradingModel(ScriptedModel):
+    """A judge: a mapping in the script becomes structured output, a text cannot be parsed."""
+
+    grades: list[Any] = Field(default_factory=list)
+    prompts: list[str] = Field(default_factory=list)
+
+    def with_structured_output(self, schema, *, include_raw=False, **kwargs):
+        def grade(messages: Any) -> dict[str, Any]:
+            said = self.grades[min(len(self.prompts), len(self.grades) - 1)]
+            self.prompts.append(str(messages[-1].text))
+            if isinstance(said, Exception):
+                raise said
+            if isinstance(said, str):
+                failure = ValueError(f"not JSON: {said}")
+                return {"raw": AIMessage(said), "parsed": None, "parsing_error": failure}
+            parsed = schema(rationale="because", **said)
+            return {"raw": AIMessage(str(said)), "parsed": parsed, "parsing_error": None}
+
+        return RunnableLambda(grade)

@@ -1,0 +1,39 @@
+"""From questions to training data: ask every candidate, let it verify itself, grade the answers.
+
+`collect` runs it, `load_journal` reads what it wrote as tables.
+"""
+
+from langchain_llm_router.collect.collector import Limits, Watcher
+from langchain_llm_router.collect.grading import (
+    ChoiceMatch,
+    ExactMatch,
+    Grader,
+    Judge,
+    NumberMatch,
+    PairwiseJudge,
+)
+from langchain_llm_router.collect.journal import Collected, load_journal
+from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
+from langchain_llm_router.collect.quote import Quote
+from langchain_llm_router.collect.run import acollect, collect
+from langchain_llm_router.collect.watching import TerminalWatcher
+
+__all__ = [
+    "ChoiceMatch",
+    "Collected",
+    "ExactMatch",
+    "Grader",
+    "Judge",
+    "Limits",
+    "NumberMatch",
+    "PairwiseJudge",
+    "Question",
+    "Quote",
+    "TerminalWatcher",
+    "Watcher",
+    "acollect",
+    "collect",
+    "from_langsmith",
+    "load_journal",
+    "load_questions",
+]

@@ -1,0 +1,329 @@
+"""One run of collecting: workers take units of work until none is left or it must stop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage
+
+from langchain_llm_router.asking import Asking, Caller
+from langchain_llm_router.collect.grading import Grader, PairwiseJudge
+from langchain_llm_router.collect.journal import Journal
+from langchain_llm_router.collect.questions import Question
+from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
+from langchain_llm_router.collect.retrying import is_hopeless, is_transient, retrying
+from langchain_llm_router.errors import CollectionError
+from langchain_llm_router.pool import live_model
+from langchain_llm_router.types import Candidate, sum_usd
+from langchain_llm_router.verification import Call, Case, Evaluating, Evaluation, Reply, Verifier
+
+__all__ = ["Collector", "Limits", "Watcher"]
+
+
+class Watcher:
+    """Is shown what will be done and what has been; this one lets everything pass."""
+
+    def confirm(self, quote: Quote) -> bool:
+        """Whether to begin, given what it will take."""
+        return True
+
+    def advance(self, done: int, total: int, spent_usd: float) -> None:
+        """One more answer has been dealt with."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How hard and how far a run may go."""
+
+    concurrency: int | Mapping[str, int] = 8
+    """Calls in flight to one model at a time; by candidate name where they differ (others: 8)."""
+
+    attempts: int = 6
+    """How often a call is tried on rate limits and lost connections, backing off in between."""
+
+    budget_usd: float | None = None
+    """Nothing is started whose expected cost would take the journal's total past this."""
+
+    failures: int = 5
+    """So many failures of one kind in a row end the run: something is wrong with the set-up."""
+
+    backoff_s: float = 1.0
+    """First wait of the exponential back-off; a server's `Retry-After` goes before it."""
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "attempts", "failures"):
+            value = getattr(self, name)
+            if min(value.values() if isinstance(value, Mapping) else (value,), default=1) < 1:
+                msg = f"`{name}` must be >= 1, got {value!r}."
+                raise ValueError(msg)
+        if self.budget_usd is not None and not self.budget_usd >= 0:
+            msg = f"`budget_usd` must be >= 0 or None, got {self.budget_usd!r}."
+            raise ValueError(msg)
+
+    def concurrency_of(self, model: str) -> int:
+        """Calls in flight to the model of this name."""
+        if isinstance(self.concurrency, Mapping):
+            return self.concurrency.get(model, Limits().concurrency_of(model))
+        return self.concurrency
+
+
+class Collector:
+    """One run: workers take (question, candidate) units until none is left or it must stop."""
+
+    def __init__(self, work: Workload, log: Journal, limits: Limits, watcher: Watcher) -> None:
+        self._work, self._log, self._limits, self._watcher = work, log, limits, watcher
+        self._done = 0
+        self._stop: str | None = None
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._in_a_row: dict[str, int] = {}
+        self._reserved_usd = 0.0
+
+    async def everything(self) -> None:
+        """Do what is not done yet."""
+        await self._drain(
+            {c.name: [(q, c) for q in self._work.questions] for c in self._work.candidates},
+            self._unit,
+        )
+        if isinstance(self._work.grader, PairwiseJudge):
+            judge = self._work.grader.judge.name
+            await self._drain({judge: list(self._work.questions)}, self._duels)
+        if self._stop is not None:
+            done = len(self._log.record.answers)
+            total = len(self._work.questions) * len(self._work.candidates)
+            msg = (
+                f"{self._stop} {done} of {total} answers are in {self._log.path.name}; "
+                "the same call goes on from there."
+            )
+            raise CollectionError(msg)
+
+    async def _drain(
+        self, queues: Mapping[str, list[Any]], do: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        async def work(queue: list[Any]) -> None:
+            while queue and self._stop is None:
+                await do(queue.pop(0))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, queue in queues.items():
+                    for _ in range(self._limits.concurrency_of(name)):
+                        group.create_task(work(queue))
+        except BaseExceptionGroup as failed:
+            # A bug in a grader or verifier of the user's: one error is easier to read than many.
+            raise failed.exceptions[0] from None
+
+    # One question to one candidate
+
+    async def _unit(self, unit: tuple[Question, Candidate]) -> None:
+        await self._deal_with(*unit)
+        self._done += 1
+        total = len(self._work.questions) * len(self._work.candidates)
+        self._watcher.advance(self._done, total, self._log.record.spent_usd)
+
+    async def _deal_with(self, question: Question, candidate: Candidate) -> None:
+        key = (question.id, candidate.name)
+        if key not in self._log.record.answers and not await self._answer(question, candidate):
+            return
+        line = self._log.record.answers[key]
+        case = Case(self._work.messages(question), _message(line), candidate)
+        for name, verifier in self._work.verifiers.items():
+            if (*key, name) not in self._log.record.evaluations and self._stop is None:
+                await self._verify(question, case, name, verifier)
+        grader = self._work.grader
+        if isinstance(grader, Grader) and key not in self._log.record.grades:
+            await self._grade(question, case, grader)
+
+    async def _answer(self, question: Question, candidate: Candidate) -> bool:
+        expected = expected_answer_usd(self._work, candidate) or 0.0
+        budget = self._limits.budget_usd
+        spent = self._log.record.spent_usd + self._reserved_usd
+        if budget is not None and spent + expected > budget:
+            self._stop = f"The budget of ${budget:g} is used up (${spent:.6g} spent)."
+            return False
+        self._reserved_usd += expected
+        try:
+            asked = await self._ask(question, candidate)
+        except Exception as error:  # noqa: BLE001 - a candidate's failure is data
+            text = f"{type(error).__name__}: {error}"
+            where = f"Candidate {candidate.name!r}, question {question.id!r}"
+            self._log.write("answer", id=question.id, candidate=candidate.name, error=text)
+            self._failed(f"answers of {candidate.name}", where, text, error)
+            return False
+        finally:
+            self._reserved_usd -= expected
+        self._in_a_row.pop(f"answers of {candidate.name}", None)
+        self._log.write("answer", id=question.id, candidate=candidate.name, **asked)
+        return True
+
+    async def _ask(self, question: Question, candidate: Candidate) -> dict[str, Any]:
+        asking = Asking(candidate, live_model(candidate), self._work.messages(question), {})
+        async for attempt in retrying(self._limits.attempts, self._limits.backoff_s):
+            with attempt:
+                async with self._slot(candidate):
+                    # Streamed for the sake of the time to the first token.
+                    async for _ in asking.astream():
+                        pass
+                if asking.answer is not None and asking.answer.error is not None:
+                    raise asking.answer.error
+        answer = asking.answer
+        if answer is None or answer.message is None:
+            msg = f"{answer!r} is not a message."
+            raise TypeError(msg)
+        return _facts(answer.attempt, answer.message)
+
+    async def _verify(self, question: Question, case: Case, name: str, verifier: Verifier) -> None:
+        where = f"Verifier {name!r} on candidate {case.candidate.name!r}, question {question.id!r}"
+        done = await self._drive(verifier.evaluate(case), f"verdicts of {name}", where)
+        if done is not None:
+            evaluation, cost_usd, errors = done
+            self._log.write(
+                "evaluation",
+                id=question.id,
+                candidate=case.candidate.name,
+                verifier=name,
+                confidence=evaluation.confidence,
+                verdicts=list(evaluation.verdicts),
+                cost_usd=cost_usd,
+                **({"errors": errors} if errors else {}),
+            )
+
+    async def _grade(self, question: Question, case: Case, grader: Grader) -> None:
+        where = f"Grade of candidate {case.candidate.name!r}, question {question.id!r}"
+        done = await self._drive(grader.grade(question, case), "grades", where)
+        if done is None:
+            return
+        evaluation, cost_usd, _ = done
+        if evaluation.confidence is None:
+            self._failed("grades", where, f"no grade can be read: {evaluation.rationale}", None)
+            return
+        self._in_a_row.pop("grades", None)
+        self._write_grade(question, case.candidate.name, evaluation, cost_usd)
+
+    def _write_grade(
+        self, question: Question, candidate: str, evaluation: Evaluation, cost_usd: float | None
+    ) -> None:
+        self._log.write(
+            "grade",
+            id=question.id,
+            candidate=candidate,
+            quality=evaluation.confidence,
+            cost_usd=cost_usd,
+            **({} if evaluation.rationale is None else {"rationale": evaluation.rationale}),
+        )
+
+    # All candidates' answers to one question against each other
+
+    async def _duels(self, question: Question) -> None:
+        record, grader = self._log.record, self._work.grader
+        assert isinstance(grader, PairwiseJudge)
+        names = [c.name for c in self._work.candidates]
+        if any((question.id, name) not in record.answers for name in names):
+            return
+        for a, b in itertools.combinations(names, 2):
+            if (question.id, a, b) not in record.battles and self._stop is None:
+                await self._duel(question, a, b, grader)
+        self._win_rates(question, names)
+
+    def _win_rates(self, question: Question, names: Sequence[str]) -> None:
+        scores: dict[str, list[float]] = {name: [] for name in names}
+        for a, b in itertools.combinations(names, 2):
+            line = self._log.record.battles.get((question.id, a, b))
+            if line is None:
+                return
+            scores[a].append(line["score_a"])
+            scores[b].append(1 - line["score_a"])
+        for name, values in scores.items():
+            if (question.id, name) not in self._log.record.grades:
+                win_rate = Evaluation(math.fsum(values) / len(values))
+                self._write_grade(question, name, win_rate, 0.0)
+
+    async def _duel(self, question: Question, a: str, b: str, grader: PairwiseJudge) -> None:
+        texts = [self._log.record.answers[question.id, name]["text"] for name in (a, b)]
+        where = f"Judgement of {a!r} against {b!r}, question {question.id!r}"
+        done = await self._drive(grader.compare(question, *texts), "judgements", where)
+        if done is None:
+            return
+        evaluation, cost_usd, _ = done
+        if evaluation.confidence is None:
+            self._failed("judgements", where, f"none can be read: {evaluation.rationale}", None)
+            return
+        self._in_a_row.pop("judgements", None)
+        score = evaluation.confidence
+        self._log.write("battle", id=question.id, a=a, b=b, score_a=score, cost_usd=cost_usd)
+
+    # Calls
+
+    async def _drive(
+        self, steps: Evaluating, kind: str, where: str
+    ) -> tuple[Evaluation, float | None, list[str]] | None:
+        """Make the calls a verifier or grader wants; None: it failed for good."""
+        replies: list[Reply] = []
+        try:
+            calls = next(steps)
+            while True:
+                caller = Caller()
+                batch = await asyncio.gather(*(self._call(caller, call) for call in calls))
+                replies += batch
+                calls = steps.send(batch)
+        except StopIteration as stop:
+            evaluation: Evaluation = stop.value
+        broken = [reply.exception for reply in replies if reply.exception is not None]
+        if broken and (is_hopeless(broken[0]) or is_transient(broken[0])):
+            self._failed(kind, where, f"{type(broken[0]).__name__}: {broken[0]}", broken[0])
+            return None
+        errors = [reply.error for reply in replies if reply.error is not None]
+        billed = [reply.cost_usd for reply in replies if reply.message is not None]
+        return evaluation, sum_usd(billed), errors
+
+    async def _call(self, caller: Caller, call: Call) -> Reply:
+        try:
+            async for attempt in retrying(self._limits.attempts, self._limits.backoff_s):
+                with attempt:
+                    async with self._slot(call.candidate):
+                        reply = await caller.acall(call, {})
+                    if reply.exception is not None and is_transient(reply.exception):
+                        raise reply.exception
+        except Exception as error:  # noqa: BLE001 - what is left after all attempts is a reply
+            return Reply(error=f"{type(error).__name__}: {error}", exception=error)
+        return reply
+
+    def _slot(self, candidate: Candidate) -> asyncio.Semaphore:
+        limit = self._limits.concurrency_of(candidate.name)
+        return self._slots.setdefault(candidate.name, asyncio.Semaphore(limit))
+
+    def _failed(self, kind: str, where: str, text: str, error: Exception | None) -> None:
+        """Note a failure; stop the run where going on would only repeat it."""
+        self._in_a_row[kind] = self._in_a_row.get(kind, 0) + 1
+        line = f"{where}: {' '.join(text.split())[:300]}."
+        if error is not None and is_hopeless(error):
+            self._stop = self._stop or line
+        elif error is not None and is_transient(error):
+            self._stop = self._stop or f"{line} Gave up after {self._limits.attempts} attempts."
+        elif self._in_a_row[kind] >= self._limits.failures:
+            self._stop = self._stop or f"{line} That was failure {self._in_a_row[kind]} in a row."
+
+
+def _facts(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, Any]:
+    names = ("input_tokens", "output_tokens", "cost_usd", "latency_s", "ttft_s")
+    facts: dict[str, Any] = {name: attempt.get(name) for name in names}
+    spread, given = attempt.get("ttft_s"), attempt.get("output_tokens")
+    facts["itl_s"] = None
+    if spread is not None and given is not None and given > 1:
+        facts["itl_s"] = (attempt["latency_s"] - spread) / (given - 1)
+    tokens = (message.response_metadata.get("logprobs") or {}).get("content") or ()
+    if len(tokens) > 0:
+        facts["mean_logprob"] = math.fsum(token["logprob"] for token in tokens) / len(tokens)
+        facts["logprobs"] = [[token["token"], token["logprob"]] for token in tokens]
+    return {"text": str(message.text), **facts}
+
+
+def _message(line: Mapping[str, Any]) -> AIMessage:
+    """The answer as its candidate gave it, as far as verifiers look at it."""
+    tokens = [{"token": token, "logprob": value} for token, value in line.get("logprobs", ())]
+    metadata = {"logprobs": {"content": tokens}} if tokens else {}
+    return AIMessage(line["text"], response_metadata=metadata)

@@ -1,0 +1,132 @@
+"""The questions that candidates are asked when data is collected."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_llm_router.errors import import_extra
+
+__all__ = ["Question", "from_langsmith", "load_questions", "parse_questions"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to ask, and how its right answer is known.
+
+    Example:
+        >>> Question("q1", "2 + 2?", reference="4").query
+        '2 + 2?'
+    """
+
+    id: str
+    """Unique in its set; the journal knows the question by it."""
+
+    query: str
+    reference: str | None = None
+    """The right answer, for graders that compare; None where a judge model grades."""
+
+    group: str | None = None
+    """Data set, subject or tenant, for evaluation within groups."""
+
+
+def load_questions(path: str | Path) -> list[Question]:
+    """Read questions from a file with the fields `query`, and if any `id`, `reference`, `group`.
+
+    Args:
+        path: `.jsonl`, `.csv` or `.parquet` (extra `data`). Without ids the row numbers serve.
+
+    Raises:
+        ValueError: If a row has no `query` or an id comes twice; the row is named.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        return parse_questions(_json_lines(path), source=path.name)
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            return parse_questions(list(csv.DictReader(file)), source=path.name)
+    if path.suffix == ".parquet":
+        parquet = import_extra("pyarrow.parquet", "data")
+        return parse_questions(parquet.read_table(path).to_pylist(), source=path.name)
+    msg = f"{path.name!r} must end in `.jsonl`, `.csv` or `.parquet`."
+    raise ValueError(msg)
+
+
+def from_langsmith(dataset: str, client: Any = None) -> list[Question]:
+    """Read a LangSmith dataset: each example's first input is the query, first output the answer.
+
+    Args:
+        dataset: Its name.
+        client: A `langsmith.Client`; None: one from the environment's key.
+    """
+    if client is None:
+        client = import_extra("langsmith", "agents").Client()
+    rows = []
+    for example in client.list_examples(dataset_name=dataset):
+        outputs = list((example.outputs or {}).values())
+        rows.append(
+            {
+                "id": str(example.id),
+                "query": next(iter(example.inputs.values()), None),
+                "reference": outputs[0] if outputs else None,
+            }
+        )
+    return parse_questions(rows, source=f"LangSmith dataset {dataset!r}")
+
+
+def parse_questions(
+    rows: Iterable[Question | Mapping[str, Any]], *, source: str = "questions"
+) -> list[Question]:
+    """Check rows and make questions of them.
+
+    Raises:
+        ValueError: If there are none, a row has no `query`, or an id comes twice.
+    """
+    questions = [_question(row, i, source) for i, row in enumerate(rows)]
+    if len(questions) == 0:
+        msg = f"{source} has no questions."
+        raise ValueError(msg)
+    _check_ids(questions, source)
+    return questions
+
+
+def _question(row: Question | Mapping[str, Any], i: int, source: str) -> Question:
+    if isinstance(row, Question):
+        return row
+    query = row.get("query")
+    if not isinstance(query, str) or not query.strip():
+        msg = f"{source} row {i}: `query` must be a text, got {query!r}; it has {sorted(row)}."
+        raise ValueError(msg)
+    given = {key: row.get(key) for key in ("id", "reference", "group")}
+    texts = {key: None if value in (None, "") else str(value) for key, value in given.items()}
+    return Question(texts["id"] or str(i), query, texts["reference"], texts["group"])
+
+
+def _check_ids(questions: Sequence[Question], source: str) -> None:
+    rows: dict[str, int] = {}
+    for i, question in enumerate(questions):
+        if question.id in rows:
+            msg = f"{source} row {i}: the id {question.id!r} was row {rows[question.id]}'s already."
+            raise ValueError(msg)
+        rows[question.id] = i
+
+
+def _json_lines(path: Path) -> list[Mapping[str, Any]]:
+    rows = []
+    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            msg = f"{path.name} row {i} is not JSON: {error.msg}."
+            raise ValueError(msg) from error
+        if not isinstance(row, Mapping):
+            msg = f"{path.name} row {i} must be a JSON object, got {row!r}."
+            raise ValueError(msg)
+        rows.append(row)
+    return rows

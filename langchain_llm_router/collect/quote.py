@@ -1,0 +1,157 @@
+"""What collecting will take, told before the first call is made."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from langchain_llm_router.collect.grading import Grader, PairwiseJudge
+from langchain_llm_router.collect.journal import Record
+from langchain_llm_router.collect.questions import Question
+from langchain_llm_router.types import Candidate, sum_usd
+from langchain_llm_router.verification import Call, Case, Evaluating, Verifier
+
+__all__ = ["Expected", "Quote", "Workload", "make_quote"]
+
+_CHARS_PER_TOKEN = 4.0
+_VERDICT_TOKENS = 60
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Everything there is to do: who is asked what, who verifies, who grades."""
+
+    questions: Sequence[Question]
+    candidates: Sequence[Candidate]
+    grader: Grader | PairwiseJudge
+    verifiers: Mapping[str, Verifier]
+    preamble: Sequence[BaseMessage] = ()
+
+    def messages(self, question: Question) -> list[BaseMessage]:
+        """The conversation that ends in the question."""
+        return [*self.preamble, HumanMessage(question.query)]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Calls to one model, with their tokens and price as far as they can be foreseen."""
+
+    calls: int
+    input_tokens: float
+    output_tokens: float
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What is still to be done, by the model that is called."""
+
+    models: Mapping[str, Expected]
+
+    @property
+    def calls(self) -> int:
+        """Calls in all."""
+        return sum(expected.calls for expected in self.models.values())
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Dollars in all; None if any price is unknown."""
+        return sum_usd([expected.cost_usd for expected in self.models.values()])
+
+    def __str__(self) -> str:
+        lines = [
+            f"{name}: {e.calls:,} calls, about {e.input_tokens:,.0f} tokens in and "
+            f"{e.output_tokens:,.0f} out, {_dollars(e.cost_usd)}"
+            for name, e in self.models.items()
+        ]
+        return "\n".join([*lines, f"In all {self.calls:,} calls, {_dollars(self.cost_usd)}."])
+
+
+def _dollars(amount: float | None) -> str:
+    return "price unknown" if amount is None else f"about ${amount:,.4f}"
+
+
+def expected_answer_usd(work: Workload, candidate: Candidate) -> float | None:
+    """What one answer of a candidate to a typical question is expected to cost."""
+    if candidate.expected_cost_usd is not None:
+        return candidate.expected_cost_usd
+    call = Call(work.messages(_typical(work.questions)), candidate)
+    return _expect(call, candidate.expected_output_tokens).cost_usd
+
+
+def make_quote(work: Workload, record: Record) -> Quote:
+    """Count the calls that the journal does not hold yet, and estimate what they take.
+
+    Lengths are those of a typical question; an answer has the candidate's
+    `expected_output_tokens`, a verdict or grade its `max_tokens` or else about 60.
+    """
+    question = _typical(work.questions)
+    totals: dict[str, list[Expected]] = {}
+    ids = [q.id for q in work.questions]
+    for candidate in work.candidates:
+        asked = sum((id, candidate.name) not in record.answers for id in ids)
+        answering = Call(work.messages(question), candidate)
+        expected = _expect(answering, candidate.expected_output_tokens)
+        totals.setdefault(candidate.name, []).append(_times(expected, asked))
+        answer = AIMessage("x" * int(candidate.expected_output_tokens * _CHARS_PER_TOKEN))
+        case = Case(work.messages(question), answer, candidate)
+        for name, verifier in work.verifiers.items():
+            missing = sum((id, candidate.name, name) not in record.evaluations for id in ids)
+            _add_calls(totals, verifier.evaluate(case), missing)
+        if isinstance(work.grader, Grader):
+            missing = sum((id, candidate.name) not in record.grades for id in ids)
+            _add_calls(totals, work.grader.grade(question, case), missing)
+    if isinstance(work.grader, PairwiseJudge):
+        names = [c.name for c in work.candidates]
+        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+        missing = sum((id, *pair) not in record.battles for id in ids for pair in pairs)
+        text = "x" * int(max(c.expected_output_tokens for c in work.candidates) * _CHARS_PER_TOKEN)
+        _add_calls(totals, work.grader.compare(question, text, text), missing)
+    return Quote({name: _sum(parts) for name, parts in totals.items()})
+
+
+def _typical(questions: Sequence[Question]) -> Question:
+    """The question of median length stands for all."""
+    middle = statistics.median_low(len(question.query) for question in questions)
+    return next(question for question in questions if len(question.query) == middle)
+
+
+def _add_calls(totals: dict[str, list[Expected]], steps: Evaluating, times: int) -> None:
+    """Look at the first calls that a verifier or grader wants, without making them."""
+    try:
+        calls = next(steps)
+    except StopIteration:
+        return
+    steps.close()
+    for call in calls:
+        output = float(call.kwargs.get("max_tokens") or _VERDICT_TOKENS) * call.n_samples
+        expected = _times(_expect(call, output), times)
+        totals.setdefault(call.candidate.name, []).append(expected)
+
+
+def _expect(call: Call, output_tokens: float) -> Expected:
+    spent = sum(len(str(message.text)) for message in call.messages) / _CHARS_PER_TOKEN
+    price = call.candidate.price
+    cost = None
+    if price is not None:
+        cost = price.estimate_usd(input_tokens=spent, output_tokens=output_tokens)
+    return Expected(1, spent, output_tokens, cost)
+
+
+def _times(expected: Expected, n: int) -> Expected:
+    cost = None if expected.cost_usd is None else n * expected.cost_usd
+    if n == 0:
+        cost = 0.0
+    return Expected(n, n * expected.input_tokens, n * expected.output_tokens, cost)
+
+
+def _sum(parts: Sequence[Expected]) -> Expected:
+    return Expected(
+        sum(part.calls for part in parts),
+        sum(part.input_tokens for part in parts),
+        sum(part.output_tokens for part in parts),
+        sum_usd([part.cost_usd for part in parts]),
+    )

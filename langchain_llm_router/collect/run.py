@@ -1,0 +1,161 @@
+"""From questions to training data: ask every candidate, let it verify itself, grade the answers.
+
+Every fact is in the journal (`journal.py`) before the next call is made, so a run that was killed
+goes on where it stopped, and asks again only what was in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+
+from langchain_llm_router.collect.collector import Collector, Limits, Watcher
+from langchain_llm_router.collect.grading import Grader, Judge, PairwiseJudge, make_grader
+from langchain_llm_router.collect.journal import Collected, Journal, tabulate
+from langchain_llm_router.collect.questions import Question, load_questions, parse_questions
+from langchain_llm_router.collect.quote import Workload, make_quote
+from langchain_llm_router.errors import CollectionError
+from langchain_llm_router.pool import resolve_candidate
+from langchain_llm_router.types import Candidate, candidate_names
+from langchain_llm_router.verification import Verifier
+
+__all__ = ["Limits", "Watcher", "acollect", "collect"]
+
+
+def collect(
+    questions: str | Path | Iterable[Question | Mapping[str, Any]],
+    candidates: Sequence[Candidate | BaseChatModel | str],
+    *,
+    journal: str | Path,
+    grader: Grader | PairwiseJudge | str = "exact",
+    verifiers: Mapping[str, Verifier] | None = None,
+    preamble: Sequence[BaseMessage] = (),
+    limits: Limits | None = None,
+    watcher: Watcher | None = None,
+) -> Collected:
+    """Ask every candidate every question, verify, grade, and return the tables.
+
+    Args:
+        questions: A file (`load_questions`), or rows with `query` and if any `id`, `reference`,
+            `group`.
+        candidates: From cheap to strong. Bind `logprobs=True` to have answers' log-probabilities.
+        journal: Where every fact is appended (`.jsonl`); an existing one is gone on with.
+        grader: `"exact"`, `"number"`, `"choice"` against the references, or a judge.
+        verifiers: Name → verifier; each looks at every answer.
+        preamble: Messages before each question: instructions, examples.
+        limits: Concurrency, retries, budget.
+        watcher: Confirms the quote before the first call, and is shown the progress.
+
+    Raises:
+        ValueError: If a question, reference or candidate is unfit, or the journal is another's.
+        CollectionError: If a candidate or judge fails for good, naming it and the question;
+            everything so far is in the journal, and the same call goes on from there.
+    """
+    return asyncio.run(
+        acollect(
+            questions,
+            candidates,
+            journal=journal,
+            grader=grader,
+            verifiers=verifiers,
+            preamble=preamble,
+            limits=limits,
+            watcher=watcher,
+        )
+    )
+
+
+async def acollect(
+    questions: str | Path | Iterable[Question | Mapping[str, Any]],
+    candidates: Sequence[Candidate | BaseChatModel | str],
+    *,
+    journal: str | Path,
+    grader: Grader | PairwiseJudge | str = "exact",
+    verifiers: Mapping[str, Verifier] | None = None,
+    preamble: Sequence[BaseMessage] = (),
+    limits: Limits | None = None,
+    watcher: Watcher | None = None,
+) -> Collected:
+    """As `collect`, inside a running event loop."""
+    if isinstance(questions, str | Path):
+        asked = load_questions(questions)
+    else:
+        asked = parse_questions(questions)
+    pool = tuple(resolve_candidate(given) for given in candidates)
+    candidate_names(pool)
+    work = Workload(asked, pool, _ready(make_grader(grader)), dict(verifiers or {}), preamble)
+    limits = limits or Limits()
+    _check(work, limits)
+    with Journal(journal) as log:
+        _agree(log, work)
+        watcher = watcher or Watcher()
+        if not watcher.confirm(make_quote(work, log.record)):
+            msg = f"Not confirmed: nothing was asked, {log.path.name} is as it was."
+            raise CollectionError(msg)
+        _open(log, work)
+        await Collector(work, log, limits, watcher).everything()
+        return tabulate(log.record, log.path.name)
+
+
+def _ready(grader: Grader | PairwiseJudge) -> Grader | PairwiseJudge:
+    if isinstance(grader, Judge | PairwiseJudge):
+        return replace(grader, judge=resolve_candidate(grader.judge))
+    return grader
+
+
+def _check(work: Workload, limits: Limits) -> None:
+    """Refuse before anything is spent."""
+    for i, question in enumerate(work.questions):
+        try:
+            work.grader.check(question)
+        except ValueError as error:
+            msg = f"Row {i} (id {question.id!r}) cannot be graded: {error}."
+            raise ValueError(msg) from error
+    if isinstance(work.grader, PairwiseJudge) and len(work.candidates) < 2:
+        msg = "`PairwiseJudge` compares candidates: give at least two."
+        raise ValueError(msg)
+    unpriced = [c.name for c in work.candidates if c.price is None]
+    if limits.budget_usd is not None and unpriced:
+        msg = f"A budget needs prices, but those of {unpriced} are unknown: give them a `Price`."
+        raise ValueError(msg)
+
+
+def _settings(work: Workload) -> dict[str, Any]:
+    said = repr([(message.type, message.text) for message in work.preamble])
+    return {
+        "candidates": [candidate.name for candidate in work.candidates],
+        "preamble": hashlib.sha256(said.encode()).hexdigest()[:16] if work.preamble else None,
+        "grader": type(work.grader).__name__,
+    }
+
+
+def _agree(log: Journal, work: Workload) -> None:
+    """A journal goes on only with the settings and questions that it was begun with."""
+    for name, value in _settings(work).items():
+        before = log.record.settings.get(name, value)
+        if before != value:
+            msg = (
+                f"{log.path.name} was begun with {name} = {before!r}, now it is {value!r}: "
+                "use another journal."
+            )
+            raise ValueError(msg)
+    for question in work.questions:
+        before = log.record.questions.get(question.id)
+        if before is not None and before != question:
+            msg = f"Question {question.id!r} was another one in {log.path.name}: {before.query!r}."
+            raise ValueError(msg)
+
+
+def _open(log: Journal, work: Workload) -> None:
+    if not log.record.settings:
+        log.write("run", version=1, settings=_settings(work))
+    for q in work.questions:
+        if q.id not in log.record.questions:
+            log.write("question", id=q.id, query=q.query, reference=q.reference, group=q.group)
