@@ -1,0 +1,74 @@
+"""Three real language models of different strength behind OpenAI-compatible local servers.
+
+`get_models.sh DIR` fetches the weights, `serve.sh DIR` starts the servers. The product depends on
+none of this.
+"""
+
+import httpx
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_openai import ChatOpenAI
+
+from langchain_llm_router import Candidate, Price
+from langchain_llm_router.yes_no import YesNo
+
+MODELS = {"smollm2-135m": 0.135, "qwen2.5-coder-0.5b": 0.494, "qwen2.5-coder-1.5b": 1.544}
+"""Name → billions of parameters, from weak to strong."""
+
+FIRST_PORT = 8101
+
+USD_PER_MTOK_PER_BILLION = 0.10
+"""The notional price: a dime per billion parameters and million tokens, in and out alike."""
+
+PREAMBLE: list[BaseMessage] = [
+    SystemMessage("Answer the multiple choice question with the letter of the correct choice."),
+    HumanMessage("Which animal barks?\nA. cat\nB. horse\nC. dog\nD. hen\nAnswer:"),
+    AIMessage("C"),
+    HumanMessage("What do you use to cut paper?\nA. spoon\nB. scissors\nC. cup\nD. sock\nAnswer:"),
+    AIMessage("B"),
+]
+"""Instruction and two examples before each question; servers keep them in their prompt cache."""
+
+VERIFIERS = {
+    "self_k8": YesNo(
+        8,
+        question="Is this answer correct? Yes or No.",
+        kwargs={"max_tokens": 1, "extra_body": {"grammar": 'root ::= "Yes" | "No"'}},
+    ),
+    "token_probability": YesNo(
+        read="probability",
+        question="Is this answer correct? Yes or No.",
+        kwargs={"max_tokens": 1, "extra_body": {"grammar": 'root ::= "Yes" | "No"'}},
+    ),
+}
+
+
+def candidates(first_port: int = FIRST_PORT) -> list[Candidate]:
+    """The local models; each answers with one letter and tells its probability."""
+    return [_candidate(name, first_port + i) for i, name in enumerate(MODELS)]
+
+
+def _candidate(name: str, port: int) -> Candidate:
+    model = ChatOpenAI(
+        base_url=f"http://127.0.0.1:{port}/v1",
+        api_key="none",
+        model=name,
+        temperature=0,
+        max_tokens=1,
+        logprobs=True,
+        top_logprobs=5,
+        stream_usage=True,
+        timeout=600,
+        max_retries=0,
+        extra_body={"grammar": "root ::= [A-E]"},
+    )
+    rate = MODELS[name] * USD_PER_MTOK_PER_BILLION
+    return Candidate(name, model, Price(rate, rate), expected_output_tokens=1)
+
+
+def alive(first_port: int = FIRST_PORT) -> bool:
+    """Whether the servers are there."""
+    try:
+        ports = range(first_port, first_port + len(MODELS))
+        return all(httpx.get(f"http://127.0.0.1:{p}/health", timeout=2).is_success for p in ports)
+    except httpx.HTTPError:
+        return False

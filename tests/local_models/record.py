@@ -1,0 +1,88 @@
+"""Record the shipped dataset from three real local models with `collect` itself.
+
+usage: python -m tests.local_models.record questions OUT.jsonl
+       python -m tests.local_models.record run QUESTIONS.jsonl JOURNAL.jsonl [--part I/N] [--port P]
+"""
+
+import argparse
+import ast
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from langchain_llm_router.collect import Limits, collect
+from langchain_llm_router.collect.questions import Question, load_questions
+from langchain_llm_router.collect.watching import TerminalWatcher
+from tests.local_models.bench import FIRST_PORT, PREAMBLE, VERIFIERS, candidates
+from tests.shared_data import shared_data_folder
+
+LONGEST = 420
+TASKS = ("commonsense_qa", "openbook_qa", "arc_challenge", "mmlu")
+
+
+def make_questions(seed: int = 0) -> list[Question]:
+    """Short multiple choice questions with their right letters, in random order."""
+    import pandas as pd
+
+    table = pd.read_parquet(shared_data_folder() / "llmrouter" / "scores.parquet")
+    table = table[table.task.isin(TASKS)].drop_duplicates("question")
+    questions = []
+    for row in table.itertuples():
+        choices = ast.literal_eval(row.choices)
+        texts = choices["text"] if isinstance(choices, dict) else choices
+        labels = choices.get("label") if isinstance(choices, dict) else None
+        letters = "ABCDE"[: len(texts)]
+        truth = str(row.ground_truth).strip()
+        if labels is not None and truth in labels:
+            truth = letters[labels.index(truth)]
+        lines = [f"{letter}. {text}" for letter, text in zip(letters, texts, strict=True)]
+        query = "\n".join([row.question.strip(), *lines, "Answer:"])
+        if len(query) <= LONGEST and truth in letters:
+            questions.append(Question(f"{row.task}-{row.id}", query, truth, row.task))
+    order = np.random.default_rng(seed).permutation(len(questions))
+    return [questions[i] for i in order]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    steps = parser.add_subparsers(dest="step", required=True)
+    make = steps.add_parser("questions")
+    make.add_argument("out", type=Path)
+    run = steps.add_parser("run")
+    run.add_argument("questions", type=Path)
+    run.add_argument("journal", type=Path)
+    run.add_argument("--part", default="0/1", help="I/N: every Nth question, from the Ith on")
+    run.add_argument("--port", type=int, default=FIRST_PORT, help="of the first of the servers")
+    given = parser.parse_args()
+    if given.step == "questions":
+        rows = make_questions()
+        given.out.write_text(
+            "".join(
+                json.dumps(
+                    {"id": q.id, "query": q.query, "reference": q.reference, "group": q.group}
+                )
+                + "\n"
+                for q in rows
+            )
+        )
+        print(len(rows), file=sys.stderr)
+        return
+    part, parts = map(int, given.part.split("/"))
+    collected = collect(
+        load_questions(given.questions)[part::parts],
+        candidates(given.port),
+        journal=given.journal,
+        grader="choice",
+        verifiers=VERIFIERS,
+        preamble=PREAMBLE,
+        # One at a time: a server's prompt cache then still holds the question it verifies.
+        limits=Limits(concurrency=1),
+        watcher=TerminalWatcher(yes=True),
+    )
+    print(collected.outcomes.candidates, collected.outcomes.quality.mean(axis=0))
+
+
+if __name__ == "__main__":
+    main()
