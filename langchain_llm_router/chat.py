@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self, cast
 from uuid import uuid4
 
-from langchain_core.language_models import LanguageModelInput, ModelProfile
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -28,8 +30,9 @@ from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.one_shot import Utility
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model, resolve_candidate
+from langchain_llm_router.saved_router import SavedRouter
 from langchain_llm_router.sessions import SessionChatModel
-from langchain_llm_router.types import Decision
+from langchain_llm_router.types import Candidate, Decision
 from langchain_llm_router.verification import Verifier
 
 __all__ = ["ChatLLMRouter", "route_of"]
@@ -149,6 +152,46 @@ class ChatLLMRouter(SessionChatModel):
         if update:
             copied._prepare()
         return copied
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        candidates: Sequence[Candidate | BaseChatModel | str],
+        verifier: Verifier | Mapping[str, Verifier] | None = None,
+        embeddings: Embeddings | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Bring a fitted router (`fit_router`, `llm-router fit`) to life.
+
+        Args:
+            folder: The router's folder.
+            candidates: Live models by the names that it was fitted with; more do no harm.
+            verifier: The one it was fitted with, or several by name, as given to `collect`.
+            embeddings: What the estimator was fitted with; not needed for the lexical one.
+            **settings: Further fields of the router.
+
+        Raises:
+            ArtifactError: If the folder is corrupted or holds something else.
+            ValueError: If a candidate or the verifier is missing.
+        """
+        saved = SavedRouter.load(folder, embeddings=embeddings)
+        pool = {candidate.name: candidate for candidate in map(resolve_candidate, candidates)}
+        if isinstance(verifier, Mapping):
+            verifier = None if saved.verifier is None else verifier.get(saved.verifier)
+        if saved.verifier is not None and verifier is None:
+            msg = (
+                f"Fitted on the verifier {saved.verifier!r}: give it as `verifier`."
+            )
+            raise ValueError(msg)
+        return cls(
+            candidates=saved.pool(pool),
+            policy=saved.policy,
+            estimator=saved.estimator,
+            verifier=verifier if saved.verifier is not None else None,
+            **settings,
+        )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         msg = (

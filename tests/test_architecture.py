@@ -18,12 +18,12 @@ FLOORS = [
     ["bulkheads", "calling", "live", "racing", "resilience"],
     ["datasets", "estimators", "observation", "verification", "yes_no"],
     ["policies"],
-    ["endpoints", "loop"],
+    ["endpoints", "loop", "saved_router"],
     ["asking", "held_out", "intervals", "metrics", "separability", "sweeps"],
     ["binding", "engine", "typed_streams"],
     ["cascade", "chat", "evaluation", "sessions", "cascade_metrics"],
     ["calibration", "collect", "middleware", "plots", "serving"],
-    ["demo", "demo_report"],
+    ["demo", "demo_report", "fitting", "fitting_report"],
     ["cli"],
 ]
 
