@@ -57,13 +57,17 @@ class BudgetedRouting(OneShot):
             msg = f"`max_cost_usd` must be > 0, got {self.max_cost_usd!r}."
             raise ValueError(msg)
 
-    def fit(self, quality: ArrayLike, cost_usd: ArrayLike) -> Self:
+    def fit(
+        self, quality: ArrayLike, cost_usd: ArrayLike, *, spent_usd: ArrayLike | None = None
+    ) -> Self:
         """Find λ and γ on queries like those to come.
 
         Args:
             quality: Predicted quality in [0, 1], of shape (n_queries, n_candidates). Predictions on
                 rows the estimator was not fitted on, or it will be too sure of itself.
             cost_usd: Expected cost of a call, of shape (n_candidates,) or like `quality`.
+            spent_usd: What each call really cost, like `quality`: the budget is then met in what is
+                spent, though queries sent to a candidate may be dearer than its average one.
 
         Raises:
             ValueError: If even the cheapest candidates cost more than the budget.
@@ -76,14 +80,18 @@ class BudgetedRouting(OneShot):
         if np.isnan(c).any() or c.min() < 0:
             msg = "`cost_usd` must be known and >= 0: some prices are unknown."
             raise ValueError(msg)
-        least = float(c.min(axis=1).mean())
+        paid = c if spent_usd is None else np.asarray(spent_usd, dtype=np.float64)
+        if paid.shape != q.shape or np.isnan(paid).any():
+            msg = f"`spent_usd` must be known, of shape {q.shape}, got {paid.shape}."
+            raise ValueError(msg)
+        least = float(np.take_along_axis(paid, c.argmin(axis=1)[:, None], axis=1).mean())
         if least > self.max_cost_usd:
             msg = (
                 f"The cheapest candidates cost {least:.6g} USD a query on average, more than "
                 f"`max_cost_usd` {self.max_cost_usd!r}."
             )
             raise ValueError(msg)
-        self.lambda_, self.gamma_ = self._find(q, c)
+        self.lambda_, self.gamma_ = self._find(q, c, paid)
         return self
 
     def choose(self, situation: Situation) -> Decision:
@@ -133,22 +141,28 @@ class BudgetedRouting(OneShot):
             raise ArtifactError(msg) from error
         return policy
 
-    def _find(self, quality: Floats, cost: Floats) -> tuple[float, float]:
+    def _find(self, quality: Floats, cost: Floats, paid: Floats) -> tuple[float, float]:
         budget = self.max_cost_usd
-        if _cost_bounds(quality, cost, 0.0)[0] <= budget:
+
+        def spends(lambda_: float) -> tuple[float, float]:
+            return _cost_bounds(quality, cost, paid, lambda_)
+
+        if spends(0.0)[0] <= budget:
             return 0.0, 0.0
         low, high = 0.0, 1.0 / max(float(cost.max()), 1e-12)
-        while _cost_bounds(quality, cost, high)[0] > budget:
+        for _ in range(200):
+            if spends(high)[0] <= budget:
+                break
             low, high = high, 2 * high
         for _ in range(200):
             middle = (low + high) / 2
             if middle in (low, high):
                 break
-            if _cost_bounds(quality, cost, middle)[0] > budget:
+            if spends(middle)[0] > budget:
                 low = middle
             else:
                 high = middle
-        least, most = _cost_bounds(quality, cost, high)
+        least, most = spends(high)
         gamma = 0.0 if most <= least else (budget - least) / (most - least)
         return high, min(max(gamma, 0.0), 1.0)
 
@@ -157,9 +171,12 @@ def _cost(item: tuple[float, float, Arm]) -> float:
     return item[1]
 
 
-def _cost_bounds(quality: Floats, cost: Floats, lambda_: float) -> tuple[float, float]:
-    """Mean cost when every tie goes to the cheapest, and when it goes to the dearest."""
+def _cost_bounds(
+    quality: Floats, cost: Floats, paid: Floats, lambda_: float
+) -> tuple[float, float]:
+    """Mean spending when every tie goes to the cheapest, and when it goes to the dearest."""
     utility = quality - lambda_ * cost
     tied = utility.max(axis=1, keepdims=True) - utility <= _TIE
-    least = np.where(tied, cost, np.inf).min(axis=1).mean()
-    return float(least), float(np.where(tied, cost, -np.inf).max(axis=1).mean())
+    rows = np.arange(len(cost))
+    least = paid[rows, np.where(tied, cost, np.inf).argmin(axis=1)].mean()
+    return float(least), float(paid[rows, np.where(tied, cost, -np.inf).argmax(axis=1)].mean())
