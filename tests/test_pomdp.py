@@ -280,6 +280,30 @@ def test_it_saves_money_at_no_loss_against_always_asking_the_strong_one():
     assert 0.2 < done.shares["a"] < 0.8
 
 
+def test_predictions_are_the_first_evidence_about_a_query(tmp_path):
+    """Two kinds of queries: on one the weak candidate is as good, on the other it is hopeless."""
+    rng = np.random.default_rng(0)
+    hard = rng.random(400) < 0.5
+    quality = np.column_stack([~hard, np.ones(400)]) * 1.0
+    predicted = np.column_stack([np.where(hard, 0.1, 0.9), np.full(400, 0.95)])
+    predicted += rng.normal(0, 0.02, (400, 2))
+    outcomes = Outcomes(
+        [str(i) for i in range(400)], NAMES[:2], quality, np.tile([1e-4, 1e-2], (400, 1))
+    )
+    silent = SelfEvaluations(NAMES[:2], np.full((400, 2), 0.5), np.full((400, 2), 1e-5))
+    policy = Pomdp(20.0, n_groups=2).fit(outcomes, silent, predicted=predicted)
+    for each in (policy, Pomdp.load(policy.save(tmp_path / "it"))):
+        for weak, expected in ((0.1, "b"), (0.9, "a")):
+            two = (Arm("a", quality=weak, cost_usd=1e-4), Arm("b", quality=0.95, cost_usd=1e-2))
+            decision = each.decide(Situation("q", two))
+            assert decision.candidate == expected
+            assert decision.scores["a"]["quality"] == pytest.approx(float(weak > 0.5), abs=0.1)
+    blind = policy.decide(seen(2))
+    assert blind.scores["a"]["quality"] == pytest.approx(1 - hard.mean(), abs=0.02)
+    with pytest.raises(ValueError, match="predicted"):
+        Pomdp().fit(outcomes, silent, predicted=predicted[:5])
+
+
 def test_saved_loaded_and_pickled_it_decides_the_same(tmp_path):
     policy = Pomdp(25.0, likelihood="kde", recall=True).fit(*make_tables(n=3))
     again = [Pomdp.load(policy.save(tmp_path / "it")), pickle.loads(pickle.dumps(policy))]

@@ -17,7 +17,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_HISTORIES", "Beliefs", "Option", "Plan", "best_option", "build_beliefs", "solve"]
+__all__ = [
+    "MAX_HISTORIES",
+    "Beliefs",
+    "Option",
+    "Plan",
+    "best_option",
+    "build_beliefs",
+    "group_centers",
+    "group_weights",
+    "solve",
+]
 
 Floats = NDArray[np.float64]
 
@@ -59,13 +69,16 @@ class Beliefs:
         return expected
 
 
-def build_beliefs(performance: Floats, likelihoods: Sequence[Floats]) -> Beliefs:
+def build_beliefs(
+    performance: Floats, likelihoods: Sequence[Floats], weights: Floats | None = None
+) -> Beliefs:
     """Tabulate the beliefs after every history.
 
     Args:
         performance: Quality of each candidate on each particle, (n_particles, n_candidates).
         likelihoods: For each candidate but the last, P(observation | particle) of shape
             (k + 2, n_particles): scores 0..k, then a missing verdict.
+        weights: Belief before any observation, of shape (n_particles,); None: all alike.
 
     Raises:
         ValueError: If there are more histories than `MAX_HISTORIES`.
@@ -79,16 +92,18 @@ def build_beliefs(performance: Floats, likelihoods: Sequence[Floats]) -> Beliefs
             "Use fewer candidates, or a smaller `n_samples`."
         )
         raise ValueError(msg)
+    first = np.ones(n_particles) if weights is None else weights
     half = len(likelihoods) // 2
     table = np.zeros((math.prod(sides[:half]), math.prod(sides[half:]), n_candidates + 1))
     for start in range(0, n_particles, _CHUNK):
         part = slice(start, start + _CHUNK)
         left = _products([rows[:, part] for rows in likelihoods[:half]], performance[part])
+        left = left * first[part]
         right = _products([rows[:, part] for rows in likelihoods[half:]], performance[part])
         table[:, :, 0] += left @ right.T
         for j in range(n_candidates):
             table[:, :, j + 1] += (left * performance[part, j]) @ right.T
-    table = table.reshape(*sides, n_candidates + 1) / n_particles
+    table = table.reshape(*sides, n_candidates + 1) / first.sum()
     return Beliefs(np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1:]))
 
 
@@ -116,6 +131,48 @@ class Option(NamedTuple):
 
     utility: float
     """quality - λ·cost_usd."""
+
+
+def group_centers(predicted: Floats, n_groups: int) -> Floats:
+    """Typical rows of predictions, by k-means from quantiles along their main direction."""
+    mean = predicted.mean(axis=0)
+    _, _, axes = np.linalg.svd(predicted - mean, full_matrices=False)
+    order = np.argsort((predicted - mean) @ axes[0], kind="stable")
+    centers = np.array([predicted[rows].mean(axis=0) for rows in np.array_split(order, n_groups)])
+    for _ in range(50):
+        nearest = _distances(predicted, centers).argmin(axis=1)
+        kept = np.unique(nearest)
+        moved = np.array([predicted[nearest == g].mean(axis=0) for g in kept])
+        if moved.shape == centers.shape and np.allclose(moved, centers):
+            break
+        centers = moved
+    return centers
+
+
+def group_weights(predicted: Floats, centers: Floats) -> Floats:
+    """How much each particle counts for a query of each group, of shape (n_groups, n_particles).
+
+    A Gaussian kernel around the group's center, as wide as groups are, over a thin uniform base.
+    """
+    squared = _distances(predicted, centers)
+    width = max(float(squared.min(axis=1).mean()), 1e-12)
+    kernel = np.exp(-squared.T / (2 * width))
+    kernel = kernel / np.maximum(kernel.sum(axis=1, keepdims=True), 1e-300)
+    weights: Floats = 0.98 * kernel + 0.02 / len(predicted)
+    return weights
+
+
+def nearest_group(row: Floats, centers: Floats) -> int:
+    """The group of a query by what is predicted of it, -1 where nothing is (NaN: unknown)."""
+    known = ~np.isnan(row)
+    if len(centers) == 0 or not known.any():
+        return -1
+    return int(_distances(row[None, known], centers[:, known]).argmin())
+
+
+def _distances(rows: Floats, centers: Floats) -> Floats:
+    squared: Floats = ((rows[:, None, :] - centers[None]) ** 2).sum(axis=2)
+    return squared
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +219,22 @@ class Plan:
 
     def _option(self, j: int, quality: float, cost: float, *, verify: bool) -> Option:
         return Option(j, verify, quality, cost, quality - self.lambda_ * cost)
+
+
+class View:
+    """A situation as the tables see it.
+
+    Args:
+        plan: What is best after every history.
+        history: What was observed, as an index into the tables.
+        held: Candidates that answered, in order.
+    """
+
+    __slots__ = ("expected", "held", "history", "plan")
+
+    def __init__(self, plan: Plan, history: tuple[int, ...], held: tuple[int, ...]) -> None:
+        self.plan, self.history, self.held = plan, history, held
+        self.expected = plan.beliefs.expected_quality(history)
 
 
 def best_option(options: Sequence[Option]) -> Option:

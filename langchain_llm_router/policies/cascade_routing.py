@@ -15,7 +15,7 @@ from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifa
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.policies.one_shot import known_quality
-from langchain_llm_router.policies.policy import Policy, accept, query_uniform
+from langchain_llm_router.policies.policy import Policy, accept, last_resort, query_uniform
 from langchain_llm_router.policies.rehearsal import Rehearsal, best_first_step, lambda_for
 from langchain_llm_router.policies.supermodels import LinearUpdate, Planner, Stage, sobol_normals
 from langchain_llm_router.policies.tables import check_tables, known_means
@@ -177,7 +177,7 @@ class CascadeRouting(Policy):
         stage, lambda_ = view.stage, np.array([view.lambda_])
         name = type(self).__name__
         if len(stage.run) == 0 and len(stage.allowed) == 0:
-            return self._last_resort(situation)
+            return last_resort(self, situation)
         last = view.unverified
         if last is not None and self._planner.worth_verifying(stage, last, view.quality, lambda_):
             candidate = self.candidates_[last]
@@ -338,16 +338,6 @@ class CascadeRouting(Policy):
         if gamma <= 0:
             return high
         return low if query_uniform(situation.query, self.seed) < gamma else high
-
-    def _last_resort(self, situation: Situation) -> Decision:
-        """Nobody this policy knows can answer: ask whoever else there is, or keep what there is."""
-        name = type(self).__name__
-        if len(situation.answered) > 0:
-            return accept(self, situation.answered[-1], "the only answer there is")
-        if len(situation.open_arms) > 0:
-            other = situation.open_arms[0].candidate
-            return Decision("ask", other, name, "every known candidate failed", final=True)
-        return accept(self, situation.attempts[-1], "everybody failed")
 
 
 class _View(NamedTuple):

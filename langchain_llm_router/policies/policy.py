@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 
-__all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "query_uniform"]
+__all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", "query_uniform"]
 
 
 class Policy(ABC):
@@ -94,6 +94,17 @@ def accept(
         confidence=confidence,
         flip=flip,
     )
+
+
+def last_resort(policy: Policy, situation: Situation) -> Decision:
+    """What to do when nobody the policy knows can answer: ask whoever else there is, or give up."""
+    if len(situation.answered) > 0:
+        return accept(policy, situation.answered[-1], "the only answer there is")
+    if len(situation.open_arms) > 0:
+        other = situation.open_arms[0].candidate
+        reason = "every known candidate failed"
+        return Decision("ask", other, type(policy).__name__, reason, final=True)
+    return accept(policy, situation.attempts[-1], "everybody failed")
 
 
 def query_uniform(query: str, seed: int) -> float:

@@ -10,21 +10,31 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.observation import LikelihoodKind, score_likelihoods
-from langchain_llm_router.policies.belief import Option, Plan, best_option, build_beliefs, solve
-from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.policies.belief import (
+    Option,
+    Plan,
+    View,
+    best_option,
+    build_beliefs,
+    group_centers,
+    group_weights,
+    nearest_group,
+    solve,
+)
+from langchain_llm_router.policies.policy import Policy, accept, last_resort
 from langchain_llm_router.policies.tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
 
 __all__ = ["Pomdp"]
 
 Floats = NDArray[np.float64]
-_Solver = Callable[[float, tuple[bool, ...]], Plan]
+_Solver = Callable[..., Plan]
 
 
 @dataclass(eq=False)
@@ -44,6 +54,8 @@ class Pomdp(Policy):
             kept iff P(good) - λ·cost of the next candidate > 0.
         recall: Whether the best-looking answer so far may be kept, not only the last one.
         bandwidth: Smallest standard deviation of a kernel.
+        n_groups: Kinds of queries that predictions are sorted into, where `fit` gets predictions:
+            the belief then starts from the training rows whose predictions were alike.
 
     Attributes:
         candidates_: Names, in the order of escalation: the columns of the training table.
@@ -61,6 +73,7 @@ class Pomdp(Policy):
     mode: Literal["exact", "article"] = "exact"
     recall: bool = False
     bandwidth: float = 0.05
+    n_groups: int = 8
 
     verifies: ClassVar[bool] = True
 
@@ -68,9 +81,10 @@ class Pomdp(Policy):
         if not self.lambda_ >= 0:
             msg = f"`lambda_` must be >= 0 quality per USD, got {self.lambda_!r}."
             raise ValueError(msg)
-        if self.n_samples < 1:
-            msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
-            raise ValueError(msg)
+        for name in ("n_samples", "n_groups"):
+            if getattr(self, name) < 1:
+                msg = f"`{name}` must be >= 1, got {getattr(self, name)!r}."
+                raise ValueError(msg)
         for name, allowed in (
             ("likelihood", get_args(LikelihoodKind)),
             ("mode", ("exact", "article")),
@@ -84,13 +98,21 @@ class Pomdp(Policy):
         """The candidates it was fitted on."""
         return getattr(self, "candidates_", ())
 
-    def fit(self, outcomes: Outcomes, evaluations: SelfEvaluations) -> Self:
+    def fit(
+        self,
+        outcomes: Outcomes,
+        evaluations: SelfEvaluations,
+        *,
+        predicted: ArrayLike | None = None,
+    ) -> Self:
         """Learn from what each candidate's answers scored, cost, and were said to be worth.
 
         Args:
             outcomes: Measured quality and cost; columns in the order of escalation.
             evaluations: The verifier's scores and costs (0 where free), same rows and columns.
                 The last candidate's scores are not looked at.
+            predicted: An estimator's predictions for these rows, made without having seen them, of
+                the shape of the qualities. A query's own predictions then are its first evidence.
 
         Raises:
             ValueError: If the tables do not fit each other, or a candidate has no known cost.
@@ -103,7 +125,15 @@ class Pomdp(Policy):
         means = known_means("evaluations", priced, self.candidates_[:-1])
         self.verification_cost_usd_ = np.append(means, 0.0)
         self.data_hash_ = data_hash(outcomes.queries, outcomes.candidates, outcomes.quality)
-        self._tabulate(outcomes.quality, evaluations.confidence)
+        self.centers_, weights = np.empty((0, len(self.candidates_))), None
+        if predicted is not None:
+            known = np.asarray(predicted, dtype=np.float64)
+            if known.shape != outcomes.quality.shape or np.isnan(known).any():
+                msg = f"`predicted` must be known, of shape {outcomes.quality.shape}."
+                raise ValueError(msg)
+            self.centers_ = group_centers(known, min(self.n_groups, max(1, len(known) // 25)))
+            weights = group_weights(known, self.centers_)
+        self._tabulate(outcomes.quality, evaluations.confidence, weights)
         return self
 
     def with_lambda(self, lambda_: float) -> Self:
@@ -123,10 +153,12 @@ class Pomdp(Policy):
         allowed = set(situation.names) - failed
         available = tuple(name in allowed for name in self.candidates_)
         if len(held) == 0 and not any(available):
-            return self._last_resort(situation)
+            return last_resort(self, situation)
         lambda_ = situation.options.lambda_
-        view = _View(
-            plan=self._solver(self.lambda_ if lambda_ is None else lambda_, available),
+        view = View(
+            plan=self._solver(
+                self.lambda_ if lambda_ is None else lambda_, available, self._group(situation)
+            ),
             history=self._history(asked, failed),
             held=tuple(held),
         )
@@ -149,7 +181,10 @@ class Pomdp(Policy):
             "scores": self._scores,
             "cost_usd": self.cost_usd_,
             "verification_cost_usd": self.verification_cost_usd_,
+            "centers": self.centers_,
         }
+        if self._weights is not None:
+            arrays["weights"] = self._weights
         return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
 
     @classmethod
@@ -166,7 +201,12 @@ class Pomdp(Policy):
             policy.data_hash_ = artifact.settings["data_hash"]
             policy.cost_usd_ = artifact.arrays["cost_usd"]
             policy.verification_cost_usd_ = artifact.arrays["verification_cost_usd"]
-            policy._tabulate(artifact.arrays["performance"], artifact.arrays["scores"])
+            policy.centers_ = artifact.arrays["centers"]
+            policy._tabulate(
+                artifact.arrays["performance"],
+                artifact.arrays["scores"],
+                artifact.arrays.get("weights"),
+            )
         except (KeyError, TypeError, ValueError) as error:
             msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
             raise ArtifactError(msg) from error
@@ -188,8 +228,8 @@ class Pomdp(Policy):
             )
             raise NotFittedError(msg)
 
-    def _tabulate(self, performance: Floats, scores: Floats) -> None:
-        self._performance, self._scores = performance, scores
+    def _tabulate(self, performance: Floats, scores: Floats, weights: Floats | None) -> None:
+        self._performance, self._scores, self._weights = performance, scores, weights
         likelihoods = [
             score_likelihoods(
                 scores[:, j],
@@ -201,18 +241,33 @@ class Pomdp(Policy):
             for j in range(performance.shape[1] - 1)
         ]
         self.beliefs_ = build_beliefs(performance, likelihoods)
+        self._grouped = [
+            build_beliefs(performance, likelihoods, row)
+            for row in (() if weights is None else weights)
+        ]
         self._remember()
 
     def _remember(self) -> None:
         """Keep solved plans; `lru_cache` is safe under threads, and a plan is a pure function."""
-        beliefs, cost, verifying = self.beliefs_, self.cost_usd_, self.verification_cost_usd_
+        beliefs = [self.beliefs_, *self._grouped]
+        cost, verifying = self.cost_usd_, self.verification_cost_usd_
         recall = self.recall
 
-        @lru_cache(maxsize=64)
-        def solver(lambda_: float, available: tuple[bool, ...]) -> Plan:
-            return solve(beliefs, lambda_, cost, verifying, available=available, recall=recall)
+        @lru_cache(maxsize=512)
+        def solver(lambda_: float, available: tuple[bool, ...], group: int = 0) -> Plan:
+            return solve(
+                beliefs[group], lambda_, cost, verifying, available=available, recall=recall
+            )
 
         self._solver: _Solver = solver
+
+    def _group(self, situation: Situation) -> int:
+        """The kind of query its predictions make it, counted from 1; 0: not known."""
+        if len(self.centers_) == 0:
+            return 0
+        quality = {arm.candidate: arm.quality for arm in situation.arms}
+        row = np.array([quality.get(name) for name in self.candidates_], dtype=np.float64)
+        return 1 + nearest_group(row, self.centers_)
 
     def _history(self, asked: Mapping[str, Attempt], failed: set[str]) -> tuple[int, ...]:
         """Each candidate's observation but the last one's, as an index into the tables."""
@@ -234,23 +289,13 @@ class Pomdp(Policy):
         # As `score_index`, whose arrays would cost more than the rest of the decision.
         return self.n_samples + 1 if score is None else round(score * self.n_samples)
 
-    def _last_resort(self, situation: Situation) -> Decision:
-        """Nobody this policy knows can answer: ask whoever else there is, or keep what there is."""
-        name = type(self).__name__
-        if len(situation.answered) > 0:
-            return accept(self, situation.answered[-1], "the only answer there is")
-        if len(situation.open_arms) > 0:
-            other = situation.open_arms[0].candidate
-            return Decision("ask", other, name, "every known candidate failed", final=True)
-        return accept(self, situation.attempts[-1], "everybody failed")
-
-    def _worth_verifying(self, view: _View) -> bool:
+    def _worth_verifying(self, view: View) -> bool:
         j = view.held[-1]
         if self.mode == "article":
             return any(view.plan.available[j + 1 :])
         return view.plan.worth_verifying(view.history, j)
 
-    def _exact(self, view: _View) -> Decision:
+    def _exact(self, view: View) -> Decision:
         expected = view.expected
         options = view.plan.options(view.history, view.held[-1] if view.held else -1)
         keep = self._best_held(view, expected)
@@ -268,7 +313,7 @@ class Pomdp(Policy):
         confidence = None if keep is None else float(expected[keep])
         return self._ask(view, best, reason, options, confidence=confidence, flip=flip)
 
-    def _article(self, view: _View, last: Attempt | None) -> Decision:
+    def _article(self, view: View, last: Attempt | None) -> Decision:
         after = view.held[-1] if last is not None else -1
         later = [j for j in range(after + 1, len(self.candidates_)) if view.plan.available[j]]
         if len(later) == 0:
@@ -283,7 +328,7 @@ class Pomdp(Policy):
             return self._keep(view, after, rule)
         return self._ask(view, following, rule, confidence=p)
 
-    def _best_held(self, view: _View, expected: Floats) -> int | None:
+    def _best_held(self, view: View, expected: Floats) -> int | None:
         if len(view.held) == 0:
             return None
         if not self.recall:
@@ -292,7 +337,7 @@ class Pomdp(Policy):
 
     def _keep(
         self,
-        view: _View,
+        view: View,
         j: int,
         reason: str,
         options: list[Option] | None = None,
@@ -309,7 +354,7 @@ class Pomdp(Policy):
 
     def _ask(
         self,
-        view: _View,
+        view: View,
         option: Option,
         reason: str,
         options: list[Option] | None = None,
@@ -328,7 +373,7 @@ class Pomdp(Policy):
             flip=flip,
         )
 
-    def _scores_of(self, view: _View, options: list[Option]) -> dict[str, dict[str, float | None]]:
+    def _scores_of(self, view: View, options: list[Option]) -> dict[str, dict[str, float | None]]:
         """For each candidate: believed quality, cost, and the utility of asking it now."""
         utility: dict[int, float] = {}
         for option in options:
@@ -341,16 +386,6 @@ class Pomdp(Policy):
             name: {"quality": expected[j], "cost_usd": costs[j], "utility": utility.get(j)}
             for j, name in enumerate(self.candidates_)
         }
-
-
-class _View:
-    """A situation as the tables see it."""
-
-    __slots__ = ("expected", "held", "history", "plan")
-
-    def __init__(self, plan: Plan, history: tuple[int, ...], held: tuple[int, ...]) -> None:
-        self.plan, self.history, self.held = plan, history, held
-        self.expected = plan.beliefs.expected_quality(history)
 
 
 def _flip(option: Option, keep: float) -> str | None:
