@@ -154,6 +154,11 @@ class Asking:
             taken.failed(error)
         self.answer = taken.answer()
 
+    def refused(self, error: Exception) -> Answer:
+        """The answer of a candidate that was not asked at all."""
+        self.notes.refused(self.candidate, error)
+        return self._failed(error, time.perf_counter())
+
     def _failed(self, error: Exception, started: float) -> Answer:
         attempt = Attempt(
             candidate=self.candidate.name,

@@ -48,6 +48,17 @@ class Notes:
             }
         )
 
+    def refused(self, candidate: Candidate, error: Exception) -> None:
+        """Note that a candidate was not even asked."""
+        self.failures.append(
+            {
+                "candidate": candidate.name,
+                "error": _text(error),
+                "waited_s": 0.0,
+                "may_be_billed": False,
+            }
+        )
+
 
 @dataclass(frozen=True)
 class Guard:

@@ -36,12 +36,14 @@ from langchain_llm_router.asking import (
     Verifying,
     candidate_config,
 )
+from langchain_llm_router.budgets import BudgetExceededError, Budgets
 from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.live import Live
 from langchain_llm_router.loop import Routed, decision_record, hand_on, next_decision
+from langchain_llm_router.paying import paid_alone
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.pool import resolve_candidate
 from langchain_llm_router.tracing import decision_data
@@ -94,6 +96,7 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
     approve: bool | Callable[[dict[str, Any]], bool] = False,
     sticky: bool = False,
     live: Live | None = None,
+    budgets: Budgets | None = None,
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,),
 ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
     """Build the cascade; compile it with your own checkpointer, or add it to a larger graph.
@@ -108,6 +111,7 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
             function of the proposal says so. Resume with True, or with False to keep the draft.
         sticky: Stay with the candidate that gave the conversation's last answer.
         live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
+        budgets: Hard limits on what may be spent; every node pays for itself.
         exceptions_to_handle: Failures of a candidate that are observations for the policy.
 
     Returns:
@@ -122,6 +126,7 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
         estimator=estimator,
         verifier=verifier,
         live=live,
+        budgets=budgets,
         handled=exceptions_to_handle,
         sticky=sticky,
     )
@@ -293,20 +298,44 @@ class _Nodes:
 
     def verify(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
         """Have the last answer judged."""
-        return self._judged(state, self._verifying(state, config).perform())
+        verifying, paid = self._verifying(state, config)
+        try:
+            return self._judged(state, paid.perform())
+        except BudgetExceededError as error:
+            return self._judged(state, _unjudged(verifying, error))
 
     async def averify(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
         """Have the last answer judged."""
-        return self._judged(state, await self._verifying(state, config).aperform())
+        verifying, paid = self._verifying(state, config)
+        try:
+            return self._judged(state, await paid.aperform())
+        except BudgetExceededError as error:
+            return self._judged(state, _unjudged(verifying, error))
 
-    def _verifying(self, state: CascadeState, config: RunnableConfig) -> Verifying:
+    def _verifying(self, state: CascadeState, config: RunnableConfig) -> tuple[Verifying, Any]:
         last = state.get("trace", [])[-1]
         name = last["attempt"]["candidate"]
         assert last["message"] is not None
         assert self.engine.verifier is not None
         case = Case(state["messages"], last["message"], self.engine.candidate(name))
         child = candidate_config(config, name, state.get("decision_id", ""), quiet=True)
-        return Verifying(self.engine.verifier, case, last["attempt"], child)
+        verifying = Verifying(self.engine.verifier, case, last["attempt"], child)
+        return verifying, self.paid(verifying, state, config, name, judged=True)
+
+    def paid(
+        self,
+        operation: Any,
+        state: CascadeState,
+        config: RunnableConfig,
+        name: str,
+        *,
+        judged: bool = False,
+    ) -> Any:
+        """The operation, paid for on its own if there are budgets."""
+        if self.engine.budgets is None:
+            return operation
+        situation = self._situation(state, config)
+        return paid_alone(operation, self.engine.budgets, situation, name, config, judged=judged)
 
     def _judged(self, state: CascadeState, attempt: Attempt) -> dict[str, Any]:
         *earlier, last = state.get("trace", [])
@@ -328,10 +357,20 @@ class _AskNode:
         self._nodes, self._name = nodes, name
 
     def ask(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
-        return self._answered(state, config, self._asking(state, config).perform())
+        asking = self._asking(state, config)
+        try:
+            answer = self._nodes.paid(asking, state, config, self._name).perform()
+        except BudgetExceededError as error:
+            answer = asking.refused(error)
+        return self._answered(state, config, answer)
 
     async def aask(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
-        return self._answered(state, config, await self._asking(state, config).aperform())
+        asking = self._asking(state, config)
+        try:
+            answer = await self._nodes.paid(asking, state, config, self._name).aperform()
+        except BudgetExceededError as error:
+            answer = asking.refused(error)
+        return self._answered(state, config, answer)
 
     def _asking(self, state: CascadeState, config: RunnableConfig) -> Asking:
         final = bool(state.get("steps", [])[-1]["final"])
@@ -353,6 +392,17 @@ class _AskNode:
         text = None if answer.message is None else str(answer.message.text)
         _tell({"event": "draft", **answer.attempt, "text": text}, state)
         return update
+
+
+def _unjudged(verifying: Verifying, error: BudgetExceededError) -> Attempt:
+    """An answer that there was no money to have judged: a missing verdict."""
+    return {
+        **verifying.attempt,
+        "verified": True,
+        "confidence": None,
+        "verification_errors": [f"{type(error).__name__}: {error}"],
+        "verification_cost_usd": 0.0,
+    }
 
 
 def _tell(event: dict[str, Any], state: CascadeState) -> None:

@@ -21,6 +21,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, PrivateAttr, model_validator
 
 from langchain_llm_router.binding import bind_structured_output
+from langchain_llm_router.budgets import Budgets
 from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine, Session, StreamingMode
 from langchain_llm_router.estimators.estimator import QualityEstimator
@@ -57,6 +58,7 @@ class ChatLLMRouter(SessionChatModel):
         estimator: Predicts each candidate's quality; fitted on these candidates' names.
         verifier: Judges answers for policies that verify.
         live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
+        budgets: Hard limits on what may be spent; nobody is asked whose worst case breaks them.
         exceptions_to_handle: Failures of a candidate that are observations for the policy; others
             are raised at once. If nobody answers, the last candidate's own error is raised.
         sticky: Stay with the candidate that gave the conversation's last answer.
@@ -80,6 +82,7 @@ class ChatLLMRouter(SessionChatModel):
     estimator: Any = None
     verifier: Any = None
     live: Any = None
+    budgets: Any = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
     sticky: bool = False
     trace_decision: bool = True
@@ -115,6 +118,7 @@ class ChatLLMRouter(SessionChatModel):
             ("estimator", self.estimator, QualityEstimator),
             ("verifier", self.verifier, Verifier),
             ("live", self.live, Live),
+            ("budgets", self.budgets, Budgets),
         ):
             if value is not None and not isinstance(value, kind):
                 msg = f"`{name}` must be a {kind.__name__}, got {value!r}."
@@ -138,6 +142,7 @@ class ChatLLMRouter(SessionChatModel):
             estimator=self.estimator,
             verifier=self.verifier,
             live=self.live,
+            budgets=self.budgets,
             handled=self.exceptions_to_handle,
             settings={name: value for name, value in settings.items() if value is not None},
             sticky=self.sticky,

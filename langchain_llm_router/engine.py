@@ -23,6 +23,7 @@ from langchain_llm_router.asking import (
     candidate_config,
 )
 from langchain_llm_router.binding import Bindings, caller_output, schema_method, wants_schema
+from langchain_llm_router.budgets import Budgets, bounded
 from langchain_llm_router.capabilities import needs_of, shortfall
 from langchain_llm_router.drafts import flaw_of, form_of
 from langchain_llm_router.estimators.estimator import QualityEstimator
@@ -39,6 +40,7 @@ from langchain_llm_router.loop import (
     stay_with,
 )
 from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.paying import Reserving, Spending, paid_route
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.threads import for_provider, holder_of, in_tool_loop, provider_of
@@ -54,7 +56,7 @@ from langchain_llm_router.verification import Case, Verifier, question_of
 
 __all__ = ["Done", "Engine", "Operation", "Session", "StreamingMode", "columns_of"]
 
-Operation = Predicting | Asking | Verifying | Tracing | Announcing | Noting
+Operation = Predicting | Reserving | Asking | Verifying | Tracing | Announcing | Noting
 """What a session wants done next; each has `perform` and `aperform`."""
 
 StreamingMode = Literal["buffer", "commit", "events"]
@@ -114,6 +116,8 @@ class _Request:
     shown: set[str] = field(default_factory=set)
     """Whose answers the caller has seen already."""
 
+    spending: Spending = field(default_factory=Spending)
+
 
 @dataclass
 class Engine:
@@ -132,6 +136,7 @@ class Engine:
     live: Live | None = None
     """Live numbers, and the rules for calls that fail; None: plain calls, nothing measured."""
 
+    budgets: Budgets | None = None
     handled: tuple[type[Exception], ...] = (Exception,)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Keywords for every candidate's call, e.g. the router's own temperature."""
@@ -166,6 +171,9 @@ class Engine:
         """The request's options; `model=` in the keywords, if it is meant for us, is taken out."""
         configurable = (config or {}).get("configurable") or {}
         options = RoutingOptions.parse(configurable.get("llm_router"))
+        pace = None if self.budgets is None else self.budgets.lambda_(config or {})
+        if pace is not None:
+            options = replace(options, lambda_=max(pace, options.lambda_ or 0.0))
         model = kwargs.get("model")
         if model is None:
             return options
@@ -215,6 +223,10 @@ class Engine:
         query = question_of(messages)
         live = None if self.live is None else self.live.look(self.candidates)
         arms = build_arms(self.candidates, quality, query, live=live)
+        if self.budgets is not None:
+            given = {**self.settings, **kwargs}
+            judge = self.verifier if self.policy.verifies else None
+            arms = bounded(arms, self._by_name, messages, given, verifier=judge, live=self.live)
         situation = begin(query, arms, options, unfit=self._unfit(messages, kwargs))
         sticky = self.sticky if options.sticky is None else options.sticky
         if sticky or in_tool_loop(messages):
@@ -254,10 +266,20 @@ class Engine:
         row = None if predicting is None else (yield predicting)
         situation = self.situation(messages, self.in_order(row), options, kwargs)
         answers: dict[str, Answer] = {}
-        routed = yield from self._route(request, situation, answers)
+        spending = request.spending
+
+        def route(seen: Situation) -> Generator[Operation, Any, Routed]:
+            return self._route(request, seen, answers)
+
+        if self.budgets is None:
+            routed = yield from route(situation)
+        else:
+            routed = yield from paid_route(self.budgets, situation, config, spending, route)
         if routed.decision is None:
             routed = self._handed_on(routed, answers)
         record = decision_record(routed, request.decision_id)
+        if spending.record:
+            record["budget"] = spending.record
         if self.trace_decision:
             yield Noting(record)
         assert routed.decision is not None
@@ -276,7 +298,9 @@ class Engine:
                 yield from self._shown(step, seen, request)
                 if step.action == "ask":
                     asking = self._asking(step, seen, request)
+                    request.spending.under_way = step.candidate
                     answer = yield asking
+                    request.spending.under_way = None
                     if asking.shown:
                         request.shown.add(step.candidate)
                     answer = self.at_sight(answer, request.kwargs, streamed=asking.shown)
@@ -284,7 +308,7 @@ class Engine:
                 else:
                     attempt = yield self._verifying(step, request, answers)
                 yield from self._announced(step, attempt, answers, request)
-                seen = observe(seen, attempt)
+                request.spending.seen = seen = observe(seen, attempt)
                 step = steps.send(attempt)
         except StopIteration as stop:
             routed: Routed = stop.value

@@ -85,6 +85,11 @@ class Live:
                 return self.per_candidate[name]
         return self.resilience
 
+    def most_calls(self, candidate: Candidate) -> int:
+        """How many calls asking it once can make: retries, and a hedge for each."""
+        rules = self.rules(candidate)
+        return (rules.retries + 1) * (1 if rules.hedge_after is None else 2)
+
     def due_s(self) -> float | None:
         """When a request that begins now has to be over, on `time.monotonic`'s clock."""
         return None if self.deadline_s is None else time.monotonic() + self.deadline_s

@@ -13,6 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from langchain_llm_router.affording import affordable, spent_usd
 from langchain_llm_router.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.errors import LlmRouterError, NoCandidateError
 from langchain_llm_router.measured import ArmStats
@@ -25,7 +26,6 @@ from langchain_llm_router.types import (
     Decision,
     RoutingOptions,
     Situation,
-    sum_usd,
 )
 
 __all__ = [
@@ -203,26 +203,13 @@ def hand_on(policy: Policy, attempt: Attempt) -> Decision:
     return accept(policy, attempt, reason)
 
 
-def spent_usd(situation: Situation) -> float | None:
-    """What all attempts and verifications have cost so far; unknown if any of them is."""
-    costs: list[float | None] = []
-    for attempt in situation.attempts:
-        # A call that failed before it was billed has no cost to know.
-        answered = attempt.get("error") is None or attempt.get("flaw") is not None
-        if answered or attempt.get("cost_usd") is not None:
-            costs.append(attempt.get("cost_usd"))
-        if attempt.get("verified", False):
-            costs.append(attempt.get("verification_cost_usd"))
-    return sum_usd(costs)
-
-
 def next_decision(policy: Policy, situation: Situation) -> Decision | None:
     """The next step, or None when everybody who may be asked has failed.
 
     Raises:
         NoCandidateError: If nobody may be asked and there is no answer to keep.
     """
-    situation = _affordable(situation)
+    situation = affordable(situation)
     if len(situation.open_arms) == 0 and len(situation.answered) == 0:
         return None
     if situation.options.force is not None:
@@ -363,26 +350,3 @@ def decision_record(routed: Routed, decision_id: str) -> dict[str, Any]:
         "cost_usd": spent_usd(routed.situation),
         "decision_id": decision_id,
     }
-
-
-def _affordable(situation: Situation) -> Situation:
-    """Drop the arms that could break the request's cost cap."""
-    cap = situation.options.max_cost_usd
-    if cap is None:
-        return situation
-    spent = spent_usd(situation)
-    open_names = {arm.candidate for arm in situation.open_arms}
-    left = tuple(
-        arm
-        for arm in situation.arms
-        if arm.candidate not in open_names
-        or (spent is not None and arm.cost_usd is not None and spent + arm.cost_usd <= cap)
-    )
-    if len(left) == 0:
-        costs = {arm.candidate: arm.cost_usd for arm in situation.arms}
-        msg = (
-            f"Nobody can be asked within `max_cost_usd` {cap!r}: expected costs are {costs} "
-            "(None is an unknown price, which no cap can admit)."
-        )
-        raise NoCandidateError(msg)
-    return replace(situation, arms=left)

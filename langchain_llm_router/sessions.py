@@ -71,6 +71,9 @@ class SessionChatModel(BaseChatModel):
                     operation = session.send(operation.perform())
             except StopIteration as end:
                 return end.value.output
+            finally:
+                # Not left to the garbage collector: a session settles what it has spent.
+                session.close()
 
         return self._call_with_config(run, input, self._own(config))
 
@@ -98,6 +101,9 @@ class SessionChatModel(BaseChatModel):
                     operation = session.send(await operation.aperform())
             except StopIteration as end:
                 return end.value.output
+            finally:
+                # Not left to the garbage collector: a session settles what it has spent.
+                session.close()
 
         return await self._acall_with_config(run, input, self._own(config))
 
@@ -134,6 +140,9 @@ class SessionChatModel(BaseChatModel):
                     operation = session.send(result)
             except StopIteration as end:
                 yield from _last_chunks(end.value)
+            finally:
+                # Not left to the garbage collector: a session settles what it has spent.
+                session.close()
 
         for chunk in self._transform_stream_with_config(iter([input]), run, self._own(config)):
             yield cast("AIMessageChunk", chunk)
@@ -169,6 +178,9 @@ class SessionChatModel(BaseChatModel):
             except StopIteration as end:
                 for chunk in _last_chunks(end.value):
                     yield chunk
+            finally:
+                # Not left to the garbage collector: a session settles what it has spent.
+                session.close()
 
         async def one() -> AsyncIterator[LanguageModelInput]:
             yield input

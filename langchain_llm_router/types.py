@@ -255,8 +255,17 @@ class Arm:
     probe: bool = False
     """Nobody knows any more how it is: worth one call now."""
 
-    worst_cost_usd: float | None = None
+    worst_call_usd: float | None = None
     """Upper bound on the cost of one call; None: there is none."""
+
+    worst_asking_usd: float | None = None
+    """The same with all retries and hedged calls."""
+
+    worst_verification_usd: float | None = None
+    """Upper bound on having its answer judged."""
+
+    worst_cost_usd: float | None = None
+    """Upper bound on everything that asking it may cost, verification included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +276,9 @@ class Situation:
     arms: tuple[Arm, ...]
     attempts: tuple[Attempt, ...] = ()
     options: RoutingOptions = NO_OPTIONS
+
+    granted_usd: float | None = None
+    """What a budget has set aside for this request; worst cases must fit. None: no budget."""
 
     prefer: str | None = None
     """Who is asked first, whatever the policy: this candidate has the thread or its tool loop."""

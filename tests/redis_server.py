@@ -13,11 +13,12 @@ import pytest
 class RedisServer:
     """One redis-server process; `kill` is kill -9."""
 
-    def __init__(self, folder: Path, *, append: bool = True) -> None:
+    def __init__(self, folder: Path, *, append: bool = True, sync: str = "always") -> None:
         binary = shutil.which("redis-server")
         if binary is None:
             pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
-        self.binary, self.folder, self.append = binary, folder, append
+        self.binary, self.folder = binary, folder
+        self.append, self.sync = append, sync
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -28,7 +29,7 @@ class RedisServer:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-             "--appendonly", "yes" if self.append else "no", "--appendfsync", "always",
+             "--appendonly", "yes" if self.append else "no", "--appendfsync", self.sync,
              "--dir", str(self.folder)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip

@@ -1,0 +1,82 @@
+"""What a request has cost, at least and at most, and whom it can still afford to ask."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from langchain_llm_router.errors import NoCandidateError
+from langchain_llm_router.types import Arm, Situation, sum_usd
+
+__all__ = ["affordable", "charged_usd", "spent_usd"]
+
+
+def spent_usd(situation: Situation) -> float | None:
+    """What all attempts and verifications have cost so far; unknown if any of them is."""
+    costs: list[float | None] = []
+    for attempt in situation.attempts:
+        # A call that failed before it was billed has no cost to know.
+        answered = attempt.get("error") is None or attempt.get("flaw") is not None
+        if answered or attempt.get("cost_usd") is not None:
+            costs.append(attempt.get("cost_usd"))
+        if attempt.get("verified", False):
+            costs.append(attempt.get("verification_cost_usd"))
+    return sum_usd(costs)
+
+
+def charged_usd(situation: Situation, under_way: str | None = None) -> float:
+    """Upper bound on what was spent: what is not known counts as its worst case.
+
+    Args:
+        situation: What has been seen.
+        under_way: Who is being asked at this moment, so that nothing is known yet.
+    """
+    worst = {arm.candidate: arm for arm in situation.arms}
+    total = [] if under_way is None else [worst[under_way].worst_call_usd or 0.0]
+    for attempt in situation.attempts:
+        arm = worst.get(attempt["candidate"])
+        call = 0.0 if arm is None or arm.worst_call_usd is None else arm.worst_call_usd
+        cost, failures = attempt.get("cost_usd"), attempt.get("failures", [])
+        unsure = sum(bool(failure["may_be_billed"]) for failure in failures)
+        if cost is not None:
+            total.append(cost)
+        elif attempt.get("error") is None or len(failures) == 0:
+            unsure += 1
+        total.append(unsure * call)
+        if attempt.get("verified", False):
+            verdict = attempt.get("verification_cost_usd")
+            worst_verdict = 0.0 if arm is None else arm.worst_verification_usd or 0.0
+            total.append(worst_verdict if verdict is None else verdict)
+    return math.fsum(total)
+
+
+def affordable(situation: Situation) -> Situation:
+    """Drop the arms that could break the request's cost cap, or what its budget granted."""
+    cap, granted = situation.options.max_cost_usd, situation.granted_usd
+    if cap is None and granted is None:
+        return situation
+    spent = 0.0 if cap is None else spent_usd(situation)
+    charged = 0.0 if granted is None else charged_usd(situation)
+    open_names = {arm.candidate for arm in situation.open_arms}
+
+    def fits(arm: Arm) -> bool:
+        within_cap = cap is None or (
+            spent is not None and arm.cost_usd is not None and spent + arm.cost_usd <= cap
+        )
+        worst = arm.worst_cost_usd
+        # A nano-dollar of slack: amounts were rounded on their way through the ledger.
+        return within_cap and (
+            granted is None or (worst is not None and charged + worst <= granted + 1e-9)
+        )
+
+    left = tuple(arm for arm in situation.arms if arm.candidate not in open_names or fits(arm))
+    if len(left) == 0:
+        costs = {arm.candidate: arm.cost_usd for arm in situation.arms}
+        worst = {arm.candidate: arm.worst_cost_usd for arm in situation.arms}
+        msg = (
+            f"Nobody can be asked within `max_cost_usd` {cap!r} and the budget's {granted!r} USD: "
+            f"expected costs are {costs}, worst cases {worst} "
+            "(None is an unknown price or length, which no cap can admit)."
+        )
+        raise NoCandidateError(msg)
+    return replace(situation, arms=left)

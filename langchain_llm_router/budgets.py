@@ -1,0 +1,268 @@
+"""What may be spent: per call, run, user or key, in all or per period, and never more.
+
+A request reserves the worst case of everything it may still do, is routed within what was granted
+(an arm whose worst case no longer fits is not asked), and settles what it really cost. So however
+many callers there are, the sum stays within the limit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from langchain_llm_router.errors import NoCandidateError
+from langchain_llm_router.ledgers import Account, Hold, InProcessLedger, Ledger, to_nano, to_usd
+from langchain_llm_router.live import Live
+from langchain_llm_router.pacing import Pacer
+from langchain_llm_router.types import Arm, Candidate, Situation, sum_usd
+from langchain_llm_router.verification import Verifier
+
+__all__ = [
+    "Budget",
+    "BudgetExceededError",
+    "Budgets",
+    "Held",
+    "bounded",
+    "prompt_bound",
+    "worst_cost_usd",
+]
+
+_VERDICT_PROMPT_TOKENS = 4000
+
+
+class BudgetExceededError(NoCandidateError):
+    """When a budget has too little left even for the cheapest candidate's worst case."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit, and on what.
+
+    Example:
+        >>> Budget(5.0, per="user_id", period_s=86_400).limit_usd
+        5.0
+    """
+
+    limit_usd: float
+    """Hard: worst cases count."""
+
+    per: str | None = None
+    """A key of `config["configurable"]` (or of its metadata) that says whose money it is, such as
+    `"user_id"`, `"thread_id"`, `"run_id"`; `"call"`: each call alone; None: everybody's."""
+
+    period_s: float | None = None
+    """The limit is for each period of this length (86,400: a day in UTC); None: for ever."""
+
+    pace: float | None = None
+    """λ to begin with, in quality per dollar: the policy's λ is then set such that the period's
+    money lasts; None: λ is left alone."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.limit_usd < 9e6:
+            msg = f"`limit_usd` must lie in [0, 9,000,000), got {self.limit_usd!r}."
+            raise ValueError(msg)
+        if self.period_s is not None and not 0 < self.period_s < math.inf:
+            msg = f"`period_s` must be > 0 or None, got {self.period_s!r}."
+            raise ValueError(msg)
+        if self.pace is not None and (self.period_s is None or self.per is not None):
+            msg = "`pace` needs a `period_s`, and money that is everybody's (`per` None)."
+            raise ValueError(msg)
+
+    @property
+    def label(self) -> str:
+        """How errors call it."""
+        whose = "" if self.per is None else f" per {self.per}"
+        when = "" if self.period_s is None else f" in {self.period_s:g} s"
+        return f"{self.limit_usd:g} USD{whose}{when}"
+
+    def account(self, config: Mapping[str, Any], now: float) -> Account | None:
+        """The account that a request draws on; None: it is a limit on the call alone."""
+        if self.per == "call":
+            return None
+        subject = ""
+        if self.per is not None:
+            metadata, configurable = config.get("metadata"), config.get("configurable")
+            subject = str({**(metadata or {}), **(configurable or {})}.get(self.per, ""))
+        key, expires = f"{self.per or 'all'}:{subject}:{self.limit_usd:g}", None
+        if self.period_s is not None:
+            window = int(now // self.period_s)
+            key = f"{key}:{self.period_s:g}:{window}"
+            expires = (window + 2) * self.period_s
+        return Account(key, to_nano(self.limit_usd), expires)
+
+
+def prompt_bound(messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> int:
+    """More tokens than any tokenizer makes of a prompt: a token is at least one byte long."""
+    content = sum(len(str(message.content).encode()) + 32 for message in messages)
+    extra = sum(
+        len(str(getattr(message, name, "") or "").encode())
+        for message in messages
+        for name in ("tool_calls", "additional_kwargs")
+    )
+    tools = sum(len(repr(value)) for key, value in kwargs.items() if key != "stop")
+    return content + extra + 4 * tools
+
+
+def worst_cost_usd(
+    candidate: Candidate, prompt_tokens: int, most_tokens: int | None
+) -> float | None:
+    """Upper bound on the cost of one call; None if price or length have no bound.
+
+    Args:
+        candidate: Whose price and longest answer.
+        prompt_tokens: Upper bound on the prompt's length.
+        most_tokens: `max_tokens` of the call; None: the candidate's own limit.
+    """
+    if most_tokens is None:
+        most_tokens = candidate.max_output_tokens
+    if most_tokens is None:
+        profile = getattr(candidate.model, "profile", None) or {}
+        own = getattr(candidate.model, "max_tokens", None)
+        most_tokens = own or profile.get("max_output_tokens")
+    if candidate.price is None or most_tokens is None:
+        return None
+    return candidate.price.estimate_usd(input_tokens=prompt_tokens, output_tokens=most_tokens)
+
+
+def bounded(
+    arms: Sequence[Arm],
+    candidates: Mapping[str, Candidate],
+    messages: Sequence[BaseMessage],
+    kwargs: Mapping[str, Any],
+    *,
+    verifier: Verifier | None = None,
+    live: Live | None = None,
+) -> tuple[Arm, ...]:
+    """The arms with their worst cases.
+
+    Args:
+        arms: Of a situation.
+        candidates: By name.
+        messages: The conversation.
+        kwargs: Keywords of the call: tools count, and `max_tokens` bounds the answer.
+        verifier: Who judges their answers; None: nobody will.
+        live: Whose rules say how many calls asking once can make.
+    """
+    prompt_tokens, most_tokens = prompt_bound(messages, kwargs), kwargs.get("max_tokens")
+    found = []
+    for arm in arms:
+        candidate = candidates[arm.candidate]
+        call = worst_cost_usd(candidate, prompt_tokens, most_tokens)
+        n_calls = 1 if live is None else live.most_calls(candidate)
+        asking = None if call is None else call * n_calls
+        judging: float | None = 0.0
+        if verifier is not None:
+            judging = _verification_bound(verifier, candidate, prompt_tokens, most_tokens)
+        found.append(
+            replace(
+                arm,
+                worst_call_usd=call,
+                worst_asking_usd=asking,
+                worst_verification_usd=judging,
+                worst_cost_usd=sum_usd([asking, judging]),
+            )
+        )
+    return tuple(found)
+
+
+def _verification_bound(
+    verifier: Verifier, candidate: Candidate, prompt_tokens: int, most_tokens: int | None
+) -> float | None:
+    """Upper bound on the cost of judging one answer; the judge reads prompt and answer."""
+    n_samples = int(getattr(verifier, "n_samples", 0)) + int(getattr(verifier, "n_resamples", 0))
+    peers: Sequence[Candidate] = getattr(verifier, "peers", ())
+    judge: Candidate = getattr(verifier, "judge", None) or candidate
+    asked = [*peers, *[judge] * (n_samples or (0 if peers else 1))]
+    longest = most_tokens or candidate.max_output_tokens or 0
+    # A token is at least a byte for us, and at most some four bytes long for the judge.
+    prompt = prompt_tokens + 4 * longest + _VERDICT_PROMPT_TOKENS
+    costs = [worst_cost_usd(one, prompt, most_tokens) for one in asked]
+    return sum_usd(costs)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A request's money: what it may spend, and where to settle."""
+
+    hold: Hold
+    granted_usd: float
+
+
+@dataclass(eq=False)
+class Budgets:
+    """A router's budgets and the ledger they are kept in.
+
+    Args:
+        budgets: All of them hold at once.
+        ledger: Where accounts are kept; a `RedisLedger` shares them among processes.
+        clock: Unix time.
+    """
+
+    budgets: Sequence[Budget]
+    ledger: Ledger = field(default_factory=InProcessLedger)
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        if len(self.budgets) == 0:
+            msg = "`budgets` is empty: give at least one `Budget`."
+            raise ValueError(msg)
+        self._pacers = {
+            i: Pacer(budget.limit_usd, budget.period_s, budget.pace)
+            for i, budget in enumerate(self.budgets)
+            if budget.pace is not None and budget.period_s is not None
+        }
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Budgets:
+        # A copy of a router spends the same money.
+        return self
+
+    def lambda_(self, config: Mapping[str, Any]) -> float | None:
+        """The highest λ that a paced budget asks for; None: none is paced."""
+        now, values = self.clock(), []
+        for i, pacer in self._pacers.items():
+            account = self.budgets[i].account(config, now)
+            assert account is not None
+            values.append(pacer.observe(to_usd(self.ledger.used_nano(account)), now))
+        return max(values, default=None)
+
+    def reserve(self, situation: Situation, config: Mapping[str, Any]) -> Held:
+        """Set money aside for everything that the request may still cost.
+
+        Raises:
+            BudgetExceededError: If there is not enough for anybody's worst case.
+        """
+        worst = [a.worst_cost_usd for a in situation.arms if a.worst_cost_usd is not None]
+        if len(worst) == 0:
+            names = [arm.candidate for arm in situation.arms]
+            msg = (
+                f"A budget needs to know what a call can cost at most, but {names} have no price "
+                "or no longest answer: give them a `price`, and `max_tokens` or "
+                "`max_output_tokens`."
+            )
+            raise BudgetExceededError(msg)
+        now = self.clock()
+        drawn = [(budget, budget.account(config, now)) for budget in self.budgets]
+        most = [budget.limit_usd for budget, account in drawn if account is None]
+        want, least = min([math.fsum(worst), *most]), min(worst)
+        accounts = [account for _, account in drawn if account is not None]
+        hold = None
+        if least <= want:
+            hold = self.ledger.reserve(accounts, to_nano(want), to_nano(least))
+        if hold is None:
+            labels = [budget.label for budget in self.budgets]
+            used = [to_usd(self.ledger.used_nano(account)) for account in accounts]
+            msg = (
+                f"The budgets {labels} leave too little for any candidate: the cheapest call can "
+                f"cost {least:.6g} USD, spent or set aside are {used}."
+            )
+            raise BudgetExceededError(msg)
+        return Held(hold, to_usd(hold.granted_nano))
+
+    def settle(self, held: Held, spent_usd: float) -> None:
+        """Book what the request has cost; never waits."""
+        self.ledger.settle(held.hold, to_nano(spent_usd))
