@@ -146,13 +146,13 @@ def noisy_routerbench(folder: Path, *, quick: bool) -> dict:
     settings = [(size, level) for size in (3, 5, 11) for level in LEVELS]
     if quick:
         settings = [(3, "low"), (5, "low")]
-    seeds = range(1 if quick else 5)
+    seeds = range(1 if quick else 3)
     found = {}
     for size, level in tqdm(settings, desc="noise", file=sys.stderr):
         outcomes = everything
         if size in POOLS:
             outcomes = everything.select(POOLS[size])
-        draws = [areas(outcomes, level, seed, n=10 if quick else 16) for seed in seeds]
+        draws = [areas(outcomes, level, seed, n=10 if quick else 14) for seed in seeds]
         found[f"{size} models, {level} noise"] = {
             name: [round(float(f([draw[name] for draw in draws])), 2) for f in (np.mean, np.std)]
             for name in draws[0]

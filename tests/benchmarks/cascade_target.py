@@ -16,6 +16,8 @@ from langchain_llm_router.data import split_indices
 from langchain_llm_router.evaluation import Resampling, replay, weighted_bootstrap
 from langchain_llm_router.policies import CascadeRouting, FrugalCascade, Pomdp
 
+CASCADES = ("POMDP", "POMDP, query-aware", "FrugalGPT", "cascade routing")
+
 
 def dataset_mean_rows(fit: Table, tables: list[Table], knobs) -> list[list[tuple]]:
     """Per table and λ: quality and cost of every row."""
@@ -45,20 +47,22 @@ def cascade_rows(fit: Table, tables: list[Table], knobs, *, quick: bool) -> dict
     costs = fit.outcomes.mean_cost_usd
     inside, *guesses = predict(fit, *tables)
     pomdp = Pomdp(n_samples=fit.n_samples).fit(fit.outcomes, fit.evaluations)
+    aware = Pomdp(n_samples=fit.n_samples).fit(fit.outcomes, fit.evaluations, predicted=inside)
     routing = CascadeRouting(max_depth=4).fit(fit.outcomes, fit.evaluations, predicted=inside)
-    budgets = np.linspace(0.15, 0.8, 4 if quick else 12) * costs.max()
+    budgets = np.linspace(0.15, 0.8, 3 if quick else 8) * costs.max()
     frugal = [
         FrugalCascade(max_length=2 if quick else 3, n_grid=6).fit(
             fit.outcomes, fit.evaluations, max_cost_usd=float(budget)
         )
         for budget in budgets
     ]
-    found: dict[str, list[list]] = {"POMDP": [], "FrugalGPT": [], "cascade routing": []}
+    found: dict[str, list[list]] = {name: [] for name in CASCADES}
     for table, guess in zip(tables, guesses, strict=True):
         solved = [pomdp.with_lambda(x) for x in knobs]
-        for name, policies in (("POMDP", solved), ("FrugalGPT", frugal)):
+        known = [aware.with_lambda(x) for x in knobs]
+        for name, policies in zip(CASCADES, (solved, known, frugal), strict=False):
             done = [
-                replay(policy, None, table.outcomes, evaluations=table.evaluations)
+                replay(policy, guess, table.outcomes, evaluations=table.evaluations)
                 for policy in policies
             ]
             found[name].append([(each.quality, each.cost_usd) for each in done])
@@ -87,12 +91,11 @@ def one_split(table: Table, seed: int, *, quick: bool) -> dict:
     seen = np.concatenate([fit.outcomes.quality, choose.outcomes.quality]).mean(axis=0)
     best = int(seen.argmax())
     costs = fit.outcomes.mean_cost_usd
-    knobs = np.geomspace(0.003, 1.0, 10 if quick else 30) / costs.max()
+    knobs = np.geomspace(0.003, 1.0, 10 if quick else 20) / costs.max()
     methods = cascade_rows(fit, [choose, test], knobs, quick=quick)
     methods["dataset-mean router"] = dataset_mean_rows(fit, [choose, test], knobs)
     methods["best cascade"] = [
-        [row for name in ("POMDP", "FrugalGPT", "cascade routing") for row in methods[name][part]]
-        for part in (0, 1)
+        [row for name in CASCADES for row in methods[name][part]] for part in (0, 1)
     ]
     bar = choose.outcomes.quality[:, best]
     single = bar, choose.outcomes.cost_usd[:, best]
@@ -107,7 +110,7 @@ def one_split(table: Table, seed: int, *, quick: bool) -> dict:
 
 def best_single_target(table: Table, *, quick: bool, resampling: Resampling) -> dict:
     """Cost share and accuracy difference to the best single model, pooled and per data set."""
-    seeds = range(2 if quick else 20)
+    seeds = range(1 if quick else 10)
     splits = [
         one_split(table, seed, quick=quick) for seed in tqdm(seeds, desc="target", file=sys.stderr)
     ]

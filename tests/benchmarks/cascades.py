@@ -99,12 +99,16 @@ def sweeps_of(train: Table, test: Table, *, n: int) -> dict[str, Sweep]:
     inside, guess = predict(train, test)
     k = train.n_samples
     solved = Pomdp(n_samples=k).fit(train.outcomes, train.evaluations)
+    aware = Pomdp(n_samples=k).fit(train.outcomes, train.evaluations, predicted=inside)
     article = Pomdp(n_samples=k, mode="article").fit(train.outcomes, train.evaluations)
     found = {
         "AutoMix+T": policy_sweep(
             [ConfidenceThreshold(threshold=(c + 0.5) / k) for c in range(-1, k + 1)], test, costs
         ),
         "AutoMix+POMDP": policy_sweep([solved.with_lambda(x) for x in knobs], test, costs),
+        "AutoMix+POMDP, query-aware": policy_sweep(
+            [aware.with_lambda(x) for x in knobs], test, costs, guess
+        ),
         "article's rule": policy_sweep([article.with_lambda(x) for x in knobs], test, costs),
         "FrugalGPT": policy_sweep(frugal_policies(train, max(4, n // 3), 20), test, costs),
     }
@@ -182,7 +186,9 @@ def budget_on_new_rows(table: Table, resampling: Resampling) -> list[dict]:
     costs = train.outcomes.mean_cost_usd
     results = []
     for budget in np.geomspace(1.5 * costs.min(), 0.8 * costs.max(), 5):
-        policy = BudgetedRouting(float(budget)).fit(inside, costs)
+        policy = BudgetedRouting(float(budget)).fit(
+            inside, costs, spent_usd=train.outcomes.cost_usd
+        )
         done = replay(policy, guess, test.outcomes, expected_cost_usd=costs)
         results.append(
             {
@@ -217,7 +223,7 @@ def speed() -> dict:
                 times.append(time.perf_counter() - start)
             figures["pomdp_solve_new_lambda_s"] = float(np.median(times))
         else:
-            policy = CascadeRouting(max_depth=5).fit(outcomes, said)
+            policy = CascadeRouting(max_depth=5, first_step=1.0).fit(outcomes, said)
         situation = Situation("q", arms, seen, RoutingOptions(lambda_=20.0))
         policy.decide(situation)
         times = []
@@ -252,7 +258,7 @@ def main() -> None:
         sys.exit("The real tables are not at ../shared/data (or $LLM_ROUTER_SHARED_DATA).")
     started = time.perf_counter()
     quick = args.quick
-    resampling = Resampling(n_resamples=200 if quick else 1000)
+    resampling = Resampling(n_resamples=100 if quick else 500)
     zeroeval = zeroeval_table(folder)
     ladder = zeroeval.select(pareto(zeroeval.outcomes.take(np.arange(0, 2840, 2))))
     tables = [
@@ -263,7 +269,7 @@ def main() -> None:
     ]
     results: dict = {
         "tables": {
-            table.name: compare(table, n=12 if quick else 40, resampling=resampling)
+            table.name: compare(table, n=12 if quick else 30, resampling=resampling)
             for table in tqdm(tables, desc="tables", file=sys.stderr)
         },
         "budgeted_routing_on_new_rows": budget_on_new_rows(ladder, resampling),
