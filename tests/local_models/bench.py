@@ -28,6 +28,9 @@ PREAMBLE: list[BaseMessage] = [
 ]
 """Instruction and two examples before each question; servers keep them in their prompt cache."""
 
+ANSWER = 'root ::= [A-E] | "0" | [1-9] [0-9]*'
+"""What an answer may be: a letter or a number."""
+
 VERIFIERS = {
     "self_k8": YesNo(
         8,
@@ -43,7 +46,7 @@ VERIFIERS = {
 
 
 def candidates(first_port: int = FIRST_PORT) -> list[Candidate]:
-    """The local models; each answers with one letter and tells its probability."""
+    """The local models; each answers with a letter or number and tells its probability."""
     return [_candidate(name, first_port + i) for i, name in enumerate(MODELS)]
 
 
@@ -53,16 +56,16 @@ def _candidate(name: str, port: int) -> Candidate:
         api_key="none",
         model=name,
         temperature=0,
-        max_tokens=1,
+        max_tokens=8,
         logprobs=True,
         top_logprobs=5,
         stream_usage=True,
         timeout=600,
         max_retries=0,
-        extra_body={"grammar": "root ::= [A-E]"},
+        extra_body={"grammar": ANSWER},
     )
     rate = MODELS[name] * USD_PER_MTOK_PER_BILLION
-    return Candidate(name, model, Price(rate, rate), expected_output_tokens=1)
+    return Candidate(name, model, Price(rate, rate), expected_output_tokens=2)
 
 
 def alive(first_port: int = FIRST_PORT) -> bool:

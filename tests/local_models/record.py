@@ -1,6 +1,7 @@
 """Record the shipped dataset from three real local models with `collect` itself.
 
 usage: python -m tests.local_models.record questions OUT.jsonl
+       python -m tests.local_models.record sums OUT.jsonl
        python -m tests.local_models.record run QUESTIONS.jsonl JOURNAL.jsonl [--part I/N] [--port P]
 """
 
@@ -45,19 +46,38 @@ def make_questions(seed: int = 0) -> list[Question]:
     return [questions[i] for i in order]
 
 
+def make_sums(n: int = 600, seed: int = 0) -> list[Question]:
+    """Mental arithmetic with small numbers, each question once, in random order."""
+    rng = np.random.default_rng(seed)
+    questions: dict[str, Question] = {}
+    while len(questions) < n:
+        kind = ("plus", "minus", "times")[int(rng.integers(3))]
+        a, b = (int(x) for x in rng.integers(2, 13 if kind == "times" else 31, 2))
+        if kind == "minus":
+            a, b = max(a, b), min(a, b)
+        value = {"plus": a + b, "minus": a - b, "times": a * b}[kind]
+        text = f"What is {a} {dict(plus='+', minus='-', times='*')[kind]} {b}?"
+        questions[text] = Question(f"sums-{kind}-{a}-{b}", text, str(value), "sums")
+    return list(questions.values())
+
+
+_MAKERS = {"questions": make_questions, "sums": make_sums}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     steps = parser.add_subparsers(dest="step", required=True)
-    make = steps.add_parser("questions")
-    make.add_argument("out", type=Path)
+    for name in _MAKERS:
+        steps.add_parser(name).add_argument("out", type=Path)
     run = steps.add_parser("run")
     run.add_argument("questions", type=Path)
     run.add_argument("journal", type=Path)
+    run.add_argument("--only", default=None, help="this candidate only")
     run.add_argument("--part", default="0/1", help="I/N: every Nth question, from the Ith on")
     run.add_argument("--port", type=int, default=FIRST_PORT, help="of the first of the servers")
     given = parser.parse_args()
-    if given.step == "questions":
-        rows = make_questions()
+    if given.step in _MAKERS:
+        rows = _MAKERS[given.step]()
         given.out.write_text(
             "".join(
                 json.dumps(
@@ -72,9 +92,9 @@ def main() -> None:
     part, parts = map(int, given.part.split("/"))
     collected = collect(
         load_questions(given.questions)[part::parts],
-        candidates(given.port),
+        [c for c in candidates(given.port) if given.only in (None, c.name)],
         journal=given.journal,
-        grader="choice",
+        grader="exact",
         verifiers=VERIFIERS,
         preamble=PREAMBLE,
         # One at a time: a server's prompt cache then still holds the question it verifies.
