@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, NotRequired
-from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage
@@ -38,7 +37,7 @@ from langchain_llm_router.asking import (
 )
 from langchain_llm_router.budgets import BudgetExceededError, Budgets
 from langchain_llm_router.endpoints import expand_endpoints
-from langchain_llm_router.engine import Engine
+from langchain_llm_router.engine import Engine, new_id
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.live import Live
@@ -209,7 +208,7 @@ class _Nodes:
 
     def _fresh(self, row: list[float] | None) -> dict[str, Any]:
         quality = self.engine.in_order(row)
-        return {"quality": quality, "trace": [], "steps": [], "decision_id": uuid4().hex}
+        return {"quality": quality, "trace": [], "steps": [], "decision_id": new_id()}
 
     def decide(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
         """Take the policy's next decision; on acceptance, hand the answer out with its record."""

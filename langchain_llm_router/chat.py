@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
-from uuid import uuid4
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -23,7 +22,7 @@ from pydantic import ConfigDict, PrivateAttr, model_validator
 from langchain_llm_router.binding import bind_structured_output
 from langchain_llm_router.budgets import Budgets
 from langchain_llm_router.endpoints import expand_endpoints
-from langchain_llm_router.engine import Engine, Session, StreamingMode
+from langchain_llm_router.engine import Engine, Session, StreamingMode, new_id
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.live import Live
 from langchain_llm_router.loop import next_decision
@@ -186,9 +185,7 @@ class ChatLLMRouter(SessionChatModel):
         if isinstance(verifier, Mapping):
             verifier = None if saved.verifier is None else verifier.get(saved.verifier)
         if saved.verifier is not None and verifier is None:
-            msg = (
-                f"Fitted on the verifier {saved.verifier!r}: give it as `verifier`."
-            )
+            msg = f"Fitted on the verifier {saved.verifier!r}: give it as `verifier`."
             raise ValueError(msg)
         return cls(
             candidates=saved.pool(pool),
@@ -221,10 +218,13 @@ class ChatLLMRouter(SessionChatModel):
         situation = engine.situation(messages, engine.in_order(row), options, kwargs)
         decision = next_decision(engine.policy, situation)
         assert decision is not None, "nobody has failed yet"
-        return replace(decision, decision_id=uuid4().hex)
+        return replace(decision, decision_id=new_id())
 
     def _messages(self, input: LanguageModelInput) -> list[BaseMessage]:
-        messages = self._convert_input(input).to_messages()
+        if isinstance(input, list) and all(isinstance(given, BaseMessage) for given in input):
+            messages = input
+        else:
+            messages = self._convert_input(input).to_messages()
         if len(messages) == 0:
             msg = "The message list is empty: there is nothing to route."
             raise ValueError(msg)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from secrets import token_hex
 from typing import Any, Literal
-from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -54,7 +54,7 @@ from langchain_llm_router.tracing import (
 from langchain_llm_router.types import Attempt, Candidate, Decision, Situation, candidate_names
 from langchain_llm_router.verification import Case, Verifier, question_of
 
-__all__ = ["Done", "Engine", "Operation", "Session", "StreamingMode", "columns_of"]
+__all__ = ["Done", "Engine", "Operation", "Session", "StreamingMode", "columns_of", "new_id"]
 
 Operation = Predicting | Reserving | Asking | Verifying | Tracing | Announcing | Noting
 """What a session wants done next; each has `perform` and `aperform`."""
@@ -100,6 +100,11 @@ def columns_of(estimator: QualityEstimator | None, names: Sequence[str]) -> list
     return [known.index(name) for name in names]
 
 
+def new_id() -> str:
+    """A decision's id: 32 hexadecimal digits, random."""
+    return token_hex(16)
+
+
 @dataclass
 class _Request:
     """One request on its way."""
@@ -109,7 +114,13 @@ class _Request:
     kwargs: dict[str, Any]
     options: RoutingOptions
     streaming: bool = False
-    decision_id: str = field(default_factory=lambda: uuid4().hex)
+    traced: bool = False
+    """Whether any handler listens."""
+
+    watched: bool = False
+    """Whether decisions are to be shown on the way."""
+
+    decision_id: str = field(default_factory=new_id)
     due_s: float | None = None
     """When it has to be over, on `time.monotonic`'s clock."""
 
@@ -260,8 +271,17 @@ class Engine:
         """Route one conversation; see the module's docstring."""
         kwargs = dict(kwargs)
         options = self.options(config, kwargs)
-        due_s = None if self.live is None else self.live.due_s()
-        request = _Request(messages, config, kwargs, options, streaming, due_s=due_s)
+        traced = is_traced(config)
+        request = _Request(
+            messages,
+            config,
+            kwargs,
+            options,
+            streaming,
+            traced=traced,
+            watched=self.streaming_mode != "buffer" or (traced and self.trace_decision),
+            due_s=None if self.live is None else self.live.due_s(),
+        )
         predicting = self.predicting(messages)
         row = None if predicting is None else (yield predicting)
         situation = self.situation(messages, self.in_order(row), options, kwargs)
@@ -280,7 +300,7 @@ class Engine:
         record = decision_record(routed, request.decision_id)
         if spending.record:
             record["budget"] = spending.record
-        if self.trace_decision:
+        if traced and self.trace_decision:
             yield Noting(record)
         assert routed.decision is not None
         name = routed.decision.candidate
@@ -295,7 +315,8 @@ class Engine:
         try:
             step = next(steps)
             while True:
-                yield from self._shown(step, seen, request)
+                if request.watched:
+                    yield from self._shown(step, seen, request)
                 if step.action == "ask":
                     asking = self._asking(step, seen, request)
                     request.spending.under_way = step.candidate
@@ -307,12 +328,13 @@ class Engine:
                     answers[step.candidate], attempt = answer, answer.attempt
                 else:
                     attempt = yield self._verifying(step, request, answers)
-                yield from self._announced(step, attempt, answers, request)
+                if request.watched:
+                    yield from self._announced(step, attempt, answers, request)
                 request.spending.seen = seen = observe(seen, attempt)
                 step = steps.send(attempt)
         except StopIteration as stop:
             routed: Routed = stop.value
-        if routed.decision is not None and routed.decision.action == "accept":
+        if request.watched and routed.decision and routed.decision.action == "accept":
             yield from self._shown(routed.decision, seen, request)
         return routed
 
@@ -327,7 +349,7 @@ class Engine:
     def _shown(
         self, step: Decision, seen: Situation, request: _Request
     ) -> Generator[Operation, Any, None]:
-        if self.trace_decision and is_traced(request.config):
+        if self.trace_decision and request.traced:
             yield Tracing(step, seen, request.config)
         if self.streaming_mode == "events":
             event = {"event": "decision", **decision_data(step)}
@@ -371,9 +393,12 @@ class Engine:
     def _asking(self, step: Decision, seen: Situation, request: _Request) -> Asking:
         commit = self._commitment(step, seen, request)
         seen_at_once = step.final or (commit is not None and commit(None))
-        config = candidate_config(
-            request.config, step.candidate, request.decision_id, quiet=not seen_at_once
-        )
+        config = request.config
+        if request.traced or live_model(self._by_name[step.candidate]).callbacks is not None:
+            # Tags and metadata cost a tenth of a call, so they are made only for who listens.
+            config = candidate_config(
+                config, step.candidate, request.decision_id, quiet=not seen_at_once
+            )
         asking = self.asking(
             step.candidate,
             request.messages,

@@ -210,14 +210,17 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
         NoCandidateError: If nobody may be asked and there is no answer to keep.
     """
     situation = affordable(situation)
-    if len(situation.open_arms) == 0 and len(situation.answered) == 0:
+    fresh = len(situation.attempts) == 0
+    if not fresh and len(situation.open_arms) == 0 and len(situation.answered) == 0:
         return None
     if situation.options.force is not None:
         return _forced(policy, situation, situation.options.force)
-    if len(situation.attempts) == 0:
+    if fresh:
         only = _without_policy(policy, situation)
         if only is not None:
             return only
+    if all(arm.available for arm in situation.arms):
+        return _decide(policy, situation)
     doors = _closed_as_failed(situation)
     decision = _decide(policy, doors)
     if decision is None and doors is not situation:
@@ -275,6 +278,9 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
 def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
     """Whom to ask first where the policy has no say: the thread's holder, or the only one left."""
     arms = situation.arms
+    if situation.prefer is None and len(arms) > 1 and arms[0].model is None:
+        # The first is one model and the next another: it is the policy's choice.
+        return None
     models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
     holder = [a for a in arms if a.candidate == situation.prefer]
     if len(holder) > 0 and (holder[0].available or not any(a.available for a in arms)):
@@ -298,7 +304,14 @@ def observe(situation: Situation, attempt: Attempt) -> Situation:
     earlier = situation.attempts
     if len(earlier) > 0 and earlier[-1]["candidate"] == attempt["candidate"]:
         earlier = earlier[:-1]
-    return replace(situation, attempts=(*earlier, attempt))
+    # Not `replace`: this is in the path of every call.
+    return Situation(
+        situation.query,
+        situation.arms,
+        (*earlier, attempt),
+        situation.options,
+        situation.prefer,
+    )
 
 
 def routing(policy: Policy, situation: Situation) -> Generator[Decision, Attempt, Routed]:

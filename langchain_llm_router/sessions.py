@@ -23,12 +23,20 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ensure_config, patch_config
+from langchain_core.runnables.config import (
+    ensure_config,
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+    set_config_context,
+)
 
 from langchain_llm_router.asking import Asking
 from langchain_llm_router.engine import Done, Session
 
 __all__ = ["SessionChatModel"]
+
+
+_VERSIONS = "lc_versions"
 
 
 class SessionChatModel(BaseChatModel):
@@ -57,25 +65,38 @@ class SessionChatModel(BaseChatModel):
     ) -> AIMessage:
         """Route the input and return the accepted answer with its record."""
         kwargs = self._with_stop(stop, kwargs)
+        own = self._own(config)
+        manager = get_callback_manager_for_config(own)
+        if not manager.handlers:
+            # Nobody listens: a run of our own would be seen by nobody, and cost as much as we do.
+            return cast("AIMessage", self._run(input, _childs(own, own.get("callbacks")), kwargs))
+        manager.add_metadata(self._versions, inherit=False)
+        run = manager.on_chain_start(
+            None, input, name=own.get("run_name") or self.get_name(), run_id=own.get("run_id")
+        )
+        try:
+            child = _childs(own, run.get_child())
+            with set_config_context(child) as context:
+                output = context.run(self._run, input, child, kwargs)
+        except BaseException as error:
+            run.on_chain_error(error)
+            raise
+        run.on_chain_end(output)
+        return cast("AIMessage", output)
 
-        def run(
-            given: LanguageModelInput,
-            run_manager: CallbackManagerForChainRun,
-            config: RunnableConfig,
-        ) -> Any:
-            child = patch_config(config, callbacks=run_manager.get_child())
-            session = self._session(given, child, kwargs)
-            try:
-                operation = next(session)
-                while True:
-                    operation = session.send(operation.perform())
-            except StopIteration as end:
-                return end.value.output
-            finally:
-                # Not left to the garbage collector: a session settles what it has spent.
-                session.close()
-
-        return self._call_with_config(run, input, self._own(config))
+    def _run(
+        self, input: LanguageModelInput, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> Any:
+        session = self._session(input, config, kwargs)
+        try:
+            operation = next(session)
+            while True:
+                operation = session.send(operation.perform())
+        except StopIteration as end:
+            return end.value.output
+        finally:
+            # Not left to the garbage collector: a session settles what it has spent.
+            session.close()
 
     async def ainvoke(
         self,
@@ -87,25 +108,40 @@ class SessionChatModel(BaseChatModel):
     ) -> AIMessage:
         """Route the input and return the accepted answer with its record."""
         kwargs = self._with_stop(stop, kwargs)
+        own = self._own(config)
+        manager = get_async_callback_manager_for_config(own)
+        if not manager.handlers:
+            return cast(
+                "AIMessage", await self._arun(input, _childs(own, own.get("callbacks")), kwargs)
+            )
+        manager.add_metadata(self._versions, inherit=False)
+        run = await manager.on_chain_start(
+            None, input, name=own.get("run_name") or self.get_name(), run_id=own.get("run_id")
+        )
+        try:
+            child = _childs(own, run.get_child())
+            with set_config_context(child) as context:
+                session = self._arun(input, child, kwargs)
+                output = await asyncio.create_task(session, context=context)
+        except BaseException as error:
+            await run.on_chain_error(error)
+            raise
+        await run.on_chain_end(output)
+        return cast("AIMessage", output)
 
-        async def run(
-            given: LanguageModelInput,
-            run_manager: AsyncCallbackManagerForChainRun,
-            config: RunnableConfig,
-        ) -> Any:
-            child = patch_config(config, callbacks=run_manager.get_child())
-            session = self._session(given, child, kwargs)
-            try:
-                operation = next(session)
-                while True:
-                    operation = session.send(await operation.aperform())
-            except StopIteration as end:
-                return end.value.output
-            finally:
-                # Not left to the garbage collector: a session settles what it has spent.
-                session.close()
-
-        return await self._acall_with_config(run, input, self._own(config))
+    async def _arun(
+        self, input: LanguageModelInput, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> Any:
+        session = self._session(input, config, kwargs)
+        try:
+            operation = next(session)
+            while True:
+                operation = session.send(await operation.aperform())
+        except StopIteration as end:
+            return end.value.output
+        finally:
+            # Not left to the garbage collector: a session settles what it has spent.
+            session.close()
 
     def stream(
         self,
@@ -268,6 +304,11 @@ class SessionChatModel(BaseChatModel):
         message = self.invoke(messages, stop=stop, **kwargs)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
+    @property
+    def _versions(self) -> dict[str, Any]:
+        # Candidates say their own, and merging nested metadata is what costs most in a call.
+        return {_VERSIONS: (self.metadata or {}).get(_VERSIONS, {})}
+
     def _with_stop(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         stop = self.stop if stop is None else stop
         return kwargs if stop is None else {**kwargs, "stop": stop}
@@ -281,8 +322,9 @@ class SessionChatModel(BaseChatModel):
         own = ensure_config(config)
         if self.tags:
             own["tags"] = [*(own.get("tags") or []), *self.tags]
-        if self.metadata:
-            own["metadata"] = {**self.metadata, **(own.get("metadata") or {})}
+        inherited = {k: v for k, v in (self.metadata or {}).items() if k != _VERSIONS}
+        if inherited:
+            own["metadata"] = {**inherited, **(own.get("metadata") or {})}
         if self.callbacks:
             given = own.get("callbacks")
             ours = self.callbacks
@@ -295,6 +337,14 @@ class SessionChatModel(BaseChatModel):
                     manager.add_handler(handler, inherit=True)
                 own["callbacks"] = manager
         return own
+
+
+def _childs(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
+    """The config for what runs within: `run_name` and `run_id` were the router's own."""
+    child = {**config, "callbacks": callbacks}
+    child.pop("run_name", None)
+    child.pop("run_id", None)
+    return cast("RunnableConfig", child)
 
 
 def _last_chunks(done: Done) -> Iterator[Any]:
