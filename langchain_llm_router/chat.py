@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -23,6 +25,7 @@ from langchain_llm_router.binding import bind_structured_output
 from langchain_llm_router.budgets import Budgets
 from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine, Session, StreamingMode, new_id
+from langchain_llm_router.errors import MissingExtraError
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.live import Live
 from langchain_llm_router.loop import next_decision
@@ -219,6 +222,24 @@ class ChatLLMRouter(SessionChatModel):
         decision = next_decision(engine.policy, situation)
         assert decision is not None, "nobody has failed yet"
         return replace(decision, decision_id=new_id())
+
+    def as_decision_model(self) -> Any:
+        """This router as a `BaseDecisionModel`, to drive LangChain's `ModelRouterMiddleware`.
+
+        Its choices must be named as the candidates are.
+
+        Raises:
+            ImportError: If the installed langchain-core is older than 1.8.
+        """
+        if find_spec("langchain_core.decisions") is None:
+            msg = (
+                f"langchain-core {version('langchain-core')} has no decision models: "
+                'run `pip install "langchain-core>=1.8"` to use `as_decision_model`.'
+            )
+            raise MissingExtraError(msg)
+        from langchain_llm_router.decisions import RouterDecisionModel  # noqa: PLC0415 - core 1.8
+
+        return RouterDecisionModel(router=self)
 
     def _messages(self, input: LanguageModelInput) -> list[BaseMessage]:
         if isinstance(input, list) and all(isinstance(given, BaseMessage) for given in input):

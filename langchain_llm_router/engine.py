@@ -156,6 +156,7 @@ class Engine:
     trace_decision: bool = True
     streaming_mode: StreamingMode = "buffer"
     commit_at: float = 0.9
+    bindings: Bindings = field(default_factory=Bindings)
 
     def __post_init__(self) -> None:
         self.names = candidate_names(self.candidates)
@@ -164,7 +165,6 @@ class Engine:
         self._columns = columns_of(self.estimator, models)
         self._profiles = {c.name: live_model(c).profile for c in self.candidates}
         self._providers = {c.name: provider_of(live_model(c)) for c in self.candidates}
-        self._bindings = Bindings()
         check_policy(self.policy, list(dict.fromkeys(models)))
         if self.live is not None:
             self.live.know(self.candidates)
@@ -451,7 +451,7 @@ class Engine:
     ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
         if self.settings or candidate.parameters:
             kwargs = {**self.settings, **candidate.parameters, **kwargs}
-        return self._bindings.apply(candidate, kwargs, include_raw=include_raw)
+        return self.bindings.apply(candidate, kwargs, include_raw=include_raw)
 
     def _commitment(
         self, step: Decision, seen: Situation, request: _Request

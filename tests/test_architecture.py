@@ -21,7 +21,7 @@ FLOORS = [
     ["affording", "budgets", "endpoints", "loop", "paying", "saved_router"],
     ["asking", "held_out", "intervals", "metrics", "separability", "sweeps"],
     ["binding", "engine", "typed_streams"],
-    ["cascade", "chat", "evaluation", "sessions", "cascade_metrics"],
+    ["cascade", "chat", "decisions", "evaluation", "sessions", "cascade_metrics"],
     ["calibration", "collect", "middleware", "plots", "serving"],
     ["demo", "demo_report", "fitting", "fitting_report"],
     ["cli"],
