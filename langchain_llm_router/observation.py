@@ -52,12 +52,16 @@ class ObservationModel(ABC):
     def likelihoods(self, score: float) -> tuple[float, float]:
         """Density or probability of the score among good and among poor answers."""
 
-    def p_good(self, score: float | None, *, prior: float | None = None) -> float:
+    def p_good(
+        self, score: float | None, *, prior: float | None = None, missing: float = 0.0
+    ) -> float:
         """P(answer good | score), in [0, 1].
 
         Args:
             score: The verifier's score in [0, 1]; None: no verdict, which leaves the prior.
             prior: P(good) before the score, e.g. an estimator's prediction; None: the base rate.
+            missing: Share of the verifier's samples that failed, in [0, 1]: the fewer verdicts
+                behind a score, the less it moves the prior.
 
         Raises:
             NotFittedError: Before `fit`.
@@ -73,10 +77,10 @@ class ObservationModel(ABC):
         if not 0 <= score <= 1:
             msg = f"A verifier's score must lie in [0, 1], got {score!r}."
             raise ValueError(msg)
-        return self._posterior(score, before)
+        return self._posterior(score, before, missing)
 
-    def _posterior(self, score: float, prior: float) -> float:
-        good, poor = self.likelihoods(score)
+    def _posterior(self, score: float, prior: float, missing: float) -> float:
+        good, poor = (value ** (1 - missing) for value in self.likelihoods(score))
         total = prior * good + (1 - prior) * poor
         return prior if total <= 0 else prior * good / total
 
@@ -178,8 +182,9 @@ class KernelDensity(ObservationModel):
         floor = self.gate * float(self.density_total_.max())
         return min(1.0, self._at(self.density_total_, score) / floor)
 
-    def _posterior(self, score: float, prior: float) -> float:
-        return self.trust(score) * super()._posterior(score, prior if self.base_rate else 0.5)
+    def _posterior(self, score: float, prior: float, missing: float) -> float:
+        prior = prior if self.base_rate else 0.5
+        return self.trust(score) * super()._posterior(score, prior, missing)
 
     def _at(self, density: Floats, score: float) -> float:
         position = score * (self._GRID - 1)
@@ -256,7 +261,13 @@ class BetaBinomial(ObservationModel):
 
     def likelihoods(self, score: float) -> tuple[float, float]:
         """Probability of the nearest count under both models."""
-        k = self.n_samples
+        return self._counted(score, self.n_samples)
+
+    def _posterior(self, score: float, prior: float, missing: float) -> float:
+        good, poor = self._counted(score, round(self.n_samples * (1 - missing)))
+        return prior * good / (prior * good + (1 - prior) * poor)
+
+    def _counted(self, score: float, k: int) -> tuple[float, float]:
         count = round(score * k)
         choose = gammaln(k + 1) - gammaln(count + 1) - gammaln(k - count + 1)
         alpha, beta = self.shapes_.T

@@ -79,7 +79,9 @@ class ConfidenceThreshold(Policy):
             model = model.get(name)
         if model is None:
             return prior if score is None else score
-        return model.p_good(score, prior=prior)
+        verdicts = attempt.get("verdicts") or [True]
+        missing = sum(verdict is None for verdict in verdicts) / len(verdicts)
+        return model.p_good(score, prior=prior, missing=missing)
 
     def _judge(self, situation: Situation, last: Attempt, waiting: tuple[Arm, ...]) -> Decision:
         p = self.p_good(situation, last)
