@@ -22,7 +22,14 @@ from langchain_llm_router.calling import Guard, Guarded, Notes
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
-from langchain_llm_router.verification import Call, Case, Evaluation, Reply, Verifier
+from langchain_llm_router.verification import (
+    Call,
+    Case,
+    Evaluation,
+    Reply,
+    Verifier,
+    evaluated,
+)
 
 __all__ = [
     "NOSTREAM",
@@ -328,12 +335,10 @@ class _Seen:
     def verdict(self, attempt: Attempt, evaluation: Evaluation) -> Attempt:
         # A call that failed outright was not billed as far as anybody can know.
         billed = [reply.cost_usd for reply in self._replies if reply.message is not None]
+        failed = [reply.error for reply in self._replies if reply.error is not None]
         return {
-            **attempt,
-            "verified": True,
-            "confidence": evaluation.confidence,
-            "verdicts": list(evaluation.verdicts),
-            "verification_errors": [r.error for r in self._replies if r.error is not None],
+            **evaluated(attempt, evaluation),
+            "verification_errors": [*failed, *evaluation.errors],
             "verification_cost_usd": sum_usd(billed),
         }
 

@@ -47,7 +47,7 @@ from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.pool import resolve_candidate
 from langchain_llm_router.tracing import decision_data
 from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
-from langchain_llm_router.verification import Case, Verifier
+from langchain_llm_router.verification import Verifier
 
 __all__ = ["CascadeState", "create_cascade"]
 
@@ -316,7 +316,8 @@ class _Nodes:
         name = last["attempt"]["candidate"]
         assert last["message"] is not None
         assert self.engine.verifier is not None
-        case = Case(state["messages"], last["message"], self.engine.candidate(name))
+        seen = self._situation(state, config)
+        case = self.engine.case(state["messages"], last["message"], seen)
         child = candidate_config(config, name, state.get("decision_id", ""), quiet=True)
         verifying = Verifying(self.engine.verifier, case, last["attempt"], child)
         return verifying, self.paid(verifying, state, config, name, judged=True)
@@ -375,9 +376,7 @@ class _AskNode:
         final = bool(state.get("steps", [])[-1]["final"])
         child = candidate_config(config, self._name, state.get("decision_id", ""), quiet=not final)
         nodes = self._nodes
-        asking = nodes.engine.asking(self._name, state["messages"], child, nodes.kwargs)
-        asking.final = final
-        return asking
+        return nodes.engine.asking(self._name, state["messages"], child, nodes.kwargs, final=final)
 
     def _answered(
         self, state: CascadeState, config: RunnableConfig, answer: Answer

@@ -38,6 +38,7 @@ from langchain_llm_router.loop import (
     observe,
     routing,
     stay_with,
+    step_after,
 )
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.paying import Reserving, Spending, paid_route
@@ -327,7 +328,7 @@ class Engine:
                     answer = self.at_sight(answer, request.kwargs, streamed=asking.shown)
                     answers[step.candidate], attempt = answer, answer.attempt
                 else:
-                    attempt = yield self._verifying(step, request, answers)
+                    attempt = yield self._verifying(step, seen, request, answers)
                 if request.watched:
                     yield from self._announced(step, attempt, answers, request)
                 request.spending.seen = seen = observe(seen, attempt)
@@ -366,13 +367,10 @@ class Engine:
             event["text"] = str(message.text)
         yield Announcing({**event, "decision_id": request.decision_id}, request.config)
 
-    def case(
-        self, name: str, messages: Sequence[BaseMessage], answers: Mapping[str, Answer]
-    ) -> Case:
-        """What a verifier looks at."""
-        message = answers[name].message
-        assert message is not None
-        return Case(messages, message, self._by_name[name])
+    def case(self, messages: Sequence[BaseMessage], message: AIMessage, seen: Situation) -> Case:
+        """What a verifier looks at: the last answer, and what its evaluation would lead to."""
+        candidate = self._by_name[seen.attempts[-1]["candidate"]]
+        return Case(messages, message, candidate, step_after(self.policy, seen))
 
     def at_sight(self, answer: Answer, kwargs: Mapping[str, Any], *, streamed: bool) -> Answer:
         """The answer with what can be seen at once; in a cascade a flaw counts as a failure.
@@ -404,20 +402,22 @@ class Engine:
             request.messages,
             config,
             request.kwargs,
+            final=step.final,
             include_raw=not (request.streaming and step.final),
             due_s=request.due_s,
         )
-        asking.final = step.final
         if commit is not None:
             asking.commit, asking.watched = commit, hasattr(self.verifier, "score_so_far")
         return asking
 
     def _verifying(
-        self, step: Decision, request: _Request, answers: Mapping[str, Answer]
+        self, step: Decision, seen: Situation, request: _Request, answers: Mapping[str, Answer]
     ) -> Verifying:
+        message = answers[step.candidate].message
         assert self.verifier is not None
+        assert message is not None
         config = candidate_config(request.config, step.candidate, request.decision_id, quiet=True)
-        case = self.case(step.candidate, request.messages, answers)
+        case = self.case(request.messages, message, seen)
         return Verifying(self.verifier, case, answers[step.candidate].attempt, config)
 
     def asking(
@@ -427,16 +427,22 @@ class Engine:
         config: RunnableConfig,
         kwargs: Mapping[str, Any],
         *,
+        final: bool,
         include_raw: bool = True,
         due_s: float | None = None,
     ) -> Asking:
-        """The operation that asks a candidate, with the conversation as it can read it."""
+        """The operation that asks a candidate, with the conversation as it can read it.
+
+        A draft that will be verified is asked for with what its verifier needs.
+        """
         candidate, provider = self._by_name[name], self._providers[name]
+        judged = {} if final or self.verifier is None else self.verifier.answer_kwargs(name)
+        kwargs = {**judged, **kwargs}
         runnable, rest = self._bound(candidate, kwargs, include_raw=include_raw)
         if "cache_control" in rest and provider not in (None, "anthropic", "bedrock"):
             del rest["cache_control"]
         messages = for_provider(messages, provider)
-        asking = Asking(candidate, runnable, messages, config, rest, handled=self.handled)
+        asking = Asking(candidate, runnable, messages, config, rest, final, self.handled)
         if self.live is None:
             return asking
         twin = self.live.twin_of(candidate, self.candidates)

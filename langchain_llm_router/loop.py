@@ -9,7 +9,7 @@ answer) and is sent what happened. `ChatLLMRouter` drives it with model calls, s
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from langchain_llm_router.types import (
     RoutingOptions,
     Situation,
 )
+from langchain_llm_router.verification import Evaluation, evaluated
 
 __all__ = [
     "Routed",
@@ -40,6 +41,7 @@ __all__ = [
     "routing",
     "spent_usd",
     "stay_with",
+    "step_after",
 ]
 
 _CHARS_PER_TOKEN = 4.0
@@ -297,6 +299,23 @@ def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
         reason=reason,
         final=not policy.verifies or len(models) == 1,
     )
+
+
+def step_after(policy: Policy, situation: Situation) -> Callable[[Evaluation], tuple[str, str]]:
+    """What would be done next if the last answer were evaluated so: action and candidate.
+
+    With this a verifier can stop as soon as nothing it could still find out changes the step.
+    """
+
+    def step(evaluation: Evaluation) -> tuple[str, str]:
+        attempt = evaluated(situation.attempts[-1], evaluation)
+        # Not known before it is paid; unknown would make everybody unaffordable under a cap.
+        attempt["verification_cost_usd"] = 0.0
+        decision = next_decision(policy, observe(situation, attempt))
+        assert decision is not None, "an answer is at hand"
+        return decision.action, decision.candidate
+
+    return step
 
 
 def observe(situation: Situation, attempt: Attempt) -> Situation:

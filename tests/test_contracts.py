@@ -1,4 +1,4 @@
-"""What every estimator and every policy promises. A new class adds one line to a list here."""
+"""What every estimator, policy and verifier promises. A new class adds one line to a list here."""
 
 import json
 import pickle
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.estimators import (
@@ -36,7 +37,23 @@ from langchain_llm_router.policies import (
     Threshold,
     Utility,
 )
-from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Situation
+from langchain_llm_router.verification import (
+    Agreement,
+    AnswerLogprob,
+    AnswerScorer,
+    ByCandidate,
+    Case,
+    Checks,
+    Evaluation,
+    Reply,
+    SelfEvaluator,
+    TokenProbability,
+    Verdict,
+    Verifier,
+    compiles,
+    finished,
+)
 from tests.fakes import make_evaluations, make_outcomes
 from tests.networks import tiny
 
@@ -88,9 +105,28 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "Pomdp (article)": lambda: fitted(Pomdp(lambda_=20.0, mode="article")),
 }
 
+
+def answer_scorer():
+    """A scorer fitted on a few answers."""
+    questions = [f"question {i % 5}" for i in range(20)]
+    return AnswerScorer().fit(questions, ["yes", "perhaps"] * 10, [1.0, 0.0] * 10)
+
+
+VERIFIERS: dict[str, Callable[[], Verifier]] = {
+    "SelfEvaluator": lambda: SelfEvaluator(4),
+    "SelfEvaluator (adaptive)": lambda: SelfEvaluator(4, adaptive=True),
+    "Agreement": lambda: Agreement([Candidate("a"), Candidate("b")], n_resamples=1),
+    "TokenProbability": TokenProbability,
+    "AnswerLogprob": AnswerLogprob,
+    "AnswerScorer": answer_scorer,
+    "Checks": lambda: Checks([finished, compiles]),
+    "ByCandidate": lambda: ByCandidate({"small": SelfEvaluator(2)}),
+}
+
 QUERIES = ["prove hard theorem 7", "add easy numbers 1", "", "nie gesehen ∀"]
 
 estimators = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS.keys())
+verifiers = pytest.mark.parametrize("make", VERIFIERS.values(), ids=VERIFIERS.keys())
 policies = pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES.keys())
 
 
@@ -256,3 +292,66 @@ def drive(policy: Policy, seen: Situation, world: Callable[[Decision], Attempt])
             step = steps.send(world(step))
     except StopIteration as stop:
         return stop.value.decision
+
+
+LOGPROBS = [{"token": "Correct", "logprob": -0.1, "top_logprobs": []}]
+SAID = AIMessage("Correct", response_metadata={"logprobs": {"content": LOGPROBS}})
+
+REPLIES = {
+    "good": Reply(SAID, Verdict(rationale="because", verdict="Correct")),
+    "poor": Reply(AIMessage("no"), Verdict(rationale="because", verdict="Incorrect")),
+    "failed": Reply(error="TimeoutError: slow"),
+    "unreadable": Reply(AIMessage("?"), None, error="ValueError: not JSON"),
+}
+
+ANSWERS = [AIMessage("yes"), AIMessage(""), SAID, AIMessage([{"type": "text", "text": "in parts"}])]
+
+
+def verify(verifier: Verifier, answer: AIMessage, reply: Reply, **kwargs) -> Evaluation:
+    """Drive a verifier that gets the same reply to every call."""
+    case = Case([HumanMessage("question 1")], answer, Candidate("small"), **kwargs)
+    steps = verifier.evaluate(case)
+    try:
+        calls = next(steps)
+        while True:
+            calls = steps.send([reply] * len(calls))
+    except StopIteration as stop:
+        return stop.value
+
+
+@verifiers
+@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES.keys())
+@pytest.mark.parametrize("answer", ANSWERS, ids=["plain", "empty", "logprobs", "blocks"])
+def test_a_verifier_ends_in_a_score_or_in_none(make, answer, reply):
+    first, second = verify(make(), answer, reply), verify(make(), answer, reply)
+    assert first == second
+    assert first.confidence is None or 0 <= first.confidence <= 1
+    assert set(first.verdicts) <= {True, False, None}
+
+
+@verifiers
+def test_a_verifier_whose_calls_all_fail_has_no_verdict_rather_than_a_bad_one(make):
+    verifier = make()
+    case = Case([HumanMessage("question 1")], AIMessage("yes"), Candidate("small"))
+    asks = len(next(verifier.evaluate(case), ())) > 0
+    evaluation = verify(verifier, AIMessage("yes"), REPLIES["failed"])
+    if asks:
+        assert evaluation.confidence is None
+
+
+@verifiers
+def test_a_verifier_takes_the_router_s_next_step_as_a_hint_only(make):
+    plain = verify(make(), SAID, REPLIES["good"])
+    hinted = verify(make(), SAID, REPLIES["good"], next_step=lambda found: found.confidence)
+    assert hinted.confidence == plain.confidence
+
+
+@verifiers
+def test_a_verifier_says_what_it_needs_of_answers_as_plain_data(make):
+    assert json.dumps(dict(make().answer_kwargs("small")))
+
+
+@verifiers
+def test_a_verifier_travels_to_worker_processes(make):
+    verifier = pickle.loads(pickle.dumps(make()))
+    assert verify(verifier, SAID, REPLIES["good"]) == verify(make(), SAID, REPLIES["good"])

@@ -1,0 +1,64 @@
+"""Is this answer good? Verifiers, written once and without I/O.
+
+A verifier is a generator: it yields the model calls it wants made *at once*, is sent the replies,
+and returns an `Evaluation`. Whoever drives it makes the calls, sync or async (`asking.py`). Its
+score means nothing by itself; an observation model reads it.
+
+What they cost per answer: `SelfEvaluator` k calls (fewer with `adaptive`), `TokenProbability` one,
+`Agreement` one per peer, `AnswerLogprob`, `AnswerScorer` and `Checks` none.
+"""
+
+from langchain_llm_router.verification.agreement import Agreement, normalized, same_answer
+from langchain_llm_router.verification.answer_scorer import AnswerScorer
+from langchain_llm_router.verification.checks import (
+    Checks,
+    compiles,
+    finished,
+    parses_as,
+    valid_tool_calls,
+)
+from langchain_llm_router.verification.logprobs import AnswerLogprob, TokenProbability
+from langchain_llm_router.verification.self_evaluation import (
+    SelfEvaluator,
+    Verdict,
+    verification_prompt,
+)
+from langchain_llm_router.verification.verifier import (
+    ByCandidate,
+    Call,
+    Case,
+    Evaluating,
+    Evaluation,
+    Reply,
+    Verifier,
+    evaluated,
+    question_of,
+    share_true,
+)
+
+__all__ = [
+    "Agreement",
+    "AnswerLogprob",
+    "AnswerScorer",
+    "ByCandidate",
+    "Call",
+    "Case",
+    "Checks",
+    "Evaluating",
+    "Evaluation",
+    "Reply",
+    "SelfEvaluator",
+    "TokenProbability",
+    "Verdict",
+    "Verifier",
+    "compiles",
+    "evaluated",
+    "finished",
+    "normalized",
+    "parses_as",
+    "question_of",
+    "same_answer",
+    "share_true",
+    "valid_tool_calls",
+    "verification_prompt",
+]

@@ -1,0 +1,82 @@
+"""Do others say the same? The strongest cheap signal where answers are short."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from langchain_llm_router.types import Candidate
+from langchain_llm_router.verification.verifier import (
+    Call,
+    Case,
+    Evaluating,
+    Evaluation,
+    Verifier,
+    share_true,
+)
+
+__all__ = ["Agreement", "normalized", "same_answer"]
+
+
+def normalized(text: str) -> str:
+    """An answer reduced to what matters for comparing it with another.
+
+    Case, width, spaces, a final stop, surrounding quotes, and the dress of numbers ($, %, thousands
+    commas, trailing zeros) do not matter.
+
+    Example:
+        >>> normalized(" $1,200.00. ") == normalized("1200")
+        True
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold().strip().rstrip(".").strip("'\"")
+    plain = re.sub(r"\s+", "", plain)
+    bare = re.sub(r"[,$€£%]", "", plain)
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", bare):
+        return f"{float(bare):.12g}"
+    return plain
+
+
+def same_answer(a: str, b: str) -> bool:
+    """Whether two answers are the same after `normalized`; no answer is like no other."""
+    return bool(a.strip()) and normalized(a) == normalized(b)
+
+
+@dataclass(frozen=True)
+class Agreement(Verifier):
+    """Do others give the same answer? The score is the share of them that agree.
+
+    The strongest cheap signal where answers are short: two different cheap models rarely make the
+    same mistake. A peer that fails is missing, not disagreeing.
+
+    Args:
+        peers: Cheap candidates that are asked the same question at once.
+        n_resamples: How often the answering candidate itself is asked again at temperature 1.
+        same: Whether two answers are the same; the default compares normalized text.
+
+    References:
+        Yue et al., 2023, Large language model cascades with mixture of thoughts, arXiv:2310.03094,
+        section 3 (answer consistency as the escalation signal).
+    """
+
+    peers: Sequence[Candidate] = ()
+    n_resamples: int = 0
+    same: Callable[[str, str], bool] = same_answer
+
+    def __post_init__(self) -> None:
+        if len(self.peers) + self.n_resamples == 0:
+            msg = "`Agreement` has nobody to agree with: give `peers` or `n_resamples`."
+            raise ValueError(msg)
+
+    def evaluate(self, case: Case) -> Evaluating:
+        """Ask everybody at once and take the share of the same answer."""
+        calls = [Call(case.messages, peer) for peer in self.peers]
+        calls += [Call(case.messages, case.candidate, temperature=1.0)] * self.n_resamples
+        replies = yield calls
+        own = str(case.answer.text)
+        verdicts = tuple(
+            None if reply.message is None else self.same(own, str(reply.message.text))
+            for reply in replies
+        )
+        return Evaluation(share_true(verdicts), verdicts)

@@ -1,0 +1,196 @@
+"""FrugalGPT's scorer: a small classifier reads the query and the answer, for free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.data import split_indices
+from langchain_llm_router.embeddings import (
+    LexicalEmbeddings,
+    describe_embeddings,
+    embed,
+    restore_embeddings,
+)
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.verification.verifier import Case, Evaluating, Evaluation, Verifier
+
+__all__ = ["AnswerScorer"]
+
+Floats = NDArray[np.float64]
+
+
+class AnswerScorer(Verifier):
+    """Logistic regression on the embedding of "query answer"; the score is P(good).
+
+    Fit one per candidate (`ByCandidate`), or one for all. Its scores of the very rows it was
+    fitted on look far better than they are, so thresholds and observation models must be learned
+    elsewhere: from `held_out_scores_`, where each row was scored by a fit without it, or from
+    other rows.
+
+    Args:
+        embeddings: Turns text into vectors; None: hashed words, which need no model.
+        l2: Strength of the penalty ½·l2·|w|² on the summed log-loss.
+        n_folds: In how many parts the rows are cut for `held_out_scores_`.
+
+    Attributes:
+        held_out_scores_: Out-of-fold scores of the training rows, of shape (n_rows,).
+
+    References:
+        Chen et al., 2023, FrugalGPT, arXiv:2305.05176, section 3 (generation scoring function).
+        Deviation: logistic regression on an embedding instead of a fine-tuned DistilBERT.
+    """
+
+    def __init__(
+        self, embeddings: Embeddings | None = None, *, l2: float = 1.0, n_folds: int = 5
+    ) -> None:
+        if not l2 > 0:
+            msg = f"`l2` must be > 0, got {l2!r}."
+            raise ValueError(msg)
+        if n_folds < 2:
+            msg = f"`n_folds` must be >= 2, got {n_folds!r}."
+            raise ValueError(msg)
+        self.embeddings = embeddings
+        self.l2 = l2
+        self.n_folds = n_folds
+
+    def fit(self, queries: Sequence[str], answers: Sequence[str], good: ArrayLike) -> Self:
+        """Learn from answers and whether, or how far, they were good.
+
+        Args:
+            queries: The questions; those of equal text stay in one fold.
+            answers: An answer to each.
+            good: Measured quality in [0, 1] of each, of shape (n_rows,).
+
+        Raises:
+            ValueError: If lengths differ, or labels are missing or outside [0, 1].
+        """
+        labels = np.asarray(good, dtype=np.float64)
+        if not len(queries) == len(answers) == labels.size or labels.ndim != 1 or not labels.size:
+            msg = (
+                "`queries`, `answers` and `good` must have the same length, at least 1, got "
+                f"{len(queries)}, {len(answers)} and shape {labels.shape}."
+            )
+            raise ValueError(msg)
+        if not ((labels >= 0) & (labels <= 1)).all():
+            msg = "`good` must lie in [0, 1], without NaN: drop the rows that were not measured."
+            raise ValueError(msg)
+        texts = _texts(queries, answers)
+        own = self.embeddings
+        self.fitted_embeddings_ = LexicalEmbeddings().fit(texts) if own is None else own
+        vectors = self._vectors(texts)
+        self.weights_, self.intercept_ = _logistic(vectors, labels, self.l2)
+        parts = split_indices(len(texts), [1 / self.n_folds] * self.n_folds, groups=queries)
+        self.held_out_scores_ = np.full(len(texts), labels.mean())
+        for part in parts:
+            rest = np.setdiff1d(np.arange(len(texts)), part)
+            if len(rest) > 0 and len(part) > 0:
+                weights, intercept = _logistic(vectors[rest], labels[rest], self.l2)
+                self.held_out_scores_[part] = expit(vectors[part] @ weights + intercept)
+        self.data_hash_ = data_hash(texts, labels)
+        return self
+
+    def score(self, queries: Sequence[str], answers: Sequence[str]) -> Floats:
+        """P(good) of each answer, of shape (n_rows,).
+
+        Raises:
+            NotFittedError: Before `fit`.
+        """
+        self._check_fitted()
+        vectors = self._vectors(_texts(queries, answers))
+        return np.asarray(expit(vectors @ self.weights_ + self.intercept_), dtype=np.float64)
+
+    def evaluate(self, case: Case) -> Evaluating:
+        """Score the answer; nobody is called."""
+        return Evaluation(float(self.score([case.question], [str(case.answer.text)])[0]))
+        yield  # pragma: no cover - makes this a generator like every verifier
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted scorer into a folder."""
+        self._check_fitted()
+        arrays: dict[str, NDArray[Any]] = {
+            "weights": self.weights_,
+            "held_out_scores": self.held_out_scores_,
+        }
+        if isinstance(self.fitted_embeddings_, LexicalEmbeddings):
+            arrays["idf"] = self.fitted_embeddings_.idf_
+        settings = {
+            "l2": self.l2,
+            "n_folds": self.n_folds,
+            "intercept": self.intercept_,
+            "embeddings": describe_embeddings(self.fitted_embeddings_, len(self.weights_)),
+            "data_hash": self.data_hash_,
+        }
+        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            folder: Where it lies.
+            embeddings: The embedding it was fitted with; not needed for the lexical one.
+
+        Raises:
+            ArtifactError: If the folder is corrupted or needs another embedding.
+        """
+        artifact = read_artifact(folder, cls.__name__)
+        settings, arrays = artifact.settings, artifact.arrays
+        try:
+            scorer = cls(embeddings, l2=settings["l2"], n_folds=settings["n_folds"])
+            described, idf = settings["embeddings"], arrays.get("idf")
+            scorer.fitted_embeddings_ = restore_embeddings(described, embeddings, idf)
+            scorer.weights_ = arrays["weights"]
+            scorer.intercept_ = float(settings["intercept"])
+            scorer.held_out_scores_ = arrays["held_out_scores"]
+            scorer.data_hash_ = settings["data_hash"]
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return scorer
+
+    def _vectors(self, texts: Sequence[str]) -> Any:
+        # Hashed words are nearly all zeros: as a sparse matrix a fit takes a tenth of a second.
+        vectors = embed(self.fitted_embeddings_, texts)
+        lexical = isinstance(self.fitted_embeddings_, LexicalEmbeddings)
+        return sparse.csr_array(vectors) if lexical else vectors
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "weights_"):
+            msg = (
+                "This AnswerScorer is not fitted: call `fit(queries, answers, good)` or "
+                "`AnswerScorer.load(folder)` first."
+            )
+            raise NotFittedError(msg)
+
+
+def _texts(queries: Sequence[str], answers: Sequence[str]) -> list[str]:
+    return [f"{query} {answer}" for query, answer in zip(queries, answers, strict=True)]
+
+
+def _logistic(vectors: Any, labels: Floats, l2: float) -> tuple[Floats, float]:
+    """Weights and intercept that minimize the penalized log-loss; the intercept is free.
+
+    One made-up row of each label, without features, keeps the intercept finite on constant labels.
+    """
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        weights, intercept = parameters[:-1], parameters[-1]
+        logits = vectors @ weights + intercept
+        value = np.logaddexp(0, logits).sum() - labels @ logits + l2 / 2 * (weights @ weights)
+        value += 2 * np.logaddexp(0, intercept) - intercept
+        excess = expit(logits) - labels
+        slope = vectors.T @ excess + l2 * weights
+        return float(value), np.append(slope, excess.sum() + 2 * expit(intercept) - 1)
+
+    found = minimize(loss, np.zeros(vectors.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    return np.asarray(found[:-1], dtype=np.float64), float(found[-1])

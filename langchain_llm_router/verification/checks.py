@@ -1,0 +1,163 @@
+"""What can be checked for free: does it parse, does it compile, is the tool call valid?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import TypeAdapter, ValidationError
+
+from langchain_llm_router.verification.verifier import (
+    Case,
+    Evaluating,
+    Evaluation,
+    Verifier,
+    share_true,
+)
+
+__all__ = ["Check", "Checks", "compiles", "finished", "parses_as", "valid_tool_calls"]
+
+Check = Callable[[Case], bool | None]
+"""True passed, False failed, None does not apply."""
+
+
+@dataclass(frozen=True)
+class Checks(Verifier):
+    """Runs checks on the answer; the score is the share of those that passed.
+
+    Nobody is called. What passes is not yet good: let an observation model say what passing is
+    worth. A check that raises is missing, not failed.
+
+    Args:
+        checks: From a case to passed, failed, or None where it does not apply; e.g.
+            `finished`, `compiles`, `parses_as(Invoice)`, `valid_tool_calls([search])`, or yours.
+
+    Example:
+        >>> Checks([finished, lambda case: len(case.answer.text) < 500]).checks[0] is finished
+        True
+    """
+
+    checks: Sequence[Check]
+
+    def __post_init__(self) -> None:
+        if len(self.checks) == 0:
+            msg = "`checks` is empty: give at least one callable that takes a `Case`."
+            raise ValueError(msg)
+        for check in self.checks:
+            if not callable(check):
+                msg = f"A check is a callable that takes a `Case`, got {check!r}."
+                raise TypeError(msg)
+
+    def evaluate(self, case: Case) -> Evaluating:
+        """Run every check."""
+        verdicts: list[bool | None] = []
+        errors: list[str] = []
+        for check in self.checks:
+            try:
+                verdicts.append(check(case))
+            except Exception as error:  # noqa: BLE001 - a user's check may raise anything
+                verdicts.append(None)
+                errors.append(f"{type(error).__name__}: {error}")
+        return Evaluation(share_true(verdicts), tuple(verdicts), errors=tuple(errors))
+        yield  # pragma: no cover - makes this a generator like every verifier
+
+
+def finished(case: Case) -> bool:
+    """Whether the answer says something and was not cut off by a length limit or a filter."""
+    metadata = case.answer.response_metadata
+    reason = metadata.get("finish_reason") or metadata.get("stop_reason")
+    whole = reason not in ("length", "max_tokens", "content_filter", "refusal")
+    return whole and bool(str(case.answer.text).strip() or case.answer.tool_calls)
+
+
+def parses_as(schema: Any) -> Check:
+    """A check that the answer is JSON of a type, bare or in a fenced block.
+
+    Args:
+        schema: A pydantic model, a dataclass, a `TypedDict`, or any annotation.
+    """
+    adapter = TypeAdapter(schema)
+
+    def check(case: Case) -> bool:
+        text = str(case.answer.text)
+        return any(_validates(adapter, body) for body in [text, *_blocks(text, ("", "json"))])
+
+    return check
+
+
+def _validates(adapter: TypeAdapter[Any], text: str) -> bool:
+    try:
+        adapter.validate_json(text.strip())
+    except ValidationError:
+        return False
+    return True
+
+
+def valid_tool_calls(
+    tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+) -> Check:
+    """A check that every tool call names one of the tools and gives it the arguments it needs.
+
+    Does not apply to answers without tool calls. Arguments are checked for names: required ones
+    are there, unknown ones are not; tools with a pydantic schema validate their values too.
+    """
+    specs = {spec["name"]: spec for spec in (convert_to_openai_tool(t)["function"] for t in tools)}
+    schemas = {tool.name: tool for tool in tools if isinstance(tool, BaseTool)}
+
+    def check(case: Case) -> bool | None:
+        if case.answer.invalid_tool_calls:
+            return False
+        if len(case.answer.tool_calls) == 0:
+            return None
+        return all(_fits(call, specs, schemas) for call in case.answer.tool_calls)
+
+    return check
+
+
+def _fits(call: Any, specs: dict[str, Any], schemas: dict[str, BaseTool]) -> bool:
+    spec = specs.get(call["name"])
+    if spec is None:
+        return False
+    parameters = spec.get("parameters", {})
+    given = set(call["args"])
+    if not set(parameters.get("required", ())) <= given <= set(parameters.get("properties", {})):
+        return False
+    tool = schemas.get(call["name"])
+    if tool is None:
+        return True
+    try:
+        TypeAdapter(tool.get_input_schema()).validate_python(call["args"])
+    except ValidationError:
+        return False
+    return True
+
+
+def compiles(case: Case) -> bool | None:
+    """Whether every fenced Python block of the answer compiles; does not apply without one.
+
+    The code is parsed, never run.
+    """
+    blocks = list(_blocks(str(case.answer.text), ("python", "py", "python3")))
+    return None if len(blocks) == 0 else all(_parses(block) for block in blocks)
+
+
+def _parses(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+_FENCE = re.compile(r"^```[ \t]*(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def _blocks(text: str, languages: Sequence[str]) -> Iterator[str]:
+    for language, body in _FENCE.findall(text):
+        if language.lower() in languages:
+            yield body

@@ -1,0 +1,159 @@
+"""What every verifier is: a generator of model calls that ends in an evaluation."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from pydantic import BaseModel
+
+from langchain_llm_router.types import Attempt, Candidate
+
+__all__ = [
+    "ByCandidate",
+    "Call",
+    "Case",
+    "Evaluating",
+    "Evaluation",
+    "Reply",
+    "Verifier",
+    "evaluated",
+    "question_of",
+    "share_true",
+]
+
+
+def question_of(messages: Sequence[BaseMessage]) -> str:
+    """The text of the last human message, or of everything if there is none."""
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            return str(message.text)
+    return "\n".join(str(message.text) for message in messages)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a verifier found."""
+
+    confidence: float | None
+    """Raw score in [0, 1]; None: there is no verdict, which is not the same as "wrong"."""
+
+    verdicts: tuple[bool | None, ...] = ()
+    rationale: str | None = None
+    errors: tuple[str, ...] = ()
+    """Why there is no verdict, apart from calls that failed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a verifier looks at: a conversation and the answer that a candidate gave."""
+
+    messages: Sequence[BaseMessage]
+    answer: AIMessage
+    candidate: Candidate
+    next_step: Callable[[Evaluation], Hashable] | None = None
+    """What the router would do next if this were the evaluation; equal values, equal steps. A
+    verifier may stop as soon as nothing it could still find out changes that. None: unknown."""
+
+    @property
+    def question(self) -> str:
+        """The text that the answer answers."""
+        return question_of(self.messages)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A model call that a verifier wants made."""
+
+    messages: Sequence[BaseMessage]
+    candidate: Candidate
+    schema: type[BaseModel] | None = None
+    """Structured output to ask for; None: plain text."""
+
+    method: str | None = None
+    """How: `json_schema`, `function_calling`, `json_mode`; None: the provider's own default."""
+
+    temperature: float | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Passed on to the model, e.g. `{"logprobs": True}`."""
+
+    n_samples: int = 1
+    """How many replies to ask for in one request, for plain text; more than 1 needs a model that
+    takes `n`."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a call."""
+
+    message: AIMessage | None = None
+    parsed: Any = None
+    error: str | None = None
+    cost_usd: float | None = None
+    samples: tuple[AIMessage, ...] = ()
+    """All replies of a plain call, the first one included."""
+
+    exception: Exception | None = None
+    """What the call raised, behind `error`."""
+
+
+Evaluating = Generator[Sequence[Call], Sequence[Reply], Evaluation]
+
+
+class Verifier(ABC):
+    """Looks at an answer and says how much it trusts it."""
+
+    @abstractmethod
+    def evaluate(self, case: Case) -> Evaluating:
+        """Yield the calls to make at once, receive their replies, return the evaluation."""
+
+    def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
+        """What a candidate must be asked with so that its answer can be verified."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ByCandidate(Verifier):
+    """Another verifier for each candidate: scorers are fitted per candidate, and models differ.
+
+    Args:
+        verifiers: By candidate name.
+        default: For the candidates that are not named; None: their answers get no verdict.
+    """
+
+    verifiers: Mapping[str, Verifier]
+    default: Verifier | None = None
+
+    def evaluate(self, case: Case) -> Evaluating:
+        """Hand over to the candidate's verifier."""
+        verifier = self.verifiers.get(case.candidate.name, self.default)
+        if verifier is None:
+            missing = f"No verifier for {case.candidate.name!r}: there are {list(self.verifiers)}."
+            return Evaluation(None, errors=(missing,))
+        return (yield from verifier.evaluate(case))
+
+    def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
+        """What the candidate's verifier needs."""
+        verifier = self.verifiers.get(candidate, self.default)
+        return {} if verifier is None else verifier.answer_kwargs(candidate)
+
+
+def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
+    """The attempt with what the verifier found written onto it."""
+    return {
+        **attempt,
+        "verified": True,
+        "confidence": evaluation.confidence,
+        "verdicts": list(evaluation.verdicts),
+        "verification_errors": list(evaluation.errors),
+    }
+
+
+def share_true(verdicts: Sequence[bool | None]) -> float | None:
+    """Share of True among the verdicts that could be read; None if none could."""
+    read = [verdict for verdict in verdicts if verdict is not None]
+    return None if len(read) == 0 else math.fsum(read) / len(read)
