@@ -329,6 +329,7 @@ def observe(situation: Situation, attempt: Attempt) -> Situation:
         situation.arms,
         (*earlier, attempt),
         situation.options,
+        situation.granted_usd,
         situation.prefer,
     )
 
