@@ -23,14 +23,14 @@ FLOORS = [
     ["binding", "engine", "typed_streams"],
     ["cascade", "chat", "decisions", "evaluation", "sessions", "cascade_metrics"],
     ["calibration", "collect", "middleware", "plots", "serving"],
-    ["demo", "demo_report", "fitting", "fitting_report"],
+    ["demo", "demo_local", "demo_report", "fitting", "fitting_report"],
     ["cli"],
 ]
 
 # Optional dependencies, and the only rooms that may name them.
 EXTRAS = {
     "matplotlib": {"plots"},
-    "rich": {"cli", "demo_report", "collect"},
+    "rich": {"cli", "demo_local", "demo_report", "collect"},
     "typer": {"cli"},
     "fastapi": {"serving"},
     "prometheus_client": {"serving"},

@@ -71,3 +71,18 @@ def test_the_command_prints_the_table_and_draws_the_picture(tmp_path):
     assert figures["n_test"] == 1420
     assert set(POOL) <= set(figures["strategies"])
     assert (tmp_path / "cost_quality.png").stat().st_size > 20_000
+
+
+@pytest.mark.local_llm
+def test_the_local_demo_answers_and_judges_live():
+    from rich.console import Console
+
+    from langchain_llm_router import demo_local
+    from langchain_llm_router.errors import MissingExtraError
+
+    console = Console(record=True, width=100)
+    try:
+        demo_local.show_local(console)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    assert "cascade (live)" in console.export_text()
