@@ -28,6 +28,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
+from langchain_llm_router.answering import new_id
 from langchain_llm_router.asking import (
     Answer,
     Asking,
@@ -37,7 +38,7 @@ from langchain_llm_router.asking import (
 )
 from langchain_llm_router.budgets import BudgetExceededError, Budgets
 from langchain_llm_router.endpoints import expand_endpoints
-from langchain_llm_router.engine import Engine, new_id
+from langchain_llm_router.engine import Engine
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.live import Live

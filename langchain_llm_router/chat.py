@@ -21,10 +21,11 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, PrivateAttr, model_validator
 
+from langchain_llm_router.answering import Session, answering, new_id
 from langchain_llm_router.binding import bind_structured_output
 from langchain_llm_router.budgets import Budgets
 from langchain_llm_router.endpoints import expand_endpoints
-from langchain_llm_router.engine import Engine, Session, StreamingMode, new_id
+from langchain_llm_router.engine import Engine, StreamingMode
 from langchain_llm_router.errors import MissingExtraError
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.live import Live
@@ -259,7 +260,8 @@ class ChatLLMRouter(SessionChatModel):
         *,
         streaming: bool = False,
     ) -> Session:
-        return self._engine.session(self._messages(input), config, kwargs, streaming=streaming)
+        messages = self._messages(input)
+        return answering(self._engine, messages, config, kwargs, streaming=streaming)
 
     # What LangChain asks of a chat model
 

@@ -1,15 +1,14 @@
-"""What happens between a question and its answer, less the I/O.
+"""A router's parts, fitted together: candidates, policy, estimator, verifier.
 
-An `Engine` holds what a router is made of and turns a conversation into a session: a generator
-that yields operations (predict, ask, verify, show) and ends in the accepted answer with its
-record. The chat model, the graph and the agent middleware run the same sessions or their parts.
+An `Engine` knows what can be known before anybody is asked (options, situation, who is fit), makes
+the operation that asks a candidate, and sees at sight what came of it. The chat model, the graph
+and the agent middleware all stand on one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from secrets import token_hex
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -19,66 +18,30 @@ from langchain_llm_router.asking import (
     Answer,
     Asking,
     Predicting,
-    Verifying,
-    candidate_config,
 )
-from langchain_llm_router.binding import Bindings, caller_output, schema_method, wants_schema
+from langchain_llm_router.binding import Bindings, schema_method, wants_schema
 from langchain_llm_router.budgets import Budgets, bounded
 from langchain_llm_router.capabilities import needs_of, shortfall
 from langchain_llm_router.drafts import flaw_of, form_of
 from langchain_llm_router.estimators.estimator import QualityEstimator
-from langchain_llm_router.live import Live, own_error
+from langchain_llm_router.live import Live
 from langchain_llm_router.loop import (
-    Routed,
     begin,
     build_arms,
     check_policy,
-    decision_record,
-    hand_on,
-    observe,
-    routing,
     stay_with,
     step_after,
 )
 from langchain_llm_router.options import RoutingOptions
-from langchain_llm_router.paying import Reserving, Spending, paid_route
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.threads import for_provider, holder_of, in_tool_loop, provider_of
-from langchain_llm_router.tracing import (
-    Announcing,
-    Noting,
-    Tracing,
-    decision_data,
-    is_traced,
-)
-from langchain_llm_router.types import Attempt, Candidate, Decision, Situation, candidate_names
+from langchain_llm_router.types import Attempt, Candidate, Situation, candidate_names
 from langchain_llm_router.verification import Case, Verifier, question_of
 
-__all__ = ["Done", "Engine", "Operation", "Session", "StreamingMode", "columns_of", "new_id"]
-
-Operation = Predicting | Reserving | Asking | Verifying | Tracing | Announcing | Noting
-"""What a session wants done next; each has `perform` and `aperform`."""
+__all__ = ["Engine", "StreamingMode", "columns_of"]
 
 StreamingMode = Literal["buffer", "commit", "events"]
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished session."""
-
-    answer: Answer
-    """The accepted answer."""
-
-    output: Any
-    """What the caller gets: the message with its record, or a parsed object."""
-
-    record: dict[str, Any]
-    shown: bool = False
-    """Whether the answer has been passed on already, as it came."""
-
-
-Session = Generator[Operation, Any, Done]
 
 
 def columns_of(estimator: QualityEstimator | None, names: Sequence[str]) -> list[int]:
@@ -99,36 +62,6 @@ def columns_of(estimator: QualityEstimator | None, names: Sequence[str]) -> list
         )
         raise ValueError(msg)
     return [known.index(name) for name in names]
-
-
-def new_id() -> str:
-    """A decision's id: 32 hexadecimal digits, random."""
-    return token_hex(16)
-
-
-@dataclass
-class _Request:
-    """One request on its way."""
-
-    messages: Sequence[BaseMessage]
-    config: RunnableConfig
-    kwargs: dict[str, Any]
-    options: RoutingOptions
-    streaming: bool = False
-    traced: bool = False
-    """Whether any handler listens."""
-
-    watched: bool = False
-    """Whether decisions are to be shown on the way."""
-
-    decision_id: str = field(default_factory=new_id)
-    due_s: float | None = None
-    """When it has to be over, on `time.monotonic`'s clock."""
-
-    shown: set[str] = field(default_factory=set)
-    """Whose answers the caller has seen already."""
-
-    spending: Spending = field(default_factory=Spending)
 
 
 @dataclass
@@ -259,114 +192,6 @@ class Engine:
         lacks = {name: shortfall(profile, needs) for name, profile in self._profiles.items()}
         return {name: reason for name, reason in lacks.items() if reason is not None}
 
-    # From a question to an answer
-
-    def session(
-        self,
-        messages: Sequence[BaseMessage],
-        config: RunnableConfig,
-        kwargs: dict[str, Any],
-        *,
-        streaming: bool = False,
-    ) -> Session:
-        """Route one conversation; see the module's docstring."""
-        kwargs = dict(kwargs)
-        options = self.options(config, kwargs)
-        traced = is_traced(config)
-        request = _Request(
-            messages,
-            config,
-            kwargs,
-            options,
-            streaming,
-            traced=traced,
-            watched=self.streaming_mode != "buffer" or (traced and self.trace_decision),
-            due_s=None if self.live is None else self.live.due_s(),
-        )
-        predicting = self.predicting(messages)
-        row = None if predicting is None else (yield predicting)
-        situation = self.situation(messages, self.in_order(row), options, kwargs)
-        answers: dict[str, Answer] = {}
-        spending = request.spending
-
-        def route(seen: Situation) -> Generator[Operation, Any, Routed]:
-            return self._route(request, seen, answers)
-
-        if self.budgets is None:
-            routed = yield from route(situation)
-        else:
-            routed = yield from paid_route(self.budgets, situation, config, spending, route)
-        if routed.decision is None:
-            routed = self._handed_on(routed, answers)
-        record = decision_record(routed, request.decision_id)
-        if spending.record:
-            record["budget"] = spending.record
-        if traced and self.trace_decision:
-            yield Noting(record)
-        assert routed.decision is not None
-        name = routed.decision.candidate
-        output = caller_output(answers[name].output, record, kwargs)
-        return Done(answers[name], output, record, shown=name in request.shown)
-
-    def _route(
-        self, request: _Request, situation: Situation, answers: dict[str, Answer]
-    ) -> Generator[Operation, Any, Routed]:
-        steps = routing(self.policy, situation)
-        seen = situation
-        try:
-            step = next(steps)
-            while True:
-                if request.watched:
-                    yield from self._shown(step, seen, request)
-                if step.action == "ask":
-                    asking = self._asking(step, seen, request)
-                    request.spending.under_way = step.candidate
-                    answer = yield asking
-                    request.spending.under_way = None
-                    if asking.shown:
-                        request.shown.add(step.candidate)
-                    answer = self.at_sight(answer, request.kwargs, streamed=asking.shown)
-                    answers[step.candidate], attempt = answer, answer.attempt
-                else:
-                    attempt = yield self._verifying(step, seen, request, answers)
-                if request.watched:
-                    yield from self._announced(step, attempt, answers, request)
-                request.spending.seen = seen = observe(seen, attempt)
-                step = steps.send(attempt)
-        except StopIteration as stop:
-            routed: Routed = stop.value
-        if request.watched and routed.decision and routed.decision.action == "accept":
-            yield from self._shown(routed.decision, seen, request)
-        return routed
-
-    def _handed_on(self, routed: Routed, answers: Mapping[str, Answer]) -> Routed:
-        given = list(answers.values())
-        usable = [answer.attempt for answer in given if answer.message is not None]
-        if len(usable) == 0:
-            raise own_error([answer.error for answer in given])
-        decision = hand_on(self.policy, usable[-1])
-        return replace(routed, decision=decision, steps=(*routed.steps, decision))
-
-    def _shown(
-        self, step: Decision, seen: Situation, request: _Request
-    ) -> Generator[Operation, Any, None]:
-        if self.trace_decision and request.traced:
-            yield Tracing(step, seen, request.config)
-        if self.streaming_mode == "events":
-            event = {"event": "decision", **decision_data(step)}
-            yield Announcing({**event, "decision_id": request.decision_id}, request.config)
-
-    def _announced(
-        self, step: Decision, attempt: Attempt, answers: dict[str, Answer], request: _Request
-    ) -> Generator[Operation, Any, None]:
-        if self.streaming_mode != "events" or step.final:
-            return
-        event = {"event": "draft" if step.action == "ask" else "verdict", **attempt}
-        message = answers[step.candidate].message
-        if step.action == "ask" and message is not None:
-            event["text"] = str(message.text)
-        yield Announcing({**event, "decision_id": request.decision_id}, request.config)
-
     def case(self, messages: Sequence[BaseMessage], message: AIMessage, seen: Situation) -> Case:
         """What a verifier looks at: the last answer, and what its evaluation would lead to."""
         candidate = self._by_name[seen.attempts[-1]["candidate"]]
@@ -387,38 +212,6 @@ class Engine:
             if not streamed:
                 attempt["error"] = flaw
         return replace(answer, attempt=attempt)
-
-    def _asking(self, step: Decision, seen: Situation, request: _Request) -> Asking:
-        commit = self._commitment(step, seen, request)
-        seen_at_once = step.final or (commit is not None and commit(None))
-        config = request.config
-        if request.traced or live_model(self._by_name[step.candidate]).callbacks is not None:
-            # Tags and metadata cost a tenth of a call, so they are made only for who listens.
-            config = candidate_config(
-                config, step.candidate, request.decision_id, quiet=not seen_at_once
-            )
-        asking = self.asking(
-            step.candidate,
-            request.messages,
-            config,
-            request.kwargs,
-            final=step.final,
-            include_raw=not (request.streaming and step.final),
-            due_s=request.due_s,
-        )
-        if commit is not None:
-            asking.commit, asking.watched = commit, hasattr(self.verifier, "score_so_far")
-        return asking
-
-    def _verifying(
-        self, step: Decision, seen: Situation, request: _Request, answers: Mapping[str, Answer]
-    ) -> Verifying:
-        message = answers[step.candidate].message
-        assert self.verifier is not None
-        assert message is not None
-        config = candidate_config(request.config, step.candidate, request.decision_id, quiet=True)
-        case = self.case(request.messages, message, seen)
-        return Verifying(self.verifier, case, answers[step.candidate].attempt, config)
 
     def asking(
         self,
@@ -458,24 +251,3 @@ class Engine:
         if self.settings or candidate.parameters:
             kwargs = {**self.settings, **candidate.parameters, **kwargs}
         return self.bindings.apply(candidate, kwargs, include_raw=include_raw)
-
-    def _commitment(
-        self, step: Decision, seen: Situation, request: _Request
-    ) -> Callable[[AIMessage | None], bool] | None:
-        """Whether a draft looks good enough, from what is out so far, to be streamed."""
-        drafts_stream = self.streaming_mode == "commit" and request.streaming and not step.final
-        if not drafts_stream or wants_schema(request.kwargs):
-            return None
-        p_good = getattr(self.policy, "p_good", None)
-        score_so_far = getattr(self.verifier, "score_so_far", None)
-
-        def commits(message: AIMessage | None) -> bool:
-            score = None if message is None or score_so_far is None else score_so_far(message)
-            if message is not None and score is None:
-                return False
-            p = seen.arm(step.candidate).quality if score is None else score
-            if p_good is not None:
-                p = p_good(seen, Attempt(candidate=step.candidate, confidence=score))
-            return p is not None and p >= self.commit_at
-
-        return commits

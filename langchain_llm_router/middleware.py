@@ -15,10 +15,10 @@ from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.config import get_config
 
+from langchain_llm_router.answering import Done, Session, answering
 from langchain_llm_router.asking import NOSTREAM
 from langchain_llm_router.binding import Bindings
 from langchain_llm_router.chat import ChatLLMRouter
-from langchain_llm_router.engine import Done, Session
 from langchain_llm_router.errors import import_extra
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.pool import live_model
@@ -79,6 +79,8 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
                 operation = session.send(operation.perform())
         except StopIteration as end:
             return call.response(end.value)
+        finally:
+            session.close()
 
     async def awrap_model_call(
         self,
@@ -94,6 +96,8 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
                 operation = session.send(await operation.aperform())
         except StopIteration as end:
             return call.response(end.value)
+        finally:
+            session.close()
 
     def _session(self, call: _ModelCall) -> Session:
         request, config = call.request, get_config()
@@ -109,7 +113,7 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         kwargs: dict[str, Any] = {_CALL: call}
         if tools:
             kwargs["tools"] = tuple(tools)
-        return self._engine.session([*system, *request.messages], config, kwargs)
+        return answering(self._engine, [*system, *request.messages], config, kwargs)
 
 
 _CALL = "llm_router_model_call"

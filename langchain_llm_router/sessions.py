@@ -30,8 +30,8 @@ from langchain_core.runnables.config import (
     set_config_context,
 )
 
+from langchain_llm_router.answering import Done, Session
 from langchain_llm_router.asking import Asking
-from langchain_llm_router.engine import Done, Session
 
 __all__ = ["SessionChatModel"]
 

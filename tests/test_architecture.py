@@ -20,7 +20,7 @@ FLOORS = [
     ["policies"],
     ["affording", "budgets", "endpoints", "loop", "paying", "saved_router"],
     ["asking", "held_out", "intervals", "metrics", "separability", "sweeps"],
-    ["binding", "engine", "typed_streams"],
+    ["answering", "binding", "engine", "typed_streams"],
     ["cascade", "chat", "decisions", "evaluation", "sessions", "cascade_metrics"],
     ["calibration", "collect", "middleware", "plots", "serving"],
     ["demo", "demo_local", "demo_report", "fitting", "fitting_report"],
@@ -131,4 +131,4 @@ def test_importing_the_package_loads_nothing_heavy_and_opens_no_socket():
 
 @pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_room_is_no_larger_than_one_can_hold_in_mind(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 490
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
