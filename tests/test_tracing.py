@@ -203,3 +203,28 @@ def test_no_prompt_and_no_key_reaches_the_log(caplog):
     assert SECRET not in caplog.text
     assert "lsv2_sk_secret" not in caplog.text
     assert [r for r in ours if r.levelno > logging.DEBUG] == []
+
+
+def test_langsmiths_own_exporter_turns_the_trace_into_opentelemetry_spans():
+    pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with FakeLangSmith() as fake:
+        client = Client(
+            api_url=fake.url, api_key="x", otel_tracer_provider=provider, tracing_mode="otel"
+        )
+        one_shot().invoke("question", {"callbacks": [LangChainTracer(client=client)]})
+        client.flush()
+        client.cleanup()
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    assert set(spans) == {"ChatLLMRouter", "decide: ask large", "CapableModel"}
+    root = spans["ChatLLMRouter"]
+    assert {s.parent.span_id for n, s in spans.items() if n != "ChatLLMRouter"} == {
+        root.context.span_id
+    }
+    assert root.attributes["langsmith.metadata.llm_router_candidate"] == "large"
+    assert spans["CapableModel"].attributes["gen_ai.request.model"] == "tiny-large"
