@@ -114,6 +114,12 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
         msg = f"{str(folder)!r} holds {found!r}, not {kind!r}: load it with that class."
         raise ArtifactError(msg)
     for name, expected in (hashes | files).items():
+        inside = isinstance(name, str) and (folder / name).resolve().is_relative_to(
+            folder.resolve()
+        )
+        if not inside:
+            msg = f"{str(folder)!r} names a file outside of itself: {name!r}."
+            raise ArtifactError(msg)
         if not (folder / name).is_file() or _sha256(folder / name) != expected:
             msg = f"{str(folder)!r} is corrupted: {name} does not match its recorded hash."
             raise ArtifactError(msg)

@@ -21,6 +21,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_llm_router.calling import Guard, Guarded, Notes
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.pool import live_model
+from langchain_llm_router.redaction import redact_error, redacted, secrets_of
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.verification import (
     Call,
@@ -167,9 +168,11 @@ class Asking:
         return self._failed(error, time.perf_counter())
 
     def _failed(self, error: Exception, started: float) -> Answer:
+        secrets = secrets_of(self.candidate.model)
+        redact_error(error, secrets)
         attempt = Attempt(
             candidate=self.candidate.name,
-            error=f"{type(error).__name__}: {error}",
+            error=redacted(f"{type(error).__name__}: {error}", secrets),
             verified=False,
             confidence=None,
             cost_usd=None,
@@ -242,6 +245,7 @@ class _Taken:
     def failed(self, error: Exception) -> None:
         if len(self._chunks) > len(self._held):
             # Half an answer is out: a second one glued to it would be no answer at all.
+            redact_error(error, secrets_of(self._asking.candidate.model))
             raise error
         self._failure = self._asking._failed(error, self._started)
 
@@ -354,7 +358,7 @@ class Caller:
         try:
             output = self._runnable(call).invoke(call.messages, config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return Reply(error=f"{type(error).__name__}: {error}", exception=error)
+            return Reply(error=_safe_text(call, error), exception=error)
         return self._reply(call, output)
 
     async def acall(self, call: Call, config: RunnableConfig) -> Reply:
@@ -362,7 +366,7 @@ class Caller:
         try:
             output = await self._runnable(call).ainvoke(call.messages, config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return Reply(error=f"{type(error).__name__}: {error}", exception=error)
+            return Reply(error=_safe_text(call, error), exception=error)
         return self._reply(call, output)
 
     def _runnable(self, call: Call) -> Runnable[Any, Any]:
@@ -389,7 +393,7 @@ class Caller:
         if isinstance(output, dict):
             message, parsed = output.get("raw"), output.get("parsed")
             failure = output.get("parsing_error")
-            error = None if failure is None else f"{type(failure).__name__}: {failure}"
+            error = None if failure is None else _safe_text(call, failure)
         price = call.candidate.price
         usage = getattr(message, "usage_metadata", None)
         cost = None if price is None else price.cost_usd(usage)
@@ -413,6 +417,10 @@ def _sampling(model: BaseChatModel, call: Call) -> Runnable[Any, list[AIMessage]
 def _samples(result: LLMResult) -> list[AIMessage]:
     generations = [g for g in result.generations[0] if isinstance(g, ChatGeneration)]
     return [g.message for g in generations if isinstance(g.message, AIMessage)]
+
+
+def _safe_text(call: Call, error: BaseException) -> str:
+    return redacted(f"{type(error).__name__}: {error}", secrets_of(call.candidate.model))
 
 
 def _at_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:

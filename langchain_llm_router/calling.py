@@ -19,6 +19,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_llm_router.bulkheads import Bulkhead
 from langchain_llm_router.racing import NOTHING, Call, Outcome, arace, race
+from langchain_llm_router.redaction import redacted, secrets_of
 from langchain_llm_router.resilience import DeadlineError, Resilience, may_be_billed
 from langchain_llm_router.telemetry import Telemetry
 from langchain_llm_router.types import Candidate
@@ -42,7 +43,7 @@ class Notes:
         self.failures.append(
             {
                 "candidate": call.candidate.name,
-                "error": error,
+                "error": redacted(error, secrets_of(call.candidate.model)),
                 "waited_s": waited,
                 "may_be_billed": billed,
             }

@@ -85,7 +85,7 @@ class RedisLedger(Ledger):
         prefix: Before every key, so that several routers can share one Redis.
     """
 
-    url: str
+    url: str = field(repr=False)
     escrow: float = 0.01
     retry_s: float = 0.5
     prefix: str = "llm_router"

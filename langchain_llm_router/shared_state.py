@@ -55,7 +55,7 @@ class SharedTelemetry:
     """
 
     telemetry: Telemetry
-    url: str
+    url: str = field(repr=False)
     every_s: float = 1.0
     forget_s: float = 60.0
     prefix: str = "llm_router"

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
 
 # From the cellar to the roof: a room imports only from its own floor or from floors below.
 FLOORS = [
-    ["errors", "options", "types"],
+    ["errors", "fencing", "options", "redaction", "types"],
     ["artifacts", "data", "embeddings", "grades", "prices", "ratings", "surface"],
     ["capabilities", "drafts", "pool", "threads", "tracing"],
     ["breakers", "decayed", "measured", "telemetry", "shared_state"],

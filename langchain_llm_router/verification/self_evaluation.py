@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field
 from scipy.stats import betabinom
 
+from langchain_llm_router.fencing import fenced
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification.verifier import (
     Call,
@@ -245,7 +245,7 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
     earlier = [m for i, m in enumerate(case.messages) if i != last_human]
     context = "\n".join(f"{message.type}: {message.text}" for message in earlier)
     parts = [("context", context), ("question", case.question), ("answer", case.answer.text)]
-    text = "\n".join(f"<{tag}>\n{_fenced(body)}\n</{tag}>" for tag, body in parts if body)
+    text = "\n".join(f"<{tag}>\n{fenced(body)}\n</{tag}>" for tag, body in parts if body)
     how, examples = (
         ("Reply with one word, Correct or Incorrect, and nothing else.", _ONE_WORD)
         if one_word
@@ -255,11 +255,6 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
         SystemMessage(_TASK.format(how=how) + examples),
         HumanMessage(f"{text}\nIs the AI generated answer correct?"),
     ]
-
-
-def _fenced(text: str) -> str:
-    # An answer that closes its own tag could speak to the judge from outside of it.
-    return re.sub(r"<(/?)(context|question|answer)", r"‹\1\2", text, flags=re.IGNORECASE)
 
 
 def _verdict(reply: Reply) -> bool | None:
