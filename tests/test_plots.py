@@ -5,11 +5,13 @@ import sys
 import numpy as np
 import pytest
 
-from langchain_llm_router import plots
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, plots, route_of
 from langchain_llm_router.evaluation import replay
-from langchain_llm_router.policies import Always, Utility
+from langchain_llm_router.observation import KernelDensity
+from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.sweeps import utility_sweep
-from tests.fakes import make_outcomes
+from tests.fakes import JudgeModel, ScriptedModel, make_evaluations, make_outcomes
+from tests.test_observation import article
 
 
 def size_of(path):
@@ -93,6 +95,73 @@ def test_many_models_leave_out_names_rather_than_cover_each_other():
     assert 5 < len(boxes) < 60
     overlaps = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert overlaps <= 2
+
+
+ARTICLE = {
+    "evaluation_gaussians": "100 good",
+    "score_swarm": "50 poor",
+    "density_buildup": "1 evaluation",
+    "score_densities": "100 good",
+    "p_good_curve": "hardly any score",
+    "total_density": "gate",
+}
+
+
+@pytest.mark.parametrize(("name", "says"), ARTICLE.items(), ids=ARTICLE.keys())
+def test_every_figure_of_the_article_comes_out(name, says, tmp_path):
+    figure = readable(getattr(plots, name)(article()), tmp_path)
+    assert any(says in text for text in texts(figure))
+
+
+@pytest.mark.parametrize("name", [*ARTICLE, "lambda_gradient"])
+def test_odd_scores_can_be_drawn(name, tmp_path):
+    for scores, good in (([1.0] * 9, [True] * 9), ([0.5], [False]), ([0.0, 1.0], [False, True])):
+        model = KernelDensity().fit(scores, good)
+        extra = (0.01,) if name == "lambda_gradient" else ()
+        plots.save(getattr(plots, name)(model, *extra), tmp_path / "odd.png")
+
+
+def test_the_gradient_of_lambda_is_in_quality_per_dollar(tmp_path):
+    figure = readable(plots.lambda_gradient(article(), 0.01), tmp_path)
+    key = figure.axes[-1]
+    assert [label.get_text() for label in key.get_yticklabels()] == ["0", "25", "50", "75", "100"]
+    with pytest.raises(ValueError, match="> 0"):
+        plots.lambda_gradient(article(), 0.0)
+
+
+def test_the_reliability_curve_and_the_separability_tell_their_figures(tmp_path):
+    outcomes = make_outcomes(n=300)
+    readable(plots.reliability_curve(outcomes.quality * 0.5 + 0.2, outcomes.quality), tmp_path)
+    scores = make_evaluations(outcomes).confidence[:, 0]
+    figure = readable(plots.separability(scores, outcomes.quality[:, 0] > 0.5), tmp_path)
+    assert any("AUROC" in text and "without a verdict" in text for text in texts(figure))
+
+
+def path_of(*verdicts, **kwargs):
+    small = JudgeModel("draft", verdicts=list(verdicts))
+    large = ScriptedModel(*kwargs.pop("large", ["large says"]))
+    router = ChatLLMRouter(
+        candidates=[Candidate("small", small, Price(1, 2)), Candidate("large", large)],
+        policy=ConfidenceThreshold(threshold=0.7),
+        verifier=SelfEvaluator(len(verdicts)),
+    )
+    return plots.decision_path(route_of(router.invoke("question?")), query="question?", **kwargs)
+
+
+def test_the_path_of_a_query_shows_every_step_and_what_came_of_it(tmp_path):
+    shown = texts(readable(path_of("yes", "no", "no"), tmp_path))
+    assert [text for text in shown if text in ("ask", "verify", "keep")] == [
+        "ask", "verify", "ask", "keep",
+    ]  # fmt: skip
+    assert "score 0.33" in shown
+    assert "cost unknown" in shown
+    assert any("does not" in text for text in shown)
+
+
+def test_a_kept_draft_and_a_failure_have_a_path_as_well(tmp_path):
+    assert "keep" in texts(readable(path_of("yes"), tmp_path))
+    shown = texts(readable(path_of("no", large=[TimeoutError("slow")]), tmp_path))
+    assert any(text.startswith("TimeoutError") for text in shown)
 
 
 def test_no_global_state_of_matplotlib_is_touched():

@@ -1,7 +1,8 @@
 """Pictures of what a router does and what it saves (extra `plot`).
 
 Every function returns a matplotlib `Figure` that belongs to nobody: no pyplot, no global state, no
-window. `save` writes it. What it costs is in `economics`, how to read a verifier in `cascades`.
+window; `save` writes it. What routing costs and scores is in `economics`, how a verifier's score is
+read in `observations`, how far numbers can be believed in `judgement`, one query's way in `paths`.
 """
 
 from langchain_llm_router.plots.canvas import save
@@ -13,13 +14,34 @@ from langchain_llm_router.plots.economics import (
     single_points,
     sweep_points,
 )
+from langchain_llm_router.plots.judgement import reliability_curve, separability
+from langchain_llm_router.plots.observations import (
+    density_buildup,
+    evaluation_gaussians,
+    lambda_gradient,
+    p_good_curve,
+    score_densities,
+    score_swarm,
+    total_density,
+)
+from langchain_llm_router.plots.paths import decision_path
 
 __all__ = [
     "StrategyPoint",
     "cost_quality_curve",
+    "decision_path",
+    "density_buildup",
+    "evaluation_gaussians",
+    "lambda_gradient",
     "oracle_point",
+    "p_good_curve",
+    "reliability_curve",
     "replay_point",
     "save",
+    "score_densities",
+    "score_swarm",
+    "separability",
     "single_points",
     "sweep_points",
+    "total_density",
 ]

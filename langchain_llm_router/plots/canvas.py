@@ -17,7 +17,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.errors import import_extra
 
-__all__ = ["COLORS", "GOOD", "INK", "MUTED", "POOR", "Labels", "axes", "dollars", "new", "save"]
+__all__ = [
+    "COLORS",
+    "GOOD",
+    "INK",
+    "MUTED",
+    "POOR",
+    "Labels",
+    "axes",
+    "dollars",
+    "gradient",
+    "gradient_key",
+    "new",
+    "save",
+]
 
 Figure = Any
 Axes = Any
@@ -226,3 +239,49 @@ def _badness(box: Box, taken: Sequence[Box], obstacles: Floats, frame: Any) -> f
         & (obstacles[:, 1] < high + 3)
     )
     return float(50 * (outside > 0) + outside + overlap / 2 + 12 * inside.sum())
+
+
+def gradient(ax: Axes, x: Floats, height: Floats, value: Floats) -> None:
+    """Fill under a curve, colored along x by a value in [0, 1] from poor to good."""
+    area = ax.fill_between(x, height, color="none", linewidth=0)
+    image = ax.imshow(
+        value[None, :],
+        extent=(float(x[0]), float(x[-1]), 0, max(float(height.max()), 1e-9)),
+        origin="lower",
+        aspect="auto",
+        cmap=_poor_to_good(),
+        vmin=0,
+        vmax=1,
+        zorder=1,
+    )
+    image.set_clip_path(area.get_paths()[0], transform=ax.transData)
+
+
+def gradient_key(
+    figure: Figure,
+    box: tuple[float, float, float, float],
+    ticks: Sequence[tuple[float, str]],
+    label: str,
+) -> None:
+    """The key to `gradient`: a color bar in a box of the figure."""
+    ax = figure.add_axes(box)
+    ax.imshow(
+        np.linspace(0, 1, 256)[:, None],
+        extent=(0, 1, 0, 1),
+        origin="lower",
+        aspect="auto",
+        cmap=_poor_to_good(),
+    )
+    ax.set_xticks([])
+    ax.yaxis.tick_right()
+    ax.yaxis.set_label_position("right")
+    ax.set_yticks([at for at, _ in ticks], [text for _, text in ticks], fontsize=9, color=INK)
+    ax.set_ylabel(label, color=INK, fontsize=10)
+    ax.tick_params(length=2)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _poor_to_good() -> Any:
+    colors = import_extra("matplotlib.colors", "plot")
+    return colors.LinearSegmentedColormap.from_list("poor_to_good", [POOR, "#f7f0e6", GOOD])

@@ -1,0 +1,93 @@
+"""How far predictions and scores can be believed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.metrics import auc, ece, reliability
+from langchain_llm_router.plots.canvas import GOOD, INK, MUTED, POOR, Figure, axes, new
+
+__all__ = ["reliability_curve", "separability"]
+
+
+def reliability_curve(
+    predicted: ArrayLike,
+    measured: ArrayLike,
+    *,
+    n_bins: int = 10,
+    title: str = "Are predictions to be believed?",
+) -> Figure:
+    """Measured against predicted quality, bin by bin, with how many predictions fell into each.
+
+    Args:
+        predicted: Predicted qualities in [0, 1], any shape.
+        measured: Measured qualities, same shape.
+        n_bins: How many bins.
+        title: What stands above.
+    """
+    curve = reliability(predicted, measured, n_bins=n_bins)
+    error = ece(predicted, measured, n_bins=n_bins)
+    figure = new(6.2, 6.0)
+    note = f"expected calibration error {error:.3f}; bars: 95 % intervals"
+    ax = axes(figure, (0.13, 0.29, 0.83, 0.58), title=title, subtitle=note, y="measured quality")
+    ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+    ax.text(0.3, 0.285, "perfect", color=MUTED, fontsize=10, va="top", rotation=45,
+            rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
+    reach = 1.96 * np.sqrt(curve.measured * (1 - curve.measured) / curve.count)
+    ax.errorbar(curve.predicted, curve.measured, reach, color=GOOD, linewidth=1, capsize=2)
+    ax.plot(curve.predicted, curve.measured, "o-", color=GOOD, linewidth=2, markersize=5)
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_ylim(-0.02, 1.02)
+    ax.tick_params(labelbottom=False)
+    below = axes(figure, (0.13, 0.1, 0.83, 0.15), x="predicted quality", y="predictions")
+    below.bar(curve.predicted, curve.count, width=0.8 / n_bins, color=MUTED, alpha=0.6)
+    below.set_xlim(-0.02, 1.02)
+    return figure
+
+
+def separability(
+    scores: ArrayLike,
+    good: ArrayLike,
+    *,
+    n_bins: int = 20,
+    title: str = "Does the score tell good from poor?",
+) -> Figure:
+    """Histograms of the scores of good and of poor answers, with the AUROC.
+
+    Args:
+        scores: Scores in [0, 1], of shape (n_rows,); NaN, no verdict, is left out.
+        good: Whether each answer was good.
+        n_bins: How many bars.
+        title: What stands above.
+    """
+    values, labels = np.asarray(scores, dtype=np.float64), np.asarray(good, dtype=bool)
+    known = ~np.isnan(values)
+    missing = int((~known).sum())
+    values, labels = values[known], labels[known]
+    area = auc(values, labels)
+    figure = new(8, 4.4)
+    note = f"AUROC {area:.3f} (0.5 is chance)" + (
+        f"; {missing} without a verdict" if missing else ""
+    )
+    ax = axes(
+        figure,
+        (0.09, 0.15, 0.88, 0.68),
+        title=title,
+        subtitle=note,
+        x="verifier's score",
+        y="share of answers (%)",
+    )
+    edges = np.linspace(0, 1, n_bins + 1)
+    for rows, sign, color, name in ((labels, 1, GOOD, "good"), (~labels, -1, POOR, "poor")):
+        share = 100 * np.histogram(values[rows], edges)[0] / max(int(rows.sum()), 1)
+        ax.bar(edges[:-1], sign * share, 1 / n_bins, align="edge", color=color, alpha=0.75,
+               edgecolor="white")  # fmt: skip
+        ax.text(0.012, 0.95 if sign > 0 else 0.05, f"{int(rows.sum())} {name}", color=color,
+                transform=ax.transAxes, va="top" if sign > 0 else "bottom", fontsize=11,
+                fontweight="bold")  # fmt: skip
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    ax.set_xlim(0, 1)
+    ax.margins(y=0.15)
+    return figure

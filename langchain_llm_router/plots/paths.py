@@ -1,0 +1,124 @@
+"""What happened to one query, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_llm_router.plots.canvas import (
+    COLORS,
+    GOOD,
+    INK,
+    MUTED,
+    POOR,
+    Axes,
+    Figure,
+    dollars,
+    new,
+)
+
+__all__ = ["decision_path"]
+
+_FILL = {"ask": "#e8f1f8", "verify": "#f4f5f7", "accept": "#e3f4ec"}
+_EDGE = {"ask": GOOD, "verify": MUTED, "accept": COLORS[2]}
+_VERB = {"ask": "ask", "verify": "verify", "accept": "keep"}
+
+
+def decision_path(record: Mapping[str, Any], *, title: str = "", query: str = "") -> Figure:
+    """The steps of one query, from the record in `response_metadata["llm_router"]`.
+
+    One box per decision, with whom it was about and the reason; under it what came of it: the
+    score and the cost of the attempt.
+
+    Args:
+        record: A decision record (`route_of(message)`).
+        title: What stands above; empty: who answered and what it cost.
+        query: The question, shown in short.
+    """
+    steps = list(record["steps"])
+    attempts = {attempt["candidate"]: attempt for attempt in record["attempts"]}
+    if not steps or steps[-1]["action"] != "accept":
+        # A final asking is accepted unseen; there is no decision left to record.
+        steps.append(
+            {"action": "accept", "candidate": record["candidate"], "reason": "taken unseen"}
+        )
+    per_row = min(len(steps), 5)
+    n_rows = -(-len(steps) // per_row)
+    figure = new(max(2.35 * per_row, 6.4) + 0.3, 2.1 * n_rows + 0.75)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    wide, high = figure.get_size_inches()
+    ax.set_xlim(0, wide)
+    ax.set_ylim(0, high)
+    spent = record.get("cost_usd")
+    cost = "unknown cost" if spent is None else f"{dollars(1000 * spent)} per 1,000 such queries"
+    ax.text(0.25, high - 0.38, title or f"{record['candidate']} answered, at {cost}", color=INK,
+            fontsize=13, fontweight="bold")  # fmt: skip
+    if query:
+        short = query if len(query) <= 90 else query[:87] + "…"
+        ax.text(0.25, high - 0.66, short.replace("\n", " "), color=MUTED, fontsize=10)
+    for i, step in enumerate(steps):
+        x, y = 0.25 + 2.35 * (i % per_row), high - 2.3 - 2.1 * (i // per_row)
+        _box(ax, x, y, step)
+        _outcome(ax, x, y, step, attempts.get(step["candidate"], {}))
+        if i + 1 < len(steps) and (i + 1) % per_row > 0:
+            _arrow(ax, x + 2.04, y + 0.65)
+    return figure
+
+
+def _arrow(ax: Axes, x: float, y: float) -> None:
+    style = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.3}
+    ax.annotate("", (x + 0.29, y), xytext=(x, y), arrowprops=style)
+
+
+def _box(ax: Axes, x: float, y: float, step: Mapping[str, Any]) -> None:
+    action = step["action"]
+    ax.fill_between([x, x + 2.0], y, y + 1.3, color=_FILL[action], linewidth=0)
+    ax.plot(
+        [x, x + 2, x + 2, x, x], [y, y, y + 1.3, y + 1.3, y], color=_EDGE[action], linewidth=1.2
+    )
+    ax.text(x + 0.1, y + 1.15, _VERB[action], color=_EDGE[action], fontsize=9, va="top",
+            fontweight="bold")  # fmt: skip
+    ax.text(x + 0.1, y + 0.95, _cut(step["candidate"], 19), color=INK, fontsize=11, va="top",
+            fontweight="bold")  # fmt: skip
+    ax.text(x + 0.1, y + 0.66, _wrapped(step["reason"]), color=INK, fontsize=8, va="top")
+
+
+def _outcome(
+    ax: Axes, x: float, y: float, step: Mapping[str, Any], attempt: Mapping[str, Any]
+) -> None:
+    """What came of the step: an error, a score, a cost."""
+    lines: list[tuple[str, str]] = []
+    if step["action"] == "ask":
+        error = attempt.get("error")
+        if error is not None:
+            lines.append((_cut(str(error), 30), POOR))
+        lines.append((_price(attempt.get("cost_usd")), MUTED))
+    elif step["action"] == "verify":
+        score = attempt.get("confidence")
+        lines.append(("no verdict" if score is None else f"score {score:.2f}", INK))
+        lines.append((_price(attempt.get("verification_cost_usd")), MUTED))
+    for i, (text, color) in enumerate(lines):
+        ax.text(x + 0.1, y - 0.1 - 0.2 * i, text, color=color, fontsize=9, va="top")
+
+
+def _price(cost_usd: float | None) -> str:
+    return "cost unknown" if cost_usd is None else f"{dollars(cost_usd)}"
+
+
+def _cut(text: str, n: int) -> str:
+    return text if len(text) <= n else text[: n - 1] + "…"
+
+
+def _wrapped(text: str, width: int = 33, n_lines: int = 4) -> str:
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    lines.append(line)
+    if len(lines) > n_lines:
+        lines = [*lines[: n_lines - 1], _cut(lines[n_lines - 1] + " …", width)]
+    return "\n".join(lines)
