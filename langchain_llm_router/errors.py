@@ -4,6 +4,7 @@
     ├── NotFittedError          an estimator, observation model or policy used before `fit`
     ├── NoCandidateError        nobody is left who may be asked (options, capabilities, budget)
     ├── CollectionError         collecting stopped early; the journal holds everything so far
+    ├── CalibrationError        no setting meets the target, or the labels are too few to promise it
     ├── ArtifactError           a saved router that cannot be trusted: wrong version, width or hash
     └── MissingExtraError       an optional dependency is not installed
 
@@ -18,6 +19,7 @@ from types import ModuleType
 
 __all__ = [
     "ArtifactError",
+    "CalibrationError",
     "CollectionError",
     "LlmRouterError",
     "MissingExtraError",
@@ -41,6 +43,18 @@ class NoCandidateError(LlmRouterError):
 
 class CollectionError(LlmRouterError):
     """When collecting had to stop before its end; a later run goes on where it stopped."""
+
+
+class CalibrationError(LlmRouterError):
+    """When a target cannot be met, or not be promised with the labels there are.
+
+    Attributes:
+        more_labels: About how many more labeled rows the promise needs; None: no number would do.
+    """
+
+    def __init__(self, message: str, *, more_labels: int | None = None) -> None:
+        super().__init__(message)
+        self.more_labels = more_labels
 
 
 class ArtifactError(LlmRouterError):

@@ -1,0 +1,161 @@
+"""What every setting of a policy's knob got on every row: the table that targets are met on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.evaluation import replay
+from langchain_llm_router.policies.confidence import ConfidenceThreshold
+from langchain_llm_router.policies.one_shot import Threshold, Utility
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.sweeps import Sweep
+
+__all__ = ["Family", "Trials", "family_of", "try_all"]
+
+Floats = NDArray[np.float64]
+Family = Callable[[float], Policy]
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """Quality, cost and use of the strong candidate at every knob, beside the single models.
+
+    Attributes:
+        knob: The knob's values, of shape (n_knobs,).
+        quality: Quality of the accepted answers, of shape (n_knobs, n_rows).
+        cost_usd: What they cost, same shape; NaN where unknown.
+        strong: Whether the last candidate was asked, same shape.
+        single_quality: Quality of each candidate alone, of shape (n_rows, n_candidates).
+        single_cost_usd: What each candidate's answer cost, same shape; NaN where unknown.
+        cost_ceiling_usd: More than this no query can cost.
+    """
+
+    knob: Floats
+    quality: Floats
+    cost_usd: Floats
+    strong: NDArray[np.bool_]
+    single_quality: Floats
+    single_cost_usd: Floats
+    cost_ceiling_usd: float
+
+    @classmethod
+    def of_sweep(
+        cls, sweep: Sweep, outcomes: Outcomes, *, strong: ArrayLike | None = None
+    ) -> Trials:
+        """From a sweep over the same rows.
+
+        Args:
+            sweep: What each setting got.
+            outcomes: The same rows.
+            strong: Whether the last candidate was asked, of shape (n_knobs, n_rows); None:
+                unknown, so that targets about its share cannot be met.
+        """
+        shape = sweep.quality.shape
+        costs = outcomes.cost_usd
+        singles = np.full(outcomes.quality.shape, np.nan) if costs is None else costs
+        # Whoever asks everybody at their dearest cannot spend more.
+        ceiling = max(float(singles.max(axis=0).sum()), float(sweep.cost_usd.max()))
+        asked = np.zeros(shape, bool) if strong is None else np.asarray(strong, bool)
+        return cls(
+            sweep.knob, sweep.quality, sweep.cost_usd, asked, outcomes.quality, singles, ceiling
+        )
+
+    def take(self, rows: ArrayLike) -> Trials:
+        """The given rows, in the given order."""
+        index = np.asarray(rows, dtype=np.intp)
+        return replace(
+            self,
+            quality=self.quality[:, index],
+            cost_usd=self.cost_usd[:, index],
+            strong=self.strong[:, index],
+            single_quality=self.single_quality[index],
+            single_cost_usd=self.single_cost_usd[index],
+        )
+
+    def __len__(self) -> int:
+        return len(self.single_quality)
+
+
+def family_of(policy: Policy) -> tuple[str, Family]:
+    """The knob of a policy, by name, and the policies that turning it gives.
+
+    Raises:
+        ValueError: If the policy has no knob.
+    """
+    with_lambda = getattr(policy, "with_lambda", None)
+    if with_lambda is not None:
+        return "lambda_", with_lambda
+    if isinstance(policy, ConfidenceThreshold) and policy.lambda_ is not None:
+        return "lambda_", lambda value: replace(policy, lambda_=value)
+    if isinstance(policy, Threshold | ConfidenceThreshold):
+        return "threshold", lambda value: replace(policy, threshold=value)
+    if isinstance(policy, Utility):
+        return "cost", lambda value: replace(policy, cost=value)
+    msg = (
+        f"{type(policy).__name__} has no knob that is known here: pass a function from a number "
+        "to a policy, and `knobs`."
+    )
+    raise ValueError(msg)
+
+
+def try_all(
+    family: Family,
+    knobs: Sequence[float],
+    data: Outcomes,
+    *,
+    quality: ArrayLike | None,
+    evaluations: SelfEvaluations | None,
+    expected_cost_usd: ArrayLike | None = None,
+) -> Trials:
+    """Replay every policy of a family on every row; the arguments are those of `replay`."""
+    done = [
+        replay(
+            family(knob),
+            quality,
+            data,
+            evaluations=evaluations,
+            expected_cost_usd=expected_cost_usd,
+        )
+        for knob in knobs
+    ]
+    sweep = Sweep(
+        np.asarray(knobs, dtype=np.float64),
+        np.array([each.quality for each in done]),
+        np.array([each.cost_usd for each in done]),
+    )
+    strong = np.array([each.asked[:, -1] for each in done])
+    trials = Trials.of_sweep(sweep, data, strong=strong)
+    if evaluations is None or evaluations.cost_usd is None:
+        return trials
+    verifying = float(np.nan_to_num(evaluations.cost_usd).max(axis=0).sum())
+    return replace(trials, cost_ceiling_usd=trials.cost_ceiling_usd + verifying)
+
+
+def default_knobs(name: str, data: Outcomes, quality: ArrayLike | None) -> Floats:
+    """Values to try for a knob of that name, from the safest end to the cheapest.
+
+    Thresholds lie on a grid over [0, 1] and on the quantiles of the predicted win rates, λ on a
+    geometric grid around the price differences.
+
+    Raises:
+        ValueError: If λ has no scale because no cost is known.
+    """
+    if name == "threshold":
+        grid = np.linspace(0, 1, 51)
+        if quality is not None:
+            predicted = np.asarray(quality, dtype=np.float64)
+            rates = 0.5 * (1 + predicted[:, -1] - predicted[:, 0])
+            grid = np.unique(np.concatenate([grid, np.quantile(rates, np.linspace(0, 1, 51))]))
+        return np.append(grid, np.nextafter(1.0, 2.0))
+    costs = data.mean_cost_usd
+    known = np.array([]) if costs is None else np.unique(costs[~np.isnan(costs)])
+    if len(known) < 2 or known[-1] <= 0:
+        msg = "λ weighs costs, but `data` knows too few of them: pass `knobs`."
+        raise ValueError(msg)
+    gaps = np.diff(known)
+    return np.append(0.0, np.geomspace(1e-3 / known[-1], 1 / max(gaps.min(), 1e-9 * known[-1]), 60))
