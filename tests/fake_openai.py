@@ -1,0 +1,90 @@
+"""OpenAI's chat completions on loopback: real HTTP and the real client, made-up answers."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+class FakeOpenAI:
+    """Answers every chat in words, or in JSON that fits the schema it is given."""
+
+    def __init__(self, answer: str = "I am {model}.") -> None:
+        self.answer = answer
+        self.requests: list[dict[str, Any]] = []
+        handler = type("Handler", (_Handler,), {"fake": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def reply(self, body: dict[str, Any]) -> str:
+        form = body.get("response_format") or {}
+        if form.get("type") != "json_schema":
+            return self.answer.format(model=body["model"])
+        fields = form["json_schema"]["schema"]["properties"]
+        return json.dumps({name: _value(schema) for name, schema in fields.items()})
+
+
+def _value(schema: dict[str, Any]) -> Any:
+    if "enum" in schema:
+        return schema["enum"][0]
+    return {"boolean": True, "number": 0.5, "integer": 1}.get(schema.get("type", ""), "so")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeOpenAI
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.fake.requests.append(body)
+        text = self.fake.reply(body)
+        spent = sum(len(str(m.get("content") or "").split()) for m in body["messages"])
+        given = len(text.split())
+        usage = {
+            "prompt_tokens": spent,
+            "completion_tokens": given,
+            "total_tokens": spent + given,
+        }
+        base = {"id": "chatcmpl-1", "created": 0, "model": body["model"]}
+        if body.get("stream"):
+            self._stream(base, text, usage)
+            return
+        message = {"role": "assistant", "content": text}
+        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        self._send({**base, "object": "chat.completion", "usage": usage, "choices": choices})
+
+    def _stream(self, base: dict[str, Any], text: str, usage: dict[str, int]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        base = {**base, "object": "chat.completion.chunk"}
+        parts = [{"role": "assistant", "content": word + " "} for word in text.split()]
+        for delta, finish in [*((part, None) for part in parts), ({}, "stop")]:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish}
+            self._event({**base, "choices": [choice]})
+        self._event({**base, "choices": [], "usage": usage})
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def _event(self, value: Any) -> None:
+        self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())
+
+    def _send(self, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
