@@ -146,9 +146,9 @@ def test_the_artifact_remembers_its_settings(tmp_path: Path):
 
 @pytest.mark.slow
 def test_smollm2_learns_from_wording_in_a_few_steps(tmp_path):
-    training = Training(max_steps=10, batch_size=4, learning_rate=1e-4, validation_share=0.0)
-    queries = [f"{HARD if i % 2 else EASY} {i}" for i in range(40)]
-    table = Outcomes(queries, ["weak", "strong"], [[1 - i % 2, 1.0] for i in range(40)])
+    training = Training(max_steps=20, batch_size=4, learning_rate=3e-4, validation_share=0.0)
+    queries = [f"{HARD if i % 2 else EASY} {i}" for i in range(80)]
+    table = Outcomes(queries, ["weak", "strong"], [[1 - i % 2, 1.0] for i in range(80)])
     fitted = CausalLMClassifier(smollm2(), 160, rate="weak", training=training).fit(table)
     hard, easy = fitted.predict(["prove a harder theorem", "add two easy numbers"])
     assert hard[1] > easy[1] + 0.2
