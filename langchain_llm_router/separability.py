@@ -87,7 +87,7 @@ def separability(
         outcomes: What each candidate scored; at most 2,000 random rows are compared.
         embeddings: Any LangChain `Embeddings`; None: lexical.
         predictor: An estimator for the AUC, fitted out of fold; None: `Linear` on the embedding
-            without surface features.
+            alone.
         n_bins: Bins of the histograms.
         resampling: For the interval of the AUC, and its seed for everything random here.
 
@@ -113,7 +113,7 @@ def separability(
     shuffled = [_agreement(rng.permutation(labels), nearest) for _ in range(_PERMUTATIONS)]
     agreement = _agreement(labels, nearest)
     if predictor is None:
-        predictor = Linear(embeddings=embeddings, surface_share=0.0)
+        predictor = Linear(embeddings=embeddings, lexical=False, surface_share=0.0)
     return Separability(
         edges=edges,
         same=_shares(close[equal], edges),

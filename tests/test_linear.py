@@ -108,7 +108,8 @@ def test_without_the_surface_only_the_embedding_counts():
 def test_a_constant_embedding_does_no_harm():
     outcomes = make_outcomes(40)
     flat = TableEmbeddings({}, fallback=[1.0, 0.0])
-    predicted = Linear(embeddings=flat, surface_share=0.0).fit(outcomes).predict(["x"])
+    fitted = Linear(embeddings=flat, lexical=False, surface_share=0.0).fit(outcomes)
+    predicted = fitted.predict(["x"])
     np.testing.assert_allclose(predicted[0], outcomes.quality.mean(axis=0), atol=1e-6)
 
 
@@ -143,6 +144,17 @@ def test_loading_refuses_coefficients_of_another_width(tmp_path):
     folder = fitted.save(tmp_path / "it")
     with pytest.raises(ArtifactError, match="coefficients have shape"):
         Linear.load(folder)
+
+
+def test_word_n_grams_stand_beside_another_embedding(tmp_path):
+    flat = TableEmbeddings({}, fallback=[1.0, 0.0])
+    train, test = make_outcomes(200, seed=1), make_outcomes(200, seed=2)
+    fitted = Linear(embeddings=flat, surface_share=0.0).fit(train)
+    hard = np.array([group == "hard" for group in test.groups])
+    quality = fitted.predict(test.queries)
+    assert (quality[hard, 2] - quality[hard, 0]).mean() > 0.5
+    loaded = Linear.load(fitted.save(tmp_path / "it"), embeddings=flat)
+    np.testing.assert_allclose(loaded.predict(test.queries), quality, atol=1e-6)
 
 
 def test_a_lexical_embedding_of_ones_own_is_kept():

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from langchain_llm_router.data import Outcomes
+from langchain_llm_router.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
 from langchain_llm_router.surface import SURFACE_FEATURES, surface_features
 
@@ -19,6 +20,7 @@ __all__ = ["Linear"]
 
 Features = NDArray[np.float32]
 
+_BESIDE_WIDTH = 2048
 _ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
 
 
@@ -26,16 +28,18 @@ _ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
 class Linear(EmbeddingEstimator):
     """Ridge or logistic regression on an embedding and on surface features.
 
-    Surface features (length, numbers, punctuation, ...) enter through random Fourier features of a
-    Laplace kernel, so that they may bend. The ridge is chosen by exact leave-one-out on the
-    training rows; the mean over candidates and the differences between them get one each, as
-    routing lives on the differences.
+    Surface features (length, numbers, punctuation, ...) enter as they are, and through random
+    Fourier features of a Laplace kernel, so that they may bend. The ridge is chosen by exact
+    leave-one-out on the training rows; the mean over candidates and the differences between them
+    get one each, as routing lives on the differences.
 
     Args:
         embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
         link: `"identity"` is ridge regression, `"logit"` logistic regression with the same ridge.
         alpha: Ridge, relative to the mean squared length of a feature row; None: leave-one-out.
-        surface_share: Part of the kernel that looks at the surface, in [0, 1].
+        lexical: Look at word n-grams too, beside an embedding that is not lexical itself.
+        surface_share: Part of the kernel that looks at the surface, in [0, 1]; None: each kind of
+            feature has an equal part.
         n_surface: Number of Fourier features of the surface.
         seed: For the Fourier features.
 
@@ -52,7 +56,8 @@ class Linear(EmbeddingEstimator):
 
     link: Literal["identity", "logit"] = "identity"
     alpha: float | None = None
-    surface_share: float = 0.5
+    lexical: bool = True
+    surface_share: float | None = None
     n_surface: int = 512
     seed: int = 0
 
@@ -63,8 +68,8 @@ class Linear(EmbeddingEstimator):
         if self.alpha is not None and self.alpha <= 0:
             msg = f"`alpha` must be > 0 or None, got {self.alpha!r}."
             raise ValueError(msg)
-        if not 0 <= self.surface_share <= 1:
-            msg = f"`surface_share` must be in [0, 1], got {self.surface_share!r}."
+        if self.surface_share is not None and not 0 <= self.surface_share <= 1:
+            msg = f"`surface_share` must be in [0, 1] or None, got {self.surface_share!r}."
             raise ValueError(msg)
         if self.n_surface < 2 or self.n_surface % 2 != 0:
             msg = f"`n_surface` must be even and >= 2, got {self.n_surface!r}."
@@ -78,21 +83,25 @@ class Linear(EmbeddingEstimator):
         # exp(-mean |Δ|) has Cauchy frequencies with the scale 1 / n_features.
         shape = (len(SURFACE_FEATURES), self.n_surface // 2)
         self._frequencies = rng.standard_cauchy(shape) / len(SURFACE_FEATURES)
-        raw = np.hstack([vectors, self._bend(plain)])
-        means = raw.mean(axis=0)
-        raw -= means
-        # Both blocks start with rows of mean squared length 1, so that a share is a share.
-        shares, scales = (1 - self.surface_share, self.surface_share), np.empty(raw.shape[1])
-        blocks = slice(0, self.width_), slice(self.width_, None)
-        for block, share in zip(blocks, shares, strict=True):
-            squared_length = float((raw[:, block] ** 2).sum(axis=1).mean())
-            scales[block] = np.sqrt(share / max(squared_length, 1e-12))
-        features: Features = np.multiply(raw, scales, dtype=np.float32)
+        self._beside = None
+        if self.lexical and not isinstance(self.embeddings_, LexicalEmbeddings):
+            self._beside = LexicalEmbeddings(_BESIDE_WIDTH).fit(data.queries)
+        blocks = self._blocks(vectors, data.queries)
+        n_text = len(blocks) - 2
+        surface = 1 / (n_text + 1) if self.surface_share is None else self.surface_share
+        shares = [(1 - surface) / n_text] * n_text + [surface / 2] * 2
+        means = [block.mean(axis=0) for block in blocks]
+        centered = [block - mean for block, mean in zip(blocks, means, strict=True)]
+        # All blocks start with rows of mean squared length 1, so that a share is a share.
+        lengths = [max(float((block**2).sum(axis=1).mean()), 1e-12) for block in centered]
+        factors = np.sqrt(np.array(shares) / np.array(lengths))
+        scales = np.repeat(factors, [block.shape[1] for block in blocks])
+        features: Features = np.multiply(np.hstack(centered), scales, dtype=np.float32)
         targets, solved = _mean_and_differences(data.quality), _Spectrum(features)
         self.alpha_ = self._choose_alpha(solved, targets)
         weights, intercept = self._solve(solved, targets, data.quality)
         self.coefficients_ = (solved.basis(features) @ weights) * scales[:, None]
-        self.intercept_ = intercept - means @ self.coefficients_
+        self.intercept_ = intercept - np.concatenate(means) @ self.coefficients_
 
     def _choose_alpha(self, solved: _Spectrum, targets: Floats) -> tuple[float, float]:
         if self.alpha is not None or len(targets) < 3:
@@ -115,15 +124,18 @@ class Linear(EmbeddingEstimator):
         return np.column_stack([w for w, _ in fits]), np.array([b for _, b in fits])
 
     def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
-        features = np.hstack([vectors, self._bend(surface_features(queries))])
+        features = np.hstack(self._blocks(vectors, queries))
         raw: Floats = features @ self.coefficients_ + self.intercept_
         return np.asarray(expit(raw)) if self.link == "logit" else into_unit(raw)
 
-    def _bend(self, plain: Floats) -> Features:
-        standard = np.clip((plain - self._surface_mean) / self._surface_scale, -5, 5)
+    def _blocks(self, vectors: Features, texts: Sequence[str]) -> list[Features]:
+        """The kinds of features side by side: text first, then waves and plain surface."""
+        standard = (surface_features(texts) - self._surface_mean) / self._surface_scale
+        standard = np.clip(standard, -5, 5)
         angles = standard @ self._frequencies
-        waves = np.hstack([np.cos(angles), np.sin(angles)])
-        return np.asarray(waves * np.sqrt(2 / self.n_surface), dtype=np.float32)
+        waves = np.hstack([np.cos(angles), np.sin(angles)]) * np.sqrt(2 / self.n_surface)
+        beside = [] if self._beside is None else [self._beside.embed_array(texts)]
+        return [vectors, *beside, waves.astype(np.float32), standard.astype(np.float32)]
 
     def _learned(self) -> dict[str, NDArray[Any]]:
         return {
@@ -133,6 +145,7 @@ class Linear(EmbeddingEstimator):
             "surface_scale": self._surface_scale,
             "frequencies": self._frequencies,
             "alpha": np.array(self.alpha_),
+            **({} if self._beside is None else {"beside_idf": self._beside.idf_}),
         }
 
     def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -140,7 +153,12 @@ class Linear(EmbeddingEstimator):
         self._surface_mean, self._surface_scale = arrays["surface_mean"], arrays["surface_scale"]
         self._frequencies = arrays["frequencies"]
         self.alpha_ = float(arrays["alpha"][0]), float(arrays["alpha"][1])
-        expected = (self.width_ + self.n_surface, len(self.candidates_))
+        self._beside = None
+        if "beside_idf" in arrays:
+            self._beside = LexicalEmbeddings(len(arrays["beside_idf"]))
+            self._beside.idf_ = arrays["beside_idf"]
+        width = self.width_ + len(arrays.get("beside_idf", ()))
+        expected = (width + self.n_surface + len(SURFACE_FEATURES), len(self.candidates_))
         if self.coefficients_.shape != expected:
             msg = f"coefficients have shape {self.coefficients_.shape}, expected {expected}"
             raise ValueError(msg)

@@ -152,6 +152,17 @@ def random_split(outcomes: Outcomes, n: int, seed: int) -> tuple[Outcomes, Outco
     return outcomes.take(rank <= limit), outcomes.take(rank > limit)
 
 
+def timed(name: str, estimator: QualityEstimator, train: Outcomes, test: Outcomes) -> np.ndarray:
+    """Predictions for `test`, with the processor time on stderr."""
+    start = time.process_time()
+    estimator.fit(train)
+    middle = time.process_time()
+    quality = estimator.predict(test.queries)
+    spent = f"fit {middle - start:.1f} s, predict {time.process_time() - middle:.1f} s"
+    tqdm.write(f"{name}: {len(train)} + {len(test)} rows, {spent}", file=sys.stderr)
+    return quality
+
+
 def win_rate(quality: np.ndarray) -> np.ndarray:
     return (1 + quality[:, 1] - quality[:, 0]) / 2
 
@@ -198,7 +209,7 @@ def mmlu_1500(known, args) -> Table:
             test = test.take(np.random.default_rng(seed).permutation(len(test))[:2000])
         predicted = {GROUP_MEAN: group_mean(train, test)}
         for name, estimator in routers(train, known, all_kinds=True).items():
-            predicted[name] = estimator.fit(train).predict(test.queries)
+            predicted[name] = timed(name, estimator, train, test)
         for name, quality in predicted.items():
             seen.setdefault(name, []).append(pair_figures(test, quality, args.quick))
     for name, figures in seen.items():
@@ -217,7 +228,7 @@ def cross_validated(outcomes: Outcomes, n_folds: int, known, *, all_kinds: bool,
         if outcomes.groups is not None:
             predicted[GROUP_MEAN] = group_mean(train, test)
         for name, estimator in routers(train, known, all_kinds=all_kinds).items():
-            predicted[name] = estimator.fit(train).predict(test.queries)
+            predicted[name] = timed(name, estimator, train, test)
         for name, quality in predicted.items():
             found.setdefault(name, np.empty(outcomes.quality.shape))[fold] = quality
     return found
