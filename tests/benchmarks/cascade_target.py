@@ -1,9 +1,11 @@
 """How cheaply is the best single model's accuracy reached on held-out ZeroEval questions?
 
-Per split: 40 % of the questions fit every policy at every knob, 20 % select, 40 % report. Selected
-is the cheapest (policy, knob) whose accuracy on the selection rows is at least the best single
-model's; without any, that model itself. The dataset-mean router knows which data set a question is
-from and asks the candidate with the best mean quality - λ·cost there, λ selected likewise.
+Per split: 60 % of the questions train, 40 % report. On the training rows every policy at every knob
+is judged by cross-validation; selected is the cheapest (policy, knob) whose accuracy there is not
+below the best single model's by more than one standard error of the difference (without any, that
+model itself), and fitted again on all of them. The dataset-mean router knows which data set a
+question is from and asks the candidate with the best mean quality - λ·cost there; its λ is selected
+likewise.
 """
 
 import sys
@@ -16,95 +18,100 @@ from langchain_llm_router.data import split_indices
 from langchain_llm_router.evaluation import Resampling, replay, weighted_bootstrap
 from langchain_llm_router.policies import CascadeRouting, FrugalCascade, Pomdp
 
-CASCADES = ("POMDP", "POMDP, query-aware", "FrugalGPT", "cascade routing")
 
-
-def dataset_mean_rows(fit: Table, tables: list[Table], knobs) -> list[list[tuple]]:
-    """Per table and λ: quality and cost of every row."""
+def dataset_mean_rows(fit: Table, table: Table, knobs) -> list[tuple]:
+    """Per λ: quality and cost of every row."""
     groups = np.array(fit.outcomes.groups)
     chosen = {}
     for group in np.unique(groups):
-        rows = groups == group
-        quality = fit.outcomes.quality[rows].mean(axis=0)
-        cost = fit.outcomes.cost_usd[rows].mean(axis=0)
-        chosen[group] = [(quality - x * cost).argmax() for x in knobs]
-    results = []
-    for table in tables:
-        rows = np.arange(len(table.outcomes))
-        columns = np.array([chosen[group] for group in table.outcomes.groups])
-        results.append(
-            [
-                (table.outcomes.quality[rows, columns[:, i]],
-                 table.outcomes.cost_usd[rows, columns[:, i]])
-                for i in range(len(knobs))
-            ]
-        )  # fmt: skip
-    return results
-
-
-def cascade_rows(fit: Table, tables: list[Table], knobs, *, quick: bool) -> dict[str, list[list]]:
-    """Per method, table and knob: quality and cost of every row."""
-    costs = fit.outcomes.mean_cost_usd
-    inside, *guesses = predict(fit, *tables)
-    pomdp = Pomdp(n_samples=fit.n_samples).fit(fit.outcomes, fit.evaluations)
-    aware = Pomdp(n_samples=fit.n_samples).fit(fit.outcomes, fit.evaluations, predicted=inside)
-    routing = CascadeRouting(max_depth=4).fit(fit.outcomes, fit.evaluations, predicted=inside)
-    budgets = np.linspace(0.15, 0.8, 3 if quick else 8) * costs.max()
-    frugal = [
-        FrugalCascade(max_length=2 if quick else 3, n_grid=6).fit(
-            fit.outcomes, fit.evaluations, max_cost_usd=float(budget)
-        )
-        for budget in budgets
+        quality = fit.outcomes.quality[groups == group].mean(axis=0)
+        cost = fit.outcomes.cost_usd[groups == group].mean(axis=0)
+        chosen[group] = [int((quality - x * cost).argmax()) for x in knobs]
+    columns = np.array([chosen[group] for group in table.outcomes.groups])
+    rows = np.arange(len(table.outcomes))
+    return [
+        (table.outcomes.quality[rows, column], table.outcomes.cost_usd[rows, column])
+        for column in columns.T
     ]
-    found: dict[str, list[list]] = {name: [] for name in CASCADES}
-    for table, guess in zip(tables, guesses, strict=True):
-        solved = [pomdp.with_lambda(x) for x in knobs]
-        known = [aware.with_lambda(x) for x in knobs]
-        for name, policies in zip(CASCADES, (solved, known, frugal), strict=False):
-            done = [
-                replay(policy, guess, table.outcomes, evaluations=table.evaluations)
-                for policy in policies
-            ]
-            found[name].append([(each.quality, each.cost_usd) for each in done])
-        quality, cost = routing.rehearse(
-            knobs, table.outcomes, table.evaluations, predicted=guess, expected_cost_usd=costs
-        )
-        found["cascade routing"].append(list(zip(quality, cost, strict=True)))
+
+
+def cascade_rows(fit: Table, table: Table, knobs, *, quick: bool) -> dict[str, list[tuple]]:
+    """Per method and knob: quality and cost of every row of a table."""
+    costs = fit.outcomes.mean_cost_usd
+    inside, guess = predict(fit, table)
+    best = fit.outcomes.best_candidate
+    cheap = [name for name, cost in zip(fit.outcomes.candidates, costs, strict=True)
+             if cost < costs.max() / 5][-1]  # fmt: skip
+    pair = fit.select((cheap, best))
+    two = Pomdp(n_samples=fit.n_samples).fit(pair.outcomes, pair.evaluations)
+    whole = Pomdp(n_samples=fit.n_samples).fit(fit.outcomes, fit.evaluations)
+    aware = Pomdp(n_samples=fit.n_samples).fit(fit.outcomes, fit.evaluations, predicted=inside)
+    policies = {
+        "POMDP of a pair": [two.with_lambda(x) for x in knobs],
+        "POMDP": [whole.with_lambda(x) for x in knobs],
+        "POMDP, query-aware": [aware.with_lambda(x) for x in knobs],
+        "FrugalGPT": [
+            FrugalCascade(max_length=2 if quick else 3, n_grid=5).fit(
+                fit.outcomes, fit.evaluations, max_cost_usd=float(share * costs.max())
+            )
+            for share in np.linspace(0.2, 0.7, 4 if quick else 6)
+        ],
+    }
+    found = {}
+    for name, family in policies.items():
+        done = [
+            replay(policy, guess, table.outcomes, evaluations=table.evaluations,
+                   expected_cost_usd=costs)
+            for policy in family
+        ]  # fmt: skip
+        found[name] = [(each.quality, each.cost_usd) for each in done]
+    routing = CascadeRouting(max_depth=2).fit(fit.outcomes, fit.evaluations, predicted=inside)
+    quality, cost = routing.rehearse(
+        knobs, table.outcomes, table.evaluations, predicted=guess, expected_cost_usd=costs
+    )
+    found["cascade routing"] = list(zip(quality, cost, strict=True))
+    found["best cascade"] = [row for rows in found.values() for row in rows]
+    found["dataset-mean router"] = dataset_mean_rows(fit, table, knobs)
     return found
 
 
-def select(options: list[tuple], bar: np.ndarray, single: tuple) -> int | None:
-    """The cheapest option that is at least as good as the bar on average."""
-    good = [i for i, (quality, _) in enumerate(options) if quality.mean() >= bar.mean()]
-    if len(good) == 0:
+def select(options: list[tuple], single: tuple) -> int | None:
+    """The cheapest option that is no worse than the single model by more than a standard error."""
+    gains = [quality - single[0] for quality, _ in options]
+    good = [i for i, gain in enumerate(gains) if gain.mean() >= -gain.std() / len(gain) ** 0.5]
+    best = min(good, key=lambda i: options[i][1].mean(), default=None)
+    if best is None or options[best][1].mean() >= single[1].mean():
         return None
-    best = min(good, key=lambda i: options[i][1].mean())
-    return best if options[best][1].mean() < single[1].mean() else None
+    return best
 
 
 def one_split(table: Table, seed: int, *, quick: bool) -> dict:
     """Every method's held-out rows: quality and cost, next to the best single model's."""
-    parts = split_indices(len(table.outcomes), [0.4, 0.2, 0.4], seed=seed)
-    fit, choose, test = (table.take(rows) for rows in parts)
-    names = pareto(fit.outcomes)
-    fit, choose, test = (part.select(names) for part in (fit, choose, test))
-    seen = np.concatenate([fit.outcomes.quality, choose.outcomes.quality]).mean(axis=0)
-    best = int(seen.argmax())
-    costs = fit.outcomes.mean_cost_usd
-    knobs = np.geomspace(0.003, 1.0, 10 if quick else 20) / costs.max()
-    methods = cascade_rows(fit, [choose, test], knobs, quick=quick)
-    methods["dataset-mean router"] = dataset_mean_rows(fit, [choose, test], knobs)
-    methods["best cascade"] = [
-        [row for name in CASCADES for row in methods[name][part]] for part in (0, 1)
-    ]
-    bar = choose.outcomes.quality[:, best]
-    single = bar, choose.outcomes.cost_usd[:, best]
-    reported = {}
+    parts = split_indices(len(table.outcomes), [0.6, 0.4], seed=seed)
+    train, test = (table.take(rows) for rows in parts)
+    names = pareto(train.outcomes)
+    train, test = train.select(names), test.select(names)
+    best = int(train.outcomes.quality.mean(axis=0).argmax())
+    knobs = np.geomspace(0.02, 0.5, 8 if quick else 16) / train.outcomes.mean_cost_usd.max()
+    folds = split_indices(len(train.outcomes), [0.5, 0.5] if quick else [0.25] * 4, seed=seed + 100)
+    judged: dict[str, list[list]] = {}
+    for fold in folds:
+        rest = train.take(np.setdiff1d(np.arange(len(train.outcomes)), fold))
+        for name, rows in cascade_rows(rest, train.take(fold), knobs, quick=quick).items():
+            judged.setdefault(name, []).append(rows)
+    order = np.concatenate(folds)
+    single = train.outcomes.quality[order, best], train.outcomes.cost_usd[order, best]
+    reported = cascade_rows(train, test, knobs, quick=quick)
     alone = test.outcomes.quality[:, best], test.outcomes.cost_usd[:, best]
-    for name, (on_choose, on_test) in methods.items():
-        chosen = select(on_choose, bar, single)
-        reported[name] = alone if chosen is None else on_test[chosen]
-    return {"groups": np.array(test.outcomes.groups), "single": alone, "methods": reported,
+    methods = {}
+    for name, options in reported.items():
+        joined = [
+            tuple(np.concatenate([part[i][k] for part in judged[name]]) for k in (0, 1))
+            for i in range(len(options))
+        ]
+        chosen = select(joined, single)
+        methods[name] = alone if chosen is None else options[chosen]
+    return {"groups": np.array(test.outcomes.groups), "single": alone, "methods": methods,
             "best": names[best]}  # fmt: skip
 
 
