@@ -16,7 +16,7 @@ FLOORS = [
     ["capabilities", "drafts", "pool", "threads", "tracing"],
     ["breakers", "decayed", "measured", "telemetry", "shared_state"],
     ["bulkheads", "calling", "ledgers", "live", "pacing", "racing", "resilience", "shared_budgets"],
-    ["datasets", "estimators", "observation", "verification", "yes_no"],
+    ["datasets", "estimators", "observation", "verification"],
     ["policies"],
     ["affording", "budgets", "endpoints", "loop", "paying", "saved_router"],
     ["asking", "held_out", "intervals", "metrics", "separability", "sweeps"],

@@ -23,7 +23,7 @@ from langchain_llm_router.collect.questions import Question, from_langsmith, loa
 from langchain_llm_router.collect.retrying import is_hopeless, is_transient
 from langchain_llm_router.collect.watching import TerminalWatcher
 from langchain_llm_router.errors import CollectionError
-from langchain_llm_router.yes_no import YesNo
+from langchain_llm_router.verification import AnswerLogprob, YesNo
 from tests.fakes import GradingModel, SamplingModel, ScriptedModel
 
 PRICE = Price(1.0, 2.0)
@@ -453,6 +453,17 @@ def test_k_verdicts_come_from_one_request_and_silence_is_missing(tmp_path):
     assert evaluations.verdicts[0, 0, :3].tolist() == [1, 0, 1]
     assert math.isnan(evaluations.verdicts[0, 0, 3])
     assert done.evaluations["answer_logprob"].confidence.tolist() == [[pytest.approx(0.5)]]
+
+
+def test_answers_are_asked_for_with_what_verifiers_need(tmp_path):
+    done = collect(
+        QUESTIONS[:1],
+        [Candidate("one", SamplingModel(said("0")), PRICE)],
+        journal=tmp_path / "run.jsonl",
+        grader="number",
+        verifiers={"sure": AnswerLogprob()},
+    )
+    assert done.evaluations["sure"].confidence.tolist() == [[pytest.approx(0.5)]]
 
 
 def test_a_verdict_is_read_from_the_first_token_s_probabilities(tmp_path):

@@ -161,7 +161,11 @@ class Collector:
         return True
 
     async def _ask(self, question: Question, candidate: Candidate) -> dict[str, Any]:
-        asking = Asking(candidate, live_model(candidate), self._work.messages(question), {})
+        kwargs: dict[str, Any] = {}
+        for verifier in self._work.verifiers.values():
+            kwargs |= verifier.answer_kwargs(candidate.name)
+        messages = self._work.messages(question)
+        asking = Asking(candidate, live_model(candidate), messages, {}, kwargs)
         async for attempt in retrying(self._limits.attempts, self._limits.backoff_s):
             with attempt:
                 async with self._slot(candidate):

@@ -4,8 +4,8 @@ A verifier is a generator: it yields the model calls it wants made *at once*, is
 and returns an `Evaluation`. Whoever drives it makes the calls, sync or async (`asking.py`). Its
 score means nothing by itself; an observation model reads it.
 
-What they cost per answer: `SelfEvaluator` k calls (fewer with `adaptive`), `TokenProbability` one,
-`Agreement` one per peer, `AnswerLogprob`, `AnswerScorer` and `Checks` none.
+What they cost per answer: `SelfEvaluator` k calls (fewer with `adaptive`), `YesNo` and
+`TokenProbability` one, `Agreement` one per peer, `AnswerLogprob`, `AnswerScorer` and `Checks` none.
 """
 
 from langchain_llm_router.verification.agreement import Agreement, normalized, same_answer
@@ -35,6 +35,7 @@ from langchain_llm_router.verification.verifier import (
     question_of,
     share_true,
 )
+from langchain_llm_router.verification.yes_no import YesNo
 
 __all__ = [
     "Agreement",
@@ -51,6 +52,7 @@ __all__ = [
     "TokenProbability",
     "Verdict",
     "Verifier",
+    "YesNo",
     "compiles",
     "evaluated",
     "finished",

@@ -25,8 +25,7 @@ from langchain_llm_router import Candidate, Price, SelfEvaluator
 from langchain_llm_router.asking import Verifying
 from langchain_llm_router.collect import Limits, TerminalWatcher, collect, load_journal
 from langchain_llm_router.types import Attempt
-from langchain_llm_router.verification import Case
-from langchain_llm_router.yes_no import YesNo
+from langchain_llm_router.verification import Case, YesNo
 from tests.local_server import LocalServer
 
 NAMES = ("weak", "strong")

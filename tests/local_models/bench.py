@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_openai import ChatOpenAI
 
 from langchain_llm_router import Candidate, Price
-from langchain_llm_router.yes_no import YesNo
+from langchain_llm_router.verification import YesNo
 
 MODELS = {"smollm2-135m": 0.135, "qwen2.5-coder-0.5b": 0.494, "qwen2.5-coder-1.5b": 1.544}
 """Name → billions of parameters, from weak to strong."""

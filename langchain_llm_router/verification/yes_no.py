@@ -10,7 +10,7 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_llm_router.types import Candidate
-from langchain_llm_router.verification import (
+from langchain_llm_router.verification.verifier import (
     Call,
     Case,
     Evaluating,
