@@ -2,21 +2,36 @@
 
 usage: python -m tests.local_models.record questions OUT.jsonl
        python -m tests.local_models.record sums OUT.jsonl
+       python -m tests.local_models.record pack OUT.json.gz JOURNAL.jsonl [JOURNAL.jsonl ...]
        python -m tests.local_models.record run QUESTIONS.jsonl JOURNAL.jsonl [--part I/N] [--port P]
 """
 
 import argparse
 import ast
+import gzip
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from langchain_llm_router.collect import Limits, collect
-from langchain_llm_router.collect.questions import Question, load_questions
-from langchain_llm_router.collect.watching import TerminalWatcher
-from tests.local_models.bench import FIRST_PORT, PREAMBLE, VERIFIERS, candidates
+from langchain_llm_router.collect import (
+    Limits,
+    Question,
+    TerminalWatcher,
+    collect,
+    load_journal,
+    load_questions,
+)
+from tests.local_models.bench import (
+    FIRST_PORT,
+    MODELS,
+    PREAMBLE,
+    USD_PER_MTOK_PER_BILLION,
+    VERIFIERS,
+    candidates,
+)
 from tests.shared_data import shared_data_folder
 
 LONGEST = 420
@@ -61,6 +76,58 @@ def make_sums(n: int = 600, seed: int = 0) -> list[Question]:
     return list(questions.values())
 
 
+def pack(out: Path, journals: Sequence[Path]) -> None:
+    """Write the journals' complete rows as the table that `LocalModels` reads."""
+    done = load_journal(*journals)
+    names = list(done.outcomes.candidates)
+    record = {q.id: q for journal in journals for q in _questions(journal)}
+
+    def rounded(values: np.ndarray, digits: int) -> list:
+        return [None if np.isnan(value) else float(f"{value:.{digits}g}") for value in values]
+
+    models = {}
+    for name in MODELS:
+        j = names.index(name)
+        verdicts = done.evaluations["self_k8"].verdicts[:, j]
+        model = {
+            "usd_per_mtok": MODELS[name] * USD_PER_MTOK_PER_BILLION,
+            "answers": [row[name] for row in done.answers],
+            "quality": done.outcomes.quality[:, j].astype(int).tolist(),
+            "cost_usd": rounded(done.outcomes.cost_usd[:, j], 6),
+            "input_tokens": done.input_tokens[:, j].astype(int).tolist(),
+            "output_tokens": done.output_tokens[:, j].astype(int).tolist(),
+            "latency_s": rounded(done.latency_s[:, j], 4),
+            "mean_logprob": rounded(np.log(done.evaluations["answer_logprob"].confidence[:, j]), 5),
+            "token_probability": rounded(done.evaluations["token_probability"].confidence[:, j], 5),
+            "self_k8": [[None if np.isnan(v) else int(v) for v in row] for row in verdicts],
+        }
+        for verifier in VERIFIERS:
+            costs = done.evaluations[verifier].cost_usd[:, j]
+            model[f"{verifier}_cost_usd"] = rounded(costs, 6)
+        models[name] = model
+    table = {
+        "ids": list(done.ids),
+        "queries": list(done.outcomes.queries),
+        "groups": list(done.outcomes.groups),
+        "references": [record[id].reference for id in done.ids],
+        "models": models,
+    }
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":"))
+    # No time stamp inside: the same rows give the same bytes.
+    out.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    print(len(done.ids), "rows,", out.stat().st_size, "bytes", file=sys.stderr)
+
+
+def _questions(journal: Path) -> list[Question]:
+    lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
+    rows = map(json.loads, lines)
+    return [
+        Question(r["id"], r["query"], r["reference"], r["group"])
+        for r in rows
+        if r["kind"] == "question"
+    ]
+
+
 _MAKERS = {"questions": make_questions, "sums": make_sums}
 
 
@@ -69,6 +136,9 @@ def main() -> None:
     steps = parser.add_subparsers(dest="step", required=True)
     for name in _MAKERS:
         steps.add_parser(name).add_argument("out", type=Path)
+    packing = steps.add_parser("pack")
+    packing.add_argument("out", type=Path)
+    packing.add_argument("journals", type=Path, nargs="+")
     run = steps.add_parser("run")
     run.add_argument("questions", type=Path)
     run.add_argument("journal", type=Path)
@@ -88,6 +158,9 @@ def main() -> None:
             )
         )
         print(len(rows), file=sys.stderr)
+        return
+    if given.step == "pack":
+        pack(given.out, given.journals)
         return
     part, parts = map(int, given.part.split("/"))
     collected = collect(
