@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from langchain_llm_router.collect import Collected
+from langchain_llm_router.collect import Collected, load_journal
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.estimators import BradleyTerry, NearestNeighbors, QualityEstimator
 from langchain_llm_router.evaluation import Replay, best_single, replay
@@ -30,7 +30,7 @@ from langchain_llm_router.policies import (
 )
 from langchain_llm_router.saved_router import SavedRouter, mean_costs
 
-__all__ = ["Fitted", "Standing", "fit_router"]
+__all__ = ["Fitted", "Standing", "fit_router", "load_data"]
 
 Rows = NDArray[np.intp]
 
@@ -84,6 +84,26 @@ class Fitted:
     def save(self, folder: str | Path) -> Path:
         """Write the router; `ChatLLMRouter.load` reads it."""
         return self.router.save(folder)
+
+
+def load_data(*paths: str | Path) -> Outcomes | Collected:
+    """Read what `fit_router` takes: journals of `collect`, or one table that `Outcomes` saved.
+
+    Raises:
+        ValueError: If a file can be read as neither.
+    """
+    if len(paths) == 0:
+        msg = "There is nothing to fit on: name a journal of `collect` or a table of outcomes."
+        raise ValueError(msg)
+    first = Path(paths[0])
+    with first.open("rb") as file:
+        is_journal = first.suffix == ".jsonl" and b'"kind"' in file.readline()
+    if is_journal:
+        return load_journal(*paths)
+    if len(paths) > 1:
+        msg = f"Only journals add up; {first.name!r} is a table: give it alone."
+        raise ValueError(msg)
+    return Outcomes.load(first)
 
 
 def fit_router(

@@ -7,7 +7,7 @@ from pathlib import Path
 from langchain_llm_router import plots
 from langchain_llm_router.fitting import Fitted
 
-__all__ = ["write_report"]
+__all__ = ["verdict", "write_report"]
 
 
 def write_report(fitted: Fitted, folder: str | Path) -> Path:
@@ -58,7 +58,7 @@ def _markdown(fitted: Fitted) -> str:
 
 **{fitted.standings[0].name}**{verifier}
 
-{_verdict(fitted)}
+{verdict(fitted)}
 
 ## On {len(test):,} questions that nothing was fitted on
 
@@ -82,7 +82,8 @@ Judged by quality - λ·cost with λ = {fitted.lambda_:.6g} per dollar, on rows 
 """
 
 
-def _verdict(fitted: Fitted) -> str:
+def verdict(fitted: Fitted) -> str:
+    """One sentence: whether routing is worth it on these data."""
     gain, single = fitted.gain, fitted.single
     span = f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}, 95 % interval)"
     if len(fitted.router.candidates) == 1:

@@ -3,6 +3,7 @@
 `collect` runs it, `load_journal` reads what it wrote as tables.
 """
 
+from langchain_llm_router.collect.candidates import parse_candidates
 from langchain_llm_router.collect.collector import Limits, Watcher
 from langchain_llm_router.collect.grading import (
     ChoiceMatch,
@@ -11,6 +12,7 @@ from langchain_llm_router.collect.grading import (
     Judge,
     NumberMatch,
     PairwiseJudge,
+    grader_by_name,
 )
 from langchain_llm_router.collect.journal import Collected, load_journal
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
@@ -34,6 +36,8 @@ __all__ = [
     "acollect",
     "collect",
     "from_langsmith",
+    "grader_by_name",
     "load_journal",
     "load_questions",
+    "parse_candidates",
 ]

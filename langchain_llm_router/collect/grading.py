@@ -15,6 +15,7 @@ from typing import Literal
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, Field
 
+from langchain_llm_router.collect.candidates import parse_candidate
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification import Call, Case, Evaluating, Evaluation, normalized
@@ -26,6 +27,7 @@ __all__ = [
     "Judge",
     "NumberMatch",
     "PairwiseJudge",
+    "grader_by_name",
     "make_grader",
     "preference",
 ]
@@ -245,6 +247,20 @@ def _prompt(parts: dict[str, str | None]) -> list[BaseMessage]:
 
 def _said(message: BaseMessage | None, error: str | None) -> str:
     return error or "no reply" if message is None else f"it said {str(message.text)[:80]!r}"
+
+
+def grader_by_name(name: str, judge: str | None = None) -> Grader | PairwiseJudge:
+    """A grader as it is written on a command line: a short name, or a judge with its model.
+
+    Raises:
+        ValueError: If the name is unknown, or a judge has no model.
+    """
+    if name not in ("judge", "pairwise"):
+        return make_grader(name)
+    if judge is None:
+        msg = f"The grader {name!r} needs a model that judges: give `judge`."
+        raise ValueError(msg)
+    return (Judge if name == "judge" else PairwiseJudge)(parse_candidate(judge))
 
 
 _BY_NAME: dict[str, type[Grader]] = {
