@@ -6,7 +6,8 @@ answers questions that were never recorded, live, through `ChatLLMRouter`.
 
 usage: python tests/benchmarks/live_vs_replay.py [--json] [--quick] [--n 200] [--keep FILE]
 
-Needs the local servers (`tests/local_models/serve.sh`); without them it says so and ends.
+Needs the local servers (`tests/local_models/serve.sh`); without them it judges the answers that
+`--keep` holds, or says so and ends.
 """
 
 import argparse
@@ -135,13 +136,18 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--port", type=int, default=FIRST_PORT)
     given = parser.parse_args()
-    if not alive(given.port):
+    kept = given.keep is not None and given.keep.exists()
+    if not alive(given.port) and not kept:
         sys.exit("The local servers do not answer: start them with tests/local_models/serve.sh.")
     data = LocalModels.load()
     teach, hold = split_indices(len(data.outcomes), (0.5, 0.5), groups=data.outcomes.queries)
     router = fit(data, teach)
     done, latency_s = replayed(data, router, hold)
     questions = unseen(data, 20 if given.quick else given.n)
+    if not alive(given.port):
+        lines = given.keep.read_text(encoding="utf-8").splitlines()
+        answered = {json.loads(line)["id"] for line in lines}
+        questions = [question for question in questions if question.id in answered]
     groups = np.array(data.outcomes.groups)[hold]
     mix = {g: sum(q.group == g for q in questions) for g in sorted(set(groups))}
     escalated = (done.asked.sum(axis=1) > 1).astype(float)
