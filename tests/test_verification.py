@@ -329,6 +329,13 @@ def test_the_answer_s_own_log_probability_is_a_geometric_mean():
     assert batches == []
 
 
+def test_the_token_that_ends_an_answer_counts_neither_in_replies_nor_in_streams():
+    whole = AIMessage("a", response_metadata=logprobs(("a", 0.5), ("", 1e-8)))
+    streamed = AIMessage("a", response_metadata=logprobs(("a", 0.5)))
+    scores = [run(AnswerLogprob(), case(answer))[0].confidence for answer in (whole, streamed)]
+    assert scores == [pytest.approx(0.5)] * 2
+
+
 def test_only_the_last_tokens_count_where_that_is_asked_for():
     answer = AIMessage("x", response_metadata=logprobs(("a", 0.1), ("b", 0.5), ("c", 0.5)))
     evaluation, _ = run(AnswerLogprob(last_tokens=2), case(answer))

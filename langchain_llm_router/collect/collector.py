@@ -319,7 +319,9 @@ def _facts(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, Any]:
     facts["itl_s"] = None
     if spread is not None and given is not None and given > 1:
         facts["itl_s"] = (attempt["latency_s"] - spread) / (given - 1)
-    tokens = (message.response_metadata.get("logprobs") or {}).get("content") or ()
+    content = (message.response_metadata.get("logprobs") or {}).get("content") or ()
+    # Without the token that ends the answer: servers report it in whole replies only.
+    tokens = [token for token in content if token["token"] != ""]
     if len(tokens) > 0:
         facts["mean_logprob"] = math.fsum(token["logprob"] for token in tokens) / len(tokens)
         facts["logprobs"] = [[token["token"], token["logprob"]] for token in tokens]

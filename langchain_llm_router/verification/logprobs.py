@@ -61,7 +61,10 @@ class AnswerLogprob(Verifier):
 
     def score_so_far(self, answer: AIMessage) -> float | None:
         """The score of an answer, or of what has come of it; None without log-probabilities."""
-        values = [_logprob(token) for token in _tokens(answer)]
+        # Some servers report the token that ends the answer in whole replies and not in streams;
+        # it has no text, and counting it would make the score depend on how the answer came.
+        written = [token for token in _tokens(answer) if token.get("token") != ""]
+        values = [_logprob(token) for token in written]
         known = [value for value in values if value is not None]
         if self.last_tokens is not None:
             known = known[-self.last_tokens :]
