@@ -209,7 +209,9 @@ class _Request:
             due_s=self.due_s,
         )
         if commit is not None:
-            asking.commit, asking.watched = commit, hasattr(engine.verifier, "score_so_far")
+            asking.commit = commit
+            if hasattr(engine.verifier, "score_so_far"):
+                asking.watch_after = engine.commit_after
         return asking
 
     def _verifying(self, step: Decision, seen: Situation) -> Verifying:

@@ -90,8 +90,8 @@ class Asking:
     commit: Callable[[AIMessage | None], bool] | None = None
     """For a draft: whether it may be streamed, by what has come so far (None: nothing yet)."""
 
-    watched: bool = False
-    """Whether `commit` is asked again with every chunk."""
+    watch_after: int | None = None
+    """From so many chunks on, `commit` is asked again with each; None: only before the first."""
 
     answer: Answer | None = None
     """Set by `stream` and `astream` when they end."""
@@ -229,7 +229,7 @@ class _Taken:
             # The router adds one more chunk with its record; only that one is the last.
             chunk = chunk.model_copy(update={"chunk_position": None})
         self._held.append(chunk)
-        if not (self._open or whole) and self._asking.watched:
+        if not (self._open or whole) and self._asking.watch_after is not None:
             self._open = self._looks_good(chunk)
         if not self._open:
             return ()
@@ -240,7 +240,8 @@ class _Taken:
         if not isinstance(chunk, AIMessageChunk) or self._asking.commit is None:
             return False
         self._sum = chunk if self._sum is None else self._sum + chunk
-        return self._asking.commit(self._sum)
+        enough = len(self._chunks) >= (self._asking.watch_after or 0)
+        return enough and self._asking.commit(self._sum)
 
     def failed(self, error: Exception) -> None:
         if len(self._chunks) > len(self._held):

@@ -68,6 +68,8 @@ class ChatLLMRouter(SessionChatModel):
         trace_decision: Show each decision as a child run of its own in the trace.
         streaming_mode: For a cascade's drafts: `buffer` them until accepted, `commit` to one and
             stream it once P(good) reaches `commit_at`, or tell of them as `events` on the way.
+            P(good) is the policy's before the draft, and with a verifier that reads along
+            (`AnswerLogprob`) after each chunk from the `commit_after`th on.
 
     Example:
         >>> from langchain_llm_router.datasets import RecordedChatModel
@@ -91,6 +93,7 @@ class ChatLLMRouter(SessionChatModel):
     trace_decision: bool = True
     streaming_mode: StreamingMode = "buffer"
     commit_at: float = 0.9
+    commit_after: int = 16
     temperature: float | None = None
     max_tokens: int | None = None
     streaming: bool = False
@@ -152,6 +155,7 @@ class ChatLLMRouter(SessionChatModel):
             trace_decision=self.trace_decision,
             streaming_mode=self.streaming_mode,
             commit_at=self.commit_at,
+            commit_after=self.commit_after,
         )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

@@ -90,6 +90,7 @@ class Engine:
     trace_decision: bool = True
     streaming_mode: StreamingMode = "buffer"
     commit_at: float = 0.9
+    commit_after: int = 16
     bindings: Bindings = field(default_factory=Bindings)
 
     def __post_init__(self) -> None:

@@ -124,13 +124,19 @@ class WordCount(Verifier):
 
 async def test_commit_follows_a_verifier_that_reads_along():
     draft = ScriptedModel("one two three four five")
-    router = cascade(small=draft, verifier=WordCount(), streaming_mode="commit", commit_at=0.9)
+    router = cascade(
+        small=draft, verifier=WordCount(), streaming_mode="commit", commit_at=0.9, commit_after=1
+    )
     chunks = list(router.stream("q"))
     assert text(chunks) == "one two three four five"
     assert parts(chunks) == 5
     assert text([c async for c in router.astream("q")]) == "one two three four five"
     short = cascade(
-        small=ScriptedModel("one"), verifier=WordCount(), streaming_mode="commit", commit_at=0.9
+        small=ScriptedModel("one"),
+        verifier=WordCount(),
+        streaming_mode="commit",
+        commit_at=0.9,
+        commit_after=1,
     )
     assert text(short.stream("q")) == "the large answer"
 
@@ -247,3 +253,11 @@ def test_a_subgraph_of_a_larger_graph_streams_its_answer_once():
     outer.add_edge("router", END)
     stream = outer.compile().stream(QUESTION, stream_mode="messages", subgraphs=True)
     assert text(chunk for _, (chunk, _) in stream) == "the large answer"
+
+
+def test_commit_waits_for_enough_of_the_draft_to_judge_by():
+    draft = ScriptedModel("one two three four five")
+    router = cascade(
+        small=draft, verifier=WordCount(), streaming_mode="commit", commit_at=0.9, commit_after=9
+    )
+    assert text(router.stream("q")) == "the large answer"
