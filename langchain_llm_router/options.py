@@ -142,6 +142,10 @@ class RoutingOptions:
             if value is not None and not (math.isfinite(value) and value >= 0):
                 msg = f"`{name.rstrip('_')}` must be a finite number >= 0, got {value!r}."
                 raise ValueError(msg)
+        strange = [item for item in self.filters if not isinstance(item, Filter)]
+        if strange:
+            msg = f"`filters` holds filters such as 'itl<20', got {strange[0]!r}."
+            raise TypeError(msg)
 
     @classmethod
     def parse(cls, value: RoutingOptions | Mapping[str, Any] | str | None) -> RoutingOptions:

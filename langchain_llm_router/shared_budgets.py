@@ -104,7 +104,7 @@ class RedisLedger(Ledger):
         self._client = connect(self.url)
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[int, int]] = {}
-        self._escrows: dict[str, int] = {}
+        self._escrows: dict[str, Hold | None] = {}
         self._down_until = 0.0
         self._outbox: queue.Queue[tuple[Hold, int] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
@@ -119,7 +119,7 @@ class RedisLedger(Ledger):
             return Hold((), want_nano)
         if time.monotonic() >= self._down_until:
             try:
-                hold, _ = self._take(accounts, want_nano, least_nano)
+                hold = self._take(accounts, want_nano, least_nano)
                 for account in accounts:
                     self._fill_escrow(account)
             except self._redis_errors:
@@ -160,7 +160,12 @@ class RedisLedger(Ledger):
         return self._outbox.unfinished_tasks == 0
 
     def close(self) -> None:
-        """Book what is left, and let go of Redis."""
+        """Book what is left, give back the unspent escrow, and let go of Redis."""
+        with self._lock:
+            escrows, self._escrows = list(self._escrows.values()), {}
+        for escrow in escrows:
+            if escrow is not None:
+                self.settle(escrow, self._offline.used_nano(escrow.accounts[0]))
         self.flush()
         self._outbox.put(None)
         if self._thread is not None:
@@ -171,9 +176,7 @@ class RedisLedger(Ledger):
         # One hash slot for all, so that a script over several accounts runs on a cluster too.
         return f"{{{self.prefix}:budget}}:{account.key}"
 
-    def _take(
-        self, accounts: Sequence[Account], want_nano: int, least_nano: int
-    ) -> tuple[Hold | None, int]:
+    def _take(self, accounts: Sequence[Account], want_nano: int, least_nano: int) -> Hold | None:
         numbers: list[Any] = [want_nano, least_nano, uuid4().hex]
         with self._lock:
             for account in accounts:
@@ -190,23 +193,27 @@ class RedisLedger(Ledger):
             ):
                 self._seen[account.key] = int(settled), int(reserved) + taken
         if granted < 0:
-            return None, 0
-        return Hold(tuple(accounts), granted, epochs), granted
+            return None
+        return Hold(tuple(accounts), granted, epochs)
 
     def _fill_escrow(self, account: Account) -> None:
         with self._lock:
             if self.escrow == 0 or account.key in self._escrows:
                 return
-            self._escrows[account.key] = 0
-        _, granted = self._take([account], int(account.limit_nano * self.escrow), 1)
+            self._escrows[account.key] = None
+        hold = self._take([account], int(account.limit_nano * self.escrow), 1)
         with self._lock:
-            self._escrows[account.key] = granted
+            self._escrows[account.key] = hold
 
     def _from_escrow(
         self, accounts: Sequence[Account], want_nano: int, least_nano: int
     ) -> Hold | None:
         with self._lock:
-            own = [replace(a, limit_nano=self._escrows.get(a.key, 0)) for a in accounts]
+            held = [self._escrows.get(account.key) for account in accounts]
+        own = [
+            replace(account, limit_nano=0 if escrow is None else escrow.granted_nano)
+            for account, escrow in zip(accounts, held, strict=True)
+        ]
         hold = self._offline.reserve(own, want_nano, least_nano)
         return None if hold is None else replace(hold, tokens=(_OFFLINE,))
 

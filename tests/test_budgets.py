@@ -418,6 +418,16 @@ def test_without_redis_only_the_escrow_is_spent_and_afterwards_all_goes_on(redis
     ledger.close()
 
 
+def test_an_escrow_that_was_not_needed_is_given_back(redis_server):
+    account = Account("all", 10_000)
+    ledger = RedisLedger(redis_server.url, escrow=0.1)
+    ledger.settle(ledger.reserve([account], 500, 500), 400)
+    ledger.close()
+    reader = RedisLedger(redis_server.url)
+    assert reader.read_nano(account) == (400, 0)
+    reader.close()
+
+
 def test_what_is_spent_while_redis_is_down_is_booked_when_it_is_back(redis_server):
     account = Account("all", 10_000)
     ledger = RedisLedger(redis_server.url, escrow=0.0, retry_s=0.05)
