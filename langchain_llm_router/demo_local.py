@@ -37,7 +37,7 @@ from langchain_llm_router.errors import MissingExtraError
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.types import Candidate, Price
-from langchain_llm_router.yes_no import YesNo
+from langchain_llm_router.verification import YesNo
 
 __all__ = ["local_server", "show_local"]
 
