@@ -202,6 +202,7 @@ class Asking:
             output_tokens=None if usage is None else usage["output_tokens"],
             latency_s=time.perf_counter() - started,
             ttft_s=ttft_s,
+            finished_at_s=time.time(),
         )
         return Answer(self._noted(attempt), message, output)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage
@@ -94,7 +94,7 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
     estimator: QualityEstimator | None = None,
     tools: Sequence[Any] = (),
     approve: bool | Callable[[dict[str, Any]], bool] = False,
-    sticky: bool = False,
+    sticky: bool | Literal["escalate"] = False,
     live: Live | None = None,
     budgets: Budgets | None = None,
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,),
@@ -109,7 +109,8 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
         tools: Bound to whoever is asked.
         approve: Interrupt before a draft is escalated (needs a checkpointer): for all, or where a
             function of the proposal says so. Resume with True, or with False to keep the draft.
-        sticky: Stay with the candidate that gave the conversation's last answer.
+        sticky: Stay with the candidate that gave the conversation's last answer; `"escalate"`:
+            choose anew each time, but never below the strongest that has answered.
         live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
         budgets: Hard limits on what may be spent; every node pays for itself.
         exceptions_to_handle: Failures of a candidate that are observations for the policy.

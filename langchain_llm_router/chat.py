@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -28,6 +28,7 @@ from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine, StreamingMode
 from langchain_llm_router.errors import MissingExtraError
 from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.estimators.output_length import OutputLength
 from langchain_llm_router.live import Live
 from langchain_llm_router.loop import next_decision
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
@@ -60,11 +61,14 @@ class ChatLLMRouter(SessionChatModel):
         policy: Whom to ask; None: `ConfidenceThreshold()` with a verifier, otherwise `Utility()`.
         estimator: Predicts each candidate's quality; fitted on these candidates' names.
         verifier: Judges answers for policies that verify.
+        lengths: Predicts how long answers will be, for their expected cost.
         live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
         budgets: Hard limits on what may be spent; nobody is asked whose worst case breaks them.
         exceptions_to_handle: Failures of a candidate that are observations for the policy; others
             are raised at once. If nobody answers, the last candidate's own error is raised.
-        sticky: Stay with the candidate that gave the conversation's last answer.
+        sticky: Stay with the candidate that gave the conversation's last answer; `"escalate"`:
+            choose anew each time, but never below the strongest that has answered.
+        turns: How many human turns of the conversation the choice is made by.
         trace_decision: Show each decision as a child run of its own in the trace.
         streaming_mode: For a cascade's drafts: `buffer` them until accepted, `commit` to one and
             stream it once P(good) reaches `commit_at`, or tell of them as `events` on the way.
@@ -86,10 +90,12 @@ class ChatLLMRouter(SessionChatModel):
     policy: Any = None
     estimator: Any = None
     verifier: Any = None
+    lengths: Any = None
     live: Any = None
     budgets: Any = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
-    sticky: bool = False
+    sticky: bool | Literal["escalate"] = False
+    turns: int = 3
     trace_decision: bool = True
     streaming_mode: StreamingMode = "buffer"
     commit_at: float = 0.9
@@ -123,6 +129,7 @@ class ChatLLMRouter(SessionChatModel):
             ("policy", policy, Policy),
             ("estimator", self.estimator, QualityEstimator),
             ("verifier", self.verifier, Verifier),
+            ("lengths", self.lengths, OutputLength),
             ("live", self.live, Live),
             ("budgets", self.budgets, Budgets),
         ):
@@ -147,6 +154,8 @@ class ChatLLMRouter(SessionChatModel):
             policy=self.policy,
             estimator=self.estimator,
             verifier=self.verifier,
+            lengths=self.lengths,
+            turns=self.turns,
             live=self.live,
             budgets=self.budgets,
             handled=self.exceptions_to_handle,

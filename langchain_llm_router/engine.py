@@ -22,13 +22,21 @@ from langchain_llm_router.asking import (
 from langchain_llm_router.binding import Bindings, schema_method, wants_schema
 from langchain_llm_router.budgets import Budgets, bounded
 from langchain_llm_router.capabilities import needs_of, shortfall
+from langchain_llm_router.conversation import (
+    cached_prefix,
+    no_weaker,
+    prompt_tokens,
+    routing_text,
+)
 from langchain_llm_router.drafts import flaw_of, form_of
 from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.estimators.output_length import OutputLength
 from langchain_llm_router.live import Live
 from langchain_llm_router.loop import (
     begin,
     build_arms,
     check_policy,
+    not_below,
     stay_with,
     step_after,
 )
@@ -37,14 +45,16 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.threads import for_provider, holder_of, in_tool_loop, provider_of
 from langchain_llm_router.types import Attempt, Candidate, Situation, candidate_names
-from langchain_llm_router.verification import Case, Verifier, question_of
+from langchain_llm_router.verification import Case, Verifier
 
 __all__ = ["Engine", "StreamingMode", "columns_of"]
 
 StreamingMode = Literal["buffer", "commit", "events"]
 
 
-def columns_of(estimator: QualityEstimator | None, names: Sequence[str]) -> list[int]:
+def columns_of(
+    estimator: QualityEstimator | OutputLength | None, names: Sequence[str]
+) -> list[int]:
     """Where each candidate stands in the estimator's predictions.
 
     Raises:
@@ -86,7 +96,13 @@ class Engine:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Keywords for every candidate's call, e.g. the router's own temperature."""
 
-    sticky: bool = False
+    sticky: bool | Literal["escalate"] = False
+    turns: int = 3
+    """How many human turns of the conversation the choice is made by."""
+
+    lengths: OutputLength | None = None
+    """Predicts how long each answer will be; None: as long as its recent ones."""
+
     trace_decision: bool = True
     streaming_mode: StreamingMode = "buffer"
     commit_at: float = 0.9
@@ -98,6 +114,7 @@ class Engine:
         self._by_name = dict(zip(self.names, self.candidates, strict=True))
         models = [candidate.quality_name for candidate in self.candidates]
         self._columns = columns_of(self.estimator, models)
+        self._length_columns = columns_of(self.lengths, models)
         self._profiles = {c.name: live_model(c).profile for c in self.candidates}
         self._providers = {c.name: provider_of(live_model(c)) for c in self.candidates}
         check_policy(self.policy, list(dict.fromkeys(models)))
@@ -117,19 +134,18 @@ class Engine:
         """The request's options; `model=` in the keywords, if it is meant for us, is taken out."""
         configurable = (config or {}).get("configurable") or {}
         options = RoutingOptions.parse(configurable.get("llm_router"))
+        model = kwargs.pop("model", None)
+        if isinstance(model, str) and model.startswith("router@"):
+            options = RoutingOptions.parse(model)
+        elif model is not None:
+            options = replace(options, force=self._named(model))
         pace = None if self.budgets is None else self.budgets.lambda_(config or {})
         if pace is not None:
             options = replace(options, lambda_=max(pace, options.lambda_ or 0.0))
-        model = kwargs.get("model")
-        if model is None:
-            return options
-        del kwargs["model"]
-        if isinstance(model, str) and model.startswith("router@"):
-            return RoutingOptions.parse(model)
-        return replace(options, force=self._named(model))
+        return options
 
     def _named(self, model: Any) -> str:
-        if model in self._by_name:
+        if any(model in (c.name, c.quality_name) for c in self.candidates):
             return str(model)
         for name, candidate in self._by_name.items():
             live = live_model(candidate)
@@ -142,7 +158,7 @@ class Engine:
         """The operation that predicts qualities; None without an estimator."""
         if self.estimator is None:
             return None
-        return Predicting(self.estimator, question_of(messages))
+        return Predicting(self.estimator, routing_text(messages, self.turns))
 
     def in_order(self, row: Sequence[float] | None) -> list[float] | None:
         """An estimator's prediction in the order of the candidates."""
@@ -166,18 +182,33 @@ class Engine:
         Raises:
             NoCandidateError: If nobody may be asked or can do what is needed.
         """
-        query = question_of(messages)
-        live = None if self.live is None else self.live.look(self.candidates)
-        arms = build_arms(self.candidates, quality, query, live=live)
+        query = routing_text(messages, self.turns)
+        arms = build_arms(
+            self.candidates,
+            quality,
+            query,
+            output_tokens=self._output_tokens(query),
+            live=None if self.live is None else self.live.look(self.candidates),
+            input_tokens=prompt_tokens(messages),
+            cached=cached_prefix(messages),
+        )
         if self.budgets is not None:
             given = {**self.settings, **kwargs}
             judge = self.verifier if self.policy.verifies else None
             arms = bounded(arms, self._by_name, messages, given, verifier=judge, live=self.live)
         situation = begin(query, arms, options, unfit=self._unfit(messages, kwargs))
         sticky = self.sticky if options.sticky is None else options.sticky
-        if sticky or in_tool_loop(messages):
+        if in_tool_loop(messages) or sticky is True:
             return stay_with(situation, self.policy, holder_of(messages))
+        if sticky == "escalate":
+            return not_below(situation, no_weaker(messages, self.names))
         return situation
+
+    def _output_tokens(self, query: str) -> list[float] | None:
+        if self.lengths is None:
+            return None
+        row = self.lengths.predict([query])[0]
+        return [float(row[column]) for column in self._length_columns]
 
     def _unfit(
         self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]
@@ -230,8 +261,8 @@ class Engine:
         A draft that will be verified is asked for with what its verifier needs.
         """
         candidate, provider = self._by_name[name], self._providers[name]
-        judged = {} if final or self.verifier is None else self.verifier.answer_kwargs(name)
-        kwargs = {**judged, **kwargs}
+        if self.verifier is not None and not final:
+            kwargs = {**self.verifier.answer_kwargs(candidate.quality_name), **kwargs}
         runnable, rest = self._bound(candidate, kwargs, include_raw=include_raw)
         if "cache_control" in rest and provider not in (None, "anthropic", "bedrock"):
             del rest["cache_control"]

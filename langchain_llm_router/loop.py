@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_llm_router.affording import affordable, spent_usd
+from langchain_llm_router.conversation import CachedPrefix
 from langchain_llm_router.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.errors import LlmRouterError, NoCandidateError
 from langchain_llm_router.measured import ArmStats
@@ -83,6 +84,7 @@ def build_arms(
     live: Mapping[str, ArmStats] | None = None,
     input_tokens: float | None = None,
     output_tokens: Sequence[float] | None = None,
+    cached: CachedPrefix | None = None,
 ) -> tuple[Arm, ...]:
     """What is expected of each candidate for this query, before anybody is asked.
 
@@ -94,6 +96,7 @@ def build_arms(
         input_tokens: Length of the whole prompt; None: the query's, 4 characters a token.
         output_tokens: Predicted length of each one's answer; None: its mean as measured, or as
             declared.
+        cached: Who has how much of the prompt in its cache: staying there costs less.
 
     The expected cost is the candidate's `expected_cost_usd`, otherwise its price times these
     lengths, otherwise unknown.
@@ -108,7 +111,12 @@ def build_arms(
             length = output_tokens[i]
         cost = candidate.expected_cost_usd
         if cost is None and candidate.price is not None:
-            cost = candidate.price.estimate_usd(input_tokens=input_tokens, output_tokens=length)
+            held = cached.tokens if cached is not None and cached.candidate == candidate.name else 0
+            cost = candidate.price.estimate_usd(
+                input_tokens=input_tokens,
+                output_tokens=length,
+                cache_read_tokens=min(held, input_tokens),
+            )
         arms.append(
             Arm(
                 candidate=candidate.name,
@@ -191,12 +199,18 @@ def stay_with(situation: Situation, policy: Policy, name: str | None) -> Situati
     """
     if name is None or name not in situation.names or situation.options.force is not None:
         return situation
-    arms = situation.arms
-    if policy.verifies:
-        model = situation.arm(name).model or name
-        first = next(i for i, arm in enumerate(arms) if model in (arm.candidate, arm.model))
-        arms = arms[first:]
+    arms = not_below(situation, name).arms if policy.verifies else situation.arms
     return replace(situation, arms=arms, prefer=name)
+
+
+def not_below(situation: Situation, name: str | None) -> Situation:
+    """Only the candidate's model and those declared after it: a thread may climb, not fall."""
+    if name is None or name not in situation.names or situation.options.force is not None:
+        return situation
+    model = situation.arm(name).model or name
+    arms = situation.arms
+    first = next(i for i, arm in enumerate(arms) if model in (arm.candidate, arm.model))
+    return replace(situation, arms=arms[first:])
 
 
 def hand_on(policy: Policy, attempt: Attempt) -> Decision:

@@ -17,6 +17,7 @@ FailureKind = Literal["error", "rate_limit", "timeout", "cut"]
 
 _COLD_TTFT_S, _COLD_ITL_S = 0.5, 0.02
 _SHORTEST_S = 1e-6
+_LATE = 2.0
 _MEANS = ("ttft", "ttft_base", "itl", "itl_base", "output")
 _RATES = ("errors", "timeouts")
 _HISTOGRAMS = ("first", "whole")
@@ -133,7 +134,8 @@ class Measured:
         ttft = self._duration(now, "ttft", self.prior_ttft_s, others)
         itl = self._duration(now, "itl", self.prior_itl_s, others)
         overdue = self._overdue(now)
-        if overdue > 1:
+        # Not at once: a busy moment of this process delays the calls under way, and only those.
+        if overdue > _LATE:
             ttft = overdue * (_COLD_TTFT_S if ttft is None else ttft)
         asked = sum(self.counts.values()) + (sum(others.counts.values()) if others else 0)
         state, available = self._door(now, others)

@@ -126,8 +126,9 @@ class RoutingOptions:
     filters: tuple[Filter, ...] = ()
     """Conditions on a candidate's expected quality, cost and latencies."""
 
-    sticky: bool | None = None
-    """Replaces the router's own `sticky`: stay with the candidate that answered last."""
+    sticky: bool | Literal["escalate"] | None = None
+    """Replaces the router's own `sticky`: stay with the candidate that answered last, or with
+    `"escalate"` choose freely among the strongest one that has answered and those above it."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.weights) - set(_METRICS))
@@ -217,7 +218,8 @@ def _from_line(line: str) -> RoutingOptions:
         elif key == "models":
             given["candidates"] = tuple(filter(None, (name.strip() for name in text.split(","))))
         elif key == "sticky":
-            given["sticky"] = text.lower() in ("1", "true", "yes")
+            on = text.lower() in ("1", "true", "yes")
+            given["sticky"] = "escalate" if text.lower() == "escalate" else on
         else:
             given["force"] = text
     return RoutingOptions.parse({**given, "weights": weights, "filters": filters})

@@ -181,7 +181,8 @@ def is_retryable(error: BaseException) -> bool:
     declared = getattr(error, "is_retryable", None)
     if isinstance(declared, bool):
         return declared
-    return isinstance(error, ConnectionError | TimeoutError) or _named(error, _BROKEN)
+    broken = ConnectionError | TimeoutError | EOFError
+    return isinstance(error, broken) or _named(error, _BROKEN)
 
 
 def is_callers_fault(error: BaseException) -> bool:

@@ -219,6 +219,8 @@ class Attempt(TypedDict, total=False):
     output_tokens: int | None
     latency_s: float | None
     ttft_s: float | None
+    finished_at_s: float
+    """Unix time: how old a prompt cache is by now."""
 
     failures: list[dict[str, Any]]
     """Single calls on the way that failed or lost a race; the last one's is `error` if set."""

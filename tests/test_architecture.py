@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
 FLOORS = [
     ["errors", "fencing", "options", "redaction", "types"],
     ["artifacts", "data", "embeddings", "grades", "prices", "ratings", "surface"],
-    ["capabilities", "drafts", "pool", "threads", "tracing"],
+    ["capabilities", "conversation", "drafts", "pool", "threads", "tracing"],
     ["breakers", "decayed", "measured", "telemetry", "shared_state"],
     ["bulkheads", "calling", "ledgers", "live", "pacing", "racing", "resilience", "shared_budgets"],
     ["datasets", "estimators", "observation", "verification"],

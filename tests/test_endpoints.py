@@ -1,16 +1,28 @@
 """One model at several endpoints, and live numbers in the choice."""
 
 import itertools
+import time
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages.ai import UsageMetadata
 from langgraph.graph import StateGraph
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, create_cascade
 from langchain_llm_router.chat import route_of
+from langchain_llm_router.conversation import (
+    cached_prefix,
+    prompt_tokens,
+    routing_text,
+    switching_cost_usd,
+)
 from langchain_llm_router.endpoints import ByModel, expand_endpoints
+from langchain_llm_router.errors import NotFittedError
 from langchain_llm_router.estimators import Constant
+from langchain_llm_router.estimators.output_length import OutputLength
 from langchain_llm_router.live import Live
 from langchain_llm_router.loop import begin, build_arms, next_decision, observe
 from langchain_llm_router.measured import ArmStats
@@ -268,3 +280,138 @@ def test_live_numbers_steer_a_real_router_away_from_a_failing_endpoint():
     report = router.live.telemetry.report()
     assert report["large@openai"]["counts"]["answered"] == 8
     assert report["large@azure"]["counts"]["error"] == len(flaky.seen)
+
+
+# Conversations
+
+HIT = Price(10.0, 10.0, cache_read_usd_per_mtok=1.0)
+
+
+def turn(candidate: str, *, tokens: int = 100_000, age_s: float = 0.0, said: str = "fine"):
+    """An answer that a router recorded on an earlier turn."""
+    attempt = {"candidate": candidate, "finished_at_s": time.time() - age_s}
+    usage = UsageMetadata(input_tokens=tokens - 10, output_tokens=10, total_tokens=tokens)
+    record = {"candidate": candidate, "attempts": [attempt]}
+    return AIMessage(said, usage_metadata=usage, response_metadata={"llm_router": record})
+
+
+def test_a_short_follow_up_is_routed_by_the_turns_before_it_too():
+    talk = [HumanMessage("one"), AIMessage("x"), HumanMessage("two"), AIMessage("y")]
+    talk += [HumanMessage("three"), AIMessage("z"), HumanMessage("And in French?")]
+    assert routing_text(talk) == "two\nthree\nAnd in French?"
+    assert routing_text(talk, turns=1) == "And in French?"
+    assert routing_text([HumanMessage("alone")]) == "alone"
+    assert routing_text([SystemMessage("be brief")]) == "be brief"
+
+
+def test_leaving_a_cached_prefix_costs_the_difference_of_miss_and_hit():
+    assert switching_cost_usd(HIT, 100_000) == pytest.approx(0.9)
+    assert switching_cost_usd(Price(10, 10), 100_000) == 0
+    talk = [HumanMessage("long"), turn("a"), HumanMessage("and?")]
+    candidates = [Candidate("a", price=HIT), Candidate("b", price=HIT)]
+    arms = build_arms(
+        candidates, None, "and?", input_tokens=prompt_tokens(talk), cached=cached_prefix(talk)
+    )
+    assert arms[1].cost_usd - arms[0].cost_usd == pytest.approx(0.9)
+
+
+def test_a_cache_that_is_too_old_or_of_nobody_is_none():
+    assert cached_prefix([turn("a", age_s=10)]).candidate == "a"
+    assert cached_prefix([turn("a", age_s=301)]) is None
+    assert cached_prefix([AIMessage("from elsewhere")]) is None
+    assert cached_prefix([]) is None
+
+
+def test_the_prompt_is_counted_up_to_the_last_answer_and_estimated_after():
+    assert prompt_tokens([HumanMessage("x" * 40), turn("a"), HumanMessage("y" * 8)]) == 100_002
+    assert prompt_tokens([HumanMessage("x" * 40)]) == 10
+
+
+def test_a_router_stays_where_its_cache_is_unless_quality_is_worth_the_switch():
+    def choose(cost, quality=(0.80, 0.81)):
+        outcomes = make_outcomes(candidates=("a", "b"))
+        estimator = Constant().fit(outcomes)
+        estimator.mean_ = np.array(quality)
+        router = ChatLLMRouter(
+            candidates=[Candidate(n, ScriptedModel("x"), HIT) for n in "ab"],
+            estimator=estimator,
+            policy=Utility(cost=cost),
+        )
+        return router.route([HumanMessage("long"), turn("a"), HumanMessage("and?")]).candidate
+
+    # λ · 0.9 USD is what switching costs in quality
+    assert choose(cost=0.05) == "a"
+    assert choose(cost=0.001) == "b"
+    assert choose(cost=0.05, quality=(0.5, 0.9)) == "b"
+
+
+def test_a_pinned_thread_climbs_but_never_falls():
+    names = ("small", "medium", "large")
+    estimator = Constant().fit(make_outcomes(candidates=names))
+    estimator.mean_ = np.array([0.9, 0.5, 0.4])
+    router = ChatLLMRouter(
+        candidates=[Candidate(n, ScriptedModel(n), CHEAP) for n in names],
+        estimator=estimator,
+        policy=Utility(),
+        sticky="escalate",
+    )
+    talk = [HumanMessage("a"), turn("medium"), HumanMessage("b"), turn("small"), HumanMessage("c")]
+    assert router.route("fresh").candidate == "small"
+    assert router.route(talk).candidate == "medium"
+    estimator.mean_ = np.array([0.9, 0.5, 0.6])
+    assert router.route(talk).candidate == "large"
+    free = {"configurable": {"llm_router": {"sticky": False}}}
+    assert router.route(talk, free).candidate == "small"
+    pinned = {"configurable": {"llm_router": "router@sticky:true"}}
+    assert router.route(talk, pinned).candidate == "small"
+
+
+# Lengths
+
+
+def lengths(n=200, seed=0):
+    rng = np.random.default_rng(seed)
+    essay = rng.random(n) < 0.5
+    words = ["write a long essay on", "what is the capital of"]
+    queries = [f"{words[0 if e else 1]} topic {i}" for i, e in enumerate(essay)]
+    base = np.where(essay, 900, 12)[:, None] * np.array([[1.0, 2.0]])
+    return queries, np.round(base * rng.lognormal(0, 0.2, (n, 2)))
+
+
+def test_predicted_lengths_follow_the_query_and_the_candidate():
+    queries, tokens = lengths()
+    fitted = OutputLength().fit(queries, ["terse", "wordy"], tokens)
+    essay, capital = fitted.predict(["write a long essay on cats", "what is the capital of Peru"])
+    assert essay[0] == pytest.approx(900, rel=0.35)
+    assert essay[1] / essay[0] == pytest.approx(2, rel=0.2)
+    assert capital[0] < 40
+    assert fitted.predict([]).shape == (0, 2)
+
+
+def test_lengths_feed_the_expected_cost():
+    queries, tokens = lengths()
+    fitted = OutputLength().fit(queries, ["large", "small"], tokens)
+    router = ChatLLMRouter(candidates=pool(), policy=Always("large"), lengths=fitted)
+    situation = router._engine.situation(
+        [HumanMessage("write a long essay on topic")], None, RoutingOptions(), {}
+    )
+    assert situation.arm("large@openai").cost_usd == pytest.approx(900 * 20 / 1e6, rel=0.4)
+
+
+def test_lengths_are_saved_and_what_is_not_whole_is_refused(tmp_path):
+    queries, tokens = lengths(50)
+    tokens[3, 0] = np.nan
+    fitted = OutputLength().fit(queries, ["a", "b"], tokens)
+    fitted.save(tmp_path / "it")
+    again = OutputLength.load(tmp_path / "it")
+    np.testing.assert_allclose(again.predict(queries), fitted.predict(queries))
+    with pytest.raises(NotFittedError, match="fit"):
+        OutputLength().predict(["x"])
+    with pytest.raises(ValueError, match=r"shape \(50, 2\)"):
+        OutputLength().fit(queries, ["a"], tokens)
+    with pytest.raises(ValueError, match=r"no measured length of \['b'\]"):
+        OutputLength().fit(
+            queries, ["a", "b"], np.column_stack([tokens[:, 1], tokens[:, 0] * np.nan])
+        )
+    with pytest.raises(ValueError, match="knows nothing of"):
+        ChatLLMRouter(candidates=pool(), policy=Always("large"), lengths=fitted)

@@ -1,0 +1,164 @@
+"""How long will the answer be? Most of a call's cost is its output, and queries tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.embeddings import LexicalEmbeddings
+from langchain_llm_router.errors import ArtifactError, NotFittedError
+
+__all__ = ["OutputLength"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class OutputLength:
+    """Predicts the number of output tokens per query and candidate.
+
+    Ridge regression of log tokens on hashed words and the query's own length, one output per
+    candidate; back from logarithms by exp(μ + σ²/2), so that sums of costs come out right.
+
+    Args:
+        ridge: Strength of the penalty.
+        width: Number of hashed features.
+
+    Attributes:
+        candidates_: Names, in the order of the columns of `predict`.
+
+    Example:
+        >>> fitted = OutputLength().fit(["add 1 and 2", "write an essay"], ["m"], [[5], [900]])
+        >>> short, long = fitted.predict(["add 1 and 2", "write an essay"])[:, 0]
+        >>> bool(short < long)
+        True
+    """
+
+    ridge: float = 1.0
+    width: int = 512
+
+    def __post_init__(self) -> None:
+        if not self.ridge > 0 or self.width < 1:
+            msg = f"`ridge` must be > 0 and `width` >= 1, got {self.ridge!r} and {self.width!r}."
+            raise ValueError(msg)
+
+    def fit(
+        self, queries: Sequence[str], candidates: Sequence[str], output_tokens: ArrayLike
+    ) -> Self:
+        """Learn from measured lengths.
+
+        Args:
+            queries: The texts.
+            candidates: Names of the columns.
+            output_tokens: Measured lengths > 0, of shape (n_queries, n_candidates), NaN: unknown.
+
+        Raises:
+            ValueError: If the shape is another one, or a candidate has no measured length.
+        """
+        tokens = np.asarray(output_tokens, dtype=np.float64)
+        if tokens.shape != (len(queries), len(candidates)):
+            msg = (
+                f"`output_tokens` has shape {tokens.shape}, expected "
+                f"({len(queries)}, {len(candidates)}): (queries, candidates)."
+            )
+            raise ValueError(msg)
+        known = np.isfinite(tokens) & (tokens > 0)
+        missing = [
+            name for name, column in zip(candidates, known.T, strict=True) if not column.any()
+        ]
+        if missing:
+            msg = f"There is no measured length of {missing}."
+            raise ValueError(msg)
+        features = self._features(queries)
+        columns = [self._column(features[k], np.log(tokens[k, j])) for j, k in enumerate(known.T)]
+        self.weights_: Floats = np.stack([weights for weights, _ in columns], axis=1)
+        self.variance_: Floats = np.array([variance for _, variance in columns])
+        self.longest_: Floats = np.array([tokens[k, j].max() for j, k in enumerate(known.T)])
+        self.candidates_ = tuple(candidates)
+        return self
+
+    def predict(self, queries: Sequence[str]) -> Floats:
+        """Expected output tokens, of shape (n_queries, n_candidates); no more than ever seen.
+
+        Raises:
+            NotFittedError: If `fit` or `load` was not called before.
+        """
+        names = self.fitted_candidates
+        if len(queries) == 0:
+            return np.empty((0, len(names)))
+        log_tokens = self._features(queries) @ self.weights_
+        return np.clip(np.exp(np.minimum(log_tokens, 50.0) + self.variance_ / 2), 1, self.longest_)
+
+    @property
+    def fitted_candidates(self) -> tuple[str, ...]:
+        """The candidates it was fitted on, in the order of its columns.
+
+        Raises:
+            NotFittedError: If `fit` or `load` was not called before.
+        """
+        if not hasattr(self, "candidates_"):
+            msg = (
+                "This OutputLength is not fitted: call `fit` or `OutputLength.load(folder)` first."
+            )
+            raise NotFittedError(msg)
+        return self.candidates_
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted predictor into a folder."""
+        settings = {
+            "ridge": self.ridge,
+            "width": self.width,
+            "candidates": list(self.fitted_candidates),
+        }
+        arrays = {
+            "weights": self.weights_,
+            "variance": self.variance_,
+            "longest": self.longest_,
+        }
+        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactError: If the folder does not hold one.
+        """
+        artifact = read_artifact(folder, cls.__name__)
+        try:
+            settings, arrays = artifact.settings, artifact.arrays
+            loaded = cls(settings["ridge"], settings["width"])
+            loaded.candidates_ = tuple(settings["candidates"])
+            loaded.weights_, loaded.variance_ = arrays["weights"], arrays["variance"]
+            loaded.longest_ = arrays["longest"]
+            n = len(loaded.candidates_)
+            shapes = (loaded.weights_.shape, loaded.variance_.shape, loaded.longest_.shape)
+            if shapes != ((settings["width"] + 3, n), (n,), (n,)):
+                msg = f"arrays of shapes {shapes}"
+                raise ValueError(msg)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return loaded
+
+    def _features(self, queries: Sequence[str]) -> Floats:
+        words = LexicalEmbeddings(self.width, 1).embed_array(queries).astype(np.float64)
+        lengths = np.array([math.log1p(len(query)) for query in queries])
+        ones = np.ones(len(queries))
+        return np.column_stack([words, ones, lengths, lengths**2 / 10])
+
+    def _column(self, features: Floats, log_tokens: Floats) -> tuple[Floats, float]:
+        penalty = np.full(features.shape[1], self.ridge)
+        # The level is not a matter of the prior.
+        penalty[self.width] = 1e-6
+        gram = features.T @ features + np.diag(penalty)
+        weights = np.linalg.solve(gram, features.T @ log_tokens).astype(np.float64)
+        residual = log_tokens - features @ weights
+        return weights, float(residual.var())
