@@ -7,9 +7,9 @@ model, and the agent middleware. The graph takes the same steps, each in a node 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from secrets import token_hex
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -58,7 +58,7 @@ Session = Generator[Operation, Any, Done]
 
 def new_id() -> str:
     """A decision's id: 32 hexadecimal digits, random."""
-    return token_hex(16)
+    return os.urandom(16).hex()
 
 
 def answering(

@@ -22,6 +22,7 @@ from langchain_llm_router.calling import Guard, Guarded, Notes
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.redaction import redact_error, redacted, secrets_of
+from langchain_llm_router.tracing import is_traced
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.verification import (
     Call,
@@ -292,6 +293,8 @@ class Verifying:
 
     def perform(self) -> Attempt:
         """The attempt with its verdict."""
+        if not is_traced(self.config):
+            return self._perform(self.attempt, self.config)
         return self._grouped().invoke(self.attempt, self.config)
 
     def _perform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
@@ -305,6 +308,8 @@ class Verifying:
 
     async def aperform(self) -> Attempt:
         """The attempt with its verdict."""
+        if not is_traced(self.config):
+            return await self._aperform(self.attempt, self.config)
         return await self._grouped().ainvoke(self.attempt, self.config)
 
     async def _aperform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:

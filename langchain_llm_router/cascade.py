@@ -258,10 +258,10 @@ class _Nodes:
 
     def edge_or_approval(self, state: CascadeState, config: RunnableConfig) -> str:
         """Where the last decision leads, by way of a person where one is to be asked."""
-        proposal = self._proposal(state, config)
-        if proposal is None or self._approve is False:
+        proposal = None if self._approve is False else self._proposal(state, config)
+        if proposal is None:
             return self.edge(state)
-        if self._approve is not True and not self._approve(proposal):
+        if callable(self._approve) and not self._approve(proposal):
             return self.edge(state)
         return _APPROVE
 

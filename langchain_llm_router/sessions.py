@@ -322,9 +322,10 @@ class SessionChatModel(BaseChatModel):
         own = ensure_config(config)
         if self.tags:
             own["tags"] = [*(own.get("tags") or []), *self.tags]
-        inherited = {k: v for k, v in (self.metadata or {}).items() if k != _VERSIONS}
-        if inherited:
-            own["metadata"] = {**inherited, **(own.get("metadata") or {})}
+        metadata = self.metadata
+        if metadata and (len(metadata) > 1 or _VERSIONS not in metadata):
+            own["metadata"] = {**metadata, **(own.get("metadata") or {})}
+            own["metadata"].pop(_VERSIONS, None)
         if self.callbacks:
             given = own.get("callbacks")
             ours = self.callbacks
