@@ -12,6 +12,7 @@ import langchain_llm_router
 from langchain_llm_router import estimators, policies
 from langchain_llm_router.errors import MissingExtraError
 from tests.fake_openai import FakeOpenAI
+from tests.test_public_api import public
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
@@ -21,9 +22,9 @@ MODULES = sorted(
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # What a reader of the docstrings has imported.
 IMPORTED = {
-    name: getattr(module, name)
+    name: thing
     for module in (policies, estimators, langchain_llm_router)
-    for name in module.__all__
+    for name, thing in public(module).items()
 }
 
 
