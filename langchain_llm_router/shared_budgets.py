@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 from uuid import uuid4
 
@@ -26,11 +27,14 @@ from langchain_llm_router.shared_state import connect
 
 __all__ = ["RedisLedger"]
 
-# KEYS: accounts. ARGV: want, least, epoch if new, then per account: limit, seen, seconds to live.
+# KEYS: accounts, and the hold. ARGV: want, least, epoch if new, then per account: limit, seen,
+# seconds to live. A command that timed out may have run all the same, so what was granted is
+# written down under the hold's own key.
 _RESERVE = """
 local granted = tonumber(ARGV[1])
 local answer = {0}
-for i, key in ipairs(KEYS) do
+for i = 1, #KEYS - 1 do
+  local key = KEYS[i]
   local limit, seen = tonumber(ARGV[1 + 3 * i]), tonumber(ARGV[2 + 3 * i])
   redis.call('HSETNX', key, 'epoch', ARGV[3])
   local settled = tonumber(redis.call('HGET', key, 'settled') or '0')
@@ -48,26 +52,39 @@ if granted < tonumber(ARGV[2]) then
   answer[1] = '-1'
   return answer
 end
-for i, key in ipairs(KEYS) do
-  redis.call('HINCRBY', key, 'reserved', string.format('%.0f', granted))
+for i = 1, #KEYS - 1 do
+  redis.call('HINCRBY', KEYS[i], 'reserved', string.format('%.0f', granted))
   local ttl = tonumber(ARGV[3 + 3 * i])
-  if ttl > 0 then redis.call('EXPIRE', key, ttl) end
+  if ttl > 0 then redis.call('EXPIRE', KEYS[i], ttl) end
 end
 answer[1] = string.format('%.0f', granted)
+redis.call('SET', KEYS[#KEYS], answer[1], 'EX', 86400)
 return answer
 """
 
-# KEYS: accounts. ARGV: granted, spent, then per account: epoch of the hold, seconds to live.
+# KEYS: accounts, and the hold. ARGV: spent, then per account: epoch of the hold, seconds to live.
+# Booked once, however often it is sent: the hold's own key says whether it is still open. Where
+# the data was lost meanwhile (another epoch) there is nothing to give back, but it was spent.
 _SETTLE = """
-for i, key in ipairs(KEYS) do
-  if redis.call('HGET', key, 'epoch') == ARGV[1 + 2 * i] then
-    redis.call('HINCRBY', key, 'reserved', -tonumber(ARGV[1]))
+local granted = redis.call('GET', KEYS[#KEYS])
+redis.call('DEL', KEYS[#KEYS])
+for i = 1, #KEYS - 1 do
+  local key = KEYS[i]
+  if granted then
+    redis.call('HINCRBY', key, 'reserved', '-' .. granted)
   end
-  redis.call('HINCRBY', key, 'settled', ARGV[2])
-  local ttl = tonumber(ARGV[2 + 2 * i])
+  if granted or redis.call('HGET', key, 'epoch') ~= ARGV[2 * i] then
+    redis.call('HINCRBY', key, 'settled', ARGV[1])
+  end
+  local ttl = tonumber(ARGV[1 + 2 * i])
   if ttl > 0 then redis.call('EXPIRE', key, ttl) end
 end
-return 'OK'
+local answer = {}
+for i = 1, #KEYS - 1 do
+  answer[2 * i - 1] = redis.call('HGET', KEYS[i], 'settled') or '0'
+  answer[2 * i] = redis.call('HGET', KEYS[i], 'reserved') or '0'
+end
+return answer
 """
 
 _OFFLINE = "offline"
@@ -123,7 +140,6 @@ class RedisLedger(Ledger):
                 for account in accounts:
                     self._fill_escrow(account)
             except self._redis_errors:
-                # Whether the script still ran is unknown: what it took stays taken, to be safe.
                 self._down_until = time.monotonic() + self.retry_s
             else:
                 return hold
@@ -134,13 +150,7 @@ class RedisLedger(Ledger):
         if hold.tokens == (_OFFLINE,):
             self._offline.settle(hold, spent_nano)
         elif len(hold.accounts) > 0:
-            with self._lock:
-                if self._thread is None or not self._thread.is_alive():
-                    self._thread = threading.Thread(
-                        target=self._run, name="llm-router-ledger", daemon=True
-                    )
-                    self._thread.start()
-            self._outbox.put((hold, spent_nano))
+            self._later(hold, spent_nano)
 
     def used_nano(self, account: Account) -> int:
         """What is spent or set aside, as this process saw it last."""
@@ -176,25 +186,38 @@ class RedisLedger(Ledger):
         # One hash slot for all, so that a script over several accounts runs on a cluster too.
         return f"{{{self.prefix}:budget}}:{account.key}"
 
+    def _hold_key(self, hold_id: str) -> str:
+        return f"{{{self.prefix}:budget}}:hold:{hold_id}"
+
     def _take(self, accounts: Sequence[Account], want_nano: int, least_nano: int) -> Hold | None:
-        numbers: list[Any] = [want_nano, least_nano, uuid4().hex]
+        hold_id = uuid4().hex
+        numbers: list[Any] = [want_nano, least_nano, hold_id]
         with self._lock:
             for account in accounts:
                 seen = self._seen.get(account.key, (0, 0))[0]
                 numbers += [account.limit_nano, seen, _ttl_s(account)]
-        keys = [self._key(account) for account in accounts]
-        answer = self._client.eval(_RESERVE, len(keys), *keys, *numbers)
+        keys = [*(self._key(account) for account in accounts), self._hold_key(hold_id)]
+        try:
+            answer = self._client.eval(_RESERVE, len(keys), *keys, *numbers)
+        except self._redis_errors:
+            # It may have run all the same: whatever it took is given back when Redis answers.
+            self._later(Hold(tuple(accounts), 0, (hold_id,)), 0)
+            raise
         granted = int(answer[0])
         epochs = tuple(bytes(text).decode() for text in answer[1::3])
-        taken = max(granted, 0)
-        with self._lock:
-            for account, settled, reserved in zip(
-                accounts, answer[2::3], answer[3::3], strict=True
-            ):
-                self._seen[account.key] = int(settled), int(reserved) + taken
+        self._note(accounts, answer[2::3], answer[3::3], max(granted, 0))
         if granted < 0:
             return None
-        return Hold(tuple(accounts), granted, epochs)
+        return Hold(tuple(accounts), granted, (hold_id, *epochs))
+
+    def _later(self, hold: Hold, spent_nano: int) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._run, name="llm-router-ledger", daemon=True
+                )
+                self._thread.start()
+        self._outbox.put((hold, spent_nano))
 
     def _fill_escrow(self, account: Account) -> None:
         with self._lock:
@@ -228,19 +251,31 @@ class RedisLedger(Ledger):
             self._outbox.task_done()
 
     def _settled(self, hold: Hold, spent_nano: int) -> bool:
-        keys = [self._key(account) for account in hold.accounts]
-        numbers: list[Any] = [hold.granted_nano, spent_nano]
-        for account, epoch in zip(hold.accounts, hold.tokens, strict=True):
+        hold_id, *epochs = hold.tokens
+        keys = [*(self._key(account) for account in hold.accounts), self._hold_key(hold_id)]
+        numbers: list[Any] = [spent_nano]
+        for account, epoch in zip_longest(hold.accounts, epochs, fillvalue=""):
+            assert isinstance(account, Account)
             numbers += [epoch, _ttl_s(account)]
         try:
-            self._client.eval(_SETTLE, len(keys), *keys, *numbers)
+            answer = self._client.eval(_SETTLE, len(keys), *keys, *numbers)
         except self._redis_errors:
             return False
-        with self._lock:
-            for account in hold.accounts:
-                settled, reserved = self._seen.get(account.key, (0, 0))
-                self._seen[account.key] = settled + spent_nano, max(0, reserved - hold.granted_nano)
+        self._note(hold.accounts, answer[0::2], answer[1::2])
         return True
+
+    def _note(
+        self,
+        accounts: Sequence[Account],
+        settled: Sequence[bytes],
+        reserved: Sequence[bytes],
+        taken_nano: int = 0,
+    ) -> None:
+        """Remember what Redis said; answers may come out of order, but spending only grows."""
+        with self._lock:
+            for account, spent, held in zip(accounts, settled, reserved, strict=True):
+                before = self._seen.get(account.key, (0, 0))[0]
+                self._seen[account.key] = max(before, int(spent)), int(held) + taken_nano
 
 
 def _ttl_s(account: Account) -> int:

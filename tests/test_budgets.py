@@ -22,7 +22,7 @@ from langchain_llm_router.budgets import (
     worst_cost_usd,
 )
 from langchain_llm_router.chat import route_of
-from langchain_llm_router.ledgers import Account, InProcessLedger, to_nano, to_usd
+from langchain_llm_router.ledgers import Account, Hold, InProcessLedger, to_nano, to_usd
 from langchain_llm_router.live import Live
 from langchain_llm_router.pacing import Pacer
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix, Utility
@@ -355,7 +355,6 @@ def redis_server(tmp_path):
     server.kill()
 
 
-@pytest.mark.slow  # seen once to count 107 of 120,660 more than was paid: not understood yet
 def test_four_ledgers_with_one_redis_never_overspend(redis_server):
     limit, out = 150_000, queue.SimpleQueue()
     threads = [
@@ -475,4 +474,25 @@ def test_a_router_with_shared_money_works(redis_server):
     settled, reserved = ledger.read_nano(model.budgets.budgets[0].account({}, 0.0))
     assert to_usd(settled) == pytest.approx(2 * cost(30), abs=1e-8)
     assert reserved == 0
+    ledger.close()
+
+
+def test_a_settlement_that_is_sent_twice_is_booked_once(redis_server):
+    # A command that timed out may have run all the same; so it is sent again.
+    account = Account("all", 10_000)
+    ledger = RedisLedger(redis_server.url, escrow=0.0)
+    hold = ledger.reserve([account], 500, 500)
+    assert ledger._settled(hold, 300)
+    assert ledger._settled(hold, 300)
+    assert ledger.read_nano(account) == (300, 0)
+    ledger.close()
+
+
+def test_a_reservation_whose_answer_was_lost_is_given_back(redis_server):
+    account = Account("all", 10_000)
+    ledger = RedisLedger(redis_server.url, escrow=0.0)
+    hold = ledger.reserve([account], 500, 500)
+    ledger._later(Hold((account,), 0, hold.tokens[:1]), 0)
+    assert ledger.flush()
+    assert ledger.read_nano(account) == (0, 0)
     ledger.close()
