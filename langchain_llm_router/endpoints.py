@@ -65,7 +65,9 @@ def pick_endpoint(policy: Policy, arms: Sequence[Arm], situation: Situation) -> 
 
     best = max(arms, key=rank)
     if len(situation.attempts) == 0:
-        probe = next((arm for arm in arms if arm.probe and arm.available), None)
+        due = [arm for arm in arms if arm.probe and arm.available]
+        # Of several, the one that may well be the best by now.
+        probe = max(due, key=rank, default=None)
         if probe is not None and probe is not best:
             return probe, f"one call to {probe.candidate} to see how it is by now"
     names = [arm.candidate for arm in arms if arm is not best]

@@ -129,8 +129,19 @@ class Measured:
 
     # What that says
 
-    def stats(self, now: float, others: Measured | None = None) -> ArmStats:
-        """What to expect now, by one's own calls and those of other processes."""
+    def is_due(self, now: float, others: Measured | None = None) -> bool:
+        """Whether nobody has asked it for so long that nobody knows how it is."""
+        began = max(self.last_began_s or 0.0, (others and others.last_began_s) or 0.0)
+        return now - began >= self.probe_every_s
+
+    def stats(self, now: float, others: Measured | None = None, *, spare: bool = True) -> ArmStats:
+        """What to expect now, by one's own calls and those of other processes.
+
+        Args:
+            now: The time.
+            others: What other processes measured of it.
+            spare: Whether there are calls to spare for looking after those who are due.
+        """
         ttft = self._duration(now, "ttft", self.prior_ttft_s, others)
         itl = self._duration(now, "itl", self.prior_itl_s, others)
         overdue = self._overdue(now)
@@ -139,9 +150,8 @@ class Measured:
             ttft = overdue * (_COLD_TTFT_S if ttft is None else ttft)
         asked = sum(self.counts.values()) + (sum(others.counts.values()) if others else 0)
         state, available = self._door(now, others)
-        began = max(self.last_began_s or 0.0, (others and others.last_began_s) or 0.0)
-        idle = now - began >= self.probe_every_s
-        worth = state == "half_open" or (state == "closed" and (idle or self.surprised))
+        due = (spare or asked == 0) and self.is_due(now, others)
+        worth = state == "half_open" or (state == "closed" and (due or self.surprised))
         return ArmStats(
             ttft_s=ttft,
             itl_s=itl,

@@ -29,6 +29,7 @@ __all__ = ["ArmStats", "FailureKind", "LiveCall", "Telemetry"]
 
 _SCHEMA_VERSION = 1
 _COLD_TTFT_S, _COLD_ITL_S = 0.5, 0.02
+_MOST_SPARE = 2.0
 
 
 class LiveCall:
@@ -91,12 +92,15 @@ class Telemetry:
             ten times, so that they have enough samples).
         probe_every_s: An arm not asked for this long is offered as a probe; its past then weighs
             one sample at most.
+        probe_share: Most of the calls that may be such probes; first calls and those of half-open
+            breakers do not count.
         breaking: When circuit breakers open.
         clock: Seconds; wall-clock time, so that processes and restarts agree.
     """
 
     half_life_s: float = 30.0
     probe_every_s: float = 15.0
+    probe_share: float = 0.05
     breaking: Breaking = field(default_factory=Breaking)
     clock: Callable[[], float] = time.time
 
@@ -105,7 +109,11 @@ class Telemetry:
             if not getattr(self, name) > 0:
                 msg = f"`{name}` must be > 0, got {getattr(self, name)!r}."
                 raise ValueError(msg)
+        if not 0 <= self.probe_share <= 1:
+            msg = f"`probe_share` must lie in [0, 1], got {self.probe_share!r}."
+            raise ValueError(msg)
         self.lock = threading.Lock()
+        self._spare = _MOST_SPARE
         self._keys = itertools.count()
         self._arms: dict[str, Measured] = {}
         self._others: dict[str, Measured] = {}
@@ -124,6 +132,9 @@ class Telemetry:
         """A call to an arm starts now."""
         with self.lock:
             now, key, measured = self.clock(), next(self._keys), self._measured(arm)
+            if any(measured.counts.values()) and measured.is_due(now, self._others.get(arm)):
+                self._spare = max(0.0, self._spare - 1)
+            self._spare = min(self._spare + self.probe_share, _MOST_SPARE)
             measured.began(key, now, streamed=streamed)
         return LiveCall(self, measured, key, now)
 
@@ -131,7 +142,11 @@ class Telemetry:
         """What is known of the arms now: all that deciding gets to see."""
         with self.lock:
             now = self.clock()
-            found = {n: self._measured(n).stats(now, self._others.get(n)) for n in arms}
+            spare = self._spare >= 1
+            found = {
+                name: self._measured(name).stats(now, self._others.get(name), spare=spare)
+                for name in arms
+            }
         # Optimism about arms never asked: as good as the best, so that somebody asks them.
         ttft = min((s.ttft_s for s in found.values() if s.ttft_s is not None), default=_COLD_TTFT_S)
         itl = min((s.itl_s for s in found.values() if s.itl_s is not None), default=_COLD_ITL_S)

@@ -170,6 +170,22 @@ def test_an_arm_left_alone_is_offered_as_a_probe_once_per_interval():
     assert not telemetry.look(["a"])["a"].probe
 
 
+def test_probes_are_a_small_share_of_the_calls():
+    telemetry, clock = make(probe_every_s=15, probe_share=0.05)
+    names = [f"arm{i}" for i in range(8)]
+    for name in names:
+        call(telemetry, clock, name)
+    probes = 0
+    for _ in range(1000):
+        stats = telemetry.look(names)
+        due = [name for name in names if stats[name].probe]
+        name = due[0] if due else "arm0"
+        probes += name != "arm0"
+        call(telemetry, clock, name, ttft=0.5)
+        clock.wait(0.5)
+    assert 30 <= probes <= 55
+
+
 def test_a_pleasant_surprise_asks_for_another_probe_at_once():
     telemetry, clock = make()
     for _ in range(16):
@@ -421,6 +437,7 @@ def test_a_copy_of_a_router_shares_its_live_numbers():
     [
         lambda: Telemetry(half_life_s=0),
         lambda: Telemetry(probe_every_s=-1),
+        lambda: Telemetry(probe_share=2),
         lambda: Breaking(failures_in_a_row=0),
         lambda: Breaking(failure_rate=0),
         lambda: Breaking(open_s=5, longest_open_s=1),
