@@ -25,7 +25,8 @@ class OutputLength:
     """Predicts the number of output tokens per query and candidate.
 
     Ridge regression of log tokens on hashed words and the query's own length, one output per
-    candidate; back from logarithms by exp(μ + σ²/2), so that sums of costs come out right.
+    candidate; back from logarithms by the factor that makes the sum over the training rows right,
+    because costs are added up.
 
     Args:
         ridge: Strength of the penalty.
@@ -77,9 +78,9 @@ class OutputLength:
             msg = f"There is no measured length of {missing}."
             raise ValueError(msg)
         features = self._features(queries)
-        columns = [self._column(features[k], np.log(tokens[k, j])) for j, k in enumerate(known.T)]
+        columns = [self._column(features[k], tokens[k, j]) for j, k in enumerate(known.T)]
         self.weights_: Floats = np.stack([weights for weights, _ in columns], axis=1)
-        self.variance_: Floats = np.array([variance for _, variance in columns])
+        self.scale_: Floats = np.array([scale for _, scale in columns])
         self.longest_: Floats = np.array([tokens[k, j].max() for j, k in enumerate(known.T)])
         self.candidates_ = tuple(candidates)
         return self
@@ -94,7 +95,7 @@ class OutputLength:
         if len(queries) == 0:
             return np.empty((0, len(names)))
         log_tokens = self._features(queries) @ self.weights_
-        return np.clip(np.exp(np.minimum(log_tokens, 50.0) + self.variance_ / 2), 1, self.longest_)
+        return np.clip(np.exp(np.minimum(log_tokens, 50.0)) * self.scale_, 1, self.longest_)
 
     @property
     def fitted_candidates(self) -> tuple[str, ...]:
@@ -119,7 +120,7 @@ class OutputLength:
         }
         arrays = {
             "weights": self.weights_,
-            "variance": self.variance_,
+            "scale": self.scale_,
             "longest": self.longest_,
         }
         return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
@@ -136,10 +137,10 @@ class OutputLength:
             settings, arrays = artifact.settings, artifact.arrays
             loaded = cls(settings["ridge"], settings["width"])
             loaded.candidates_ = tuple(settings["candidates"])
-            loaded.weights_, loaded.variance_ = arrays["weights"], arrays["variance"]
+            loaded.weights_, loaded.scale_ = arrays["weights"], arrays["scale"]
             loaded.longest_ = arrays["longest"]
             n = len(loaded.candidates_)
-            shapes = (loaded.weights_.shape, loaded.variance_.shape, loaded.longest_.shape)
+            shapes = (loaded.weights_.shape, loaded.scale_.shape, loaded.longest_.shape)
             if shapes != ((settings["width"] + 3, n), (n,), (n,)):
                 msg = f"arrays of shapes {shapes}"
                 raise ValueError(msg)
@@ -154,11 +155,10 @@ class OutputLength:
         ones = np.ones(len(queries))
         return np.column_stack([words, ones, lengths, lengths**2 / 10])
 
-    def _column(self, features: Floats, log_tokens: Floats) -> tuple[Floats, float]:
+    def _column(self, features: Floats, tokens: Floats) -> tuple[Floats, float]:
         penalty = np.full(features.shape[1], self.ridge)
         # The level is not a matter of the prior.
         penalty[self.width] = 1e-6
         gram = features.T @ features + np.diag(penalty)
-        weights = np.linalg.solve(gram, features.T @ log_tokens).astype(np.float64)
-        residual = log_tokens - features @ weights
-        return weights, float(residual.var())
+        weights = np.linalg.solve(gram, features.T @ np.log(tokens)).astype(np.float64)
+        return weights, float(tokens.mean() / np.exp(features @ weights).mean())

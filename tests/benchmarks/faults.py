@@ -22,12 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("LANGSMITH_TRACING", "false")
 
+import numpy as np  # noqa: E402
 from langchain_core.language_models import BaseChatModel  # noqa: E402
 from langchain_core.messages import AIMessage, AIMessageChunk  # noqa: E402
 from langchain_core.messages.ai import UsageMetadata  # noqa: E402
@@ -41,16 +43,18 @@ from langchain_llm_router.chat import route_of  # noqa: E402
 from langchain_llm_router.errors import LlmRouterError  # noqa: E402
 from langchain_llm_router.ledgers import to_usd  # noqa: E402
 from langchain_llm_router.live import Live  # noqa: E402
+from langchain_llm_router.loop import begin, build_arms, next_decision, observe  # noqa: E402
 from langchain_llm_router.policies import Always, RandomMix, Utility  # noqa: E402
 from langchain_llm_router.resilience import Resilience  # noqa: E402
 from langchain_llm_router.shared_budgets import RedisLedger  # noqa: E402
 from langchain_llm_router.shared_state import SharedTelemetry  # noqa: E402
 from langchain_llm_router.telemetry import Telemetry  # noqa: E402
-from langchain_llm_router.types import Endpoint  # noqa: E402
+from langchain_llm_router.types import Attempt, Endpoint  # noqa: E402
 from tests.benchmarks import fault_servers  # noqa: E402
 from tests.benchmarks.fault_fuzzing import fuzz  # noqa: E402
 from tests.fakes import ProviderError, ScriptedModel  # noqa: E402
 from tests.redis_server import RedisServer  # noqa: E402
+from tests.shared_data import shared_data  # noqa: E402
 
 PRICE = Price(1.0, 10.0)
 DEADLINE_S, TIMEOUT_S, RETRIES = 60.0, 8.0, 2
@@ -375,6 +379,109 @@ def slowdown(*, probe_every_s, recover_s, concurrent=8):
         }
 
 
+# Recorded latencies of real providers
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self):
+        self.now = 1.7e9
+
+    def __call__(self):
+        return self.now
+
+
+def recorded_endpoints(n, seeds=10):
+    """Llama-2-70b at eight providers, as measured in 2023: who would have been asked?
+
+    Every call takes what a random recorded one of that provider took, failures included. Compared
+    are the time until the answer is whole, of live routing, of each provider alone, and of a
+    random one; whoever fails is followed by the next.
+    """
+    import pandas as pd
+
+    rows = pd.read_parquet(shared_data("endpoint_metrics/llmperf_requests.parquet"))
+    rows = rows[rows.model == "llama-2-70b-chat"]
+    pools = {name: part.to_dict("records") for name, part in rows.groupby("provider")}
+    names = sorted(pools)
+
+    def simulate(choose, seed):
+        rng = np.random.default_rng(seed)
+        telemetry = Telemetry(clock=Clock())
+        waits, lost = [], 0
+        for _ in range(n):
+            waited, seen = 0.0, None
+            for _ in names:
+                live = telemetry.look(names)
+                candidates = [Candidate(name, of="m") for name in names]
+                arms = build_arms(candidates, [1.0] * len(names), "q", live=live)
+                seen = begin("q", arms) if seen is None else replace(seen, arms=arms)
+                name = choose(seen, rng)
+                call = pools[name][int(rng.integers(len(pools[name])))]
+                under_way = telemetry.began(name, streamed=True)
+                failed = bool(pd.notna(call["error_code"]))
+                took = 0.5 if failed else call["end_to_end_latency_s"]
+                if failed:
+                    telemetry.clock.now += took
+                    kind = "rate_limit" if float(call["error_code"]) == 429 else "error"
+                    under_way.failed(kind)
+                else:
+                    telemetry.clock.now += call["ttft_s"]
+                    under_way.got_first_token()
+                    telemetry.clock.now += took - call["ttft_s"]
+                    under_way.answered(int(call["output_tokens"]))
+                waited += took
+                error = "failed" if failed else None
+                seen = observe(seen, Attempt(candidate=name, error=error, cost_usd=0.0))
+                if not failed:
+                    break
+            else:
+                lost += 1
+            waits.append(waited)
+            telemetry.clock.now += 0.2
+        return float(np.mean(waits)), lost
+
+    # A whole answer of 150 tokens: its first token, and 149 gaps.
+    policy = Utility(ttft=1.0, itl=149.0, errors=5.0)
+
+    def live_choice(seen, rng):
+        return next_decision(policy, seen).candidate
+
+    def fixed(first):
+        def choose(seen, rng):
+            left = [arm.candidate for arm in seen.open_arms]
+            return first if first in left else left[int(rng.integers(len(left)))]
+
+        return choose
+
+    def random_choice(seen, rng):
+        left = [arm.candidate for arm in seen.open_arms]
+        return left[int(rng.integers(len(left)))]
+
+    def table(choose):
+        runs = [simulate(choose, seed) for seed in range(seeds)]
+        means = [mean for mean, _ in runs]
+        return {
+            "mean_s": float(np.mean(means)),
+            "sd_over_seeds_s": float(np.std(means)),
+            "lost": sum(lost for _, lost in runs),
+        }
+
+    alone = {name: table(fixed(name))["mean_s"] for name in names}
+    ours = table(live_choice)
+    best = min(alone, key=alone.get)
+    return {
+        "requests": n * seeds,
+        "live": ours,
+        "random": table(random_choice),
+        "best_provider_in_hindsight": best,
+        "best_provider_mean_s": alone[best],
+        "live_over_best": ours["mean_s"] / alone[best],
+        "each_alone_mean_s": alone,
+    }
+
+
 # Several processes
 
 
@@ -633,6 +740,9 @@ def main():
         "added": lambda: added(60 if quick else 2000),
         "slowdown": lambda: slowdown(
             probe_every_s=3.0 if quick else 15.0, recover_s=12.0 if quick else 60.0
+        ),
+        "recorded_endpoints": lambda: recorded_endpoints(
+            100 if quick else 1000, 3 if quick else 10
         ),
         "fuzz": lambda: fuzz(args.fuzz or (240 if quick else 10_000)),
     }
