@@ -174,5 +174,6 @@ def _win_rate(predicted: Floats) -> Floats:
     return rate
 
 
-def _triple(interval: Interval) -> list[float]:
-    return [interval.value, interval.low, interval.high]
+def _triple(interval: Interval) -> list[float | None]:
+    ends = (interval.value, interval.low, interval.high)
+    return [end if np.isfinite(end) else None for end in ends]

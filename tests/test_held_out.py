@@ -80,9 +80,13 @@ def test_many_candidates_without_prices_are_compared_with_the_best_single_one():
     assert report.baseline == pytest.approx(test.quality.mean(axis=0).max())
 
 
-def test_the_report_is_json_and_can_stand_beside_the_estimator():
+def test_the_report_is_json_and_travels_with_the_estimator(tmp_path):
     train, test = make_outcomes(50, seed=1), make_outcomes(50, seed=2)
-    report = held_out_report(Linear().fit(train), test, resampling=FAST)
+    fitted = Linear().fit(train)
+    report = held_out_report(fitted, test, resampling=FAST)
+    fitted.report_ = report.as_dict()
+    assert Linear.load(fitted.save(tmp_path / "it")).report_ == report.as_dict()
+    assert fitted.fit(train).report_ is None
     data = json.loads(json.dumps(report.as_dict()))
     assert data["verdict"] == report.verdict
     assert data["lift"] == [report.lift.value, report.lift.low, report.lift.high]

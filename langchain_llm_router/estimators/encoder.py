@@ -206,6 +206,7 @@ class ModelScorer(TransformerEstimator):
         start = self.network_.vectors[int(loss.mean(axis=0).argmin())].detach().clone()
         self.network_.vectors.append(nn.Parameter(start))
         self.candidates_ = (*known, name)
+        self.report_ = None
         self.data_hash_ = data_hash(old_hash, data.queries, name, data.quality)
         try:
             self._learn(data, [len(known)], training or self.training, whole=False)

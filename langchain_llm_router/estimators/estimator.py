@@ -39,10 +39,13 @@ class QualityEstimator(ABC):
     Attributes:
         candidates_: Names of the candidates, in the order of the columns of `predict`.
         data_hash_: Fingerprint of the training data.
+        report_: What an evaluation found, JSON-ready, e.g. `held_out_report(...).as_dict()`; it is
+            saved and loaded with the estimator. None until you set it.
     """
 
     candidates_: tuple[str, ...]
     data_hash_: str
+    report_: Mapping[str, Any] | None = None
 
     def fit(self, data: Outcomes) -> Self:
         """Learn from measured outcomes, forgetting any earlier fit.
@@ -53,6 +56,7 @@ class QualityEstimator(ABC):
         if len(data) == 0:
             msg = f"{type(self).__name__} cannot be fitted on 0 rows."
             raise ValueError(msg)
+        self.report_ = None
         self.candidates_ = tuple(data.candidates)
         self.data_hash_ = data_hash(data.queries, data.candidates, data.quality)
         self._fit(data)
@@ -83,6 +87,7 @@ class QualityEstimator(ABC):
             "params": self._params(),
             "candidates": list(self.candidates_),
             "data_hash": self.data_hash_,
+            "report": None if self.report_ is None else dict(self.report_),
             **self._settings(),
         }
         files = self._write_files(Path(folder))
@@ -110,6 +115,7 @@ class QualityEstimator(ABC):
             estimator = cls(**artifact.settings["params"], **live)
             estimator.candidates_ = tuple(artifact.settings["candidates"])
             estimator.data_hash_ = artifact.settings["data_hash"]
+            estimator.report_ = artifact.settings.get("report")
             estimator._restore_artifact(Path(folder), artifact, embeddings)
         except (KeyError, TypeError, ValueError) as error:
             msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."

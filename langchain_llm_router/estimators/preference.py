@@ -96,6 +96,7 @@ class PreferenceEstimator(EmbeddingEstimator):
         battles = NumberedBattles.of_battles(data)
         self.candidates_ = self._chosen(battles.names)
         sides = (data.queries, data.candidate_a, data.candidate_b)
+        self.report_ = None
         self.data_hash_ = data_hash(*sides, data.score_a)
         self._fit_battles(self._embed_training(battles.texts), battles)
         return self
