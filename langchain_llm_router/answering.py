@@ -23,12 +23,12 @@ from langchain_llm_router.asking import (
     candidate_config,
 )
 from langchain_llm_router.binding import caller_output, wants_schema
+from langchain_llm_router.budgets.paying import Reserving, Spending, paid_route
 from langchain_llm_router.engine import Engine
-from langchain_llm_router.live import own_error
 from langchain_llm_router.loop import Routed, decision_record, hand_on, observe, routing
 from langchain_llm_router.options import RoutingOptions
-from langchain_llm_router.paying import Reserving, Spending, paid_route
 from langchain_llm_router.pool import live_model
+from langchain_llm_router.resilience.live import own_error
 from langchain_llm_router.tracing import Announcing, Noting, Tracing, decision_data, is_traced
 from langchain_llm_router.types import Attempt, Decision, Situation
 

@@ -18,10 +18,10 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_llm_router.calling import Guard, Guarded, Notes
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.redaction import redact_error, redacted, secrets_of
+from langchain_llm_router.resilience.calling import Guard, Guarded, Notes
 from langchain_llm_router.tracing import is_traced
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.verification import (

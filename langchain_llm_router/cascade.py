@@ -37,15 +37,15 @@ from langchain_llm_router.asking import (
     candidate_config,
 )
 from langchain_llm_router.budgets import BudgetExceededError, Budgets
+from langchain_llm_router.budgets.paying import paid_alone
 from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.estimators.estimator import QualityEstimator
-from langchain_llm_router.live import Live
 from langchain_llm_router.loop import Routed, decision_record, hand_on, next_decision
-from langchain_llm_router.paying import paid_alone
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.pool import resolve_candidate
+from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.tracing import decision_data
 from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
 from langchain_llm_router.verification import Verifier

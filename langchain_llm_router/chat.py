@@ -29,12 +29,12 @@ from langchain_llm_router.engine import Engine, StreamingMode
 from langchain_llm_router.errors import MissingExtraError
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.output_length import OutputLength
-from langchain_llm_router.live import Live
 from langchain_llm_router.loop import next_decision
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.one_shot import Utility
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model, resolve_candidate
+from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.saved_router import SavedRouter
 from langchain_llm_router.sessions import SessionChatModel
 from langchain_llm_router.types import Candidate, Decision

@@ -51,13 +51,13 @@ def demo(
     Example: llm-router demo --out pictures
     """
     if local:
-        from langchain_llm_router.demo_local import show_local  # noqa: PLC0415 - only it needs it
+        from langchain_llm_router.demo.local import show_local  # noqa: PLC0415 - only it needs it
 
         show_local()
         return
-    from langchain_llm_router import demo_report  # noqa: PLC0415 - imports what only it needs
+    from langchain_llm_router.demo import report  # noqa: PLC0415 - imports what only it needs
 
-    demo_report.show(out, seed=seed, as_json=json)
+    report.show(out, seed=seed, as_json=json)
 
 
 def collect(  # noqa: PLR0913 - a command has as many options as it has
@@ -111,7 +111,7 @@ def fit(
     Example: llm-router fit --data run.jsonl --out router
     """
     from langchain_llm_router.fitting import fit_router, load_data  # noqa: PLC0415 - the same
-    from langchain_llm_router.fitting_report import verdict, write_report  # noqa: PLC0415
+    from langchain_llm_router.fitting.report import verdict, write_report  # noqa: PLC0415
 
     fitted = fit_router(load_data(*data), lambda_=quality_per_usd, seed=seed)
     fitted.save(out)

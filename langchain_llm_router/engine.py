@@ -31,7 +31,6 @@ from langchain_llm_router.conversation import (
 from langchain_llm_router.drafts import flaw_of, form_of
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.output_length import OutputLength
-from langchain_llm_router.live import Live
 from langchain_llm_router.loop import (
     begin,
     build_arms,
@@ -43,6 +42,7 @@ from langchain_llm_router.loop import (
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model
+from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.threads import for_provider, holder_of, in_tool_loop, provider_of
 from langchain_llm_router.types import Attempt, Candidate, Situation, candidate_names
 from langchain_llm_router.verification import Case, Verifier

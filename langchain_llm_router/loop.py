@@ -13,13 +13,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_llm_router.affording import affordable, spent_usd
+from langchain_llm_router.budgets.affording import affordable, spent_usd
 from langchain_llm_router.conversation import CachedPrefix
 from langchain_llm_router.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.errors import LlmRouterError, NoCandidateError
-from langchain_llm_router.measured import ArmStats
 from langchain_llm_router.options import NO_OPTIONS
 from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.telemetry.measured import ArmStats
 from langchain_llm_router.types import (
     Arm,
     Attempt,

@@ -3,8 +3,8 @@
 import random
 import threading
 
-from langchain_llm_router.ledgers import Account
-from langchain_llm_router.shared_budgets import RedisLedger
+from langchain_llm_router.budgets.ledgers import Account
+from langchain_llm_router.budgets.shared_ledger import RedisLedger
 
 
 def spend(url: str, limit: int, n: int, seed: int, out) -> None:

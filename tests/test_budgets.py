@@ -21,13 +21,13 @@ from langchain_llm_router.budgets import (
     prompt_bound,
     worst_cost_usd,
 )
+from langchain_llm_router.budgets.ledgers import Account, Hold, InProcessLedger, to_nano, to_usd
+from langchain_llm_router.budgets.pacing import Pacer
+from langchain_llm_router.budgets.shared_ledger import RedisLedger
 from langchain_llm_router.chat import route_of
-from langchain_llm_router.ledgers import Account, Hold, InProcessLedger, to_nano, to_usd
-from langchain_llm_router.live import Live
-from langchain_llm_router.pacing import Pacer
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix, Utility
 from langchain_llm_router.resilience import Resilience
-from langchain_llm_router.shared_budgets import RedisLedger
+from langchain_llm_router.resilience.live import Live
 from tests.fakes import JudgeModel, ProviderError, ScriptedModel, TimedModel
 from tests.redis_server import RedisServer
 from tests.spending import spend

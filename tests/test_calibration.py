@@ -22,9 +22,9 @@ from langchain_llm_router.data import Outcomes
 from langchain_llm_router.errors import CalibrationError
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.evaluation import replay
+from langchain_llm_router.evaluation.sweeps import Sweep
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Pomdp, Threshold, Utility
-from langchain_llm_router.sweeps import Sweep
 from tests.fakes import ScriptedModel, make_evaluations, make_outcomes
 
 # Targets

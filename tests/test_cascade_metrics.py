@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_llm_router.cascade_metrics import (
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.evaluation.cascade_metrics import (
     cost_quality_area,
     cost_quality_area_interval,
     ibc,
     region_ibc_lift,
     region_ibc_lift_interval,
 )
-from langchain_llm_router.data import Outcomes
-from langchain_llm_router.intervals import Resampling
-from langchain_llm_router.metrics import ibc_lift
-from langchain_llm_router.sweeps import Sweep, single_sweep
+from langchain_llm_router.evaluation.intervals import Resampling
+from langchain_llm_router.evaluation.metrics import ibc_lift
+from langchain_llm_router.evaluation.sweeps import Sweep, single_sweep
 
 PAIR = ([1.0, 11.0], [0.5, 0.9])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from langchain_llm_router.demo import DRAFTER, POOL, STRONG, Demo
+from langchain_llm_router.demo.demo import DRAFTER, POOL, STRONG, Demo
 from langchain_llm_router.evaluation import replay
 
 
@@ -77,12 +77,12 @@ def test_the_command_prints_the_table_and_draws_the_picture(tmp_path):
 def test_the_local_demo_answers_and_judges_live():
     from rich.console import Console
 
-    from langchain_llm_router import demo_local
+    from langchain_llm_router.demo import local
     from langchain_llm_router.errors import MissingExtraError
 
     console = Console(record=True, width=100)
     try:
-        demo_local.show_local(console)
+        local.show_local(console)
     except MissingExtraError as error:
         pytest.skip(str(error))
     assert "cascade (live)" in console.export_text()

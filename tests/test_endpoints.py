@@ -23,10 +23,10 @@ from langchain_llm_router.endpoints import ByModel, expand_endpoints
 from langchain_llm_router.errors import NotFittedError
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.estimators.output_length import OutputLength
-from langchain_llm_router.live import Live
 from langchain_llm_router.loop import begin, build_arms, next_decision, observe
-from langchain_llm_router.measured import ArmStats
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Threshold, Utility
+from langchain_llm_router.resilience.live import Live
+from langchain_llm_router.telemetry.measured import ArmStats
 from langchain_llm_router.types import Arm, Attempt, Endpoint, RoutingOptions, Situation
 from tests.fakes import JudgeModel, ProviderError, ScriptedModel, make_outcomes
 

@@ -8,7 +8,7 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.errors import ArtifactError
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.fitting import fit_router
-from langchain_llm_router.fitting_report import write_report
+from langchain_llm_router.fitting.report import write_report
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Policy, Utility
 from langchain_llm_router.saved_router import SavedRouter

@@ -7,9 +7,9 @@ import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, plots, route_of
 from langchain_llm_router.evaluation import replay
+from langchain_llm_router.evaluation.sweeps import utility_sweep
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
-from langchain_llm_router.sweeps import utility_sweep
 from tests.fakes import JudgeModel, ScriptedModel, make_evaluations, make_outcomes
 from tests.test_observation import article
 

@@ -10,9 +10,7 @@ import httpx
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price
-from langchain_llm_router.bulkheads import Bulkhead
 from langchain_llm_router.chat import route_of
-from langchain_llm_router.live import Live
 from langchain_llm_router.policies import Always, RandomMix
 from langchain_llm_router.resilience import (
     BulkheadFullError,
@@ -25,6 +23,8 @@ from langchain_llm_router.resilience import (
     retry_after_s,
     status_of,
 )
+from langchain_llm_router.resilience.bulkheads import Bulkhead
+from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.types import Endpoint
 from tests.fakes import ProviderError, ScriptedModel, TimedModel
 

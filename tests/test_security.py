@@ -20,17 +20,17 @@ from pydantic import SecretStr
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
 from langchain_llm_router.artifacts import read_artifact
 from langchain_llm_router.budgets import Budget, BudgetExceededError, Budgets
+from langchain_llm_router.budgets.shared_ledger import RedisLedger
 from langchain_llm_router.chat import route_of
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.errors import ArtifactError
 from langchain_llm_router.estimators import Constant, NearestNeighbors
 from langchain_llm_router.fencing import fenced
-from langchain_llm_router.live import Live
 from langchain_llm_router.policies import ConfidenceThreshold, RandomMix, Threshold
 from langchain_llm_router.redaction import redact_error, redacted, secrets_of
-from langchain_llm_router.shared_budgets import RedisLedger
-from langchain_llm_router.shared_state import SharedTelemetry
+from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.telemetry.shared_state import SharedTelemetry
 from langchain_llm_router.verification import Case
 from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
 

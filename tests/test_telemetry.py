@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_llm_router.breakers import Breaker, Breaking
-from langchain_llm_router.decayed import DecayedHistogram, DecayedLogMean, DecayedRate
 from langchain_llm_router.errors import ArtifactError
-from langchain_llm_router.shared_state import SharedTelemetry, connect
 from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.telemetry.breakers import Breaker, Breaking
+from langchain_llm_router.telemetry.decayed import DecayedHistogram, DecayedLogMean, DecayedRate
+from langchain_llm_router.telemetry.shared_state import SharedTelemetry, connect
 from tests.redis_server import RedisServer
 
 

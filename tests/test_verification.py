@@ -18,8 +18,8 @@ from langchain_llm_router import Candidate, ChatLLMRouter, create_cascade, route
 from langchain_llm_router.asking import Verifying
 from langchain_llm_router.embeddings import LexicalEmbeddings
 from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.evaluation.metrics import auc
 from langchain_llm_router.loop import begin, observe, step_after
-from langchain_llm_router.metrics import auc
 from langchain_llm_router.observation import BetaBinomial, KernelDensity
 from langchain_llm_router.policies import ConfidenceThreshold
 from langchain_llm_router.types import Arm, Attempt, Price, RoutingOptions

@@ -22,7 +22,7 @@ from langchain_llm_router.chat import ChatLLMRouter
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.engine import columns_of
 from langchain_llm_router.errors import CalibrationError
-from langchain_llm_router.intervals import Interval, Resampling
+from langchain_llm_router.evaluation.intervals import Interval, Resampling
 from langchain_llm_router.policies.policy import Policy
 
 __all__ = ["Calibrated", "Split", "calibrate", "meet_target"]

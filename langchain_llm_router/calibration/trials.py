@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation import replay
+from langchain_llm_router.evaluation.sweeps import Sweep
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.one_shot import Threshold, Utility
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.sweeps import Sweep
 
 __all__ = ["Family", "Trials", "family_of", "try_all"]
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation import Replay, oracle
-from langchain_llm_router.intervals import Resampling, mean_interval
-from langchain_llm_router.metrics import Hull, cost_at_quality, random_mix_hull
+from langchain_llm_router.evaluation.intervals import Resampling, mean_interval
+from langchain_llm_router.evaluation.metrics import Hull, cost_at_quality, random_mix_hull
+from langchain_llm_router.evaluation.sweeps import Sweep
 from langchain_llm_router.plots.canvas import (
     COLORS,
     INK,
@@ -22,7 +23,6 @@ from langchain_llm_router.plots.canvas import (
     dollars,
     new,
 )
-from langchain_llm_router.sweeps import Sweep
 
 __all__ = [
     "StrategyPoint",

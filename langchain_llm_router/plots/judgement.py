@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.metrics import auc, ece, reliability
+from langchain_llm_router.evaluation.metrics import auc, ece, reliability
 from langchain_llm_router.plots.canvas import GOOD, INK, MUTED, POOR, Figure, axes, new
 
 __all__ = ["reliability_curve", "separability"]

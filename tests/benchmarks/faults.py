@@ -39,16 +39,16 @@ from tqdm import tqdm  # noqa: E402
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price  # noqa: E402
 from langchain_llm_router.budgets import Budget, BudgetExceededError, Budgets  # noqa: E402
+from langchain_llm_router.budgets.ledgers import to_usd  # noqa: E402
+from langchain_llm_router.budgets.shared_ledger import RedisLedger  # noqa: E402
 from langchain_llm_router.chat import route_of  # noqa: E402
 from langchain_llm_router.errors import LlmRouterError  # noqa: E402
-from langchain_llm_router.ledgers import to_usd  # noqa: E402
-from langchain_llm_router.live import Live  # noqa: E402
 from langchain_llm_router.loop import begin, build_arms, next_decision, observe  # noqa: E402
 from langchain_llm_router.policies import Always, RandomMix, Utility  # noqa: E402
 from langchain_llm_router.resilience import Resilience  # noqa: E402
-from langchain_llm_router.shared_budgets import RedisLedger  # noqa: E402
-from langchain_llm_router.shared_state import SharedTelemetry  # noqa: E402
+from langchain_llm_router.resilience.live import Live  # noqa: E402
 from langchain_llm_router.telemetry import Telemetry  # noqa: E402
+from langchain_llm_router.telemetry.shared_state import SharedTelemetry  # noqa: E402
 from langchain_llm_router.types import Attempt, Endpoint  # noqa: E402
 from tests.benchmarks import fault_servers  # noqa: E402
 from tests.benchmarks.fault_fuzzing import fuzz  # noqa: E402

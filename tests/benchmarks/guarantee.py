@@ -31,7 +31,7 @@ from langchain_llm_router.calibration import Split, Target, Trials, meet_target 
 from langchain_llm_router.datasets.zeroeval import ZeroEval  # noqa: E402
 from langchain_llm_router.embeddings import LexicalEmbeddings  # noqa: E402
 from langchain_llm_router.errors import CalibrationError  # noqa: E402
-from langchain_llm_router.sweeps import utility_sweep  # noqa: E402
+from langchain_llm_router.evaluation.sweeps import utility_sweep  # noqa: E402
 
 TARGETS = (
     "quality >= 0.95 * best",

@@ -15,7 +15,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from langchain_llm_router.errors import import_extra
-from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.telemetry.telemetry import Telemetry
 
 __all__ = ["SharedTelemetry", "connect"]
 

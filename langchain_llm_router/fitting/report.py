@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from langchain_llm_router import plots
-from langchain_llm_router.fitting import Fitted
+from langchain_llm_router.fitting.fitting import Fitted
 
 __all__ = ["verdict", "write_report"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.metrics import aiq, check_pair
-from langchain_llm_router.sweeps import Sweep
+from langchain_llm_router.evaluation.metrics import aiq, check_pair
+from langchain_llm_router.evaluation.sweeps import Sweep
 
 __all__ = [
     "Interval",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from langchain_llm_router.affording import charged_usd
-from langchain_llm_router.budgets import Budgets, Held
+from langchain_llm_router.budgets.affording import charged_usd
+from langchain_llm_router.budgets.budgets import Budgets, Held
 from langchain_llm_router.types import Situation
 
 __all__ = ["Paying", "Reserving", "Spending", "paid_alone", "paid_route"]

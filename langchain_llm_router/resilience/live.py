@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_llm_router.bulkheads import Bulkhead
-from langchain_llm_router.calling import Guard
-from langchain_llm_router.measured import ArmStats
-from langchain_llm_router.resilience import DeadlineError, Resilience
+from langchain_llm_router.resilience.bulkheads import Bulkhead
+from langchain_llm_router.resilience.calling import Guard
+from langchain_llm_router.resilience.rules import DeadlineError, Resilience
 from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.telemetry.measured import ArmStats
 from langchain_llm_router.types import Candidate
 
 __all__ = ["Live", "own_error"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from langchain_llm_router.breakers import Breaker, BreakerState, Breaking
-from langchain_llm_router.decayed import DecayedHistogram, DecayedLogMean, DecayedRate
+from langchain_llm_router.telemetry.breakers import Breaker, BreakerState, Breaking
+from langchain_llm_router.telemetry.decayed import DecayedHistogram, DecayedLogMean, DecayedRate
 
 __all__ = ["ArmStats", "FailureKind", "Measured"]
 

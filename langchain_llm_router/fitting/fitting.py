@@ -18,7 +18,7 @@ from langchain_llm_router.collect import Collected, load_journal
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.estimators import BradleyTerry, NearestNeighbors, QualityEstimator
 from langchain_llm_router.evaluation import Replay, best_single, replay
-from langchain_llm_router.intervals import Interval, mean_interval
+from langchain_llm_router.evaluation.intervals import Interval, mean_interval
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import (
     Always,

@@ -1,8 +1,4 @@
-"""What would it have cost and scored? Replay a policy on recorded outcomes, and judge the curve.
-
-The figures themselves are in `metrics` (from plain arrays), their intervals in `intervals`, whole
-families of routers at once in `sweeps`; all of them can be imported from here.
-"""
+"""What would it have cost and scored? Replay a policy on recorded outcomes."""
 
 from __future__ import annotations
 
@@ -12,95 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.cascade_metrics import (
-    cost_quality_area,
-    cost_quality_area_interval,
-    ibc,
-    region_ibc_lift,
-    region_ibc_lift_interval,
-)
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.held_out import HeldOutReport, held_out_report
-from langchain_llm_router.intervals import (
-    Interval,
-    Resampling,
-    aiq_interval,
-    apgr_interval,
-    bootstrap,
-    cpt_interval,
-    mean_interval,
-    weighted_bootstrap,
+from langchain_llm_router.evaluation.metrics import (
+    Curve,
+    random_mix_hull,
 )
 from langchain_llm_router.loop import Routed, begin, check_policy, routing, spent_usd
-from langchain_llm_router.metrics import (
-    Curve,
-    Reliability,
-    aiq,
-    apgr,
-    auc,
-    brier,
-    cost_at_quality,
-    cpt,
-    ece,
-    hull_quality,
-    ibc_lift,
-    pgr,
-    quality_at_cost,
-    random_mix_hull,
-    reliability,
-    win_rate_curve,
-    within_group_apgr,
-)
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.separability import Separability, separability
-from langchain_llm_router.sweeps import Sweep, single_sweep, utility_sweep
 from langchain_llm_router.types import Arm, Attempt, Decision
 
-__all__ = [
-    "Curve",
-    "HeldOutReport",
-    "Interval",
-    "Reliability",
-    "Replay",
-    "Resampling",
-    "Separability",
-    "Sweep",
-    "aiq",
-    "aiq_interval",
-    "apgr",
-    "apgr_interval",
-    "auc",
-    "best_single",
-    "bootstrap",
-    "brier",
-    "cost_at_quality",
-    "cost_quality_area",
-    "cost_quality_area_interval",
-    "cost_saved",
-    "cpt",
-    "cpt_interval",
-    "curve",
-    "ece",
-    "held_out_report",
-    "hull_quality",
-    "ibc",
-    "ibc_lift",
-    "mean_interval",
-    "oracle",
-    "pgr",
-    "quality_at_cost",
-    "random_mix_hull",
-    "region_ibc_lift",
-    "region_ibc_lift_interval",
-    "reliability",
-    "replay",
-    "separability",
-    "single_sweep",
-    "utility_sweep",
-    "weighted_bootstrap",
-    "win_rate_curve",
-    "within_group_apgr",
-]
+__all__ = ["Replay", "best_single", "cost_saved", "curve", "oracle", "replay"]
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
-from langchain_llm_router.resilience import BulkheadFullError
+from langchain_llm_router.resilience.rules import BulkheadFullError
 
 __all__ = ["Bulkhead"]
 

@@ -17,10 +17,10 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_llm_router.bulkheads import Bulkhead
-from langchain_llm_router.racing import NOTHING, Call, Outcome, arace, race
 from langchain_llm_router.redaction import redacted, secrets_of
-from langchain_llm_router.resilience import DeadlineError, Resilience, may_be_billed
+from langchain_llm_router.resilience.bulkheads import Bulkhead
+from langchain_llm_router.resilience.racing import NOTHING, Call, Outcome, arace, race
+from langchain_llm_router.resilience.rules import DeadlineError, Resilience, may_be_billed
 from langchain_llm_router.telemetry import Telemetry
 from langchain_llm_router.types import Candidate
 

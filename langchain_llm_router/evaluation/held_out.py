@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators import QualityEstimator
-from langchain_llm_router.intervals import (
+from langchain_llm_router.evaluation.intervals import (
     Interval,
     Resampling,
     aiq_interval,
     apgr_interval,
     mean_interval,
 )
-from langchain_llm_router.metrics import brier, ece
-from langchain_llm_router.sweeps import single_sweep, utility_sweep
+from langchain_llm_router.evaluation.metrics import brier, ece
+from langchain_llm_router.evaluation.sweeps import single_sweep, utility_sweep
 
 __all__ = ["HeldOutReport", "held_out_report"]
 

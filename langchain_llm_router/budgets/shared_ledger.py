@@ -21,9 +21,9 @@ from itertools import zip_longest
 from typing import Any
 from uuid import uuid4
 
+from langchain_llm_router.budgets.ledgers import Account, Hold, InProcessLedger, Ledger
 from langchain_llm_router.errors import import_extra
-from langchain_llm_router.ledgers import Account, Hold, InProcessLedger, Ledger
-from langchain_llm_router.shared_state import connect
+from langchain_llm_router.telemetry.shared_state import connect
 
 __all__ = ["RedisLedger"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.embeddings import LexicalEmbeddings, embed
 from langchain_llm_router.estimators import Linear, QualityEstimator, out_of_fold
-from langchain_llm_router.intervals import Interval, Resampling, bootstrap
-from langchain_llm_router.metrics import auc
+from langchain_llm_router.evaluation.intervals import Interval, Resampling, bootstrap
+from langchain_llm_router.evaluation.metrics import auc
 
 __all__ = ["Separability", "separability"]
 

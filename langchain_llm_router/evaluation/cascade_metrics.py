@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.intervals import Interval, Resampling, weighted_bootstrap
-from langchain_llm_router.metrics import hull_quality, random_mix_hull
-from langchain_llm_router.sweeps import Sweep
+from langchain_llm_router.evaluation.intervals import Interval, Resampling, weighted_bootstrap
+from langchain_llm_router.evaluation.metrics import hull_quality, random_mix_hull
+from langchain_llm_router.evaluation.sweeps import Sweep
 
 __all__ = [
     "cost_quality_area",

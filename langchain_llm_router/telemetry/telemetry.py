@@ -21,9 +21,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from langchain_llm_router.breakers import Breaking
 from langchain_llm_router.errors import ArtifactError
-from langchain_llm_router.measured import ArmStats, FailureKind, Measured
+from langchain_llm_router.telemetry.breakers import Breaking
+from langchain_llm_router.telemetry.measured import ArmStats, FailureKind, Measured
 
 __all__ = ["ArmStats", "FailureKind", "LiveCall", "Telemetry"]
 

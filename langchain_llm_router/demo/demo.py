@@ -22,8 +22,8 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.datasets.zeroeval import ZeroEval
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
 from langchain_llm_router.evaluation import Replay, best_single, oracle, replay
-from langchain_llm_router.intervals import Interval, bootstrap
-from langchain_llm_router.metrics import Hull, hull_quality, random_mix_hull
+from langchain_llm_router.evaluation.intervals import Interval, bootstrap
+from langchain_llm_router.evaluation.metrics import Hull, hull_quality, random_mix_hull
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.one_shot import Utility

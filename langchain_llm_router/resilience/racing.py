@@ -19,8 +19,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_llm_router.bulkheads import Bulkhead
-from langchain_llm_router.resilience import failure_kind, is_callers_fault, retry_after_s
+from langchain_llm_router.resilience.bulkheads import Bulkhead
+from langchain_llm_router.resilience.rules import failure_kind, is_callers_fault, retry_after_s
 from langchain_llm_router.telemetry import LiveCall, Telemetry
 from langchain_llm_router.types import Candidate
 

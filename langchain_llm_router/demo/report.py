@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from langchain_llm_router import plots
-from langchain_llm_router.demo import (
+from langchain_llm_router.demo.demo import (
     DRAFTER,
     POOL,
     STRONG,
@@ -26,11 +26,11 @@ from langchain_llm_router.demo import (
     Strategy,
 )
 from langchain_llm_router.evaluation import replay
-from langchain_llm_router.intervals import Interval, mean_interval
+from langchain_llm_router.evaluation.intervals import Interval, mean_interval
+from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.plots.canvas import Figure
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
-from langchain_llm_router.sweeps import Sweep, utility_sweep
 
 __all__ = ["show"]
 

@@ -15,10 +15,17 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from langchain_llm_router.budgets.ledgers import (
+    Account,
+    Hold,
+    InProcessLedger,
+    Ledger,
+    to_nano,
+    to_usd,
+)
+from langchain_llm_router.budgets.pacing import Pacer
 from langchain_llm_router.errors import NoCandidateError
-from langchain_llm_router.ledgers import Account, Hold, InProcessLedger, Ledger, to_nano, to_usd
-from langchain_llm_router.live import Live
-from langchain_llm_router.pacing import Pacer
+from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.types import Arm, Candidate, Situation, sum_usd
 from langchain_llm_router.verification import Verifier
 

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from langchain_llm_router.errors import LlmRouterError
-from langchain_llm_router.measured import FailureKind
+from langchain_llm_router.telemetry.measured import FailureKind
 
 __all__ = [
     "BulkheadFullError",

@@ -1,0 +1,19 @@
+"""How long every real call took and how it ended: live numbers for the arms.
+
+`telemetry` counts, `measured` tells what that says of one arm, `decayed` forgets, `breakers` leave
+a failing endpoint alone, `shared_state` shares all of it among processes through Redis.
+"""
+
+from langchain_llm_router.telemetry.telemetry import (
+    ArmStats,
+    FailureKind,
+    LiveCall,
+    Telemetry,
+)
+
+__all__ = [
+    "ArmStats",
+    "FailureKind",
+    "LiveCall",
+    "Telemetry",
+]
