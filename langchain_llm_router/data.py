@@ -58,6 +58,13 @@ def _names(candidates: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _index(rows: ArrayLike, n: int) -> NDArray[np.intp]:
+    """Row numbers from an index or a mask; an empty list, which NumPy takes for floats, is none."""
+    chosen = np.asarray(rows)
+    index: NDArray[np.intp] = np.arange(n)[chosen if chosen.size > 0 else chosen.astype(np.intp)]
+    return index
+
+
 def _column(name: str, values: Sequence[str] | None, n: int) -> tuple[str, ...] | None:
     if values is None:
         return None
@@ -127,7 +134,7 @@ class Outcomes:
 
     def take(self, rows: ArrayLike) -> Outcomes:
         """The given rows, by index or by mask."""
-        index = np.arange(len(self))[np.asarray(rows)]
+        index = _index(rows, len(self))
         return Outcomes(
             [self.queries[i] for i in index],
             self.candidates,
@@ -255,7 +262,7 @@ class Battles:
 
     def take(self, rows: ArrayLike) -> Battles:
         """The given battles, by index or by mask."""
-        index = np.arange(len(self))[np.asarray(rows)]
+        index = _index(rows, len(self))
         return Battles(
             [self.queries[i] for i in index],
             [self.candidate_a[i] for i in index],
@@ -307,7 +314,7 @@ class SelfEvaluations:
 
     def take(self, rows: ArrayLike) -> SelfEvaluations:
         """The given rows, by index or by mask."""
-        index = np.arange(len(self))[np.asarray(rows)]
+        index = _index(rows, len(self))
         return SelfEvaluations(
             self.candidates,
             self.confidence[index],

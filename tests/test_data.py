@@ -118,3 +118,12 @@ def test_rows_of_one_group_stay_on_one_side():
     assert {groups[i] for i in left}.isdisjoint({groups[i] for i in right})
     with pytest.raises(ValueError, match="fractions"):
         split_indices(4, (0.9, 0.3))
+
+
+def test_taking_no_rows_gives_a_table_without_rows():
+    outcomes = Outcomes(["a", "b"], ("x", "y"), [[0, 1], [1, 0]], groups=["g", "h"])
+    assert len(outcomes.take([])) == 0
+    assert outcomes.take([]).groups == ()
+    assert len(outcomes.take([False, False])) == 0
+    evaluations = SelfEvaluations(("x", "y"), np.full((2, 2), 0.5))
+    assert evaluations.take([]).confidence.shape == (0, 2)

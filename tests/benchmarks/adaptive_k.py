@@ -1,11 +1,12 @@
-"""How many of eight verdicts does it take? `SelfEvaluator(adaptive=True)` on recorded votes.
+"""How many of eight verdicts does it take? `SelfEvaluator(adaptive=True)` on recorded verdicts.
 
     python tests/benchmarks/adaptive_k.py --json
     python tests/benchmarks/adaptive_k.py --json --quick
 
-Data: votes of repeated samples (GSM8K and date understanding; llama-2-13b and gpt-3.5-turbo, 17
-runs of 20 to 40 samples a question): a verdict is whether a sample gives the majority's answer,
-whose correctness is known. Eight of a question's samples are drawn in random order. Half of the
+Data: the eight self-evaluations of three local models that ship with the package; and votes of
+repeated samples (GSM8K and date understanding; llama-2-13b and gpt-3.5-turbo, 17 runs of 20 to 40
+samples a question): a verdict there is whether a sample gives the majority's answer, whose
+correctness is known, and eight of a question's samples are drawn in random order. Half of the
 questions fit an observation model and what verdicts to expect; on the other half the adaptive
 verifier and all eight lead to a next step of `ConfidenceThreshold`, for both observation models and
 three thresholds. Settings that decide alike on every score are left out: they need no verdict.
@@ -28,6 +29,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from langchain_llm_router.datasets import LocalModels  # noqa: E402
 from langchain_llm_router.loop import begin, observe, step_after  # noqa: E402
 from langchain_llm_router.observation import BetaBinomial, KernelDensity  # noqa: E402
 from langchain_llm_router.policies import ConfidenceThreshold  # noqa: E402
@@ -49,7 +51,18 @@ SITUATION = observe(
 )
 
 
-def recorded(folder):
+def self_evaluations():
+    """Eight self-evaluations per answer, and whether it was right, per model."""
+    data = LocalModels.load()
+    verdicts = data.evaluations["self_k8"].verdicts
+    runs = {}
+    for j, name in enumerate(data.outcomes.candidates):
+        read = ~np.isnan(verdicts[:, j]).any(axis=1)
+        runs[name] = (verdicts[read, j] > 0.5, data.outcomes.quality[read, j] > 0.5)
+    return runs
+
+
+def votes(folder):
     """Eight verdicts in random order per question, and whether the answer was right, per run."""
     rows = parquet.read_table(folder / "cascade_votes" / "votes.parquet").to_pylist()
     runs, rng = {}, np.random.default_rng(0)
@@ -113,28 +126,32 @@ def main():
     parser.add_argument("--quick", action="store_true", help="four of the runs")
     args = parser.parse_args()
     folder = shared_data_folder()
+    sources = {"self-evaluations of local models": self_evaluations()}
+    if folder is not None:
+        runs = votes(folder)
+        sources["votes of samples"] = dict(list(runs.items())[::4]) if args.quick else runs
+    figures = {name: report(runs) for name, runs in sources.items()}
+    for name, figure in figures.items():
+        for risk, got in figure["by_risk"].items():
+            print(f"{name}, risk {risk}: {got['verdicts_used']:.1%} of the verdicts, "
+                  f"{got['same_step']:.2%} of the same steps")  # fmt: skip
     if folder is None:
-        sys.exit("The recorded votes are not at ../shared/data (or $LLM_ROUTER_SHARED_DATA).")
-    runs = recorded(folder)
-    if args.quick:
-        runs = dict(list(runs.items())[::4])
-    settings, totals = measure(runs)
-    figures = {
-        "runs": len(runs),
-        "settings": settings,
-        "by_risk": {
-            str(risk): {
-                "verdicts_used": round(total[1] / total[0], 4),
-                "same_step": round(total[2] / total[0], 4),
-            }
-            for risk, total in totals.items()
-        },
-    }
-    for risk, got in figures["by_risk"].items():
-        print(f"risk {risk}: {got['verdicts_used']:.1%} of the verdicts, "
-              f"{got['same_step']:.2%} of the same steps")  # fmt: skip
+        print("The recorded votes are not at ../shared/data (or $LLM_ROUTER_SHARED_DATA).")
     if args.json:
         print(json.dumps(figures))
+
+
+def report(runs):
+    """The figures of one source, in all and per risk."""
+    settings, totals = measure(runs)
+    by_risk = {
+        str(risk): {
+            "verdicts_used": round(total[1] / total[0], 4),
+            "same_step": round(total[2] / total[0], 4),
+        }
+        for risk, total in totals.items()
+    }
+    return {"runs": len(runs), "settings": settings, "by_risk": by_risk}
 
 
 if __name__ == "__main__":
