@@ -11,8 +11,10 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
+from langchain_llm_router.datasets import LocalModels
 from langchain_llm_router.datasets.benchmarks import load_zeroeval
 from langchain_llm_router.estimators import NearestNeighbors
+from langchain_llm_router.verification import AnswerScorer
 
 PANEL = ("gemini-1.5-flash", "deepseek-v2.5-0908", "gpt-4o-mini-2024-07-18")
 PAIR = ("gpt-4o-mini-2024-07-18", "claude-3-5-sonnet-20241022")
@@ -156,6 +158,36 @@ def zeroeval_table(folder: Path) -> Table:
             paid[:, j] += answers[judge].cost_usd.to_numpy(float)
     evaluations = SelfEvaluations(outcomes.candidates, said, paid)
     return Table("zeroeval: 24 models", outcomes, evaluations, 2)
+
+
+def scored_table(folder: Path) -> Table:
+    """gpt-4o-mini before gpt-4o: `AnswerScorer` reads the whole answer, for free.
+
+    The third of the questions that taught the scorer is left out of the table.
+    """
+    names = ("gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06")
+    outcomes = load_zeroeval(folder / "zeroeval").select(names)
+    ids = pd.read_parquet(folder / "zeroeval" / "queries.parquet").id
+    responses = pd.read_parquet(folder / "zeroeval" / "responses.parquet")
+    own = responses[responses.model == names[0]].set_index("id").response.reindex(ids)
+    answers = np.array(own.fillna("").tolist(), dtype=object)
+    taught, rest = split_indices(len(outcomes), [1 / 3, 2 / 3], seed=11)
+    learn, judge = outcomes.take(taught), outcomes.take(rest)
+    scorer = AnswerScorer().fit(learn.queries, answers[taught].tolist(), learn.quality[:, 0])
+    said = np.full(judge.quality.shape, np.nan)
+    said[:, 0] = scorer.score(judge.queries, answers[rest].tolist())
+    evaluations = SelfEvaluations(names, said, np.zeros(said.shape))
+    return Table("zeroeval: 4o-mini>4o, AnswerScorer", judge, evaluations, 24)
+
+
+def local_tables() -> list[Table]:
+    """Three small local models, as they were recorded: they judge themselves, or their answer's
+    own log-probability does."""
+    data = LocalModels.load()
+    return [
+        Table(f"local models: {verifier}", data.outcomes, data.evaluations[verifier], k)
+        for verifier, k in (("self_k8", 8), ("answer_logprob", 24))
+    ]
 
 
 def _bare(text: str, parsed: bool) -> str | None:

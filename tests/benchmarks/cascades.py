@@ -24,9 +24,11 @@ from cascade_noise import noisy_routerbench
 from cascade_tables import (
     PAIR,
     Table,
+    local_tables,
     pareto,
     predict,
     reflection_table,
+    scored_table,
     votes_tables,
     zeroeval_table,
 )
@@ -270,6 +272,8 @@ def main() -> None:
     tables = [
         *votes_tables(folder),
         reflection_table(folder),
+        *local_tables(),
+        scored_table(folder),
         renamed(zeroeval.select(PAIR), "zeroeval: 4o-mini>3.5-sonnet"),
         renamed(ladder, f"zeroeval: {len(ladder.outcomes.candidates)} priced models"),
     ]
