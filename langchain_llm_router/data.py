@@ -322,6 +322,16 @@ class SelfEvaluations:
             None if self.verdicts is None else self.verdicts[index],
         )
 
+    def select(self, candidates: Sequence[str]) -> SelfEvaluations:
+        """The given columns, in the given order; each must be there."""
+        columns = [self.candidates.index(name) for name in candidates]
+        return SelfEvaluations(
+            candidates,
+            self.confidence[:, columns],
+            None if self.cost_usd is None else self.cost_usd[:, columns],
+            None if self.verdicts is None else self.verdicts[:, columns],
+        )
+
 
 def split_indices(
     n: int, fractions: Sequence[float], *, seed: int = 0, groups: Sequence[str] | None = None

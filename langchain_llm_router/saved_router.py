@@ -5,13 +5,15 @@ The models themselves are not in it: candidates and verifier are given again on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
 
 from langchain_llm_router import estimators, observation, policies
 from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
@@ -38,6 +40,8 @@ class SavedRouter:
         estimator: Predicts quality; None for policies that need none.
         verifier: Name of the verifier whose scores the policy was fitted on; None: it needs none.
         expected_cost_usd: Measured mean cost of one answer by candidate.
+        seen: Fingerprints of the queries that taught it or set its knob: it cannot be judged on
+            those.
     """
 
     candidates: tuple[str, ...]
@@ -45,6 +49,29 @@ class SavedRouter:
     estimator: QualityEstimator | None = None
     verifier: str | None = None
     expected_cost_usd: Mapping[str, float] = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()
+
+    def taught_by(self, queries: Iterable[str]) -> SavedRouter:
+        """The same router, after these queries as well have had a part in it."""
+        return replace(self, seen=self.seen | {_fingerprint(query) for query in queries})
+
+    def knows(self, queries: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of the queries had a part in it, of shape (n_queries,)."""
+        return np.array([_fingerprint(query) in self.seen for query in queries], dtype=bool)
+
+    def predict(self, queries: Sequence[str]) -> NDArray[np.float64] | None:
+        """Predicted quality, of shape (n_queries, n_candidates); None without an estimator."""
+        if self.estimator is None:
+            return None
+        known = list(self.estimator.fitted_candidates)
+        return self.estimator.predict(queries)[:, [known.index(c) for c in self.candidates]]
+
+    @property
+    def expected_costs(self) -> list[float] | None:
+        """Measured mean costs in the order of the candidates; None if any is unknown."""
+        costs = [self.expected_cost_usd.get(name) for name in self.candidates]
+        known = [cost for cost in costs if cost is not None]
+        return known if len(known) == len(costs) else None
 
     def save(self, folder: str | Path) -> Path:
         """Write the router into a folder.
@@ -59,6 +86,7 @@ class SavedRouter:
             "expected_cost_usd": dict(self.expected_cost_usd),
             "estimator": None if self.estimator is None else type(self.estimator).__name__,
             "policy": _save_policy(self.policy, folder),
+            "seen": sorted(self.seen),
         }
         if self.estimator is not None:
             self.estimator.save(folder / "estimator")
@@ -84,6 +112,7 @@ class SavedRouter:
                 estimator=estimator,
                 verifier=settings["verifier"],
                 expected_cost_usd=dict(settings["expected_cost_usd"]),
+                seen=frozenset(settings.get("seen", ())),
             )
         except (KeyError, TypeError, AttributeError) as error:
             msg = f"{str(folder)!r} does not hold a whole router: {error}."
@@ -139,6 +168,10 @@ def _load_policy(spec: Mapping[str, Any], folder: Path) -> Policy:
         }
         params["observation"] = models.get("") if "" in models else models or None
     return _PLAIN[kind](**params)
+
+
+def _fingerprint(query: str) -> str:
+    return blake2b(query.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def mean_costs(candidates: tuple[str, ...], costs: Any) -> dict[str, float]:

@@ -1,24 +1,20 @@
 """`llm-router collect` and `llm-router fit`, against a real server on loopback."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter
-from langchain_llm_router.cli import main
 from langchain_llm_router.collect import load_journal, parse_candidates
 from langchain_llm_router.collect.grading import Judge, PairwiseJudge, grader_by_name
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.fitting import load_data
 from langchain_llm_router.verification import YesNo
+from tests.commands import CODE, environment, run_main
 from tests.fakes import SamplingModel, make_outcomes
 from tests.local_server import LocalServer
-
-ROOT = Path(__file__).resolve().parent.parent
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")
@@ -28,15 +24,7 @@ pytest.importorskip("rich")
 def run(monkeypatch, tmp_path, capsys):
     """Run a command in an empty folder; its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llm-router", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return command
+    return lambda *arguments: run_main(arguments, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -44,11 +32,9 @@ def spawn(tmp_path):
     """The same in a process of its own, whose end closes the clients' connections."""
 
     def command(*arguments: str) -> tuple[int, str, str]:
-        code = "from langchain_llm_router.cli import main; main()"
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "none"}
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True, text=True, check=False, cwd=tmp_path, env=env,
+            [sys.executable, "-c", CODE, *arguments],
+            capture_output=True, text=True, check=False, cwd=tmp_path, env=environment(),
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 
@@ -75,9 +61,14 @@ def test_from_questions_to_a_living_router(run, spawn, tmp_path):
     pytest.importorskip("matplotlib")
     write_questions(tmp_path / "q.jsonl", 60)
     with LocalServer() as server:
-        code, out, err = spawn("collect", "q.jsonl", "--yes", "--samples", "2", *pool(server.url))
+        told = ("--yes", "--samples", "2", "--json")
+        code, out, err = spawn("collect", "q.jsonl", *told, *pool(server.url))
     assert code == 0, err
-    assert out == "weak: quality 0.500\nstrong: quality 1.000\n"
+    *lines, figures = out.splitlines()
+    assert lines == ["weak: quality 0.500", "strong: quality 1.000"]
+    figures = json.loads(figures)
+    assert (figures["n_rows"], figures["left_out"]) == (60, {})
+    assert figures["candidates"]["strong"]["quality"] == 1.0
     assert "In all 240 calls" in err
     assert len(load_journal(tmp_path / "run.jsonl").ids) == 60
     code, out, err = run("fit", "--data", "run.jsonl", "--out", "router")

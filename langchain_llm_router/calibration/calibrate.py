@@ -24,6 +24,7 @@ from langchain_llm_router.engine import columns_of
 from langchain_llm_router.errors import CalibrationError
 from langchain_llm_router.evaluation.intervals import Interval, Resampling
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.saved_router import SavedRouter
 
 __all__ = ["Calibrated", "Split", "calibrate", "meet_target"]
 
@@ -135,7 +136,7 @@ def _thousandfold(it: Interval) -> Interval:
 
 
 def calibrate(
-    router: ChatLLMRouter | Policy | Family,
+    router: ChatLLMRouter | SavedRouter | Policy | Family,
     data: Outcomes,
     *,
     target: str,
@@ -151,7 +152,8 @@ def calibrate(
     share of strong calls, the best.
 
     Args:
-        router: A router, a policy whose knob is to be turned, or a function from knob to policy.
+        router: A router, live or saved; a policy whose knob is to be turned; or a function from
+            knob to policy.
         data: Labeled rows that neither the estimator nor an observation model was fitted on.
         target: See `Target.parse`; an unknown form raises an error that lists the allowed ones.
         quality: Predicted quality, of shape (n_rows, n_candidates); a router predicts its own.
@@ -165,7 +167,7 @@ def calibrate(
         CalibrationError: If no setting meets the target, or the rows are too few to promise it.
     """
     Target.parse(target)
-    expected = None
+    expected: ArrayLike | None = None
     turned: Policy | Family
     if isinstance(router, ChatLLMRouter):
         data = data.select([candidate.name for candidate in router.candidates])
@@ -173,7 +175,11 @@ def calibrate(
             columns = columns_of(router.estimator, data.candidates)
             quality = router.estimator.predict(data.queries)[:, columns]
         costs = [candidate.expected_cost_usd for candidate in router.candidates]
-        expected = None if None in costs else costs
+        expected = None if None in costs else np.array(costs, dtype=np.float64)
+        turned = router.policy
+    elif isinstance(router, SavedRouter):
+        data = data.select(router.candidates)
+        quality, expected = router.predict(data.queries), router.expected_costs
         turned = router.policy
     else:
         turned = router

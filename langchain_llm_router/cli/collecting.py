@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from math import isnan
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+
+from langchain_llm_router.cli.arguments import Candidates, Json, Prices
+from langchain_llm_router.cli.terminal import say, write_json
+
+if TYPE_CHECKING:
+    from langchain_llm_router.collect import Collected
 
 __all__ = ["collect"]
 
@@ -12,9 +18,9 @@ __all__ = ["collect"]
 def collect(  # noqa: PLR0913 - a command has as many options as it has
     questions: Annotated[Path, "JSONL, CSV or Parquet with `query`, if any `id`, `reference`."],
     *,
-    candidate: Annotated[list[str], "[name=]provider:model[@base-url], from cheap to strong."] = [],  # noqa: B006
+    candidate: Candidates = [],  # noqa: B006
     journal: Annotated[Path, "Every answer is kept here; a later run goes on."] = Path("run.jsonl"),
-    price: Annotated[list[str], "name=input,output in USD per million tokens."] = [],  # noqa: B006
+    price: Prices = [],  # noqa: B006
     grader: Annotated[str, "exact, number, choice, judge or pairwise."] = "exact",
     judge: Annotated[str | None, "The model that grades, written like a candidate."] = None,
     samples: Annotated[int, "Self-evaluations per answer; 0: none."] = 8,
@@ -22,6 +28,7 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
     budget: Annotated[float | None, "Stop before this many dollars are passed."] = None,
     logprobs: Annotated[bool, "Record the answers' log-probabilities."] = False,
     yes: Annotated[bool, "Begin without asking."] = False,
+    json: Json = False,
 ) -> None:
     """Ask every candidate every question, grade and self-evaluate: the data to fit a router on.
 
@@ -41,8 +48,31 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
             limits=room.Limits(concurrency=concurrency, budget_usd=budget),
             watcher=watcher,
         )
-    means = zip(done.outcomes.candidates, done.outcomes.quality.mean(axis=0), strict=True)
-    sys.stdout.write("".join(f"{name}: quality {mean:.3f}\n" for name, mean in means))
+    for name, figures in _figures(done).items():
+        say(f"{name}: quality {figures['quality']:.3f}")
     if done.incomplete:
         question, lack = next(iter(done.incomplete.items()))
-        sys.stdout.write(f"{len(done.incomplete)} left out, e.g. {question!r}: {lack}\n")
+        say(f"{len(done.incomplete)} left out, e.g. {question!r}: {lack}")
+    if json:
+        left_out = dict(done.incomplete)
+        write_json(
+            {
+                "journal": str(journal),
+                "n_rows": len(done.ids),
+                "left_out": left_out,
+                "candidates": _figures(done),
+            }
+        )
+
+
+def _figures(done: Collected) -> dict[str, dict[str, float | None]]:
+    """Mean quality and cost of every candidate."""
+    table = done.outcomes
+    costs = table.mean_cost_usd
+    return {
+        name: {
+            "quality": float(table.quality[:, j].mean()),
+            "cost_usd": None if costs is None or isnan(costs[j]) else float(costs[j]),
+        }
+        for j, name in enumerate(table.candidates)
+    }

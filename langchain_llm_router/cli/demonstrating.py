@@ -9,9 +9,9 @@ __all__ = ["demo"]
 
 
 def demo(
+    *,
     out: Annotated[Path, "Folder for the picture."] = Path("llm-router-demo"),
     seed: Annotated[int, "Another seed, another split."] = 0,
-    *,
     json: Annotated[bool, "Print the figures as one JSON object on the last line."] = False,
     local: Annotated[bool, "Self-evaluate live on a small local model instead."] = False,
 ) -> None:

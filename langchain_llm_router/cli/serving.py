@@ -3,31 +3,73 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+from langchain_llm_router.cli.arguments import Candidates, Prices, named_pool, verifiers
 from langchain_llm_router.errors import import_extra
+
+if TYPE_CHECKING:
+    from langchain_llm_router.chat import ChatLLMRouter
 
 __all__ = ["serve"]
 
+_PATIENCE_S = 30
+
 
 def serve(
+    router: Annotated[Path | None, "Folder of a saved router; none: the demo's."] = None,
+    *,
+    candidate: Candidates = [],  # noqa: B006
+    price: Prices = [],  # noqa: B006
+    samples: Annotated[int, "Self-evaluations per draft, as given to `collect`."] = 8,
     host: Annotated[str, "Address to listen on."] = "127.0.0.1",
     port: Annotated[int, "Port to listen on."] = 8080,
-    *,
-    cascade: Annotated[bool, "Serve the demo's cascade instead of its one-shot route."] = False,
+    baseline: Annotated[str | None, "Whom the page counts savings against; none: last."] = None,
+    cascade: Annotated[bool, "Of the demo: its cascade instead of its one-shot route."] = False,
 ) -> None:
-    """Serve the demo's router over its recorded answers: OpenAI's HTTP interface and a live page.
+    """Serve a saved router: OpenAI's HTTP interface under /v1, a live page at /, /metrics.
 
-    Keys are read from LLM_ROUTER_API_KEYS (comma-separated); without it everybody may ask.
+    Without a folder it is the demo's router over its recorded answers. Keys are read from
+    LLM_ROUTER_API_KEYS (comma-separated); without it everybody may ask. Ctrl-C lets answers that
+    are under way come to their end.
 
-    Example: llm-router serve --cascade --port 8080, then open http://127.0.0.1:8080
+    Example: llm-router serve router --candidate small=openai:qwen@http://127.0.0.1:8000/v1
+    --candidate openai:gpt-4o
+
+    Example: llm-router serve --cascade, then open http://127.0.0.1:8080
     """
     uvicorn = import_extra("uvicorn", "serve")
     import_extra("fastapi", "serve")
-    from langchain_llm_router.demo import Demo  # noqa: PLC0415 - imports what only it needs
-    from langchain_llm_router.serving import create_app  # noqa: PLC0415 - the same
+    from langchain_llm_router.serving import create_app  # noqa: PLC0415 - imports what it needs
 
+    if router is None:
+        served = _demo(cascade=cascade)
+    elif cascade:
+        msg = f"--cascade is about the demo; {str(router)!r} is what it was fitted to be."
+        raise ValueError(msg)
+    else:
+        served = _saved(router, candidate, price, samples)
     keys = [key for key in os.environ.get("LLM_ROUTER_API_KEYS", "").split(",") if key]
-    demo_ = Demo()
-    router = demo_.cascade_router() if cascade else demo_.fit_route().router
-    uvicorn.run(create_app(router, api_keys=keys), host=host, port=port, log_level="info")
+    app = create_app(served, api_keys=keys, baseline=baseline)
+    uvicorn.run(app, host=host, port=port, log_level="info", timeout_graceful_shutdown=_PATIENCE_S)
+
+
+def _demo(*, cascade: bool) -> ChatLLMRouter:
+    from langchain_llm_router.demo import Demo  # noqa: PLC0415 - imports what only it needs
+
+    demo = Demo()
+    return demo.cascade_router() if cascade else demo.fit_route().router
+
+
+def _saved(
+    folder: Path, texts: Sequence[str], prices: Sequence[str], samples: int
+) -> ChatLLMRouter:
+    from langchain_llm_router.chat import ChatLLMRouter  # noqa: PLC0415 - imports what it needs
+    from langchain_llm_router.saved_router import SavedRouter  # noqa: PLC0415 - the same
+
+    names = SavedRouter.load(folder).candidates
+    return ChatLLMRouter.load(
+        folder, candidates=named_pool(texts, prices, names), verifier=verifiers(samples)
+    )

@@ -1,8 +1,9 @@
 """What would a router have cost and scored, and how sure is that? Replay, figures, intervals.
 
-`replaying` runs a policy over recorded outcomes; the figures are in `metrics` (from plain arrays)
-and `cascade_metrics`, their intervals in `intervals`, families of routers at once in `sweeps`. Two
-reports in words: `held_out` (does it beat a random mix?) and `separability`.
+`replaying` runs a policy over recorded outcomes, `examining` a whole saved router; the figures are
+in `metrics` (from plain arrays) and `cascade_metrics`, their intervals in `intervals`, families of
+routers at once in `sweeps`. Two reports in words: `held_out` (does it beat a random mix?) and
+`separability`.
 """
 
 from langchain_llm_router.evaluation.cascade_metrics import (
@@ -12,6 +13,7 @@ from langchain_llm_router.evaluation.cascade_metrics import (
     region_ibc_lift,
     region_ibc_lift_interval,
 )
+from langchain_llm_router.evaluation.examining import Exam, RouterReport
 from langchain_llm_router.evaluation.held_out import (
     HeldOutReport,
     held_out_report,
@@ -49,6 +51,7 @@ from langchain_llm_router.evaluation.replaying import (
     Replay,
     best_single,
     cost_saved,
+    cost_saved_interval,
     curve,
     oracle,
     replay,
@@ -65,11 +68,13 @@ from langchain_llm_router.evaluation.sweeps import (
 
 __all__ = [
     "Curve",
+    "Exam",
     "HeldOutReport",
     "Interval",
     "Reliability",
     "Replay",
     "Resampling",
+    "RouterReport",
     "Separability",
     "Sweep",
     "aiq",
@@ -84,6 +89,7 @@ __all__ = [
     "cost_quality_area",
     "cost_quality_area_interval",
     "cost_saved",
+    "cost_saved_interval",
     "cpt",
     "cpt_interval",
     "curve",

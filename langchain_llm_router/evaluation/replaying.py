@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.evaluation.intervals import Interval, bootstrap
 from langchain_llm_router.evaluation.metrics import (
     Curve,
     random_mix_hull,
@@ -17,7 +18,15 @@ from langchain_llm_router.loop import Routed, begin, check_policy, routing, spen
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Decision
 
-__all__ = ["Replay", "best_single", "cost_saved", "curve", "oracle", "replay"]
+__all__ = [
+    "Replay",
+    "best_single",
+    "cost_saved",
+    "cost_saved_interval",
+    "curve",
+    "oracle",
+    "replay",
+]
 
 Floats = NDArray[np.float64]
 
@@ -248,3 +257,23 @@ def cost_saved(done: Replay, outcomes: Outcomes) -> float:
     hull_cost, hull_q = random_mix_hull(cost, quality)
     mix_cost = float(np.interp(done.mean_quality, hull_q, hull_cost))
     return 1 - done.mean_cost_usd / mix_cost
+
+
+def cost_saved_interval(done: Replay, outcomes: Outcomes, *, n_resamples: int = 1000) -> Interval:
+    """`cost_saved` with its 95 % interval: rows redrawn, the mix computed again on each draw.
+
+    Raises:
+        ValueError: If any cost is unknown.
+    """
+    cost_saved(done, outcomes)
+    costs = outcomes.cost_usd
+    assert costs is not None, "checked above"
+
+    def share(rows: NDArray[np.intp]) -> float:
+        hull_cost, hull_q = random_mix_hull(
+            costs[rows].mean(axis=0), outcomes.quality[rows].mean(axis=0)
+        )
+        mix_cost = float(np.interp(done.quality[rows].mean(), hull_q, hull_cost))
+        return 1 - float(done.cost_usd[rows].mean()) / mix_cost
+
+    return bootstrap(share, len(outcomes), n_resamples=n_resamples)

@@ -315,7 +315,7 @@ class _Contest:
             estimator=None if contender.estimator is None else self._estimator(contender, known),
             verifier=contender.verifier,
             expected_cost_usd=mean_costs(chain, costs),
-        )
+        ).taught_by(self.outcomes.take(known).queries)
 
 
 def _always(name: str) -> Callable[[Rows], Policy]:

@@ -2,7 +2,8 @@
 
 Every function returns a matplotlib `Figure` that belongs to nobody: no pyplot, no global state, no
 window; `save` writes it. What routing costs and scores is in `economics`, how a verifier's score is
-read in `observations`, how far numbers can be believed in `judgement`, one query's way in `paths`.
+read in `observations`, how far numbers can be believed in `judgement`, one query's way in `paths`,
+and all that apply to a saved router in `routers`.
 """
 
 from langchain_llm_router.plots.canvas import save
@@ -25,6 +26,7 @@ from langchain_llm_router.plots.observations import (
     total_density,
 )
 from langchain_llm_router.plots.paths import decision_path
+from langchain_llm_router.plots.routers import router_figures
 
 __all__ = [
     "StrategyPoint",
@@ -37,6 +39,7 @@ __all__ = [
     "p_good_curve",
     "reliability_curve",
     "replay_point",
+    "router_figures",
     "save",
     "score_densities",
     "score_swarm",

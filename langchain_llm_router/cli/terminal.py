@@ -1,0 +1,57 @@
+"""What commands say: to people in color, to machines as JSON, and how far they have come."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from langchain_llm_router.errors import import_extra
+
+__all__ = ["Steps", "say", "steps", "write_json"]
+
+
+def say(*things: Any) -> None:
+    """Print texts and rich tables on standard output."""
+    console = import_extra("rich.console", "cli").Console(highlight=False, soft_wrap=True)
+    for thing in things:
+        console.print(thing, markup=False)
+
+
+def write_json(figures: Mapping[str, Any]) -> None:
+    """Print one JSON object as the last line of standard output."""
+    sys.stdout.write(json.dumps(figures, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class Steps:
+    """A bar on standard error, one step at a time."""
+
+    def __init__(self, bar: Any, task: Any) -> None:
+        self._bar, self._task = bar, task
+
+    def begin(self, what: str) -> None:
+        """Say what is being done now."""
+        self._bar.update(self._task, description=what)
+
+    def done(self, n: int = 1) -> None:
+        """Count steps that are done."""
+        self._bar.advance(self._task, n)
+
+
+@contextmanager
+def steps(what: str, total: int | None = None) -> Iterator[Steps]:
+    """A progress bar for as long as the block runs; without a total it only shows the time.
+
+    It is drawn on standard error and wiped away at the end.
+    """
+    rich = import_extra("rich.progress", "cli")
+    console = import_extra("rich.console", "cli").Console(stderr=True)
+    columns = [rich.SpinnerColumn(), rich.TextColumn("{task.description}"), rich.BarColumn()]
+    columns += [rich.MofNCompleteColumn()] if total is not None else []
+    columns += [rich.TimeElapsedColumn()]
+    with rich.Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        yield Steps(bar, bar.add_task(what, total=total))

@@ -1,0 +1,262 @@
+"""A saved router examined on recorded rows: is it worth having, and how sure is that?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.evaluation.held_out import HeldOutReport, held_out_report
+from langchain_llm_router.evaluation.intervals import (
+    Interval,
+    Resampling,
+    mean_interval,
+    weighted_bootstrap,
+)
+from langchain_llm_router.evaluation.metrics import hull_quality, random_mix_hull
+from langchain_llm_router.evaluation.replaying import (
+    Replay,
+    best_single,
+    cost_saved_interval,
+    oracle,
+    replay,
+)
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.saved_router import SavedRouter
+
+__all__ = ["Exam", "RouterReport"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RouterReport:
+    """What a router is worth on rows that had no part in it; all intervals are 95 %.
+
+    Attributes:
+        n_rows: How many rows it was examined on.
+        n_left_out: How many more the table has, which taught the router or set its knob.
+        quality: Mean quality of the accepted answers.
+        cost_usd: Mean cost of a query, verification included; None where a cost is unknown.
+        alone: The same two figures of every single candidate of the table.
+        best: The single candidate with the highest mean quality.
+        gap: Mean quality less the best single candidate's, row by row.
+        saved: Share of the cost saved against the random mix of single candidates of the same
+            quality (above the best one's quality: against that one); None where unknown.
+        lift: Quality above the random mix at the same cost; None where unknown.
+        answered: Share of the answers that came from each of the router's candidates.
+        asked: Share of the queries on which each was asked.
+        oracle: Quality and cost of perfect routing.
+        estimator: Whether its estimator beats a random mix; None without one.
+    """
+
+    n_rows: int
+    n_left_out: int
+    quality: Interval
+    cost_usd: Interval | None
+    alone: Mapping[str, tuple[Interval, Interval | None]]
+    best: str
+    gap: Interval
+    saved: Interval | None
+    lift: Interval | None
+    answered: Mapping[str, float]
+    asked: Mapping[str, float]
+    oracle: tuple[float, float | None]
+    estimator: HeldOutReport | None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, with its numbers."""
+        gap = f"{100 * self.gap.value:+.1f} points ({_span(self.gap)}) against {self.best} alone"
+        if self.saved is None:
+            return f"Quality {gap}; what it saves is unknown, as some costs are."
+        saved = f"saves {self.saved.value:.0%} ({_span(self.saved)} %) of the cost at equal quality"
+        if self.saved.low > 0:
+            return f"This router {saved}; quality {gap}."
+        if self.saved.high < 0:
+            return f"This router costs more than mixing single models: it {saved}; quality {gap}."
+        return f"Not proven to save anything: it {saved}; quality {gap}. Examine it on more rows."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON-ready data; an interval is `[value, low, high]`."""
+        return {
+            "n_rows": self.n_rows,
+            "n_left_out": self.n_left_out,
+            "quality": _triple(self.quality),
+            "cost_usd": _triple(self.cost_usd),
+            "alone": {
+                name: {"quality": _triple(quality), "cost_usd": _triple(cost)}
+                for name, (quality, cost) in self.alone.items()
+            },
+            "best_single": self.best,
+            "quality_above_best_single": _triple(self.gap),
+            "cost_saved_at_equal_quality": _triple(self.saved),
+            "quality_above_random_mix": _triple(self.lift),
+            "answered": dict(self.answered),
+            "asked": dict(self.asked),
+            "oracle": {"quality": self.oracle[0], "cost_usd": self.oracle[1]},
+            "estimator": None if self.estimator is None else self.estimator.as_dict(),
+            "sentence": self.sentence,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """A saved router lined up with recorded rows; make one with `of`.
+
+    Attributes:
+        saved: The router.
+        outcomes: What every candidate of the table scored and cost on the rows.
+        own: The same of the router's candidates, in its order.
+        quality: What its estimator predicts there; None without one.
+        evaluations: What its verifier said there; None without one.
+        n_left_out: How many rows were left out because they had a part in the router.
+    """
+
+    saved: SavedRouter
+    outcomes: Outcomes
+    own: Outcomes
+    quality: Floats | None
+    evaluations: SelfEvaluations | None
+    n_left_out: int
+
+    @classmethod
+    def of(
+        cls,
+        saved: SavedRouter,
+        outcomes: Outcomes,
+        evaluations: Mapping[str, SelfEvaluations] | None = None,
+        *,
+        seen: bool = False,
+    ) -> Exam:
+        """Line a router up with a table.
+
+        Args:
+            saved: The router.
+            outcomes: A table with at least its candidates.
+            evaluations: Verifier name → what it said, same rows.
+            seen: Keep the rows that taught the router or set its knob: then it is flattered.
+
+        Raises:
+            ValueError: If a candidate or the verifier is missing, or no row is left.
+        """
+        said = None
+        if saved.verifier is not None:
+            tables = evaluations or {}
+            if saved.verifier not in tables:
+                msg = (
+                    f"The router was fitted on the verifier {saved.verifier!r}, but the data knows "
+                    f"the verifiers {list(tables)}: give a journal in which it judged the answers."
+                )
+                raise ValueError(msg)
+            said = tables[saved.verifier].select(saved.candidates)
+        own = outcomes.select(saved.candidates)
+        rows = np.arange(len(outcomes)) if seen else np.flatnonzero(~saved.knows(outcomes.queries))
+        if len(rows) == 0:
+            msg = (
+                f"All {len(outcomes)} rows had a part in this router, so they cannot judge it: "
+                "collect other questions, or keep the rows knowingly (`seen=True`, `--seen`)."
+            )
+            raise ValueError(msg)
+        own = own.take(rows)
+        return cls(
+            saved=saved,
+            outcomes=outcomes.take(rows),
+            own=own,
+            quality=saved.predict(own.queries),
+            evaluations=None if said is None else said.take(rows),
+            n_left_out=len(outcomes) - len(rows),
+        )
+
+    def replay(self, policy: Policy | None = None) -> Replay:
+        """What the router's policy, or another one in its place, does on the rows."""
+        return replay(
+            self.saved.policy if policy is None else policy,
+            self.quality,
+            self.own,
+            evaluations=self.evaluations,
+            expected_cost_usd=self.saved.expected_costs,
+        )
+
+    def report(self) -> RouterReport:
+        """Replay the router and weigh it against the single candidates."""
+        done, table = self.replay(), self.outcomes
+        how = Resampling(clusters=table.queries)
+        best = best_single(table)
+        costs = table.cost_usd
+        priced = costs is not None and not np.isnan(costs).any() and _known(done.cost_usd)
+        rows, perfect = np.arange(len(table)), oracle(table)
+        spent = None if costs is None else float(costs[rows, perfect].mean())
+        return RouterReport(
+            n_rows=len(table),
+            n_left_out=self.n_left_out,
+            quality=mean_interval(done.quality, how),
+            cost_usd=_cost(done.cost_usd, how),
+            alone={
+                name: (
+                    mean_interval(table.quality[:, j], how),
+                    None if costs is None else _cost(costs[:, j], how),
+                )
+                for j, name in enumerate(table.candidates)
+            },
+            best=table.candidates[best],
+            gap=mean_interval(done.quality - table.quality[:, best], how),
+            saved=cost_saved_interval(done, table) if priced else None,
+            lift=_lift(done, table, how) if priced else None,
+            answered=done.shares,
+            asked=done.asked_shares,
+            oracle=(
+                float(table.quality[rows, perfect].mean()),
+                None if spent is None or np.isnan(spent) else spent,
+            ),
+            estimator=self._estimator_report(how),
+        )
+
+    def _estimator_report(self, how: Resampling) -> HeldOutReport | None:
+        estimator = self.saved.estimator
+        if estimator is None or len(estimator.fitted_candidates) < 2:
+            return None
+        if not set(estimator.fitted_candidates) <= set(self.outcomes.candidates):
+            return None
+        table = self.outcomes.select(estimator.fitted_candidates)
+        return held_out_report(estimator, table, resampling=how)
+
+
+def _known(values: Floats) -> bool:
+    return not bool(np.isnan(values).any())
+
+
+def _cost(values: Floats, how: Resampling) -> Interval | None:
+    return mean_interval(values, how) if _known(values) else None
+
+
+def _lift(done: Replay, outcomes: Outcomes, how: Resampling) -> Interval:
+    costs = outcomes.cost_usd
+    assert costs is not None, "checked by the caller"
+
+    def statistic(weights: Floats) -> Floats:
+        drawn = weights / weights.sum(axis=1, keepdims=True)
+        cost, quality = drawn @ costs, drawn @ outcomes.quality
+        own_cost, own_quality = drawn @ done.cost_usd, drawn @ done.quality
+        mixed = [
+            hull_quality(float(own_cost[i]), random_mix_hull(cost[i], quality[i]))
+            for i in range(len(drawn))
+        ]
+        return np.asarray(own_quality - np.array(mixed), dtype=np.float64)
+
+    return weighted_bootstrap(statistic, len(outcomes), how)
+
+
+def _span(interval: Interval) -> str:
+    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f}"
+
+
+def _triple(interval: Interval | None) -> list[float | None] | None:
+    if interval is None:
+        return None
+    ends = (interval.value, interval.low, interval.high)
+    return [end if np.isfinite(end) else None for end in ends]

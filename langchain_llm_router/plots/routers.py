@@ -1,0 +1,106 @@
+"""Every figure that a saved router and a table of recorded rows give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from langchain_llm_router.calibration.trials import default_knobs, family_of
+from langchain_llm_router.evaluation import Exam
+from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
+from langchain_llm_router.observation import KernelDensity
+from langchain_llm_router.plots import economics, judgement, observations
+from langchain_llm_router.plots.canvas import Figure
+from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
+
+__all__ = ["router_figures"]
+
+Draw = Callable[[], Figure]
+
+_MAX_POINTS = 25
+
+
+def router_figures(exam: Exam) -> dict[str, Draw]:
+    """The figures that apply to a router and its rows, by name, each drawn when it is called.
+
+    `cost_quality` where costs are known; `reliability` with an estimator; with a verifier, for each
+    candidate but the last, `separability` and the article's figures of how its score is read.
+    """
+    figures: dict[str, Draw] = {}
+    costs = exam.outcomes.cost_usd
+    if costs is not None and not np.isnan(costs).any():
+        figures["cost_quality"] = partial(_cost_quality, exam)
+    if exam.quality is not None:
+        figures["reliability"] = partial(
+            judgement.reliability_curve, exam.quality, exam.own.quality
+        )
+    if exam.evaluations is not None:
+        for j, name in enumerate(exam.own.candidates[:-1]):
+            figures.update(_of_scores(exam, j, name))
+    return figures
+
+
+def _cost_quality(exam: Exam) -> Figure:
+    sweep = _sweep(exam)
+    done = exam.replay()
+    chosen = economics.replay_point("this router", done)
+    return economics.cost_quality_curve(
+        [] if sweep is None else economics.sweep_points("this router", sweep),
+        singles=economics.single_points(exam.outcomes),
+        oracle=economics.oracle_point(exam.outcomes),
+        chosen=chosen,
+        subtitle=f"{len(exam.own):,} recorded questions, 95 % intervals; ◆ as it is set",
+    )
+
+
+def _sweep(exam: Exam) -> Sweep | None:
+    """The router at every setting of its knob; None if it has none."""
+    policy = exam.saved.policy
+    if isinstance(policy, Always):
+        return None
+    if type(policy) is Utility and exam.quality is not None and policy.quality == 1:
+        return utility_sweep(
+            exam.quality, exam.own, expected_cost_usd=exam.saved.expected_costs, n_points=60
+        )
+    name, family = family_of(policy)
+    knobs = default_knobs(name, exam.own, exam.quality)
+    some = np.unique(np.linspace(0, len(knobs) - 1, min(len(knobs), _MAX_POINTS)).astype(int))
+    done = [exam.replay(family(float(knob))) for knob in knobs[some]]
+    return Sweep(
+        knobs[some],
+        np.array([each.quality for each in done]),
+        np.array([each.cost_usd for each in done]),
+    )
+
+
+def _of_scores(exam: Exam, j: int, name: str) -> Mapping[str, Draw]:
+    assert exam.evaluations is not None, "asked for one that has some"
+    scores, good = exam.evaluations.confidence[:, j], exam.own.quality[:, j] >= 0.5
+    if np.isnan(scores).all():
+        return {}
+    policy = exam.saved.policy
+    model = None
+    if isinstance(policy, ConfidenceThreshold):
+        given = policy.observation
+        model = given.get(name) if isinstance(given, Mapping) else given
+    if not isinstance(model, KernelDensity):
+        model = KernelDensity().fit(scores, good)
+    drawn: dict[str, Draw] = {
+        "separability": partial(judgement.separability, scores, good),
+        "evaluation_gaussians": partial(observations.evaluation_gaussians, model),
+        "score_swarm": partial(observations.score_swarm, model),
+        "density_buildup": partial(observations.density_buildup, model),
+        "score_densities": partial(observations.score_densities, model),
+        "p_good_curve": partial(observations.p_good_curve, model),
+        "total_density": partial(observations.total_density, model),
+    }
+    costs = exam.saved.expected_costs
+    if costs is not None and costs[j + 1] > 0:
+        drawn["lambda_gradient"] = partial(observations.lambda_gradient, model, costs[j + 1])
+    return {f"{kind}_{_slug(name)}": draw for kind, draw in drawn.items()}
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
