@@ -71,8 +71,9 @@ def test_from_questions_to_a_living_router(run, spawn, tmp_path):
     assert figures["candidates"]["strong"]["quality"] == 1.0
     assert "In all 240 calls" in err
     assert len(load_journal(tmp_path / "run.jsonl").ids) == 60
-    code, out, err = run("fit", "--data", "run.jsonl", "--out", "router")
+    code, out, err = run("fit", "--data", "run.jsonl", "--out", "router", "--json")
     assert code == 0, err
+    assert sum(json.loads(out.splitlines()[-1])["n_rows"].values()) == 60
     assert "worth" in out
     assert (tmp_path / "router" / "report.md").exists()
     models = {name: SamplingModel("16", "Yes", "Yes", model=name) for name in ("weak", "strong")}
@@ -121,6 +122,22 @@ def test_mistakes_end_in_one_line(run, tmp_path, arguments, words):
     assert code == 1
     assert words in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_fit_meets_a_target_and_says_so(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    make_outcomes(200, ("small", "large")).save(tmp_path / "table.jsonl")
+    target = "quality >= 0.9 * best"
+    code, out, err = run("fit", "--data", "table.jsonl", "--target", target, "--json")
+    assert code == 0, err
+    told = json.loads(out.splitlines()[-1])
+    assert told["target"] == target
+    assert "calibrating" in told["n_rows"]
+    assert "## The target" in (tmp_path / "router" / "report.md").read_text()
+    code, _, err = run("fit", "--data", "table.jsonl", "--target", "quality > 0.9")
+    assert code == 1
+    assert err.startswith("llm-router: Unknown target 'quality > 0.9'")
+    assert len(err.splitlines()) == 1
 
 
 def test_fit_reads_tables_as_well_as_journals(run, tmp_path):

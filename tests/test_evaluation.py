@@ -22,6 +22,7 @@ from langchain_llm_router.evaluation import (
     brier,
     cost_at_quality,
     cost_saved,
+    cost_saved_interval,
     cpt,
     cpt_interval,
     curve,
@@ -426,3 +427,13 @@ def test_random_mix_replays_close_to_the_hull():
     done = replay(RandomMix({"weak": 0.5, "strong": 0.5}), None, outcomes)
     hull = random_mix_hull(outcomes.mean_cost_usd, outcomes.quality.mean(axis=0))
     assert done.mean_quality == pytest.approx(hull_quality(done.mean_cost_usd, hull), abs=0.02)
+
+
+def test_the_saving_s_interval_holds_the_saving_and_0_for_a_single_model():
+    rng = np.random.default_rng(0)
+    quality = (rng.random((200, 2)) < [0.5, 0.9]).astype(float)
+    outcomes = Outcomes([str(i) for i in range(200)], ("a", "b"), quality, [[1.0, 10.0]] * 200)
+    found = cost_saved_interval(replay(Always("b"), None, outcomes), outcomes, n_resamples=200)
+    assert found.value == pytest.approx(0)
+    assert found.low == pytest.approx(0)
+    assert found.high == pytest.approx(0)

@@ -5,12 +5,18 @@ import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, SelfEvaluator, route_of
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.errors import ArtifactError
+from langchain_llm_router.errors import ArtifactError, CalibrationError
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.fitting import fit_router
-from langchain_llm_router.fitting.report import write_report
+from langchain_llm_router.fitting.contenders import CHEAP_ESTIMATORS, Tables, contenders
+from langchain_llm_router.fitting.report import verdict, write_report
 from langchain_llm_router.observation import KernelDensity
-from langchain_llm_router.policies import Always, ConfidenceThreshold, Policy, Utility
+from langchain_llm_router.policies import (
+    Always,
+    ConfidenceThreshold,
+    Policy,
+    Utility,
+)
 from langchain_llm_router.saved_router import SavedRouter
 from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
 
@@ -60,14 +66,126 @@ def test_candidates_that_do_not_differ_are_not_worth_routing():
     assert fitted.gain.value == pytest.approx(0, abs=1e-9)
 
 
+def test_all_that_apply_compete(outcomes):
+    evaluations = {"self": oracle_evaluations(outcomes), "other": oracle_evaluations(outcomes, 1)}
+    named = [c.name for c in contenders(Tables(outcomes, evaluations, CHEAP_ESTIMATORS))]
+    assert len(set(named)) == len(named)
+    for name in NAMES:
+        assert f"always {name}" in named
+    for estimator in ("nearest neighbors", "clusters", "linear", "Bradley-Terry"):
+        assert f"utility by {estimator}" in named
+    for verifier in evaluations:
+        assert f"FrugalGPT on {verifier}" in named
+        for kind in ("threshold", "POMDP", "cascade routing"):
+            for chain in ("small → medium → large", "small → large", "medium → large"):
+                assert f"{kind} on {verifier}: {chain}" in named
+
+
+def test_everybody_that_competes_stands_in_the_standings(fitted, outcomes):
+    tables = Tables(outcomes, {"self": oracle_evaluations(outcomes)}, CHEAP_ESTIMATORS)
+    assert fitted.left_out == {}
+    assert {s.name for s in fitted.standings} == {c.name for c in contenders(tables)}
+
+
+def test_a_verifier_of_unknown_cost_does_not_apply_and_the_rest_competes(outcomes):
+    known = oracle_evaluations(outcomes)
+    unpriced = SelfEvaluations(known.candidates, known.confidence)
+    fitted = fit_router(outcomes, {"self": unpriced}, estimators={"near": NearestNeighbors})
+    assert len(fitted.standings) == 4
+    assert any("cost" in why for why in fitted.left_out.values())
+
+
+ONE = {"near": NearestNeighbors}
+
+
+@pytest.fixture(scope="module")
+def targeted():
+    outcomes = make_outcomes(500, ("small", "large"), seed=1)
+    evaluations = {"self": oracle_evaluations(outcomes)}
+    return fit_router(outcomes, evaluations, target="quality >= 0.95 * best", estimators=ONE)
+
+
+def test_a_target_is_met_for_less_than_the_best_model_costs(targeted):
+    found = targeted.calibrated
+    assert found.target == "quality >= 0.95 * best"
+    assert found.holds
+    assert found.n_rows == (targeted.n_rows["calibrating"], targeted.n_rows["testing"])
+    best = targeted.test.quality.mean(axis=0).max()
+    assert targeted.replay.mean_quality >= 0.95 * best
+    assert targeted.cost_usd.value < targeted.test.mean_cost_usd[1]
+    assert targeted.saved.low > 0
+    assert targeted.worth_it
+    assert "of the cost at equal quality" in verdict(targeted)
+
+
+def test_no_row_has_two_jobs(targeted):
+    assert list(targeted.n_rows) == ["teaching", "picking", "calibrating", "testing"]
+    assert sum(targeted.n_rows.values()) == 500
+    assert len(targeted.replay.quality) == targeted.n_rows["testing"]
+
+
+def test_a_promise_is_tested_on_rows_that_ordered_nothing():
+    outcomes = make_outcomes(500, ("small", "large"), seed=1)
+    fitted = fit_router(
+        outcomes, {"self": oracle_evaluations(outcomes)}, estimators=ONE,
+        target="quality >= 0.8 * best", confidence=0.9,
+    )  # fmt: skip
+    found = fitted.calibrated
+    assert found.confidence == 0.9
+    assert found.knob == found.certified[-1]
+    assert found.n_rows == (fitted.n_rows["picking"], fitted.n_rows["calibrating"])
+    assert fitted.replay.mean_quality > 0.8 * fitted.test.quality.mean(axis=0).max()
+    # Only who can fall back on the best model can promise a part of its quality.
+    assert all("large" in why for why in fitted.left_out.values())
+
+
+def test_too_few_rows_for_a_promise_say_how_many_more(outcomes):
+    with pytest.raises(CalibrationError, match=r"about \d+ more would be needed"):
+        fit_router(
+            outcomes.take(range(100)), target="quality >= 0.9 * best", confidence=0.99,
+            estimators=ONE,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"target": "as good as it gets"}, "Unknown target"),
+        ({"confidence": 0.9}, "give `target` as well"),
+        ({"target": "quality >= 0.9", "shares": (0.5, 0.5)}, "4 numbers with a target"),
+        ({"shares": (0.5, 0.5)}, "3 numbers without a target"),
+    ],
+)
+def test_senseless_targets_are_refused(outcomes, given, words):
+    with pytest.raises(ValueError, match=words):
+        fit_router(outcomes, **given)
+
+
+def test_a_target_that_nobody_meets_is_refused(outcomes):
+    with pytest.raises(CalibrationError, match="Nobody meets the target: No setting meets"):
+        fit_router(outcomes, target="quality >= 1", estimators=ONE)
+
+
+def test_the_testing_rows_set_no_knob():
+    outcomes = make_outcomes(200, ("small", "large"), seed=2)
+    kwargs = {"target": "quality >= 0.9 * best", "estimators": ONE, "seed": 3}
+    evaluations = {"self": oracle_evaluations(outcomes)}
+    first = fit_router(outcomes, evaluations, **kwargs)
+    broken = np.array(outcomes.quality)
+    rows = [i for i, q in enumerate(outcomes.queries) if q in set(first.test.queries)]
+    broken[rows] = 1 - broken[rows]
+    spoiled = Outcomes(outcomes.queries, outcomes.candidates, broken, outcomes.cost_usd)
+    again = fit_router(spoiled, evaluations, **kwargs)
+    assert again.standings == first.standings
+    assert again.calibrated.knob == first.calibrated.knob
+
+
 def test_the_test_rows_are_never_seen(outcomes):
     first = fit_router(outcomes, seed=3)
     broken = np.array(outcomes.quality)
     rows = [i for i, q in enumerate(outcomes.queries) if q in set(first.test.queries)]
     broken[rows] = 1 - broken[rows]
-    again = fit_router(
-        Outcomes(outcomes.queries, NAMES, broken, outcomes.cost_usd), seed=3, lambda_=first.lambda_
-    )
+    again = fit_router(Outcomes(outcomes.queries, NAMES, broken, outcomes.cost_usd), seed=3)
     assert again.standings == first.standings
 
 
@@ -84,7 +202,18 @@ def test_the_report_says_who_won_and_whether_it_is_worth_it(fitted, tmp_path):
     assert "**Worth routing**" in report
     assert fitted.standings[0].name in report
     assert "large alone" in report
-    assert (tmp_path / "router" / "cost_quality.png").stat().st_size > 10_000
+    for name in ("cost_quality", "contest", "shares", "worth"):
+        assert f"({name}.png)" in report
+        assert (tmp_path / "router" / f"{name}.png").stat().st_size > 10_000
+
+
+def test_the_report_tells_whether_the_target_was_kept(targeted, tmp_path):
+    pytest.importorskip("matplotlib")
+    report = write_report(targeted, tmp_path).read_text()
+    assert "## The target" in report
+    assert "it was kept by" in report
+    assert "It is not promised" in report
+    assert "miss the target with every setting" in report
 
 
 def test_the_saved_router_decides_as_the_fitted_one(fitted, tmp_path):

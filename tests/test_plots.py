@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, plots, route_of
-from langchain_llm_router.evaluation import replay
+from langchain_llm_router.evaluation import Interval, replay
 from langchain_llm_router.evaluation.sweeps import utility_sweep
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
@@ -166,3 +166,39 @@ def test_a_kept_draft_and_a_failure_have_a_path_as_well(tmp_path):
 
 def test_no_global_state_of_matplotlib_is_touched():
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_contest_names_everybody_and_cuts_long_chains(tmp_path):
+    chain = " → ".join(f"candidate-number-{i}" for i in range(6))
+    figure = readable(
+        plots.contest_chart(
+            [("utility by words", 0.8), (f"POMDP on self: {chain}", 0.7), ("a", 0.6), ("b", 0.5)]
+        ),
+        tmp_path,
+    )
+    shown = texts(figure)
+    assert {"utility by words", "POMDP on self"} <= set(shown)
+    assert any(text.startswith("candidate-number-0") and text.endswith("…") for text in shown)
+    with pytest.raises(ValueError, match="nobody"):
+        plots.contest_chart([])
+
+
+def test_the_shares_of_answers_are_written_where_there_is_room(tmp_path):
+    shares = {"all 10": {"small": 0.96, "large": 0.04}, "sums (2)": {"small": 0.5, "large": 0.5}}
+    shares |= {name: {"small": 1.0, "large": 0.0} for name in ("words", "facts")}
+    figure = readable(plots.answer_shares(shares), tmp_path)
+    assert texts(figure).count("50") == 2
+    assert "96" in texts(figure)
+    assert "4" not in texts(figure)
+    with pytest.raises(ValueError, match="nothing"):
+        plots.answer_shares({})
+
+
+def test_the_worth_curve_says_where_routing_is_not_proven_to_be_worth_it(tmp_path):
+    gains = [(0.1, Interval(0, -1, 1)), (1.0, Interval(3, 1, 5)), (10.0, Interval(0, -1, 1))]
+    shown = texts(readable(plots.worth_curve(gains, chosen=1.0), tmp_path))
+    assert "worth routing" in shown
+    assert any("not proven" in text for text in shown)
+    assert "this router's λ" in shown
+    with pytest.raises(ValueError, match="at least two"):
+        plots.worth_curve(gains[:1])

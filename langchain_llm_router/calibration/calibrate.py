@@ -203,9 +203,11 @@ def meet_target(
     target: str,
     *,
     confidence: float | None = None,
-    split: Split | None = None,
+    split: Split | tuple[Rows, Rows] | None = None,
 ) -> Calibrated:
     """`calibrate` from a table of what every setting got.
+
+    `split` may name the rows that choose and those that check, each in random order.
 
     References:
         Angelopoulos et al., 2021, Learn then test, arXiv:2110.01052; with the settings put in
@@ -218,7 +220,10 @@ def meet_target(
     if confidence is not None and goal.relation == "=":
         msg = f"{target!r} cannot be promised: an equality has no safe side. Use '<='."
         raise ValueError(msg)
-    chosen, checked = (split or Split()).rows(len(trials))
+    if isinstance(split, tuple):
+        chosen, checked = split
+    else:
+        chosen, checked = (split or Split()).rows(len(trials))
     choice = _Choice(goal, trials.take(chosen))
     if confidence is None:
         k = choice.pick()
@@ -289,7 +294,7 @@ class _Choice:
         k = int(means.argmax())
         msg = (
             f"No setting meets {str(self.goal)!r}: the nearest, knob {self.trials.knob[k]:.4g}, "
-            f"misses it by {-means[k]:.4f} on {len(self.trials)} rows. Lower the target, or give "
+            f"{_by_how_much(means[k])} on {len(self.trials)} rows. Lower the target, or give "
             "the policy better estimates or candidates."
         )
         return CalibrationError(msg)
@@ -326,7 +331,7 @@ def _promise(
     total = [int(np.ceil(n / share)) for n in needed if n is not None]
     if passed == 0:
         if len(total) == 0:
-            raise choice.unreachable()
+            raise _Choice(choice.goal, trials).unreachable()
         more = max(min(total) - len(trials), 1)
         msg = (
             f"{len(trials)} labeled rows cannot promise {str(choice.goal)!r} with confidence "
@@ -341,6 +346,12 @@ def _promise(
         more_labels=max(min(total) - len(trials), 1) if total else None,
         cost_ceiling_usd=trials.cost_ceiling_usd if choice.goal.metric == "cost_usd" else None,
     )
+
+
+def _by_how_much(margin: float) -> str:
+    if margin < 0:
+        return f"misses it by {-margin:.4f}"
+    return "just keeps it, by no margin that more rows would prove,"
 
 
 def _labels(goal: Target, trials: Trials, best: int, k: int, delta: float) -> int | None:

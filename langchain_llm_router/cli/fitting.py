@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+
+from langchain_llm_router.cli.arguments import Data, Json
+from langchain_llm_router.cli.terminal import say, steps, write_json
+
+if TYPE_CHECKING:
+    from langchain_llm_router.evaluation import Interval
+    from langchain_llm_router.fitting import Fitted
 
 __all__ = ["fit"]
 
 
 def fit(
     *,
-    data: Annotated[list[Path], "Journals of `collect`, or one table of outcomes."] = [],  # noqa: B006
+    data: Data = [],  # noqa: B006
     out: Annotated[Path, "Folder for the router and its report."] = Path("router"),
+    target: Annotated[str | None, 'What to keep, e.g. "quality >= 0.95 * best".'] = None,
+    confidence: Annotated[float | None, "Promise the target with this probability."] = None,
     quality_per_usd: Annotated[float | None, "λ; none: where mixing at random gains 0."] = None,
     seed: Annotated[int, "Another seed, another split."] = 0,
+    json: Json = False,
 ) -> None:
     """Let everything that applies compete on held-out rows; write the winner and a report.
 
-    Example: llm-router fit --data run.jsonl --out router
+    Teaching, picking, meeting the target and reporting each have rows of their own.
+
+    Example: llm-router fit --data run.jsonl --out router --target "quality >= 0.95 * best"
     """
     from langchain_llm_router.fitting import fit_router, load_data  # noqa: PLC0415 - the same
     from langchain_llm_router.fitting.report import verdict, write_report  # noqa: PLC0415
 
-    fitted = fit_router(load_data(*data), lambda_=quality_per_usd, seed=seed)
+    tables = load_data(*data)
+    with steps("letting everybody compete"):
+        fitted = fit_router(
+            tables, lambda_=quality_per_usd, target=target, confidence=confidence, seed=seed
+        )
     fitted.save(out)
     report = write_report(fitted, out)
-    sys.stdout.write(f"{verdict(fitted)}\n{report}\n")
+    say(verdict(fitted).replace("**", ""), str(report))
+    if json:
+        write_json({"router": str(out), "report": str(report), **_figures(fitted)})
+
+
+def _figures(fitted: Fitted) -> dict[str, Any]:
+    found = fitted.calibrated
+    return {
+        "winner": fitted.standings[0].name,
+        "n_competed": len(fitted.standings),
+        "n_rows": dict(fitted.n_rows),
+        "quality": _triple(fitted.quality),
+        "cost_usd": _triple(fitted.cost_usd),
+        "saved": _triple(fitted.saved),
+        "gain": _triple(fitted.gain),
+        "lambda": fitted.lambda_ if found is None else found.knob,
+        "target": None if found is None else found.target,
+        "confidence": None if found is None else found.confidence,
+        "holds": None if found is None else found.holds,
+        "worth_it": fitted.worth_it,
+    }
+
+
+def _triple(interval: Interval) -> list[float]:
+    return [interval.value, interval.low, interval.high]

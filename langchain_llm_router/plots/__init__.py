@@ -3,10 +3,11 @@
 Every function returns a matplotlib `Figure` that belongs to nobody: no pyplot, no global state, no
 window; `save` writes it. What routing costs and scores is in `economics`, how a verifier's score is
 read in `observations`, how far numbers can be believed in `judgement`, one query's way in `paths`,
-and all that apply to a saved router in `routers`.
+who won a contest in `contests`, and all that apply to a saved router in `routers`.
 """
 
 from langchain_llm_router.plots.canvas import save
+from langchain_llm_router.plots.contests import answer_shares, contest_chart, worth_curve
 from langchain_llm_router.plots.economics import (
     StrategyPoint,
     cost_quality_curve,
@@ -30,6 +31,8 @@ from langchain_llm_router.plots.routers import router_figures
 
 __all__ = [
     "StrategyPoint",
+    "answer_shares",
+    "contest_chart",
     "cost_quality_curve",
     "decision_path",
     "density_buildup",
@@ -47,4 +50,5 @@ __all__ = [
     "single_points",
     "sweep_points",
     "total_density",
+    "worth_curve",
 ]
