@@ -193,9 +193,15 @@ class Engine:
             cached=cached_prefix(messages),
         )
         if self.budgets is not None:
-            given = {**self.settings, **kwargs}
-            judge = self.verifier if self.policy.verifies else None
-            arms = bounded(arms, self._by_name, messages, given, verifier=judge, live=self.live)
+            arms = bounded(
+                arms,
+                self._by_name,
+                messages,
+                kwargs,
+                settings=self.settings,
+                verifier=self.verifier if self.policy.verifies else None,
+                live=self.live,
+            )
         situation = begin(query, arms, options, unfit=self._unfit(messages, kwargs))
         sticky = self.sticky if options.sticky is None else options.sticky
         if in_tool_loop(messages) or sticky is True:

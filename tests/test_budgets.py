@@ -5,6 +5,7 @@ import multiprocessing
 import queue
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from langchain_llm_router.budgets import (
     Budget,
     BudgetExceededError,
     Budgets,
+    bounded,
     prompt_bound,
     worst_cost_usd,
 )
@@ -25,9 +27,11 @@ from langchain_llm_router.budgets.ledgers import Account, Hold, InProcessLedger,
 from langchain_llm_router.budgets.pacing import Pacer
 from langchain_llm_router.budgets.shared_ledger import RedisLedger
 from langchain_llm_router.chat import route_of
+from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix, Utility
 from langchain_llm_router.resilience import Resilience
 from langchain_llm_router.resilience.live import Live
+from langchain_llm_router.types import Arm, Endpoint
 from tests.fakes import JudgeModel, ProviderError, ScriptedModel, TimedModel
 from tests.redis_server import RedisServer
 from tests.spending import spend
@@ -80,6 +84,62 @@ def test_the_worst_case_needs_a_price_and_a_longest_answer():
     assert worst_cost_usd(Candidate("a", model, PRICE), 10, 100) == pytest.approx(cost(100))
     bounded = Candidate("a", model, PRICE, max_output_tokens=50)
     assert worst_cost_usd(bounded, 10, None) == pytest.approx(cost(50))
+
+
+def worst_call(candidate: Candidate, *, settings=None, live=None, **kwargs) -> float | None:
+    (arm,) = bounded(
+        [Arm(candidate.name)], {candidate.name: candidate}, [HumanMessage("hi")], kwargs,
+        settings=settings, live=live,
+    )  # fmt: skip
+    return arm.worst_call_usd
+
+
+def test_the_longest_answer_is_what_the_call_really_allows():
+    plain = Candidate("a", ScriptedModel("x"), PRICE, max_output_tokens=100)
+    wordy = replace(plain, parameters={"max_completion_tokens": 5000})
+    least = PRICE.estimate_usd(input_tokens=0, output_tokens=1)
+    assert worst_call(plain, max_tokens=20) < 100 * least < worst_call(plain) < 200 * least
+    # a candidate's own parameters overrule the router's, and the call's overrule both
+    assert worst_call(wordy) > 5000 * least
+    assert worst_call(wordy, settings={"max_tokens": 20}) > 5000 * least
+    assert worst_call(plain, settings={"max_tokens": 20}) < 100 * least
+    assert worst_call(plain, n=4) > 400 * least
+
+
+def test_a_hedged_call_is_paid_for_at_the_dearer_endpoint():
+    endpoints = [Endpoint("cheap"), Endpoint("dear", price=Price(10.0, 100.0))]
+    model = Candidate("m", ScriptedModel("x"), PRICE, max_output_tokens=50, endpoints=endpoints)
+    pool = {arm.name: arm for arm in expand_endpoints([model])}
+    arms = [Arm(name, model="m") for name in pool]
+
+    def worst(live):
+        return [a.worst_call_usd for a in bounded(arms, pool, [HumanMessage("hi")], {}, live=live)]
+
+    cheap, dear = worst(Live())
+    assert dear == pytest.approx(10 * cheap)
+    assert worst(Live(resilience=Resilience(hedge_after=0.95))) == [dear, dear]
+
+
+def test_a_verdict_may_be_longer_than_the_answer_it_is_about():
+    judge = Candidate("judge", ScriptedModel("x"), PRICE, max_output_tokens=1000)
+    small = Candidate("a", ScriptedModel("x"), PRICE, max_output_tokens=100)
+    (arm,) = bounded(
+        [Arm("a")], {"a": small}, [HumanMessage("hi")], {"max_tokens": 1},
+        verifier=SelfEvaluator(n_samples=2, judge=judge),
+    )  # fmt: skip
+    assert arm.worst_verification_usd > 2 * PRICE.estimate_usd(input_tokens=0, output_tokens=1000)
+
+
+async def test_a_request_that_is_given_up_has_paid_for_all_its_tries():
+    slow = TimedModel("x", delays=[30.0])
+    live = Live(resilience=Resilience(timeout_s=0.05, retries=50, backoff_s=0.01))
+    model = router(slow, budgets=Budget(100.0), live=live)
+    asking = asyncio.create_task(model.ainvoke("hi"))
+    while len(slow.started) < 3:
+        await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert used(model) >= len(slow.started) * cost(100)
 
 
 def test_what_was_spent_is_booked_and_the_rest_is_given_back():

@@ -32,7 +32,8 @@ def charged_usd(situation: Situation, under_way: str | None = None) -> float:
         under_way: Who is being asked at this moment, so that nothing is known yet.
     """
     worst = {arm.candidate: arm for arm in situation.arms}
-    total = [] if under_way is None else [worst[under_way].worst_call_usd or 0.0]
+    # Of calls still under way nothing is known, not even how many of them failed before.
+    total = [] if under_way is None else [worst[under_way].worst_asking_usd or 0.0]
     for attempt in situation.attempts:
         arm = worst.get(attempt["candidate"])
         call = 0.0 if arm is None or arm.worst_call_usd is None else arm.worst_call_usd

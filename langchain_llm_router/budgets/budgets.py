@@ -26,6 +26,7 @@ from langchain_llm_router.budgets.ledgers import (
 from langchain_llm_router.budgets.pacing import Pacer
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.resilience.live import Live
+from langchain_llm_router.resilience.rules import Resilience
 from langchain_llm_router.types import Arm, Candidate, Situation, sum_usd
 from langchain_llm_router.verification import Verifier
 
@@ -126,14 +127,31 @@ def worst_cost_usd(
         most_tokens: `max_tokens` of the call; None: the candidate's own limit.
     """
     if most_tokens is None:
-        most_tokens = candidate.max_output_tokens
-    if most_tokens is None:
-        profile = getattr(candidate.model, "profile", None) or {}
-        own = getattr(candidate.model, "max_tokens", None)
-        most_tokens = own or profile.get("max_output_tokens")
+        most_tokens = _own_limit(candidate)
     if candidate.price is None or most_tokens is None:
         return None
     return candidate.price.estimate_usd(input_tokens=prompt_tokens, output_tokens=most_tokens)
+
+
+# The same limit under the names that providers give it.
+_LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
+
+
+def _most_tokens(candidate: Candidate, kwargs: Mapping[str, Any]) -> int | None:
+    """The longest answer that a call's keywords allow, over all choices; None: they do not say."""
+    named = [int(kwargs[name]) for name in _LENGTHS if kwargs.get(name) is not None]
+    longest = max(named, default=_own_limit(candidate))
+    n_choices = kwargs.get("n") or 1
+    return None if longest is None else longest * int(n_choices)
+
+
+def _own_limit(candidate: Candidate) -> int | None:
+    """The longest answer that a candidate gives by itself; None: unknown."""
+    if candidate.max_output_tokens is not None:
+        return candidate.max_output_tokens
+    profile = getattr(candidate.model, "profile", None) or {}
+    own: int | None = getattr(candidate.model, "max_tokens", None)
+    return own or profile.get("max_output_tokens")
 
 
 def bounded(
@@ -142,6 +160,7 @@ def bounded(
     messages: Sequence[BaseMessage],
     kwargs: Mapping[str, Any],
     *,
+    settings: Mapping[str, Any] | None = None,
     verifier: Verifier | None = None,
     live: Live | None = None,
 ) -> tuple[Arm, ...]:
@@ -152,19 +171,31 @@ def bounded(
         candidates: By name.
         messages: The conversation.
         kwargs: Keywords of the call: tools count, and `max_tokens` bounds the answer.
+        settings: The router's own keywords, which a candidate's and the call's overrule.
         verifier: Who judges their answers; None: nobody will.
         live: Whose rules say how many calls asking once can make.
     """
-    prompt_tokens, most_tokens = prompt_bound(messages, kwargs), kwargs.get("max_tokens")
+    prompt_tokens = prompt_bound(messages, kwargs)
+    calls: dict[str, float | None] = {}
+    lengths: dict[str, int | None] = {}
+    for arm in arms:
+        candidate = candidates[arm.candidate]
+        given = {**(settings or {}), **candidate.parameters, **kwargs}
+        lengths[candidate.name] = _most_tokens(candidate, given)
+        prompt = prompt_tokens + (
+            4 * len(repr(candidate.parameters)) if candidate.parameters else 0
+        )
+        calls[candidate.name] = worst_cost_usd(candidate, prompt, lengths[candidate.name])
     found = []
     for arm in arms:
         candidate = candidates[arm.candidate]
-        call = worst_cost_usd(candidate, prompt_tokens, most_tokens)
+        call = _with_twins(arm, arms, calls, live.rules(candidate) if live else None)
         n_calls = 1 if live is None else live.most_calls(candidate)
         asking = None if call is None else call * n_calls
         judging: float | None = 0.0
         if verifier is not None:
-            judging = _verification_bound(verifier, candidate, prompt_tokens, most_tokens)
+            longest = lengths[candidate.name]
+            judging = _verification_bound(verifier, candidate, prompt_tokens, longest)
         found.append(
             replace(
                 arm,
@@ -177,6 +208,16 @@ def bounded(
     return tuple(found)
 
 
+def _with_twins(
+    arm: Arm, arms: Sequence[Arm], calls: Mapping[str, float | None], rules: Resilience | None
+) -> float | None:
+    """The dearest call that asking an arm can make: a hedged one may go to a dearer endpoint."""
+    if rules is None or rules.hedge_after is None or arm.model is None:
+        return calls[arm.candidate]
+    twins = [calls[other.candidate] for other in arms if other.model == arm.model]
+    return None if None in twins else max(usd for usd in twins if usd is not None)
+
+
 def _verification_bound(
     verifier: Verifier, candidate: Candidate, prompt_tokens: int, most_tokens: int | None
 ) -> float | None:
@@ -185,11 +226,10 @@ def _verification_bound(
     peers: Sequence[Candidate] = getattr(verifier, "peers", ())
     judge: Candidate = getattr(verifier, "judge", None) or candidate
     asked = [*peers, *[judge] * (n_samples or (0 if peers else 1))]
-    longest = most_tokens or candidate.max_output_tokens or 0
     # A token is at least a byte for us, and at most some four bytes long for the judge.
-    prompt = prompt_tokens + 4 * longest + _VERDICT_PROMPT_TOKENS
-    costs = [worst_cost_usd(one, prompt, most_tokens) for one in asked]
-    return sum_usd(costs)
+    prompt = prompt_tokens + 4 * (most_tokens or 0) + _VERDICT_PROMPT_TOKENS
+    # A verdict is as long as its judge may write, whatever the call allows for the answer.
+    return sum_usd([worst_cost_usd(one, prompt, None) for one in asked])
 
 
 @dataclass(frozen=True)
