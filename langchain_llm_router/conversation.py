@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from langchain_llm_router.types import Price
+from langchain_llm_router.types import Candidate, Price
 
 __all__ = [
-    "CachedPrefix",
-    "cached_prefix",
+    "cached_prefixes",
+    "expected_cost_usd",
     "no_weaker",
     "prompt_tokens",
     "routing_text",
@@ -44,36 +43,45 @@ def routing_text(messages: Sequence[BaseMessage], turns: int = 3) -> str:
     return "\n".join([*earlier, said[-1]])
 
 
-@dataclass(frozen=True)
-class CachedPrefix:
-    """How much of a conversation one candidate's provider has in its prompt cache."""
-
-    candidate: str
-    tokens: int
-
-
-def cached_prefix(
+def cached_prefixes(
     messages: Sequence[BaseMessage], *, lives_s: float = 300.0, now: float | None = None
-) -> CachedPrefix | None:
-    """What whoever gave the last answer has cached; None: nothing, or nobody knows.
+) -> dict[str, int]:
+    """How many tokens of a conversation each candidate's provider has in its prompt cache.
+
+    Whoever gave an answer has the prompt and the answer, whoever was asked for a draft that was
+    not kept has the prompt; an older turn counts as well, as far as the conversation went then.
 
     Args:
         messages: The conversation, with the router's records on its answers.
         lives_s: How long providers keep a prefix.
         now: Unix time; None: the clock's.
+
+    Returns:
+        Tokens by candidate; who is not named has nothing, or nobody knows.
     """
-    last = next((m for m in reversed(messages) if isinstance(m, AIMessage)), None)
-    if last is None or last.usage_metadata is None:
-        return None
-    record = last.response_metadata.get("llm_router")
-    if not isinstance(record, dict) or not record.get("attempts"):
-        return None
-    name, attempts = record["candidate"], record["attempts"]
-    at = next((a.get("finished_at_s") for a in attempts if a["candidate"] == name), None)
-    if at is None or (time.time() if now is None else now) - at > lives_s:
-        return None
-    usage = last.usage_metadata
-    return CachedPrefix(str(name), usage["input_tokens"] + usage["output_tokens"])
+    oldest = (time.time() if now is None else now) - lives_s
+    found: dict[str, int] = {}
+    for message in reversed(messages):
+        if not isinstance(message, AIMessage):
+            continue
+        record = message.response_metadata.get("llm_router")
+        if not isinstance(record, dict) or not isinstance(record.get("attempts"), list):
+            continue
+        fresh = [a for a in record["attempts"] if (a.get("finished_at_s") or 0.0) >= oldest]
+        if len(fresh) == 0:
+            break
+        for attempt in fresh:
+            name = str(attempt.get("answered_by") or attempt["candidate"])
+            tokens = attempt.get("input_tokens")
+            if (
+                attempt["candidate"] == record.get("candidate")
+                and message.usage_metadata is not None
+            ):
+                usage = message.usage_metadata
+                tokens = usage["input_tokens"] + usage["output_tokens"]
+            if tokens is not None and name not in found:
+                found[name] = int(tokens)
+    return found
 
 
 def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
@@ -98,6 +106,47 @@ def switching_cost_usd(price: Price, prefix_tokens: float) -> float:
     """
     hit = price.cache_read_usd_per_mtok
     return 0.0 if hit is None else prefix_tokens * (price.input_usd_per_mtok - hit) / 1e6
+
+
+def expected_cost_usd(
+    candidate: Candidate,
+    *,
+    query_tokens: float,
+    input_tokens: float,
+    output_tokens: float,
+    cached_tokens: float,
+    predicted: bool,
+) -> float | None:
+    """What a call should cost, in a conversation of which its provider has a part cached.
+
+    Args:
+        candidate: Whom the call is made to.
+        query_tokens: Length of the question alone.
+        input_tokens: Length of the whole prompt.
+        output_tokens: Length of the answer, as predicted or as is usual.
+        cached_tokens: How much of the prompt its provider has cached.
+        predicted: Whether the length is predicted for this query: then it counts and not the
+            measured mean cost.
+
+    Returns:
+        None if neither a price nor a mean cost is known.
+    """
+    price, mean = candidate.price, candidate.expected_cost_usd
+    if price is None:
+        return mean
+    if mean is None or predicted:
+        return price.estimate_usd(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=cached_tokens,
+        )
+    # The mean is that of questions alone: the conversation before them comes on top, cached or not.
+    earlier = max(0.0, input_tokens - query_tokens)
+    return (
+        mean
+        + price.estimate_usd(input_tokens=earlier, output_tokens=0)
+        - switching_cost_usd(price, min(cached_tokens, earlier))
+    )
 
 
 def no_weaker(messages: Sequence[BaseMessage], order: Sequence[str]) -> str | None:

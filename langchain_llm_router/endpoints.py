@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Situation
+from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Price, Situation
 
 __all__ = ["ByModel", "expand_endpoints", "pick_endpoint"]
 
@@ -31,11 +31,13 @@ def expand_endpoints(candidates: Sequence[Any]) -> tuple[Any, ...]:
             arms.append(candidate)
             continue
         for endpoint in candidate.endpoints:
-            own = {
+            own: dict[str, Any] = {
                 name: value
                 for name in ("model", "price", "ttft_s", "itl_s")
                 if (value := getattr(endpoint, name)) is not None
             }
+            if endpoint.price is not None:
+                own["expected_cost_usd"] = _mean_cost_usd(candidate, endpoint.price)
             arms.append(
                 replace(
                     candidate,
@@ -47,6 +49,16 @@ def expand_endpoints(candidates: Sequence[Any]) -> tuple[Any, ...]:
                 )
             )
     return tuple(arms)
+
+
+def _mean_cost_usd(candidate: Candidate, price: Price) -> float | None:
+    """A measured mean cost at another price: in proportion, for a typical call."""
+    if candidate.expected_cost_usd is None or candidate.price is None:
+        return None
+    tokens = candidate.expected_output_tokens
+    there = price.estimate_usd(input_tokens=tokens, output_tokens=tokens)
+    here = candidate.price.estimate_usd(input_tokens=tokens, output_tokens=tokens)
+    return None if here <= 0 else candidate.expected_cost_usd * there / here
 
 
 def pick_endpoint(policy: Policy, arms: Sequence[Arm], situation: Situation) -> tuple[Arm, str]:

@@ -23,7 +23,7 @@ from langchain_llm_router.binding import Bindings, schema_method, wants_schema
 from langchain_llm_router.budgets import Budgets, bounded
 from langchain_llm_router.capabilities import needs_of, shortfall
 from langchain_llm_router.conversation import (
-    cached_prefix,
+    cached_prefixes,
     no_weaker,
     prompt_tokens,
     routing_text,
@@ -190,7 +190,7 @@ class Engine:
             output_tokens=self._output_tokens(query),
             live=None if self.live is None else self.live.look(self.candidates),
             input_tokens=prompt_tokens(messages),
-            cached=cached_prefix(messages),
+            cached=cached_prefixes(messages),
         )
         if self.budgets is not None:
             arms = bounded(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_llm_router.budgets.affording import affordable, spent_usd
-from langchain_llm_router.conversation import CachedPrefix
+from langchain_llm_router.conversation import expected_cost_usd
 from langchain_llm_router.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.errors import LlmRouterError, NoCandidateError
 from langchain_llm_router.options import NO_OPTIONS
@@ -84,7 +84,7 @@ def build_arms(
     live: Mapping[str, ArmStats] | None = None,
     input_tokens: float | None = None,
     output_tokens: Sequence[float] | None = None,
-    cached: CachedPrefix | None = None,
+    cached: Mapping[str, float] | None = None,
 ) -> tuple[Arm, ...]:
     """What is expected of each candidate for this query, before anybody is asked.
 
@@ -96,10 +96,10 @@ def build_arms(
         input_tokens: Length of the whole prompt; None: the query's, 4 characters a token.
         output_tokens: Predicted length of each one's answer; None: its mean as measured, or as
             declared.
-        cached: Who has how much of the prompt in its cache: staying there costs less.
+        cached: How many of its tokens each one has in its prompt cache: asking those costs less.
 
-    The expected cost is the candidate's `expected_cost_usd`, otherwise its price times these
-    lengths, otherwise unknown.
+    The expected cost is the price times these lengths; where no length is predicted and the
+    candidate has an `expected_cost_usd`, it is that and the price of what stands before the query.
     """
     if input_tokens is None:
         input_tokens = len(query) / _CHARS_PER_TOKEN
@@ -109,14 +109,15 @@ def build_arms(
         length = stats.output_tokens or candidate.expected_output_tokens
         if output_tokens is not None:
             length = output_tokens[i]
-        cost = candidate.expected_cost_usd
-        if cost is None and candidate.price is not None:
-            held = cached.tokens if cached is not None and cached.candidate == candidate.name else 0
-            cost = candidate.price.estimate_usd(
-                input_tokens=input_tokens,
-                output_tokens=length,
-                cache_read_tokens=min(held, input_tokens),
-            )
+        held = 0 if cached is None else cached.get(candidate.name, 0)
+        cost = expected_cost_usd(
+            candidate,
+            query_tokens=len(query) / _CHARS_PER_TOKEN,
+            input_tokens=input_tokens,
+            output_tokens=length,
+            cached_tokens=min(held, input_tokens),
+            predicted=output_tokens is not None,
+        )
         arms.append(
             Arm(
                 candidate=candidate.name,

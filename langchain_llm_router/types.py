@@ -137,7 +137,8 @@ class Candidate:
     """Length of a typical answer, for pricing a call before it is made."""
 
     expected_cost_usd: float | None = None
-    """Measured mean cost of a call, e.g. from training outcomes; overrides price x tokens."""
+    """Measured mean cost of a call, e.g. from training outcomes; counts instead of price x tokens
+    where no length is predicted."""
 
     ttft_s: float | None = None
     """Typical time to first token, used until live telemetry knows better."""

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from langgraph.graph import StateGraph
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, create_cascade
 from langchain_llm_router.chat import route_of
 from langchain_llm_router.conversation import (
-    cached_prefix,
+    cached_prefixes,
     prompt_tokens,
     routing_text,
     switching_cost_usd,
@@ -68,6 +69,19 @@ def test_endpoints_become_arms_that_inherit_from_their_candidate():
     assert (azure.of, azure.quality_name, azure.price) == ("large", "large", Price(9, 18))
     assert openai.price == DEAR
     assert small.of is None
+
+
+def test_a_measured_mean_cost_follows_an_endpoints_own_price():
+    model = Candidate(
+        "m", price=Price(1.0, 3.0), expected_cost_usd=0.01,
+        endpoints=[Endpoint("same"), Endpoint("half", price=Price(0.5, 1.5))],
+    )  # fmt: skip
+    same, half = expand_endpoints([model])
+    assert same.expected_cost_usd == 0.01
+    assert half.expected_cost_usd == pytest.approx(0.005)
+    # without a price to compare with, an endpoint's own price is all there is
+    (alone,) = expand_endpoints([replace(model, price=None, endpoints=model.endpoints[1:])])
+    assert alone.expected_cost_usd is None
 
 
 def test_parameters_of_candidate_and_endpoint_are_both_passed_on():
@@ -310,16 +324,42 @@ def test_leaving_a_cached_prefix_costs_the_difference_of_miss_and_hit():
     talk = [HumanMessage("long"), turn("a"), HumanMessage("and?")]
     candidates = [Candidate("a", price=HIT), Candidate("b", price=HIT)]
     arms = build_arms(
-        candidates, None, "and?", input_tokens=prompt_tokens(talk), cached=cached_prefix(talk)
+        candidates, None, "and?", input_tokens=prompt_tokens(talk), cached=cached_prefixes(talk)
     )
     assert arms[1].cost_usd - arms[0].cost_usd == pytest.approx(0.9)
 
 
+def test_a_mean_cost_is_that_of_a_question_and_the_conversation_comes_on_top():
+    talk = [HumanMessage("long"), turn("a"), HumanMessage("and?")]
+    candidates = [Candidate(name, price=HIT, expected_cost_usd=0.02) for name in "ab"]
+    held = cached_prefixes(talk)
+    a, b = build_arms(
+        candidates, None, routing_text(talk), input_tokens=prompt_tokens(talk), cached=held
+    )
+    assert b.cost_usd == pytest.approx(0.02 + 1.0, abs=1e-3)
+    assert b.cost_usd - a.cost_usd == pytest.approx(0.9, abs=1e-3)
+    (alone,) = build_arms(candidates[:1], None, "and?", input_tokens=1.0, cached=held)
+    assert alone.cost_usd == 0.02
+    predicted = build_arms(candidates[:1], None, "and?", input_tokens=0.0, output_tokens=[5000.0])
+    assert predicted[0].cost_usd == pytest.approx(0.05)
+
+
 def test_a_cache_that_is_too_old_or_of_nobody_is_none():
-    assert cached_prefix([turn("a", age_s=10)]).candidate == "a"
-    assert cached_prefix([turn("a", age_s=301)]) is None
-    assert cached_prefix([AIMessage("from elsewhere")]) is None
-    assert cached_prefix([]) is None
+    assert list(cached_prefixes([turn("a", age_s=10)])) == ["a"]
+    assert cached_prefixes([turn("a", age_s=301)]) == {}
+    assert cached_prefixes([AIMessage("from elsewhere")]) == {}
+    assert cached_prefixes([]) == {}
+
+
+def test_earlier_answerers_and_passed_over_drafts_have_their_part_cached_too():
+    latest = turn("b", tokens=300)
+    draft = {"candidate": "c", "finished_at_s": time.time(), "input_tokens": 290}
+    latest.response_metadata["llm_router"]["attempts"].insert(0, draft)
+    talk = [HumanMessage("x"), turn("a", tokens=200), HumanMessage("y"), latest]
+    assert cached_prefixes(talk) == {"a": 200, "b": 300, "c": 290}
+    # the older turn is too old by now, the newer one is not
+    talk[1] = turn("a", tokens=200, age_s=400)
+    assert cached_prefixes(talk) == {"b": 300, "c": 290}
 
 
 def test_the_prompt_is_counted_up_to_the_last_answer_and_estimated_after():
