@@ -19,12 +19,12 @@ from langchain_llm_router.asking import (
     Answer,
     Asking,
     Predicting,
-    Verifying,
     candidate_config,
 )
 from langchain_llm_router.binding import caller_output, wants_schema
 from langchain_llm_router.budgets.paying import Reserving, Spending, paid_route
 from langchain_llm_router.engine import Engine
+from langchain_llm_router.judging import Verifying
 from langchain_llm_router.loop import Routed, decision_record, hand_on, observe, routing
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.pool import live_model
@@ -220,7 +220,7 @@ class _Request:
         assert answer.message is not None
         config = candidate_config(self.config, step.candidate, self.decision_id, quiet=True)
         case = self.engine.case(self.messages, answer.message, seen)
-        return Verifying(verifier, case, answer.attempt, config)
+        return Verifying(verifier, case, answer.attempt, config, self.engine.judging(self.due_s))
 
     def _commitment(
         self, step: Decision, seen: Situation

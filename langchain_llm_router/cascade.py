@@ -33,7 +33,6 @@ from langchain_llm_router.asking import (
     Answer,
     Asking,
     Predicting,
-    Verifying,
     candidate_config,
 )
 from langchain_llm_router.budgets import BudgetExceededError, Budgets
@@ -42,6 +41,7 @@ from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.judging import Verifying
 from langchain_llm_router.loop import Routed, decision_record, hand_on, next_decision
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.pool import resolve_candidate
@@ -317,11 +317,12 @@ class _Nodes:
         last = state.get("trace", [])[-1]
         name = last["attempt"]["candidate"]
         assert last["message"] is not None
-        assert self.engine.verifier is not None
+        verifier, guard = self.engine.verifier, self.engine.judging()
+        assert verifier is not None
         seen = self._situation(state, config)
         case = self.engine.case(state["messages"], last["message"], seen)
         child = candidate_config(config, name, state.get("decision_id", ""), quiet=True)
-        verifying = Verifying(self.engine.verifier, case, last["attempt"], child)
+        verifying = Verifying(verifier, case, last["attempt"], child, guard)
         return verifying, self.paid(verifying, state, config, name, judged=True)
 
     def paid(

@@ -7,7 +7,7 @@ and the agent middleware all stand on one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ from langchain_llm_router.loop import (
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model
+from langchain_llm_router.resilience.calling import Guard
 from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.threads import for_provider, holder_of, in_tool_loop, provider_of
 from langchain_llm_router.types import Attempt, Candidate, Situation, candidate_names
@@ -234,6 +235,14 @@ class Engine:
         """What a verifier looks at: the last answer, and what its evaluation would lead to."""
         candidate = self._by_name[seen.attempts[-1]["candidate"]]
         return Case(messages, message, candidate, step_after(self.policy, seen))
+
+    def judging(self, due_s: float | None = None) -> Callable[[Candidate], Guard] | None:
+        """What stands around a judge's calls; None: nothing.
+
+        Args:
+            due_s: When the request has to be over, on `time.monotonic`'s clock.
+        """
+        return None if self.live is None else self.live.judging(due_s)
 
     def at_sight(self, answer: Answer, kwargs: Mapping[str, Any], *, streamed: bool) -> Answer:
         """The answer with what can be seen at once; in a cascade a flaw counts as a failure.

@@ -216,6 +216,9 @@ class Attempt(TypedDict, total=False):
 
     cost_usd: float | None
     verification_cost_usd: float | None
+    verification_unsure: bool
+    """Whether a verifier's call failed that may have been billed all the same."""
+
     input_tokens: int | None
     output_tokens: int | None
     latency_s: float | None

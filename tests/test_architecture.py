@@ -19,7 +19,7 @@ FLOORS = [
     ["datasets", "estimators", "observation", "verification"],
     ["policies"],
     ["budgets", "endpoints", "loop", "saved_router"],
-    ["asking", "evaluation"],
+    ["asking", "evaluation", "judging"],
     ["answering", "binding", "engine", "typed_streams"],
     ["cascade", "chat", "decisions", "sessions"],
     ["calibration", "collect", "middleware", "plots", "serving"],

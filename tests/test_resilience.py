@@ -8,10 +8,11 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
+from langchain_core.runnables import RunnableLambda
 
-from langchain_llm_router import Candidate, ChatLLMRouter, Price
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
 from langchain_llm_router.chat import route_of
-from langchain_llm_router.policies import Always, RandomMix
+from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix
 from langchain_llm_router.resilience import (
     BulkheadFullError,
     DeadlineError,
@@ -263,6 +264,56 @@ def test_the_deadline_covers_the_fallbacks_and_the_candidates_own_error_is_raise
         ask(model, way)
     assert time.monotonic() - started < 2
     assert not isinstance(raised.value, DeadlineError)
+
+
+class SlowJudge(TimedModel):
+    """Judges what it is shown after as long as it takes for anything else."""
+
+    def with_structured_output(self, schema, *, include_raw=False, **kwargs):
+        def judge(messages):
+            said = self.invoke(messages)
+            return {"raw": said, "parsed": schema(rationale="x", verdict="Correct")}
+
+        async def ajudge(messages):
+            said = await self.ainvoke(messages)
+            return {"raw": said, "parsed": schema(rationale="x", verdict="Correct")}
+
+        return RunnableLambda(judge, ajudge)
+
+
+@ways
+def test_a_judge_that_hangs_does_not_outlast_the_deadline(way):
+    judge = Candidate("judge", SlowJudge("ok", delays=[20.0]), Price(1.0, 1.0))
+    live = Live(resilience=Resilience(timeout_s=5.0), deadline_s=0.3)
+    router = ChatLLMRouter(
+        candidates=[Candidate("a", ScriptedModel("first")), Candidate("b", ScriptedModel("last"))],
+        policy=ConfidenceThreshold(threshold=0.5),
+        verifier=SelfEvaluator(n_samples=2, judge=judge),
+        live=live,
+    )
+    started = time.monotonic()
+    record = ask(router, way)[1]
+    assert time.monotonic() - started < 3.0
+    assert record["attempts"][0]["confidence"] is None
+    assert record["attempts"][0]["verification_unsure"]
+    assert "was waited for" in record["attempts"][0]["verification_errors"][0]
+
+
+def test_a_verdict_is_measured_apart_from_answers_and_asked_for_again():
+    judge = SlowJudge(ProviderError(503, "busy"), "ok")
+    live = Live(resilience=Resilience(retries=1, backoff_s=0.001))
+    router = ChatLLMRouter(
+        candidates=[Candidate("a", ScriptedModel("first")), Candidate("b", ScriptedModel("last"))],
+        policy=ConfidenceThreshold(threshold=0.5),
+        verifier=SelfEvaluator(n_samples=1, judge=Candidate("judge", judge, Price(1.0, 1.0))),
+        live=live,
+    )
+    record = route_of(router.invoke("q"))
+    assert record["candidate"] == "a"
+    assert record["attempts"][0]["confidence"] == 1.0
+    assert "verification_unsure" not in record["attempts"][0]
+    counts = live.telemetry.report()["judge (judging)"]["counts"]
+    assert (counts["answered"], counts["error"]) == (1, 1)
 
 
 async def test_a_caller_that_goes_away_is_no_evidence_against_the_endpoint():

@@ -15,10 +15,10 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from langchain_llm_router import Candidate, ChatLLMRouter, create_cascade, route_of
-from langchain_llm_router.asking import Verifying
 from langchain_llm_router.embeddings import LexicalEmbeddings
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.evaluation.metrics import auc
+from langchain_llm_router.judging import Verifying
 from langchain_llm_router.loop import begin, observe, step_after
 from langchain_llm_router.observation import BetaBinomial, KernelDensity
 from langchain_llm_router.policies import ConfidenceThreshold

@@ -47,7 +47,8 @@ def charged_usd(situation: Situation, under_way: str | None = None) -> float:
         if attempt.get("verified", False):
             verdict = attempt.get("verification_cost_usd")
             worst_verdict = 0.0 if arm is None else arm.worst_verification_usd or 0.0
-            total.append(worst_verdict if verdict is None else verdict)
+            unsure_verdict = verdict is None or attempt.get("verification_unsure", False)
+            total.append(worst_verdict if unsure_verdict else verdict or 0.0)
     return math.fsum(total)
 
 

@@ -195,7 +195,7 @@ def bounded(
         judging: float | None = 0.0
         if verifier is not None:
             longest = lengths[candidate.name]
-            judging = _verification_bound(verifier, candidate, prompt_tokens, longest)
+            judging = _verification_bound(verifier, candidate, prompt_tokens, longest, live)
         found.append(
             replace(
                 arm,
@@ -219,7 +219,11 @@ def _with_twins(
 
 
 def _verification_bound(
-    verifier: Verifier, candidate: Candidate, prompt_tokens: int, most_tokens: int | None
+    verifier: Verifier,
+    candidate: Candidate,
+    prompt_tokens: int,
+    most_tokens: int | None,
+    live: Live | None,
 ) -> float | None:
     """Upper bound on the cost of judging one answer; the judge reads prompt and answer."""
     n_samples = int(getattr(verifier, "n_samples", 0)) + int(getattr(verifier, "n_resamples", 0))
@@ -229,7 +233,11 @@ def _verification_bound(
     # A token is at least a byte for us, and at most some four bytes long for the judge.
     prompt = prompt_tokens + 4 * (most_tokens or 0) + _VERDICT_PROMPT_TOKENS
     # A verdict is as long as its judge may write, whatever the call allows for the answer.
-    return sum_usd([worst_cost_usd(one, prompt, None) for one in asked])
+    costs: list[float | None] = []
+    for one in asked:
+        tries = 1 if live is None else live.rules(one).retries + 1
+        costs += [worst_cost_usd(one, prompt, None)] * tries
+    return sum_usd(costs)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ def paid_alone(
     def cost_usd(result: Any) -> float:
         if judged:
             cost = result.get("verification_cost_usd")
-            return (worst or 0.0) if cost is None else float(cost)
+            unsure = cost is None or result.get("verification_unsure", False)
+            return (worst or 0.0) if unsure else float(cost)
         return charged_usd(replace(alone, attempts=(result.attempt,)))
 
     return Paying(operation, Reserving(budgets, alone, config), cost_usd)

@@ -11,13 +11,14 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
-from langchain_llm_router.asking import Asking, Caller
+from langchain_llm_router.asking import Asking
 from langchain_llm_router.collect.grading import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
 from langchain_llm_router.collect.retrying import is_hopeless, is_transient, retrying
 from langchain_llm_router.errors import CollectionError
+from langchain_llm_router.judging import Caller
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.types import Candidate, sum_usd
 from langchain_llm_router.verification import Call, Case, Evaluating, Evaluation, Reply, Verifier

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_llm_router.resilience.bulkheads import Bulkhead
@@ -101,6 +101,20 @@ class Live:
         rules = self.rules(candidate)
         twins = None if twin is None else self.guard(twin, due_s=due_s)
         return Guard(candidate, self.telemetry, rules, self._bulkhead(candidate), due_s, twins)
+
+    def judging(self, due_s: float | None = None) -> Callable[[Candidate], Guard]:
+        """What stands around the calls of whoever judges: the rules of its own, without hedging.
+
+        Args:
+            due_s: When the request has to be over, on `time.monotonic`'s clock.
+        """
+
+        def guard(judge: Candidate) -> Guard:
+            named = replace(judge, name=f"{judge.name} (judging)")
+            rules = replace(self.rules(judge), hedge_after=None)
+            return Guard(named, self.telemetry, rules, self._bulkhead(judge), due_s)
+
+        return guard
 
     def twin_of(self, candidate: Candidate, candidates: Sequence[Candidate]) -> Candidate | None:
         """The best other endpoint of the same model for a hedged call; None: there is none."""

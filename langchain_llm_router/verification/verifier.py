@@ -100,6 +100,9 @@ class Reply:
     exception: Exception | None = None
     """What the call raised, behind `error`."""
 
+    unsure: bool = False
+    """Whether a call failed on the way that may have been billed all the same."""
+
 
 Evaluating = Generator[Sequence[Call], Sequence[Reply], Evaluation]
 
