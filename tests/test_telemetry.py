@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_llm_router.errors import ArtifactError
-from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.telemetry import Snapshots, Telemetry
 from langchain_llm_router.telemetry.breakers import Breaker, Breaking
 from langchain_llm_router.telemetry.decayed import DecayedHistogram, DecayedLogMean, DecayedRate
 from langchain_llm_router.telemetry.shared_state import SharedTelemetry, connect
@@ -308,6 +308,37 @@ def test_a_snapshot_on_disk_is_what_was_there_and_ages_on_the_way(tmp_path):
     assert again.look(["a", "b"]) == telemetry.look(["a", "b"])
     assert again.quantile_s("a", 0.95) == telemetry.quantile_s("a", 0.95)
     assert list(tmp_path.iterdir()) == [tmp_path / "live.json"]
+
+
+def test_snapshots_are_written_on_the_way_and_read_at_the_start(tmp_path):
+    path = tmp_path / "live.json"
+    telemetry = Telemetry()
+    with Snapshots(telemetry, path, every_s=0.02):
+        telemetry.began("a").answered(7)
+        until = time.monotonic() + 5
+        again = Telemetry()
+        while time.monotonic() < until and "a" not in again.report():
+            # what a process leaves that is killed at this moment
+            if path.exists():
+                again.load(path)
+    assert again.report()["a"]["counts"]["answered"] == 1
+    third = Telemetry()
+    with Snapshots(third, path):
+        assert third.report()["a"]["counts"]["answered"] == 1
+
+
+def test_a_snapshot_that_cannot_be_read_or_written_stops_nothing(tmp_path):
+    broken = tmp_path / "live.json"
+    broken.write_text("{")
+    with Snapshots(Telemetry(), broken) as snapshots:
+        assert "not a snapshot" in snapshots.last_error
+    assert snapshots.last_error is None
+    (tmp_path / "file").touch()
+    nowhere = Snapshots(Telemetry(), tmp_path / "file" / "live.json")
+    assert not nowhere.write()
+    assert "Error" in nowhere.last_error
+    with pytest.raises(ValueError, match="every_s"):
+        Snapshots(Telemetry(), broken, every_s=0)
 
 
 @pytest.mark.parametrize(
