@@ -478,6 +478,30 @@ def test_without_redis_only_the_escrow_is_spent_and_afterwards_all_goes_on(redis
     ledger.close()
 
 
+class Interrupted(RedisLedger):
+    """A ledger whose Redis goes away after so many commands, and comes back."""
+
+    def _take(self, accounts, want_nano, least_nano):
+        self.taken = getattr(self, "taken", 0) + 1
+        if self.taken == 2:
+            raise ConnectionResetError
+        return super()._take(accounts, want_nano, least_nano)
+
+
+def test_an_escrow_that_failed_loses_no_reservation_and_is_tried_again(redis_server):
+    account = Account("all", 10_000)
+    ledger = Interrupted(redis_server.url, escrow=0.1)
+    hold = ledger.reserve([account], 500, 500)
+    assert hold.granted_nano == 500
+    ledger.settle(hold, 400)
+    assert ledger.flush()
+    assert ledger.read_nano(account) == (400, 0)
+    ledger.settle(ledger.reserve([account], 500, 500), 500)
+    assert ledger.flush()
+    assert ledger.read_nano(account) == (900, 1000)
+    ledger.close()
+
+
 def test_an_escrow_that_was_not_needed_is_given_back(redis_server):
     account = Account("all", 10_000)
     ledger = RedisLedger(redis_server.url, escrow=0.1)

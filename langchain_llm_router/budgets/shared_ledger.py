@@ -137,11 +137,11 @@ class RedisLedger(Ledger):
         if time.monotonic() >= self._down_until:
             try:
                 hold = self._take(accounts, want_nano, least_nano)
-                for account in accounts:
-                    self._fill_escrow(account)
             except self._redis_errors:
                 self._down_until = time.monotonic() + self.retry_s
             else:
+                for account in accounts:
+                    self._fill_escrow(account)
                 return hold
         return self._from_escrow(accounts, want_nano, least_nano)
 
@@ -224,9 +224,15 @@ class RedisLedger(Ledger):
             if self.escrow == 0 or account.key in self._escrows:
                 return
             self._escrows[account.key] = None
-        hold = self._take([account], int(account.limit_nano * self.escrow), 1)
-        with self._lock:
-            self._escrows[account.key] = hold
+        try:
+            hold = self._take([account], int(account.limit_nano * self.escrow), 1)
+        except self._redis_errors:
+            # The next request that reaches Redis tries again.
+            with self._lock:
+                del self._escrows[account.key]
+        else:
+            with self._lock:
+                self._escrows[account.key] = hold
 
     def _from_escrow(
         self, accounts: Sequence[Account], want_nano: int, least_nano: int
