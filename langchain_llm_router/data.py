@@ -196,7 +196,7 @@ class Outcomes:
         if len(rows) == 0:
             msg = "The table has no rows."
             raise ValueError(msg)
-        names = tuple(_field(rows[0], "quality", 0))
+        names = tuple(_by_name(rows[0], "quality", 0))
         has_cost, has_group = "cost_usd" in rows[0], "group" in rows[0]
         return cls(
             [_field(row, "query", i) for i, row in enumerate(rows)],
@@ -375,8 +375,16 @@ def _field(row: Mapping[str, Any], name: str, i: int) -> Any:
     return row[name]
 
 
-def _ordered(row: Mapping[str, Any], name: str, names: Sequence[str], i: int) -> list[float]:
+def _by_name(row: Mapping[str, Any], name: str, i: int) -> Mapping[str, Any]:
     values = _field(row, name, i)
+    if not isinstance(values, Mapping):
+        msg = f"Row {i}: `{name}` must map candidates to numbers, got {values!r}."
+        raise TypeError(msg)
+    return values
+
+
+def _ordered(row: Mapping[str, Any], name: str, names: Sequence[str], i: int) -> list[float]:
+    values = _by_name(row, name, i)
     if set(values) != set(names):
         msg = f"Row {i}: `{name}` is about {sorted(values)}, the first row about {sorted(names)}."
         raise ValueError(msg)

@@ -127,3 +127,9 @@ def test_taking_no_rows_gives_a_table_without_rows():
     assert len(outcomes.take([False, False])) == 0
     evaluations = SelfEvaluations(("x", "y"), np.full((2, 2), 0.5))
     assert evaluations.take([]).confidence.shape == (0, 2)
+
+
+@pytest.mark.parametrize("values", [[1173, True], "ab", 5, True])
+def test_rows_whose_qualities_are_not_by_name_are_refused_and_named(values):
+    with pytest.raises(TypeError, match="Row 0: `quality` must map candidates to numbers"):
+        Outcomes.from_rows([{"query": "q", "quality": values}])
