@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 
 OUTPUT_TOKENS = 20
 INPUT_TOKENS = 10
@@ -27,7 +28,7 @@ class Port:
     """One endpoint."""
 
     def __init__(self) -> None:
-        self.latency_s = 0.02
+        self.latency_s, self.jitter_s = 0.02, 0.0
         self.failures: dict[str, float] = {}
         self.random = random.Random(0)
         self.answers: dict[str, int] = {}
@@ -53,6 +54,7 @@ class Port:
         if path == "/control":
             given = json.loads(body)
             self.latency_s = given.get("latency_s", self.latency_s)
+            self.jitter_s = given.get("jitter_s", self.jitter_s)
             self.failures = given.get("failures", self.failures)
             if given.get("reset"):
                 self.answers, self.billed, self.counts, self.starts = {}, 0, {}, []
@@ -81,7 +83,8 @@ class Port:
         if fate == "error":
             return await reply(writer, 500, {"error": {"message": "internal"}})
         self.billed += 1
-        await asyncio.sleep(30.0 if fate == "hang" else self.latency_s)
+        latency_s = latency_of(key, self.latency_s, self.jitter_s)
+        await asyncio.sleep(30.0 if fate == "hang" else latency_s)
         if fate == "garbage":
             return await raw(writer, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n<garbage>")
         if request.get("stream"):
@@ -117,6 +120,11 @@ class Port:
             if draw < 0:
                 return name
         return "ok"
+
+
+def latency_of(key: str, latency_s: float, jitter_s: float) -> float:
+    """How long a question takes: always the same, so that a client can subtract it."""
+    return latency_s + jitter_s * zlib.crc32(key.encode()) / 2**32
 
 
 def usage() -> dict:
