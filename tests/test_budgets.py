@@ -32,6 +32,14 @@ from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix
 from langchain_llm_router.resilience import Resilience
 from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.types import Arm, Endpoint
+from langchain_llm_router.verification import (
+    Agreement,
+    AnswerLogprob,
+    ByCandidate,
+    Checks,
+    TokenProbability,
+    YesNo,
+)
 from tests.fakes import JudgeModel, ProviderError, ScriptedModel, TimedModel
 from tests.redis_server import RedisServer
 from tests.spending import spend
@@ -128,6 +136,39 @@ def test_a_verdict_may_be_longer_than_the_answer_it_is_about():
         verifier=SelfEvaluator(n_samples=2, judge=judge),
     )  # fmt: skip
     assert arm.worst_verification_usd > 2 * PRICE.estimate_usd(input_tokens=0, output_tokens=1000)
+
+
+@pytest.mark.parametrize(
+    ("verifier", "n_calls"),
+    [
+        (AnswerLogprob(), 0),
+        (Checks([lambda case: True]), 0),
+        (TokenProbability(), 1),
+        (SelfEvaluator(n_samples=5), 5),
+        (YesNo(n_samples=3), 3),
+        (Agreement(peers=[Candidate("b", ScriptedModel("x"))], n_resamples=2), 3),
+        (ByCandidate({"a": SelfEvaluator(n_samples=4)}), 4),
+        (ByCandidate({"b": SelfEvaluator()}), 0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_judging_is_set_aside_for_with_every_call_it_can_make(verifier, n_calls):
+    small = Candidate("a@there", ScriptedModel("x"), PRICE, max_output_tokens=100, of="a")
+    assert len(verifier.most_calls(small)) == n_calls
+    live = Live(resilience=Resilience(retries=1))
+
+    def worst(live=None):
+        (arm,) = bounded(
+            [Arm("a@there")], {small.name: small}, [HumanMessage("hi")], {},
+            verifier=verifier, live=live,
+        )  # fmt: skip
+        return arm.worst_verification_usd
+
+    if isinstance(verifier, Agreement):
+        assert worst() is None, "its peer has no price"
+    else:
+        assert (worst() > 0) == (n_calls > 0)
+        assert worst(live) == pytest.approx(2 * worst())
 
 
 async def test_a_request_that_is_given_up_has_paid_for_all_its_tries():

@@ -226,17 +226,13 @@ def _verification_bound(
     live: Live | None,
 ) -> float | None:
     """Upper bound on the cost of judging one answer; the judge reads prompt and answer."""
-    n_samples = int(getattr(verifier, "n_samples", 0)) + int(getattr(verifier, "n_resamples", 0))
-    peers: Sequence[Candidate] = getattr(verifier, "peers", ())
-    judge: Candidate = getattr(verifier, "judge", None) or candidate
-    asked = [*peers, *[judge] * (n_samples or (0 if peers else 1))]
     # A token is at least a byte for us, and at most some four bytes long for the judge.
     prompt = prompt_tokens + 4 * (most_tokens or 0) + _VERDICT_PROMPT_TOKENS
-    # A verdict is as long as its judge may write, whatever the call allows for the answer.
     costs: list[float | None] = []
-    for one in asked:
-        tries = 1 if live is None else live.rules(one).retries + 1
-        costs += [worst_cost_usd(one, prompt, None)] * tries
+    for judge, longest in verifier.most_calls(candidate):
+        # A verdict is as long as its judge may write, whatever the call allows for the answer.
+        tries = 1 if live is None else live.rules(judge).retries + 1
+        costs += [worst_cost_usd(judge, prompt, longest)] * tries
     return sum_usd(costs)
 
 

@@ -69,6 +69,10 @@ class Agreement(Verifier):
             msg = "`Agreement` has nobody to agree with: give `peers` or `n_resamples`."
             raise ValueError(msg)
 
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """One of each peer, and the candidate as often as it is asked again."""
+        return [(one, None) for one in (*self.peers, *[candidate] * self.n_resamples)]
+
     def evaluate(self, case: Case) -> Evaluating:
         """Ask everybody at once and take the share of the same answer."""
         calls = [Call(case.messages, peer) for peer in self.peers]

@@ -22,6 +22,7 @@ from langchain_llm_router.embeddings import (
     restore_embeddings,
 )
 from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification.verifier import Case, Evaluating, Evaluation, Verifier
 
 __all__ = ["AnswerScorer"]
@@ -108,6 +109,10 @@ class AnswerScorer(Verifier):
         self._check_fitted()
         vectors = self._vectors(_texts(queries, answers))
         return np.asarray(expit(vectors @ self.weights_ + self.intercept_), dtype=np.float64)
+
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """Nobody is called."""
+        return []
 
     def evaluate(self, case: Case) -> Evaluating:
         """Score the answer; nobody is called."""

@@ -12,6 +12,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import TypeAdapter, ValidationError
 
+from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification.verifier import (
     Case,
     Evaluating,
@@ -52,6 +53,10 @@ class Checks(Verifier):
             if not callable(check):
                 msg = f"A check is a callable that takes a `Case`, got {check!r}."
                 raise TypeError(msg)
+
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """Nobody is called."""
+        return []
 
     def evaluate(self, case: Case) -> Evaluating:
         """Run every check."""

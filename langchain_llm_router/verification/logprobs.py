@@ -53,6 +53,10 @@ class AnswerLogprob(Verifier):
             msg = f"`last_tokens` must be >= 1 or None, got {self.last_tokens!r}."
             raise ValueError(msg)
 
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """Nobody is called."""
+        return []
+
     def evaluate(self, case: Case) -> Evaluating:
         """Read the answer's own log-probabilities; nobody is called."""
         score = self.score_so_far(case.answer)
@@ -95,6 +99,10 @@ class TokenProbability(Verifier):
     judge: Candidate | None = None
     top_logprobs: int = 20
     max_tokens: int = 8
+
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """One."""
+        return [(self.judge or candidate, self.max_tokens)]
 
     def evaluate(self, case: Case) -> Evaluating:
         """Ask once, and compare the two words' probabilities."""

@@ -119,6 +119,10 @@ class SelfEvaluator(Verifier):
         )
         return replace(self, expected=tuple((counts + _spread(self.n_samples)).tolist()))
 
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """One per verdict."""
+        return [(self.judge or candidate, None)] * self.n_samples
+
     def evaluate(self, case: Case) -> Evaluating:
         """Ask for verdicts and take the share of "Correct"."""
         call = Call(

@@ -118,6 +118,15 @@ class Verifier(ABC):
         """What a candidate must be asked with so that its answer can be verified."""
         return {}
 
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """Every call that judging one answer of a candidate can make, for its worst-case cost.
+
+        Returns:
+            Whom each goes to, and how many tokens its reply may have (None: the model's own
+            limit). A verifier that calls nobody returns nothing.
+        """
+        return [(candidate, None)]
+
 
 @dataclass(frozen=True)
 class ByCandidate(Verifier):
@@ -133,9 +142,10 @@ class ByCandidate(Verifier):
 
     def evaluate(self, case: Case) -> Evaluating:
         """Hand over to the candidate's verifier."""
-        verifier = self.verifiers.get(case.candidate.name, self.default)
+        name = case.candidate.quality_name
+        verifier = self.verifiers.get(name, self.default)
         if verifier is None:
-            missing = f"No verifier for {case.candidate.name!r}: there are {list(self.verifiers)}."
+            missing = f"No verifier for {name!r}: there are {list(self.verifiers)}."
             return Evaluation(None, errors=(missing,))
         return (yield from verifier.evaluate(case))
 
@@ -143,6 +153,11 @@ class ByCandidate(Verifier):
         """What the candidate's verifier needs."""
         verifier = self.verifiers.get(candidate, self.default)
         return {} if verifier is None else verifier.answer_kwargs(candidate)
+
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """What the candidate's verifier can call."""
+        verifier = self.verifiers.get(candidate.quality_name, self.default)
+        return [] if verifier is None else verifier.most_calls(candidate)
 
 
 def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:

@@ -59,6 +59,11 @@ class YesNo(Verifier):
             msg = f"`read` must be 'samples' or 'probability', got {self.read!r}."
             raise ValueError(msg)
 
+    def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
+        """One per verdict, though all are asked for in one request."""
+        n_verdicts = self.n_samples if self.read == "samples" else 1
+        return [(self.judge or candidate, self.kwargs.get("max_tokens"))] * n_verdicts
+
     def evaluate(self, case: Case) -> Evaluating:
         """Ask once, and read the verdicts or the first token's probabilities."""
         sampled = self.read == "samples"
