@@ -37,7 +37,7 @@ from langchain_llm_router.pool import live_model, resolve_candidate
 from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.saved_router import SavedRouter
 from langchain_llm_router.sessions import SessionChatModel
-from langchain_llm_router.types import Candidate, Decision
+from langchain_llm_router.types import Candidate, Decision, Situation
 from langchain_llm_router.verification import Verifier
 
 __all__ = ["ChatLLMRouter", "route_of"]
@@ -227,15 +227,24 @@ class ChatLLMRouter(SessionChatModel):
         Raises:
             NoCandidateError: If nobody may be asked.
         """
+        decision = next_decision(self._engine.policy, self.situation(input, config))
+        assert decision is not None, "nobody has failed yet"
+        return replace(decision, decision_id=new_id())
+
+    def situation(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None
+    ) -> Situation:
+        """What the policy is shown before anybody is asked: every arm, and what it is expected of.
+
+        Raises:
+            NoCandidateError: If nobody may be asked.
+        """
         messages = self._messages(input)
         kwargs: dict[str, Any] = {}
         engine, options = self._engine, self._engine.options(config, kwargs)
         predicting = engine.predicting(messages)
         row = None if predicting is None else predicting.perform()
-        situation = engine.situation(messages, engine.in_order(row), options, kwargs)
-        decision = next_decision(engine.policy, situation)
-        assert decision is not None, "nobody has failed yet"
-        return replace(decision, decision_id=new_id())
+        return engine.situation(messages, engine.in_order(row), options, kwargs)
 
     def as_decision_model(self) -> Any:
         """This router as a `BaseDecisionModel`, to drive LangChain's `ModelRouterMiddleware`.

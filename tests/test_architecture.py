@@ -22,7 +22,7 @@ FLOORS = [
     ["asking", "evaluation", "judging"],
     ["answering", "binding", "engine", "typed_streams"],
     ["cascade", "chat", "decisions", "sessions"],
-    ["calibration", "collect", "middleware", "plots", "serving"],
+    ["calibration", "collect", "explaining", "middleware", "plots", "serving"],
     ["demo", "fitting"],
     ["cli"],
 ]

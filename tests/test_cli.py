@@ -144,7 +144,32 @@ def test_plot_draws_every_figure_that_applies(run):
     assert all(os.path.getsize(path) > 5000 for path in pictures.values())
 
 
+def test_explain_tells_why_and_draws_it(run):
+    pytest.importorskip("matplotlib")
+    arguments = ("--data", "run.jsonl", "--picture", "why.png", "--json")
+    code, out, err = run("explain", "route", "prove hard theorem", *arguments)
+    assert code == 0, err
+    figures = last_json(out)
+    assert figures["candidate"] == "large"
+    assert "λ per USD, now 20" in out
+    assert len(figures["neighbors"]) == 5
+    assert os.path.getsize("why.png") > 10_000
+
+
+def test_explain_follows_a_recorded_question_to_its_end(run):
+    row = int(np.flatnonzero(SAID.confidence[:, 0] > 0.8)[0])
+    arguments = ("--data", "run.jsonl", "--json")
+    code, out, err = run("explain", "cascade", TABLE.queries[row], *arguments)
+    assert code == 0, err
+    actions = [step["action"] for step in last_json(out)["steps"]]
+    assert actions == ["ask", "verify", "accept"]
+    code, out, _ = run("explain", "cascade", "a new question", *arguments)
+    assert "what the first answer's score would lead to" in out
+
+
 MISTAKES = [
+    (["explain", "route", "q", "--options", "router@z:1"], "Unknown part 'z:1'"),
+    (["explain", "route", "q", "--picture", "why.gif"], "got 'why.gif'"),
     (["evaluate", "nowhere", "--data", "run.jsonl"], "'nowhere' is not a saved artifact"),
     (["evaluate", "route"], "Give --data"),
     (["evaluate", "route", "--data", "nothing.jsonl"], "nothing.jsonl"),
@@ -187,7 +212,7 @@ def test_a_command_that_is_not_understood_is_a_2_and_points_to_the_help(run, arg
     assert "Traceback" not in err
 
 
-COMMANDS = ["demo", "collect", "fit", "calibrate", "evaluate", "plot", "serve"]
+COMMANDS = ["demo", "collect", "fit", "calibrate", "evaluate", "explain", "plot", "serve"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

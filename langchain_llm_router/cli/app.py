@@ -13,6 +13,7 @@ from langchain_llm_router.cli.calibrating import calibrate
 from langchain_llm_router.cli.collecting import collect
 from langchain_llm_router.cli.demonstrating import demo
 from langchain_llm_router.cli.evaluating import evaluate
+from langchain_llm_router.cli.explaining import explain
 from langchain_llm_router.cli.fitting import fit
 from langchain_llm_router.cli.plotting import plot
 from langchain_llm_router.cli.serving import serve
@@ -23,7 +24,7 @@ __all__ = ["build_app", "main"]
 Command = Callable[..., None]
 
 _ABOUT = "Choose the right language model for every query, and prove what that saved."
-_COMMANDS: tuple[Command, ...] = (demo, collect, fit, calibrate, evaluate, plot, serve)
+_COMMANDS: tuple[Command, ...] = (demo, collect, fit, calibrate, evaluate, explain, plot, serve)
 
 
 def main() -> None:

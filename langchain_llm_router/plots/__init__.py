@@ -3,11 +3,13 @@
 Every function returns a matplotlib `Figure` that belongs to nobody: no pyplot, no global state, no
 window; `save` writes it. What routing costs and scores is in `economics`, how a verifier's score is
 read in `observations`, how far numbers can be believed in `judgement`, one query's way in `paths`,
-who won a contest in `contests`, and all that apply to a saved router in `routers`.
+why it took it in `decisions`, who won a contest in `contests`, and all that apply to a saved router
+in `routers`.
 """
 
 from langchain_llm_router.plots.canvas import save
 from langchain_llm_router.plots.contests import answer_shares, contest_chart, worth_curve
+from langchain_llm_router.plots.decisions import explanation
 from langchain_llm_router.plots.economics import (
     StrategyPoint,
     cost_quality_curve,
@@ -37,6 +39,7 @@ __all__ = [
     "decision_path",
     "density_buildup",
     "evaluation_gaussians",
+    "explanation",
     "lambda_gradient",
     "oracle_point",
     "p_good_curve",

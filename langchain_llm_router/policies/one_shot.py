@@ -125,11 +125,11 @@ class Utility(OneShot):
 
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
         """The same utility, so that model and endpoint are chosen together."""
-        return self._utility(arm, {**self._weights(situation), "quality": 0.0})
+        return self._utility(arm, {**self.weights(situation), "quality": 0.0})
 
     def choose(self, situation: Situation) -> Decision:
         """Take the argmax over those not asked yet."""
-        weights = self._weights(situation)
+        weights = self.weights(situation)
         ranked = sorted(
             ((self._utility(arm, weights), arm) for arm in situation.open_arms),
             key=lambda pair: (-pair[0], pair[1].cost_usd is None, pair[1].cost_usd or 0.0),
@@ -144,7 +144,8 @@ class Utility(OneShot):
             reason += f", {utility - ranked[1][0]:.4g} above {ranked[1][1].candidate}"
         return self.ask(best.candidate, reason, scores, flip=_flip(ranked, weights["cost"]))
 
-    def _weights(self, situation: Situation) -> dict[str, float]:
+    def weights(self, situation: Situation) -> dict[str, float]:
+        """What each part counts, after what the request replaces."""
         weights = {
             "quality": self.quality,
             "cost": self.cost,
@@ -156,12 +157,17 @@ class Utility(OneShot):
         weights.update(situation.options.weights)
         return weights
 
-    def _utility(self, arm: Arm, weights: Mapping[str, float]) -> float:
-        value = 0.0
+    def terms(self, arm: Arm, weights: Mapping[str, float]) -> dict[str, float]:
+        """The parts that an arm's utility is the sum of; what has no weight is left out.
+
+        Raises:
+            ValueError: If something that counts is unknown.
+        """
+        parts = {}
         if weights["quality"] != 0:
-            value += weights["quality"] * known_quality(arm, "Utility")
+            parts["quality"] = weights["quality"] * known_quality(arm, "Utility")
         if weights["cost"] != 0:
-            value -= weights["cost"] * known_cost(arm, "Utility")
+            parts["cost"] = -weights["cost"] * known_cost(arm, "Utility")
         for name, seconds in (("ttft", arm.ttft_s), ("itl", arm.itl_s)):
             if weights[name] != 0:
                 if seconds is None:
@@ -170,10 +176,13 @@ class Utility(OneShot):
                         f"give its `Candidate` one, or set the weight {name!r} to 0."
                     )
                     raise ValueError(msg)
-                value -= weights[name] * seconds
+                parts[name] = -weights[name] * seconds
         if arm.error_rate is not None:
-            value -= self.errors * arm.error_rate
-        return value
+            parts["errors"] = -self.errors * arm.error_rate
+        return parts
+
+    def _utility(self, arm: Arm, weights: Mapping[str, float]) -> float:
+        return sum(self.terms(arm, weights).values(), 0.0)
 
 
 def _flip(ranked: list[tuple[float, Arm]], lambda_: float) -> str | None:

@@ -1,0 +1,31 @@
+"""Why was this one asked? One decision taken apart, as text, as data, and for a picture.
+
+    print(explain(router, "prove that pi is irrational").text())
+
+`plots.explanation` draws it. Nobody is asked: a policy is pure, so what it would do at another λ,
+or after another verdict, is found by asking the policy.
+"""
+
+from langchain_llm_router.explaining.explain import explain, recorded_attempts
+from langchain_llm_router.explaining.explanation import (
+    ArmTerms,
+    Explanation,
+    Neighbor,
+    Outlook,
+    StepTaken,
+)
+from langchain_llm_router.explaining.flipping import Knob, Span, knob_of, spans
+
+__all__ = [
+    "ArmTerms",
+    "Explanation",
+    "Knob",
+    "Neighbor",
+    "Outlook",
+    "Span",
+    "StepTaken",
+    "explain",
+    "knob_of",
+    "recorded_attempts",
+    "spans",
+]
