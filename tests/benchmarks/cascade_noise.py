@@ -122,7 +122,9 @@ def areas(outcomes: Outcomes, level: str, seed: int, *, n: int) -> dict[str, flo
         believed, outcomes.quality, outcomes.cost_usd, train, test, seed
     )
     for name, chain in (("optimal cascade", True), ("cascade routing", False)):
-        policy = CascadeRouting(chain=chain, max_depth=5, n_draws=64, seed=seed)
+        # A chain cannot skip: a limit would keep it from the dear candidates at its end.
+        depth = None if chain else 5
+        policy = CascadeRouting(chain=chain, max_depth=depth, n_draws=64, seed=seed)
         policy.fit(
             learn,
             evaluations.take(train),

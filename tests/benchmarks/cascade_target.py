@@ -92,8 +92,10 @@ def one_split(table: Table, seed: int, *, quick: bool) -> dict:
     names = pareto(train.outcomes)
     train, test = train.select(names), test.select(names)
     best = int(train.outcomes.quality.mean(axis=0).argmax())
-    knobs = np.geomspace(0.02, 0.5, 8 if quick else 16) / train.outcomes.mean_cost_usd.max()
-    folds = split_indices(len(train.outcomes), [0.5, 0.5] if quick else [0.25] * 4, seed=seed + 100)
+    knobs = np.geomspace(0.02, 0.5, 8 if quick else 10) / train.outcomes.mean_cost_usd.max()
+    folds = split_indices(
+        len(train.outcomes), [0.5, 0.5] if quick else [1 / 3] * 3, seed=seed + 100
+    )
     judged: dict[str, list[list]] = {}
     for fold in folds:
         rest = train.take(np.setdiff1d(np.arange(len(train.outcomes)), fold))
@@ -117,7 +119,7 @@ def one_split(table: Table, seed: int, *, quick: bool) -> dict:
 
 def best_single_target(table: Table, *, quick: bool, resampling: Resampling) -> dict:
     """Cost share and accuracy difference to the best single model, pooled and per data set."""
-    seeds = range(1 if quick else 10)
+    seeds = range(1 if quick else 5)
     splits = [
         one_split(table, seed, quick=quick) for seed in tqdm(seeds, desc="target", file=sys.stderr)
     ]

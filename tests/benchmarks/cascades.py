@@ -137,7 +137,8 @@ def best_depth(train: Table, predicted, knobs, *, chain: bool) -> CascadeRouting
     """Cascade routing with the depth that has the largest area on training rows."""
     costs, quality = train.outcomes.mean_cost_usd, train.outcomes.quality.mean(axis=0)
     best, largest = None, -np.inf
-    for depth in dict.fromkeys((2, min(5, len(costs)))):
+    # A chain cannot skip: a limit would keep it from the dear candidates at its end.
+    for depth in (None,) if chain else dict.fromkeys((2, min(5, len(costs)))):
         policy = CascadeRouting(chain=chain, max_depth=depth)
         policy.fit(train.outcomes, train.evaluations, predicted=predicted)
         reached, spent = policy.rehearse(
