@@ -36,11 +36,16 @@ def routing_text(messages: Sequence[BaseMessage], turns: int = 3) -> str:
         messages: The conversation.
         turns: How many human turns count at most.
     """
-    said = [str(m.text) for m in messages if isinstance(m, HumanMessage)]
-    if len(said) == 0:
-        return "\n".join(str(message.text) for message in messages)
-    earlier = [text[:_LONGEST_TURN] for text in said[-turns:-1]] if turns > 1 else []
-    return "\n".join([*earlier, said[-1]])
+    human = [message for message in messages if isinstance(message, HumanMessage)]
+    if len(human) == 0:
+        return "\n".join(map(_text, messages))
+    earlier = [_text(turn)[:_LONGEST_TURN] for turn in human[-turns:-1]] if turns > 1 else []
+    return "\n".join([*earlier, _text(human[-1])])
+
+
+def _text(message: BaseMessage) -> str:
+    # `message.text` builds an object of its own, which costs more than all the rest here.
+    return message.content if isinstance(message.content, str) else str(message.text)
 
 
 def cached_prefixes(
@@ -94,7 +99,7 @@ def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
         if isinstance(message, AIMessage) and message.usage_metadata is not None:
             usage = message.usage_metadata
             return tokens + usage["input_tokens"] + usage["output_tokens"]
-        tokens += len(str(message.text)) / _CHARS_PER_TOKEN
+        tokens += len(_text(message)) / _CHARS_PER_TOKEN
     return tokens
 
 

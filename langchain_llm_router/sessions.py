@@ -32,6 +32,7 @@ from langchain_core.runnables.config import (
 
 from langchain_llm_router.answering import Done, Session
 from langchain_llm_router.asking import Asking
+from langchain_llm_router.tracing import nobody_listens
 
 __all__ = ["SessionChatModel"]
 
@@ -66,10 +67,10 @@ class SessionChatModel(BaseChatModel):
         """Route the input and return the accepted answer with its record."""
         kwargs = self._with_stop(stop, kwargs)
         own = self._own(config)
-        manager = get_callback_manager_for_config(own)
-        if not manager.handlers:
-            # Nobody listens: a run of our own would be seen by nobody, and cost as much as we do.
+        if nobody_listens(own):
+            # A run of our own would be seen by nobody, and cost as much as all the routing.
             return cast("AIMessage", self._run(input, _childs(own, own.get("callbacks")), kwargs))
+        manager = get_callback_manager_for_config(own)
         manager.add_metadata(self._versions, inherit=False)
         run = manager.on_chain_start(
             None, input, name=own.get("run_name") or self.get_name(), run_id=own.get("run_id")
@@ -109,11 +110,11 @@ class SessionChatModel(BaseChatModel):
         """Route the input and return the accepted answer with its record."""
         kwargs = self._with_stop(stop, kwargs)
         own = self._own(config)
-        manager = get_async_callback_manager_for_config(own)
-        if not manager.handlers:
+        if nobody_listens(own):
             return cast(
                 "AIMessage", await self._arun(input, _childs(own, own.get("callbacks")), kwargs)
             )
+        manager = get_async_callback_manager_for_config(own)
         manager.add_metadata(self._versions, inherit=False)
         run = await manager.on_chain_start(
             None, input, name=own.get("run_name") or self.get_name(), run_id=own.get("run_id")

@@ -8,6 +8,7 @@ are in a checkpoint.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import is_
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -62,9 +63,7 @@ def for_provider(messages: Sequence[BaseMessage], provider: str | None) -> Seque
     object comes back.
     """
     changed = [_readable(message, provider) for message in messages]
-    if all(new is old for new, old in zip(changed, messages, strict=True)):
-        return messages
-    return changed
+    return messages if all(map(is_, changed, messages)) else changed
 
 
 def _readable(message: BaseMessage, provider: str | None) -> BaseMessage:

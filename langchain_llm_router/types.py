@@ -39,9 +39,8 @@ Action = Literal["ask", "verify", "accept"]
 
 def sum_usd(amounts: Sequence[float | None]) -> float | None:
     """Add costs; unknown plus anything is unknown."""
-    if any(amount is None for amount in amounts):
-        return None
-    return math.fsum(amount for amount in amounts if amount is not None)
+    known = [amount for amount in amounts if amount is not None]
+    return math.fsum(known) if len(known) == len(amounts) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,20 @@
 """What a trace shows: the router as one run, the decision as its own, every token once."""
 
 import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import pytest
 from langchain_core.callbacks import get_usage_metadata_callback
+from langchain_core.globals import set_debug
+from langchain_core.runnables.config import get_callback_manager_for_config
 from langchain_core.tracers import LangChainTracer
+from langchain_core.tracers.context import collect_runs, register_configure_hook
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langsmith import Client
+from langsmith.run_helpers import tracing_context
+from langsmith.utils import get_env_var
 
 from langchain_llm_router import (
     Candidate,
@@ -18,6 +26,7 @@ from langchain_llm_router import (
 )
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
+from langchain_llm_router.tracing import nobody_listens
 from tests.fake_langsmith import FakeLangSmith
 from tests.fakes import CapableModel, make_outcomes
 
@@ -217,14 +226,75 @@ def test_langsmiths_own_exporter_turns_the_trace_into_opentelemetry_spans():
         client = Client(
             api_url=fake.url, api_key="x", otel_tracer_provider=provider, tracing_mode="otel"
         )
-        one_shot().invoke("question", {"callbacks": [LangChainTracer(client=client)]})
+        answer = one_shot().invoke("question", {"callbacks": [LangChainTracer(client=client)]})
         client.flush()
         client.cleanup()
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert set(spans) == {"ChatLLMRouter", "decide: ask large", "CapableModel"}
     root = spans["ChatLLMRouter"]
+    # langsmith repeats a chain's last answer's usage on the chain: count only the llm spans.
+    usages = {
+        name: span.attributes.get("gen_ai.usage.total_tokens")
+        for name, span in spans.items()
+        if span.attributes["langsmith.span.kind"] == "llm"
+    }
+    assert usages == {"CapableModel": answer.usage_metadata["total_tokens"]}
     assert {s.parent.span_id for n, s in spans.items() if n != "ChatLLMRouter"} == {
         root.context.span_id
     }
     assert root.attributes["langsmith.metadata.llm_router_candidate"] == "large"
     assert spans["CapableModel"].attributes["gen_ai.request.model"] == "tiny-large"
+
+
+@contextmanager
+def debug_mode():
+    set_debug(True)
+    try:
+        yield
+    finally:
+        set_debug(False)
+
+
+@contextmanager
+def a_hook_with_a_handler():
+    handler: ContextVar[Any] = ContextVar("handler", default=None)
+    register_configure_hook(handler, inheritable=True)
+    token = handler.set(RunCollectorCallbackHandler())
+    try:
+        yield
+    finally:
+        handler.reset(token)
+
+
+@pytest.mark.parametrize(
+    "listening",
+    [
+        collect_runs,
+        get_usage_metadata_callback,
+        debug_mode,
+        a_hook_with_a_handler,
+    ],
+)
+async def test_whoever_listens_is_heard_out_wherever_the_handler_comes_from(listening):
+    router = one_shot()
+    assert nobody_listens({})
+    assert nobody_listens({"callbacks": []})
+    assert not nobody_listens({"callbacks": [RunCollectorCallbackHandler()]})
+    with listening():
+        assert not nobody_listens({})
+        assert get_callback_manager_for_config({}).handlers
+    with collect_runs() as collected:
+        router.invoke("q")
+        await router.ainvoke("q")
+    assert [run.name for run in collected.traced_runs] == ["ChatLLMRouter"] * 2
+
+
+def test_langsmiths_context_and_environment_variable_are_seen(monkeypatch):
+    with tracing_context(enabled=True):
+        assert not nobody_listens({})
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    get_env_var.cache_clear()
+    assert not nobody_listens({})
+    monkeypatch.undo()
+    get_env_var.cache_clear()
+    assert nobody_listens({})
