@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import AddableDict, Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_llm_router.estimators.estimator import QualityEstimator
@@ -245,6 +247,9 @@ class _Taken:
         output = chunks[-1] if chunks else None
         if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
             output = add_ai_message_chunks(chunks[0], *chunks[1:])
+        elif chunks and all(isinstance(chunk, AddableDict) for chunk in chunks):
+            # Structured output that brings its raw message, and so its usage, along.
+            output = reduce(add, chunks)
         answer = self._asking._answered(output, self._started, self._ttft_s)
         if self._asking.commit is not None and self._open:
             answer.attempt["committed"] = True

@@ -300,7 +300,13 @@ class ChatLLMRouter(SessionChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """Keep the schema; each candidate uses its own method when it is asked."""
+        """Keep the schema; each candidate uses its own method when it is asked.
+
+        A parsed object has no room for the decision record: it is on the raw message that
+        `include_raw=True` brings along (when streamed, on the last `raw` chunk), and on the
+        router's run in LangSmith. Streamed without `include_raw`, no usage is seen, so what the
+        answer cost stays unknown (None).
+        """
         return bind_structured_output(self, schema, include_raw=include_raw, **kwargs)
 
     def get_num_tokens_from_messages(

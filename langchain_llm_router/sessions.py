@@ -22,7 +22,7 @@ from langchain_core.callbacks import (
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import AddableDict, RunnableConfig
 from langchain_core.runnables.config import (
     ensure_config,
     get_async_callback_manager_for_config,
@@ -352,19 +352,17 @@ def _childs(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
 def _last_chunks(done: Done) -> Iterator[Any]:
     """What is left to say when the session ends: the record, or the whole kept draft."""
     message = done.answer.message
-    if message is None or not isinstance(done.output, BaseMessage):
-        if not done.shown:
-            yield done.output
-    elif done.shown:
-        yield AIMessageChunk(
-            content="",
-            id=message.id,
-            response_metadata={"llm_router": done.record},
-            chunk_position="last",
-        )
-    else:
+    if message is not None and done.shown:
+        noted: dict[str, Any] = {"id": message.id, "response_metadata": {"llm_router": done.record}}
+        if isinstance(done.output, BaseMessage):
+            yield AIMessageChunk(content="", **noted, chunk_position="last")
+        else:
+            yield AddableDict(raw=AIMessageChunk(content="", **noted))
+    elif isinstance(done.output, BaseMessage):
         fields = done.output.model_dump(exclude={"type"})
         yield AIMessageChunk(**{**fields, "chunk_position": "last"})
+    elif not done.shown:
+        yield done.output
 
 
 def _config_of(

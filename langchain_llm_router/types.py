@@ -127,7 +127,11 @@ class Candidate:
     """How policies, records and saved tables call it; unique within a router."""
 
     model: BaseChatModel | str | None = None
-    """A chat model, or `"provider:model"`; None for offline replay only."""
+    """A chat model, or `"provider:model"`; None for offline replay only.
+
+    Tokens and cost of a streamed answer are known only if the model reports usage in streams:
+    `ChatOpenAI(base_url=...)` does so with `stream_usage=True`. Otherwise they stay unknown (None).
+    """
 
     price: Price | None = None
     """None: looked up by provider and model name where possible, otherwise unknown."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from langchain_core.messages import AIMessageChunk
 from langgraph.graph import END, START, MessagesState, StateGraph
+from pydantic import BaseModel
 
 from langchain_llm_router import (
     Candidate,
@@ -261,3 +262,52 @@ def test_commit_waits_for_enough_of_the_draft_to_judge_by():
         small=draft, verifier=WordCount(), streaming_mode="commit", commit_at=0.9, commit_after=9
     )
     assert text(router.stream("q")) == "the large answer"
+
+
+class Named(BaseModel):
+    """A schema with one field."""
+
+    n: int
+
+
+async def test_streamed_structured_output_with_its_raw_message_carries_the_record():
+    model = CapableModel(verdict="Correct")
+    router = ChatLLMRouter(candidates=[Candidate("one", model, Price(1, 2))], policy=Always("one"))
+    structured = router.with_structured_output(Named, include_raw=True)
+    whole = structured.invoke("q")
+    for chunks in (list(structured.stream("q")), [c async for c in structured.astream("q")]):
+        streamed = sum(chunks[1:], start=chunks[0])
+        assert streamed["parsed"] == whole["parsed"] == Named(n=1)
+        assert [c["raw"].chunk_position for c in chunks if "raw" in c].count("last") == 1
+        record = route_of(streamed["raw"])
+        assert record["cost_usd"] == route_of(whole["raw"])["cost_usd"] > 0
+        assert record["attempts"][0]["output_tokens"] > 0
+
+
+async def test_streamed_structured_output_alone_is_the_object_as_the_model_gives_it():
+    model = CapableModel(verdict="Correct")
+    router = ChatLLMRouter(candidates=[Candidate("one", model)], policy=Always("one"))
+    assert list(router.with_structured_output(Named).stream("q")) == [Named(n=1)]
+    schema = {"title": "Named", "type": "object", "properties": {"raw": {"type": "integer"}}}
+    plain = list(model.with_structured_output(schema).stream("q"))
+    assert list(router.with_structured_output(schema).stream("q")) == plain
+
+
+class WithoutStreamedUsage(ScriptedModel):
+    """As a `ChatOpenAI` with a `base_url`: usage with whole answers, none in streams."""
+
+    def _stream(self, *args, **kwargs):
+        for chunk in super()._stream(*args, **kwargs):
+            chunk.message.usage_metadata = None
+            yield chunk
+
+
+def test_usage_that_a_stream_does_not_report_is_unknown_and_not_nothing():
+    model = WithoutStreamedUsage("an answer")
+    router = ChatLLMRouter(candidates=[Candidate("one", model, Price(1, 2))], policy=Always("one"))
+    record = route_of(list(router.stream("q"))[-1])
+    assert record["cost_usd"] is None
+    (attempt,) = record["attempts"]
+    assert attempt["cost_usd"] is attempt["input_tokens"] is attempt["output_tokens"] is None
+    assert attempt["ttft_s"] > 0
+    assert route_of(router.invoke("q"))["cost_usd"] > 0
