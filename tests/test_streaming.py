@@ -192,6 +192,16 @@ async def test_typed_streams_give_the_accepted_answer_with_its_record():
         assert (await astream).text == says
 
 
+@pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
+async def test_typed_streams_of_a_graph_have_the_accepted_answer_once():
+    for verdict, says in (("yes", "a small draft"), ("no", "the large answer")):
+        graph = in_a_node(cascade(verdict))
+        stream = graph.stream_events(QUESTION, version="v3")
+        assert [str(message.text) for message in stream.messages] == [says]
+        astream = await graph.astream_events(QUESTION, version="v3")
+        assert [str(await message.text) async for message in astream.messages] == [says]
+
+
 async def test_a_typed_stream_hands_on_the_failure():
     router = ChatLLMRouter(
         candidates=[Candidate("a", ScriptedModel(ConnectionError("down")))], policy=Always("a")
