@@ -1,4 +1,4 @@
-"""An agent over routed real local models: tools bound, memory, tokens as they come.
+"""An agent over routed real local models: tools called, memory on disk, tokens as they come.
 
 Start the servers with `tests/local_models/serve.sh DIR`, or name others in
 `LLM_ROUTER_LOCAL_SERVERS`, e.g. `qwen2.5-coder-0.5b@8102,qwen2.5-coder-1.5b@8103`.
@@ -10,13 +10,13 @@ import httpx
 import numpy as np
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
-from langchain_openai import ChatOpenAI
-from langgraph.checkpoint.memory import InMemorySaver
+from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.checkpoint.sqlite import SqliteSaver
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Outcomes, Price, route_of
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Utility
+from tests.fenced_tools import FencedToolsModel, read_call
 
 SERVERS = os.environ.get(
     "LLM_ROUTER_LOCAL_SERVERS", "qwen2.5-coder-0.5b@8102,qwen2.5-coder-1.5b@8103"
@@ -38,6 +38,11 @@ def today() -> str:
     return "Tuesday"
 
 
+TOOLS = [add, multiply, today]
+# Without it the model calls the same tool again and again.
+ADVICE = "Once you have a tool's result, answer the question with it in one short sentence."
+
+
 @pytest.fixture
 def candidates():
     found = []
@@ -49,11 +54,11 @@ def candidates():
         except httpx.HTTPError:
             pytest.skip(f"no local model answers at {url}")
         # `ChatOpenAI` asks other servers than OpenAI's for no usage in streams unless it is told.
-        model = ChatOpenAI(
+        model = FencedToolsModel(
             model=name,
             base_url=f"{url}/v1",
             api_key="none",
-            max_tokens=16,
+            max_tokens=48,
             temperature=0,
             stream_usage=True,
         )
@@ -61,25 +66,61 @@ def candidates():
     return found
 
 
+def test_a_fenced_call_is_read_and_other_text_is_not():
+    call = read_call('```json\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n```\n\nDone.')
+    assert (call["name"], call["args"]) == ("add", {"a": 1, "b": 2})
+    assert read_call('{"name": "today"}')["args"] == {}
+    assert read_call('{"answer": 42}') is None
+    assert read_call("It is 42.") is None
+    assert read_call("```json\n{broken\n```") is None
+
+
 @pytest.mark.local_llm
-def test_an_agent_over_routed_real_models_remembers_and_streams(candidates):
+def test_an_agent_over_routed_real_models_calls_tools_remembers_and_streams(candidates, tmp_path):
     names = [candidate.name for candidate in candidates]
     known = Outcomes(["hello"], names, np.linspace(0.5, 0.9, len(names))[None])
     router = ChatLLMRouter(candidates=candidates, estimator=Constant().fit(known), policy=Utility())
-    agent = create_agent(router, [add, multiply, today], checkpointer=InMemorySaver())
-    cheap = {"llm_router": {"force": names[0]}, "thread_id": "t"}
-    config = {"configurable": cheap}
-    stream = agent.stream(
-        {"messages": [("human", "Say hello in one word.")]}, config, stream_mode="messages"
-    )
-    said = "".join(chunk.text for chunk, _ in stream if isinstance(chunk, AIMessage))
-    messages = agent.get_state(config).values["messages"]
-    assert said == "".join(m.text for m in messages if isinstance(m, AIMessage)) != ""
-    record = route_of(messages[-1])
-    assert record["candidate"] == names[0]
-    assert record["cost_usd"] > 0
-    state = agent.invoke(
-        {"messages": [("human", "And now goodbye.")]}, {"configurable": {"thread_id": "t"}}
-    )
-    assert route_of(state["messages"][-1])["candidate"] == names[-1]
+    thread = {"configurable": {"thread_id": "t"}, "recursion_limit": 12}
+    with SqliteSaver.from_conn_string(str(tmp_path / "memory.db")) as memory:
+        agent = create_agent(router, TOOLS, system_prompt=ADVICE, checkpointer=memory)
+        question = {"messages": [("human", "Use the multiply tool to compute 17 * 23.")]}
+        stream = agent.stream(question, thread, stream_mode="messages")
+        said = "".join(chunk.text for chunk, _ in stream if isinstance(chunk, AIMessage))
+        messages = agent.get_state(thread).values["messages"]
+    calls = [call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls]
+    results = [m for m in messages if isinstance(m, ToolMessage)]
+    assert calls[0]["name"] == "multiply"
+    assert sorted(calls[0]["args"].values()) == [17, 23]
+    assert (results[0].name, results[0].content) == ("multiply", "391")
+    # Each token once, and the whole tool loop stays with whom it began.
+    answers = [m for m in messages if isinstance(m, AIMessage)]
+    assert said == "".join(str(m.text) for m in answers) != ""
+    assert {route_of(m)["candidate"] for m in answers} == {names[-1]}
+    assert all(route_of(m)["cost_usd"] > 0 for m in answers)
+    with SqliteSaver.from_conn_string(str(tmp_path / "memory.db")) as memory:
+        agent = create_agent(router, TOOLS, system_prompt=ADVICE, checkpointer=memory)
+        forced = {**thread["configurable"], "llm_router": {"force": names[0]}}
+        goodbye = {"messages": [("human", "Now say goodbye in one word, without a tool.")]}
+        state = agent.invoke(goodbye, {**thread, "configurable": forced})
+    assert route_of(state["messages"][-1])["candidate"] == names[0]
     assert [m.type for m in state["messages"]].count("human") == 2
+
+
+@pytest.mark.local_llm
+def test_a_model_of_this_size_mostly_calls_the_right_tool(candidates):
+    strong = candidates[-1]
+    router = ChatLLMRouter(
+        candidates=[strong],
+        policy=Utility(),
+        estimator=Constant().fit(Outcomes(["hello"], [strong.name], [[0.9]])),
+    ).bind_tools(TOOLS)
+    right = 0
+    for i in range(6):
+        a, b = 13 + 7 * i, 5 + 3 * i
+        name, args = [("add", {"a": a, "b": b}), ("multiply", {"a": a, "b": b}), ("today", {})][
+            i % 3
+        ]
+        words = {"add": f"compute {a} + {b}", "multiply": f"compute {a} * {b}"}
+        answer = router.invoke(f"Use the {name} tool to {words.get(name, 'say what day it is')}.")
+        right += [(c["name"], c["args"]) for c in answer.tool_calls] == [(name, args)]
+    assert right >= 4, f"{right} of 6"
