@@ -3,6 +3,7 @@
     python tests/benchmarks/faults.py --json            # everything, about half an hour
     python tests/benchmarks/faults.py --json --quick    # the same on fewer requests, under a minute
     python tests/benchmarks/faults.py --json --litellm /path/to/venv/bin/python
+    python tests/benchmarks/faults.py --json --judge http://127.0.0.1:8103/v1
     python tests/benchmarks/faults.py --json --only fuzz --fuzz 100000
 
 The servers are real HTTP servers on the loopback (`failing/servers.py`) and keep their own books:
@@ -30,6 +31,7 @@ from tests.benchmarks.failing.fuzzing import fuzz  # noqa: E402
 from tests.benchmarks.failing.overhead import added, added_at_once  # noqa: E402
 from tests.benchmarks.failing.processes import four_processes, killed_worker  # noqa: E402
 from tests.benchmarks.failing.servers import USD_PER_ANSWER  # noqa: E402
+from tests.benchmarks.failing.steering import steering  # noqa: E402
 from tests.benchmarks.failing.storms import storm  # noqa: E402
 
 
@@ -61,6 +63,9 @@ def parts(args):
         "beside_litellm": lambda: beside_litellm(
             args.litellm, n // 10, concurrent // 5, timeout_s=timeout_s
         ),
+        "steering": lambda: (
+            steering(args.judge, 2, n_attacks=3) if quick else steering(args.judge, 40)
+        ),
         "fuzz": lambda: fuzz(
             args.fuzz or (240 if quick else 100_000), 1 if quick else os.cpu_count()
         ),
@@ -73,6 +78,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer requests, under a minute")
     parser.add_argument("--fuzz", type=int, help="number of fuzzing cases")
     parser.add_argument("--litellm", help="Python of a virtual environment that has litellm")
+    parser.add_argument("--judge", help="URL (.../v1) of a server with a model that judges")
     parser.add_argument("--only", help="comma-separated parts")
     args = parser.parse_args()
     every = parts(args)

@@ -2,5 +2,6 @@
 
 `servers` fail on purpose, `clients` ask them, `storms` do so by the thousand, `overhead` times the
 router itself, `drifting` has endpoints change, `processes` kills workers and Redis,
-`beside_litellm` compares, `fuzzing` feeds in whatever there is.
+`beside_litellm` compares, `steering` tries to talk a judge over, `fuzzing` feeds in whatever
+there is.
 """
