@@ -7,7 +7,7 @@ be no guide to how long the same model takes for an answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -99,7 +99,8 @@ class _Seen:
     def verdict(self, attempt: Attempt, evaluation: Evaluation) -> Attempt:
         # A call that failed outright has no cost that anybody knows.
         billed = [reply.cost_usd for reply in self._replies if reply.message is not None]
-        failed = [reply.error for reply in self._replies if reply.error is not None]
+        failed = [error for reply in self._replies for error in reply.earlier_errors]
+        failed += [reply.error for reply in self._replies if reply.error is not None]
         judged: Attempt = {
             **evaluated(attempt, evaluation),
             "verification_errors": [*failed, *evaluation.errors],
@@ -149,8 +150,12 @@ class Caller:
         return Guarded(self._runnable(call), self._guard(call.candidate))
 
     def _failed(self, call: Call, error: Exception, guarded: Guarded | None) -> Reply:
-        unsure = may_be_billed(error) if guarded is None else _unsure(guarded)
-        return Reply(error=_safe_text(call, error), exception=error, unsure=unsure)
+        text = _safe_text(call, error)
+        if guarded is None:
+            return Reply(error=text, exception=error, unsure=may_be_billed(error))
+        earlier = tuple(one for one in _errors(guarded) if one != text)
+        unsure = _unsure(guarded)
+        return Reply(error=text, exception=error, earlier_errors=earlier, unsure=unsure)
 
     def _runnable(self, call: Call) -> Runnable[Any, Any]:
         built = self._built.get(id(call))
@@ -180,8 +185,14 @@ class Caller:
         price = call.candidate.price
         usage = getattr(message, "usage_metadata", None)
         cost = None if price is None else price.cost_usd(usage)
-        unsure = guarded is not None and _unsure(guarded)
-        return Reply(message, parsed, error, cost, samples, unsure=unsure)
+        reply = Reply(message, parsed, error, cost, samples)
+        if guarded is None or len(guarded.notes.failures) == 0:
+            return reply
+        return replace(reply, earlier_errors=_errors(guarded), unsure=_unsure(guarded))
+
+
+def _errors(guarded: Guarded) -> tuple[str, ...]:
+    return tuple(failure["error"] for failure in guarded.notes.failures)
 
 
 def _unsure(guarded: Guarded) -> bool:

@@ -100,6 +100,9 @@ class Reply:
     exception: Exception | None = None
     """What the call raised, behind `error`."""
 
+    earlier_errors: tuple[str, ...] = ()
+    """What went wrong before, where it was tried more than once."""
+
     unsure: bool = False
     """Whether a call failed on the way that may have been billed all the same."""
 
