@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import multiprocessing
+import sys
 import tempfile
 from pathlib import Path
 
@@ -216,7 +217,11 @@ def fuzz(n: int, processes: int = 1) -> dict:
         context.set_forkserver_preload([__name__])
         with context.Pool(processes, maxtasksperchild=20) as pool:
             bar = tqdm(pool.imap_unordered(_piece, jobs), "fuzz", total=len(jobs), mininterval=5)
-            found = list(bar)
+            found = []
+            for piece in bar:
+                found.append(piece)
+                for crash in piece["crashes"]:
+                    tqdm.write(crash, file=sys.stderr)
     return {
         "cases": sum(one["cases"] for one in found),
         "refused_with_a_documented_error": sum(one["refused"] for one in found),
