@@ -16,7 +16,7 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
 from langchain_llm_router.serving import create_app
-from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.fakes import CapableModel, JudgeModel, ScriptedModel, make_outcomes
 
 
 def serve(app) -> Iterator[str]:
@@ -84,6 +84,32 @@ def test_the_models_name_routes(client):
     header = {"x-llm-router-options": json.dumps({"force": "large"})}
     assert ask(client, extra_headers=header).choices[0].message.content == "large says"
     assert {m.id for m in client.models.list()} == {"router", "small", "large"}
+
+
+def test_the_decision_stands_in_the_headers(client):
+    messages = [{"role": "user", "content": "hello?"}]
+    raw = client.chat.completions.with_raw_response.create(model="router", messages=messages)
+    assert raw.headers["x-llm-router-candidate"] == "small"
+    answer = raw.parse()
+    assert raw.headers["x-llm-router-decision-id"] == answer.llm_router["decision_id"]
+
+
+def test_the_units_of_the_line_form_are_per_dollar_and_milliseconds(client):
+    assert ask(client, "router@c:0").llm_router["candidate"] == "large"
+    assert ask(client, "router@c:10000").llm_router["candidate"] == "small"
+    with pytest.raises(openai.BadRequestError, match=r"itl None does not meet itl<0\.02s"):
+        ask(client, "router@itl<20")
+
+
+def test_a_response_format_reaches_the_candidate():
+    model = CapableModel(reply="{{}}")
+    router = ChatLLMRouter(candidates=pool(small=model), policy=Utility(quality=0.0))
+    for url in serve(create_app(router)):
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
+        assert (
+            ask(client, response_format={"type": "json_object"}).choices[0].message.content == "{}"
+        )
+    assert model.calls[-1][1]["response_format"] == {"type": "json_object"}
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,82 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_messages
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 __all__ = ["ChatRequest", "completion", "completion_chunks", "error_body", "new_id"]
+
+
+# What the schema promises; what is taken is decided by LangChain, which reads more than this.
+_TEXT = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                "required": ["type", "text"],
+            },
+        },
+    ]
+}
+_MESSAGE = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"role": {"enum": ["system", "user", "assistant"]}, "content": _TEXT},
+            "required": ["role", "content"],
+        },
+        {
+            "type": "object",
+            "properties": {
+                "role": {"const": "tool"},
+                "content": {"type": "string"},
+                "tool_call_id": {"type": "string"},
+            },
+            "required": ["role", "content", "tool_call_id"],
+        },
+    ]
+}
+_TOOL = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
+                "description": {"type": "string"},
+                "parameters": {"type": "object", "properties": {"type": {"const": "object"}}},
+            },
+            "required": ["name"],
+        },
+    },
+    "required": ["type", "function"],
+}
+
+
+def _checked(tool: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a function that no provider could read; other kinds of tools are left to them."""
+    function = tool.get("function")
+    if tool.get("type") != "function":
+        return tool
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        msg = f"a tool of type 'function' needs a `function` with a `name`, got {function!r}"
+        raise ValueError(msg)
+    parameters = function.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        msg = f"`parameters` of {function['name']!r} must be a JSON schema, got {parameters!r}"
+        raise ValueError(msg)
+    return tool
+
+
+Message = Annotated[dict[str, Any], WithJsonSchema(_MESSAGE)]
+Tool = Annotated[dict[str, Any], AfterValidator(_checked), WithJsonSchema(_TOOL)]
 
 
 class ChatRequest(BaseModel):
@@ -19,15 +88,17 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    model: str = Field(min_length=1, max_length=2_000)
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    model: str = Field(min_length=1, max_length=2_000, examples=["router", "router@c:40"])
+    messages: list[Message] = Field(
+        min_length=1, examples=[[{"role": "user", "content": "What is 2 + 2?"}]]
+    )
     stream: bool = False
     stream_options: dict[str, Any] | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stop: str | list[str] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
