@@ -90,7 +90,7 @@ def build_arms(
 
     Args:
         candidates: The arms, endpoints expanded.
-        quality: Predicted quality per candidate.
+        quality: Predicted quality per candidate; NaN where its estimator abstains.
         query: The text to be answered.
         live: What telemetry measured, by name; it replaces what a candidate declares.
         input_tokens: Length of the whole prompt; None: the query's, 4 characters a token.
@@ -121,7 +121,7 @@ def build_arms(
         arms.append(
             Arm(
                 candidate=candidate.name,
-                quality=None if quality is None else float(quality[i]),
+                quality=None if quality is None or math.isnan(quality[i]) else float(quality[i]),
                 cost_usd=cost,
                 ttft_s=candidate.ttft_s if stats.ttft_s is None else stats.ttft_s,
                 itl_s=candidate.itl_s if stats.itl_s is None else stats.itl_s,

@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.estimators import (
+    Abstaining,
     BradleyTerry,
     Clusters,
     Constant,
@@ -34,6 +35,7 @@ from langchain_llm_router.policies import (
     Policy,
     Pomdp,
     RandomMix,
+    SafeArm,
     Threshold,
     Utility,
 )
@@ -58,6 +60,8 @@ from tests.fakes import make_evaluations, make_outcomes
 from tests.networks import tiny
 
 ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
+    # What it predicts is finite as long as it does not abstain, which p < 0 never makes it.
+    "Abstaining": lambda: Abstaining(NearestNeighbors(n_neighbors=5), p_query=0.0),
     "Constant": Constant,
     "Random": Random,
     "NearestNeighbors": lambda: NearestNeighbors(n_neighbors=5),
@@ -89,6 +93,8 @@ def fitted_pair(policy):
 POLICIES: dict[str, Callable[[], Policy]] = {
     "Always": lambda: Always("medium"),
     "RandomMix": lambda: RandomMix({"small": 0.5, "large": 0.5}),
+    "SafeArm": lambda: SafeArm(Utility(cost=10.0), safe="large"),
+    "SafeArm (cascade)": lambda: SafeArm(ConfidenceThreshold(threshold=0.7), safe="large"),
     "Threshold": lambda: Threshold(0.6),
     "Utility": lambda: Utility(cost=10.0),
     "ConfidenceThreshold": lambda: ConfidenceThreshold(threshold=0.7),

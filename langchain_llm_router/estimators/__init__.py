@@ -7,7 +7,9 @@ needed (extra `torch`).
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from langchain_llm_router.estimators.abstaining import Abstaining
 from langchain_llm_router.estimators.bradley_terry import BradleyTerry
+from langchain_llm_router.estimators.drift import DriftGauge, DriftReading, DriftWatch
 from langchain_llm_router.estimators.ensemble import Ensemble
 from langchain_llm_router.estimators.estimator import Constant, QualityEstimator, Random
 from langchain_llm_router.estimators.folds import fold_indices, out_of_fold
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
     from langchain_llm_router.estimators.training import Training
 
 __all__ = [
+    "Abstaining",
     "ApproximateMemory",
     "BradleyTerry",
     "CausalLMClassifier",
     "Clusters",
     "Constant",
+    "DriftGauge",
+    "DriftReading",
+    "DriftWatch",
     "EncoderClassifier",
     "Ensemble",
     "ExactMemory",

@@ -22,7 +22,7 @@ from langchain_llm_router.estimators.folds import out_of_fold
 from langchain_llm_router.estimators.linear import Linear, into_unit
 from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "load_part"]
 
 
 @dataclass(eq=False)
@@ -87,7 +87,7 @@ class Ensemble(QualityEstimator):
             msg = f"`part_embeddings` has {len(given)} entries for {len(ensemble._kinds)} parts."
             raise ArtifactError(msg)
         ensemble.estimators_ = [
-            _load_part(Path(folder) / _part(i), kind, each)
+            load_part(Path(folder) / _part(i), kind, each)
             for i, (kind, each) in enumerate(zip(ensemble._kinds, given, strict=True))
         ]
         ensemble.estimators = ensemble.estimators_
@@ -154,7 +154,8 @@ def _part(i: int) -> str:
     return f"part_{i}"
 
 
-def _load_part(folder: Path, kind: str, embeddings: Embeddings | None) -> QualityEstimator:
+def load_part(folder: Path, kind: str, embeddings: Embeddings | None) -> QualityEstimator:
+    """Load an estimator of this package by the name of its kind."""
     found = getattr(import_module("langchain_llm_router.estimators"), kind, None)
     if not (isinstance(found, type) and issubclass(found, QualityEstimator)):
         msg = f"{str(folder)!r} holds a {kind!r}, which is no estimator of this package."

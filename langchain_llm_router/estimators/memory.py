@@ -55,6 +55,15 @@ class Memory(ABC):
         """A fitted copy; the memory that the user configured stays as it is."""
         return copy(self).fit(vectors, texts)
 
+    def grown(self, vectors: Vectors, texts: Sequence[str]) -> Self:
+        """A fitted copy that keeps these queries too, numbered after the ones it has.
+
+        Raises:
+            ValueError: If this kind of memory cannot grow.
+        """
+        msg = f"{type(self).__name__} cannot grow: fit it again on all rows."
+        raise ValueError(msg)
+
     def forget(self) -> None:  # noqa: B027 - most memories have nothing outside
         """Remove from outside this process what `fit` put there."""
 
@@ -117,6 +126,10 @@ class ExactMemory(Memory):
 
     def _fit(self, vectors: Vectors, texts: Sequence[str]) -> None:
         self.vectors_ = np.ascontiguousarray(vectors, dtype=np.float32)
+
+    def grown(self, vectors: Vectors, texts: Sequence[str]) -> Self:
+        """A copy with these rows at the end."""
+        return copy(self).fit(np.vstack([self.vectors_, vectors]), texts)
 
     def cosines(self, vectors: Vectors) -> Vectors:
         """Similarity to every kept query, of shape (n_queries, n_rows)."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
+from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
 from langchain_llm_router.estimators.remembering import RememberingEstimator
@@ -53,6 +55,7 @@ class NearestNeighbors(RememberingEstimator):
     def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
         self._remember(vectors, data.queries)
         self.quality_ = np.array(data.quality)
+        self._gaps = False
 
     def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
         nearest, found = self.memory_.search(vectors, queries, self.n_neighbors)
@@ -61,7 +64,48 @@ class NearestNeighbors(RememberingEstimator):
         if self.temperature is not None:
             weights = np.exp((cosine - cosine.max(axis=1, keepdims=True)) / self.temperature)
         weights /= weights.sum(axis=1, keepdims=True)
-        mean: Floats = np.einsum("qn,qnk->qk", weights, self.quality_[nearest])
+        found_quality = self.quality_[nearest]
+        if self._gaps:
+            return self._over_known(weights, found_quality)
+        mean: Floats = np.einsum("qn,qnk->qk", weights, found_quality)
+        return mean
+
+    def extended(self, queries: Sequence[str], quality: ArrayLike) -> Self:
+        """A copy that remembers these queries too; nothing else is learned anew.
+
+        The embedding stays as it was fitted. A candidate's quality is then averaged over the
+        neighbours whose quality is known, and is its mean over all rows where none is.
+
+        Args:
+            queries: The texts, n of them.
+            quality: In [0, 1], of shape (n, n_candidates), NaN where unknown.
+
+        Raises:
+            NotFittedError: If it is not fitted.
+            ValueError: If shapes or values are wrong, or the memory cannot grow.
+        """
+        self._check_fitted()
+        rows = np.asarray(quality, dtype=np.float64)
+        expected = (len(queries), len(self.candidates_))
+        if rows.shape != expected or bool(((rows < 0) | (rows > 1)).any()):
+            msg = f"`quality` must be in [0, 1] or NaN, of shape {expected}, got {rows.shape}."
+            raise ValueError(msg)
+        extended = copy(self)
+        extended.memory_ = self.memory_.grown(self._embed_queries(queries), queries)
+        extended.quality_ = np.vstack([self.quality_, rows])
+        extended.data_hash_ = data_hash(self.data_hash_, tuple(queries), rows)
+        extended._gaps = bool(np.isnan(extended.quality_).any())
+        extended.report_ = None
+        return extended
+
+    def _over_known(self, weights: Floats, quality: Floats) -> Floats:
+        known = ~np.isnan(quality)
+        weighted = weights[:, :, None] * known
+        total = weighted.sum(axis=1)
+        summed = (weighted * np.where(known, quality, 0.0)).sum(axis=1)
+        mean: Floats = np.where(
+            total > 0, summed / np.where(total > 0, total, 1.0), np.nanmean(self.quality_, axis=0)
+        )
         return mean
 
     def _learned(self) -> dict[str, NDArray[Any]]:
@@ -69,6 +113,7 @@ class NearestNeighbors(RememberingEstimator):
 
     def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.quality_ = arrays["quality"]
+        self._gaps = bool(np.isnan(self.quality_).any())
         expected = (self.memory_.n_rows_, len(self.candidates_))
         if self.quality_.shape != expected:
             msg = f"quality has shape {self.quality_.shape}, expected {expected}"

@@ -8,6 +8,7 @@ from langchain_llm_router.policies.frugal import FrugalCascade
 from langchain_llm_router.policies.one_shot import Threshold, Utility, win_rate
 from langchain_llm_router.policies.policy import Always, OneShot, Policy, RandomMix
 from langchain_llm_router.policies.pomdp import Pomdp
+from langchain_llm_router.policies.safe_arm import SafeArm
 
 __all__ = [
     "Always",
@@ -20,6 +21,7 @@ __all__ = [
     "Policy",
     "Pomdp",
     "RandomMix",
+    "SafeArm",
     "Threshold",
     "Utility",
     "win_rate",

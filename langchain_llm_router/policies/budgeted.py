@@ -123,6 +123,24 @@ class BudgetedRouting(OneShot):
             reason += f", drawn among {len(ties)} ties with probability {propensity:.3g}"
         return self.ask(chosen[2].candidate, reason, scores, propensity=propensity)
 
+    @property
+    def reads_query(self) -> bool:
+        """Whether it draws among ties, which it does by the query."""
+        return getattr(self, "gamma_", 0.0) > 0
+
+    def chance(self, situation: Situation, step: Decision) -> float:
+        """1 or 0, but for ties: the dearest of them is drawn with probability γ."""
+        own = self.decide(situation)
+        if own.propensity == 1.0 or own.candidate == step.candidate:
+            return own.propensity if own.candidate == step.candidate else 0.0
+        numbers = {
+            name: (s["utility"] or 0.0, s["cost_usd"] or 0.0) for name, s in own.scores.items()
+        }
+        best = max(utility for utility, _ in numbers.values())
+        costs = {name: cost for name, (value, cost) in numbers.items() if best - value <= _TIE}
+        ends = {min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)}
+        return 1 - own.propensity if step.candidate in ends else 0.0
+
     def save(self, folder: str | Path) -> Path:
         """Write the fitted policy into a folder."""
         settings = {"params": asdict(self), "lambda": self.lambda_, "gamma": self.gamma_}

@@ -331,6 +331,11 @@ class CascadeRouting(Policy):
         last = run[-1] if len(run) > 0 and run[-1] not in verified else None
         return _View(stage, quality, cost, last, self._lambda(situation))
 
+    @property
+    def reads_query(self) -> bool:
+        """Whether it mixes two λ, between which it draws by the query."""
+        return hasattr(self, "mix_") and self.mix_[2] > 0
+
     def _lambda(self, situation: Situation) -> float:
         if situation.options.lambda_ is not None:
             return situation.options.lambda_

@@ -33,6 +33,25 @@ class Policy(ABC):
         """Candidates this policy names itself; a router checks that it has them."""
         return ()
 
+    @property
+    def reads_query(self) -> bool:
+        """Whether the query's text itself matters to it, and not only what is known of the arms."""
+        return False
+
+    def chance(self, situation: Situation, step: Decision) -> float:
+        """Probability with which this policy would take the action of `step` on its candidate.
+
+        1 or 0 here; a policy that draws lots says how likely each outcome of the draw is.
+
+        Raises:
+            NotImplementedError: If it draws lots and does not say.
+        """
+        own = self.decide(situation)
+        if own.propensity != 1.0:
+            msg = f"{type(self).__name__} draws lots: it needs a `chance` of its own."
+            raise NotImplementedError(msg)
+        return float((own.action, own.candidate) == (step.action, step.candidate))
+
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
         """What one endpoint of a model is worth beside the others; the quality is the same."""
         return 0.0
@@ -161,10 +180,7 @@ class RandomMix(OneShot):
 
     def choose(self, situation: Situation) -> Decision:
         """Draw among those not asked yet, in proportion to their shares."""
-        pool = {a.candidate: self.shares.get(a.candidate, 0.0) for a in situation.open_arms}
-        total = sum(pool.values())
-        if total <= 0:
-            pool, total = dict.fromkeys(pool, 1.0), float(len(pool))
+        pool, total = self._pool(situation)
         draw = query_uniform(situation.query, self.seed) * total
         chosen = next(iter(pool))
         for name, share in pool.items():
@@ -175,3 +191,22 @@ class RandomMix(OneShot):
                 break
         share = pool[chosen] / total
         return self.ask(chosen, f"drawn with probability {share:.3g}", propensity=share)
+
+    @property
+    def reads_query(self) -> bool:
+        """It draws by the query."""
+        return True
+
+    def chance(self, situation: Situation, step: Decision) -> float:
+        """The share of the candidate among those not asked yet."""
+        if len(situation.answered) > 0 or step.action != "ask":
+            return super().chance(situation, step)
+        pool, total = self._pool(situation)
+        return pool.get(step.candidate, 0.0) / total
+
+    def _pool(self, situation: Situation) -> tuple[dict[str, float], float]:
+        pool = {a.candidate: self.shares.get(a.candidate, 0.0) for a in situation.open_arms}
+        total = sum(pool.values())
+        if total <= 0:
+            return dict.fromkeys(pool, 1.0), float(len(pool))
+        return pool, total

@@ -1,0 +1,78 @@
+"""What to do where nothing is predicted: ask the candidate that is safe to ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_llm_router.policies.policy import Policy, accept, last_resort
+from langchain_llm_router.types import Arm, Decision, Situation
+
+__all__ = ["SafeArm"]
+
+
+@dataclass(frozen=True)
+class SafeArm(Policy):
+    """Decides as another policy does, but asks one fixed candidate where no quality is predicted.
+
+    Its partner is `estimators.Abstaining`, which predicts nothing for queries unlike those that
+    it was trained on.
+
+    Args:
+        policy: Who decides otherwise.
+        safe: Whom to ask then, usually the best single model; its answer is taken unseen.
+    """
+
+    policy: Policy
+    safe: str
+
+    def __post_init__(self) -> None:
+        # The router asks the instance; only a policy on its own has this of its class.
+        object.__setattr__(self, "verifies", self.policy.verifies)
+
+    @property
+    def named_candidates(self) -> tuple[str, ...]:
+        """The safe one, and whom the other policy names."""
+        return tuple(dict.fromkeys([self.safe, *self.policy.named_candidates]))
+
+    @property
+    def reads_query(self) -> bool:
+        """As the other policy."""
+        return self.policy.reads_query
+
+    @property
+    def p_good(self) -> Any:
+        """How the other policy reads a verdict; None: it reads none."""
+        return getattr(self.policy, "p_good", None)
+
+    def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
+        """As the other policy."""
+        return self.policy.endpoint_utility(arm, situation)
+
+    def decide(self, situation: Situation) -> Decision:
+        """Ask the safe candidate if no arm has a quality, otherwise let the policy decide."""
+        if not self._abstains(situation):
+            return replace(self.policy.decide(situation), policy=type(self).__name__)
+        if len(situation.answered) > 0:
+            return accept(self, situation.answered[-1], "it answered")
+        if self.safe not in {arm.candidate for arm in situation.open_arms}:
+            return last_resort(self, situation)
+        return Decision(
+            action="ask",
+            candidate=self.safe,
+            policy=type(self).__name__,
+            reason=f"nothing is predicted for this query: {self.safe} is safe to ask",
+            final=True,
+            scores={
+                arm.candidate: {"quality": None, "cost_usd": arm.cost_usd} for arm in situation.arms
+            },
+        )
+
+    def chance(self, situation: Situation, step: Decision) -> float:
+        """As the other policy, where it decides."""
+        if self._abstains(situation):
+            return super().chance(situation, step)
+        return self.policy.chance(situation, step)
+
+    def _abstains(self, situation: Situation) -> bool:
+        return all(arm.quality is None for arm in situation.arms)
