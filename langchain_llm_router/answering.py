@@ -8,7 +8,7 @@ model, and the agent middleware. The graph takes the same steps, each in a node 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,10 @@ from langchain_llm_router.asking import (
 )
 from langchain_llm_router.binding import caller_output, wants_schema
 from langchain_llm_router.budgets.paying import Reserving, Spending, paid_route
+from langchain_llm_router.conversation import routing_text
 from langchain_llm_router.engine import Engine
+from langchain_llm_router.history.shadow import Shadowing
+from langchain_llm_router.history.trail import Trail, recorded, run_ids
 from langchain_llm_router.judging import Verifying
 from langchain_llm_router.loop import Routed, decision_record, hand_on, observe, routing
 from langchain_llm_router.options import RoutingOptions
@@ -34,7 +37,7 @@ from langchain_llm_router.types import Attempt, Decision, Situation
 
 __all__ = ["Done", "Operation", "Session", "answering", "new_id"]
 
-Operation = Predicting | Reserving | Asking | Verifying | Tracing | Announcing | Noting
+Operation = Predicting | Reserving | Asking | Verifying | Shadowing | Tracing | Announcing | Noting
 """What a session wants done next; each has `perform` and `aperform`."""
 
 
@@ -78,6 +81,23 @@ def answering(
         kwargs: Keywords of the call, bound tools and schema among them.
         streaming: Whether what may be seen at once is passed on as it comes.
     """
+    if engine.log is None:
+        return (yield from _answering(engine, messages, config, kwargs, streaming=streaming))
+    query = routing_text(messages, engine.turns)
+    trail = Trail(new_id(), query, engine.secrets, run_ids(config))
+    session = _answering(engine, messages, config, kwargs, streaming=streaming, trail=trail)
+    return (yield from recorded(engine.log, trail, session))
+
+
+def _answering(
+    engine: Engine,
+    messages: Sequence[BaseMessage],
+    config: RunnableConfig,
+    kwargs: Mapping[str, Any],
+    *,
+    streaming: bool,
+    trail: Trail | None = None,
+) -> Session:
     kwargs = dict(kwargs)
     options = engine.options(config, kwargs)
     traced = is_traced(config)
@@ -91,6 +111,8 @@ def answering(
         traced=traced,
         watched=engine.streaming_mode != "buffer" or (traced and engine.trace_decision),
         due_s=None if engine.live is None else engine.live.due_s(),
+        trail=trail,
+        decision_id=new_id() if trail is None else trail.decision_id,
     )
     predicting = engine.predicting(messages)
     row = None if predicting is None else (yield predicting)
@@ -106,6 +128,11 @@ def answering(
     record = decision_record(routed, request.decision_id)
     if request.spending.record:
         record["budget"] = request.spending.record
+    if engine.shadow is not None:
+        first = replace(routed.situation, attempts=())
+        record["shadow"] = yield Shadowing(engine.shadow, [first], routed.situation.attempts)
+    if trail is not None:
+        trail.record, trail.routed = record, routed
     if traced and engine.trace_decision:
         yield Noting(record)
     assert routed.decision is not None
@@ -134,7 +161,10 @@ class _Request:
     due_s: float | None = None
     """When it has to be over, on `time.monotonic`'s clock."""
 
-    decision_id: str = field(default_factory=new_id)
+    decision_id: str = ""
+    trail: Trail | None = None
+    """Gathers what is done, for the log."""
+
     answers: dict[str, Answer] = field(default_factory=dict)
     shown: set[str] = field(default_factory=set)
     """Whose answers the caller has seen already."""
@@ -143,13 +173,14 @@ class _Request:
 
     def route(self, situation: Situation) -> Generator[Operation, Any, Routed]:
         """Take the policy's steps until it accepts or everybody has failed."""
+        if self.trail is not None:
+            self.trail.situation = situation
         steps = routing(self.engine.policy, situation)
         seen = situation
         try:
             step = next(steps)
             while True:
-                if self.watched:
-                    yield from self._decided(step, seen)
+                yield from self._taking(step, seen)
                 if step.action == "ask":
                     asking = self._asking(step, seen)
                     self.spending.under_way = step.candidate
@@ -158,8 +189,7 @@ class _Request:
                     attempt = self._answered(step, asking, answer)
                 else:
                     attempt = yield self._verifying(step, seen)
-                if self.watched:
-                    yield from self._announced(step, attempt)
+                yield from self._taken(step, attempt)
                 if self._looked_at:
                     self.spending.seen = seen = observe(seen, attempt)
                 step = steps.send(attempt)
@@ -168,6 +198,16 @@ class _Request:
         if self.watched and routed.decision and routed.decision.action == "accept":
             yield from self._decided(routed.decision, seen)
         return routed
+
+    def _taking(self, step: Decision, seen: Situation) -> Iterable[Operation]:
+        if self.trail is not None:
+            self.trail.steps.append(step)
+        return self._decided(step, seen) if self.watched else ()
+
+    def _taken(self, step: Decision, attempt: Attempt) -> Iterable[Operation]:
+        if self.trail is not None:
+            self.trail.saw(attempt)
+        return self._announced(step, attempt) if self.watched else ()
 
     @property
     def _looked_at(self) -> bool:

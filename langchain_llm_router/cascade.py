@@ -15,14 +15,16 @@ holds plain dicts and messages, so that every checkpointer can keep it; rejected
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import run_in_executor
 from langgraph.config import get_stream_writer
+from langgraph.errors import GraphBubbleUp
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
@@ -37,12 +39,18 @@ from langchain_llm_router.asking import (
 )
 from langchain_llm_router.budgets import BudgetExceededError, Budgets
 from langchain_llm_router.budgets.paying import paid_alone
+from langchain_llm_router.conversation import routing_text
 from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.engine import Engine
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.history import DecisionLog, Shadow
+from langchain_llm_router.history.graph_trail import log_turn, situations_of, with_frame
+from langchain_llm_router.history.plain import decision_of
+from langchain_llm_router.history.shadow import Shadowing
 from langchain_llm_router.judging import Verifying
 from langchain_llm_router.loop import Routed, decision_record, hand_on, next_decision
+from langchain_llm_router.nodes import ACall, Call, Node, OverError
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.pool import resolve_candidate
 from langchain_llm_router.resilience.live import Live
@@ -97,6 +105,8 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
     sticky: bool | Literal["escalate"] = False,
     live: Live | None = None,
     budgets: Budgets | None = None,
+    log: DecisionLog | None = None,
+    shadow: Shadow | None = None,
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,),
 ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
     """Build the cascade; compile it with your own checkpointer, or add it to a larger graph.
@@ -113,6 +123,8 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
             choose anew each time, but never below the strongest that has answered.
         live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
         budgets: Hard limits on what may be spent; every node pays for itself.
+        log: Gets one line per request, however it ends.
+        shadow: A second router that decides beside this one and answers nothing.
         exceptions_to_handle: Failures of a candidate that are observations for the policy.
 
     Returns:
@@ -128,6 +140,8 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
         verifier=verifier,
         live=live,
         budgets=budgets,
+        log=log,
+        shadow=shadow,
         handled=exceptions_to_handle,
         sticky=sticky,
     )
@@ -137,17 +151,17 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
         raise ValueError(msg)
     nodes = _Nodes(engine, tools=tuple(tools), approve=approve)
     graph = StateGraph(CascadeState, input_schema=CascadeMessages, output_schema=CascadeMessages)
-    graph.add_node(_PREDICT, _Node(nodes.predict, nodes.apredict))
-    graph.add_node(_DECIDE, _Node(nodes.decide, nodes.adecide))
+    graph.add_node(_PREDICT, nodes.node(nodes.predict, nodes.apredict))
+    graph.add_node(_DECIDE, nodes.node(nodes.decide, nodes.adecide))
     graph.add_edge(START, _PREDICT)
     graph.add_edge(_PREDICT, _DECIDE)
     targets = [*engine.names, END]
     for name in engine.names:
         ask = _AskNode(nodes, name)
-        graph.add_node(name, _Node(ask.ask, ask.aask))
+        graph.add_node(name, nodes.node(ask.ask, ask.aask))
         graph.add_edge(name, _DECIDE)
     if policy.verifies:
-        graph.add_node(_VERIFY, _Node(nodes.verify, nodes.averify))
+        graph.add_node(_VERIFY, nodes.node(nodes.verify, nodes.averify))
         graph.add_edge(_VERIFY, _DECIDE)
         targets.append(_VERIFY)
     if approve is not False:
@@ -156,27 +170,6 @@ def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
         targets.append(_APPROVE)
     graph.add_conditional_edges(_DECIDE, nodes.edge_or_approval, targets)
     return graph
-
-
-class _Node(Runnable[CascadeState, dict[str, Any]]):
-    """A node sync and async; LangGraph traces it, so it needs no run of its own."""
-
-    def __init__(
-        self,
-        call: Callable[[CascadeState, RunnableConfig], dict[str, Any]],
-        acall: Callable[[CascadeState, RunnableConfig], Awaitable[dict[str, Any]]],
-    ) -> None:
-        self._call, self._acall = call, acall
-
-    def invoke(
-        self, input: CascadeState, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        return self._call(input, {} if config is None else config)
-
-    async def ainvoke(
-        self, input: CascadeState, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        return await self._acall(input, {} if config is None else config)
 
 
 class _Nodes:
@@ -221,27 +214,61 @@ class _Nodes:
             assert held, "the node of the last failing candidate has raised"
             decision = hand_on(self.engine.policy, held[-1])
         _tell({"event": "decision", **decision_data(decision)}, state)
-        steps = [*state.get("steps", []), _as_data(decision)]
+        steps = self._with_step(state, decision, situation)
         if decision.action != "accept":
             return {"steps": steps}
-        return {"steps": steps, "messages": [self._accepted(state, situation, steps)]}
+        return {"steps": steps, "messages": [self._accepted(state, situation, steps, config)]}
 
     async def adecide(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any]:
-        """Take the policy's next decision, without leaving the event loop."""
+        """Take the policy's next decision; only a shadow that predicts leaves the event loop."""
+        shadow = self.engine.shadow
+        if shadow is not None and shadow.estimator is not None:
+            return await run_in_executor(config, self.decide, state, config)
         return self.decide(state, config)
 
+    def _with_step(
+        self, state: CascadeState, decision: Decision, situation: Situation
+    ) -> list[dict[str, Any]]:
+        step, earlier = _as_data(decision), state.get("steps", [])
+        if self.engine.log is not None or self.engine.shadow is not None:
+            step = with_frame(step, situation, earlier)
+        return [*earlier, step]
+
     def _accepted(
-        self, state: CascadeState, situation: Situation, steps: list[dict[str, Any]]
+        self,
+        state: CascadeState,
+        situation: Situation,
+        steps: list[dict[str, Any]],
+        config: RunnableConfig,
     ) -> AIMessage:
-        decisions = tuple(Decision(**step) for step in steps)
+        decisions = tuple(decision_of(step) for step in steps)
         routed = Routed(decisions[-1], situation, decisions)
         record = decision_record(routed, state.get("decision_id", ""))
+        if self.engine.shadow is not None:
+            seen = situations_of(steps, situation.query)
+            shadowing = Shadowing(self.engine.shadow, seen, situation.attempts, graph=True)
+            record["shadow"] = shadowing.perform()
+        self._log({**state, "steps": steps}, config, record=record)
         trace = state.get("trace", [])
         name = decisions[-1].candidate
         answer = next(e["message"] for e in trace if e["attempt"]["candidate"] == name)
         assert answer is not None
         metadata = {**answer.response_metadata, "llm_router": record}
         return answer.model_copy(update={"response_metadata": metadata})
+
+    def _log(self, state: Mapping[str, Any], config: RunnableConfig, **ending: Any) -> None:
+        engine = self.engine
+        if engine.log is not None and not isinstance(ending.get("error"), GraphBubbleUp):
+            query = routing_text(state["messages"], engine.turns)
+            log_turn(engine.log, state, query, config, secrets=engine.secrets, **ending)
+
+    def node(self, call: Call, acall: ACall) -> Node:
+        """A node whose failure ends the turn, and is logged."""
+
+        def failed(state: Mapping[str, Any], config: RunnableConfig, error: BaseException) -> None:
+            self._log(state, config, error=error)
+
+        return Node(call, acall, failed)
 
     def is_over(self, state: CascadeState, config: RunnableConfig) -> bool:
         """Whether nobody is left to ask and there is no answer to keep or to hand on."""
@@ -275,12 +302,15 @@ class _Nodes:
         if len(held) == 0:
             step = state.get("steps", [])[-1]
             msg = f"Asking {step['candidate']!r} was declined, and there is no answer to keep."
-            raise NoCandidateError(msg)
+            error = NoCandidateError(msg)
+            self._log(state, config, error=error)
+            raise error
         reason = "a person declined the escalation"
         decision = accept(self.engine.policy, held[-1], reason)
-        steps = [*state.get("steps", [])[:-1], _as_data(decision)]
+        *earlier, last = state.get("steps", [])
+        steps = [*earlier, {**last, **_as_data(decision), "declined": True}]
         situation = self._situation(state, config)
-        return {"steps": steps, "messages": [self._accepted(state, situation, steps)]}
+        return {"steps": steps, "messages": [self._accepted(state, situation, steps, config)]}
 
     def _proposal(self, state: CascadeState, config: RunnableConfig) -> dict[str, Any] | None:
         """What a person is asked about; None unless the last step escalates."""
@@ -389,7 +419,7 @@ class _AskNode:
         update = {"trace": [*state.get("trace", []), entry]}
         if answer.error is not None and self._nodes.is_over({**state, **update}, config):  # type: ignore[typeddict-item]
             # Nobody is left and nothing is held: only here is the candidate's own error at hand.
-            raise answer.error
+            raise OverError({**state, **update}, answer.error)
         text = None if answer.message is None else str(answer.message.text)
         _tell({"event": "draft", **answer.attempt, "text": text}, state)
         return update

@@ -29,6 +29,7 @@ from langchain_llm_router.engine import Engine, StreamingMode
 from langchain_llm_router.errors import MissingExtraError
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.output_length import OutputLength
+from langchain_llm_router.history import DecisionLog, Shadow
 from langchain_llm_router.loop import next_decision
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.one_shot import Utility
@@ -69,6 +70,8 @@ class ChatLLMRouter(SessionChatModel):
         sticky: Stay with the candidate that gave the conversation's last answer; `"escalate"`:
             choose anew each time, but never below the strongest that has answered.
         turns: How many human turns of the conversation the choice is made by.
+        log: Gets one line per request, however it ends: for replay, feedback, refitting.
+        shadow: A second router that decides beside this one and answers nothing.
         trace_decision: Show each decision as a child run of its own in the trace.
         streaming_mode: For a cascade's drafts: `buffer` them until accepted, `commit` to one and
             stream it once P(good) reaches `commit_at`, or tell of them as `events` on the way.
@@ -93,6 +96,8 @@ class ChatLLMRouter(SessionChatModel):
     lengths: Any = None
     live: Any = None
     budgets: Any = None
+    log: Any = None
+    shadow: Any = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
     sticky: bool | Literal["escalate"] = False
     turns: int = 3
@@ -132,6 +137,8 @@ class ChatLLMRouter(SessionChatModel):
             ("lengths", self.lengths, OutputLength),
             ("live", self.live, Live),
             ("budgets", self.budgets, Budgets),
+            ("log", self.log, DecisionLog),
+            ("shadow", self.shadow, Shadow),
         ):
             if value is not None and not isinstance(value, kind):
                 msg = f"`{name}` must be a {kind.__name__}, got {value!r}."
@@ -158,6 +165,8 @@ class ChatLLMRouter(SessionChatModel):
             turns=self.turns,
             live=self.live,
             budgets=self.budgets,
+            log=self.log,
+            shadow=self.shadow,
             handled=self.exceptions_to_handle,
             settings={name: value for name, value in settings.items() if value is not None},
             sticky=self.sticky,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -31,6 +32,8 @@ from langchain_llm_router.conversation import (
 from langchain_llm_router.drafts import flaw_of, form_of
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.output_length import OutputLength
+from langchain_llm_router.history.decision_log import DecisionLog
+from langchain_llm_router.history.shadow import Shadow
 from langchain_llm_router.loop import (
     begin,
     build_arms,
@@ -42,6 +45,7 @@ from langchain_llm_router.loop import (
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model
+from langchain_llm_router.redaction import secrets_of
 from langchain_llm_router.resilience.calling import Guard
 from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.threads import for_provider, holder_of, in_tool_loop, provider_of
@@ -108,6 +112,12 @@ class Engine:
     streaming_mode: StreamingMode = "buffer"
     commit_at: float = 0.9
     commit_after: int = 16
+    log: DecisionLog | None = None
+    """Gets one line per request, however it ends."""
+
+    shadow: Shadow | None = None
+    """Decides beside the policy, and answers nothing."""
+
     bindings: Bindings = field(default_factory=Bindings)
 
     def __post_init__(self) -> None:
@@ -119,6 +129,8 @@ class Engine:
         self._profiles = {c.name: live_model(c).profile for c in self.candidates}
         self._providers = {c.name: provider_of(live_model(c)) for c in self.candidates}
         check_policy(self.policy, list(dict.fromkeys(models)))
+        if self.shadow is not None:
+            self.shadow.check(list(dict.fromkeys(models)))
         if self.live is not None:
             self.live.know(self.candidates)
         if self.policy.verifies and self.verifier is None:
@@ -130,6 +142,11 @@ class Engine:
     def candidate(self, name: str) -> Candidate:
         """The candidate of that name."""
         return self._by_name[name]
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """Every key that the candidates' models hold."""
+        return tuple({key for c in self.candidates for key in secrets_of(c.model)})
 
     def options(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> RoutingOptions:
         """The request's options; `model=` in the keywords, if it is meant for us, is taken out."""

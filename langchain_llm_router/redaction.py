@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-__all__ = ["redact_error", "redacted", "secrets_of"]
+__all__ = ["redact_error", "redacted", "redacted_data", "secrets_of"]
 
 _HIDDEN = "[redacted]"
 _SHORTEST = 6
@@ -75,19 +75,20 @@ def redact_error(error: BaseException, secrets: tuple[str, ...] = ()) -> None:
     for _ in range(8):
         if seen is None:
             return
-        seen.args = tuple(_clean(item, secrets) for item in seen.args)
+        seen.args = tuple(redacted_data(item, secrets) for item in seen.args)
         for name in ("message", "body"):
             value = getattr(seen, name, None)
-            if value is not None and (clean := _clean(value, secrets)) != value:
+            if value is not None and (clean := redacted_data(value, secrets)) != value:
                 setattr(seen, name, clean)
         seen = seen.__cause__ or seen.__context__
 
 
-def _clean(value: Any, secrets: tuple[str, ...]) -> Any:
+def redacted_data(value: Any, secrets: tuple[str, ...] = ()) -> Any:
+    """The same for every text in plain data."""
     if isinstance(value, str):
         return redacted(value, secrets)
     if isinstance(value, dict):
-        return {key: _clean(item, secrets) for key, item in value.items()}
+        return {key: redacted_data(item, secrets) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean(item, secrets) for item in value]
+        return [redacted_data(item, secrets) for item in value]
     return value

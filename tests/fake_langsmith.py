@@ -6,14 +6,16 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
 
 
 class FakeLangSmith:
-    """Runs by id, with both ways of ingestion; use as a context manager."""
+    """Runs by id, with both ways of ingestion, and feedback; use as a context manager."""
 
     def __init__(self, *, multipart: bool = False) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
         self.raw: list[bytes] = []
+        self.feedback: list[dict[str, Any]] = []
         self.multipart = multipart
         handler = type("Handler", (_Handler,), {"fake": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -64,6 +66,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if "/feedback" in self.path:
+            asked = parse_qs(urlsplit(self.path).query)
+            found = [f for f in self.fake.feedback if f["run_id"] in asked.get("run", [])]
+            self._reply([{"trace_id": f["run_id"], **f} for f in found])
+            return
         self._reply(
             {
                 "version": "0.10.0",
@@ -85,6 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
             batch = json.loads(body)
             for run in batch.get("post", []) + batch.get("patch", []):
                 self.fake.merge(run)
+        elif self.path.endswith("/feedback"):
+            self.fake.feedback.append(json.loads(body))
         elif self.path.endswith("/runs/multipart"):
             self._multipart(body)
         elif self.path.rstrip("/").endswith("/runs"):
@@ -99,6 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
             name = str(part.get_param("name", header="content-disposition"))
             kind, run_id, *field = name.split(".")
             value = json.loads(part.get_payload(decode=True))
+            if kind == "feedback":
+                self.fake.feedback.append(value)
             if kind in ("post", "patch"):
                 run = {field[0]: value} if field else value
                 self.fake.merge({**run, "id": run_id})

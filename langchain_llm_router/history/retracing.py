@@ -1,0 +1,173 @@
+"""Take a policy's steps again over what was recorded, through the same loop, asking nobody.
+
+The record answers what was asked and judged. Where a policy wants an answer or a verdict that was
+never had, its way leaves the record, and only what is expected there is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+from langchain_llm_router.errors import NoCandidateError
+from langchain_llm_router.loop import (
+    Routed,
+    hand_on,
+    next_decision,
+    observe,
+    routing,
+    spent_usd,
+)
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.types import Attempt, Decision, Situation, sum_usd
+
+__all__ = ["Retraced", "before_each", "retrace"]
+
+_VERDICT = ("verdicts", "verification_errors", "verification_cost_usd")
+
+
+@dataclass(frozen=True)
+class Retraced:
+    """Where a policy went."""
+
+    steps: tuple[Decision, ...]
+    """Its decisions; the last one is the one that the record cannot answer, if there is one."""
+
+    situation: Situation
+    """What it had seen by then."""
+
+    decision: Decision | None
+    """The acceptance, or the asking that was final; None when everybody failed, or off the
+    record."""
+
+    on_record: bool
+    """Whether the record answered everything it wanted."""
+
+    error: str | None = None
+    """Why the policy could not decide at all."""
+
+    @property
+    def candidate(self) -> str | None:
+        """Whose answer was taken; off the record, whose answer or verdict it wanted next."""
+        if self.decision is not None:
+            return self.decision.candidate
+        return self.steps[-1].candidate if self.steps and not self.on_record else None
+
+    @property
+    def recorded_cost_usd(self) -> float | None:
+        """What its way costs as far as it was recorded."""
+        return spent_usd(self.situation)
+
+    @property
+    def expected_cost_usd(self) -> float | None:
+        """What is expected of the call that was never made; 0 on the record.
+
+        It is a lower bound on the rest, as nobody knows whether its way would have ended there.
+        """
+        if self.on_record or len(self.steps) == 0:
+            return 0.0
+        arm = self.situation.arm(self.steps[-1].candidate)
+        return arm.verification_cost_usd if self.steps[-1].action == "verify" else arm.cost_usd
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Both."""
+        return sum_usd([self.recorded_cost_usd, self.expected_cost_usd])
+
+    @property
+    def expected_quality(self) -> float | None:
+        """What an estimator expected of the candidate it ends with."""
+        name = self.candidate
+        return None if name is None else self.situation.arm(name).quality
+
+    @property
+    def propensity(self) -> float:
+        """Probability with which the policy takes these steps."""
+        return math.prod(step.propensity for step in self.steps)
+
+
+def retrace(
+    policy: Policy,
+    situations: Sequence[Situation],
+    attempts: Sequence[Attempt],
+    *,
+    graph: bool = False,
+) -> Retraced:
+    """Take a policy's steps over what was recorded of one request.
+
+    Args:
+        policy: Who decides.
+        situations: Before each step, less what was seen; the last one stands for all further.
+        attempts: What was recorded, as it stood at the end.
+        graph: The steps are the graph's, which always ends in an acceptance.
+    """
+    known = {attempt["candidate"]: attempt for attempt in attempts}
+    steps = _graph_routing(policy, situations) if graph else routing(policy, situations[0])
+    taken: list[Decision] = []
+    seen = situations[0]
+    try:
+        step = next(steps)
+        while True:
+            taken.append(step)
+            attempt = _recorded(step, known)
+            if attempt is None:
+                return Retraced(tuple(taken), seen, None, on_record=False)
+            seen = observe(seen, attempt)
+            step = steps.send(attempt)
+    except StopIteration as stop:
+        routed: Routed = stop.value
+    except (NoCandidateError, ValueError) as error:
+        return Retraced(tuple(taken), seen, None, on_record=False, error=str(error))
+    if routed.decision is None:
+        flawed = [a for a in routed.situation.attempts if a.get("flaw") is not None]
+        if len(flawed) > 0:
+            decision = hand_on(policy, flawed[-1])
+            routed = replace(routed, decision=decision, steps=(*routed.steps, decision))
+    return Retraced(routed.steps, routed.situation, routed.decision, on_record=True)
+
+
+def before_each(
+    situations: Sequence[Situation], steps: Sequence[Decision], attempts: Sequence[Attempt]
+) -> list[Situation]:
+    """What was known before each recorded step, the attempts of the steps before it included."""
+    known = {attempt["candidate"]: attempt for attempt in attempts}
+    found: list[Situation] = []
+    seen: tuple[Attempt, ...] = ()
+    for i, step in enumerate(steps):
+        situation = replace(situations[min(i, len(situations) - 1)], attempts=seen)
+        found.append(situation)
+        attempt = None if step.action == "accept" else _recorded(step, known)
+        if attempt is not None:
+            seen = observe(situation, attempt).attempts
+    return found
+
+
+def _recorded(step: Decision, known: dict[str, Attempt]) -> Attempt | None:
+    """What came of a step when it was taken; None: it never was."""
+    attempt = known.get(step.candidate)
+    if attempt is None or not attempt.get("verified", False):
+        return None if step.action == "verify" else attempt
+    if step.action == "verify":
+        return attempt
+    # As the answer stood before it was judged.
+    before = {name: value for name, value in attempt.items() if name not in _VERDICT}
+    return Attempt(**{**before, "verified": False, "confidence": None})  # type: ignore[typeddict-item]
+
+
+def _graph_routing(
+    policy: Policy, situations: Sequence[Situation]
+) -> Generator[Decision, Attempt, Routed]:
+    """As the graph does: each step in the situation of its own time, up to an acceptance."""
+    steps: list[Decision] = []
+    seen = situations[0]
+    while True:
+        now = situations[min(len(steps), len(situations) - 1)]
+        seen = replace(now, attempts=seen.attempts)
+        decision = next_decision(policy, seen)
+        if decision is None:
+            return Routed(None, seen, tuple(steps))
+        steps.append(decision)
+        if decision.action == "accept":
+            return Routed(decision, seen, tuple(steps))
+        seen = observe(seen, (yield decision))

@@ -1,0 +1,130 @@
+"""A second router that decides beside the first, answers nothing and costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.runnables.config import run_in_executor
+
+from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.history.retracing import retrace
+from langchain_llm_router.loop import check_policy
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.saved_router import SavedRouter
+from langchain_llm_router.types import Attempt, Situation
+
+__all__ = ["Shadow", "Shadowing", "with_quality"]
+
+
+@dataclass(frozen=True, eq=False)
+class Shadow:
+    """Who would have been asked instead, in every record under `shadow`, and in the log.
+
+    It takes its steps over the same candidates through the same loop, after the real answer is
+    known, and is shown what the real router saw. Where it wants an answer or a verdict that the
+    real one did not have, `complete` is False and its way ends there. Its own failure is part of
+    the record and harms nobody.
+
+    Args:
+        policy: Who decides.
+        estimator: What it decides by; None: the real router's predictions.
+        name: Tells several shadows apart in a log.
+    """
+
+    policy: Policy
+    estimator: QualityEstimator | None = None
+    name: str = "shadow"
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, embeddings: Embeddings | None = None, name: str | None = None
+    ) -> Shadow:
+        """A fitted router (`fit_router`, `llm-router fit`) as a shadow, called as its folder.
+
+        Raises:
+            ArtifactError: If the folder is corrupted or holds something else.
+        """
+        saved = SavedRouter.load(folder, embeddings=embeddings)
+        return cls(saved.policy, saved.estimator, name or Path(folder).name)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse a shadow that does not fit the router's candidates.
+
+        Raises:
+            ValueError: With the names that are unknown.
+            NotFittedError: If its estimator is not fitted.
+        """
+        check_policy(self.policy, names)
+        known = names if self.estimator is None else self.estimator.fitted_candidates
+        missing = [name for name in names if name not in known]
+        if missing:
+            msg = f"The shadow's estimator knows nothing of {missing}: it was fitted on {known}."
+            raise ValueError(msg)
+
+    def decide(
+        self, situations: Sequence[Situation], attempts: Sequence[Attempt], *, graph: bool = False
+    ) -> dict[str, Any]:
+        """What it would have done, as plain data.
+
+        Args:
+            situations: Before each step, as the real router saw them.
+            attempts: What came of the real router's steps.
+            graph: As for `retrace`.
+        """
+        if self.estimator is not None:
+            row = self.estimator.predict([situations[0].query])[0]
+            quality = dict(zip(self.estimator.fitted_candidates, row.tolist(), strict=True))
+            situations = [with_quality(situation, quality) for situation in situations]
+        went = retrace(self.policy, situations, attempts, graph=graph)
+        first = next((step for step in went.steps if len(step.scores) > 0), None)
+        return {
+            "name": self.name,
+            "policy": type(self.policy).__name__,
+            "candidate": went.candidate,
+            "complete": went.on_record,
+            "cost_usd": went.cost_usd,
+            "propensity": went.propensity,
+            "scores": {} if first is None else {n: dict(s) for n, s in first.scores.items()},
+            "steps": [
+                {"action": step.action, "candidate": step.candidate, "reason": step.reason}
+                for step in went.steps
+            ],
+            **({} if went.error is None else {"error": went.error}),
+        }
+
+
+@dataclass(frozen=True)
+class Shadowing:
+    """Have the shadow decide; its estimator may ask an embedding model behind a network."""
+
+    shadow: Shadow
+    situations: Sequence[Situation]
+    attempts: Sequence[Attempt]
+    graph: bool = False
+
+    def perform(self) -> dict[str, Any]:
+        """Decide in place."""
+        try:
+            return self.shadow.decide(self.situations, self.attempts, graph=self.graph)
+        except Exception as error:  # noqa: BLE001 - who answers nothing must not harm an answer
+            return {"name": self.shadow.name, "error": f"{type(error).__name__}: {error}"}
+
+    async def aperform(self) -> dict[str, Any]:
+        """Decide in a thread where it predicts, so that the event loop goes on."""
+        if self.shadow.estimator is None:
+            return self.perform()
+        return await run_in_executor(None, self.perform)
+
+
+def with_quality(situation: Situation, quality: Mapping[str, float]) -> Situation:
+    """The situation with other predictions, by the models' names; NaN: none."""
+    arms = []
+    for arm in situation.arms:
+        value = quality[arm.model or arm.candidate]
+        # NaN, which is not itself, is an estimator's "I do not know".
+        arms.append(replace(arm, quality=value if value == value else None))  # noqa: PLR0124
+    return replace(situation, arms=tuple(arms))
