@@ -212,7 +212,9 @@ def test_a_command_that_is_not_understood_is_a_2_and_points_to_the_help(run, arg
     assert "Traceback" not in err
 
 
-COMMANDS = ["demo", "collect", "fit", "calibrate", "evaluate", "explain", "plot", "serve"]
+COMMANDS = [
+    "demo", "collect", "fit", "calibrate", "evaluate", "explain", "replay", "plot", "serve",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

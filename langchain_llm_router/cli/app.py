@@ -16,6 +16,7 @@ from langchain_llm_router.cli.evaluating import evaluate
 from langchain_llm_router.cli.explaining import explain
 from langchain_llm_router.cli.fitting import fit
 from langchain_llm_router.cli.plotting import plot
+from langchain_llm_router.cli.replaying import replay
 from langchain_llm_router.cli.serving import serve
 from langchain_llm_router.errors import LlmRouterError, import_extra
 
@@ -24,7 +25,17 @@ __all__ = ["build_app", "main"]
 Command = Callable[..., None]
 
 _ABOUT = "Choose the right language model for every query, and prove what that saved."
-_COMMANDS: tuple[Command, ...] = (demo, collect, fit, calibrate, evaluate, explain, plot, serve)
+_COMMANDS: tuple[Command, ...] = (
+    demo,
+    collect,
+    fit,
+    calibrate,
+    evaluate,
+    explain,
+    replay,
+    plot,
+    serve,
+)
 
 
 def main() -> None:
