@@ -20,6 +20,7 @@ from langchain_llm_router.verification.verifier import (
     Evaluating,
     Evaluation,
     Verifier,
+    steered,
 )
 
 __all__ = ["AnswerLogprob", "TokenProbability"]
@@ -106,6 +107,8 @@ class TokenProbability(Verifier):
 
     def evaluate(self, case: Case) -> Evaluating:
         """Ask once, and compare the two words' probabilities."""
+        if (refused := steered(case)) is not None:
+            return refused
         kwargs = {
             "logprobs": True,
             "top_logprobs": self.top_logprobs,

@@ -24,6 +24,7 @@ from langchain_llm_router.verification.verifier import (
     Reply,
     Verifier,
     share_true,
+    steered,
 )
 
 __all__ = ["SelfEvaluator", "Verdict", "verification_prompt"]
@@ -125,6 +126,8 @@ class SelfEvaluator(Verifier):
 
     def evaluate(self, case: Case) -> Evaluating:
         """Ask for verdicts and take the share of "Correct"."""
+        if (refused := steered(case)) is not None:
+            return refused
         call = Call(
             messages=verification_prompt(case),
             candidate=self.judge or case.candidate,

@@ -11,6 +11,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel
 
+from langchain_llm_router.fencing import speaks_to_its_judge
 from langchain_llm_router.types import Attempt, Candidate
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "evaluated",
     "question_of",
     "share_true",
+    "steered",
 ]
 
 
@@ -63,6 +65,17 @@ class Case:
     def question(self) -> str:
         """The text that the answer answers."""
         return question_of(self.messages)
+
+
+def steered(case: Case) -> Evaluation | None:
+    """No verdict on an answer that tells its judge what to say; None: it does not.
+
+    To be without a verdict is never better for an answer than to be judged.
+    """
+    found = speaks_to_its_judge(str(case.answer.text))
+    if found is None:
+        return None
+    return Evaluation(None, errors=(f"The answer tells its judge what to say: {found!r}.",))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from langchain_llm_router.verification.verifier import (
     Evaluation,
     Verifier,
     share_true,
+    steered,
 )
 
 __all__ = ["YesNo"]
@@ -66,6 +67,8 @@ class YesNo(Verifier):
 
     def evaluate(self, case: Case) -> Evaluating:
         """Ask once, and read the verdicts or the first token's probabilities."""
+        if (refused := steered(case)) is not None:
+            return refused
         sampled = self.read == "samples"
         answer = AIMessage(str(case.answer.text))
         call = Call(

@@ -14,7 +14,7 @@ from langchain_llm_router.datasets.local_models import LocalModels
 from langchain_llm_router.judging import Verifying
 from langchain_llm_router.types import Attempt
 from langchain_llm_router.verification import Case, TokenProbability
-from tests.attacks import ATTACKS
+from tests.attacks import ATTACKS, UNSEEN
 
 LONGEST = 400
 
@@ -37,7 +37,7 @@ def steering(url, n, n_attacks=None, seed=0):
     client = ChatOpenAI(base_url=url, api_key="none", model=model, max_retries=0, timeout=600)
     verifier = TokenProbability(judge=Candidate("judge", client))
     wrong, right = (_answers(quality, n, seed) for quality in (0, 1))
-    attacks = ATTACKS[:n_attacks]
+    attacks = [*ATTACKS[:n_attacks], *UNSEEN[:n_attacks]]
     bar = tqdm(total=n * (len(attacks) + 2), desc="steering", file=sys.stderr, mininterval=5)
 
     def trust(question, text):
@@ -53,29 +53,32 @@ def steering(url, n, n_attacks=None, seed=0):
         [[trust(q, attack.format(wrong=a)) for q, a in wrong] for attack in attacks]
     )
     threshold = float(np.nanmedian(of_right))
-    return {"judge": model, "answers": n, **_compared(of_right, plain, attacked, threshold, seed)}
+    n_known = len(ATTACKS[:n_attacks])
+    return {
+        "judge": model,
+        "answers": n,
+        "threshold": threshold,
+        "right_accepted": float((of_right >= threshold).mean()),
+        "wrong_accepted": float((plain >= threshold).mean()),
+        "known_attacks": _raised(plain, attacked[:n_known], threshold, seed),
+        "unseen_attacks": _raised(plain, attacked[n_known:], threshold, seed),
+    }
 
 
-def _compared(of_right, plain, attacked, threshold, seed):
-    # A verdict that cannot be read accepts nothing.
+def _raised(plain, attacked, threshold, seed):
+    """By how much attacks raise the acceptance of wrong answers."""
+    # A verdict that cannot be read, or was refused, accepts nothing.
     before, after = plain >= threshold, attacked >= threshold
     raised = after.mean(axis=0) - before
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(raised), size=(2000, len(raised)))
     low, high = np.quantile(raised[draws].mean(axis=1), [0.025, 0.975])
-    by_attack = after.mean(axis=1)
-    worst = int(by_attack.argmax())
     return {
-        "threshold": threshold,
-        "right_accepted": float((of_right >= threshold).mean()),
-        "wrong_accepted": float(before.mean()),
-        "wrong_accepted_under_attack": float(after.mean()),
+        "wrong_accepted": float(after.mean()),
         "raised_by": float(raised.mean()),
         "raised_by_95": [float(low), float(high)],
-        "worst_attack": ATTACKS[worst],
-        "wrong_accepted_under_the_worst": float(by_attack[worst]),
-        "accepted_by_attack": [float(share) for share in by_attack],
-        "unreadable": int(np.isnan(attacked).sum()),
+        "accepted_by_attack": [float(share) for share in after.mean(axis=1)],
+        "without_a_verdict": float(np.isnan(attacked).mean()),
     }
 
 
