@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from langchain_llm_router.evaluation import Exam
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.saved_router import SavedRouter
-from tests.commands import CODE, environment, run_main
+from tests.commands import CODE, ROOT, environment, run_main
 from tests.fakes import make_evaluations, make_outcomes
 from tests.journals import write_journal
 from tests.local_server import LocalServer
@@ -225,6 +226,18 @@ def test_every_command_explains_its_options_and_shows_an_example(run, command):
     # Every option has words behind its type.
     options = [line for line in out.splitlines() if line.strip("│ *").startswith("--")]
     assert all(len(line.strip("│ ").split(">")[-1].strip()) > 3 for line in options), options
+
+
+def test_every_command_that_the_readme_shows_has_the_options_it_shows(run):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    shown = re.findall(r"llm-router (\w+)([^\n#]*)", "\n".join(blocks))
+    assert len(shown) >= 8
+    for command, rest in shown:
+        code, out, _ = run(command, "--help")
+        assert code == 0, command
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in out
 
 
 def test_the_version_and_the_commands_are_told(run):
