@@ -19,10 +19,18 @@ class LocalServer:
         delay_s: Seconds that each request takes, however many come at once.
         key: The only key that is let in; None: any.
         rate_limited: Every so manyth request is refused with 429; 0: none.
+        dies_after: After so many requests every connection is dropped; None: never.
     """
 
-    def __init__(self, delay_s: float = 0.0, key: str | None = None, rate_limited: int = 0) -> None:
+    def __init__(
+        self,
+        delay_s: float = 0.0,
+        key: str | None = None,
+        rate_limited: int = 0,
+        dies_after: int | None = None,
+    ) -> None:
         self.delay_s, self.key, self.rate_limited = delay_s, key, rate_limited
+        self.dies_after = dies_after
         self.calls: Counter[tuple[str, str]] = Counter()
         self.n_requests = 0
         self._lock = threading.Lock()
@@ -63,6 +71,9 @@ class LocalServer:
         with self._lock:
             self.n_requests += 1
             turn = self.n_requests
+        if self.dies_after is not None and turn > self.dies_after:
+            handler.close_connection = True
+            return None
         if self.key is not None and handler.headers.get("Authorization") != f"Bearer {self.key}":
             return _send(handler, 401, {"error": {"message": "Incorrect API key provided"}})
         if self.rate_limited and turn % self.rate_limited == 0:
@@ -83,6 +94,8 @@ class LocalServer:
 
 def _reply(body: dict[str, Any]) -> str:
     said = body["messages"][-1]["content"]
+    if body["model"] == "prose":
+        return "Well, it depends on how one looks at it."
     if "response_format" in body:
         return json.dumps({"rationale": "It adds up.", "verdict": "Correct"})
     if said.startswith("What is"):

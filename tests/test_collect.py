@@ -1,7 +1,10 @@
 """From questions to training tables: nothing lost or asked twice, one clear line of trouble."""
 
+import io
 import json
 import math
+import re
+import time
 from pathlib import Path
 
 import httpx
@@ -280,6 +283,11 @@ def test_which_failures_pass_by_themselves():
     wrapped.__cause__ = httpx.ReadTimeout("slow")
     assert is_transient(wrapped)
     assert is_transient(StatusError(503))
+    # A client library wraps the network's error, and may have a network library of its own.
+    strange = type("ConnectError", (Exception,), {})("refused")
+    wrapped = RuntimeError("the SDK's own")
+    wrapped.__cause__ = strange
+    assert is_transient(wrapped)
     assert not is_transient(StatusError(400))
     assert not is_transient(ValueError("no"))
     assert is_hopeless(StatusError(401))
@@ -344,6 +352,21 @@ def test_the_terminal_shows_quote_and_bar(tmp_path):
             grader="number",
             watcher=watcher,
         )
+
+
+def test_the_bar_shows_rate_time_left_and_dollars(tmp_path):
+    rich = pytest.importorskip("rich.console")
+    drawn = io.StringIO()
+    console = rich.Console(file=drawn, width=140, force_terminal=True, color_system=None)
+    with TerminalWatcher(yes=True, console=console) as watcher:
+        for done in range(1, 5):
+            watcher.advance(done, 10, done / 100)
+            time.sleep(0.02)
+    last = drawn.getvalue()
+    assert "4/10" in last
+    assert "$0.0400" in last
+    assert re.search(r"[\d.]+/s", last)
+    assert re.search(r"0:00:0\d", last)
 
 
 # Grades

@@ -16,7 +16,9 @@ __all__ = ["collect"]
 
 
 def collect(  # noqa: PLR0913 - a command has as many options as it has
-    questions: Annotated[Path, "JSONL, CSV or Parquet with `query`, if any `id`, `reference`."],
+    questions: Annotated[
+        Path, "JSONL, CSV, Parquet with `query`, any `id`, `reference`; or langsmith:NAME."
+    ],
     *,
     candidate: Candidates = [],  # noqa: B006
     journal: Annotated[Path, "Every answer is kept here; a later run goes on."] = Path("run.jsonl"),
@@ -25,6 +27,7 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
     judge: Annotated[str | None, "The model that grades, written like a candidate."] = None,
     samples: Annotated[int, "Self-evaluations per answer; 0: none."] = 8,
     concurrency: Annotated[int, "Calls in flight to one model."] = 8,
+    attempts: Annotated[int, "Tries of a call on rate limits and lost connections."] = 6,
     budget: Annotated[float | None, "Stop before this many dollars are passed."] = None,
     logprobs: Annotated[bool, "Record the answers' log-probabilities."] = False,
     yes: Annotated[bool, "Begin without asking."] = False,
@@ -45,7 +48,7 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
             journal=journal,
             grader=room.grader_by_name(grader, judge),
             verifiers={"self": YesNo(samples)} if samples > 0 else None,
-            limits=room.Limits(concurrency=concurrency, budget_usd=budget),
+            limits=room.Limits(concurrency, attempts, budget),
             watcher=watcher,
         )
     for name, figures in _figures(done).items():

@@ -38,11 +38,15 @@ def load_questions(path: str | Path) -> list[Question]:
     """Read questions from a file with the fields `query`, and if any `id`, `reference`, `group`.
 
     Args:
-        path: `.jsonl`, `.csv` or `.parquet` (extra `data`). Without ids the row numbers serve.
+        path: `.jsonl`, `.csv` or `.parquet` (extra `data`), or `langsmith:` and the name of a
+            LangSmith dataset. Without ids the row numbers serve.
 
     Raises:
         ValueError: If a row has no `query` or an id comes twice; the row is named.
     """
+    kind, _, name = str(path).partition(":")
+    if kind == "langsmith" and name:
+        return from_langsmith(name)
     path = Path(path)
     if path.suffix == ".jsonl":
         return parse_questions(_json_lines(path), source=path.name)
@@ -52,7 +56,7 @@ def load_questions(path: str | Path) -> list[Question]:
     if path.suffix == ".parquet":
         parquet = import_extra("pyarrow.parquet", "data")
         return parse_questions(parquet.read_table(path).to_pylist(), source=path.name)
-    msg = f"{path.name!r} must end in `.jsonl`, `.csv` or `.parquet`."
+    msg = f"{path.name!r} must end in `.jsonl`, `.csv` or `.parquet`, or be `langsmith:NAME`."
     raise ValueError(msg)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
 import tenacity
+
+from langchain_llm_router.resilience.rules import is_retryable
 
 __all__ = ["is_hopeless", "is_transient", "retrying"]
 
@@ -38,8 +39,7 @@ def is_transient(error: BaseException) -> bool:
     status = _status(error)
     if status is not None:
         return status in _TRANSIENT_STATUS
-    kinds = (httpx.TransportError, TimeoutError, ConnectionError)
-    return any(isinstance(link, kinds) for link in _chain(error))
+    return any(is_retryable(link) for link in _chain(error))
 
 
 def is_hopeless(error: BaseException) -> bool:

@@ -44,7 +44,9 @@ class TerminalWatcher(Watcher):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        # A bar that was never drawn would leave an empty line.
+        if self._task is not None:
+            self._bar.stop()
 
     def confirm(self, quote: Quote) -> bool:
         """Print the quote; unless told yes, ask whether to begin."""
