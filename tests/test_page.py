@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
-from langchain_llm_router.policies import ConfidenceThreshold
+from langchain_llm_router.estimators import NearestNeighbors
+from langchain_llm_router.policies import ConfidenceThreshold, Utility
 from langchain_llm_router.serving import create_app
-from tests.fakes import JudgeModel, ScriptedModel
+from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
 from tests.test_serving import serve
 
 CHROMIUM = shutil.which("chromium")
@@ -60,6 +61,46 @@ def test_one_can_watch_the_cascade_think(url, browser):
         assert part in steps
     assert page.inner_text("#spent").startswith("$")
     picture(page, "page")
+
+
+@pytest.fixture(scope="module")
+def one_shot_url() -> Iterator[str]:
+    names = ("small", "medium", "large")
+    estimator = NearestNeighbors(n_neighbors=9).fit(make_outcomes(n=90, candidates=names))
+    prices = (Price(0.1, 0.4), Price(1, 4), Price(10, 40))
+    router = ChatLLMRouter(
+        candidates=[
+            Candidate(name, ScriptedModel(f"{name} says"), price)
+            for name, price in zip(names, prices, strict=True)
+        ],
+        estimator=estimator,
+        policy=Utility(cost=0.0),
+    )
+    yield from serve(create_app(router))
+
+
+@pytest.mark.parametrize("width", [1100, 360])
+def test_moving_lambda_moves_the_choice_and_the_point_on_the_curve(one_shot_url, browser, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(one_shot_url)
+    page.keyboard.press("Tab")
+    page.keyboard.type("prove hard theorem 3")
+    page.wait_for_selector(".bar.chosen")
+    assert page.inner_text(".bar.chosen span").startswith("large")
+    dear = float(page.get_attribute("#curve circle[r='7']", "cx"))
+    picture(page, f"dear_{width}")
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert page.inner_text("#lambda-value") == "100,000 / USD"
+    assert page.inner_text(".bar.chosen span").startswith("small")
+    assert float(page.get_attribute("#curve circle[r='7']", "cx")) < dear
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    picture(page, f"cheap_{width}")
+    # What was chosen on the page is what is then asked.
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#answer:not(:empty)")
+    assert page.inner_text("#answer") == "small says"
 
 
 def test_the_keyboard_is_enough(url, browser):

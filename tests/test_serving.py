@@ -145,6 +145,7 @@ def test_moving_lambda_moves_the_choice(url):
     body = {"question": "hello?"}
     choices = httpx.post(f"{url}/live/choices", json=body).json()
     assert [arm["candidate"] for arm in choices["arms"]] == ["small", "large"]
+    assert choices["lambda"] == 1e4
     assert choices["curve"][0]["candidate"] == "large"
     assert choices["curve"][-1]["candidate"] == "small"
 

@@ -48,12 +48,12 @@ def _table(report: RouterReport) -> Any:
     for heading in ("quality %", "USD per 1,000"):
         table.add_column(heading, justify="right")
     for name, (quality, cost) in report.alone.items():
-        table.add_row(f"{name} alone", _scaled(quality, 100, ".1f"), _scaled(cost, 1000, ".4g"))
+        table.add_row(f"{name} alone", _scaled(quality, 100, ".1f"), _scaled(cost, 1000, ".3g"))
     table.add_section()
     table.add_row(
         "this router",
         _scaled(report.quality, 100, ".1f"),
-        _scaled(report.cost_usd, 1000, ".4g"),
+        _scaled(report.cost_usd, 1000, ".3g"),
         style="bold",
     )
     perfect, spent = report.oracle

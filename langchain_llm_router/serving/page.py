@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from langchain_llm_router.asking import Predicting
 from langchain_llm_router.chat import ChatLLMRouter, route_of
 from langchain_llm_router.loop import build_arms
+from langchain_llm_router.policies import Policy, Utility
 from langchain_llm_router.serving.counters import Counters
 from langchain_llm_router.types import Arm, Candidate
 
@@ -82,6 +83,7 @@ def add_page(
                 for a in arms
             ],
             "curve": _curve(arms),
+            "lambda": _own_lambda(router.policy),
             "verifies": router.policy.verifies,
         }
 
@@ -118,6 +120,11 @@ def _baseline(record: dict[str, Any] | None, against: Candidate) -> dict[str, An
                 input_tokens=kept["input_tokens"], output_tokens=kept["output_tokens"]
             )
     return {"candidate": against.name, "cost_usd": cost}
+
+
+def _own_lambda(policy: Policy) -> float | None:
+    """λ that the router chooses by where the page's slider leaves it to the router."""
+    return policy.cost if isinstance(policy, Utility) else getattr(policy, "lambda_", None)
 
 
 def _in_order(router: ChatLLMRouter, quality: list[float] | None) -> list[float] | None:
