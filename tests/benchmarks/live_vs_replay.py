@@ -1,19 +1,23 @@
 """Does a live cascade do what its offline replay promised? On real local models.
 
 Policies are fitted on the recorded table and replayed on the part of it that taught them nothing,
-which gives intervals for what n new questions will score, cost and take. Then the same router
-answers questions that were never recorded, live, through `ChatLLMRouter`.
+which gives intervals for what n new questions will score and cost. Seconds are another matter: the
+table was recorded on a machine under varying load. So a fresh sample of questions is timed first,
+on the same servers under the same load, and the interval of the latency comes from replaying on
+these. Then the same router answers questions that are in neither, live, through `ChatLLMRouter`.
+Timing and answering ask one question at a time.
 
-usage: python tests/benchmarks/live_vs_replay.py [--json] [--quick] [--n 200] [--keep FILE]
+usage: python tests/benchmarks/live_vs_replay.py [--json] [--quick] [--n 200] [--fresh 60]
+       [--keep FILE] [--port P]
 
 Needs the local servers (`tests/local_models/serve.sh`); without them it judges the answers that
-`--keep` holds, or says so and ends.
+`--keep` holds, or says so and ends. What was timed is kept beside it, in FILE.timed.jsonl.
 """
 
 import argparse
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +28,22 @@ from rich.console import Console
 from rich.progress import Progress
 
 from langchain_llm_router import ChatLLMRouter, route_of
-from langchain_llm_router.collect import ExactMatch, Question
-from langchain_llm_router.data import split_indices
+from langchain_llm_router.collect import (
+    Collected,
+    ExactMatch,
+    Limits,
+    Question,
+    TerminalWatcher,
+    collect,
+    load_journal,
+)
+from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.datasets import LocalModels
 from langchain_llm_router.evaluation import Replay, replay
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import ConfidenceThreshold
 from langchain_llm_router.saved_router import SavedRouter
+from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification import AnswerLogprob
 from tests.local_models.bench import FIRST_PORT, PREAMBLE, alive, candidates
 from tests.local_models.record import make_questions, make_sums
@@ -53,18 +66,35 @@ def fit(data: LocalModels, teach: np.ndarray) -> SavedRouter:
     return SavedRouter(CHAIN, policy, None, VERIFIER, costs)
 
 
-def replayed(data: LocalModels, router: SavedRouter, rows: np.ndarray) -> tuple[Replay, np.ndarray]:
-    """What the router would have done on recorded rows, and the seconds its answers took."""
-    columns = [list(data.outcomes.candidates).index(name) for name in CHAIN]
-    evaluations = data.evaluations[VERIFIER].take(rows)
-    evaluations = type(evaluations)(
+def replayed(router: SavedRouter, outcomes: Outcomes, evaluations: SelfEvaluations) -> Replay:
+    """What the router would have done on recorded rows."""
+    columns = [list(evaluations.candidates).index(name) for name in CHAIN]
+    chosen = SelfEvaluations(
         CHAIN, evaluations.confidence[:, columns], evaluations.cost_usd[:, columns]
     )
-    done = replay(
-        router.policy, None, data.outcomes.take(rows).select(CHAIN), evaluations=evaluations
-    )
-    latency_s = (data.latency_s[rows][:, columns] * done.asked).sum(axis=1)
-    return done, latency_s
+    return replay(router.policy, None, outcomes.select(CHAIN), evaluations=chosen)
+
+
+def timed(pool: list[Candidate], questions: list[Question], folder: Path, name: str) -> Collected:
+    """Time every model on fresh questions, one model and one question at a time."""
+    journals = [folder / f"{name}-{candidate.name}.jsonl" for candidate in pool]
+    for candidate, journal in zip(pool, journals, strict=True):
+        with TerminalWatcher(yes=True) as watcher:
+            collect(
+                questions,
+                [candidate],
+                journal=journal,
+                grader="exact",
+                preamble=PREAMBLE,
+                limits=Limits(concurrency=1),
+                watcher=watcher,
+            )
+    return load_journal(*journals)
+
+
+def kind(group: str) -> str:
+    """Sums are answered in another time than multiple choice questions, which are all alike."""
+    return "sums" if group == "sums" else "choice"
 
 
 def predicted(values: np.ndarray, groups: np.ndarray, mix: dict[str, int], seed: int = 0) -> list:
@@ -83,35 +113,40 @@ def predicted(values: np.ndarray, groups: np.ndarray, mix: dict[str, int], seed:
     return [float(low), float(np.mean(draws)), float(high)]
 
 
-def unseen(data: LocalModels, n: int) -> list[Question]:
-    """Questions that were not recorded, in equal shares from both kinds, in random order."""
+def unseen(data: LocalModels, n: int, n_fresh: int) -> tuple[list[Question], list[Question]]:
+    """Questions that were not recorded: n to answer live and others to time, half of them sums."""
     known, groups = set(data.outcomes.queries), set(data.outcomes.groups)
-    pools = [
+    choices, sums = (
         [q for q in pool if q.query not in known and q.group in groups]
         for pool in (make_questions(), make_sums(1200))
-    ]
-    half = min(n // 2, len(pools[0]))
-    chosen = [*pools[0][:half], *pools[1][: n - half]]
-    return [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))]
+    )
+    for_live = min(n // 2, len(choices) * n // (n + n_fresh))
+    live = [*choices[:for_live], *sums[: n - for_live]]
+    left = choices[for_live:][: n_fresh // 2]
+    fresh = [*left, *sums[n - for_live :][: n_fresh - len(left)]]
+    return [live[i] for i in np.random.default_rng(0).permutation(len(live))], fresh
 
 
 def answer_live(router: ChatLLMRouter, questions: list[Question], keep: Path | None) -> list[dict]:
-    """Ask the live router, two questions at a time, and note what each answer was worth.
+    """Ask the live router, one question at a time, and note what each answer was worth.
 
     With `keep`, rows are appended to that file, and those that are in it are not asked again.
     """
     rows = []
     if keep is not None and keep.exists():
         rows = [json.loads(line) for line in keep.read_text(encoding="utf-8").splitlines()]
+    ids = {question.id for question in questions}
+    rows = [row for row in rows if row["id"] in ids]
     done = {row["id"] for row in rows}
-    left = [question for question in questions if question.id not in done]
-    with ThreadPoolExecutor(2) as threads, Progress(console=Console(stderr=True)) as bar:
+    with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("live", total=len(questions), completed=len(rows))
-        for row in threads.map(lambda question: _ask(router, question), left):
-            rows.append(row)
+        for question in questions:
+            if question.id in done:
+                continue
+            rows.append(_ask(router, question))
             if keep is not None:
                 with keep.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                    file.write(json.dumps(rows[-1]) + "\n")
             bar.advance(task)
     return rows
 
@@ -128,39 +163,74 @@ def _ask(router: ChatLLMRouter, question: Question) -> dict:
     }
 
 
+def by_group(
+    escalated: np.ndarray, groups: np.ndarray, rows: list[dict], questions: list[Question]
+) -> dict[str, dict]:
+    """How often answers went up, as replayed and as it was live: where the two part, if they do."""
+    group_of = {question.id: question.group for question in questions}
+    found = {}
+    for group in sorted(set(group_of.values())):
+        live = [row["escalated"] for row in rows if group_of[row["id"]] == group]
+        recorded = escalated[groups == group]
+        found[group] = {
+            "replayed": float(recorded.mean()) if len(recorded) else None,
+            "live": float(np.mean(live)) if live else None,
+            "n_replayed": len(recorded),
+            "n_live": len(live),
+        }
+    return found
+
+
+def count(labels: list[str]) -> dict[str, int]:
+    return {label: labels.count(label) for label in sorted(set(labels))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="20 questions")
+    parser.add_argument("--quick", action="store_true", help="20 questions, 10 to time")
     parser.add_argument("--keep", type=Path, default=None, help="answers so far, to go on from")
     parser.add_argument("--n", type=int, default=200)
-    parser.add_argument("--port", type=int, default=FIRST_PORT)
+    parser.add_argument("--fresh", type=int, default=60, help="questions to time first")
+    parser.add_argument("--port", type=int, default=FIRST_PORT, help="of the first of the models")
     given = parser.parse_args()
-    kept = given.keep is not None and given.keep.exists()
-    if not alive(given.port) and not kept:
+    answering = alive(given.port, CHAIN)
+    if not answering and not (given.keep is not None and given.keep.exists()):
         sys.exit("The local servers do not answer: start them with tests/local_models/serve.sh.")
     data = LocalModels.load()
+    n, n_fresh = (20, 10) if given.quick else (given.n, given.fresh)
+    questions, fresh = unseen(data, n, n_fresh)
     teach, hold = split_indices(len(data.outcomes), (0.5, 0.5), groups=data.outcomes.queries)
     router = fit(data, teach)
-    done, latency_s = replayed(data, router, hold)
-    questions = unseen(data, 20 if given.quick else given.n)
-    if not alive(given.port):
+    pool = {candidate.name: candidate for candidate in candidates(given.port)}
+    with tempfile.TemporaryDirectory() as temporary:
+        keep = given.keep
+        folder = Path(temporary) if keep is None else keep.parent
+        name = "timed" if keep is None else f"{keep.stem}.timed"
+        if answering:
+            sample = timed([pool[name] for name in CHAIN], fresh, folder, name)
+        else:
+            sample = load_journal(*(folder / f"{name}-{model}.jsonl" for model in CHAIN))
+    if not answering:
         lines = given.keep.read_text(encoding="utf-8").splitlines()
         answered = {json.loads(line)["id"] for line in lines}
         questions = [question for question in questions if question.id in answered]
+    done = replayed(router, data.outcomes.take(hold), data.evaluations[VERIFIER].take(hold))
     groups = np.array(data.outcomes.groups)[hold]
-    mix = {g: sum(q.group == g for q in questions) for g in sorted(set(groups))}
+    mix = count([question.group for question in questions])
     escalated = (done.asked.sum(axis=1) > 1).astype(float)
     promised = {
-        name: predicted(values, groups, mix)
-        for name, values in (
-            ("quality", done.quality),
-            ("cost_usd", done.cost_usd),
-            ("escalated", escalated),
-            ("latency_s", latency_s),
-        )
+        "quality": predicted(done.quality, groups, mix),
+        "cost_usd": predicted(done.cost_usd, groups, mix),
+        "escalated": predicted(escalated, groups, mix),
     }
-    pool = {candidate.name: candidate for candidate in candidates(given.port)}
+    kinds = count([kind(question.group) for question in questions])
+    now = replayed(router, sample.outcomes, sample.evaluations[VERIFIER])
+    promised["latency_s"] = predicted(
+        (sample.latency_s * now.asked).sum(axis=1),
+        np.array([kind(group) for group in sample.outcomes.groups]),
+        kinds,
+    )
     live = ChatLLMRouter(
         candidates=router.pool(pool), policy=router.policy, verifier=AnswerLogprob()
     )
@@ -173,8 +243,11 @@ def main() -> None:
         "predicted": promised,
         "live": seen,
         "within": {k: bool(v[0] <= seen[k] <= v[2]) for k, v in promised.items()},
+        "escalated_by_group": by_group(escalated, groups, rows, questions),
         "rows_taught": len(teach),
         "rows_replayed": len(hold),
+        "rows_timed": len(sample.ids),
+        "escalated_while_timed": float((now.asked.sum(axis=1) > 1).mean()),
     }
     print(json.dumps(figures, indent=None if given.json else 2))
 

@@ -4,6 +4,8 @@
 none of this.
 """
 
+from collections.abc import Sequence
+
 import httpx
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
@@ -68,10 +70,10 @@ def _candidate(name: str, port: int) -> Candidate:
     return Candidate(name, model, Price(rate, rate), expected_output_tokens=2)
 
 
-def alive(first_port: int = FIRST_PORT) -> bool:
-    """Whether the servers are there."""
+def alive(first_port: int = FIRST_PORT, names: Sequence[str] = tuple(MODELS)) -> bool:
+    """Whether the servers of these models are there."""
     try:
-        ports = range(first_port, first_port + len(MODELS))
-        return all(httpx.get(f"http://127.0.0.1:{p}/health", timeout=2).is_success for p in ports)
+        ports = [first_port + list(MODELS).index(name) for name in names]
+        return all(httpx.get(f"http://127.0.0.1:{p}/health", timeout=10).is_success for p in ports)
     except httpx.HTTPError:
         return False
