@@ -52,7 +52,11 @@ def parts(args):
             n // 2, concurrent // 5, cap_usd=n // 4 * USD_PER_ANSWER
         ),
         "added": lambda: added(60 if quick else 2000),
-        "added_at_once": lambda: added_at_once(300 if quick else 6000, 200),
+        "added_at_once": lambda: (
+            added_at_once(200, 200, latency_s=0.5, jitter_s=0.5)
+            if quick
+            else added_at_once(6000, 200)
+        ),
         "slowdown": lambda: slowdown(
             probe_every_s=1.5 if quick else 15.0, recover_s=8.0 if quick else 60.0
         ),
