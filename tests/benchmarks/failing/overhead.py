@@ -1,6 +1,7 @@
 """What the router itself adds to a call: alone, and with 200 conversations under way at once."""
 
 import asyncio
+import gc
 import time
 from itertools import repeat
 
@@ -98,11 +99,11 @@ async def _timed(model, watched, n, concurrent, latency_s, jitter_s):
     for client in watched:
         client.inside_s.clear()
     outside, beyond = [None] * n, [None] * n
-    lags, pauses = [], iter(range(concurrent))
+    lags, starts = [], iter(range(concurrent))
 
     async def one(i):
         # Spread over the first seconds, or all of them would go on in step for ever.
-        if (first := next(pauses, None)) is not None:
+        if (first := next(starts, None)) is not None:
             await asyncio.sleep(first / concurrent * (latency_s + jitter_s))
         started = time.perf_counter()
         await model.ainvoke(f"q{i}")
@@ -116,14 +117,34 @@ async def _timed(model, watched, n, concurrent, latency_s, jitter_s):
             await asyncio.sleep(0.01)
             lags.append(time.perf_counter() - at - 0.01)
 
+    # As servers do after they have started: what the imports left need not be looked through again.
+    gc.collect()
+    gc.freeze()
+    pauses_s = _pauses()
     watching = asyncio.create_task(watch())
     cpu = time.thread_time()
     await in_parallel(n, concurrent, one, "added at once")
     cpu = time.thread_time() - cpu
     watching.cancel()
+    gc.callbacks.pop()
     return {
         "outside_the_client": quantiles(outside),
         "beyond_the_server": quantiles(beyond),
         "event_loop_lag": quantiles(lags),
+        "longest_garbage_collection_s": max(pauses_s, default=0.0),
         "cpu_per_request_s": cpu / n,
     }
+
+
+def _pauses():
+    """A list that the durations of garbage collections are added to from now on."""
+    pauses_s, began = [], [0.0]
+
+    def note(phase, info):
+        if phase == "start":
+            began[0] = time.perf_counter()
+        else:
+            pauses_s.append(time.perf_counter() - began[0])
+
+    gc.callbacks.append(note)
+    return pauses_s
