@@ -3,6 +3,9 @@
 Both servers run in one process each, with the same stack, the same fake model (a first token after
 50 ms, then a token each 5 ms) and the same load from another process, in turns.
 
+Where schemathesis is installed (best apart, as its dependencies are picky, and named in
+LLM_ROUTER_SCHEMATHESIS) it fuzzes the router's server as well.
+
 Usage: python tests/benchmarks/server.py [--quick] [--json]
 """
 
@@ -10,7 +13,11 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
+import re
+import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -41,6 +48,9 @@ class SlowModel(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "slow"
+
+    def bind_tools(self, tools, **kwargs):
+        return self
 
     def _generate(self, messages, stop=None, run_manager=None, **kwargs):
         raise NotImplementedError
@@ -143,6 +153,24 @@ async def streams(url: str, n: int) -> tuple[int, float]:
     return sum(ok for ok, _ in results), float(np.percentile([first for _, first in results], 95))
 
 
+def fuzz(url: str, n: int) -> dict[str, int | None]:
+    """How many requests schemathesis made up, and how many operations it made fail with a 5xx."""
+    program = os.environ.get("LLM_ROUTER_SCHEMATHESIS") or shutil.which("schemathesis")
+    if program is None:
+        return {"fuzzed_requests": None, "fuzzed_server_errors": None}
+    done = subprocess.run(
+        [program, "run", f"{url}/openapi.json", "--checks", "not_a_server_error",
+         "--max-examples", str(n), "--seed", "1", "--no-color"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    generated = re.search(r"(\d+) generated", done.stdout)
+    if generated is None:
+        raise RuntimeError(done.stdout + done.stderr)
+    errors = re.search(r"Server error: (\d+)", done.stdout)
+    failed = int(errors.group(1)) if errors else int(done.returncode != 0)
+    return {"fuzzed_requests": int(generated.group(1)), "fuzzed_server_errors": failed}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -157,6 +185,7 @@ def main() -> None:
         for name, (_, url) in servers.items():
             rates[name].append(asyncio.run(throughput(url, n, at_once)))
     whole, first = asyncio.run(streams(servers["router"][1], 200))
+    fuzzed = fuzz(servers["router"][1], 10 if options.quick else 300)
     for process, _ in servers.values():
         process.terminate()
     ratios = np.array(rates["router"]) / np.array(rates["bare"])
@@ -169,6 +198,7 @@ def main() -> None:
         "streams_held": 200,
         "streams_whole": whole,
         "stream_first_token_p95_s": first,
+        **fuzzed,
     }
     for name, value in figures.items():
         print(f"{name}: {value}")
