@@ -369,6 +369,8 @@ def _named(names: Sequence[str], values: Floats) -> dict[str, float | None]:
 
 
 def _field(row: Mapping[str, Any], name: str, i: int) -> Any:
+    if not isinstance(row, Mapping):
+        raise TypeError(f"Row {i} must map fields to values, got {row!r}.")
     if row.get(name) is None:
         msg = f"Row {i} has no `{name}`: it has {sorted(row)}."
         raise ValueError(msg)

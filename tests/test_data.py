@@ -133,3 +133,9 @@ def test_taking_no_rows_gives_a_table_without_rows():
 def test_rows_whose_qualities_are_not_by_name_are_refused_and_named(values):
     with pytest.raises(TypeError, match="Row 0: `quality` must map candidates to numbers"):
         Outcomes.from_rows([{"query": "q", "quality": values}])
+
+
+@pytest.mark.parametrize("row", [None, True, 5, ["query"]])
+def test_a_row_that_is_no_mapping_is_refused_and_named(row):
+    with pytest.raises(TypeError, match="Row 0 must map fields to values"):
+        Outcomes.from_rows([row])
