@@ -33,6 +33,9 @@ PREAMBLE: list[BaseMessage] = [
 ANSWER = 'root ::= [A-E] | "0" | [1-9] [0-9]*'
 """What an answer may be: a letter or a number."""
 
+LETTER = "root ::= [A-E]"
+"""What an answer to a multiple choice question may be."""
+
 VERIFIERS = {
     "self_k8": YesNo(
         8,
@@ -47,12 +50,12 @@ VERIFIERS = {
 }
 
 
-def candidates(first_port: int = FIRST_PORT) -> list[Candidate]:
+def candidates(first_port: int = FIRST_PORT, *, grammar: str = ANSWER) -> list[Candidate]:
     """The local models; each answers with a letter or number and tells its probability."""
-    return [_candidate(name, first_port + i) for i, name in enumerate(MODELS)]
+    return [_candidate(name, first_port + i, grammar) for i, name in enumerate(MODELS)]
 
 
-def _candidate(name: str, port: int) -> Candidate:
+def _candidate(name: str, port: int, grammar: str) -> Candidate:
     model = ChatOpenAI(
         base_url=f"http://127.0.0.1:{port}/v1",
         api_key="none",
@@ -64,7 +67,7 @@ def _candidate(name: str, port: int) -> Candidate:
         stream_usage=True,
         timeout=600,
         max_retries=0,
-        extra_body={"grammar": ANSWER},
+        extra_body={"grammar": grammar},
     )
     rate = MODELS[name] * USD_PER_MTOK_PER_BILLION
     return Candidate(name, model, Price(rate, rate), expected_output_tokens=2)

@@ -3,7 +3,8 @@
 usage: python -m tests.local_models.record questions OUT.jsonl
        python -m tests.local_models.record sums OUT.jsonl
        python -m tests.local_models.record pack OUT.json.gz JOURNAL.jsonl [JOURNAL.jsonl ...]
-       python -m tests.local_models.record run QUESTIONS.jsonl JOURNAL.jsonl [--part I/N] [--port P]
+       python -m tests.local_models.record run QUESTIONS.jsonl JOURNAL.jsonl [--choice]
+           [--only NAME] [--part I/N] [--port P]
 """
 
 import argparse
@@ -25,7 +26,9 @@ from langchain_llm_router.collect import (
     load_questions,
 )
 from tests.local_models.bench import (
+    ANSWER,
     FIRST_PORT,
+    LETTER,
     MODELS,
     PREAMBLE,
     USD_PER_MTOK_PER_BILLION,
@@ -142,6 +145,7 @@ def main() -> None:
     run = steps.add_parser("run")
     run.add_argument("questions", type=Path)
     run.add_argument("journal", type=Path)
+    run.add_argument("--choice", action="store_true", help="multiple choice: letters only")
     run.add_argument("--only", default=None, help="this candidate only")
     run.add_argument("--part", default="0/1", help="I/N: every Nth question, from the Ith on")
     run.add_argument("--port", type=int, default=FIRST_PORT, help="of the first of the servers")
@@ -162,12 +166,13 @@ def main() -> None:
     if given.step == "pack":
         pack(given.out, given.journals)
         return
+    grammar = LETTER if given.choice else ANSWER
     part, parts = map(int, given.part.split("/"))
     collected = collect(
         load_questions(given.questions)[part::parts],
-        [c for c in candidates(given.port) if given.only in (None, c.name)],
+        [c for c in candidates(given.port, grammar=grammar) if given.only in (None, c.name)],
         journal=given.journal,
-        grader="exact",
+        grader="choice" if given.choice else "exact",
         verifiers=VERIFIERS,
         preamble=PREAMBLE,
         # One at a time: a server's prompt cache then still holds the question it verifies.
