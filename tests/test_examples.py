@@ -17,6 +17,7 @@ SERVED = EXAMPLES / "langgraph_dev"
 
 SAYS = {
     "agent": "with the middleware: Lima: 18 degrees, cloudy.  <- large",
+    "extend": "are good enough",
     "cascade": "of 40 drafts; the others went to claude-3.5-sonnet",
     "human_in_the_loop": "approved: True  ->  answered by claude-3.5-sonnet",
     "rag": "From pier three, every 40 min.  <- large",
