@@ -51,6 +51,43 @@ def test_an_example_runs_offline(script):
     assert SAYS[script.stem] in done.stdout
 
 
+NOTEBOOK = """
+import json, sys, matplotlib
+matplotlib.use("Agg")
+names = {}
+with open(sys.argv[2], encoding="utf-8") as file:
+    cells = json.load(file)["cells"]
+for cell in cells:
+    if cell["cell_type"] == "code":
+        lines = "".join(cell["source"]).splitlines()
+        source = "\\n".join(line for line in lines if not line.startswith("%"))
+        exec(compile(source, cell["id"], "exec"), names)
+"""
+
+
+def test_the_notebook_runs_offline_from_start_to_end(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib (extra `plot`) is not installed")
+    runner = tmp_path / "runner.py"
+    runner.write_text(NOTEBOOK, encoding="utf-8")
+    notebook = EXAMPLES / "walkthrough.ipynb"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", OFFLINE, str(runner), str(notebook)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        cwd=EXAMPLES.parent,
+        env={
+            **os.environ,
+            "LANGSMITH_TRACING": "false",
+            "PYTHONPATH": str(EXAMPLES.parent),
+            "OMP_NUM_THREADS": "1",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert "promised with confidence 0.95" in done.stdout
+
+
 @pytest.mark.parametrize("script", [*SCRIPTS, SERVED / "graph.py"], ids=lambda path: path.stem)
 def test_an_example_is_short_and_says_which_line_to_change(script):
     lines = script.read_text(encoding="utf-8").splitlines()
