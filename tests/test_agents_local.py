@@ -1,26 +1,19 @@
 """An agent over routed real local models: tools called, memory on disk, tokens as they come.
 
-Start the servers with `tests/local_models/serve.sh DIR`, or name others in
-`LLM_ROUTER_LOCAL_SERVERS`, e.g. `qwen2.5-coder-0.5b@8102,qwen2.5-coder-1.5b@8103`.
+Which servers, says `tests/local_models/servers.py`.
 """
 
-import os
-
-import httpx
 import numpy as np
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from langchain_llm_router import Candidate, ChatLLMRouter, Outcomes, Price, route_of
+from langchain_llm_router import ChatLLMRouter, Outcomes, route_of
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Utility
 from tests.fenced_tools import FencedToolsModel, read_call
-
-SERVERS = os.environ.get(
-    "LLM_ROUTER_LOCAL_SERVERS", "qwen2.5-coder-0.5b@8102,qwen2.5-coder-1.5b@8103"
-)
+from tests.local_models.servers import served
 
 
 def add(a: int, b: int) -> int:
@@ -45,25 +38,7 @@ ADVICE = "Once you have a tool's result, answer the question with it in one shor
 
 @pytest.fixture
 def candidates():
-    found = []
-    for entry in SERVERS.split(","):
-        name, port = entry.split("@")
-        url = f"http://127.0.0.1:{port}"
-        try:
-            httpx.get(f"{url}/health", timeout=5).raise_for_status()
-        except httpx.HTTPError:
-            pytest.skip(f"no local model answers at {url}")
-        # `ChatOpenAI` asks other servers than OpenAI's for no usage in streams unless it is told.
-        model = FencedToolsModel(
-            model=name,
-            base_url=f"{url}/v1",
-            api_key="none",
-            max_tokens=48,
-            temperature=0,
-            stream_usage=True,
-        )
-        found.append(Candidate(name, model, Price(0.1, 0.1)))
-    return found
+    return served(FencedToolsModel, max_tokens=48, temperature=0)
 
 
 def test_a_fenced_call_is_read_and_other_text_is_not():
