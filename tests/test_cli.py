@@ -137,7 +137,7 @@ def test_plot_draws_every_figure_that_applies(run):
     pytest.importorskip("matplotlib")
     code, out, err = run("plot", "route", "--data", "run.jsonl", "--out", "a", "--json")
     assert code == 0, err
-    assert sorted(last_json(out)["pictures"]) == ["cost_quality", "reliability"]
+    assert sorted(last_json(out)["pictures"]) == ["cost_quality", "reliability", "verifiers"]
     code, out, err = run("plot", "cascade", "--data", "run.jsonl", "--out", "b", "--json")
     assert code == 0, err
     pictures = last_json(out)["pictures"]

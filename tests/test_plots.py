@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, plots, route_of
-from langchain_llm_router.evaluation import Interval, replay
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.evaluation import Interval, auc, replay
 from langchain_llm_router.evaluation.sweeps import utility_sweep
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
@@ -202,3 +203,46 @@ def test_the_worth_curve_says_where_routing_is_not_proven_to_be_worth_it(tmp_pat
     assert "this router's λ" in shown
     with pytest.raises(ValueError, match="at least two"):
         plots.worth_curve(gains[:1])
+
+
+def test_the_grid_says_which_verifier_knows_whose_good_answers(tmp_path):
+    outcomes = make_outcomes(n=300)
+    shape = outcomes.quality.shape
+    rng = np.random.default_rng(0)
+    votes = rng.integers(0, 9, shape) / 8
+    votes[:5, 0] = np.nan
+    sure = np.clip(0.4 * (outcomes.quality > 0.5) + rng.uniform(0, 0.5, shape), 0, 1)
+    swapped = SelfEvaluations(outcomes.candidates[::-1], sure[:, ::-1])
+    verifiers = {"votes": SelfEvaluations(outcomes.candidates, votes), "sure": swapped}
+    figure = readable(plots.verifier_grid(outcomes, verifiers), tmp_path)
+    assert len(figure.axes) == 2 * len(outcomes.candidates)
+    assert texts(figure).count("5 without a verdict") == 1
+    # Columns are found by name, whatever their order.
+    for j, ax in enumerate(figure.axes[-shape[1] :]):
+        area = auc(sure[:, j], outcomes.quality[:, j] >= 0.5)
+        assert f"AUROC {area:.2f}" in [text.get_text() for text in ax.texts]
+    assert {"votes", "sure"} <= {text.get_text() for text in figure.texts}
+
+
+def test_the_grid_draws_models_that_are_always_right_and_constant_scores(tmp_path):
+    outcomes = Outcomes(["a", "b", "c"], ("one", "a-model-of-a-name-longer-than-a-column"),
+                        [[1, 0], [1, 1], [1, 1]])  # fmt: skip
+    scores = np.column_stack([np.full(3, 0.5), np.full(3, np.nan)])
+    figure = readable(
+        plots.verifier_grid(outcomes, {"same": SelfEvaluations(outcomes.candidates, scores)}),
+        tmp_path,
+    )
+    assert texts(figure).count("no AUROC") == 2
+    assert "3 without a verdict" in texts(figure)
+
+
+def test_a_grid_of_nothing_or_of_others_rows_is_refused():
+    outcomes = make_outcomes(n=20)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.verifier_grid(outcomes, {})
+    fewer = SelfEvaluations(outcomes.candidates, np.ones((3, outcomes.quality.shape[1])))
+    with pytest.raises(ValueError, match="'v' has 3 rows, the outcomes have 20"):
+        plots.verifier_grid(outcomes, {"v": fewer})
+    other = SelfEvaluations(["nobody"], np.ones((20, 1)))
+    with pytest.raises(ValueError, match="none of"):
+        plots.verifier_grid(outcomes, {"v": other})

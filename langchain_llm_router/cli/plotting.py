@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from langchain_llm_router.cli.arguments import Data, Folder, Json, load_exam
+from langchain_llm_router.cli.arguments import Data, Folder, Json, load_tables
 from langchain_llm_router.cli.terminal import say, steps, write_json
 
 __all__ = ["plot"]
@@ -22,15 +23,23 @@ def plot(
 ) -> None:
     """Draw what a saved router costs and scores, and how its predictions and verdicts are read.
 
+    With verifiers' scores in the data also `verifiers`: which of them tell good answers from poor.
+
     Example: llm-router plot router --data run.jsonl --out pictures
     """
     from langchain_llm_router import plots  # noqa: PLC0415 - imports what only it needs
+    from langchain_llm_router.evaluation import Exam  # noqa: PLC0415 - the same
+    from langchain_llm_router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
     if format not in ("png", "svg", "pdf"):
         msg = f"`--format` must be png, svg or pdf, got {format!r}."
         raise ValueError(msg)
-    exam = load_exam(router, data, seen=seen)
+    outcomes, evaluations = load_tables(data)
+    exam = Exam.of(SavedRouter.load(router), outcomes, evaluations, seen=seen)
     figures = plots.router_figures(exam)
+    if evaluations:
+        # What the scores are worth does not depend on the router: all rows count.
+        figures["verifiers"] = partial(plots.verifier_grid, outcomes, evaluations)
     written = {}
     with steps("drawing", len(figures)) as bar:
         for name, draw in figures.items():

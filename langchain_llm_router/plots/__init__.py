@@ -2,9 +2,9 @@
 
 Every function returns a matplotlib `Figure` that belongs to nobody: no pyplot, no global state, no
 window; `save` writes it. What routing costs and scores is in `economics`, how a verifier's score is
-read in `observations`, how far numbers can be believed in `judgement`, one query's way in `paths`,
-why it took it in `decisions`, who won a contest in `contests`, and all that apply to a saved router
-in `routers`.
+read in `observations`, which scores tell good from poor in `verifiers`, how far numbers can be
+believed in `judgement`, one query's way in `paths`, why it took it in `decisions`, who won a
+contest in `contests`, and all that apply to a saved router in `routers`.
 """
 
 from langchain_llm_router.plots.canvas import save
@@ -30,6 +30,7 @@ from langchain_llm_router.plots.observations import (
 )
 from langchain_llm_router.plots.paths import decision_path
 from langchain_llm_router.plots.routers import router_figures
+from langchain_llm_router.plots.verifiers import verifier_grid
 
 __all__ = [
     "StrategyPoint",
@@ -53,5 +54,6 @@ __all__ = [
     "single_points",
     "sweep_points",
     "total_density",
+    "verifier_grid",
     "worth_curve",
 ]
