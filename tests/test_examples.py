@@ -20,6 +20,7 @@ SAYS = {
     "extend": "are good enough",
     "cascade": "of 40 drafts; the others went to claude-3.5-sonnet",
     "human_in_the_loop": "approved: True  ->  answered by claude-3.5-sonnet",
+    "local_models": "unseen questions right, and kept",
     "rag": "From pier three, every 40 min.  <- large",
     "route": "pinned to gpt-4o-mini",
     "tradeoff": "always claude-3.5-sonnet",

@@ -9,6 +9,8 @@ from langchain_llm_router.datasets import LocalModels
 from langchain_llm_router.evaluation import auc
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Pomdp
+from langchain_llm_router.verification import AnswerLogprob
+from tests.local_models.describe import README, figures
 
 LEAST_ROWS = 800
 """How many questions were recorded at least; the aim is 1,500."""
@@ -58,6 +60,25 @@ def test_observation_models_and_policies_fit_on_it(data):
     assert 0 < KernelDensity().fit(verdicts.confidence[:, 2], right).p_good(1.0) < 1
     policy = Pomdp(lambda_=1e3).fit(data.outcomes, verdicts)
     assert policy.candidates_ == data.outcomes.candidates
+
+
+def test_candidates_replay_answers_usage_and_log_probabilities(data):
+    names = data.outcomes.candidates[1:]
+    candidates = data.candidates(names)
+    assert tuple(candidate.name for candidate in candidates) == names
+    for j, candidate in enumerate(candidates, start=1):
+        answer = candidate.model.invoke(data.outcomes.queries[7])
+        assert answer.text == data.answers[candidate.name][7]
+        used = [answer.usage_metadata[f"{side}_tokens"] for side in ("input", "output")]
+        assert used == data.tokens[7, j].tolist()
+        score = AnswerLogprob().score_so_far(answer)
+        assert score == pytest.approx(data.evaluations["answer_logprob"].confidence[7, j])
+
+
+def test_the_readme_gives_the_figures_of_the_table(data):
+    assert figures(data) in README.read_text(encoding="utf-8"), (
+        "the table is another one: run `python -m tests.local_models.describe`"
+    )
 
 
 def test_it_is_small():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.types import Price
+from langchain_llm_router.datasets.recorded import RecordedChatModel
+from langchain_llm_router.types import Candidate, Price
 
 __all__ = ["LocalModels"]
 
@@ -35,7 +36,7 @@ class LocalModels:
         answers: Model → its answers.
         references: The right answers.
         tokens: (input, output) tokens, of shape (n, n_models, 2).
-        latency_s: Seconds per answer, of shape (n, n_models), on two busy CPU cores.
+        latency_s: Seconds per answer, of shape (n, n_models), on a machine under varying load.
         prices: Notional prices: $0.10 per billion parameters and million tokens.
     """
 
@@ -83,6 +84,26 @@ class LocalModels:
             latency_s=_columns(models, "latency_s"),
             prices={name: Price(rate, rate) for name, rate in rates.items()},
         )
+
+    def candidates(self, names: Sequence[str]) -> list[Candidate]:
+        """Candidates that replay the recorded answers, with their usage and log-probabilities.
+
+        Args:
+            names: Which models, from weak to strong.
+        """
+        return [self._candidate(name) for name in names]
+
+    def _candidate(self, name: str) -> Candidate:
+        queries, j = self.outcomes.queries, self.outcomes.candidates.index(name)
+        spent, given = self.tokens[:, j].T.tolist()
+        sure = np.log(self.evaluations["answer_logprob"].confidence[:, j]).tolist()
+        model = RecordedChatModel(
+            dict(zip(queries, self.answers[name], strict=True)),
+            usage=dict(zip(queries, zip(spent, given, strict=True), strict=True)),
+            mean_logprobs=dict(zip(queries, sure, strict=True)),
+            model=name,
+        )
+        return Candidate(name, model, self.prices[name], expected_output_tokens=2)
 
 
 def _columns(models: Mapping[str, Mapping[str, Any]], name: str) -> Floats:

@@ -22,6 +22,7 @@ class RecordedChatModel(BaseChatModel):
     Args:
         answers: Question → answer.
         usage: Question → (input tokens, output tokens); where missing, words are counted.
+        mean_logprobs: Question → mean log-probability of the answer's tokens, told as one token's.
         model: The name in `response_metadata`.
 
     Example:
@@ -31,6 +32,7 @@ class RecordedChatModel(BaseChatModel):
 
     answers: Mapping[str, str]
     usage: Mapping[str, tuple[int, int]] = {}
+    mean_logprobs: Mapping[str, float] = {}
     model: str = "recorded"
 
     def __init__(self, answers: Mapping[str, str], **kwargs: Any) -> None:
@@ -80,5 +82,8 @@ class RecordedChatModel(BaseChatModel):
         text = self.answers[question]
         spent, given = self.usage.get(question, (len(question.split()), len(text.split())))
         usage = UsageMetadata(input_tokens=spent, output_tokens=given, total_tokens=spent + given)
-        metadata = {"model_name": self.model, "model_provider": "recorded"}
+        metadata: dict[str, Any] = {"model_name": self.model, "model_provider": "recorded"}
+        if question in self.mean_logprobs:
+            told = {"token": text, "logprob": self.mean_logprobs[question]}
+            metadata["logprobs"] = {"content": [told]}
         return AIMessage(text, usage_metadata=usage, response_metadata=metadata)
