@@ -122,9 +122,12 @@ def test_verdicts_under_a_json_schema_are_read(judge, candidates, tmp_path):
 
 @pytest.mark.parametrize("threshold", [0.0, 0.75, 1.0])
 def test_a_cascade_over_real_models_keeps_what_passes_and_its_costs_add_up(candidates, threshold):
-    names = [candidate.name for candidate in candidates]
+    pair = candidates[:2]
+    if len(pair) < 2:
+        pytest.skip("a cascade needs two local models, one is served")
+    names = [candidate.name for candidate in pair]
     router = ChatLLMRouter(
-        candidates=candidates,
+        candidates=pair,
         policy=ConfidenceThreshold(threshold=threshold),
         verifier=YesNo(
             4,
