@@ -13,7 +13,6 @@ Intervals are 95 % bootstrap intervals over prompts.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -351,6 +350,7 @@ TABLES: dict[str, Callable] = {
 }
 QUICK = ("mmlu_1500", "gsm8k_published", "gsm8k_regraded", "routerbench")
 
+NOT_ROUTERS = ("oracle", "hull of single models", GROUP_MEAN)
 HEADS = {
     "apgr": "APGR",
     "aiq": "AIQ",
@@ -366,17 +366,36 @@ def markdown(tables: list[Table], provenance: str) -> str:
     lines = [provenance, ""]
     for table in tables:
         columns = [key for key in HEADS if any(key in row for row in table.rows.values())]
-        real = {n: r for n, r in table.rows.items() if n not in ("oracle", GROUP_MEAN)}
+        real = {n: r for n, r in table.rows.items() if n not in NOT_ROUTERS}
         best = max(real, key=lambda name: real[name][table.metric]["value"])
         lines += [f"**{table.title}.**{verdict(table, real[best])}", ""]
         lines += ["| router | " + " | ".join(HEADS[key] for key in columns) + " |"]
         lines += ["| --- |" + " --- |" * len(columns)]
         for name, row in table.rows.items():
-            cells = [cell(row.get(key), key.startswith("over")) for key in columns]
+            cells = [cell(row.get(key), signed=key.startswith("over")) for key in columns]
             cells = [f"**{text}**" if name == best and text else text for text in cells]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines += ["", *table.notes, ""]
     return "\n".join(lines).strip() + "\n"
+
+
+def summary(tables: list[Table], provenance: str) -> str:
+    """One line a table, for the README: the best router beside the one that knows only the task."""
+    lines = [
+        "| table | best router on the text alone | the same within groups | task identity alone |",
+        "| --- | --- | --- | --- |",
+    ]
+    for table in tables:
+        real = {n: r for n, r in table.rows.items() if n not in NOT_ROUTERS}
+        best = max(real, key=lambda name: real[name][table.metric]["value"])
+        found, task = real[best], table.rows.get(GROUP_MEAN, {})
+        lines.append(
+            f"| {table.title}: {HEADS[table.metric]}{verdict(table, found)} "
+            f"| {best}: {cell(found[table.metric], signed=False)} "
+            f"| {cell(found.get('within'), signed=False)} "
+            f"| {cell(task.get(table.metric), signed=False)} |"
+        )
+    return "\n".join([*lines, "", provenance]) + "\n"
 
 
 def verdict(table: Table, best: dict) -> str:
@@ -387,22 +406,24 @@ def verdict(table: Table, best: dict) -> str:
     return f" Aim {target:.2f}: {'reached' if value >= target else 'missed'} ({value:.3f})."
 
 
-def cell(figure: dict | None, signed: bool) -> str:
+def cell(figure: dict | None, *, signed: bool) -> str:
     if figure is None:
         return ""
     form = "+.3f" if signed else ".3f"
     return f"{figure['value']:{form}} [{figure['low']:{form}}, {figure['high']:{form}}]"
 
 
-def provenance(args, seconds: float) -> str:
+def provenance(args) -> str:
     command = ["git", "rev-parse", "--short", "HEAD"]
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     flag = " --quick" if args.quick else ""
+    if args.only:
+        flag += f" --only {' '.join(args.only)}"
     return (
         f"Made by `python tests/benchmarks/routing_quality.py{flag}` at commit "
-        f"{done.stdout.strip() or 'unknown'} in {seconds / 60:.0f} min on {platform.machine()}, "
-        "seeds from 0 on; [95 % bootstrap intervals over prompts]. A group is MMLU's subject or "
-        "the data set; a router whose APGR within groups is near 0.5 only tells groups apart."
+        f"{done.stdout.strip() or 'unknown'}, seeds from 0 on; [95 % bootstrap intervals over "
+        "prompts]. A group is MMLU's subject or the data set; a router whose APGR within groups is "
+        "near 0.5 only tells groups apart."
     )
 
 
@@ -430,16 +451,16 @@ def main() -> None:
     if args.data is None:
         raise SystemExit("The real tables are not at ../shared/data: give --data.")
     names = args.only or (QUICK if args.quick else list(TABLES))
-    start, known = time.monotonic(), None
+    known = None
     if not (args.quick or args.lexical):
         if not MiniLM.is_installed():
             raise SystemExit("MiniLM is not installed (see tests/minilm.py): try --lexical.")
         known = Known(all_texts(args.data))
     tables = [kept(name, known, args) for name in names]
-    text = markdown(tables, provenance(args, time.monotonic() - start))
-    print(text)
+    said = provenance(args)
+    print(markdown(tables, said))
     if args.readme:
-        rewrite_readme(text)
+        rewrite_readme(summary(tables, said))
     if args.json:
         print(json.dumps({"tables": {t.key: t.rows for t in tables}, "targets": TARGETS}))
 
