@@ -126,11 +126,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="four of the runs")
     args = parser.parse_args()
     folder = shared_data_folder()
-    sources = {"self-evaluations of local models": self_evaluations()}
-    if folder is not None:
-        runs = votes(folder)
-        sources["votes of samples"] = dict(list(runs.items())[::4]) if args.quick else runs
-    figures = {name: report(runs) for name, runs in sources.items()}
+    figures = every_source(folder, quick=args.quick)
     for name, figure in figures.items():
         for risk, got in figure["by_risk"].items():
             print(f"{name}, risk {risk}: {got['verdicts_used']:.1%} of the verdicts, "
@@ -139,6 +135,15 @@ def main():
         print("The recorded votes are not at ../shared/data (or $LLM_ROUTER_SHARED_DATA).")
     if args.json:
         print(json.dumps(figures))
+
+
+def every_source(folder, *, quick):
+    """The figures of the shipped self-evaluations and, where they are at hand, of the votes."""
+    sources = {"self-evaluations of local models": self_evaluations()}
+    if folder is not None:
+        runs = votes(folder)
+        sources["votes of samples"] = dict(list(runs.items())[::4]) if quick else runs
+    return {name: report(runs) for name, runs in sources.items()}
 
 
 def report(runs):

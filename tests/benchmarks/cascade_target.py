@@ -54,7 +54,7 @@ def cascade_rows(fit: Table, table: Table, knobs, *, quick: bool) -> dict[str, l
             FrugalCascade(max_length=2 if quick else 3, n_grid=5).fit(
                 fit.outcomes, fit.evaluations, max_cost_usd=float(share * costs.max())
             )
-            for share in np.linspace(0.2, 0.7, 4 if quick else 6)
+            for share in np.linspace(0.2, 0.7, 3 if quick else 6)
         ],
     }
     found = {}
@@ -92,7 +92,7 @@ def one_split(table: Table, seed: int, *, quick: bool) -> dict:
     names = pareto(train.outcomes)
     train, test = train.select(names), test.select(names)
     best = int(train.outcomes.quality.mean(axis=0).argmax())
-    knobs = np.geomspace(0.02, 0.5, 8 if quick else 10) / train.outcomes.mean_cost_usd.max()
+    knobs = np.geomspace(0.02, 0.5, 4 if quick else 10) / train.outcomes.mean_cost_usd.max()
     folds = split_indices(
         len(train.outcomes), [0.5, 0.5] if quick else [1 / 3] * 3, seed=seed + 100
     )

@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import adaptive_k
+import guarantee
 from cascade_noise import noisy_routerbench
 from cascade_tables import (
     PAIR,
@@ -271,21 +273,23 @@ def main() -> None:
     zeroeval = zeroeval_table(folder)
     ladder = zeroeval.select(pareto(zeroeval.outcomes.take(np.arange(0, 2840, 2))))
     tables = [
-        *votes_tables(folder),
+        *votes_tables(folder)[: 1 if quick else None],
         reflection_table(folder),
-        *local_tables(),
+        *local_tables()[: 1 if quick else None],
         scored_table(folder),
         renamed(zeroeval.select(PAIR), "zeroeval: 4o-mini>3.5-sonnet"),
         renamed(ladder, f"zeroeval: {len(ladder.outcomes.candidates)} priced models"),
     ]
     results: dict = {
         "tables": {
-            table.name: compare(table, n=9 if quick else 30, resampling=resampling)
+            table.name: compare(table, n=7 if quick else 30, resampling=resampling)
             for table in tqdm(tables, desc="tables", file=sys.stderr)
         },
         "budgeted_routing_on_new_rows": budget_on_new_rows(ladder, n_splits=1 if quick else 10),
         "zeroeval_target": best_single_target(zeroeval, quick=quick, resampling=resampling),
         "routerbench_noise": noisy_routerbench(folder, quick=quick),
+        "guarantee": guarantee.report(10 if quick else 500),
+        "adaptive_k": adaptive_k.every_source(folder, quick=quick),
         "speed": speed(),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
     }

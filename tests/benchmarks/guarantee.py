@@ -107,24 +107,28 @@ def summary(rows):
     }
 
 
+def report(n_times, n_labels=1000):
+    """How often each promise was broken or refused, and how often that is allowed."""
+    allowed = 0.05 + 2 * (0.05 * 0.95 / n_times) ** 0.5
+    targets = measure(n_times, n_labels)
+    return {
+        "resplits": n_times,
+        "labels": n_labels,
+        "confidence": CONFIDENCE,
+        "broken_allowed": round(allowed, 4),
+        "targets": targets,
+        "promise_kept": all(t["promise"]["broken"] <= allowed for t in targets.values()),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     parser.add_argument("--quick", action="store_true", help="60 resplits, under a minute")
     parser.add_argument("--labels", type=int, default=1000, help="labeled rows drawn each time")
     args = parser.parse_args()
-    n_times = 60 if args.quick else 500
-    allowed = 0.05 + 2 * (0.05 * 0.95 / n_times) ** 0.5
-    targets = measure(n_times, args.labels)
-    figures = {
-        "resplits": n_times,
-        "labels": args.labels,
-        "confidence": CONFIDENCE,
-        "broken_allowed": round(allowed, 4),
-        "targets": targets,
-        "promise_kept": all(t["promise"]["broken"] <= allowed for t in targets.values()),
-    }
-    for target, by_name in targets.items():
+    figures = report(60 if args.quick else 500, args.labels)
+    for target, by_name in figures["targets"].items():
         for name, got in by_name.items():
             saved = got["cost_saved_mean"]
             print(
