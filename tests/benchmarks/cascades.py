@@ -272,14 +272,18 @@ def main() -> None:
     resampling = Resampling(n_resamples=60 if quick else 500)
     zeroeval = zeroeval_table(folder)
     ladder = zeroeval.select(pareto(zeroeval.outcomes.take(np.arange(0, 2840, 2))))
-    tables = [
-        *votes_tables(folder)[: 1 if quick else None],
-        reflection_table(folder),
-        *local_tables()[: 1 if quick else None],
-        scored_table(folder),
-        renamed(zeroeval.select(PAIR), "zeroeval: 4o-mini>3.5-sonnet"),
-        renamed(ladder, f"zeroeval: {len(ladder.outcomes.candidates)} priced models"),
-    ]
+    pair = renamed(zeroeval.select(PAIR), "zeroeval: 4o-mini>3.5-sonnet")
+    if quick:
+        tables = [votes_tables(folder)[0], local_tables()[0], pair]
+    else:
+        tables = [
+            *votes_tables(folder),
+            reflection_table(folder),
+            *local_tables(),
+            scored_table(folder),
+            pair,
+            renamed(ladder, f"zeroeval: {len(ladder.outcomes.candidates)} priced models"),
+        ]
     results: dict = {
         "tables": {
             table.name: compare(table, n=7 if quick else 30, resampling=resampling)
@@ -288,8 +292,8 @@ def main() -> None:
         "budgeted_routing_on_new_rows": budget_on_new_rows(ladder, n_splits=1 if quick else 10),
         "zeroeval_target": best_single_target(zeroeval, quick=quick, resampling=resampling),
         "routerbench_noise": noisy_routerbench(folder, quick=quick),
-        "guarantee": guarantee.report(10 if quick else 500),
-        "adaptive_k": adaptive_k.every_source(folder, quick=quick),
+        "guarantee": guarantee.report(8 if quick else 500),
+        "adaptive_k": adaptive_k.every_source(None if quick else folder, quick=quick),
         "speed": speed(),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
     }
