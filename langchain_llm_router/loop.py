@@ -106,7 +106,9 @@ def build_arms(
     arms = []
     for i, candidate in enumerate(candidates):
         stats = _UNMEASURED if live is None else live.get(candidate.name, _UNMEASURED)
-        length = stats.output_tokens or candidate.expected_output_tokens
+        length = stats.output_tokens
+        if length is None:
+            length = candidate.expected_output_tokens
         if output_tokens is not None:
             length = output_tokens[i]
         held = 0 if cached is None else cached.get(candidate.name, 0)
