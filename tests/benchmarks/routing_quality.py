@@ -13,7 +13,6 @@ Intervals are 95 % bootstrap intervals over prompts.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -390,7 +389,7 @@ def summary(tables: list[Table], provenance: str) -> str:
         best = max(real, key=lambda name: real[name][table.metric]["value"])
         found, task = real[best], table.rows.get(GROUP_MEAN, {})
         lines.append(
-            f"| {table.title}: {HEADS[table.metric]}{verdict(table, found)} "
+            f"| {table.title}. {HEADS[table.metric]}.{verdict(table, found)} "
             f"| {best}: {cell(found[table.metric], signed=False)} "
             f"| {cell(found.get('within'), signed=False)} "
             f"| {cell(task.get(table.metric), signed=False)} |"
@@ -414,16 +413,13 @@ def cell(figure: dict | None, *, signed: bool) -> str:
 
 
 def provenance(args) -> str:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     flag = " --quick" if args.quick else ""
     if args.only:
         flag += f" --only {' '.join(args.only)}"
     return (
-        f"Made by `python tests/benchmarks/routing_quality.py{flag}` at commit "
-        f"{done.stdout.strip() or 'unknown'}, seeds from 0 on; [95 % bootstrap intervals over "
-        "prompts]. A group is MMLU's subject or the data set; a router whose APGR within groups is "
-        "near 0.5 only tells groups apart."
+        f"Made by `python tests/benchmarks/routing_quality.py{flag}`, seeds from 0 on; [95 % "
+        "bootstrap intervals over prompts]. A group is MMLU's subject or the data set; a router "
+        "whose APGR within groups is near 0.5 only tells groups apart."
     )
 
 
