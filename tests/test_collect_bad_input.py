@@ -88,6 +88,7 @@ def test_a_judge_that_answers_prose_is_named_with_the_answer_it_could_not_grade(
     assert len(answers(tmp_path / "run.jsonl")) >= 5
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_named_and_the_same_command_goes_on(collect, tmp_path):
     write_questions(tmp_path / "q.jsonl", 6)
     same = ("q.jsonl", "--yes", "--samples", "0", "--attempts", "2", "--concurrency", "1")
@@ -108,6 +109,7 @@ def test_a_server_that_dies_is_named_and_the_same_command_goes_on(collect, tmp_p
     assert len(load_journal(tmp_path / "run.jsonl").ids) == 6
 
 
+@pytest.mark.slow
 def test_a_key_that_expires_is_named_and_everything_so_far_is_kept(collect, tmp_path):
     write_questions(tmp_path / "q.jsonl", 3)
     with LocalServer() as server:

@@ -37,7 +37,15 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script",
+    [
+        # It collects and fits: the longest of them by far.
+        pytest.param(path, marks=pytest.mark.slow if path.stem == "local_models" else ())
+        for path in SCRIPTS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_an_example_runs_offline(script):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", OFFLINE, str(script)],
