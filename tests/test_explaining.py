@@ -59,11 +59,13 @@ def test_the_lambda_that_flips_a_choice_is_exact():
     assert (cheap.candidate, cheap.high) == ("small", None)
 
 
+# Qualities that differ by less than rounding are a tie at one λ and none at another.
+QUALITY = st.integers(0, 1000).map(lambda n: n / 1000)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(
-        st.tuples(st.floats(0, 1), st.floats(1e-5, 0.1), st.floats(0, 3)), min_size=1, max_size=6
-    ),
+    st.lists(st.tuples(QUALITY, st.floats(1e-5, 0.1), st.floats(0, 3)), min_size=1, max_size=6),
     st.floats(0, 1e4),
     st.floats(0, 0.2),
 )
