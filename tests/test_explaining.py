@@ -59,15 +59,18 @@ def test_the_lambda_that_flips_a_choice_is_exact():
     assert (cheap.candidate, cheap.high) == ("small", None)
 
 
-# Qualities that differ by less than rounding are a tie at one λ and none at another.
-QUALITY = st.integers(0, 1000).map(lambda n: n / 1000)
+def thousandths(most):
+    """Numbers on a grid: closer ones than rounding tie at one λ and not at another."""
+    return st.integers(0, 1000 * most).map(lambda n: n / 1000)
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.tuples(QUALITY, st.floats(1e-5, 0.1), st.floats(0, 3)), min_size=1, max_size=6),
-    st.floats(0, 1e4),
-    st.floats(0, 0.2),
+    st.lists(
+        st.tuples(thousandths(1), st.floats(1e-5, 0.1), thousandths(3)), min_size=1, max_size=6
+    ),
+    thousandths(10_000),
+    st.integers(0, 200).map(lambda n: n / 1000),
 )
 def test_the_spans_of_lambda_cover_everything_and_are_what_the_policy_does(rows, lambda_, ttft):
     arms = tuple(Arm(f"m{i}", q, c, ttft_s=t) for i, (q, c, t) in enumerate(rows))
