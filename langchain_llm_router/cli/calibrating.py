@@ -11,7 +11,6 @@ from langchain_llm_router.cli.terminal import say, steps, write_json
 
 if TYPE_CHECKING:
     from langchain_llm_router.calibration import Calibrated
-    from langchain_llm_router.evaluation import Interval
 
 __all__ = ["calibrate"]
 
@@ -67,16 +66,12 @@ def _figures(found: Calibrated) -> dict[str, Any]:
     return {
         "target": found.target,
         "knob": found.knob,
-        "quality": _triple(found.quality),
-        "cost_usd": None if found.cost_usd is None else _triple(found.cost_usd),
-        "strong_share": _triple(found.strong_share),
-        "margin": _triple(found.margin),
+        "quality": found.quality.as_list(),
+        "cost_usd": None if found.cost_usd is None else found.cost_usd.as_list(),
+        "strong_share": found.strong_share.as_list(),
+        "margin": found.margin.as_list(),
         "holds": found.holds,
         "confidence": found.confidence,
         "more_labels": found.more_labels,
         "n_rows": list(found.n_rows),
     }
-
-
-def _triple(interval: Interval) -> list[float]:
-    return [interval.value, interval.low, interval.high]

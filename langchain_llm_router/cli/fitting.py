@@ -9,7 +9,6 @@ from langchain_llm_router.cli.arguments import Data, Json
 from langchain_llm_router.cli.terminal import say, steps, write_json
 
 if TYPE_CHECKING:
-    from langchain_llm_router.evaluation import Interval
     from langchain_llm_router.fitting import Fitted
 
 __all__ = ["fit"]
@@ -52,17 +51,13 @@ def _figures(fitted: Fitted) -> dict[str, Any]:
         "winner": fitted.standings[0].name,
         "n_competed": len(fitted.standings),
         "n_rows": dict(fitted.n_rows),
-        "quality": _triple(fitted.quality),
-        "cost_usd": _triple(fitted.cost_usd),
-        "saved": _triple(fitted.saved),
-        "gain": _triple(fitted.gain),
+        "quality": fitted.quality.as_list(),
+        "cost_usd": fitted.cost_usd.as_list(),
+        "saved": fitted.saved.as_list(),
+        "gain": fitted.gain.as_list(),
         "lambda": fitted.lambda_ if found is None else found.knob,
         "target": None if found is None else found.target,
         "confidence": None if found is None else found.confidence,
         "holds": None if found is None else found.holds,
         "worth_it": fitted.worth_it,
     }
-
-
-def _triple(interval: Interval) -> list[float]:
-    return [interval.value, interval.low, interval.high]

@@ -10,7 +10,6 @@ from langchain_llm_router.cli.terminal import say, steps, write_json
 from langchain_llm_router.errors import import_extra
 
 if TYPE_CHECKING:
-    from langchain_llm_router.evaluation import Interval
     from langchain_llm_router.history import OffPolicy
     from langchain_llm_router.policies import Policy
 
@@ -87,13 +86,12 @@ def _figures(found: OffPolicy, n_torn: int, policy: Policy) -> dict[str, Any]:
         "n_unsupported": found.overlap.n_unsupported,
         "effective_n": found.overlap.effective_n,
         "overlap_enough": found.overlap.enough,
-        "quality": {name: _triple(getattr(found, name)) for name in _FIGURES},
+        "quality": {
+            name: None if (interval := getattr(found, name)) is None else interval.as_list()
+            for name in _FIGURES
+        },
         "quality_bounds": None if found.bounds is None else list(found.bounds),
     }
-
-
-def _triple(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.value, interval.low, interval.high]
 
 
 def _sentences(figures: dict[str, Any]) -> list[str]:

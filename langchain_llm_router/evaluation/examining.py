@@ -86,16 +86,16 @@ class RouterReport:
         return {
             "n_rows": self.n_rows,
             "n_left_out": self.n_left_out,
-            "quality": _triple(self.quality),
-            "cost_usd": _triple(self.cost_usd),
+            "quality": self.quality.as_list(),
+            "cost_usd": _as_list(self.cost_usd),
             "alone": {
-                name: {"quality": _triple(quality), "cost_usd": _triple(cost)}
+                name: {"quality": quality.as_list(), "cost_usd": _as_list(cost)}
                 for name, (quality, cost) in self.alone.items()
             },
             "best_single": self.best,
-            "quality_above_best_single": _triple(self.gap),
-            "cost_saved_at_equal_quality": _triple(self.saved),
-            "quality_above_random_mix": _triple(self.lift),
+            "quality_above_best_single": self.gap.as_list(),
+            "cost_saved_at_equal_quality": _as_list(self.saved),
+            "quality_above_random_mix": _as_list(self.lift),
             "answered": dict(self.answered),
             "asked": dict(self.asked),
             "oracle": {"quality": self.oracle[0], "cost_usd": self.oracle[1]},
@@ -255,8 +255,5 @@ def _span(interval: Interval) -> str:
     return f"{100 * interval.low:.0f} to {100 * interval.high:.0f}"
 
 
-def _triple(interval: Interval | None) -> list[float | None] | None:
-    if interval is None:
-        return None
-    ends = (interval.value, interval.low, interval.high)
-    return [end if np.isfinite(end) else None for end in ends]
+def _as_list(interval: Interval | None) -> list[float | None] | None:
+    return None if interval is None else interval.as_list()

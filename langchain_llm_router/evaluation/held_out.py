@@ -85,12 +85,13 @@ class HeldOutReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data, e.g. to keep beside a saved estimator."""
+        within = self.within_groups
         return {
             "metric": self.metric,
-            "value": _triple(self.value),
+            "value": self.value.as_list(),
             "baseline": self.baseline,
-            "lift": _triple(self.lift),
-            "within_groups": None if self.within_groups is None else _triple(self.within_groups),
+            "lift": self.lift.as_list(),
+            "within_groups": None if within is None else within.as_list(),
             "brier": self.brier,
             "ece": self.ece,
             "n_rows": self.n_rows,
@@ -172,8 +173,3 @@ def _by_quality(predicted: Floats, outcomes: Outcomes, how: Resampling) -> Judge
 def _win_rate(predicted: Floats) -> Floats:
     rate: Floats = (1 + predicted[:, 1] - predicted[:, 0]) / 2
     return rate
-
-
-def _triple(interval: Interval) -> list[float | None]:
-    ends = (interval.value, interval.low, interval.high)
-    return [end if np.isfinite(end) else None for end in ends]

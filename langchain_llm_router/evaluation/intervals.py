@@ -46,6 +46,11 @@ class Interval:
     def __format__(self, spec: str) -> str:
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
+    def as_list(self) -> list[float | None]:
+        """`[value, low, high]` as JSON can hold it: None for an end that is not known."""
+        ends = (self.value, self.low, self.high)
+        return [end if np.isfinite(end) else None for end in ends]
+
     @classmethod
     def of_draws(cls, value: float, draws: ArrayLike, confidence: float = 0.95) -> Interval:
         """The percentile interval of resampled figures; those that are NaN are left out."""
