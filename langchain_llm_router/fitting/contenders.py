@@ -61,7 +61,7 @@ class Tables:
         self, chain: Sequence[str], verifier: str, rows: Rows
     ) -> tuple[Outcomes, SelfEvaluations]:
         """Some rows and columns, with what a verifier said of them."""
-        evaluations = columns(self.evaluations[verifier], chain).take(rows)
+        evaluations = self.evaluations[verifier].select(chain).take(rows)
         return self.outcomes.select(chain).take(rows), evaluations
 
     def estimator(self, name: str, rows: Rows) -> QualityEstimator:
@@ -70,18 +70,6 @@ class Tables:
         if key not in self._fitted:
             self._fitted[key] = self.estimators[name]().fit(self.outcomes.take(rows))
         return self._fitted[key]
-
-
-def columns(evaluations: SelfEvaluations, names: Sequence[str]) -> SelfEvaluations:
-    """The evaluations of some candidates, in the order of their names."""
-    index = [list(evaluations.candidates).index(name) for name in names]
-    cost, verdicts = evaluations.cost_usd, evaluations.verdicts
-    return SelfEvaluations(
-        names,
-        evaluations.confidence[:, index],
-        None if cost is None else cost[:, index],
-        None if verdicts is None else verdicts[:, index],
-    )
 
 
 @dataclass(frozen=True)
@@ -125,7 +113,7 @@ class Contender:
         if self.estimator is not None:
             quality = tables.estimator(self.estimator, known).predict(outcomes.queries)
         if self.verifier is not None:
-            evaluations = columns(tables.evaluations[self.verifier], chain).take(judged)
+            evaluations = tables.evaluations[self.verifier].select(chain).take(judged)
         costs = tables.outcomes.select(chain).take(known).mean_cost_usd
         return quality, outcomes, evaluations, costs
 

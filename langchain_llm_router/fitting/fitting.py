@@ -17,7 +17,7 @@ from langchain_llm_router.collect import Collected, load_journal
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import best_single
-from langchain_llm_router.fitting.contenders import CHEAP_ESTIMATORS, Rows, Tables, columns
+from langchain_llm_router.fitting.contenders import CHEAP_ESTIMATORS, Rows, Tables
 from langchain_llm_router.fitting.contest import Contest, Goal, Parts
 from langchain_llm_router.fitting.fitted import Fitted
 
@@ -94,7 +94,7 @@ def fit_router(
     names = [outcomes.candidates[j] for j in order]
     tables = Tables(
         outcomes.select(names),
-        {name: columns(it, names) for name, it in evaluations.items()},
+        {name: it.select(names) for name, it in evaluations.items()},
         CHEAP_ESTIMATORS if estimators is None else estimators,
     )
     scale = _default_lambda(outcomes.take(parts.known))

@@ -94,7 +94,7 @@ def _scores(outcomes: Outcomes, verifier: str, it: SelfEvaluations) -> Floats:
     if len(it) != len(outcomes):
         msg = f"{verifier!r} has {len(it)} rows, the outcomes have {len(outcomes)}."
         raise ValueError(msg)
-    return it.confidence[:, [list(it.candidates).index(name) for name in outcomes.candidates]]
+    return it.select(outcomes.candidates).confidence
 
 
 def _span(scores: Floats) -> tuple[float, float]:

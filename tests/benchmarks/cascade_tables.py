@@ -47,11 +47,11 @@ class Table:
 
     def select(self, names) -> "Table":
         """The given candidates."""
-        columns = [list(self.outcomes.candidates).index(name) for name in names]
-        evaluations = SelfEvaluations(
-            names, self.evaluations.confidence[:, columns], self.evaluations.cost_usd[:, columns]
+        return replace(
+            self,
+            outcomes=self.outcomes.select(names),
+            evaluations=self.evaluations.select(names),
         )
-        return replace(self, outcomes=self.outcomes.select(names), evaluations=evaluations)
 
 
 def predict(train: Table, *others: Table) -> list[np.ndarray]:

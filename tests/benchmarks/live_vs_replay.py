@@ -68,10 +68,7 @@ def fit(data: LocalModels, teach: np.ndarray) -> SavedRouter:
 
 def replayed(router: SavedRouter, outcomes: Outcomes, evaluations: SelfEvaluations) -> Replay:
     """What the router would have done on recorded rows."""
-    columns = [list(evaluations.candidates).index(name) for name in CHAIN]
-    chosen = SelfEvaluations(
-        CHAIN, evaluations.confidence[:, columns], evaluations.cost_usd[:, columns]
-    )
+    chosen = evaluations.select(CHAIN)
     return replay(router.policy, None, outcomes.select(CHAIN), evaluations=chosen)
 
 
