@@ -80,8 +80,7 @@ class Abstaining(QualityEstimator):
 
     def _fit(self, data: Outcomes) -> None:
         estimator = NearestNeighbors() if self.estimator is None else self.estimator
-        fresh: QualityEstimator = replace(estimator)  # type: ignore[type-var]
-        self.estimator_ = fresh.fit(data)
+        self.estimator_ = estimator.unfitted().fit(data)
         gauge = replace(self.gauge or DriftGauge())
         shared = None
         if gauge.embeddings is None and isinstance(self.estimator_, EmbeddingEstimator):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
@@ -104,7 +104,8 @@ class Ensemble(QualityEstimator):
                 out_of_fold(part, data, n_folds=self.n_folds, seed=self.seed) for part in parts
             ]
             self.weights_ = _stack(np.array(unseen), np.asarray(data.quality))
-        self.estimators_ = [_fresh(part).fit(data) for part in parts]
+        # Copies: fitting the ensemble leaves the given parts as they are.
+        self.estimators_ = [part.unfitted().fit(data) for part in parts]
         predicted = np.array([part.predict(data.queries) for part in self.estimators_])
         self._centers = predicted.mean(axis=1)
 
@@ -143,11 +144,6 @@ class Ensemble(QualityEstimator):
         if self.weights_.shape != (2, len(self._kinds)):
             msg = f"weights have shape {self.weights_.shape}, expected (2, {len(self._kinds)})"
             raise ValueError(msg)
-
-
-def _fresh(part: QualityEstimator) -> QualityEstimator:
-    """An unfitted copy: fitting the ensemble leaves the given parts as they are."""
-    return replace(part)  # type: ignore[type-var]
 
 
 def _part(i: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
@@ -61,6 +61,10 @@ class QualityEstimator(ABC):
         self.data_hash_ = data_hash(data.queries, data.candidates, data.quality)
         self._fit(data)
         return self
+
+    def unfitted(self) -> Self:
+        """A copy with the same settings that has learned nothing."""
+        return replace(self)  # type: ignore[type-var]
 
     def predict(self, queries: Sequence[str]) -> Floats:
         """Expected quality in [0, 1], of shape (n_queries, n_candidates).

@@ -55,8 +55,8 @@ def out_of_fold(
     held_in_memory = _with_memo(estimator)
     for fold in fold_indices(len(data), n_folds, seed=seed, groups=data.queries):
         rest = np.setdiff1d(np.arange(len(data)), fold)
-        copy = replace(held_in_memory)  # type: ignore[type-var]
-        predicted[fold] = copy.fit(data.take(rest)).predict([data.queries[i] for i in fold])
+        fitted = held_in_memory.unfitted().fit(data.take(rest))
+        predicted[fold] = fitted.predict([data.queries[i] for i in fold])
     return predicted
 
 

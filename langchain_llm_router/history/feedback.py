@@ -9,7 +9,7 @@ it predicted for them before: they then neither teach it anything nor pull it an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -112,8 +112,7 @@ def refit(
     both = Outcomes(
         [*training.queries, *rows.queries], names, np.vstack([training.quality, filled])
     )
-    fresh: QualityEstimator = replace(estimator)  # type: ignore[type-var]
-    return fresh.fit(both)
+    return estimator.unfitted().fit(both)
 
 
 class FeedbackClient(Protocol):
