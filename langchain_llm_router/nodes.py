@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -32,25 +33,24 @@ class Node(Runnable[Any, dict[str, Any]]):
     ) -> dict[str, Any]:
         """Do what the node does; a failure is told before it is raised."""
         config = {} if config is None else config
-        try:
+        with self._heard(input, config):
             return self._call(input, config)
-        except OverError as over:
-            self._failed(over.state, config, over.error)
-            raise over.error from over.error.__cause__
-        except BaseException as error:
-            self._failed(input, config, error)
-            raise
 
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Do what the node does; a failure is told before it is raised."""
         config = {} if config is None else config
-        try:
+        with self._heard(input, config):
             return await self._acall(input, config)
+
+    @contextmanager
+    def _heard(self, state: Any, config: RunnableConfig) -> Iterator[None]:
+        try:
+            yield
         except OverError as over:
             self._failed(over.state, config, over.error)
             raise over.error from over.error.__cause__
         except BaseException as error:
-            self._failed(input, config, error)
+            self._failed(state, config, error)
             raise
