@@ -12,9 +12,10 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from langchain_llm_router.types import CHARS_PER_TOKEN
+
 __all__ = ["Needs", "needs_of", "shortfall"]
 
-_CHARS_PER_TOKEN = 4.0
 _TOKENS_PER_MEDIUM = 256
 """A low guess of what an image or a page costs; only gross excess is meant to be noticed."""
 
@@ -68,7 +69,7 @@ def needs_of(
             if flag is not None:
                 media.add(flag)
                 n_media += 1
-    tokens = chars / _CHARS_PER_TOKEN + n_media * _TOKENS_PER_MEDIUM
+    tokens = chars / CHARS_PER_TOKEN + n_media * _TOKENS_PER_MEDIUM
     return Needs(tools, structured, method, frozenset(media), tokens)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from langchain_llm_router.types import Candidate, Price
+from langchain_llm_router.types import CHARS_PER_TOKEN, Candidate, Price
 
 __all__ = [
     "cached_prefixes",
@@ -23,7 +23,6 @@ __all__ = [
     "switching_cost_usd",
 ]
 
-_CHARS_PER_TOKEN = 4.0
 _LONGEST_TURN = 4000
 
 
@@ -99,7 +98,7 @@ def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
         if isinstance(message, AIMessage) and message.usage_metadata is not None:
             usage = message.usage_metadata
             return tokens + usage["input_tokens"] + usage["output_tokens"]
-        tokens += len(_text(message)) / _CHARS_PER_TOKEN
+        tokens += len(_text(message)) / CHARS_PER_TOKEN
     return tokens
 
 

@@ -21,6 +21,7 @@ from langchain_llm_router.options import NO_OPTIONS
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.telemetry.measured import ArmStats
 from langchain_llm_router.types import (
+    CHARS_PER_TOKEN,
     Arm,
     Attempt,
     Candidate,
@@ -45,7 +46,6 @@ __all__ = [
     "step_after",
 ]
 
-_CHARS_PER_TOKEN = 4.0
 _UNMEASURED = ArmStats()
 
 
@@ -102,7 +102,7 @@ def build_arms(
     candidate has an `expected_cost_usd`, it is that and the price of what stands before the query.
     """
     if input_tokens is None:
-        input_tokens = len(query) / _CHARS_PER_TOKEN
+        input_tokens = len(query) / CHARS_PER_TOKEN
     arms = []
     for i, candidate in enumerate(candidates):
         stats = _UNMEASURED if live is None else live.get(candidate.name, _UNMEASURED)
@@ -114,7 +114,7 @@ def build_arms(
         held = 0 if cached is None else cached.get(candidate.name, 0)
         cost = expected_cost_usd(
             candidate,
-            query_tokens=len(query) / _CHARS_PER_TOKEN,
+            query_tokens=len(query) / CHARS_PER_TOKEN,
             input_tokens=input_tokens,
             output_tokens=length,
             cached_tokens=min(held, input_tokens),

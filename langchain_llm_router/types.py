@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
 __all__ = [
+    "CHARS_PER_TOKEN",
     "Action",
     "Arm",
     "Attempt",
@@ -33,6 +34,9 @@ __all__ = [
     "candidate_names",
     "sum_usd",
 ]
+
+CHARS_PER_TOKEN = 4.0
+"""About how long a token is, where nobody has counted: English text, any tokenizer."""
 
 Action = Literal["ask", "verify", "accept"]
 

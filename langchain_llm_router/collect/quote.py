@@ -11,12 +11,11 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_llm_router.collect.grading import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.questions import Question
-from langchain_llm_router.types import Candidate, sum_usd
+from langchain_llm_router.types import CHARS_PER_TOKEN, Candidate, sum_usd
 from langchain_llm_router.verification import Call, Case, Evaluating, Verifier
 
 __all__ = ["Expected", "Quote", "Workload", "make_quote"]
 
-_CHARS_PER_TOKEN = 4.0
 _VERDICT_TOKENS = 60
 
 
@@ -96,7 +95,7 @@ def make_quote(work: Workload, record: Record) -> Quote:
         answering = Call(work.messages(question), candidate)
         expected = _expect(answering, candidate.expected_output_tokens)
         totals.setdefault(candidate.name, []).append(_times(expected, asked))
-        answer = AIMessage("x" * int(candidate.expected_output_tokens * _CHARS_PER_TOKEN))
+        answer = AIMessage("x" * int(candidate.expected_output_tokens * CHARS_PER_TOKEN))
         case = Case(work.messages(question), answer, candidate)
         for name, verifier in work.verifiers.items():
             missing = sum((id, candidate.name, name) not in record.evaluations for id in ids)
@@ -108,7 +107,7 @@ def make_quote(work: Workload, record: Record) -> Quote:
         names = [c.name for c in work.candidates]
         pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
         missing = sum((id, *pair) not in record.battles for id in ids for pair in pairs)
-        text = "x" * int(max(c.expected_output_tokens for c in work.candidates) * _CHARS_PER_TOKEN)
+        text = "x" * int(max(c.expected_output_tokens for c in work.candidates) * CHARS_PER_TOKEN)
         _add_calls(totals, work.grader.compare(question, text, text), missing)
     return Quote({name: _sum(parts) for name, parts in totals.items()})
 
@@ -133,7 +132,7 @@ def _add_calls(totals: dict[str, list[Expected]], steps: Evaluating, times: int)
 
 
 def _expect(call: Call, output_tokens: float) -> Expected:
-    spent = sum(len(str(message.text)) for message in call.messages) / _CHARS_PER_TOKEN
+    spent = sum(len(str(message.text)) for message in call.messages) / CHARS_PER_TOKEN
     price = call.candidate.price
     cost = None
     if price is not None:
