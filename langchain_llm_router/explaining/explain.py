@@ -18,6 +18,7 @@ from langchain_llm_router.explaining.explanation import (
     StepTaken,
 )
 from langchain_llm_router.explaining.flipping import knob_of, spans
+from langchain_llm_router.history.retracing import unjudged
 from langchain_llm_router.loop import begin, build_arms, next_decision, observe
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies import Policy, Utility
@@ -126,16 +127,10 @@ def _walk(
             break
         if decision.final and attempt.get("error") is None:
             break
-        situation = observe(situation, attempt if decision.action == "verify" else _unread(attempt))
+        situation = observe(
+            situation, attempt if decision.action == "verify" else unjudged(attempt)
+        )
     return walked
-
-
-def _unread(attempt: Attempt) -> Attempt:
-    """The attempt as it was before its verifier looked at it."""
-    unread = Attempt(candidate=attempt["candidate"], cost_usd=attempt.get("cost_usd"))
-    if attempt.get("error") is not None:
-        unread["error"] = attempt["error"]
-    return unread
 
 
 def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[Outlook, ...]:

@@ -22,9 +22,14 @@ from langchain_llm_router.loop import (
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Attempt, Decision, Situation, sum_usd
 
-__all__ = ["Retraced", "before_each", "retrace"]
+__all__ = ["Retraced", "before_each", "retrace", "unjudged"]
 
-_VERDICT = ("verdicts", "verification_errors", "verification_cost_usd")
+_VERDICT = (
+    "verdicts",
+    "verification_errors",
+    "verification_cost_usd",
+    "verification_unsure",
+)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,11 @@ def _recorded(step: Decision, known: dict[str, Attempt]) -> Attempt | None:
         return None if step.action == "verify" else attempt
     if step.action == "verify":
         return attempt
-    # As the answer stood before it was judged.
+    return unjudged(attempt)
+
+
+def unjudged(attempt: Attempt) -> Attempt:
+    """The attempt as it stood before its answer was judged."""
     before = {name: value for name, value in attempt.items() if name not in _VERDICT}
     return Attempt(**{**before, "verified": False, "confidence": None})  # type: ignore[typeddict-item]
 
