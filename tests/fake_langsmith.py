@@ -3,13 +3,14 @@
 import email.parser
 import gzip
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.loopback import Loopback
 
-class FakeLangSmith:
+
+class FakeLangSmith(Loopback):
     """Runs by id, with both ways of ingestion, and feedback; use as a context manager."""
 
     def __init__(self, *, multipart: bool = False) -> None:
@@ -17,17 +18,7 @@ class FakeLangSmith:
         self.raw: list[bytes] = []
         self.feedback: list[dict[str, Any]] = []
         self.multipart = multipart
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler)
 
     def merge(self, run: dict[str, Any]) -> None:
         known = self.runs.setdefault(run["id"], {})

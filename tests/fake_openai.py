@@ -1,28 +1,20 @@
 """OpenAI's chat completions on loopback: real HTTP and the real client, made-up answers."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.loopback import Loopback
 
 
-class FakeOpenAI:
+class FakeOpenAI(Loopback):
     """Answers every chat in words, or in JSON that fits the schema it is given."""
 
     def __init__(self, answer: str = "I am {model}.") -> None:
         self.answer = answer
         self.requests: list[dict[str, Any]] = []
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler)
+        self.url += "/v1"
 
     def reply(self, body: dict[str, Any]) -> str:
         form = body.get("response_format") or {}
