@@ -1,0 +1,168 @@
+"""How good every candidate's answer to every query was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.data.battles import Battles
+from langchain_llm_router.data.checks import (
+    Floats,
+    checked_column,
+    checked_matrix,
+    distinct_names,
+    row_numbers,
+)
+from langchain_llm_router.data.row_files import read_rows, write_rows
+from langchain_llm_router.data.rows import by_name, field, named, ordered
+
+__all__ = ["Outcomes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """How good every candidate's answer to every query was, and what it cost.
+
+    Args:
+        queries: The texts, n of them.
+        candidates: Names of the k candidates: the columns.
+        quality: Measured quality in [0, 1], of shape (n_queries, n_candidates).
+        cost_usd: What each answer cost in USD, same shape, NaN where unknown; None: all unknown.
+        groups: A label per query (data set, subject, tenant) for within-group evaluation.
+
+    Example:
+        >>> Outcomes(["hi"], ("weak", "strong"), [[0.0, 1.0]]).best_candidate
+        'strong'
+    """
+
+    queries: Sequence[str]
+    candidates: Sequence[str]
+    quality: Floats
+    cost_usd: Floats | None = None
+    groups: Sequence[str] | None = None
+
+    def __init__(
+        self,
+        queries: Sequence[str],
+        candidates: Sequence[str],
+        quality: ArrayLike,
+        cost_usd: ArrayLike | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> None:
+        names = distinct_names(candidates)
+        shape = (len(queries), len(names))
+        costs = None
+        if cost_usd is not None:
+            costs = checked_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
+        fields: dict[str, object] = {
+            "queries": tuple(queries),
+            "candidates": names,
+            "quality": checked_matrix("quality", quality, shape, unit=True, unknown=False),
+            "cost_usd": costs,
+            "groups": checked_column("groups", groups, len(queries)),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @property
+    def best_candidate(self) -> str:
+        """The candidate with the highest mean quality: the best single model."""
+        return self.candidates[int(self.quality.mean(axis=0).argmax())]
+
+    @property
+    def mean_cost_usd(self) -> Floats | None:
+        """Mean cost of each candidate, of shape (n_candidates,); NaN where one is unknown."""
+        return None if self.cost_usd is None else self.cost_usd.mean(axis=0)
+
+    def take(self, rows: ArrayLike) -> Outcomes:
+        """The given rows, by index or by mask."""
+        index = row_numbers(rows, len(self))
+        return Outcomes(
+            [self.queries[i] for i in index],
+            self.candidates,
+            self.quality[index],
+            None if self.cost_usd is None else self.cost_usd[index],
+            None if self.groups is None else [self.groups[i] for i in index],
+        )
+
+    def select(self, candidates: Sequence[str]) -> Outcomes:
+        """The given columns, in the given order.
+
+        Raises:
+            ValueError: If a name is not a column.
+        """
+        unknown = [name for name in candidates if name not in self.candidates]
+        if unknown:
+            msg = f"Unknown candidates {unknown}: this table has {list(self.candidates)}."
+            raise ValueError(msg)
+        columns = [list(self.candidates).index(name) for name in candidates]
+        costs = None if self.cost_usd is None else self.cost_usd[:, columns]
+        return Outcomes(self.queries, candidates, self.quality[:, columns], costs, self.groups)
+
+    def to_battles(self) -> Battles:
+        """Every pair of candidates on every query as a battle; equal quality is a tie."""
+        queries: list[str] = []
+        left: list[str] = []
+        right: list[str] = []
+        score: list[float] = []
+        for row, query in enumerate(self.queries):
+            for i, a in enumerate(self.candidates):
+                for j in range(i + 1, len(self.candidates)):
+                    queries.append(query)
+                    left.append(a)
+                    right.append(self.candidates[j])
+                    score.append(
+                        (1 + float(np.sign(self.quality[row, i] - self.quality[row, j]))) / 2
+                    )
+        return Battles(queries, left, right, score)
+
+    def to_rows(self) -> Iterable[dict[str, Any]]:
+        """The table as JSON-ready rows."""
+        for i, query in enumerate(self.queries):
+            row: dict[str, Any] = {"query": query}
+            if self.groups is not None:
+                row["group"] = self.groups[i]
+            row["quality"] = named(self.candidates, self.quality[i])
+            if self.cost_usd is not None:
+                row["cost_usd"] = named(self.candidates, self.cost_usd[i])
+            yield row
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
+        """Build a table from rows as `to_rows` gives them.
+
+        Raises:
+            ValueError: If a row lacks a field or names other candidates; the row is named.
+        """
+        rows = list(rows)
+        if len(rows) == 0:
+            msg = "The table has no rows."
+            raise ValueError(msg)
+        names = tuple(by_name(rows[0], "quality", 0))
+        has_cost, has_group = "cost_usd" in rows[0], "group" in rows[0]
+        return cls(
+            [field(row, "query", i) for i, row in enumerate(rows)],
+            names,
+            [ordered(row, "quality", names, i) for i, row in enumerate(rows)],
+            [ordered(row, "cost_usd", names, i) for i, row in enumerate(rows)]
+            if has_cost
+            else None,
+            [field(row, "group", i) for i, row in enumerate(rows)] if has_group else None,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write JSONL (`.jsonl`) or Parquet (`.parquet`, extra `data`), chosen by the suffix."""
+        return write_rows(Path(path), self.to_rows())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote, or a file of your own in the same format."""
+        return cls.from_rows(read_rows(Path(path)))

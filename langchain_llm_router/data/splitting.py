@@ -1,0 +1,38 @@
+"""Rows cut into disjoint parts: what teaches must not judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["split_indices"]
+
+
+def split_indices(
+    n: int, fractions: Sequence[float], *, seed: int = 0, groups: Sequence[str] | None = None
+) -> list[NDArray[np.intp]]:
+    """Cut row numbers into disjoint random parts.
+
+    Args:
+        n: Number of rows.
+        fractions: Share of each part; they must sum to at most 1, the rest is dropped.
+        seed: Same seed, same parts.
+        groups: Rows with the same label stay on one side (repeated prompts, conversations).
+
+    Raises:
+        ValueError: If the fractions are negative or sum to more than 1.
+    """
+    if min(fractions, default=-1.0) < 0 or sum(fractions) > 1 + 1e-9:
+        msg = f"`fractions` must be >= 0 and sum to at most 1, got {list(fractions)}."
+        raise ValueError(msg)
+    labels = (
+        np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    )
+    order = np.random.default_rng(seed).permutation(int(labels.max(initial=-1)) + 1)
+    edges = np.round(np.cumsum([0.0, *fractions]) * len(order)).astype(int)
+    part_of = np.full(len(order), -1)
+    for part in range(len(fractions)):
+        part_of[order[edges[part] : edges[part + 1]]] = part
+    return [np.flatnonzero(part_of[labels] == part) for part in range(len(fractions))]
