@@ -21,7 +21,7 @@ FLOORS = [
     ["budgets", "endpoints", "loop", "saved_router"],
     ["asking", "evaluation", "judging"],
     ["answering", "binding", "engine", "history", "typed_streams"],
-    ["cascade", "chat", "decisions", "nodes", "sessions"],
+    ["cascade", "chat", "decisions", "sessions"],
     ["calibration", "collect", "explaining", "middleware", "plots", "serving"],
     ["demo", "fitting"],
     ["cli"],
