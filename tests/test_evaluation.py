@@ -32,6 +32,7 @@ from langchain_llm_router.evaluation import (
     mean_interval,
     oracle,
     pgr,
+    quality_above_mix_interval,
     quality_at_cost,
     random_mix_hull,
     reliability,
@@ -433,7 +434,30 @@ def test_the_saving_s_interval_holds_the_saving_and_0_for_a_single_model():
     rng = np.random.default_rng(0)
     quality = (rng.random((200, 2)) < [0.5, 0.9]).astype(float)
     outcomes = Outcomes([str(i) for i in range(200)], ("a", "b"), quality, [[1.0, 10.0]] * 200)
-    found = cost_saved_interval(replay(Always("b"), None, outcomes), outcomes, n_resamples=200)
+    found = cost_saved_interval(replay(Always("b"), None, outcomes), outcomes, Resampling(200))
     assert found.value == pytest.approx(0)
     assert found.low == pytest.approx(0)
     assert found.high == pytest.approx(0)
+
+
+def test_quality_is_counted_above_the_mix_of_equal_cost():
+    """At 2.5 half weak (0.5), half strong (1) is the mix: 0.75."""
+    outcomes = Outcomes(["x", "y"], ("weak", "strong"), [[1, 1], [0, 1]], [[1, 4], [1, 4]])
+    done = replay(Threshold(0.6), [[1, 1], [0, 1]], outcomes)
+    assert quality_above_mix_interval(done, outcomes).value == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="unknown"):
+        quality_above_mix_interval(done, Outcomes(["x", "y"], ("weak", "strong"), np.ones((2, 2))))
+
+
+def test_savings_intervals_are_those_of_redrawing_row_by_row():
+    outcomes = make_outcomes(400, ("weak", "strong"))
+    done = replay(RandomMix({"weak": 0.5, "strong": 0.5}), None, outcomes)
+
+    def slow(rows) -> float:
+        drawn, quality, cost = outcomes.take(rows), done.quality[rows], done.cost_usd[rows]
+        hull = random_mix_hull(drawn.mean_cost_usd, drawn.quality.mean(axis=0))
+        return 1 - cost.mean() / np.interp(quality.mean(), *hull[::-1])
+
+    fast, oracles = cost_saved_interval(done, outcomes), bootstrap(slow, 400, seed=1)
+    assert fast.value == pytest.approx(oracles.value)
+    assert (fast.low, fast.high) == pytest.approx((oracles.low, oracles.high), abs=0.04)

@@ -22,8 +22,7 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.datasets.zeroeval import ZeroEval
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
 from langchain_llm_router.evaluation import Replay, best_single, oracle, replay
-from langchain_llm_router.evaluation.intervals import Interval, bootstrap
-from langchain_llm_router.evaluation.metrics import Hull, hull_quality, random_mix_hull
+from langchain_llm_router.evaluation.metrics import Hull, random_mix_hull
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.one_shot import Utility
@@ -38,7 +37,6 @@ PEERS = ("gemini-1.5-flash", "deepseek-v2.5", "llama-3.1-70b")
 LAMBDAS = tuple(np.geomspace(1e3, 0.3, 40))
 
 _P = TypeVar("_P", bound=Policy)
-Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
 
@@ -98,6 +96,11 @@ class Demo:
         self.outcomes = self.table.outcomes.select(POOL)
         parts = split_indices(len(self.outcomes), (0.25, 0.25, 0.5), seed=seed)
         self.train, self.validation, self.test = parts
+
+    @property
+    def unseen(self) -> Outcomes:
+        """The test rows, every model of the pool."""
+        return self.outcomes.take(self.test)
 
     def fit_route(self) -> FittedRoute:
         """Fit k-NN on the training rows, then find the λ that keeps quality at the least cost."""
@@ -179,13 +182,13 @@ class Demo:
         )
 
     def _questions(self) -> list[str]:
-        return [self.outcomes.queries[i] for i in self.test]
+        return list(self.unseen.queries)
 
     def live(
         self, name: str, records: Sequence[dict[str, Any]], peers: Sequence[str] = ()
     ) -> Strategy:
         """A strategy from the records of live answers."""
-        unseen = self.outcomes.take(self.test)
+        unseen = self.unseen
         columns = list(POOL)
         accepted = [columns.index(record["candidate"]) for record in records]
         calls = dict.fromkeys(POOL, 0.0)
@@ -205,7 +208,7 @@ class Demo:
 
     def baselines(self) -> list[Strategy]:
         """Every model alone, and the oracle."""
-        unseen = self.outcomes.take(self.test)
+        unseen = self.unseen
         assert unseen.cost_usd is not None
         rows, chosen = np.arange(len(unseen)), oracle(unseen)
         alone = [
@@ -223,45 +226,13 @@ class Demo:
 
     def hull(self) -> Hull:
         """What randomly mixing single models reaches on the test rows."""
-        unseen = self.outcomes.take(self.test)
+        unseen = self.unseen
         assert unseen.mean_cost_usd is not None
         return random_mix_hull(unseen.mean_cost_usd, unseen.quality.mean(axis=0))
 
     def best(self) -> Strategy:
         """The best single model on the test rows: what routing has to match."""
-        return self.baselines()[best_single(self.outcomes.take(self.test))]
-
-    def saved(self, strategy: Strategy) -> Interval:
-        """Share of the cost saved at equal quality, against mixing single models.
-
-        Counted against the cheapest random mix of the same quality; above the best single model's
-        quality, against that model.
-        """
-        unseen = self.outcomes.take(self.test)
-
-        def figure(rows: Rows) -> float:
-            assert unseen.cost_usd is not None
-            hull_cost, hull_q = random_mix_hull(
-                unseen.cost_usd[rows].mean(axis=0), unseen.quality[rows].mean(axis=0)
-            )
-            price = np.interp(strategy.quality[rows].mean(), hull_q, hull_cost)
-            return float(1 - strategy.cost_usd[rows].mean() / price)
-
-        return bootstrap(figure, len(unseen))
-
-    def lift(self, strategy: Strategy) -> Interval:
-        """Quality above a random mix of single models at the strategy's own cost."""
-        unseen = self.outcomes.take(self.test)
-
-        def figure(rows: Rows) -> float:
-            assert unseen.cost_usd is not None
-            hull = random_mix_hull(
-                unseen.cost_usd[rows].mean(axis=0), unseen.quality[rows].mean(axis=0)
-            )
-            mixed = hull_quality(float(strategy.cost_usd[rows].mean()), hull)
-            return float(strategy.quality[rows].mean() - mixed)
-
-        return bootstrap(figure, len(unseen))
+        return self.baselines()[best_single(self.unseen)]
 
 
 def _record(message: AIMessage, tick: Callable[[], None]) -> dict[str, Any]:

@@ -25,7 +25,11 @@ from langchain_llm_router.demo.demo import (
     FittedRoute,
     Strategy,
 )
-from langchain_llm_router.evaluation import replay
+from langchain_llm_router.evaluation import (
+    cost_saved_interval,
+    quality_above_mix_interval,
+    replay,
+)
 from langchain_llm_router.evaluation.intervals import Interval, mean_interval
 from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
 from langchain_llm_router.observation import KernelDensity
@@ -67,9 +71,9 @@ def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
         ]
         saved, lifts = {}, {}
         for strategy in ours:
-            saved[strategy.name] = demo.saved(strategy)
+            saved[strategy.name] = cost_saved_interval(strategy, demo.unseen)
             tick()
-            lifts[strategy.name] = demo.lift(strategy)
+            lifts[strategy.name] = quality_above_mix_interval(strategy, demo.unseen)
             tick()
     console.print(_table(demo, ours, saved))
     console.print(_call_table(demo, ours))
@@ -218,7 +222,7 @@ def _explain(
 def _picture(
     demo: Demo, route: FittedRoute, cascade: FittedCascade, ours: Sequence[Strategy]
 ) -> Figure:
-    unseen = demo.outcomes.take(demo.test)
+    unseen = demo.unseen
     predicted = route.estimator.predict(unseen.queries)
     curves = [
         *plots.sweep_points(
@@ -248,7 +252,7 @@ def _picture(
 
 def _cascade_sweep(demo: Demo, cascade: FittedCascade) -> Sweep:
     """The cascade at every threshold that makes a difference."""
-    pair = demo.outcomes.take(demo.test).select((DRAFTER, STRONG))
+    pair = demo.unseen.select((DRAFTER, STRONG))
     said, model = cascade.evaluations.take(demo.test), cascade.policy.observation
     assert isinstance(model, KernelDensity)
     levels = {model.p_good(float(score)) for score in np.unique(said.confidence[:, 0])}

@@ -47,11 +47,14 @@ from langchain_llm_router.evaluation.metrics import (
     win_rate_curve,
     within_group_apgr,
 )
+from langchain_llm_router.evaluation.mixing import (
+    cost_saved,
+    cost_saved_interval,
+    quality_above_mix_interval,
+)
 from langchain_llm_router.evaluation.replaying import (
     Replay,
     best_single,
-    cost_saved,
-    cost_saved_interval,
     curve,
     oracle,
     replay,
@@ -101,6 +104,7 @@ __all__ = [
     "mean_interval",
     "oracle",
     "pgr",
+    "quality_above_mix_interval",
     "quality_at_cost",
     "random_mix_hull",
     "region_ibc_lift",

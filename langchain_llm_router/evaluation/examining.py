@@ -11,17 +11,11 @@ from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation.held_out import HeldOutReport, held_out_report
-from langchain_llm_router.evaluation.intervals import (
-    Interval,
-    Resampling,
-    mean_interval,
-    weighted_bootstrap,
-)
-from langchain_llm_router.evaluation.metrics import hull_quality, random_mix_hull
+from langchain_llm_router.evaluation.intervals import Interval, Resampling, mean_interval
+from langchain_llm_router.evaluation.mixing import cost_saved_interval, quality_above_mix_interval
 from langchain_llm_router.evaluation.replaying import (
     Replay,
     best_single,
-    cost_saved_interval,
     oracle,
     replay,
 )
@@ -205,8 +199,8 @@ class Exam:
             },
             best=table.candidates[best],
             gap=mean_interval(done.quality - table.quality[:, best], how),
-            saved=cost_saved_interval(done, table) if priced else None,
-            lift=_lift(done, table, how) if priced else None,
+            saved=cost_saved_interval(done, table, how) if priced else None,
+            lift=quality_above_mix_interval(done, table, how) if priced else None,
             answered=done.shares,
             asked=done.asked_shares,
             oracle=(
@@ -232,23 +226,6 @@ def _known(values: Floats) -> bool:
 
 def _cost(values: Floats, how: Resampling) -> Interval | None:
     return mean_interval(values, how) if _known(values) else None
-
-
-def _lift(done: Replay, outcomes: Outcomes, how: Resampling) -> Interval:
-    costs = outcomes.cost_usd
-    assert costs is not None, "checked by the caller"
-
-    def statistic(weights: Floats) -> Floats:
-        drawn = weights / weights.sum(axis=1, keepdims=True)
-        cost, quality = drawn @ costs, drawn @ outcomes.quality
-        own_cost, own_quality = drawn @ done.cost_usd, drawn @ done.quality
-        mixed = [
-            hull_quality(float(own_cost[i]), random_mix_hull(cost[i], quality[i]))
-            for i in range(len(drawn))
-        ]
-        return np.asarray(own_quality - np.array(mixed), dtype=np.float64)
-
-    return weighted_bootstrap(statistic, len(outcomes), how)
 
 
 def _span(interval: Interval) -> str:

@@ -9,24 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.evaluation.intervals import Interval, bootstrap
-from langchain_llm_router.evaluation.metrics import (
-    Curve,
-    random_mix_hull,
-)
+from langchain_llm_router.evaluation.metrics import Curve
 from langchain_llm_router.loop import Routed, begin, check_policy, routing, spent_usd
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Decision
 
-__all__ = [
-    "Replay",
-    "best_single",
-    "cost_saved",
-    "cost_saved_interval",
-    "curve",
-    "oracle",
-    "replay",
-]
+__all__ = ["Replay", "best_single", "curve", "oracle", "replay"]
 
 Floats = NDArray[np.float64]
 
@@ -241,39 +229,3 @@ def oracle(outcomes: Outcomes) -> NDArray[np.intp]:
         return np.asarray(np.argmax(best, axis=1), np.intp)
     priced = np.where(best & ~np.isnan(cost), cost, np.inf)
     return np.asarray(np.argmin(priced, axis=1), np.intp)
-
-
-def cost_saved(done: Replay, outcomes: Outcomes) -> float:
-    """Share of the best single model's cost that is saved, counted at equal quality.
-
-    The policy's mean cost is compared with what a random mix of single models costs at the
-    policy's mean quality; above the best single model's quality, with that model's cost. Negative
-    where the policy is dearer than the mix.
-    """
-    quality, cost = outcomes.quality.mean(axis=0), outcomes.mean_cost_usd
-    if cost is None or np.isnan(cost).any() or done.mean_cost_usd is None:
-        msg = "Savings need every cost: some prices are unknown."
-        raise ValueError(msg)
-    hull_cost, hull_q = random_mix_hull(cost, quality)
-    mix_cost = float(np.interp(done.mean_quality, hull_q, hull_cost))
-    return 1 - done.mean_cost_usd / mix_cost
-
-
-def cost_saved_interval(done: Replay, outcomes: Outcomes, *, n_resamples: int = 1000) -> Interval:
-    """`cost_saved` with its 95 % interval: rows redrawn, the mix computed again on each draw.
-
-    Raises:
-        ValueError: If any cost is unknown.
-    """
-    cost_saved(done, outcomes)
-    costs = outcomes.cost_usd
-    assert costs is not None, "checked above"
-
-    def share(rows: NDArray[np.intp]) -> float:
-        hull_cost, hull_q = random_mix_hull(
-            costs[rows].mean(axis=0), outcomes.quality[rows].mean(axis=0)
-        )
-        mix_cost = float(np.interp(done.quality[rows].mean(), hull_q, hull_cost))
-        return 1 - float(done.cost_usd[rows].mean()) / mix_cost
-
-    return bootstrap(share, len(outcomes), n_resamples=n_resamples)
