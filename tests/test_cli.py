@@ -15,6 +15,7 @@ import pytest
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.evaluation import Exam
+from langchain_llm_router.history import read_log, replay_log
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.saved_router import SavedRouter
@@ -191,6 +192,8 @@ MISTAKES = [
     (["serve", "route"], "--candidate small=provider:model"),
     (["serve", "route", "--cascade"], "--cascade is about the demo"),
     (["serve", "--baseline", "nobody"], "Unknown baseline 'nobody': allowed are"),
+    (["serve", "--shadow", "nowhere"], "'nowhere' is not a saved artifact"),
+    (["serve", "--log", "route"], "Is a directory: 'route'"),
 ]  # fmt: skip
 
 
@@ -283,17 +286,24 @@ def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path):
     assert "Traceback" not in err
 
 
+def pool(server) -> list[str]:
+    return [
+        text
+        for name in ("small", "large")
+        for text in ("--candidate", f"{name}=openai:{name}@{server.url}", "--price", f"{name}=1,2")
+    ]
+
+
+def url_of(process) -> str:
+    return next(line.split()[-5] for line in process.stderr if "Uvicorn running on" in line)
+
+
 def test_a_saved_router_is_served_and_lets_answers_end_when_told_to_stop(made):
     pytest.importorskip("fastapi")
     with LocalServer(delay_s=0.5) as server:
-        pool = [
-            text
-            for name in ("small", "large")
-            for text in ("--candidate", f"{name}=openai:{name}@{server.url}", "--price",
-                         f"{name}=1,2")
-        ]  # fmt: skip
-        process = start("serve", "cascade", "--port", "0", "--samples", "2", *pool, cwd=made)
-        url = next(line.split()[-5] for line in process.stderr if "Uvicorn running on" in line)
+        process = start("serve", "cascade", "--port", "0", "--samples", "2", *pool(server),
+                        cwd=made)  # fmt: skip
+        url = url_of(process)
         body = {"model": "router", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
         with httpx.stream(
             "POST", f"{url}/v1/chat/completions", json={**body, "stream": True}, timeout=60
@@ -306,6 +316,27 @@ def test_a_saved_router_is_served_and_lets_answers_end_when_told_to_stop(made):
         assert rest[-2:] == ["data: [DONE]", ""]
         process.communicate(timeout=60)
     assert process.returncode in (0, -signal.SIGTERM)
+
+
+def test_a_served_router_keeps_a_log_and_lets_a_second_one_decide_beside_it(made):
+    pytest.importorskip("fastapi")
+    question = "What is 2 + 2?"
+    with LocalServer() as server:
+        process = start("serve", "cascade", "--port", "0", "--samples", "2", *pool(server),
+                        "--log", "served.jsonl", "--shadow", "route", cwd=made)  # fmt: skip
+        url = url_of(process)
+        body = {"model": "router", "messages": [{"role": "user", "content": question}]}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        # Who asks on the page is on the books too.
+        httpx.post(f"{url}/live/ask", json={"question": question}, timeout=60).raise_for_status()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    history = read_log(made / "served.jsonl")
+    assert [entry.query for entry in history.entries] == [question] * 2
+    assert history.entries[0].shadow == answer["llm_router"]["shadow"]
+    assert answer["llm_router"]["shadow"]["name"] == "route"
+    replayed = replay_log(history.entries, SavedRouter.load(made / "cascade").policy)
+    assert replayed.n_identical == 2
 
 
 def test_the_rows_that_a_router_was_taught_by_are_known_after_loading(tmp_path):

@@ -12,13 +12,14 @@ from langchain_llm_router.errors import import_extra
 
 if TYPE_CHECKING:
     from langchain_llm_router.chat import ChatLLMRouter
+    from langchain_llm_router.history import DecisionLog
 
 __all__ = ["serve"]
 
 _PATIENCE_S = 30
 
 
-def serve(
+def serve(  # noqa: PLR0913 - a command has as many options as it has
     router: Annotated[Path | None, "Folder of a saved router; none: the demo's."] = None,
     *,
     candidate: Candidates = [],  # noqa: B006
@@ -27,23 +28,31 @@ def serve(
     host: Annotated[str, "Address to listen on."] = "127.0.0.1",
     port: Annotated[int, "Port to listen on."] = 8080,
     baseline: Annotated[str | None, "Whom the page counts savings against; none: last."] = None,
+    log: Annotated[Path | None, "Write every decision here, for `replay` and `refit`."] = None,
+    shadow: Annotated[Path | None, "Folder of a second router that decides beside it."] = None,
     cascade: Annotated[bool, "Of the demo: its cascade instead of its one-shot route."] = False,
 ) -> None:
     """Serve a saved router: OpenAI's HTTP interface under /v1, a live page at /, /metrics.
 
     Without a folder it is the demo's router over its recorded answers. Keys are read from
     LLM_ROUTER_API_KEYS (comma-separated); without it everybody may ask. Ctrl-C lets answers that
-    are under way come to their end.
+    are under way come to their end. A shadow answers nothing: what it would have done stands in
+    the log and in the field `llm_router`.
 
     Example: llm-router serve router --candidate small=openai:qwen@http://127.0.0.1:8000/v1
     --candidate openai:gpt-4o
+
+    Example: llm-router serve router --candidate small=openai:qwen --candidate openai:gpt-4o
+    --log decisions.jsonl --shadow router2
 
     Example: llm-router serve --cascade, then open http://127.0.0.1:8080
     """
     uvicorn = import_extra("uvicorn", "serve")
     import_extra("fastapi", "serve")
+    from langchain_llm_router.history import Shadow  # noqa: PLC0415 - imports what it needs
     from langchain_llm_router.serving import create_app  # noqa: PLC0415 - imports what it needs
 
+    beside = {"log": _opened(log), "shadow": None if shadow is None else Shadow.load(shadow)}
     if router is None:
         served = _demo(cascade=cascade)
     elif cascade:
@@ -51,9 +60,21 @@ def serve(
         raise ValueError(msg)
     else:
         served = _saved(router, candidate, price, samples)
+    served = served.model_copy(update=beside)
     keys = [key for key in os.environ.get("LLM_ROUTER_API_KEYS", "").split(",") if key]
     app = create_app(served, api_keys=keys, baseline=baseline)
     uvicorn.run(app, host=host, port=port, log_level="info", timeout_graceful_shutdown=_PATIENCE_S)
+
+
+def _opened(path: Path | None) -> DecisionLog | None:
+    from langchain_llm_router.history import DecisionLog  # noqa: PLC0415 - imports what it needs
+
+    if path is None:
+        return None
+    log = DecisionLog(path)
+    # A file that cannot be written is told now, not after the first answer.
+    log.touch()
+    return log
 
 
 def _demo(*, cascade: bool) -> ChatLLMRouter:

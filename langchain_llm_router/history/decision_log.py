@@ -168,6 +168,14 @@ class DecisionLog:
         if self.failure is not None:
             raise self.failure
 
+    def touch(self) -> None:
+        """Make the file, if need be.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        self._append(b"")
+
     # The writing thread
 
     def _reset(self) -> None:

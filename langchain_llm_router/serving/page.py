@@ -52,13 +52,8 @@ def add_page(
         msg = f"Unknown baseline {reference!r}: allowed are {names}."
         raise ValueError(msg)
     against = next(c for c in router.candidates if c.name == reference)
-    telling = ChatLLMRouter(
-        candidates=router.candidates,
-        policy=router.policy,
-        estimator=router.estimator,
-        verifier=router.verifier,
-        streaming_mode="events",
-    )
+    # The same books: who asks on the page is logged, and pays, like everybody else.
+    telling = router.model_copy(update={"streaming_mode": "events"})
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from langchain_core.messages import AIMessageChunk
@@ -19,6 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from langchain_llm_router.chat import ChatLLMRouter, route_of
 from langchain_llm_router.errors import LlmRouterError, NoCandidateError
+from langchain_llm_router.history import DecisionLog
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.serving.counters import Counters
 from langchain_llm_router.serving.page import add_page
@@ -51,7 +54,13 @@ def create_app(
         api_keys: Who knows one of these may ask; none: everybody may.
         baseline: The candidate that savings are counted against; None: the last one.
     """
-    app = FastAPI(title="langchain-llm-router", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="langchain-llm-router",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_closing_the_books(router.log),
+    )
     counters = Counters()
     guard = [Depends(_Keys(api_keys))]
     served = _Served(router, counters)
@@ -89,6 +98,22 @@ def create_app(
     add_page(app, router, counters, guard=guard, baseline=baseline)
     _add_error_handlers(app)
     return app
+
+
+def _closing_the_books(log: DecisionLog | None) -> Callable[[FastAPI], Any]:
+    """Waits for the log when the server stops: the signal may end the process right afterwards."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if log is None:
+            return
+        try:
+            await run_in_threadpool(log.flush)
+        except OSError as error:
+            _LOG.warning("%d decisions are not in the log: %s", log.n_waiting, error)
+
+    return lifespan
 
 
 class _Keys:
