@@ -20,13 +20,21 @@ from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifa
 from langchain_llm_router.errors import ArtifactError
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.observation import ObservationModel
-from langchain_llm_router.policies import Always, ConfidenceThreshold, Policy, Threshold, Utility
+from langchain_llm_router.policies import (
+    Always,
+    ConfidenceThreshold,
+    Policy,
+    RandomMix,
+    SafeArm,
+    Threshold,
+    Utility,
+)
 from langchain_llm_router.types import Candidate
 
 __all__ = ["SavedRouter"]
 
 _PLAIN: dict[str, type[Policy]] = {
-    kind.__name__: kind for kind in (Always, ConfidenceThreshold, Threshold, Utility)
+    kind.__name__: kind for kind in (Always, ConfidenceThreshold, RandomMix, Threshold, Utility)
 }
 
 
@@ -135,6 +143,8 @@ class SavedRouter:
 
 def _save_policy(policy: Policy, folder: Path) -> dict[str, Any]:
     kind = type(policy).__name__
+    if isinstance(policy, SafeArm):
+        return {"kind": kind, "safe": policy.safe, "otherwise": _save_policy(policy.policy, folder)}
     save = getattr(policy, "save", None)
     if save is not None:
         save(folder / "policy")
@@ -157,6 +167,8 @@ def _save_policy(policy: Policy, folder: Path) -> dict[str, Any]:
 
 def _load_policy(spec: Mapping[str, Any], folder: Path) -> Policy:
     kind = spec["kind"]
+    if kind == "SafeArm":
+        return SafeArm(_load_policy(spec["otherwise"], folder), spec["safe"])
     if "params" not in spec:
         loaded: Policy = getattr(policies, kind).load(folder / "policy")
         return loaded

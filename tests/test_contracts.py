@@ -39,6 +39,7 @@ from langchain_llm_router.policies import (
     Threshold,
     Utility,
 )
+from langchain_llm_router.saved_router import SavedRouter
 from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Situation
 from langchain_llm_router.verification import (
     Agreement,
@@ -288,6 +289,15 @@ def test_a_policy_survives_every_failure(make):
 def test_a_policy_travels_to_worker_processes(make):
     policy = make()
     assert pickle.loads(pickle.dumps(policy)).decide(situation()) == policy.decide(situation())
+
+
+@policies
+def test_a_policy_that_a_saved_router_brings_back_decides_the_same(make, tmp_path: Path):
+    policy = make()
+    SavedRouter(situation().names, policy).save(tmp_path / "it")
+    loaded = SavedRouter.load(tmp_path / "it").policy
+    assert type(loaded) is type(policy)
+    assert [loaded.decide(seen) for seen in SITUATIONS] == [policy.decide(s) for s in SITUATIONS]
 
 
 def drive(policy: Policy, seen: Situation, world: Callable[[Decision], Attempt]) -> Decision | None:

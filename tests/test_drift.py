@@ -16,6 +16,7 @@ from langchain_llm_router.estimators import (
 )
 from langchain_llm_router.history import DecisionLog, read_log, replay_log
 from langchain_llm_router.policies import ConfidenceThreshold, SafeArm, Utility
+from langchain_llm_router.saved_router import SavedRouter
 from langchain_llm_router.types import Arm, Attempt, Situation
 from tests.fakes import JudgeModel, ScriptedModel, TableEmbeddings
 
@@ -188,6 +189,14 @@ def test_where_nothing_is_predicted_the_safe_candidate_is_asked_and_it_replays(t
     assert record["scores"]["small"]["quality"] is None
     log.flush()
     assert replay_log(read_log(log.path), policy).n_identical == 2
+
+
+def test_a_saved_router_that_abstains_asks_the_safe_candidate_after_loading(tmp_path):
+    policy = SafeArm(Utility(cost=40.0), safe="large")
+    SavedRouter(("small", "large"), policy, abstaining()).save(tmp_path / "it")
+    router = ChatLLMRouter.load(tmp_path / "it", candidates=pool())
+    assert router.route(queries(1, "sums", seed=8)[0]).candidate == "small"
+    assert router.route(queries(1, "poems")[0]).candidate == "large"
 
 
 def test_a_cascade_goes_to_the_safe_candidate_at_once():
