@@ -13,6 +13,7 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Outcomes, Price, rout
 from langchain_llm_router.embeddings import LexicalEmbeddings
 from langchain_llm_router.errors import NotFittedError
 from langchain_llm_router.estimators import (
+    Abstaining,
     ApproximateMemory,
     BradleyTerry,
     Linear,
@@ -101,6 +102,13 @@ def test_a_refit_learns_what_was_scored_and_leaves_the_rest(make):
     np.testing.assert_array_equal(before.predict(QUERIES[:1])[0], old)
     assert np.abs(after.predict(TRAINING.queries[:5]) - elsewhere).mean() < 0.15
     assert after.data_hash_ != before.data_hash_
+
+
+def test_what_an_estimator_abstained_from_it_can_learn():
+    before = Abstaining(NearestNeighbors(n_neighbors=5), p_query=0.2).fit(TRAINING)
+    assert np.isnan(before.predict(QUERIES)).all()
+    after = refit(before, BAD_SMALL, TRAINING).predict(QUERIES[:1])[0]
+    np.testing.assert_allclose(after, [0.0, TRAINING.quality[:, 1].mean()])
 
 
 def test_the_nearest_neighbours_take_rows_in_without_a_refit(tmp_path):

@@ -104,11 +104,14 @@ def refit(
     if training is None:
         if isinstance(estimator, NearestNeighbors):
             return estimator.extended(rows.queries, rows.quality)
-        msg = f"A {type(estimator).__name__} does not keep its training rows: give `training`."
+        kind = type(estimator).__name__
+        msg = f"A {kind} does not keep its training rows: give `training`, `--data`."
         raise ValueError(msg)
     training = training.select(names)
-    known = ~np.isnan(rows.quality)
-    filled = np.where(known, rows.quality, estimator.predict(rows.queries))
+    predicted = estimator.predict(rows.queries)
+    # Where it abstained, the candidate's mean says as little as can be said.
+    guess = np.where(np.isnan(predicted), training.quality.mean(axis=0), predicted)
+    filled = np.where(np.isnan(rows.quality), guess, rows.quality)
     both = Outcomes(
         [*training.queries, *rows.queries], names, np.vstack([training.quality, filled])
     )
