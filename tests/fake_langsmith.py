@@ -18,6 +18,7 @@ class FakeLangSmith(Loopback):
         self.raw: list[bytes] = []
         self.feedback: list[dict[str, Any]] = []
         self.multipart = multipart
+        self.refuses = False
         super().__init__(_Handler)
 
     def merge(self, run: dict[str, Any]) -> None:
@@ -57,6 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.fake.refuses:
+            self._reply({"detail": "Invalid token"}, 401)
+            return
         if "/feedback" in self.path:
             asked = parse_qs(urlsplit(self.path).query)
             found = [f for f in self.fake.feedback if f["run_id"] in asked.get("run", [])]

@@ -16,7 +16,9 @@ from langchain_llm_router.cli.evaluating import evaluate
 from langchain_llm_router.cli.explaining import explain
 from langchain_llm_router.cli.fitting import fit
 from langchain_llm_router.cli.plotting import plot
+from langchain_llm_router.cli.refitting import refit
 from langchain_llm_router.cli.replaying import replay
+from langchain_llm_router.cli.scoring import feedback
 from langchain_llm_router.cli.serving import serve
 from langchain_llm_router.errors import LlmRouterError, import_extra
 
@@ -33,6 +35,8 @@ _COMMANDS: tuple[Command, ...] = (
     evaluate,
     explain,
     replay,
+    feedback,
+    refit,
     plot,
     serve,
 )
