@@ -349,6 +349,8 @@ TABLES: dict[str, Callable] = {
 }
 QUICK = ("mmlu_1500", "gsm8k_published", "gsm8k_regraded", "routerbench")
 
+# Its rows are different tests, not rivals: the README shows them all and not the best.
+NO_RIVALS = ("transfer",)
 NOT_ROUTERS = ("oracle", "hull of single models", GROUP_MEAN)
 HEADS = {
     "apgr": "APGR",
@@ -387,13 +389,15 @@ def summary(tables: list[Table], provenance: str) -> str:
     for table in tables:
         real = {n: r for n, r in table.rows.items() if n not in NOT_ROUTERS}
         best = max(real, key=lambda name: real[name][table.metric]["value"])
-        found, task = real[best], table.rows.get(GROUP_MEAN, {})
-        lines.append(
-            f"| {table.title}. {HEADS[table.metric]}.{verdict(table, found)} "
-            f"| {best}: {cell(found[table.metric], signed=False)} "
-            f"| {cell(found.get('within'), signed=False)} "
-            f"| {cell(task.get(table.metric), signed=False)} |"
-        )
+        task = table.rows.get(GROUP_MEAN, {})
+        for name in real if table.key in NO_RIVALS else [best]:
+            found = real[name]
+            lines.append(
+                f"| {table.title}. {HEADS[table.metric]}.{verdict(table, found)} "
+                f"| {name}: {cell(found[table.metric], signed=False)} "
+                f"| {cell(found.get('within'), signed=False)} "
+                f"| {cell(task.get(table.metric), signed=False)} |"
+            )
     return "\n".join([*lines, "", provenance]) + "\n"
 
 
@@ -417,9 +421,9 @@ def provenance(args) -> str:
     if args.only:
         flag += f" --only {' '.join(args.only)}"
     return (
-        f"Made by `python tests/benchmarks/routing_quality.py{flag}`, seeds from 0 on; [95 % "
-        "bootstrap intervals over prompts]. A group is MMLU's subject or the data set; a router "
-        "whose APGR within groups is near 0.5 only tells groups apart."
+        f"Made by `python tests/benchmarks/routing_quality.py{flag}`, seeds from 0 on; in brackets "
+        "95 % bootstrap intervals over prompts. A group is MMLU's subject or the data set; a "
+        "router whose APGR within groups is near 0.5 only tells groups apart."
     )
 
 
