@@ -13,11 +13,10 @@ from langchain_core.messages import AIMessage
 
 from langchain_llm_router.asking import Asking
 from langchain_llm_router.collect.grading import Grader, PairwiseJudge
-from langchain_llm_router.collect.journal import Journal
+from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
 from langchain_llm_router.collect.retrying import is_hopeless, is_transient, retrying
-from langchain_llm_router.errors import CollectionError
 from langchain_llm_router.judging import Caller
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.types import Candidate, sum_usd
@@ -76,7 +75,7 @@ class Limits:
 class Collector:
     """One run: workers take (question, candidate) units until none is left or it must stop."""
 
-    def __init__(self, work: Workload, log: Journal, limits: Limits, watcher: Watcher) -> None:
+    def __init__(self, work: Workload, log: Log, limits: Limits, watcher: Watcher) -> None:
         self._work, self._log, self._limits, self._watcher = work, log, limits, watcher
         self._done = 0
         self._stop: str | None = None
@@ -84,8 +83,8 @@ class Collector:
         self._in_a_row: dict[str, int] = {}
         self._reserved_usd = 0.0
 
-    async def everything(self) -> None:
-        """Do what is not done yet."""
+    async def everything(self) -> str | None:
+        """Do what is not done yet; what made it stop early, if anything did."""
         await self._drain(
             {c.name: [(q, c) for q in self._work.questions] for c in self._work.candidates},
             self._unit,
@@ -93,14 +92,7 @@ class Collector:
         if isinstance(self._work.grader, PairwiseJudge):
             judge = self._work.grader.judge.name
             await self._drain({judge: list(self._work.questions)}, self._duels)
-        if self._stop is not None:
-            done = len(self._log.record.answers)
-            total = len(self._work.questions) * len(self._work.candidates)
-            msg = (
-                f"{self._stop} {done} of {total} answers are in {self._log.path.name}; "
-                "the same call goes on from there."
-            )
-            raise CollectionError(msg)
+        return self._stop
 
     async def _drain(
         self, queues: Mapping[str, list[Any]], do: Callable[[Any], Awaitable[None]]
@@ -144,7 +136,7 @@ class Collector:
         budget = self._limits.budget_usd
         spent = self._log.record.spent_usd + self._reserved_usd
         if budget is not None and spent + expected > budget:
-            self._stop = f"The budget of ${budget:g} is used up (${spent:.6g} spent)."
+            self._stop = "The budget is used up."
             return False
         self._reserved_usd += expected
         try:

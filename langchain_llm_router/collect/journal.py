@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -25,7 +25,7 @@ try:
 except ImportError:  # pragma: no cover - Windows has no advisory locks
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Collected", "Journal", "Record", "load_journal"]
+__all__ = ["Collected", "Journal", "Log", "Record", "load_journal"]
 
 Key = tuple[str, ...]
 
@@ -75,6 +75,15 @@ class Record:
         else:
             msg = f"Unknown kind {kind!r}."
             raise ValueError(msg)
+
+
+class Log(Protocol):
+    """Where a run looks up what is known, and keeps what it learns."""
+
+    record: Record
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Keep one fact; when this returns it is safe."""
 
 
 class Journal:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from langchain_llm_router.pool import resolve_candidate
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.verification import Verifier
 
-__all__ = ["Limits", "Watcher", "acollect", "collect"]
+__all__ = ["Limits", "Watcher", "acollect", "collect", "finish", "make_workload", "opened"]
 
 
 def collect(
@@ -84,24 +85,55 @@ async def acollect(
     watcher: Watcher | None = None,
 ) -> Collected:
     """As `collect`, inside a running event loop."""
+    work = make_workload(questions, candidates, grader, verifiers, preamble)
+    limits, watcher = limits or Limits(), watcher or Watcher()
+    with opened(work, journal, limits, watcher) as log:
+        stopped = await Collector(work, log, limits, watcher).everything()
+        return finish(work, log, limits, stopped)
+
+
+def make_workload(
+    questions: str | Path | Iterable[Question | Mapping[str, Any]],
+    candidates: Sequence[Candidate | BaseChatModel | str],
+    grader: Grader | PairwiseJudge | str = "exact",
+    verifiers: Mapping[str, Verifier] | None = None,
+    preamble: Sequence[BaseMessage] = (),
+) -> Workload:
+    """Read the questions and make every model one that can be asked."""
     if isinstance(questions, str | Path):
         asked = load_questions(questions)
     else:
         asked = parse_questions(questions)
     pool = tuple(resolve_candidate(given) for given in candidates)
     candidate_names(pool)
-    work = Workload(asked, pool, _ready(make_grader(grader)), dict(verifiers or {}), preamble)
-    limits = limits or Limits()
+    return Workload(asked, pool, _ready(make_grader(grader)), dict(verifiers or {}), preamble)
+
+
+@contextmanager
+def opened(
+    work: Workload, journal: str | Path, limits: Limits, watcher: Watcher
+) -> Iterator[Journal]:
+    """The journal, once the work is found fit, in agreement with it, and confirmed."""
     _check(work, limits)
     with Journal(journal) as log:
         _agree(log, work)
-        watcher = watcher or Watcher()
         if not watcher.confirm(make_quote(work, log.record)):
             msg = f"Not confirmed: nothing was asked, {log.path.name} is as it was."
             raise CollectionError(msg)
         _open(log, work)
-        await Collector(work, log, limits, watcher).everything()
+        yield log
+
+
+def finish(work: Workload, log: Journal, limits: Limits, stopped: str | None) -> Collected:
+    """The tables; if something made the run stop early, that as an error."""
+    if stopped is None:
         return tabulate(log.record, log.path.name)
+    done, total = len(log.record.answers), len(work.questions) * len(work.candidates)
+    msg = f"{stopped} {done} of {total} answers are in {log.path.name}"
+    if limits.budget_usd is not None:
+        msg += f", ${log.record.spent_usd:.6g} of ${limits.budget_usd:g} are spent"
+    msg += "; the same call goes on from there."
+    raise CollectionError(msg)
 
 
 def _ready(grader: Grader | PairwiseJudge) -> Grader | PairwiseJudge:
