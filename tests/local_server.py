@@ -33,6 +33,8 @@ class LocalServer:
         self.dies_after = dies_after
         self.calls: Counter[tuple[str, str]] = Counter()
         self.n_requests = 0
+        self.at_once: Counter[str] = Counter()
+        self.most_at_once: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def __enter__(self) -> "LocalServer":
@@ -78,9 +80,14 @@ class LocalServer:
             return _send(handler, 401, {"error": {"message": "Incorrect API key provided"}})
         if self.rate_limited and turn % self.rate_limited == 0:
             return _send(handler, 429, {"error": {"message": "Rate limit reached"}})
+        model = body["model"]
         with self._lock:
-            self.calls[body["model"], body["messages"][-1]["content"]] += 1
+            self.calls[model, body["messages"][-1]["content"]] += 1
+            self.at_once[model] += 1
+            self.most_at_once[model] = max(self.most_at_once[model], self.at_once[model])
         time.sleep(self.delay_s)
+        with self._lock:
+            self.at_once[model] -= 1
         text = _reply(body)
         if body.get("stream"):
             return _stream(handler, body, text)

@@ -37,6 +37,7 @@ EXTRAS = {
     "uvicorn": {"cli"},
     "genai_prices": {"prices"},
     "langchain": {"pool", "middleware"},
+    "ray": {"collect"},
     "redis": {"telemetry"},
     "torch": {"estimators"},
     "transformers": {"estimators"},

@@ -30,6 +30,8 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
     attempts: Annotated[int, "Tries of a call on rate limits and lost connections."] = 6,
     budget: Annotated[float | None, "Stop before this many dollars are passed."] = None,
     logprobs: Annotated[bool, "Record the answers' log-probabilities."] = False,
+    ray: Annotated[bool, "Deal the questions out over a Ray cluster, or a local one."] = False,
+    shards: Annotated[int, "With --ray: processes; they share --concurrency and --budget."] = 4,
     yes: Annotated[bool, "Begin without asking."] = False,
     json: Json = False,
 ) -> None:
@@ -41,16 +43,23 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
     from langchain_llm_router import collect as room  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.verification import YesNo  # noqa: PLC0415 - the same
 
+    def setup() -> room.Setup:
+        return {
+            "candidates": room.parse_candidates(candidate, price, logprobs=logprobs),
+            "grader": room.grader_by_name(grader, judge),
+            "verifiers": {"self": YesNo(samples)} if samples > 0 else None,
+        }
+
+    limits = room.Limits(concurrency, attempts, budget)
     with room.TerminalWatcher(yes=yes) as watcher:
-        done = room.collect(
-            questions,
-            room.parse_candidates(candidate, price, logprobs=logprobs),
-            journal=journal,
-            grader=room.grader_by_name(grader, judge),
-            verifiers={"self": YesNo(samples)} if samples > 0 else None,
-            limits=room.Limits(concurrency, attempts, budget),
-            watcher=watcher,
-        )
+        if ray:
+            done = room.collect_on_ray(
+                questions, setup, journal=journal, n_shards=shards, limits=limits, watcher=watcher
+            )
+        else:
+            done = room.collect(
+                questions, **setup(), journal=journal, limits=limits, watcher=watcher
+            )
     for name, figures in _figures(done).items():
         say(f"{name}: quality {figures['quality']:.3f}")
     if done.incomplete:

@@ -1,6 +1,6 @@
 """From questions to training data: ask every candidate, let it verify itself, grade the answers.
 
-`collect` runs it, `load_journal` reads what it wrote as tables.
+`collect` runs it, `collect_on_ray` past one machine; `load_journal` reads what it wrote as tables.
 """
 
 from langchain_llm_router.collect.candidates import parse_candidates
@@ -15,6 +15,7 @@ from langchain_llm_router.collect.grading import (
     grader_by_name,
 )
 from langchain_llm_router.collect.journal import Collected, load_journal
+from langchain_llm_router.collect.on_ray import Setup, collect_on_ray
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
 from langchain_llm_router.collect.quote import Quote
 from langchain_llm_router.collect.run import acollect, collect
@@ -31,10 +32,12 @@ __all__ = [
     "PairwiseJudge",
     "Question",
     "Quote",
+    "Setup",
     "TerminalWatcher",
     "Watcher",
     "acollect",
     "collect",
+    "collect_on_ray",
     "from_langsmith",
     "grader_by_name",
     "load_journal",

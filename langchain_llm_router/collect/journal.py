@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +75,22 @@ class Record:
         else:
             msg = f"Unknown kind {kind!r}."
             raise ValueError(msg)
+
+    def holds(self, line: Mapping[str, Any]) -> bool:
+        """Whether a fact of this kind is known already about the same question and candidate."""
+        kind = line["kind"]
+        if kind not in _KEYS:
+            return False
+        return tuple(line[name] for name in _KEYS[kind]) in getattr(self, f"{kind}s")
+
+    def part(self, ids: Collection[str]) -> Record:
+        """What is known of some of the questions, and what that cost."""
+        known = Record()
+        for table in (self.answers, self.evaluations, self.grades, self.battles):
+            for line in table.values():
+                if line["id"] in ids:
+                    known.add(line)
+        return known
 
 
 class Log(Protocol):

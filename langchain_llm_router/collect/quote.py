@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
@@ -32,6 +33,19 @@ class Workload:
     def messages(self, question: Question) -> list[BaseMessage]:
         """The conversation that ends in the question."""
         return [*self.preamble, HumanMessage(question.query)]
+
+    def is_done(self, question: Question, record: Record) -> bool:
+        """Whether everything that is to be known of a question is known."""
+        names = [candidate.name for candidate in self.candidates]
+        keys = [(question.id, name) for name in names]
+        return (
+            all(key in record.answers and key in record.grades for key in keys)
+            and all((*key, name) in record.evaluations for key in keys for name in self.verifiers)
+            and (
+                isinstance(self.grader, Grader)
+                or all((question.id, *pair) in record.battles for pair in combinations(names, 2))
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -104,8 +118,7 @@ def make_quote(work: Workload, record: Record) -> Quote:
             missing = sum((id, candidate.name) not in record.grades for id in ids)
             _add_calls(totals, work.grader.grade(question, case), missing)
     if isinstance(work.grader, PairwiseJudge):
-        names = [c.name for c in work.candidates]
-        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+        pairs = list(combinations([c.name for c in work.candidates], 2))
         missing = sum((id, *pair) not in record.battles for id in ids for pair in pairs)
         text = "x" * int(max(c.expected_output_tokens for c in work.candidates) * CHARS_PER_TOKEN)
         _add_calls(totals, work.grader.compare(question, text, text), missing)
