@@ -88,6 +88,19 @@ def test_evaluate_replays_the_rows_that_had_no_part_in_the_router(run, router):
     assert "of the cost at equal quality" in out
 
 
+def test_a_terminal_shows_what_is_being_done_and_how_far_it_has_come(run, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for arguments, last in (
+        (["evaluate", "route"], ("redrawing the rows: NearestNeighbors", "5/6")),
+        (["evaluate", "cascade"], ("redrawing the rows: what it saves", "4/5")),
+        (["fit", "--out", "fitted"], ("testing", "10/11")),
+    ):
+        code, _, err = run(*arguments, "--data", "run.jsonl")
+        assert code == 0, err
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err)
+        assert all(words in shown for words in last), shown
+
+
 def test_evaluate_on_rows_that_were_seen_must_be_asked_for(run, made):
     known = TABLE.take(range(TAUGHT))
     known.save(made / "known.jsonl")

@@ -271,6 +271,16 @@ def test_the_estimator_travels_along(outcomes, tmp_path):
     np.testing.assert_allclose(loaded.predict(queries), estimator.predict(queries))
 
 
+def test_who_watches_is_told_who_is_taught_and_how_far_it_has_come(outcomes):
+    told = []
+    fitted = fit_router(outcomes, estimators=ONE, watch=lambda *step: told.append(step))
+    names, done, total = zip(*told, strict=True)
+    assert set(names[:-1]) == {standing.name for standing in fitted.standings}
+    assert names[-1] == f"testing {fitted.standings[0].name}"
+    assert list(done) == list(range(len(told)))
+    assert set(total) == {len(told)}
+
+
 def test_a_policy_without_save_and_a_broken_folder_are_refused(tmp_path):
     class Mine(Policy):
         def decide(self, situation):

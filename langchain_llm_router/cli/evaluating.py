@@ -28,8 +28,8 @@ def evaluate(
 
     Example: llm-router evaluate router --data run.jsonl
     """
-    with steps("replaying and redrawing the rows"):
-        report = load_exam(router, data, seen=seen).report()
+    with steps("predicting") as bar:
+        report = load_exam(router, data, seen=seen).report(bar.reach)
     say(_title(router, report), _table(report), *_sentences(report))
     if json:
         write_json(report.as_dict())

@@ -34,9 +34,14 @@ def fit(
     from langchain_llm_router.fitting.report import verdict, write_report  # noqa: PLC0415
 
     tables = load_data(*data)
-    with steps("letting everybody compete"):
+    with steps("letting everybody compete") as bar:
         fitted = fit_router(
-            tables, lambda_=quality_per_usd, target=target, confidence=confidence, seed=seed
+            tables,
+            lambda_=quality_per_usd,
+            target=target,
+            confidence=confidence,
+            seed=seed,
+            watch=bar.reach,
         )
     fitted.save(out)
     report = write_report(fitted, out)

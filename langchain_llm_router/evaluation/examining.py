@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation.held_out import HeldOutReport, held_out_report
 from langchain_llm_router.evaluation.intervals import Interval, Resampling, mean_interval
 from langchain_llm_router.evaluation.mixing import cost_saved_interval, quality_above_mix_interval
@@ -19,6 +20,7 @@ from langchain_llm_router.evaluation.replaying import (
     oracle,
     replay,
 )
+from langchain_llm_router.evaluation.watching import Progress, Watch
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.saved_router import SavedRouter
 
@@ -176,48 +178,68 @@ class Exam:
             expected_cost_usd=self.saved.expected_costs,
         )
 
-    def report(self) -> RouterReport:
-        """Replay the router and weigh it against the single candidates."""
-        done, table = self.replay(), self.outcomes
-        how = Resampling(clusters=table.queries)
-        best = best_single(table)
-        costs = table.cost_usd
+    def report(self, watch: Watch | None = None) -> RouterReport:
+        """Replay the router and weigh it against the single candidates.
+
+        Args:
+            watch: Is told how far it has come.
+        """
+        table, judged = self.outcomes, self._judged()
+        progress = Progress(watch, 3 + len(table.candidates) + (judged is not None))
+        progress.begin("replaying")
+        done, how = self.replay(), Resampling(clusters=table.queries)
+        best, costs = best_single(table), table.cost_usd
         priced = costs is not None and not np.isnan(costs).any() and _known(done.cost_usd)
-        rows, perfect = np.arange(len(table)), oracle(table)
-        spent = None if costs is None else float(costs[rows, perfect].mean())
+        alone = {}
+        for j, name in enumerate(table.candidates):
+            progress.begin(f"redrawing the rows: {name} alone")
+            cost = None if costs is None else _cost(costs[:, j], how)
+            alone[name] = (mean_interval(table.quality[:, j], how), cost)
+        progress.begin("redrawing the rows: this router")
+        quality, cost = mean_interval(done.quality, how), _cost(done.cost_usd, how)
+        gap = mean_interval(done.quality - table.quality[:, best], how)
+        progress.begin("redrawing the rows: what it saves")
+        saved = cost_saved_interval(done, table, how) if priced else None
+        lift = quality_above_mix_interval(done, table, how) if priced else None
+        report = None
+        if judged is not None:
+            estimator, known = judged
+            progress.begin(f"redrawing the rows: {type(estimator).__name__}")
+            report = held_out_report(estimator, known, resampling=how)
         return RouterReport(
             n_rows=len(table),
             n_left_out=self.n_left_out,
-            quality=mean_interval(done.quality, how),
-            cost_usd=_cost(done.cost_usd, how),
-            alone={
-                name: (
-                    mean_interval(table.quality[:, j], how),
-                    None if costs is None else _cost(costs[:, j], how),
-                )
-                for j, name in enumerate(table.candidates)
-            },
+            quality=quality,
+            cost_usd=cost,
+            alone=alone,
             best=table.candidates[best],
-            gap=mean_interval(done.quality - table.quality[:, best], how),
-            saved=cost_saved_interval(done, table, how) if priced else None,
-            lift=quality_above_mix_interval(done, table, how) if priced else None,
+            gap=gap,
+            saved=saved,
+            lift=lift,
             answered=done.shares,
             asked=done.asked_shares,
-            oracle=(
-                float(table.quality[rows, perfect].mean()),
-                None if spent is None or np.isnan(spent) else spent,
-            ),
-            estimator=self._estimator_report(how),
+            oracle=_perfect(table),
+            estimator=report,
         )
 
-    def _estimator_report(self, how: Resampling) -> HeldOutReport | None:
+    def _judged(self) -> tuple[QualityEstimator, Outcomes] | None:
+        """The estimator and the rows that judge it; None where there is nothing to judge."""
         estimator = self.saved.estimator
         if estimator is None or len(estimator.fitted_candidates) < 2:
             return None
         if not set(estimator.fitted_candidates) <= set(self.outcomes.candidates):
             return None
-        table = self.outcomes.select(estimator.fitted_candidates)
-        return held_out_report(estimator, table, resampling=how)
+        return estimator, self.outcomes.select(estimator.fitted_candidates)
+
+
+def _perfect(table: Outcomes) -> tuple[float, float | None]:
+    """Quality and cost of perfect routing."""
+    rows, perfect = np.arange(len(table)), oracle(table)
+    spent = None if table.cost_usd is None else float(table.cost_usd[rows, perfect].mean())
+    return (
+        float(table.quality[rows, perfect].mean()),
+        None if spent is None or np.isnan(spent) else spent,
+    )
 
 
 def _known(values: Floats) -> bool:

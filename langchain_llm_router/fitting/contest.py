@@ -13,6 +13,7 @@ from langchain_llm_router.calibration.trials import Family
 from langchain_llm_router.errors import CalibrationError
 from langchain_llm_router.evaluation import Sweep, best_single
 from langchain_llm_router.evaluation.intervals import Interval, mean_interval
+from langchain_llm_router.evaluation.watching import Progress, Watch
 from langchain_llm_router.fitting.contenders import Contender, Rows, Tables, contenders
 from langchain_llm_router.fitting.fitted import Fitted, Standing
 from langchain_llm_router.policies import Always, FrugalCascade, Policy
@@ -79,18 +80,23 @@ class Contest:
         lambda_: λ, quality per dollar, that everybody is judged by.
         scale: λ at which the cheapest and the best candidate are worth the same: settings are
             tried around it.
+        watch: Is told who is being taught, set and tested.
     """
 
     tables: Tables
     lambda_: float
     scale: float
+    watch: Watch | None = None
 
     def hold(self, parts: Parts, goal: Goal | None) -> Fitted:
         """Everybody learns and is compared; the winner is set to the target and tested."""
         entries: list[Entry] = []
         left_out: dict[str, str] = {}
         rival = self.best_single(parts.known, goal)
-        for contender in contenders(self.tables):
+        everybody = list(contenders(self.tables))
+        progress = Progress(self.watch, len(everybody) + (1 if goal is None else 2))
+        for contender in everybody:
+            progress.begin(contender.name)
             try:
                 entries.append((self._standing(contender, parts, goal, rival), contender))
             except (ValueError, CalibrationError) as error:
@@ -103,7 +109,9 @@ class Contest:
             known = parts.known
             policy = winner.teach(known)(self.lambda_)
         else:
+            progress.begin("setting the winner to the target")
             winner, policy, found, known = self._calibrated(entries, parts, goal)
+        progress.begin(f"testing {winner.name}")
         return self._tested(
             winner, policy, known, parts, rival, entries=entries, left_out=left_out, found=found
         )

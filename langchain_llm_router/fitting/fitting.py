@@ -17,6 +17,7 @@ from langchain_llm_router.collect import Collected, load_journal
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import best_single
+from langchain_llm_router.evaluation.watching import Watch
 from langchain_llm_router.fitting.contenders import CHEAP_ESTIMATORS, Rows, Tables
 from langchain_llm_router.fitting.contest import Contest, Goal, Parts
 from langchain_llm_router.fitting.fitted import Fitted
@@ -48,7 +49,7 @@ def load_data(*paths: str | Path) -> Outcomes | Collected:
     return Outcomes.load(first)
 
 
-def fit_router(
+def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
     data: Outcomes | Collected,
     evaluations: Mapping[str, SelfEvaluations] | None = None,
     *,
@@ -58,6 +59,7 @@ def fit_router(
     estimators: Mapping[str, Callable[[], QualityEstimator]] | None = None,
     shares: Sequence[float] | None = None,
     seed: int = 0,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Let every estimator, verifier and policy that applies compete, and fit the winner.
 
@@ -77,6 +79,8 @@ def fit_router(
         shares: Of the rows for teaching, picking, with a target for calibrating, and testing;
             equal queries stay together.
         seed: Another seed, another split.
+        watch: Is told before each step who is being taught, how many steps are done, and of how
+            many.
 
     Raises:
         ValueError: If costs are unknown or a part has no rows.
@@ -98,7 +102,7 @@ def fit_router(
         CHEAP_ESTIMATORS if estimators is None else estimators,
     )
     scale = _default_lambda(outcomes.take(parts.known))
-    contest = Contest(tables, scale if lambda_ is None else lambda_, scale)
+    contest = Contest(tables, scale if lambda_ is None else lambda_, scale, watch)
     return contest.hold(parts, goal)
 
 

@@ -1,0 +1,28 @@
+"""How far has it come? For whoever waits for what takes longer than a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["Progress", "Watch"]
+
+Watch = Callable[[str, int, int], None]
+"""Told before each step: what it is, how many are done, and how many there are."""
+
+
+class Progress:
+    """Counts steps whose number is known beforehand.
+
+    Args:
+        watch: Is told; None: nobody is.
+        total: How many steps there are.
+    """
+
+    def __init__(self, watch: Watch | None, total: int) -> None:
+        self._watch, self._begun, self._total = watch, 0, total
+
+    def begin(self, what: str) -> None:
+        """Say which step is next; the ones before it are done."""
+        if self._watch is not None:
+            self._watch(what, self._begun, self._total)
+        self._begun += 1
