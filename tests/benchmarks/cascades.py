@@ -263,6 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     parser.add_argument("--quick", action="store_true", help="fewer knobs, splits and resamples")
+    parser.add_argument("--only", metavar="TEXT", help="compare the tables named so, nothing else")
     args = parser.parse_args()
     folder = shared_data_folder()
     if folder is None:
@@ -288,7 +289,22 @@ def main() -> None:
         "tables": {
             table.name: compare(table, n=7 if quick else 30, resampling=resampling)
             for table in tqdm(tables, desc="tables", file=sys.stderr)
+            if args.only is None or args.only in table.name
         },
+    }
+    if args.only is None:
+        results |= other_parts(folder, zeroeval, ladder, resampling, quick=quick)
+    results["seconds"] = round(time.perf_counter() - started, 1)
+    print(printed(results))
+    if args.json:
+        print(json.dumps(results))
+
+
+def other_parts(
+    folder: Path, zeroeval: Table, ladder: Table, resampling: Resampling, *, quick: bool
+) -> dict:
+    """What is not a comparison of methods on a table."""
+    return {
         "budgeted_routing_on_new_rows": budget_on_new_rows(ladder, n_splits=1 if quick else 10),
         "zeroeval_target": best_single_target(zeroeval, quick=quick, resampling=resampling),
         "routerbench_noise": noisy_routerbench(folder, quick=quick),
@@ -297,10 +313,6 @@ def main() -> None:
         "speed": speed(),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
     }
-    results["seconds"] = round(time.perf_counter() - started, 1)
-    print(printed(results))
-    if args.json:
-        print(json.dumps(results))
 
 
 def renamed(table: Table, name: str) -> Table:
