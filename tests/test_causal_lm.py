@@ -48,7 +48,7 @@ def test_the_mean_grade_is_the_quality(quality):
     assert (shares @ (np.arange(5) / 4)).item() == pytest.approx(quality)
 
 
-@pytest.mark.parametrize("score_tokens", ["new", "digits"])
+@pytest.mark.parametrize("score_tokens", [pytest.param("new", marks=pytest.mark.slow), "digits"])
 def test_rating_the_weak_answer_learns_when_to_ask_the_strong_one(score_tokens):
     fitted = causal(rate="weak", score_tokens=score_tokens, training=LEARNING).fit(PAIR)
     predicted = fitted.predict([HARD, EASY])

@@ -277,8 +277,10 @@ def test_shells_can_complete_it(run, monkeypatch, shell):
 
 
 def start(*arguments: str, cwd, **env: str) -> subprocess.Popen:
+    # A shell that starts the tests in its background lets them, and their children, ignore Ctrl-C.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     return subprocess.Popen(
-        [sys.executable, "-c", CODE, *arguments],
+        [sys.executable, "-c", f"{heeds}; {CODE}", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment(**env),
     )  # fmt: skip
 

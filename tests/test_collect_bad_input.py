@@ -124,6 +124,7 @@ def test_a_key_that_expires_is_named_and_everything_so_far_is_kept(collect, tmp_
     assert len(load_journal(tmp_path / "run.jsonl").ids) == 3
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_used_up_ends_in_one_line(collect, tmp_path):
     write_questions(tmp_path / "q.jsonl", 4)
     with LocalServer() as server:
@@ -164,6 +165,7 @@ class LangSmith(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_langsmith_dataset_is_a_source_like_a_file(collect, tmp_path):
     smith = ThreadingHTTPServer(("127.0.0.1", 0), LangSmith)
     threading.Thread(target=smith.serve_forever, daemon=True).start()

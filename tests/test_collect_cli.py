@@ -95,6 +95,7 @@ def test_a_wrong_key_ends_in_one_line(spawn, tmp_path):
     assert "Incorrect API key provided" in last
 
 
+@pytest.mark.slow
 def test_rate_limits_are_waited_out_over_real_http(spawn, tmp_path):
     write_questions(tmp_path / "q.jsonl", 4)
     with LocalServer(rate_limited=3) as server:
