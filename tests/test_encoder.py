@@ -36,14 +36,8 @@ def scorer(tmp_path_factory):
     return tiny("ModelScorer", training=training).fit(table).save(folder)
 
 
-def test_importing_the_package_imports_no_torch():
-    code = (
-        "import sys, langchain_llm_router, langchain_llm_router.estimators as e; "
-        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules; "
-        "assert not hasattr(e, 'Nonsense')"
-    )
-    root = Path(__file__).resolve().parent.parent
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+def test_a_name_that_no_estimator_has_is_unknown():
+    assert not hasattr(estimators, "Nonsense")
 
 
 def test_without_torch_the_message_names_the_extra():

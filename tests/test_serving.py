@@ -51,8 +51,14 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def client(url) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
+def client(url) -> Iterator[openai.OpenAI]:
+    with connected(url) as it:
+        yield it
+
+
+def connected(url, key="any") -> openai.OpenAI:
+    """Use it in a `with`: an open socket would be complained of in any later test."""
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
 
 
 def ask(client, model="router", **kwargs):
@@ -105,10 +111,9 @@ def test_a_response_format_reaches_the_candidate():
     model = CapableModel(reply="{{}}")
     router = ChatLLMRouter(candidates=pool(small=model), policy=Utility(quality=0.0))
     for url in serve(create_app(router)):
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
-        assert (
-            ask(client, response_format={"type": "json_object"}).choices[0].message.content == "{}"
-        )
+        with connected(url) as client:
+            answer = ask(client, response_format={"type": "json_object"})
+        assert answer.choices[0].message.content == "{}"
     assert model.calls[-1][1]["response_format"] == {"type": "json_object"}
 
 
@@ -180,8 +185,8 @@ def test_tools_go_there_and_back():
     router = ChatLLMRouter(candidates=pool(small=ToolModel(TOOL_CALL)), policy=Utility(quality=0.0))
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
     for url in serve(create_app(router)):
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
-        answer = ask(client, tools=[tool])
+        with connected(url) as client:
+            answer = ask(client, tools=[tool])
         assert answer.choices[0].finish_reason == "tool_calls"
         call = answer.choices[0].message.tool_calls[0]
         assert (call.function.name, json.loads(call.function.arguments)) == (
@@ -195,12 +200,14 @@ def test_a_candidates_failure_is_a_bad_gateway_and_a_key_is_asked_for():
         candidates=pool(small=ScriptedModel(ConnectionError("down"))), policy=Utility(quality=0.0)
     )
     for url in serve(create_app(router, api_keys=["sesame"])):
-        wrong = openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0)
-        with pytest.raises(openai.AuthenticationError, match="Incorrect API key"):
+        with (
+            connected(url, "wrong") as wrong,
+            pytest.raises(openai.AuthenticationError, match="Incorrect API key"),
+        ):
             ask(wrong)
-        right = openai.OpenAI(base_url=f"{url}/v1", api_key="sesame", max_retries=0)
-        with pytest.raises(openai.InternalServerError, match="down") as failed:
-            ask(right)
-        assert failed.value.status_code == 502
-        with pytest.raises(openai.InternalServerError, match="down"):
-            list(ask(right, stream=True))
+        with connected(url, "sesame") as right:
+            with pytest.raises(openai.InternalServerError, match="down") as failed:
+                ask(right)
+            assert failed.value.status_code == 502
+            with pytest.raises(openai.InternalServerError, match="down"):
+                list(ask(right, stream=True))
