@@ -367,6 +367,7 @@ def population(n=4000, seed=0):
     return Trials.of_sweep(Sweep(knobs, quality, cost), outcomes, strong=asked)
 
 
+@pytest.mark.slow
 def test_a_promise_is_broken_seldom_and_the_naive_threshold_often():
     """The rows are drawn anew each time from a table whose truth is known exactly."""
     trials, target, n_times = population(), "quality >= 0.95 * best", 150

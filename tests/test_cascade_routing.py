@@ -165,6 +165,7 @@ def test_a_budget_is_met_in_training_and_nearly_on_new_rows(budget):
     assert new.mean_cost_usd == pytest.approx(budget, rel=0.15)
 
 
+@pytest.mark.slow
 def test_cascade_routing_beats_the_chain_and_routing_at_equal_cost_on_new_rows():
     outcomes, evaluations, predicted = make_tables(n=1500)
     unseen, said, guess = make_tables(n=400, seed=1)

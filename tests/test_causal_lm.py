@@ -48,7 +48,8 @@ def test_the_mean_grade_is_the_quality(quality):
     assert (shares @ (np.arange(5) / 4)).item() == pytest.approx(quality)
 
 
-@pytest.mark.parametrize("score_tokens", [pytest.param("new", marks=pytest.mark.slow), "digits"])
+@pytest.mark.slow
+@pytest.mark.parametrize("score_tokens", ["new", "digits"])
 def test_rating_the_weak_answer_learns_when_to_ask_the_strong_one(score_tokens):
     fitted = causal(rate="weak", score_tokens=score_tokens, training=LEARNING).fit(PAIR)
     predicted = fitted.predict([HARD, EASY])
@@ -57,6 +58,7 @@ def test_rating_the_weak_answer_learns_when_to_ask_the_strong_one(score_tokens):
     assert predicted[1, 1] < 0.35
 
 
+@pytest.mark.slow
 def test_rating_every_answer_tells_candidates_apart_by_their_names():
     fitted = causal(training=LEARNING).fit(PAIR)
     hard, easy = fitted.predict([HARD, EASY])

@@ -52,6 +52,7 @@ def test_without_torch_the_message_names_the_extra():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
+@pytest.mark.slow
 def test_the_quality_objective_learns_every_candidates_quality(learning):
     fitted = tiny("EncoderClassifier", training=learning).fit(make_outcomes(200))
     hard, easy = fitted.predict([HARD, EASY])

@@ -211,6 +211,7 @@ def test_the_logged_policy_itself_is_valued_as_it_was(mixed):
     assert found.replay.n_identical == len(OUTCOMES)
 
 
+@pytest.mark.slow
 def test_without_lots_only_agreeing_decisions_are_valued_and_that_is_said(tmp_path):
     history = logged(tmp_path, Threshold(0.6))
     other = Threshold(0.5)
