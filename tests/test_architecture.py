@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ EXTRAS = {
 }
 
 
+@cache
 def rooms() -> dict[Path, str]:
     return {
         path: path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -55,6 +57,7 @@ def rooms() -> dict[Path, str]:
     }
 
 
+@cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Every module a file imports, and whether at import time."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -314,6 +314,7 @@ def url_of(process) -> str:
     return next(line.split()[-5] for line in process.stderr if "Uvicorn running on" in line)
 
 
+@pytest.mark.slow
 def test_a_saved_router_is_served_and_lets_answers_end_when_told_to_stop(made):
     pytest.importorskip("fastapi")
     with LocalServer(delay_s=0.5) as server:

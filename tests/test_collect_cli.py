@@ -57,6 +57,7 @@ def pool(url):
     ]
 
 
+@pytest.mark.slow
 def test_from_questions_to_a_living_router(run, spawn, tmp_path):
     pytest.importorskip("matplotlib")
     write_questions(tmp_path / "q.jsonl", 60)
