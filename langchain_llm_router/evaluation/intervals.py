@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.evaluation.metrics import aiq, check_pair
+from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
 from langchain_llm_router.evaluation.sweeps import Sweep
 
 __all__ = [
@@ -247,7 +247,7 @@ def cpt_interval(
         gap = gained[:, -1:].copy()
         gap[np.abs(gap) < _NO_GAP] = np.nan
         gained, share = gained / gap, share / share[:, -1:]
-        first = np.maximum(np.argmax(gained >= recovered - 1e-12, axis=1), 1)
+        first = np.maximum(np.argmax(gained >= recovered - ROUNDING, axis=1), 1)
         row = np.arange(len(weights))
         low, high = gained[row, first - 1], gained[row, first]
         part = (recovered - low) / np.where(high == low, 1.0, high - low)

@@ -30,6 +30,9 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
+ROUNDING = 1e-12
+"""Shares this close are the same: sums over rows differ by their order."""
+
 Hull = tuple[Floats, Floats]
 """Corners of a cost-quality hull: costs in USD, rising, and the quality at each."""
 
@@ -102,7 +105,7 @@ def pgr(quality: float, weak_quality: float, strong_quality: float) -> float:
 def _pgr_points(points: Curve) -> tuple[Floats, Floats]:
     order = np.argsort(points.strong_share, kind="stable")
     share, quality = points.strong_share[order], points.quality[order]
-    if share[0] > 1e-12 or share[-1] < 1 - 1e-12:
+    if share[0] > ROUNDING or share[-1] < 1 - ROUNDING:
         msg = (
             f"The curve covers strong shares {share[0]:.3g} to {share[-1]:.3g}; it must reach "
             "from 0 (always weak) to 1 (always strong)."
@@ -169,8 +172,10 @@ def cpt(points: Curve, recovered: float) -> float:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 2.3.
     """
     share, gained = _pgr_points(points)
-    first = int(np.argmax(gained >= recovered))
-    if gained[first] < recovered:
+    # Sums of rows may miss by rounding what they recover exactly.
+    reached = gained >= recovered - ROUNDING
+    first = int(np.argmax(reached))
+    if not reached[first]:
         msg = (
             f"No point recovers {recovered!r} of the gap; the best one recovers {gained.max():.3f}."
         )
