@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import interrupt
 
 from langchain_llm_router.cascade.deciding import Deciding
-from langchain_llm_router.cascade.state import CascadeState, as_data
+from langchain_llm_router.cascade.state import CascadeState, as_data, held
 from langchain_llm_router.cascade.turn import Turn
 from langchain_llm_router.errors import NoCandidateError
 from langchain_llm_router.policies.policy import accept
@@ -46,15 +46,15 @@ class Approving:
         approved = reply.get("approve") if isinstance(reply, dict) else reply
         if approved:
             return {}
-        held = [e["attempt"] for e in state.get("trace", []) if e["message"] is not None]
-        if len(held) == 0:
+        kept = held(state)
+        if len(kept) == 0:
             step = state.get("steps", [])[-1]
             msg = f"Asking {step['candidate']!r} was declined, and there is no answer to keep."
             error = NoCandidateError(msg)
             self._turn.log(state, config, error=error)
             raise error
         reason = "a person declined the escalation"
-        decision = accept(self._turn.engine.policy, held[-1], reason)
+        decision = accept(self._turn.engine.policy, kept[-1], reason)
         *earlier, last = state.get("steps", [])
         steps = [*earlier, {**last, **as_data(decision), "declined": True}]
         situation = self._turn.situation(state, config)

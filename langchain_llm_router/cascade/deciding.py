@@ -10,7 +10,7 @@ from langgraph.graph import END
 
 from langchain_llm_router.answering import new_id
 from langchain_llm_router.asking import Predicting
-from langchain_llm_router.cascade.state import CascadeState, as_data, tell
+from langchain_llm_router.cascade.state import CascadeState, as_data, held, tell
 from langchain_llm_router.cascade.turn import Turn
 from langchain_llm_router.history.graph_trail import with_frame
 from langchain_llm_router.loop import hand_on, next_decision
@@ -53,9 +53,9 @@ class Deciding:
         situation = self._turn.situation(state, config)
         decision = next_decision(self._turn.engine.policy, situation)
         if decision is None:
-            held = [e["attempt"] for e in state.get("trace", []) if e["message"] is not None]
-            assert held, "the node of the last failing candidate has raised"
-            decision = hand_on(self._turn.engine.policy, held[-1])
+            kept = held(state)
+            assert kept, "the node of the last failing candidate has raised"
+            decision = hand_on(self._turn.engine.policy, kept[-1])
         tell({"event": "decision", **decision_data(decision)}, state)
         steps = self._with_step(state, decision, situation)
         if decision.action != "accept":

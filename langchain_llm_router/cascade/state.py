@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from langchain_llm_router.types import Attempt, Decision
 
-__all__ = ["CascadeMessages", "CascadeState", "TraceEntry", "as_data", "tell"]
+__all__ = ["CascadeMessages", "CascadeState", "TraceEntry", "as_data", "held", "tell"]
 
 
 class TraceEntry(TypedDict):
@@ -48,6 +48,11 @@ class CascadeMessages(TypedDict):
 def tell(event: dict[str, Any], state: CascadeState) -> None:
     """Write an event for whoever streams with `stream_mode="custom"`."""
     get_stream_writer()({**event, "decision_id": state.get("decision_id", "")})
+
+
+def held(state: CascadeState) -> list[Attempt]:
+    """The attempts of this turn whose answer is there to be kept, in the order they came."""
+    return [entry["attempt"] for entry in state.get("trace", []) if entry["message"] is not None]
 
 
 def as_data(decision: Decision) -> dict[str, Any]:
