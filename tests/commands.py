@@ -1,5 +1,6 @@
 """The command line as tests run it: in this process, or in one of its own."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -24,3 +25,8 @@ def run_main(arguments, monkeypatch, capsys) -> tuple[int, str, str]:
         main()
     said = capsys.readouterr()
     return int(stop.value.code or 0), said.out, said.err
+
+
+def last_json(out: str) -> dict:
+    """What a command with `--json` wrote as its last line."""
+    return json.loads(out.strip().splitlines()[-1])

@@ -19,7 +19,7 @@ from langchain_llm_router.history import read_log, replay_log
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.saved_router import SavedRouter
-from tests.commands import CODE, ROOT, environment, run_main
+from tests.commands import CODE, ROOT, environment, last_json, run_main
 from tests.fakes import make_evaluations, make_outcomes
 from tests.journals import write_journal
 from tests.local_server import LocalServer
@@ -68,10 +68,6 @@ def made(tmp_path_factory):
 def run(monkeypatch, made, capsys):
     monkeypatch.chdir(made)
     return lambda *arguments: run_main(arguments, monkeypatch, capsys)
-
-
-def last_json(out: str) -> dict:
-    return json.loads(out.strip().splitlines()[-1])
 
 
 @pytest.mark.parametrize("router", ["route", "cascade"])

@@ -12,7 +12,7 @@ from langchain_llm_router.collect.grading import Judge, PairwiseJudge, grader_by
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.fitting import load_data
 from langchain_llm_router.verification import YesNo
-from tests.commands import CODE, environment, run_main
+from tests.commands import CODE, environment, last_json, run_main
 from tests.fakes import SamplingModel, make_outcomes
 from tests.local_server import LocalServer
 
@@ -74,7 +74,7 @@ def test_from_questions_to_a_living_router(run, spawn, tmp_path):
     assert len(load_journal(tmp_path / "run.jsonl").ids) == 60
     code, out, err = run("fit", "--data", "run.jsonl", "--out", "router", "--json")
     assert code == 0, err
-    assert sum(json.loads(out.splitlines()[-1])["n_rows"].values()) == 60
+    assert sum(last_json(out)["n_rows"].values()) == 60
     assert "worth" in out
     assert (tmp_path / "router" / "report.md").exists()
     models = {name: SamplingModel("16", "Yes", "Yes", model=name) for name in ("weak", "strong")}
@@ -132,7 +132,7 @@ def test_fit_meets_a_target_and_says_so(run, tmp_path):
     target = "quality >= 0.9 * best"
     code, out, err = run("fit", "--data", "table.jsonl", "--target", target, "--json")
     assert code == 0, err
-    told = json.loads(out.splitlines()[-1])
+    told = last_json(out)
     assert told["target"] == target
     assert "calibrating" in told["n_rows"]
     assert "## The target" in (tmp_path / "router" / "report.md").read_text()

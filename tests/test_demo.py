@@ -1,13 +1,12 @@
 """The demo: what is evaluated is what runs."""
 
-import json
-
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from langchain_llm_router.demo.demo import DRAFTER, POOL, STRONG, Demo
 from langchain_llm_router.evaluation import replay
+from tests.commands import last_json
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def test_the_command_prints_the_table_and_draws_the_picture(tmp_path):
 
     done = CliRunner().invoke(build_app(), ["demo", "--out", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures = last_json(done.stdout)
     assert figures["n_test"] == 1420
     assert set(POOL) <= set(figures["strategies"])
     assert (tmp_path / "cost_quality.png").stat().st_size > 20_000

@@ -1,6 +1,5 @@
 """`llm-router feedback` and `refit`: from what people thought of answers to a router that knows."""
 
-import json
 from uuid import uuid4
 
 import pytest
@@ -13,7 +12,7 @@ from langchain_llm_router.estimators import Linear, NearestNeighbors
 from langchain_llm_router.history import DecisionLog, read_log
 from langchain_llm_router.policies import Always, Utility
 from langchain_llm_router.saved_router import SavedRouter
-from tests.commands import run_main
+from tests.commands import last_json, run_main
 from tests.fake_langsmith import FakeLangSmith
 from tests.fakes import ScriptedModel, make_outcomes
 
@@ -63,10 +62,6 @@ def made(tmp_path_factory):
 def run(monkeypatch, made, capsys):
     monkeypatch.chdir(made)
     return lambda *arguments: run_main(arguments, monkeypatch, capsys)
-
-
-def last_json(out: str) -> dict:
-    return json.loads(out.strip().splitlines()[-1])
 
 
 @pytest.mark.parametrize("router", ["router", "linear"])
@@ -120,12 +115,18 @@ def smith(monkeypatch):
     get_env_var.cache_clear()
 
 
-def test_langsmiths_stars_come_into_the_log_once(run, smith, made):
-    log = DecisionLog(made / "traced.jsonl")
-    client = Client()
+def traced(path, client) -> DecisionLog:
+    """The log of one request that LangSmith knows of."""
+    log = DecisionLog(path)
     asked(log).invoke("q", {"callbacks": [LangChainTracer(client=client)]})
     client.flush()
     log.flush()
+    return log
+
+
+def test_langsmiths_stars_come_into_the_log_once(run, smith, made):
+    client = Client()
+    log = traced(made / "traced.jsonl", client)
     (entry,) = read_log(log.path).entries
     for key, score in (("stars", 4), ("note", None)):
         client.create_feedback(entry.run_id, key, score=score, session_id=uuid4())
@@ -145,12 +146,9 @@ def test_langsmiths_stars_come_into_the_log_once(run, smith, made):
 
 
 def test_a_langsmith_that_refuses_is_told_in_one_line(run, smith, made):
-    log = DecisionLog(made / "untold.jsonl")
     client = Client()
-    asked(log).invoke("q", {"callbacks": [LangChainTracer(client=client)]})
-    client.flush()
+    traced(made / "untold.jsonl", client)
     client.cleanup()
-    log.flush()
     smith.refuses = True
     code, _, err = run("feedback", "untold.jsonl")
     assert code == 1

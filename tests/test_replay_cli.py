@@ -1,6 +1,5 @@
 """`llm-router replay`: what would last week have cost and scored?"""
 
-import json
 import re
 
 import pytest
@@ -10,7 +9,7 @@ from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.history import DecisionLog
 from langchain_llm_router.policies import Always, Utility
 from langchain_llm_router.saved_router import SavedRouter
-from tests.commands import run_main
+from tests.commands import last_json, run_main
 from tests.fakes import ScriptedModel, make_outcomes
 
 pytest.importorskip("typer")
@@ -58,7 +57,7 @@ def test_the_router_that_wrote_the_log_decides_it_the_same_again(run):
         code, out, err = run("log.jsonl", "--router", "router", "--json", *more)
         assert code == 0, err
         assert "60 requests, 60 decided again the same to the last bit" in out
-        figures = json.loads(out.strip().splitlines()[-1])
+        figures = last_json(out)
         assert figures["n_identical"] == figures["n_requests"] == figures["n_scored"] == 60
         assert figures["cost_usd"] == figures["recorded_cost_usd"]
         assert figures["overlap_enough"]
@@ -68,7 +67,7 @@ def test_the_router_that_wrote_the_log_decides_it_the_same_again(run):
 def test_another_lambda_says_what_it_would_have_cost_and_what_nobody_can_know(run):
     code, out, _ = run("log.jsonl", "--router", "router", "--quality-per-usd", "1e5", "--json")
     assert code == 0
-    figures = json.loads(out.strip().splitlines()[-1])
+    figures = last_json(out)
     assert figures["shares"]["small"][1] == 1.0
     assert figures["cost_usd"] < figures["recorded_cost_usd"]
     assert figures["n_unsupported"] > 0
@@ -82,7 +81,7 @@ def test_another_lambda_says_what_it_would_have_cost_and_what_nobody_can_know(ru
 def test_another_router_is_replayed(run):
     code, out, _ = run("log.jsonl", "--router", "large", "--json")
     assert code == 0
-    assert json.loads(out.strip().splitlines()[-1])["shares"]["large"][1] == 1.0
+    assert last_json(out)["shares"]["large"][1] == 1.0
 
 
 @pytest.mark.parametrize(
