@@ -8,7 +8,7 @@ both as one LangChain chat model, `create_cascade` as a LangGraph state machine.
 are in `.data`, judging in `.evaluation`. Importing this does nothing else.
 """
 
-from langchain_llm_router.cascade import CascadeState, create_cascade
+from langchain_llm_router.cascade import CascadeState, create_cascade, routing_edge
 from langchain_llm_router.chat import ChatLLMRouter, route_of
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.errors import LlmRouterError
@@ -31,4 +31,5 @@ __all__ = [
     "SelfEvaluator",
     "create_cascade",
     "route_of",
+    "routing_edge",
 ]

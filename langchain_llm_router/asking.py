@@ -1,8 +1,4 @@
-"""The room that asks candidates (`judging` has their answers judged).
-
-Each operation is a small object with the same thing twice, `perform` and `aperform`, around
-logic that is written once. The chat model and the LangGraph nodes both use them.
-"""
+"""Operations that ask: a candidate, the estimator, or a node of the user's own."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
@@ -19,36 +15,12 @@ from langchain_core.runnables import AddableDict, Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.operations import Operation
 from langchain_llm_router.redaction import redact_error, redacted, secrets_of
-from langchain_llm_router.resilience.calling import Guard, Guarded, Notes
+from langchain_llm_router.resilience.calling import Notes
 from langchain_llm_router.types import Attempt, Candidate
 
-__all__ = [
-    "NOSTREAM",
-    "Answer",
-    "Asking",
-    "Predicting",
-    "candidate_config",
-]
-
-NOSTREAM = "nostream"
-"""`langgraph.constants.TAG_NOSTREAM`: keeps a call out of `stream_mode="messages"`."""
-
-
-def candidate_config(
-    config: RunnableConfig, candidate: str, decision_id: str, *, quiet: bool
-) -> RunnableConfig:
-    """The child config of a candidate's run: tagged, and silent for drafts."""
-    tags = [*(config.get("tags") or []), f"llm_router:candidate:{candidate}"]
-    if quiet:
-        tags.append(NOSTREAM)
-    metadata = {
-        **(config.get("metadata") or {}),
-        "llm_router_candidate": candidate,
-        "llm_router_decision_id": decision_id,
-    }
-    # Not `merge_configs`: inside a run it pulls in the context's callbacks a second time.
-    return {**config, "tags": tags, "metadata": metadata}
+__all__ = ["Answer", "Asking", "Calling", "Predicting"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +36,7 @@ class Answer:
 
 
 @dataclass
-class Asking:
+class Asking(Operation):
     """Ask one candidate."""
 
     candidate: Candidate
@@ -82,21 +54,13 @@ class Asking:
     watch_after: int | None = None
     """From so many chunks on, `commit` is asked again with each; None: only before the first."""
 
-    answer: Answer | None = None
-    """Set by `stream` and `astream` when they end."""
-
+    worst_usd: float | None = 0.0
+    draft: bool = False
     notes: Notes = field(default_factory=Notes)
     """What happened on the way, where its calls are guarded."""
 
-    def guarded_by(self, guard: Guard, twin: Runnable[Any, Any] | None) -> None:
-        """Have its calls timed, limited, repeated and recorded.
-
-        Args:
-            guard: The rules.
-            twin: What a hedged call asks, where that is another endpoint.
-        """
-        guarded = Guarded(self.runnable, guard, twin, self.notes)
-        self.runnable = cast("Runnable[Any, Any]", guarded)
+    answer: Answer | None = None
+    """Set by `stream` and `astream` when they end."""
 
     @property
     def streams(self) -> bool:
@@ -105,7 +69,7 @@ class Asking:
 
     @property
     def shown(self) -> bool:
-        """Whether the answer was passed on as it came."""
+        """Whether the answer was passed on as it came: only where it was streamed."""
         if self.answer is None or self.answer.error is not None:
             return False
         return self.commit is None or self.answer.attempt.get("committed", False)
@@ -130,26 +94,26 @@ class Asking:
 
     def stream(self) -> Iterator[Any]:
         """Ask, and pass on what comes; a failure before the first chunk ends in `answer`."""
-        taken = _Taken(self, time.perf_counter())
+        partial = PartialStream(self, time.perf_counter())
         stream = self.runnable.stream(self.messages, self.config, **self.kwargs)
         try:
             for chunk in stream:
-                yield from taken.take(chunk)
+                yield from partial.take(chunk)
         except self.handled as error:
-            taken.failed(error)
-        self.answer = taken.answer()
+            partial.failed(error)
+        self.answer = partial.answer()
 
     async def astream(self) -> AsyncIterator[Any]:
         """Ask, and pass on what comes; a failure before the first chunk ends in `answer`."""
-        taken = _Taken(self, time.perf_counter())
+        partial = PartialStream(self, time.perf_counter())
         stream = self.runnable.astream(self.messages, self.config, **self.kwargs)
         try:
             async for chunk in stream:
-                for part in taken.take(chunk):
+                for part in partial.take(chunk):
                     yield part
         except self.handled as error:
-            taken.failed(error)
-        self.answer = taken.answer()
+            partial.failed(error)
+        self.answer = partial.answer()
 
     def refused(self, error: Exception) -> Answer:
         """The answer of a candidate that was not asked at all."""
@@ -196,7 +160,7 @@ class Asking:
         return Answer(self._noted(attempt), message, output)
 
 
-class _Taken:
+class PartialStream:
     """What has come so far, what of it may be passed on, and what it adds up to."""
 
     def __init__(self, asking: Asking, started: float) -> None:
@@ -257,7 +221,7 @@ class _Taken:
 
 
 @dataclass(frozen=True)
-class Predicting:
+class Predicting(Operation):
     """Ask the estimator; its embedding may be a model behind a network."""
 
     estimator: QualityEstimator
@@ -271,3 +235,20 @@ class Predicting:
     async def aperform(self) -> list[float]:
         """Predict in a thread, so that the event loop goes on."""
         return await run_in_executor(None, self.perform)
+
+
+@dataclass(frozen=True)
+class Calling(Operation):
+    """Call a node of the user's."""
+
+    runnable: Runnable[Any, Any]
+    config: RunnableConfig
+    worst_usd: float | None = 0.0
+
+    def perform(self) -> Any:
+        """Call it."""
+        return self.runnable.invoke(None, self.config)
+
+    async def aperform(self) -> Any:
+        """Call it."""
+        return await self.runnable.ainvoke(None, self.config)

@@ -1,6 +1,6 @@
 """The router as a chat model: one LangChain `BaseChatModel` that asks the right one of several.
 
-What happens between a question and its answer is `engine.py`; how that is run the LangChain way
+What happens between a question and its answer is in `request.py`; how that is run the LangChain way
 is in `sessions.py`.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -19,29 +19,23 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
-from pydantic import ConfigDict, PrivateAttr, model_validator
+from pydantic import model_validator
 
-from langchain_llm_router.answering import Session, answering, new_id
+from langchain_llm_router.arguments import refuse_unknown
 from langchain_llm_router.binding import bind_structured_output
-from langchain_llm_router.budgets import Budgets
 from langchain_llm_router.endpoints import expand_endpoints
-from langchain_llm_router.engine import Engine, StreamingMode
 from langchain_llm_router.errors import MissingExtraError
-from langchain_llm_router.estimators.estimator import QualityEstimator
-from langchain_llm_router.estimators.output_length import OutputLength
-from langchain_llm_router.history import DecisionLog, Shadow
-from langchain_llm_router.loop import next_decision
-from langchain_llm_router.policies.confidence import ConfidenceThreshold
-from langchain_llm_router.policies.one_shot import Utility
-from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.parts import Parts, RouterFields, refuse_misplaced
 from langchain_llm_router.pool import live_model, resolve_candidate
-from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.saved_router import SavedRouter
-from langchain_llm_router.sessions import SessionChatModel
+from langchain_llm_router.sessions import RequestChatModel
 from langchain_llm_router.types import Candidate, Decision, Situation
 from langchain_llm_router.verification import Verifier
 
 __all__ = ["ChatLLMRouter", "route_of"]
+
+_PACKAGE = "langchain-llm-router"
+_OF_PARTS = {*RouterFields.model_fields, "cache", "rate_limiter", "output_version"}
 
 
 def route_of(message: BaseMessage) -> dict[str, Any] | None:
@@ -50,7 +44,7 @@ def route_of(message: BaseMessage) -> dict[str, Any] | None:
     return cast("dict[str, Any] | None", record)
 
 
-class ChatLLMRouter(SessionChatModel):
+class ChatLLMRouter(RouterFields, RequestChatModel):
     """A chat model that chooses, for every call, which of its candidates answers.
 
     With a one-shot policy the chosen candidate's answer is passed on as it comes. With a policy
@@ -64,7 +58,7 @@ class ChatLLMRouter(SessionChatModel):
         verifier: Judges answers for policies that verify.
         lengths: Predicts how long answers will be, for their expected cost.
         live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
-        budgets: Hard limits on what may be spent; nobody is asked whose worst case breaks them.
+        budgets: Hard limits on what may be spent; no call is made whose worst case breaks them.
         exceptions_to_handle: Failures of a candidate that are observations for the policy; others
             are raised at once. If nobody answers, the last candidate's own error is raised.
         sticky: Stay with the candidate that gave the conversation's last answer; `"escalate"`:
@@ -89,95 +83,45 @@ class ChatLLMRouter(SessionChatModel):
         'Good day.'
     """
 
-    candidates: Sequence[Any]
-    policy: Any = None
-    estimator: Any = None
-    verifier: Any = None
-    lengths: Any = None
-    live: Any = None
-    budgets: Any = None
-    log: Any = None
-    shadow: Any = None
-    exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
-    sticky: bool | Literal["escalate"] = False
-    turns: int = 3
-    trace_decision: bool = True
-    streaming_mode: StreamingMode = "buffer"
-    commit_at: float = 0.9
-    commit_after: int = 16
-    temperature: float | None = None
-    max_tokens: int | None = None
     streaming: bool = False
-
-    _engine: Engine = PrivateAttr()
-
-    model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
 
     @model_validator(mode="after")
     def _check_router(self) -> Self:
-        self._add_version("langchain-llm-router", "0.1.0")
+        self._add_version(_PACKAGE, version(_PACKAGE))
         self._prepare()
         return self
 
     def _prepare(self) -> None:
-        pool = tuple(resolve_candidate(given) for given in expand_endpoints(self.candidates))
+        """Fit the parts together, as the fields now say."""
+        given = {name: getattr(self, name) for name in RouterFields.model_fields}
         if self.output_version is not None and "output_version" in self.model_fields_set:
             update = {"output_version": self.output_version}
-            pool = tuple(replace(c, model=live_model(c).model_copy(update=update)) for c in pool)
-        policy = self.policy
-        if policy is None:
-            policy = ConfidenceThreshold() if self.verifier is not None else Utility()
-            if self.verifier is None and self.estimator is None:
-                msg = "Give the router a `policy`, an `estimator`, or a `verifier` to choose by."
-                raise ValueError(msg)
-        for name, value, kind in (
-            ("policy", policy, Policy),
-            ("estimator", self.estimator, QualityEstimator),
-            ("verifier", self.verifier, Verifier),
-            ("lengths", self.lengths, OutputLength),
-            ("live", self.live, Live),
-            ("budgets", self.budgets, Budgets),
-            ("log", self.log, DecisionLog),
-            ("shadow", self.shadow, Shadow),
-        ):
-            if value is not None and not isinstance(value, kind):
-                msg = f"`{name}` must be a {kind.__name__}, got {value!r}."
-                raise TypeError(msg)
-        if self.cache not in (None, False):
-            msg = (
-                "A cache on the router would freeze its decisions: "
-                "set `cache` on the candidates' models instead."
-            )
-            raise ValueError(msg)
-        # Not plain assignment: it would validate again, for ever.
-        object.__setattr__(self, "candidates", pool)
-        object.__setattr__(self, "policy", policy)
-        self._engine = self._fit_together()
+            pool = map(resolve_candidate, expand_endpoints(self.candidates))
+            given["candidates"] = [
+                replace(c, model=live_model(c).model_copy(update=update)) for c in pool
+            ]
+        refuse_misplaced({name: getattr(self, name) for name in ("cache", "rate_limiter")})
+        parts = Parts(RouterFields(**given))
+        # Not plain assignment: it would fit the parts together again, for ever.
+        object.__setattr__(self, "candidates", parts.candidates)
+        object.__setattr__(self, "policy", parts.policy)
+        self._parts = parts
 
-    def _fit_together(self) -> Engine:
-        settings = {"temperature": self.temperature, "max_tokens": self.max_tokens}
-        return Engine(
-            candidates=tuple(self.candidates),
-            policy=self.policy,
-            estimator=self.estimator,
-            verifier=self.verifier,
-            lengths=self.lengths,
-            turns=self.turns,
-            live=self.live,
-            budgets=self.budgets,
-            log=self.log,
-            shadow=self.shadow,
-            handled=self.exceptions_to_handle,
-            settings={name: value for name, value in settings.items() if value is not None},
-            sticky=self.sticky,
-            trace_decision=self.trace_decision,
-            streaming_mode=self.streaming_mode,
-            commit_at=self.commit_at,
-            commit_after=self.commit_after,
-        )
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _OF_PARTS or name not in self.__dict__:
+            super().__setattr__(name, value)
+            return
+        before = self.__dict__[name]
+        super().__setattr__(name, value)
+        try:
+            self._prepare()
+        except Exception:
+            super().__setattr__(name, before)
+            raise
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the router; what is updated is checked and takes effect."""
+        refuse_unknown(update or {}, type(self).model_fields, type(self).__name__)
         copied = super().model_copy(update=update, deep=deep)
         if update:
             copied._prepare()
@@ -228,32 +172,30 @@ class ChatLLMRouter(SessionChatModel):
         )
         raise TypeError(msg)
 
+    @property
+    def parts(self) -> Parts:
+        """The router's parts, fitted together."""
+        return self._parts
+
     # Deciding
 
     def route(self, input: LanguageModelInput, config: RunnableConfig | None = None) -> Decision:
-        """Decide whom to ask first, without asking anybody.
+        """Decide whom to ask first, without asking any.
 
         Raises:
-            NoCandidateError: If nobody may be asked.
+            NoCandidateError: If no candidate may be asked.
         """
-        decision = next_decision(self._engine.policy, self.situation(input, config))
-        assert decision is not None, "nobody has failed yet"
-        return replace(decision, decision_id=new_id())
+        return self._request(input, config, {}).first_decision()
 
     def situation(
         self, input: LanguageModelInput, config: RunnableConfig | None = None
     ) -> Situation:
-        """What the policy is shown before anybody is asked: every arm, and what it is expected of.
+        """What the policy is shown before any is asked: every arm, and what it is expected of.
 
         Raises:
-            NoCandidateError: If nobody may be asked.
+            NoCandidateError: If no candidate may be asked.
         """
-        messages = self._messages(input)
-        kwargs: dict[str, Any] = {}
-        engine, options = self._engine, self._engine.options(config, kwargs)
-        predicting = engine.predicting(messages)
-        row = None if predicting is None else predicting.perform()
-        return engine.situation(messages, engine.in_order(row), options, kwargs)
+        return self._request(input, config, {}).first_situation()
 
     def as_decision_model(self) -> Any:
         """This router as a `BaseDecisionModel`, to drive LangChain's `ModelRouterMiddleware`.
@@ -272,27 +214,6 @@ class ChatLLMRouter(SessionChatModel):
         from langchain_llm_router.decisions import RouterDecisionModel  # noqa: PLC0415 - core 1.8
 
         return RouterDecisionModel(router=self)
-
-    def _messages(self, input: LanguageModelInput) -> list[BaseMessage]:
-        if isinstance(input, list) and all(isinstance(given, BaseMessage) for given in input):
-            messages = input
-        else:
-            messages = self._convert_input(input).to_messages()
-        if len(messages) == 0:
-            msg = "The message list is empty: there is nothing to route."
-            raise ValueError(msg)
-        return messages
-
-    def _session(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig,
-        kwargs: dict[str, Any],
-        *,
-        streaming: bool = False,
-    ) -> Session:
-        messages = self._messages(input)
-        return answering(self._engine, messages, config, kwargs, streaming=streaming)
 
     # What LangChain asks of a chat model
 
@@ -322,15 +243,15 @@ class ChatLLMRouter(SessionChatModel):
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
         """Count tokens as the first candidate does."""
-        return live_model(self.candidates[0]).get_num_tokens_from_messages(messages, tools)
+        return live_model(self._parts.candidates[0]).get_num_tokens_from_messages(messages, tools)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Tokenize as the first candidate does."""
-        return live_model(self.candidates[0]).get_token_ids(text)
+        return live_model(self._parts.candidates[0]).get_token_ids(text)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         """What every candidate can do: flags and-ed, limits at their smallest."""
-        profiles = [live_model(candidate).profile for candidate in self.candidates]
+        profiles = [live_model(candidate).profile for candidate in self._parts.candidates]
         if any(profile is None for profile in profiles):
             return None
         known = cast("list[dict[str, Any]]", profiles)
@@ -350,7 +271,9 @@ class ChatLLMRouter(SessionChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return {
-            "candidates": {c.name: live_model(c)._identifying_params for c in self.candidates},
+            "candidates": {
+                c.name: live_model(c)._identifying_params for c in self._parts.candidates
+            },
             "policy": repr(self.policy),
         }
 

@@ -1,4 +1,4 @@
-"""What the earlier turns of a conversation mean for routing the next one.
+"""What a conversation says to a router: the question, the prompt's length, who answered before.
 
 Everything is read off the messages: the router's own record on an answer says who gave it, the
 usage how long the prompt was that its provider has cached by now. Nothing has to be remembered
@@ -8,22 +8,78 @@ between calls, so it works across processes, threads and checkpoints.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from langchain_llm_router.types import CHARS_PER_TOKEN, Candidate, Price
+from langchain_llm_router.types import CHARS_PER_TOKEN
 
 __all__ = [
+    "Conversation",
     "cached_prefixes",
-    "expected_cost_usd",
     "no_weaker",
     "prompt_tokens",
+    "read_conversation",
     "routing_text",
-    "switching_cost_usd",
 ]
 
 _LONGEST_TURN = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What routing needs to know of the messages."""
+
+    query: str
+    """The text that the choice is made by."""
+
+    prompt_tokens: float
+    """About how long the prompt is."""
+
+    cached_tokens: Mapping[str, int]
+    """How much of it each candidate's provider has in its prompt cache."""
+
+    holder: str | None
+    """The candidate that gave the last answer, if a router recorded it."""
+
+    strongest: str | None
+    """The strongest candidate that has answered."""
+
+    in_tool_loop: bool
+    """Whether a model waits for the answers to its own tool calls."""
+
+
+def read_conversation(
+    messages: Sequence[BaseMessage], order: Sequence[str], turns: int = 3
+) -> Conversation:
+    """Read a conversation once.
+
+    Args:
+        messages: With the router's records on its answers.
+        order: Candidates from weak to strong.
+        turns: How many human turns the choice is made by.
+
+    Raises:
+        ValueError: If there is no message.
+    """
+    if len(messages) == 0:
+        msg = "The message list is empty: there is nothing to route."
+        raise ValueError(msg)
+    query = routing_text(messages, turns)
+    if len(messages) == 1 and not isinstance(messages[0], AIMessage | ToolMessage):
+        # The first question of a conversation, which is what most requests are.
+        tokens = len(_text(messages[0])) / CHARS_PER_TOKEN
+        return Conversation(query, tokens, {}, None, None, in_tool_loop=False)
+    return Conversation(
+        query=query,
+        prompt_tokens=prompt_tokens(messages),
+        cached_tokens=cached_prefixes(messages),
+        holder=_holder(messages),
+        strongest=no_weaker(messages, order),
+        in_tool_loop=isinstance(messages[-1], ToolMessage),
+    )
 
 
 def routing_text(messages: Sequence[BaseMessage], turns: int = 3) -> str:
@@ -47,6 +103,14 @@ def _text(message: BaseMessage) -> str:
     return message.content if isinstance(message.content, str) else str(message.text)
 
 
+def _record(message: BaseMessage) -> Mapping[str, Any] | None:
+    """The decision record on a model's answer; a record on any other message is not believed."""
+    if not isinstance(message, AIMessage):
+        return None
+    record = message.response_metadata.get("llm_router")
+    return record if isinstance(record, Mapping) else None
+
+
 def cached_prefixes(
     messages: Sequence[BaseMessage], *, lives_s: float = 300.0, now: float | None = None
 ) -> dict[str, int]:
@@ -61,16 +125,15 @@ def cached_prefixes(
         now: Unix time; None: the clock's.
 
     Returns:
-        Tokens by candidate; who is not named has nothing, or nobody knows.
+        Tokens by candidate; a candidate that is not named has nothing cached, or it is unknown.
     """
     oldest = (time.time() if now is None else now) - lives_s
     found: dict[str, int] = {}
     for message in reversed(messages):
-        if not isinstance(message, AIMessage):
+        record = _record(message)
+        if record is None or not isinstance(record.get("attempts"), list):
             continue
-        record = message.response_metadata.get("llm_router")
-        if not isinstance(record, dict) or not isinstance(record.get("attempts"), list):
-            continue
+        assert isinstance(message, AIMessage)
         fresh = [a for a in record["attempts"] if (a.get("finished_at_s") or 0.0) >= oldest]
         if len(fresh) == 0:
             break
@@ -102,59 +165,17 @@ def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
     return tokens
 
 
-def switching_cost_usd(price: Price, prefix_tokens: float) -> float:
-    """What leaving a candidate throws away: prefix · (price of a miss - price of a hit).
-
-    It need not be charged to anybody: an arm whose prefix is cached costs that much less, so the
-    one utility weighs it against what another arm is better at.
-    """
-    hit = price.cache_read_usd_per_mtok
-    return 0.0 if hit is None else prefix_tokens * (price.input_usd_per_mtok - hit) / 1e6
-
-
-def expected_cost_usd(
-    candidate: Candidate,
-    *,
-    query_tokens: float,
-    input_tokens: float,
-    output_tokens: float,
-    cached_tokens: float,
-    predicted: bool,
-) -> float | None:
-    """What a call should cost, in a conversation of which its provider has a part cached.
-
-    Args:
-        candidate: Whom the call is made to.
-        query_tokens: Length of the question alone.
-        input_tokens: Length of the whole prompt.
-        output_tokens: Length of the answer, as predicted or as is usual.
-        cached_tokens: How much of the prompt its provider has cached.
-        predicted: Whether the length is predicted for this query: then it counts and not the
-            measured mean cost.
-
-    Returns:
-        None if neither a price nor a mean cost is known.
-    """
-    price, mean = candidate.price, candidate.expected_cost_usd
-    if price is None:
-        return mean
-    if mean is None or predicted:
-        return price.estimate_usd(
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cache_read_tokens=cached_tokens,
-        )
-    # The mean is that of questions alone: the conversation before them comes on top, cached or not.
-    earlier = max(0.0, input_tokens - query_tokens)
-    return (
-        mean
-        + price.estimate_usd(input_tokens=earlier, output_tokens=0)
-        - switching_cost_usd(price, min(cached_tokens, earlier))
-    )
+def _holder(messages: Sequence[BaseMessage]) -> str | None:
+    """The candidate that gave the last answer in this conversation, if a router recorded it."""
+    for message in reversed(messages):
+        if isinstance(message, AIMessage):
+            record = _record(message)
+            return None if record is None else str(record.get("candidate"))
+    return None
 
 
 def no_weaker(messages: Sequence[BaseMessage], order: Sequence[str]) -> str | None:
-    """The strongest candidate that has answered in this conversation; None: nobody has.
+    """The strongest candidate that has answered in this conversation; None: none has.
 
     Args:
         messages: The conversation, with the router's records on its answers.
@@ -163,8 +184,8 @@ def no_weaker(messages: Sequence[BaseMessage], order: Sequence[str]) -> str | No
     ranks = {name: i for i, name in enumerate(order)}
     best: str | None = None
     for message in messages:
-        record = message.response_metadata.get("llm_router")
-        name = record.get("candidate") if isinstance(record, dict) else None
+        record = _record(message)
+        name = None if record is None else record.get("candidate")
         if name in ranks and (best is None or ranks[name] > ranks[best]):
             best = name
     return best

@@ -1,7 +1,7 @@
-"""What an answer is at sight: words, tool calls, an object, or something that cannot be used.
+"""Classifies answers without calling a model: text, tool calls, an object, or unusable.
 
-These are a cascade's free signals: nobody has to be paid to see that a schema did not parse. What
-can be checked by code is not sent to a verifier of text.
+These are a cascade's free signals: it costs nothing to see that a schema did not parse. What can be
+checked by code is not sent to a verifier of text.
 """
 
 from __future__ import annotations
@@ -13,9 +13,27 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["flaw_of", "form_of", "is_refusal"]
+from langchain_llm_router.types import Attempt
+
+__all__ = ["classify", "flaw_of", "form_of", "is_refusal"]
 
 _REFUSED = frozenset({"refusal", "content_filter"})
+
+
+def classify(
+    attempt: Attempt, message: AIMessage, output: Any, tools: Sequence[Any], *, streamed: bool
+) -> Attempt:
+    """The attempt with the form of its answer; in a cascade a flaw counts as a failure.
+
+    What has been streamed is out: its flaw is recorded, but no other answer can follow it.
+    """
+    attempt = {**attempt, "form": form_of(message, output)}
+    flaw = flaw_of(message, output, tools)
+    if flaw is not None:
+        attempt["flaw"] = flaw
+        if not streamed:
+            attempt["error"] = flaw
+    return attempt
 
 
 def form_of(message: AIMessage, output: Any) -> Literal["text", "tool_calls", "structured"]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-__all__ = ["fenced", "speaks_to_its_judge"]
+__all__ = ["fence", "fenced", "speaks_to_its_judge"]
 
 # Joiners, direction marks, the byte order mark, tag characters: nobody sees them, tokenizers do.
 _INVISIBLE = re.compile(
@@ -59,3 +60,13 @@ def fenced(text: str) -> str:
     """
     plain = _TAG.sub(r"‹\1\2", _INVISIBLE.sub("", text))
     return _TEMPLATE.sub(lambda mark: {"<": "‹", ">": "›", "[": "⁅"}[mark.group(0)], plain)
+
+
+def fence(parts: Mapping[str, str]) -> str:
+    r"""Texts by the name of their tags, each between its tags; empty ones are left out.
+
+    Example:
+        >>> fence({"context": "", "question": "2 + 2?"})
+        '<question>\n2 + 2?\n</question>'
+    """
+    return "\n".join(f"<{tag}>\n{fenced(text)}\n</{tag}>" for tag, text in parts.items() if text)

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
+from langchain_llm_router.operations import Operation
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.redaction import redacted, secrets_of
 from langchain_llm_router.resilience.calling import Guard, Guarded
@@ -34,7 +35,7 @@ __all__ = ["Caller", "Verifying"]
 
 
 @dataclass(frozen=True)
-class Verifying:
+class Verifying(Operation):
     """Drive a verifier: make the calls it yields, all of a batch at once."""
 
     verifier: Verifier
@@ -43,6 +44,9 @@ class Verifying:
     config: RunnableConfig
     guard: Callable[[Candidate], Guard] | None = None
     """What stands around the calls of a judge; None: plain calls."""
+
+    worst_usd: float | None = 0.0
+    draft: bool = True
 
     def perform(self) -> Attempt:
         """The attempt with its verdict."""

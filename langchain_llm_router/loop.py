@@ -1,68 +1,190 @@
-"""The narrow waist: one step of routing after another, without I/O.
+"""The loop: one decision after another, without I/O.
 
-`routing` is a generator that yields what should happen next (ask this candidate, verify this
-answer) and is sent what happened. `ChatLLMRouter` drives it with model calls, sync or async, and
-`evaluation.replay` with recorded tables; the LangGraph state machine calls `next_decision` and
-`observe` from its nodes. So what is evaluated is what runs.
+A `Loop`'s whole state is a situation and the steps so far. It is told what came of each step and
+says what comes next, until it accepts an answer or none can come. Live requests drive it with model
+calls, replay with recorded tables and logs, a shadow and `explain` with what was recorded; so what
+is evaluated is what runs. The plain data that the state becomes between two steps is written and
+read here too.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields, replace
 from typing import Any
 
-from langchain_llm_router.budgets.affording import affordable, spent_usd
-from langchain_llm_router.conversation import expected_cost_usd
+from langchain_llm_router.budgets.affording import affordable
 from langchain_llm_router.endpoints import ByModel, pick_endpoint
-from langchain_llm_router.errors import LlmRouterError, NoCandidateError
-from langchain_llm_router.options import NO_OPTIONS
+from langchain_llm_router.errors import LlmRouterError
+from langchain_llm_router.options import NO_OPTIONS, Filter, RoutingOptions
 from langchain_llm_router.policies.policy import Policy, accept
-from langchain_llm_router.telemetry.measured import ArmStats
-from langchain_llm_router.types import (
-    CHARS_PER_TOKEN,
-    Arm,
-    Attempt,
-    Candidate,
-    Decision,
-    RoutingOptions,
-    Situation,
-)
+from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 from langchain_llm_router.verification import Evaluation, evaluated
 
 __all__ = [
-    "Routed",
-    "begin",
-    "build_arms",
+    "Loop",
+    "accept_final",
     "check_policy",
-    "decision_record",
-    "hand_on",
+    "decision_of",
+    "frame_data",
     "next_decision",
     "observe",
-    "routing",
-    "spent_usd",
-    "stay_with",
-    "step_after",
+    "situation_of",
+    "step_data",
 ]
 
-_UNMEASURED = ArmStats()
+
+class Loop:
+    """One request's decisions; each is followed by what came of it.
+
+    Args:
+        policy: Decides.
+        situation: What is known, attempts included.
+        steps: The decisions so far.
+        frames: The situations in which they were taken, each with the number of steps before it;
+            None: all in this one. There is more than one only where live numbers were refreshed.
+
+    Attributes:
+        situation: What is known now.
+        steps: The decisions so far.
+        frames: As above, the present one included.
+        unseen: Whether the last step accepts an answer for which no policy was asked.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        situation: Situation,
+        steps: Sequence[Decision] = (),
+        frames: Sequence[tuple[int, Situation]] | None = None,
+    ) -> None:
+        self.policy, self.situation, self.steps = policy, situation, list(steps)
+        self.frames = [(0, situation)] if frames is None else list(frames)
+        self.unseen = False
+        self._peeked: Decision | None = None
+
+    def peek(self) -> Decision | None:
+        """What comes next; None: every candidate has failed, and there is no answer to return.
+
+        Raises:
+            LlmRouterError: If the policy does not come to an end.
+            NoCandidateError: If no candidate may be asked and there is no answer to keep.
+        """
+        if self._peeked is None:
+            self._check_bound()
+            self._peeked = accept_final(self.steps, self.situation)
+            self.unseen = self._peeked is not None
+            if self._peeked is None:
+                self._peeked = next_decision(self.policy, self.situation) or self._flawed()
+        return self._peeked
+
+    def next(self) -> Decision | None:
+        """Take the next step, as `peek` says it."""
+        decision = self.peek()
+        if decision is not None:
+            self.steps.append(decision)
+        self._peeked = None
+        return decision
+
+    def take(self, decision: Decision) -> Decision:
+        """Take a step that was decided elsewhere: within the same bound."""
+        self._check_bound()
+        self.steps.append(decision)
+        self._peeked = None
+        return decision
+
+    def saw(self, attempt: Attempt) -> None:
+        """Take in what came of the last step: the attempt as it now stands."""
+        self.situation, self._peeked = observe(self.situation, attempt), None
+
+    def step_after(self, evaluation: Evaluation) -> tuple[str, str]:
+        """What would come next if the last answer were evaluated so: action and candidate.
+
+        With this a verifier can stop as soon as nothing it could still find out changes the step.
+        """
+        attempt = evaluated(self.situation.attempts[-1], evaluation)
+        # Not known before it is paid; unknown would make every arm unaffordable under a cap.
+        attempt["verification_cost_usd"] = 0.0
+        decision = next_decision(self.policy, observe(self.situation, attempt))
+        assert decision is not None, "an answer is at hand"
+        return decision.action, decision.candidate
+
+    def refresh(self, situation: Situation) -> None:
+        """Go on in another situation: newer numbers, other options; the attempts stay."""
+        self.frames.append((len(self.steps), situation))
+        self.situation = replace(situation, attempts=self.situation.attempts)
+        self._peeked = None
+
+    def situations(self) -> list[Situation]:
+        """The situation before each step, without attempts; the last one stands for all further."""
+        found = [situation for _, situation in self.frames[:1]]
+        for at, situation in self.frames[1:]:
+            found = [*found[:at], *[found[-1]] * (at - len(found)), situation]
+        return found
+
+    def data(self) -> dict[str, Any]:
+        """Frames and steps as plain data; the attempts are kept by who keeps the answers."""
+        return {
+            "frames": [
+                {"from_step": at, "query": situation.query, **frame_data(situation)}
+                for at, situation in self.frames
+            ],
+            "steps": [step_data(step) for step in self.steps],
+        }
+
+    @classmethod
+    def restore(cls, policy: Policy, data: Mapping[str, Any], attempts: Sequence[Attempt]) -> Loop:
+        """What `data` was made of, and what has been seen since."""
+        frames = [
+            (frame["from_step"], situation_of(frame, frame["query"])) for frame in data["frames"]
+        ]
+        seen = replace(frames[-1][1], attempts=tuple(attempts))
+        return cls(policy, seen, [decision_of(step) for step in data["steps"]], frames)
+
+    def _check_bound(self) -> None:
+        n_arms = len(self.situation.arms)
+        if len(self.steps) <= 2 * n_arms:
+            return
+        # After a refresh there may be fewer arms than have been asked.
+        known = {arm.candidate for arm in self.situation.arms}
+        known.update(attempt["candidate"] for attempt in self.situation.attempts)
+        if len(self.steps) > 2 * len(known):
+            msg = (
+                f"{type(self.policy).__name__} did not accept within {len(self.steps)} decisions: "
+                "it is looping."
+            )
+            raise LlmRouterError(msg)
+
+    def _flawed(self) -> Decision | None:
+        """The acceptance of the last flawed answer, where there is no better one."""
+        flawed = [a for a in self.situation.attempts if a.get("flaw") is not None]
+        if len(flawed) == 0:
+            return None
+        reason = f"every answer is flawed, the last one is returned: {flawed[-1].get('flaw')}"
+        return accept(self.policy, flawed[-1], reason)
 
 
-@dataclass(frozen=True)
-class Routed:
-    """How a routing ended."""
+def accept_final(steps: Sequence[Decision], situation: Situation) -> Decision | None:
+    """The acceptance of a final answer, or of one that was streamed; None: the policy decides.
 
-    decision: Decision | None
-    """The acceptance, or the asking that was final; None when everybody failed."""
-
-    situation: Situation
-    steps: tuple[Decision, ...]
-    """Every decision on the way, in order."""
+    It keeps the reason and the policy of the step that asked: no policy is called for it.
+    """
+    if len(steps) == 0 or len(situation.attempts) == 0 or steps[-1].action != "ask":
+        return None
+    step, attempt = steps[-1], situation.attempts[-1]
+    if attempt["candidate"] != step.candidate or attempt.get("error") is not None:
+        return None
+    if step.final:
+        reason = step.reason
+    elif attempt.get("committed", False):
+        reason = f"{step.reason}; it looked good enough to be streamed"
+    else:
+        return None
+    return Decision("accept", step.candidate, step.policy, reason, confidence=step.confidence)
 
 
 def check_policy(policy: Policy, names: Sequence[str]) -> None:
-    """Refuse a policy that names somebody the router does not have.
+    """Refuse a policy that names a candidate the router does not have.
 
     Raises:
         ValueError: With the unknown name and the allowed ones.
@@ -76,161 +198,17 @@ def check_policy(policy: Policy, names: Sequence[str]) -> None:
             raise ValueError(msg)
 
 
-def build_arms(
-    candidates: Sequence[Candidate],
-    quality: Sequence[float] | None,
-    query: str,
-    *,
-    live: Mapping[str, ArmStats] | None = None,
-    input_tokens: float | None = None,
-    output_tokens: Sequence[float] | None = None,
-    cached: Mapping[str, float] | None = None,
-) -> tuple[Arm, ...]:
-    """What is expected of each candidate for this query, before anybody is asked.
-
-    Args:
-        candidates: The arms, endpoints expanded.
-        quality: Predicted quality per candidate; NaN where its estimator abstains.
-        query: The text to be answered.
-        live: What telemetry measured, by name; it replaces what a candidate declares.
-        input_tokens: Length of the whole prompt; None: the query's, 4 characters a token.
-        output_tokens: Predicted length of each one's answer; None: its mean as measured, or as
-            declared.
-        cached: How many of its tokens each one has in its prompt cache: asking those costs less.
-
-    The expected cost is the price times these lengths; where no length is predicted and the
-    candidate has an `expected_cost_usd`, it is that and the price of what stands before the query.
-    """
-    if input_tokens is None:
-        input_tokens = len(query) / CHARS_PER_TOKEN
-    arms = []
-    for i, candidate in enumerate(candidates):
-        stats = _UNMEASURED if live is None else live.get(candidate.name, _UNMEASURED)
-        length = stats.output_tokens
-        if length is None:
-            length = candidate.expected_output_tokens
-        if output_tokens is not None:
-            length = output_tokens[i]
-        held = 0 if cached is None else cached.get(candidate.name, 0)
-        cost = expected_cost_usd(
-            candidate,
-            query_tokens=len(query) / CHARS_PER_TOKEN,
-            input_tokens=input_tokens,
-            output_tokens=length,
-            cached_tokens=min(held, input_tokens),
-            predicted=output_tokens is not None,
-        )
-        arms.append(
-            Arm(
-                candidate=candidate.name,
-                quality=None if quality is None or math.isnan(quality[i]) else float(quality[i]),
-                cost_usd=cost,
-                ttft_s=candidate.ttft_s if stats.ttft_s is None else stats.ttft_s,
-                itl_s=candidate.itl_s if stats.itl_s is None else stats.itl_s,
-                model=candidate.of,
-                error_rate=stats.error_rate,
-                available=stats.available,
-                probe=stats.probe,
-            )
-        )
-    return tuple(arms)
-
-
-def begin(
-    query: str,
-    arms: Sequence[Arm],
-    options: RoutingOptions | None = None,
-    *,
-    unfit: Mapping[str, str] | None = None,
-) -> Situation:
-    """The situation before anybody is asked, less the arms that may not be asked.
-
-    Args:
-        query: What is asked.
-        arms: Everybody.
-        options: Whom the request forbids; `force` overrules every other condition.
-        unfit: Who cannot do what the request needs, and why.
-
-    Raises:
-        ValueError: If the options name an unknown candidate.
-        NoCandidateError: If nobody is left; the message says why for each.
-    """
-    options = NO_OPTIONS if options is None else options
-    free = options.force is None and options.candidates is None and not options.filters
-    if free and not unfit:
-        return Situation(query, tuple(arms), (), options)
-    names = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
-    named = [*(options.candidates or ()), *([] if options.force is None else [options.force])]
-    for name in named:
-        if name not in names and all(name != arm.candidate for arm in arms):
-            msg = f"Unknown candidate {name!r} in the routing options: allowed are {names}."
-            raise ValueError(msg)
-    if options.force is not None:
-        left = tuple(arm for arm in arms if options.force in (arm.candidate, arm.model))
-        return Situation(query, left, (), options)
-    reasons = {arm.candidate: _why_not(arm, options, unfit or {}) for arm in arms}
-    left = tuple(arm for arm in arms if reasons[arm.candidate] is None)
-    if len(left) == 0:
-        msg = f"Nobody may be asked for this request: {reasons}."
-        raise NoCandidateError(msg)
-    return Situation(query, left, (), options)
-
-
-def _why_not(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str | None:
-    if options.candidates is not None and not {arm.candidate, arm.model} & {*options.candidates}:
-        return "the request does not allow it"
-    if arm.candidate in unfit:
-        return unfit[arm.candidate]
-    values = {
-        "quality": arm.quality,
-        "cost": arm.cost_usd,
-        "ttft": arm.ttft_s,
-        "itl": arm.itl_s,
-    }
-    for condition in options.filters:
-        value = values[condition.metric]
-        if not condition.admits(value):
-            return f"its {condition.metric} {value!r} does not meet {condition}"
-    return None
-
-
-def stay_with(situation: Situation, policy: Policy, name: str | None) -> Situation:
-    """Have the candidate that holds the thread asked first, if it may be asked at all.
-
-    A policy that verifies may still escalate from there, but not start over with the cheaper
-    candidates that were passed over before.
-    """
-    if name is None or name not in situation.names or situation.options.force is not None:
-        return situation
-    arms = not_below(situation, name).arms if policy.verifies else situation.arms
-    return replace(situation, arms=arms, prefer=name)
-
-
-def not_below(situation: Situation, name: str | None) -> Situation:
-    """Only the candidate's model and those declared after it: a thread may climb, not fall."""
-    if name is None or name not in situation.names or situation.options.force is not None:
-        return situation
-    model = situation.arm(name).model or name
-    arms = situation.arms
-    first = next(i for i, arm in enumerate(arms) if model in (arm.candidate, arm.model))
-    return replace(situation, arms=arms[first:])
-
-
-def hand_on(policy: Policy, attempt: Attempt) -> Decision:
-    """The decision to pass on a flawed answer, where nobody gave a better one."""
-    reason = f"every answer is flawed, the last one is handed on: {attempt.get('flaw')}"
-    return accept(policy, attempt, reason)
-
-
 def next_decision(policy: Policy, situation: Situation) -> Decision | None:
-    """The next step, or None when everybody who may be asked has failed.
+    """The policy's next step, or None when every candidate that may be asked has failed.
 
     Raises:
-        NoCandidateError: If nobody may be asked and there is no answer to keep.
+        NoCandidateError: If no candidate may be asked and there is no answer to keep.
     """
-    situation = affordable(situation)
+    if situation.options.max_cost_usd is not None or situation.granted_usd is not None:
+        situation = affordable(situation)
     fresh = len(situation.attempts) == 0
-    if not fresh and len(situation.open_arms) == 0 and len(situation.answered) == 0:
+    unanswered = all(attempt.get("error") is not None for attempt in situation.attempts)
+    if not fresh and unanswered and len(situation.open_arms) == 0:
         return None
     if situation.options.force is not None:
         return _forced(policy, situation, situation.options.force)
@@ -240,10 +218,10 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
             return only
     if all(arm.available for arm in situation.arms):
         return _decide(policy, situation)
-    doors = _closed_as_failed(situation)
-    decision = _decide(policy, doors)
-    if decision is None and doors is not situation:
-        # Nobody else than those behind closed doors: better to knock than to give up.
+    without_closed = _closed_as_failed(situation)
+    decision = _decide(policy, without_closed)
+    if decision is None and without_closed is not situation:
+        # All remaining arms have open breakers: better to try one anyway than to give up.
         decision = _decide(policy, situation)
     return decision
 
@@ -277,7 +255,7 @@ def _closed_as_failed(situation: Situation) -> Situation:
 
 
 def _decide(policy: Policy, situation: Situation) -> Decision | None:
-    """The policy's decision; None if it knows nobody else than those who failed, as `Always`."""
+    """The policy's decision; None if it knows only candidates that failed, as `Always`."""
     models = None
     if any(arm.model is not None for arm in situation.arms):
         models = ByModel.of(policy, situation)
@@ -295,7 +273,7 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
 
 
 def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
-    """Whom to ask first where the policy has no say: the thread's holder, or the only one left."""
+    """The first to ask where the policy has no say: the thread's holder, or the only one left."""
     arms = situation.arms
     if situation.prefer is None and len(arms) > 1 and arms[0].model is None:
         # The first is one model and the next another: it is the policy's choice.
@@ -308,7 +286,7 @@ def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
         return None
     else:
         arm, _ = pick_endpoint(policy, arms, situation)
-        reason = "nobody else may be asked"
+        reason = "no other candidate may be asked"
     return Decision(
         action="ask",
         candidate=arm.candidate,
@@ -318,85 +296,83 @@ def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
     )
 
 
-def step_after(policy: Policy, situation: Situation) -> Callable[[Evaluation], tuple[str, str]]:
-    """What would be done next if the last answer were evaluated so: action and candidate.
-
-    With this a verifier can stop as soon as nothing it could still find out changes the step.
-    """
-
-    def step(evaluation: Evaluation) -> tuple[str, str]:
-        attempt = evaluated(situation.attempts[-1], evaluation)
-        # Not known before it is paid; unknown would make everybody unaffordable under a cap.
-        attempt["verification_cost_usd"] = 0.0
-        decision = next_decision(policy, observe(situation, attempt))
-        assert decision is not None, "an answer is at hand"
-        return decision.action, decision.candidate
-
-    return step
-
-
 def observe(situation: Situation, attempt: Attempt) -> Situation:
     """Add an attempt, or the verdict on the last one."""
     earlier = situation.attempts
     if len(earlier) > 0 and earlier[-1]["candidate"] == attempt["candidate"]:
         earlier = earlier[:-1]
-    # Not `replace`: this is in the path of every call.
+    return replace(situation, attempts=(*earlier, attempt))
+
+
+# Plain data. What has its default value is left out, so that a line of the log and a checkpoint
+# stay short; floats survive JSON bit for bit, because it holds their shortest exact form.
+
+
+def step_data(decision: Decision) -> dict[str, Any]:
+    """A decision; its id is the whole request's."""
+    data = _changed(decision)
+    data.pop("decision_id", None)
+    if "scores" in data:
+        data["scores"] = {name: dict(numbers) for name, numbers in decision.scores.items()}
+    return data
+
+
+def decision_of(data: Mapping[str, Any]) -> Decision:
+    """What `step_data` was made of; other keys are ignored."""
+    known = Decision.__dataclass_fields__
+    return Decision(**{name: value for name, value in data.items() if name in known})
+
+
+def frame_data(situation: Situation) -> dict[str, Any]:
+    """A situation without the query and the attempts: arms, options, money, and preference."""
+    frame: dict[str, Any] = {"arms": [_changed(arm) for arm in situation.arms]}
+    if situation.options != NO_OPTIONS:
+        options = _changed(situation.options)
+        if "filters" in options:
+            options["filters"] = [_all(item) for item in situation.options.filters]
+        if "weights" in options:
+            options["weights"] = dict(situation.options.weights)
+        frame["options"] = options
+    for name in ("granted_usd", "prefer"):
+        value = getattr(situation, name)
+        if value is not None:
+            frame[name] = value
+    return frame
+
+
+def situation_of(
+    frame: Mapping[str, Any], query: str, attempts: Sequence[Attempt] = ()
+) -> Situation:
+    """What `frame_data` was made of."""
+    options = dict(frame.get("options", {}))
+    if options.get("candidates") is not None:
+        options["candidates"] = tuple(options["candidates"])
+    if "filters" in options:
+        options["filters"] = tuple(Filter(**item) for item in options["filters"])
     return Situation(
-        situation.query,
-        situation.arms,
-        (*earlier, attempt),
-        situation.options,
-        situation.granted_usd,
-        situation.prefer,
+        query,
+        tuple(Arm(**arm) for arm in frame["arms"]),
+        tuple(attempts),
+        RoutingOptions(**options) if options else NO_OPTIONS,
+        frame.get("granted_usd"),
+        frame.get("prefer"),
     )
 
 
-def routing(policy: Policy, situation: Situation) -> Generator[Decision, Attempt, Routed]:
-    """Route one query: yields each `ask` and `verify`, is sent the attempt as it now stands.
-
-    Raises:
-        LlmRouterError: If the policy does not come to an end.
-    """
-    steps: list[Decision] = []
-    for _ in range(2 * len(situation.arms) + 1):
-        decision = next_decision(policy, situation)
-        if decision is None:
-            return Routed(None, situation, tuple(steps))
-        steps.append(decision)
-        if decision.action == "accept":
-            return Routed(decision, situation, tuple(steps))
-        attempt = yield decision
-        situation = observe(situation, attempt)
-        if attempt.get("committed", False) and not decision.final:
-            reason = f"{decision.reason}; it looked good enough to be streamed"
-            decision = replace(decision, final=True, reason=reason)
-        if decision.final and attempt.get("error") is None:
-            return Routed(decision, situation, tuple(steps))
-    msg = f"{type(policy).__name__} did not accept within {len(steps)} decisions: it is looping."
-    raise LlmRouterError(msg)
-
-
-def decision_record(routed: Routed, decision_id: str) -> dict[str, Any]:
-    """The decision as plain data, as it stands in `response_metadata["llm_router"]`.
-
-    `cost_usd` is everything that was spent: rejected drafts and verification included.
-    """
-    decision = routed.decision
-    assert decision is not None, "a routing without an answer has no record"
-    chosen = next((step for step in reversed(routed.steps) if len(step.scores) > 0), decision)
+def _changed(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults."""
     return {
-        "candidate": decision.candidate,
-        "policy": decision.policy,
-        "reason": decision.reason,
-        "confidence": decision.confidence,
-        "scores": {name: dict(numbers) for name, numbers in chosen.scores.items()},
-        "flip": chosen.flip,
-        "propensity": math.prod(step.propensity for step in routed.steps),
-        "attempts": [dict(attempt) for attempt in routed.situation.attempts],
-        "steps": [
-            {"action": step.action, "candidate": step.candidate, "reason": step.reason}
-            for step in routed.steps
-        ],
-        "cost_usd": spent_usd(routed.situation),
-        "decision_id": decision_id,
+        field.name: found
+        for field in fields(value)
+        if (found := getattr(value, field.name)) is not None and found != _default(field)
     }
+
+
+def _all(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return field.default

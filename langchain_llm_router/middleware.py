@@ -15,13 +15,14 @@ from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.config import get_config
 
-from langchain_llm_router.answering import Done, Session, answering
-from langchain_llm_router.asking import NOSTREAM
 from langchain_llm_router.binding import Bindings
 from langchain_llm_router.chat import ChatLLMRouter
+from langchain_llm_router.drive import adrive, drive
 from langchain_llm_router.errors import import_extra
 from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.parts import Parts
 from langchain_llm_router.pool import live_model
+from langchain_llm_router.request import NOSTREAM, Done, Request
 from langchain_llm_router.types import Candidate
 
 import_extra("langchain.agents", "agents")
@@ -59,12 +60,10 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         if not isinstance(router, ChatLLMRouter):
             msg = f"`router` must be a ChatLLMRouter, got {router!r}."
             raise TypeError(msg)
-        engine = router._engine
-        self._engine = replace(
-            engine,
-            bindings=_AgentBindings(),
-            sticky=engine.sticky if sticky is None else sticky,
-        )
+        fields = router.parts.fields
+        if sticky is not None:
+            fields = fields.model_copy(update={"sticky": sticky})
+        self._parts = Parts(fields, bindings=_AgentBindings())
         self._options = options
 
     def wrap_model_call(
@@ -72,15 +71,7 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> ModelResponse[Any]:
         """Route one model call."""
         call = _ModelCall(request, handler=handler)
-        session = self._session(call)
-        try:
-            operation = next(session)
-            while True:
-                operation = session.send(operation.perform())
-        except StopIteration as end:
-            return call.response(end.value)
-        finally:
-            session.close()
+        return call.response(drive(self._request(call).run()))
 
     async def awrap_model_call(
         self,
@@ -89,17 +80,9 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> ModelResponse[Any]:
         """Route one model call."""
         call = _ModelCall(request, ahandler=handler)
-        session = self._session(call)
-        try:
-            operation = next(session)
-            while True:
-                operation = session.send(await operation.aperform())
-        except StopIteration as end:
-            return call.response(end.value)
-        finally:
-            session.close()
+        return call.response(await adrive(self._request(call).run()))
 
-    def _session(self, call: _ModelCall) -> Session:
+    def _request(self, call: _ModelCall) -> Request:
         request, config = call.request, get_config()
         configurable = dict(config.get("configurable") or {})
         if self._options is not None and configurable.get("llm_router") is None:
@@ -113,7 +96,8 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         kwargs: dict[str, Any] = {_CALL: call}
         if tools:
             kwargs["tools"] = tuple(tools)
-        return answering(self._engine, [*system, *request.messages], config, kwargs)
+        tells = self._parts.fields.streaming_mode == "events"
+        return Request(self._parts, [*system, *request.messages], config, kwargs, tells=tells)
 
 
 _CALL = "llm_router_model_call"

@@ -1,14 +1,12 @@
-"""A chat model whose every call is a session: the LangChain side of routing.
+"""A chat model whose every call is a request: the LangChain side of routing.
 
-A session is a generator that yields operations (predict, ask, verify) and ends in an answer with
-its record. Here it is run in LangChain's ways, `invoke`, `stream` and their async twins, as one
-chain run whose children are ordinary chat-model runs. What a session does is `chat.py`'s matter.
+A request is driven in LangChain's ways, `invoke`, `stream` and their async twins, as one chain run
+whose children are ordinary chat-model runs. What the parts are is said in `chat.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -29,32 +27,41 @@ from langchain_core.runnables.config import (
     get_callback_manager_for_config,
     set_config_context,
 )
+from pydantic import PrivateAttr
 
-from langchain_llm_router.answering import Done, Session
-from langchain_llm_router.asking import Asking
-from langchain_llm_router.tracing import nobody_listens
+from langchain_llm_router.drive import adrive, astream, drive, stream
+from langchain_llm_router.parts import Parts
+from langchain_llm_router.request import Done, Request
+from langchain_llm_router.tracing import has_no_handlers
 
-__all__ = ["SessionChatModel"]
-
+__all__ = ["RequestChatModel"]
 
 _VERSIONS = "lc_versions"
 
 
-class SessionChatModel(BaseChatModel):
-    """Runs sessions as LangChain runs; subclasses say what a session is."""
+class RequestChatModel(BaseChatModel):
+    """Drives requests as LangChain runs; a subclass says what the parts are."""
 
-    stop: list[str] | None = None
+    _parts: Parts = PrivateAttr()
 
-    @abstractmethod
-    def _session(
+    def _request(
         self,
         input: LanguageModelInput,
-        config: RunnableConfig,
+        config: RunnableConfig | None,
         kwargs: dict[str, Any],
         *,
         streaming: bool = False,
-    ) -> Session:
-        """Everything between a question and its answer, less the I/O."""
+    ) -> Request:
+        """Everything between a question and its answer, without the I/O."""
+        if isinstance(input, list) and all(isinstance(given, BaseMessage) for given in input):
+            messages = cast("list[BaseMessage]", input)
+        else:
+            messages = self._convert_input(input).to_messages()
+        config = {} if config is None else config
+        tells = self._parts.fields.streaming_mode == "events"
+        return Request(
+            self._parts, messages, config, dict(kwargs), streaming=streaming, tells=tells
+        )
 
     def invoke(
         self,
@@ -65,11 +72,12 @@ class SessionChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Route the input and return the accepted answer with its record."""
-        kwargs = self._with_stop(stop, kwargs)
+        kwargs = _with_stop(stop, kwargs)
         own = self._own(config)
-        if nobody_listens(own):
-            # A run of our own would be seen by nobody, and cost as much as all the routing.
-            return cast("AIMessage", self._run(input, _childs(own, own.get("callbacks")), kwargs))
+        if has_no_handlers(own):
+            # A run of our own would cost as much as all the routing, and nothing would see it.
+            child = _childs(own, own.get("callbacks"))
+            return cast("AIMessage", drive(self._request(input, child, kwargs).run()).output)
         manager = get_callback_manager_for_config(own)
         manager.add_metadata(self._versions, inherit=False)
         run = manager.on_chain_start(
@@ -78,26 +86,12 @@ class SessionChatModel(BaseChatModel):
         try:
             child = _childs(own, run.get_child())
             with set_config_context(child) as context:
-                output = context.run(self._run, input, child, kwargs)
+                done = context.run(lambda: drive(self._request(input, child, kwargs).run()))
         except BaseException as error:
             run.on_chain_error(error)
             raise
-        run.on_chain_end(output)
-        return cast("AIMessage", output)
-
-    def _run(
-        self, input: LanguageModelInput, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> Any:
-        session = self._session(input, config, kwargs)
-        try:
-            operation = next(session)
-            while True:
-                operation = session.send(operation.perform())
-        except StopIteration as end:
-            return end.value.output
-        finally:
-            # Not left to the garbage collector: a session settles what it has spent.
-            session.close()
+        run.on_chain_end(done.output)
+        return cast("AIMessage", done.output)
 
     async def ainvoke(
         self,
@@ -108,12 +102,12 @@ class SessionChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Route the input and return the accepted answer with its record."""
-        kwargs = self._with_stop(stop, kwargs)
+        kwargs = _with_stop(stop, kwargs)
         own = self._own(config)
-        if nobody_listens(own):
-            return cast(
-                "AIMessage", await self._arun(input, _childs(own, own.get("callbacks")), kwargs)
-            )
+        if has_no_handlers(own):
+            child = _childs(own, own.get("callbacks"))
+            done = await adrive(self._request(input, child, kwargs).run())
+            return cast("AIMessage", done.output)
         manager = get_async_callback_manager_for_config(own)
         manager.add_metadata(self._versions, inherit=False)
         run = await manager.on_chain_start(
@@ -122,27 +116,13 @@ class SessionChatModel(BaseChatModel):
         try:
             child = _childs(own, run.get_child())
             with set_config_context(child) as context:
-                session = self._arun(input, child, kwargs)
-                output = await asyncio.create_task(session, context=context)
+                request = context.run(self._request, input, child, kwargs)
+                done = await asyncio.create_task(adrive(request.run()), context=context)
         except BaseException as error:
             await run.on_chain_error(error)
             raise
-        await run.on_chain_end(output)
-        return cast("AIMessage", output)
-
-    async def _arun(
-        self, input: LanguageModelInput, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> Any:
-        session = self._session(input, config, kwargs)
-        try:
-            operation = next(session)
-            while True:
-                operation = session.send(await operation.aperform())
-        except StopIteration as end:
-            return end.value.output
-        finally:
-            # Not left to the garbage collector: a session settles what it has spent.
-            session.close()
+        await run.on_chain_end(done.output)
+        return cast("AIMessage", done.output)
 
     def stream(
         self,
@@ -157,29 +137,20 @@ class SessionChatModel(BaseChatModel):
         An answer that will be accepted unseen comes token by token, a verified draft as one chunk
         once it is accepted. Rejected drafts are never seen.
         """
-        kwargs = self._with_stop(stop, kwargs)
+        kwargs = _with_stop(stop, kwargs)
 
         def run(
             inputs: Iterator[LanguageModelInput],
             run_manager: CallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> Iterator[Any]:
-            session = self._session(next(inputs), config, kwargs, streaming=True)
-            result: Any
-            try:
-                operation = next(session)
-                while True:
-                    if isinstance(operation, Asking) and operation.streams:
-                        yield from operation.stream()
-                        result = operation.answer
-                    else:
-                        result = operation.perform()
-                    operation = session.send(result)
-            except StopIteration as end:
-                yield from _last_chunks(end.value)
-            finally:
-                # Not left to the garbage collector: a session settles what it has spent.
-                session.close()
+            streaming = not self._whole(kwargs)
+            request = self._request(next(inputs), config, kwargs, streaming=streaming)
+            if streaming:
+                done = yield from stream(request.run())
+            else:
+                done = drive(request.run())
+            yield from _last_chunks(done)
 
         for chunk in self._transform_stream_with_config(iter([input]), run, self._own(config)):
             yield cast("AIMessageChunk", chunk)
@@ -193,31 +164,23 @@ class SessionChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """Stream the accepted answer; its last chunk carries the record."""
-        kwargs = self._with_stop(stop, kwargs)
+        kwargs = _with_stop(stop, kwargs)
 
         async def run(
             inputs: AsyncIterator[LanguageModelInput],
             run_manager: AsyncCallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> AsyncIterator[Any]:
-            session = self._session(await anext(inputs), config, kwargs, streaming=True)
-            result: Any
-            try:
-                operation = next(session)
-                while True:
-                    if isinstance(operation, Asking) and operation.streams:
-                        async for chunk in operation.astream():
-                            yield chunk
-                        result = operation.answer
-                    else:
-                        result = await operation.aperform()
-                    operation = session.send(result)
-            except StopIteration as end:
-                for chunk in _last_chunks(end.value):
+            streaming = not self._whole(kwargs)
+            request = self._request(await anext(inputs), config, kwargs, streaming=streaming)
+            ended: list[Done] = []
+            if streaming:
+                async for chunk in astream(request.run(), ended):
                     yield chunk
-            finally:
-                # Not left to the garbage collector: a session settles what it has spent.
-                session.close()
+            else:
+                ended.append(await adrive(request.run()))
+            for chunk in _last_chunks(ended[0]):
+                yield chunk
 
         async def one() -> AsyncIterator[LanguageModelInput]:
             yield input
@@ -310,9 +273,11 @@ class SessionChatModel(BaseChatModel):
         # Candidates say their own, and merging nested metadata is what costs most in a call.
         return {_VERSIONS: (self.metadata or {}).get(_VERSIONS, {})}
 
-    def _with_stop(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-        stop = self.stop if stop is None else stop
-        return kwargs if stop is None else {**kwargs, "stop": stop}
+    def _whole(self, kwargs: dict[str, Any]) -> bool:
+        """Whether `disable_streaming` asks for whole answers."""
+        if self.disable_streaming == "tool_calling":
+            return bool(kwargs.get("tools"))
+        return bool(self.disable_streaming)
 
     def _own(self, config: RunnableConfig | None) -> RunnableConfig:
         """The call's config with this model's own callbacks, tags and metadata.
@@ -341,6 +306,10 @@ class SessionChatModel(BaseChatModel):
         return own
 
 
+def _with_stop(stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    return kwargs if stop is None else {**kwargs, "stop": stop}
+
+
 def _childs(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
     """The config for what runs within: `run_name` and `run_id` were the router's own."""
     child = {**config, "callbacks": callbacks}
@@ -350,7 +319,7 @@ def _childs(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
 
 
 def _last_chunks(done: Done) -> Iterator[Any]:
-    """What is left to say when the session ends: the record, or the whole kept draft."""
+    """What is left to say when the request ends: the record, or the whole kept draft."""
     message = done.answer.message
     if message is not None and done.shown:
         noted: dict[str, Any] = {"id": message.id, "response_metadata": {"llm_router": done.record}}

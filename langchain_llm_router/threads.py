@@ -1,8 +1,7 @@
-"""A conversation that several models take part in.
+"""Messages as a provider's model can read them, in a conversation of several providers.
 
-Who has the thread, and what of another provider's leavings must be taken out before a model sees
-it: foreign reasoning blocks and cache settings are refused by most providers, for ever, once they
-are in a checkpoint.
+Provider-specific blocks that other providers reject are taken out: foreign reasoning blocks and
+cache settings are refused by most of them, for ever, once they are in a checkpoint.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from operator import is_
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
-__all__ = ["for_provider", "holder_of", "in_tool_loop", "provider_of"]
+__all__ = ["for_provider", "provider_of"]
 
 _REASONING = frozenset(
     {"reasoning", "reasoning_content", "redacted_thinking", "thinking", "non_standard"}
@@ -38,20 +37,6 @@ _FAMILIES = {
 def provider_of(model: BaseChatModel) -> str | None:
     """The family of providers a model belongs to, by its LangSmith parameters."""
     return _family(model._get_ls_params().get("ls_provider"))
-
-
-def in_tool_loop(messages: Sequence[BaseMessage]) -> bool:
-    """Whether a model waits for the answers to its own tool calls."""
-    return len(messages) > 0 and isinstance(messages[-1], ToolMessage)
-
-
-def holder_of(messages: Sequence[BaseMessage]) -> str | None:
-    """The candidate that gave the last answer in this conversation, if a router recorded it."""
-    for message in reversed(messages):
-        if isinstance(message, AIMessage):
-            record = message.response_metadata.get("llm_router")
-            return None if record is None else str(record["candidate"])
-    return None
 
 
 def for_provider(messages: Sequence[BaseMessage], provider: str | None) -> Sequence[BaseMessage]:

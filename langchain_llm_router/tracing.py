@@ -1,7 +1,6 @@
 """How a decision is shown: as its own run in the trace, and as an event on the way.
 
-Both cost nothing where nobody listens: without handlers no run is made, and the facts are put
-together only for those who look.
+Both cost nothing without handlers: then no run is made, and no facts are put together.
 
 Usage belongs to the candidates' own runs. LangSmith counts it there only; in its OpenTelemetry
 export every chain that ends in a message, `prompt | model` as much as a router, repeats that
@@ -20,16 +19,16 @@ from langchain_core.globals import get_debug
 from langchain_core.runnables import RunnableConfig
 from langsmith.utils import tracing_is_enabled
 
+from langchain_llm_router.operations import Operation
+from langchain_llm_router.record import decision_data, situation_data
 from langchain_llm_router.types import Decision, Situation
 
 __all__ = [
     "Announcing",
     "Noting",
     "Tracing",
-    "decision_data",
+    "has_no_handlers",
     "is_traced",
-    "nobody_listens",
-    "situation_data",
 ]
 
 _EVENT = "llm_router"
@@ -41,7 +40,7 @@ def is_traced(config: RunnableConfig) -> bool:
     return bool(callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None))
 
 
-def nobody_listens(config: RunnableConfig) -> bool:
+def has_no_handlers(config: RunnableConfig) -> bool:
     """Whether configuring callbacks would find no handler; False wherever that is not certain.
 
     Handlers come from the config, from LangSmith's settings and contexts, from debug mode, and
@@ -61,39 +60,8 @@ def nobody_listens(config: RunnableConfig) -> bool:
     return context.tracing_v2_callback_var.get() is None and not tracing_is_enabled()
 
 
-def decision_data(decision: Decision) -> dict[str, Any]:
-    """A decision as plain data: the choice, the reason, every arm's numbers."""
-    return {
-        "action": decision.action,
-        "candidate": decision.candidate,
-        "policy": decision.policy,
-        "reason": decision.reason,
-        "scores": {name: dict(numbers) for name, numbers in decision.scores.items()},
-        "confidence": decision.confidence,
-        "propensity": decision.propensity,
-        "flip": decision.flip,
-    }
-
-
-def situation_data(situation: Situation) -> dict[str, Any]:
-    """What the policy looked at, less the prompt: the arms, and who was tried before."""
-    return {
-        "arms": [
-            {
-                "candidate": arm.candidate,
-                "quality": arm.quality,
-                "cost_usd": arm.cost_usd,
-                "ttft_s": arm.ttft_s,
-                "itl_s": arm.itl_s,
-            }
-            for arm in situation.arms
-        ],
-        "attempts": [dict(attempt) for attempt in situation.attempts],
-    }
-
-
 @dataclass(frozen=True)
-class Tracing:
+class Tracing(Operation):
     """Show a decision as a child run: what the policy saw goes in, what it chose comes out."""
 
     decision: Decision
@@ -124,7 +92,7 @@ class Tracing:
 
 
 @dataclass(frozen=True)
-class Noting:
+class Noting(Operation):
     """Put the outcome on the router's own LangSmith run, so that runs can be filtered by it."""
 
     record: Mapping[str, Any]
@@ -146,39 +114,18 @@ class Noting:
                 }
             )
 
-    async def aperform(self) -> None:
-        """Annotate the current run tree, if there is one."""
-        self.perform()
-
 
 @dataclass(frozen=True)
-class Announcing:
-    """Tell what happens while it happens.
-
-    Inside a LangGraph graph it goes to `stream_mode="custom"`, elsewhere to `astream_events` as a
-    custom event named `llm_router`.
-    """
+class Announcing(Operation):
+    """Tell what happens while it happens: to `astream_events`, as a custom event `llm_router`."""
 
     event: Mapping[str, Any]
     config: RunnableConfig
 
     def perform(self) -> None:
-        """Write the event."""
-        writer = self._writer()
-        if writer is not None:
-            writer(dict(self.event))
-        elif is_traced(self.config):
-            dispatch_custom_event(_EVENT, dict(self.event), config=self.config)
+        """Dispatch the event."""
+        dispatch_custom_event(_EVENT, dict(self.event), config=self.config)
 
     async def aperform(self) -> None:
-        """Write the event."""
-        writer = self._writer()
-        if writer is not None:
-            writer(dict(self.event))
-        elif is_traced(self.config):
-            await adispatch_custom_event(_EVENT, dict(self.event), config=self.config)
-
-    def _writer(self) -> Any:
-        # The key is LangGraph's own; asking `langgraph.config` would import all of it.
-        runtime = (self.config.get("configurable") or {}).get("__pregel_runtime")
-        return getattr(runtime, "stream_writer", None)
+        """Dispatch the event."""
+        await adispatch_custom_event(_EVENT, dict(self.event), config=self.config)

@@ -236,6 +236,10 @@ class Attempt(TypedDict, total=False):
     failures: list[dict[str, Any]]
     """Single calls on the way that failed or lost a race; the last one's is `error` if set."""
 
+    interrupted: list[Action]
+    """Steps on it that were under way when their process ended, and were taken again: what they
+    may have been billed is unknown."""
+
     answered_by: str
     """The endpoint that answered, where a hedged call to another one was faster."""
 
@@ -296,11 +300,6 @@ class Situation:
     prefer: str | None = None
     """Who is asked first, whatever the policy: this candidate has the thread or its tool loop."""
 
-    def __post_init__(self) -> None:
-        if len(self.arms) == 0:
-            msg = "A situation needs at least one arm: the pool of candidates is empty."
-            raise ValueError(msg)
-
     @property
     def names(self) -> tuple[str, ...]:
         """Candidates in their declared order."""
@@ -316,6 +315,19 @@ class Situation:
     def answered(self) -> tuple[Attempt, ...]:
         """The attempts that brought an answer."""
         return tuple(attempt for attempt in self.attempts if attempt.get("error") is None)
+
+    @property
+    def spent_usd(self) -> float | None:
+        """What all attempts and verifications have cost so far; unknown if any of them is."""
+        costs: list[float | None] = []
+        for attempt in self.attempts:
+            # A call that failed before it was billed has no cost to know.
+            answered = attempt.get("error") is None or attempt.get("flaw") is not None
+            if answered or attempt.get("cost_usd") is not None:
+                costs.append(attempt.get("cost_usd"))
+            if attempt.get("verified", False):
+                costs.append(attempt.get("verification_cost_usd"))
+        return sum_usd(costs)
 
     def arm(self, name: str) -> Arm:
         """The arm of a candidate.

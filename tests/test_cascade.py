@@ -7,13 +7,20 @@ from langchain_llm_router import Candidate, Price, SelfEvaluator, create_cascade
 from langchain_llm_router.policies import Always, ConfidenceThreshold
 from tests.fakes import JudgeModel, ScriptedModel
 
-DIAGRAM = """\
+DIAGRAM = """
 graph TD;
+	__start__([<p>__start__</p>])
+	predict(predict)
+	decide(decide)
+	small(small)
+	large(large)
+	self_evaluate(self_evaluate)
+	__end__([<p>__end__</p>])
 	__start__ --> predict;
-	decide -.-> __end__;
-	decide -.-> large;
-	decide -.-> self_evaluate;
-	decide -.-> small;
+	decide -. &nbsp;accept&nbsp; .-> __end__;
+	decide -. &nbsp;2 escalate&nbsp; .-> large;
+	decide -. &nbsp;verify&nbsp; .-> self_evaluate;
+	decide -. &nbsp;1 ask&nbsp; .-> small;
 	large --> decide;
 	predict --> decide;
 	self_evaluate --> decide;

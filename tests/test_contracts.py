@@ -24,7 +24,7 @@ from langchain_llm_router.estimators import (
     QualityEstimator,
     Random,
 )
-from langchain_llm_router.loop import begin, routing
+from langchain_llm_router.loop import Loop
 from langchain_llm_router.policies import (
     Always,
     AutoMix,
@@ -40,6 +40,7 @@ from langchain_llm_router.policies import (
     Utility,
 )
 from langchain_llm_router.saved_router import SavedRouter
+from langchain_llm_router.situation import begin
 from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Situation
 from langchain_llm_router.verification import (
     Agreement,
@@ -301,13 +302,10 @@ def test_a_policy_that_a_saved_router_brings_back_decides_the_same(make, tmp_pat
 
 
 def drive(policy: Policy, seen: Situation, world: Callable[[Decision], Attempt]) -> Decision | None:
-    steps = routing(policy, begin(seen.query, seen.arms))
-    step = next(steps)
-    try:
-        while True:
-            step = steps.send(world(step))
-    except StopIteration as stop:
-        return stop.value.decision
+    loop = Loop(policy, begin(seen.query, seen.arms))
+    while (step := loop.next()) is not None and step.action != "accept":
+        loop.saw(world(step))
+    return step
 
 
 LOGPROBS = [{"token": "Correct", "logprob": -0.1, "top_logprobs": []}]

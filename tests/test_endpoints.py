@@ -18,15 +18,15 @@ from langchain_llm_router.conversation import (
     cached_prefixes,
     prompt_tokens,
     routing_text,
-    switching_cost_usd,
 )
 from langchain_llm_router.endpoints import ByModel, expand_endpoints
 from langchain_llm_router.errors import NotFittedError
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.estimators.output_length import OutputLength
-from langchain_llm_router.loop import begin, build_arms, next_decision, observe
+from langchain_llm_router.loop import next_decision, observe
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Threshold, Utility
 from langchain_llm_router.resilience.live import Live
+from langchain_llm_router.situation import begin, build_arms, switching_cost_usd
 from langchain_llm_router.telemetry.measured import ArmStats
 from langchain_llm_router.types import Arm, Attempt, Endpoint, RoutingOptions, Situation
 from tests.fakes import JudgeModel, ProviderError, ScriptedModel, make_outcomes
@@ -432,9 +432,7 @@ def test_lengths_feed_the_expected_cost():
     queries, tokens = lengths()
     fitted = OutputLength().fit(queries, ["large", "small"], tokens)
     router = ChatLLMRouter(candidates=pool(), policy=Always("large"), lengths=fitted)
-    situation = router._engine.situation(
-        [HumanMessage("write a long essay on topic")], None, RoutingOptions(), {}
-    )
+    situation = router.situation([HumanMessage("write a long essay on topic")])
     assert situation.arm("large@openai").cost_usd == pytest.approx(900 * 20 / 1e6, rel=0.4)
 
 

@@ -22,8 +22,10 @@ SAYS = {
     "cascade": "of 40 drafts; the others went to claude-3.5-sonnet",
     "human_in_the_loop": "approved: True  ->  answered by claude-3.5-sonnet",
     "local_models": "unseen questions right, and kept",
+    "nodes": "{'self_evaluate': '__main__.trust_plain_numbers'",
     "rag": "From pier three, every 40 min.  <- large",
     "route": "pinned to gpt-4o-mini",
+    "routing_edge": "'claude-3.5-sonnet': 28}",
     "tradeoff": "always claude-3.5-sonnet",
     "train": "saved, loaded, predicts the same: True",
 }

@@ -151,6 +151,8 @@ def test_events_in_a_graph_tell_of_drafts_verdicts_and_decisions():
         ("decision", "small"),
         ("verdict", "small"),
         ("decision", "large"),
+        ("draft", "large"),
+        ("decision", "large"),
     ]
     assert events[1]["text"] == "a small draft"
     assert events[3]["verdicts"] == [False, False]

@@ -121,7 +121,7 @@ def test_binding_anew_for_every_call_does_not_pile_up():
     for i in range(300):
         function = {"name": f"f{i}", "parameters": {"type": "object", "properties": {}}}
         router.bind_tools([{"type": "function", "function": function}]).invoke("3")
-    assert len(router._engine.bindings._built) <= 256
+    assert len(router.parts.bindings._built) <= 256
 
 
 def test_a_tool_call_is_not_sent_to_a_verifier_of_text():
@@ -159,7 +159,7 @@ def test_an_invalid_tool_call_escalates_for_free(message, says):
     assert record["candidate"] == "large"
     assert says in record["attempts"][0]["flaw"]
     assert record["attempts"][0]["verified"] is False
-    assert [step["action"] for step in record["steps"]] == ["ask", "ask"]
+    assert [step["action"] for step in record["steps"]] == ["ask", "ask", "accept"]
 
 
 def test_arguments_that_fit_are_no_flaw():

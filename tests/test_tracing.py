@@ -26,7 +26,7 @@ from langchain_llm_router import (
 )
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
-from langchain_llm_router.tracing import nobody_listens
+from langchain_llm_router.tracing import has_no_handlers
 from tests.fake_langsmith import FakeLangSmith
 from tests.fakes import CapableModel, make_outcomes
 
@@ -277,11 +277,11 @@ def a_hook_with_a_handler():
 )
 async def test_whoever_listens_is_heard_out_wherever_the_handler_comes_from(listening):
     router = one_shot()
-    assert nobody_listens({})
-    assert nobody_listens({"callbacks": []})
-    assert not nobody_listens({"callbacks": [RunCollectorCallbackHandler()]})
+    assert has_no_handlers({})
+    assert has_no_handlers({"callbacks": []})
+    assert not has_no_handlers({"callbacks": [RunCollectorCallbackHandler()]})
     with listening():
-        assert not nobody_listens({})
+        assert not has_no_handlers({})
         assert get_callback_manager_for_config({}).handlers
     with collect_runs() as collected:
         router.invoke("q")
@@ -291,10 +291,10 @@ async def test_whoever_listens_is_heard_out_wherever_the_handler_comes_from(list
 
 def test_langsmiths_context_and_environment_variable_are_seen(monkeypatch):
     with tracing_context(enabled=True):
-        assert not nobody_listens({})
+        assert not has_no_handlers({})
     monkeypatch.setenv("LANGSMITH_TRACING", "true")
     get_env_var.cache_clear()
-    assert not nobody_listens({})
+    assert not has_no_handlers({})
     monkeypatch.undo()
     get_env_var.cache_clear()
-    assert nobody_listens({})
+    assert has_no_handlers({})

@@ -19,9 +19,10 @@ from langchain_llm_router.embeddings import LexicalEmbeddings
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.evaluation.metrics import auc
 from langchain_llm_router.judging import Verifying
-from langchain_llm_router.loop import begin, observe, step_after
+from langchain_llm_router.loop import observe, step_after
 from langchain_llm_router.observation import BetaBinomial, KernelDensity
 from langchain_llm_router.policies import ConfidenceThreshold
+from langchain_llm_router.situation import begin
 from langchain_llm_router.types import Arm, Attempt, Price, RoutingOptions
 from langchain_llm_router.verification import (
     Agreement,

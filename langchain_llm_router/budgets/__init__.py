@@ -1,7 +1,7 @@
 """What may be spent, and the books on what was.
 
 `budgets` are the limits, `ledgers` the accounts (`shared_ledger`: in Redis), `pacing` the price of
-money over a period, `affording` what a request can still pay, `paying` setting aside and settling.
+money over a period, `affording` what a request can still pay.
 """
 
 from langchain_llm_router.budgets.budgets import (

@@ -6,34 +6,15 @@ import math
 from dataclasses import replace
 
 from langchain_llm_router.errors import NoCandidateError
-from langchain_llm_router.types import Arm, Situation, sum_usd
+from langchain_llm_router.types import Arm, Situation
 
-__all__ = ["affordable", "charged_usd", "spent_usd"]
-
-
-def spent_usd(situation: Situation) -> float | None:
-    """What all attempts and verifications have cost so far; unknown if any of them is."""
-    costs: list[float | None] = []
-    for attempt in situation.attempts:
-        # A call that failed before it was billed has no cost to know.
-        answered = attempt.get("error") is None or attempt.get("flaw") is not None
-        if answered or attempt.get("cost_usd") is not None:
-            costs.append(attempt.get("cost_usd"))
-        if attempt.get("verified", False):
-            costs.append(attempt.get("verification_cost_usd"))
-    return sum_usd(costs)
+__all__ = ["affordable", "charged_usd"]
 
 
-def charged_usd(situation: Situation, under_way: str | None = None) -> float:
-    """Upper bound on what was spent: what is not known counts as its worst case.
-
-    Args:
-        situation: What has been seen.
-        under_way: Who is being asked at this moment, so that nothing is known yet.
-    """
+def charged_usd(situation: Situation) -> float:
+    """Upper bound on what was spent: what is not known counts as its worst case."""
     worst = {arm.candidate: arm for arm in situation.arms}
-    # Of calls still under way nothing is known, not even how many of them failed before.
-    total = [] if under_way is None else [worst[under_way].worst_asking_usd or 0.0]
+    total = []
     for attempt in situation.attempts:
         arm = worst.get(attempt["candidate"])
         call = 0.0 if arm is None or arm.worst_call_usd is None else arm.worst_call_usd
@@ -44,11 +25,17 @@ def charged_usd(situation: Situation, under_way: str | None = None) -> float:
         elif attempt.get("error") is None or len(failures) == 0:
             unsure += 1
         total.append(unsure * call)
+        worst_verdict = 0.0 if arm is None else arm.worst_verification_usd or 0.0
         if attempt.get("verified", False):
             verdict = attempt.get("verification_cost_usd")
-            worst_verdict = 0.0 if arm is None else arm.worst_verification_usd or 0.0
             unsure_verdict = verdict is None or attempt.get("verification_unsure", False)
             total.append(worst_verdict if unsure_verdict else verdict or 0.0)
+        # What was under way when an earlier run of the step ended: it may have been billed whole.
+        worst_asking = 0.0 if arm is None else arm.worst_asking_usd or 0.0
+        total += [
+            worst_asking if action == "ask" else worst_verdict
+            for action in attempt.get("interrupted", [])
+        ]
     return math.fsum(total)
 
 
@@ -57,7 +44,7 @@ def affordable(situation: Situation) -> Situation:
     cap, granted = situation.options.max_cost_usd, situation.granted_usd
     if cap is None and granted is None:
         return situation
-    spent = 0.0 if cap is None else spent_usd(situation)
+    spent = 0.0 if cap is None else situation.spent_usd
     charged = 0.0 if granted is None else charged_usd(situation)
     open_names = {arm.candidate for arm in situation.open_arms}
 
@@ -76,8 +63,8 @@ def affordable(situation: Situation) -> Situation:
         costs = {arm.candidate: arm.cost_usd for arm in situation.arms}
         worst = {arm.candidate: arm.worst_cost_usd for arm in situation.arms}
         msg = (
-            f"Nobody can be asked within `max_cost_usd` {cap!r} and the budget's {granted!r} USD: "
-            f"expected costs are {costs}, worst cases {worst} "
+            f"No candidate can be asked within `max_cost_usd` {cap!r} and the budget's "
+            f"{granted!r} USD: expected costs are {costs}, worst cases {worst} "
             "(None is an unknown price or length, which no cap can admit)."
         )
         raise NoCandidateError(msg)

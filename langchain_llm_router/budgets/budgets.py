@@ -7,6 +7,7 @@ many callers there are, the sum stays within the limit.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from langchain_llm_router.budgets.ledgers import (
 )
 from langchain_llm_router.budgets.pacing import Pacer
 from langchain_llm_router.errors import NoCandidateError
+from langchain_llm_router.operations import Operation
 from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.resilience.rules import Resilience
 from langchain_llm_router.types import Arm, Candidate, Situation, sum_usd
@@ -35,6 +37,7 @@ __all__ = [
     "BudgetExceededError",
     "Budgets",
     "Held",
+    "Reserving",
     "bounded",
     "prompt_bound",
     "worst_cost_usd",
@@ -317,3 +320,22 @@ class Budgets:
     def settle(self, held: Held, spent_usd: float) -> None:
         """Book what the request has cost; never waits."""
         self.ledger.settle(held.hold, to_nano(spent_usd))
+
+
+@dataclass(frozen=True)
+class Reserving(Operation):
+    """Set money aside for a request, or for a single operation of it."""
+
+    budgets: Budgets
+    situation: Situation
+    config: Mapping[str, Any]
+
+    def perform(self) -> Held:
+        """Reserve in place."""
+        return self.budgets.reserve(self.situation, self.config)
+
+    async def aperform(self) -> Held:
+        """Reserve in a thread where the ledger may wait for a network."""
+        if self.budgets.ledger.blocks:
+            return await asyncio.to_thread(self.perform)
+        return self.perform()

@@ -8,6 +8,7 @@ what really happened; in between the worst case counts as spent.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -49,11 +50,19 @@ class Hold:
     """For the ledger that gave it: what the accounts were like then."""
 
 
+_PROCESS = os.urandom(8).hex()
+
+
 class Ledger(ABC):
     """Keeps accounts."""
 
     blocks: bool = False
     """Whether `reserve` may wait for a network, so that async callers hand it to a thread."""
+
+    @property
+    def identity(self) -> str:
+        """Tells these books from all others, also from those of an earlier process."""
+        return f"{_PROCESS}:{id(self)}"
 
     @abstractmethod
     def reserve(self, accounts: Sequence[Account], want_nano: int, least_nano: int) -> Hold | None:

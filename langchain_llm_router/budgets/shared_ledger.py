@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from itertools import zip_longest
 from typing import Any
 from uuid import uuid4
@@ -125,6 +126,11 @@ class RedisLedger(Ledger):
         self._down_until = 0.0
         self._outbox: queue.Queue[tuple[Hold, int] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
+
+    @property
+    def identity(self) -> str:
+        """The same in every process: they share the books."""
+        return blake2b(f"{self.url} {self.prefix}".encode(), digest_size=8).hexdigest()
 
     def __deepcopy__(self, memo: dict[int, object]) -> RedisLedger:
         # A copy of a router spends the same money.

@@ -20,9 +20,9 @@ from langchain_llm_router.calibration.trials import (
 )
 from langchain_llm_router.chat import ChatLLMRouter
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.engine import columns_of
 from langchain_llm_router.errors import CalibrationError
 from langchain_llm_router.evaluation.intervals import Interval, Resampling
+from langchain_llm_router.parts import columns_of
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.saved_router import SavedRouter
 

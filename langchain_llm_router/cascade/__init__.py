@@ -13,7 +13,8 @@ holds plain dicts and messages, so that every checkpointer can keep it; rejected
 `stream_mode="custom"` as they come.
 """
 
+from langchain_llm_router.cascade.edges import routing_edge
 from langchain_llm_router.cascade.graph import create_cascade
 from langchain_llm_router.cascade.state import CascadeState
 
-__all__ = ["CascadeState", "create_cascade"]
+__all__ = ["CascadeState", "create_cascade", "routing_edge"]

@@ -2,109 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Literal, Unpack
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
 
-from langchain_llm_router.budgets import Budgets
-from langchain_llm_router.cascade.approving import APPROVE, Approving
-from langchain_llm_router.cascade.calling import AskNode, VerifyNode
-from langchain_llm_router.cascade.deciding import VERIFY, Deciding
+from langchain_llm_router.arguments import refuse_unknown
+from langchain_llm_router.cascade.approval import approve as approve_stage
+from langchain_llm_router.cascade.approval import proposal
+from langchain_llm_router.cascade.nodes import Kind, StageNode, UserNode, WrappedNode, wraps
 from langchain_llm_router.cascade.state import CascadeMessages, CascadeState
-from langchain_llm_router.cascade.turn import Turn
-from langchain_llm_router.endpoints import expand_endpoints
-from langchain_llm_router.engine import Engine
-from langchain_llm_router.estimators.estimator import QualityEstimator
-from langchain_llm_router.history import DecisionLog, Shadow
-from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.pool import resolve_candidate
-from langchain_llm_router.resilience.live import Live
+from langchain_llm_router.parts import (
+    Parts,
+    RouterArguments,
+    RouterFields,
+    refuse_misplaced,
+)
+from langchain_llm_router.request import Request, Stage
 from langchain_llm_router.types import Candidate
-from langchain_llm_router.verification import Verifier
 
-__all__ = ["create_cascade"]
+__all__ = ["create_cascade", "node_names"]
 
-_PREDICT, _DECIDE = "predict", "decide"
+_PREDICT, _DECIDE, _VERIFY, _APPROVE = "predict", "decide", "self_evaluate", "approve"
+_RESERVED = "|:"
+"""What LangGraph allows in no node's name."""
 
 
-def create_cascade(  # noqa: PLR0913 - the parts of a router, by keyword
+def create_cascade(
     candidates: Sequence[Candidate | BaseChatModel | str],
     *,
-    policy: Policy,
-    verifier: Verifier | None = None,
-    estimator: QualityEstimator | None = None,
     tools: Sequence[Any] = (),
     approve: bool | Callable[[dict[str, Any]], bool] = False,
-    sticky: bool | Literal["escalate"] = False,
-    live: Live | None = None,
-    budgets: Budgets | None = None,
-    log: DecisionLog | None = None,
-    shadow: Shadow | None = None,
-    exceptions_to_handle: tuple[type[Exception], ...] = (Exception,),
+    nodes: Mapping[str, Callable[..., Any]] | None = None,
+    **arguments: Unpack[RouterArguments],
 ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
     """Build the cascade; compile it with your own checkpointer, or add it to a larger graph.
 
     Args:
-        candidates: From cheap to strong; each becomes a node of its own name.
-        policy: Whom to ask, whether to verify, when to accept.
-        verifier: Judges answers for policies that verify.
-        estimator: Predicts each candidate's quality.
-        tools: Bound to whoever is asked.
+        candidates: From cheap to strong; each becomes a node of its own name (characters that
+            LangGraph reserves are replaced by `_`; records keep the candidate's own name).
+        tools: Bound to every candidate that is asked.
         approve: Interrupt before a draft is escalated (needs a checkpointer): for all, or where a
             function of the proposal says so. Resume with True, or with False to keep the draft.
-        sticky: Stay with the candidate that gave the conversation's last answer; `"escalate"`:
-            choose anew each time, but never below the strongest that has answered.
-        live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
-        budgets: Hard limits on what may be spent; every node pays for itself.
-        log: Gets one line per request, however it ends.
-        shadow: A second router that decides beside this one and answers nothing.
-        exceptions_to_handle: Failures of a candidate that are observations for the policy.
+        nodes: Functions of your own by the name of a node. `f(state)` or `f(state, config)`
+            replaces it and returns its result: for `predict` a quality by candidate, for `decide` a
+            `Decision`, for a candidate an `AIMessage`, for `self_evaluate` a confidence in [0, 1],
+            for `approve` True or False. A function with a parameter `node` stands around it: it
+            gets the graph's own node there and returns what `node.invoke(state, config)` gives,
+            changed or not. The decision record names every such node that ran.
+        **arguments: All that `ChatLLMRouter` takes: `policy`, `verifier`, `estimator`, `live`,
+            `budgets`, `log`, `temperature` and the others.
 
     Returns:
         An uncompiled `StateGraph`, messages in and messages out.
 
     Raises:
+        TypeError: If an argument is unknown or of the wrong kind.
         ValueError: If candidates, policy, verifier and estimator do not fit together.
     """
-    engine = Engine(
-        candidates=tuple(resolve_candidate(given) for given in expand_endpoints(candidates)),
-        policy=policy,
-        estimator=estimator,
-        verifier=verifier,
-        live=live,
-        budgets=budgets,
-        log=log,
-        shadow=shadow,
-        handled=exceptions_to_handle,
-        sticky=sticky,
-    )
-    taken = sorted(set(engine.names) & {_PREDICT, _DECIDE, VERIFY, APPROVE, START, END})
+    if arguments.get("streaming_mode") == "commit":
+        msg = (
+            "`streaming_mode='commit'` needs a ChatLLMRouter: a node's draft is shown whole or "
+            "not at all."
+        )
+        raise ValueError(msg)
+    # Every node is a run of its own already.
+    given: dict[str, Any] = {"trace_decision": False, **arguments, "candidates": candidates}
+    refuse_misplaced(given)
+    refuse_unknown(given, RouterFields.model_fields, "create_cascade")
+    parts = Parts(RouterFields(**given))
+    return _Builder(parts, tools, nodes or {}).build(approve)
+
+
+def node_names(names: Sequence[str]) -> dict[str, str]:
+    """A legal node name for each candidate.
+
+    Raises:
+        ValueError: If a candidate is called as one of the graph's own nodes.
+    """
+    own = {_PREDICT, _DECIDE, _VERIFY, _APPROVE, START, END}
+    taken = sorted(own & set(names))
     if taken:
         msg = f"Candidates cannot be named {taken}: the graph has nodes of those names."
         raise ValueError(msg)
-    turn = Turn(engine, tuple(tools))
-    deciding = Deciding(turn)
-    approving = Approving(turn, deciding, approve=approve)
-    graph = StateGraph(CascadeState, input_schema=CascadeMessages, output_schema=CascadeMessages)
-    graph.add_node(_PREDICT, turn.node(deciding.predict, deciding.apredict))
-    graph.add_node(_DECIDE, turn.node(deciding.decide, deciding.adecide))
-    graph.add_edge(START, _PREDICT)
-    graph.add_edge(_PREDICT, _DECIDE)
-    targets = [*engine.names, END]
-    for name in engine.names:
-        ask = AskNode(turn, name)
-        graph.add_node(name, turn.node(ask.ask, ask.aask))
-        graph.add_edge(name, _DECIDE)
-    if policy.verifies:
-        verify = VerifyNode(turn)
-        graph.add_node(VERIFY, turn.node(verify.verify, verify.averify))
-        graph.add_edge(VERIFY, _DECIDE)
-        targets.append(VERIFY)
-    if approve is not False:
-        graph.add_node(APPROVE, approving.approve)
-        graph.add_conditional_edges(APPROVE, deciding.edge, [*engine.names, END])
-        targets.append(APPROVE)
-    graph.add_conditional_edges(_DECIDE, approving.edge_or_approval, targets)
-    return graph
+    found: dict[str, str] = {}
+    for name in names:
+        legal = "".join("_" if letter in _RESERVED else letter for letter in name)
+        while legal in own or legal in found.values() or (legal != name and legal in names):
+            legal += "_"
+        found[name] = legal
+    return found
+
+
+class _Builder:
+    """Puts the nodes and edges of one graph together."""
+
+    def __init__(
+        self, parts: Parts, tools: Sequence[Any], functions: Mapping[str, Callable[..., Any]]
+    ) -> None:
+        self._parts, self._tools, self._functions = parts, tools, functions
+        self._node_of = node_names(parts.names)
+        self._ask_label = {
+            name: f"{i + 1} {'ask' if i == 0 or not parts.policy.verifies else 'escalate'}"
+            for i, name in enumerate(parts.names)
+        }
+        self._graph = StateGraph(
+            CascadeState, input_schema=CascadeMessages, output_schema=CascadeMessages
+        )
+
+    def build(
+        self, approving: Callable[[dict[str, Any]], bool] | Literal[True, False]
+    ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
+        """The whole graph."""
+        graph = self._graph
+        self._check_functions(approves=approving is not False)
+        self._add(_PREDICT, "predict", Request.prepare)
+        graph.add_edge(START, _PREDICT)
+        graph.add_edge(_PREDICT, _DECIDE)
+        decide = self._add(_DECIDE, "decide", Request.decide)
+        asking: dict[Hashable, str] = {
+            self._ask_label[name]: node for name, node in self._node_of.items()
+        }
+        targets: dict[Hashable, str] = {**asking, "accept": END}
+        for node in self._node_of.values():
+            self._add(node, "candidate", Request.act)
+            graph.add_edge(node, _DECIDE)
+        if self._parts.policy.verifies:
+            self._add(_VERIFY, "self_evaluate", Request.act)
+            graph.add_edge(_VERIFY, _DECIDE)
+            targets["verify"] = _VERIFY
+
+        def after_decision(state: CascadeState) -> str:
+            if approving is False:
+                return self._label(state)
+            proposed = proposal(decide.request(state, None).restore(state))
+            if proposed is None or (callable(approving) and not approving(proposed)):
+                return self._label(state)
+            return "ask a person"
+
+        if approving is not False:
+            self._add(_APPROVE, "approve", approve_stage)
+            after: dict[Hashable, str] = {**asking, "accept": END, "decide again": _DECIDE}
+            graph.add_conditional_edges(_APPROVE, self._after_approval, after)
+            targets["ask a person"] = _APPROVE
+        graph.add_conditional_edges(_DECIDE, after_decision, targets)
+        return graph
+
+    def _add(self, name: str, kind: Kind, stage: Callable[[Request], Stage]) -> StageNode:
+        function = self._functions.get(name)
+        own = StageNode(self._parts, self._tools, stage)
+        node: Any = own
+        if function is not None and wraps(function):
+            node = WrappedNode(name, function, own)
+        elif function is not None:
+            user_node = UserNode(name, kind, function)
+            node = own = StageNode(self._parts, self._tools, stage, user_node)
+        self._graph.add_node(name, node)
+        return own
+
+    def _check_functions(self, *, approves: bool) -> None:
+        known = [_PREDICT, _DECIDE, *self._node_of.values()]
+        known += [_VERIFY] if self._parts.policy.verifies else []
+        known += [_APPROVE] if approves else []
+        for name, function in self._functions.items():
+            if name not in known:
+                msg = f"Unknown node {name!r} in `nodes`: this graph has {known}."
+                raise ValueError(msg)
+            if not callable(function):
+                msg = f"`nodes[{name!r}]` must be a function of the state, got {function!r}."
+                raise TypeError(msg)
+
+    def _label(self, state: CascadeState) -> str:
+        """The label of the edge that the last decision takes."""
+        step = state["steps"][-1]
+        if step["action"] == "ask":
+            return self._ask_label[step["candidate"]]
+        return str(step["action"])
+
+    def _after_approval(self, state: CascadeState) -> str:
+        step = state["steps"][-1]
+        asked = [entry["attempt"]["candidate"] for entry in state["trace"]]
+        if step["action"] != "accept" and step["candidate"] in asked:
+            # What was approved is no longer allowed.
+            return "decide again"
+        return self._label(state)

@@ -1,56 +1,289 @@
-"""A node of the cascade's graph: sync and async, and heard when it fails."""
+"""The nodes of the cascade's graph: each drives one stage of the turn's request."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.errors import GraphBubbleUp
+from langgraph.func import task
+from langgraph.runtime import DEFAULT_RUNTIME
 
-__all__ = ["ACall", "Call", "Node", "OverError"]
+from langchain_llm_router.budgets.ledgers import Ledger
+from langchain_llm_router.budgets.spending import Begun
+from langchain_llm_router.drive import adrive, drive
+from langchain_llm_router.operations import Operation
+from langchain_llm_router.parts import Parts
+from langchain_llm_router.request import Request, Stage, new_id
+from langchain_llm_router.types import Decision
+from langchain_llm_router.verification import Evaluation
 
-Call = Callable[[Any, RunnableConfig], dict[str, Any]]
-ACall = Callable[[Any, RunnableConfig], Awaitable[dict[str, Any]]]
+__all__ = ["Kind", "StageNode", "UserNode", "WrappedNode"]
+
+Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve"]
+"""What a node is for, and so what a node in its place must return."""
 
 
-class OverError(Exception):
-    """On its way out of a node: the last candidate's own error, with the state that it leaves."""
+class StageNode(Runnable[Any, dict[str, Any]]):
+    """One stage of the turn's request; LangGraph traces it, so it needs no run of its own.
 
-    def __init__(self, state: Mapping[str, Any], error: Exception) -> None:
-        super().__init__()
-        self.state, self.error = state, error
+    Args:
+        parts: Of the router.
+        tools: Bound to every candidate.
+        stage: Which.
+        user_node: What the stage calls in place of its own operation.
+    """
 
+    def __init__(
+        self,
+        parts: Parts,
+        tools: Sequence[Any],
+        stage: Callable[[Request], Stage],
+        user_node: UserNode | None = None,
+    ) -> None:
+        self._parts, self._stage, self._user_node = parts, stage, user_node
+        self._kwargs = {"tools": tuple(tools)} if tools else {}
 
-class Node(Runnable[Any, dict[str, Any]]):
-    """A node sync and async; LangGraph traces it, so it needs no run of its own."""
+    def request(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Request:
+        """A request over the state's messages, not restored yet."""
+        request = Request(
+            self._parts,
+            state["messages"],
+            {} if config is None else config,
+            dict(self._kwargs),
+            in_nodes=True,
+            pauses=(GraphBubbleUp,),
+        )
+        configurable = request.config.get("configurable") or {}
+        request.tells = _is_streamed(configurable)
+        budgets = self._parts.fields.budgets
+        if budgets is not None and "thread_id" in configurable:
+            ledger = budgets.ledger
+            request.begin = lambda: _Begin(ledger)
+        if self._user_node is not None:
+            request.custom = self._user_node.in_state(state)
+            request.nodes = {self._user_node.node: self._user_node.label}
+        return request
 
-    def __init__(self, call: Call, acall: ACall, failed: Callable[..., None]) -> None:
-        self._call, self._acall, self._failed = call, acall, failed
+    def _run(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Any:
+        earlier = None if self._stage is Request.prepare else state
+        return self.request(state, config).run_stage(self._stage, earlier)
 
     def invoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Do what the node does; a failure is told before it is raised."""
-        config = {} if config is None else config
-        with self._heard(input, config):
-            return self._call(input, config)
+        """Run the stage."""
+        return drive(self._run(input, config))
 
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Do what the node does; a failure is told before it is raised."""
-        config = {} if config is None else config
-        with self._heard(input, config):
-            return await self._acall(input, config)
+        """Run the stage."""
+        return await adrive(self._run(input, config))
 
-    @contextmanager
-    def _heard(self, state: Any, config: RunnableConfig) -> Iterator[None]:
-        try:
-            yield
-        except OverError as over:
-            self._failed(over.state, config, over.error)
-            raise over.error from over.error.__cause__
-        except BaseException as error:
-            self._failed(state, config, error)
-            raise
+
+def _is_streamed(configurable: Mapping[str, Any]) -> bool:
+    """Whether the graph is streamed with `stream_mode="custom"`."""
+    runtime = configurable.get("__pregel_runtime", DEFAULT_RUNTIME)
+    return runtime.stream_writer is not DEFAULT_RUNTIME.stream_writer
+
+
+@dataclass(frozen=True)
+class _Begin(Operation):
+    """Leave a mark that a step begins, and say whether an earlier run of it had left one.
+
+    The mark is a LangGraph task: its result is in the checkpoint as soon as it is there, and a node
+    that runs again gets the earlier one back.
+    """
+
+    ledger: Ledger
+
+    def perform(self) -> Begun:
+        """Leave the mark."""
+        mark = self._mark()
+        return self._begun(mark, _marked(mark).result())
+
+    async def aperform(self) -> Begun:
+        """Leave the mark."""
+        mark = self._mark()
+        return self._begun(mark, await _marked(mark))
+
+    def _mark(self) -> str:
+        return f"{self.ledger.identity} {new_id()}"
+
+    def _begun(self, mark: str, found: str) -> Begun:
+        # Where the books are the same, that run has settled in them, or its money is still held.
+        booked = found.rpartition(" ")[0] == self.ledger.identity
+        return Begun(earlier=found != mark, booked=booked)
+
+
+@task
+def _marked(mark: str) -> str:
+    return mark
+
+
+class UserNode(Runnable[Any, Any]):
+    """A function of the user's in the place of a node: what it returns is the stage's result.
+
+    Args:
+        name: Of the node.
+        kind: Of the node.
+        function: Gets the state, and the config if it has a parameter `config`.
+    """
+
+    def __init__(self, name: str, kind: Kind, function: Callable[..., Any]) -> None:
+        self.node, self._kind, self._function = name, kind, function
+        self.label = _label(function)
+        self._state: Mapping[str, Any] = {}
+        self._wants_config = "config" in _parameters(function)
+
+    def in_state(self, state: Mapping[str, Any]) -> UserNode:
+        """The same node, to be called with this state."""
+        bound = UserNode(self.node, self._kind, self._function)
+        bound._state = state
+        return bound
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Call the function."""
+        result = self._call(config)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            msg = f"The node {self.node!r} is async: run the graph with `ainvoke` or `astream`."
+            raise TypeError(msg)
+        return self._result(result)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Call the function."""
+        result = self._call(config)
+        return self._result(await result if inspect.isawaitable(result) else result)
+
+    def _call(self, config: RunnableConfig | None) -> Any:
+        if self._wants_config:
+            return self._function(self._state, config=config)
+        return self._function(self._state)
+
+    def _result(self, result: Any) -> Any:
+        found = _READ[self._kind](result)
+        if found is None:
+            msg = f"The node {self.node!r} must return {_WANTED[self._kind]}, got {result!r}."
+            raise TypeError(msg)
+        return found[0]
+
+
+class WrappedNode(Runnable[Any, dict[str, Any]]):
+    """A function of the user's around a node of the graph's own, which it calls itself.
+
+    Args:
+        name: Of the node.
+        function: Gets the state, `node`, and the config if it has a parameter `config`; gives what
+            `node.invoke(state, config)` gave, changed or not.
+        node: The graph's own.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], node: StageNode) -> None:
+        self.node, self._function, self._own = name, function, node
+        self._wants_config = "config" in _parameters(function)
+
+    def invoke(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Call the function."""
+        result = self._call(input, config)
+        if inspect.iscoroutine(result):
+            result.close()
+            msg = f"The node {self.node!r} is async: run the graph with `ainvoke` or `astream`."
+            raise TypeError(msg)
+        return self._update(result)
+
+    async def ainvoke(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Call the function."""
+        result = self._call(input, config)
+        return self._update(await result if inspect.isawaitable(result) else result)
+
+    def _call(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Any:
+        nodes = {**state.get("nodes", {}), self.node: _label(self._function)}
+        given = {"config": config} if self._wants_config else {}
+        return self._function({**state, "nodes": nodes}, node=self._own, **given)
+
+    def _update(self, result: Any) -> dict[str, Any]:
+        if not isinstance(result, Mapping):
+            msg = (
+                f"The function around the node {self.node!r} must return what "
+                f"`node.invoke(state, config)` gave, changed or not, got {result!r}."
+            )
+            raise TypeError(msg)
+        return dict(result)
+
+
+def wraps(function: Callable[..., Any]) -> bool:
+    """Whether a function stands around a node: it has a parameter `node`."""
+    return "node" in _parameters(function)
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+def _label(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '')}.{name}"
+
+
+# What the result of each kind of node is read as, in a tuple; None: it cannot be read.
+
+
+def _qualities(result: Any) -> tuple[Any] | None:
+    return (result,) if result is None or isinstance(result, Mapping) else None
+
+
+def _decision(result: Any) -> tuple[Any] | None:
+    if isinstance(result, Decision):
+        return (result,)
+    if isinstance(result, Mapping) and {"action", "candidate"} <= result.keys():
+        return (Decision(**{"policy": "user", "reason": "a node of the user's", **result}),)
+    return None
+
+
+def _answer(result: Any) -> tuple[Any] | None:
+    if isinstance(result, Mapping) and result.get("messages"):
+        result = result["messages"][-1]
+    return (result,) if isinstance(result, AIMessage) else None
+
+
+def _verdict(result: Any) -> tuple[Any] | None:
+    if isinstance(result, Evaluation):
+        found = {"confidence": result.confidence, "verdicts": list(result.verdicts)}
+        return ({"verified": True, "verification_errors": list(result.errors), **found},)
+    if isinstance(result, Mapping) and "confidence" in result:
+        return ({"verified": True, **result},)
+    if result is None or isinstance(result, int | float):
+        return ({"verified": True, "confidence": None if result is None else float(result)},)
+    return None
+
+
+def _reply(result: Any) -> tuple[Any] | None:
+    return (result,) if isinstance(result, bool | Mapping) else None
+
+
+_READ: dict[Kind, Callable[[Any], tuple[Any] | None]] = {
+    "predict": _qualities,
+    "decide": _decision,
+    "candidate": _answer,
+    "self_evaluate": _verdict,
+    "approve": _reply,
+}
+
+_WANTED: dict[Kind, str] = {
+    "predict": "a quality in [0, 1] by candidate, or None",
+    "decide": "a `Decision`, or a mapping with `action` and `candidate`",
+    "candidate": "an `AIMessage`, or a mapping with `messages`",
+    "self_evaluate": "a confidence in [0, 1], None, an `Evaluation`, or a mapping with that key",
+    "approve": "True or False",
+}

@@ -1,17 +1,16 @@
-"""What the graph remembers between two nodes, and what it tells on its way."""
+"""What the graph remembers between two nodes: the messages, and its request as plain data."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
 from langchain_core.messages import AIMessage, AnyMessage
-from langgraph.config import get_stream_writer
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
 
-from langchain_llm_router.types import Attempt, Decision
+from langchain_llm_router.types import Attempt
 
-__all__ = ["CascadeMessages", "CascadeState", "TraceEntry", "as_data", "held", "tell"]
+__all__ = ["CascadeMessages", "CascadeState", "TraceEntry"]
 
 
 class TraceEntry(TypedDict):
@@ -22,41 +21,35 @@ class TraceEntry(TypedDict):
 
 
 class CascadeState(TypedDict):
-    """What the graph remembers; everything but `messages` is about the present turn only."""
+    """What the graph remembers; everything but `messages` is about the present turn only.
+
+    No key has a reducer but `messages`, so that a new turn starts afresh.
+    """
 
     messages: Annotated[list[AnyMessage], add_messages]
     """The conversation; the accepted answer is added at its end."""
 
-    quality: NotRequired[list[float] | None]
-    """Predicted quality per candidate."""
-
     trace: NotRequired[list[TraceEntry]]
-    """Who was asked so far; without a reducer, so that a new turn starts afresh."""
+    """The candidates asked so far, in order."""
 
     steps: NotRequired[list[dict[str, Any]]]
-    """The decisions so far, as plain data."""
+    """The decisions so far."""
+
+    frames: NotRequired[list[dict[str, Any]]]
+    """The situations in which they were taken: arms, options, money."""
+
+    nodes: NotRequired[dict[str, str]]
+    """Nodes of the user's that ran in place of the graph's own, or around them."""
 
     decision_id: NotRequired[str]
+    left_s: NotRequired[float | None]
+    """How long the turn may still take, pauses not counted; None: no deadline."""
+
+    version: NotRequired[int]
+    """Of this format."""
 
 
 class CascadeMessages(TypedDict):
     """What goes into the graph and comes out of it."""
 
     messages: Annotated[list[AnyMessage], add_messages]
-
-
-def tell(event: dict[str, Any], state: CascadeState) -> None:
-    """Write an event for whoever streams with `stream_mode="custom"`."""
-    get_stream_writer()({**event, "decision_id": state.get("decision_id", "")})
-
-
-def held(state: CascadeState) -> list[Attempt]:
-    """The attempts of this turn whose answer is there to be kept, in the order they came."""
-    return [entry["attempt"] for entry in state.get("trace", []) if entry["message"] is not None]
-
-
-def as_data(decision: Decision) -> dict[str, Any]:
-    """A decision as every checkpointer can keep it."""
-    data = {name: getattr(decision, name) for name in Decision.__dataclass_fields__}
-    data["scores"] = {name: dict(numbers) for name, numbers in decision.scores.items()}
-    return data

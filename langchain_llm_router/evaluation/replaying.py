@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation.metrics import Curve
-from langchain_llm_router.loop import Routed, begin, check_policy, routing, spent_usd
+from langchain_llm_router.loop import Loop, check_policy
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.situation import begin
 from langchain_llm_router.types import Arm, Attempt, Decision
 
 __all__ = ["Replay", "best_single", "curve", "oracle", "replay"]
@@ -138,20 +139,15 @@ class _Tables:
             Arm(name, quality=_cell(self.quality, i, j), cost_usd=_cell(self.believed, i, j))
             for j, name in enumerate(self.names)
         ]
-        steps = routing(policy, begin(self.outcomes.queries[i], arms))
-        try:
-            step = next(steps)
-            while True:
-                step = steps.send(self._answer(step, i))
-        except StopIteration as stop:
-            routed: Routed = stop.value
-        decision = routed.decision
+        loop = Loop(policy, begin(self.outcomes.queries[i], arms))
+        while (decision := loop.next()) is not None and decision.action != "accept":
+            loop.saw(self._answer(decision, i))
         assert decision is not None, "a recorded answer cannot fail"
-        asked = {attempt["candidate"] for attempt in routed.situation.attempts}
+        asked = {attempt["candidate"] for attempt in loop.situation.attempts}
         return _Row(
             accepted=self.names.index(decision.candidate),
             asked=[name in asked for name in self.names],
-            cost_usd=spent_usd(routed.situation),
+            cost_usd=loop.situation.spent_usd,
             decision=decision,
         )
 

@@ -19,10 +19,11 @@ from langchain_llm_router.explaining.explanation import (
 )
 from langchain_llm_router.explaining.flipping import knob_of, spans
 from langchain_llm_router.history.retracing import unjudged
-from langchain_llm_router.loop import begin, build_arms, next_decision, observe
+from langchain_llm_router.loop import Loop, next_decision, observe
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies import Policy, Utility
 from langchain_llm_router.saved_router import SavedRouter
+from langchain_llm_router.situation import begin, build_arms
 from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Situation
 
 __all__ = ["explain", "recorded_attempts"]
@@ -117,19 +118,17 @@ def _walk(
     """Every decision with the situation it was taken in, as far as the attempts go."""
     known = {attempt["candidate"]: attempt for attempt in attempts}
     walked: list[tuple[Situation, Decision]] = []
-    for _ in range(2 * len(situation.arms) + 1):
-        decision = next_decision(policy, situation)
-        if decision is None:
+    loop = Loop(policy, situation)
+    while True:
+        seen = loop.situation
+        decision = loop.next()
+        if decision is None or loop.unseen:
             break
-        walked.append((situation, decision))
+        walked.append((seen, decision))
         attempt = known.get(decision.candidate)
         if decision.action == "accept" or attempt is None:
             break
-        if decision.final and attempt.get("error") is None:
-            break
-        situation = observe(
-            situation, attempt if decision.action == "verify" else unjudged(attempt)
-        )
+        loop.saw(attempt if decision.action == "verify" else unjudged(attempt))
     return walked
 
 

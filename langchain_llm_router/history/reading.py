@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from langchain_llm_router.history.plain import decision_of, frames_of, situation_of
+from langchain_llm_router.history.plain import frames_of
+from langchain_llm_router.loop import accept_final, decision_of, situation_of
 from langchain_llm_router.types import Attempt, Decision, Situation
 
 __all__ = ["Entry", "Feedback", "History", "read_log"]
@@ -46,7 +47,6 @@ class Entry:
     frames: tuple[Mapping[str, Any], ...] = ()
     """The situation before each step, as plain data; empty: it did not come to a decision."""
 
-    graph: bool = False
     candidate: str | None = None
     """Whose answer was given."""
 
@@ -75,15 +75,22 @@ class Entry:
         steps, frame = data["steps"], data.get("frame")
         frames = [] if frame is None else (frames_of(frame, steps) or [frame])
         query = data.get("query")
+        attempts = tuple(cast("Attempt", dict(attempt)) for attempt in data["attempts"])
+        taken = [decision_of(step) for step in steps]
+        if frames and data["outcome"] == "answered":
+            # Before version 0.2 a final answer was accepted without a step of its own.
+            seen = situation_of(frames[-1], query or "", attempts)
+            accepted = accept_final(taken, seen)
+            if accepted is not None:
+                taken, frames = [*taken, accepted], [*frames, frames[-1]]
         return cls(
             decision_id=data["decision_id"],
             at_s=data["at_s"],
             outcome=data["outcome"],
             query=query,
-            steps=tuple(decision_of(step) for step in steps),
-            attempts=tuple(cast("Attempt", dict(attempt)) for attempt in data["attempts"]),
+            steps=tuple(taken),
+            attempts=attempts,
             frames=tuple(frames),
-            graph=data.get("via") == "graph",
             candidate=data.get("candidate"),
             cost_usd=data.get("cost_usd"),
             propensity=data.get("propensity", 1.0),

@@ -180,7 +180,7 @@ def replay_log(
             continue
         quality = _quality(entry, policy, changes.estimator)
         situations = changes.situations(entry, quality)
-        went = retrace(policy, situations, entry.attempts, graph=entry.graph)
+        went = retrace(policy, situations, entry.attempts)
         rows.append(Replayed(entry, situations, went, _identical(entry, went)))
     return LogReplay(tuple(rows), n_undecided)
 

@@ -7,18 +7,11 @@ never had, its way leaves the record, and only what is expected there is known.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from langchain_llm_router.errors import NoCandidateError
-from langchain_llm_router.loop import (
-    Routed,
-    hand_on,
-    next_decision,
-    observe,
-    routing,
-    spent_usd,
-)
+from langchain_llm_router.errors import LlmRouterError
+from langchain_llm_router.loop import Loop, observe
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Attempt, Decision, Situation, sum_usd
 
@@ -43,8 +36,7 @@ class Retraced:
     """What it had seen by then."""
 
     decision: Decision | None
-    """The acceptance, or the asking that was final; None when everybody failed, or off the
-    record."""
+    """The acceptance; None when every candidate failed, or off the record."""
 
     on_record: bool
     """Whether the record answered everything it wanted."""
@@ -62,7 +54,7 @@ class Retraced:
     @property
     def recorded_cost_usd(self) -> float | None:
         """What its way costs as far as it was recorded."""
-        return spent_usd(self.situation)
+        return self.situation.spent_usd
 
     @property
     def expected_cost_usd(self) -> float | None:
@@ -93,43 +85,30 @@ class Retraced:
 
 
 def retrace(
-    policy: Policy,
-    situations: Sequence[Situation],
-    attempts: Sequence[Attempt],
-    *,
-    graph: bool = False,
+    policy: Policy, situations: Sequence[Situation], attempts: Sequence[Attempt]
 ) -> Retraced:
     """Take a policy's steps over what was recorded of one request.
 
     Args:
-        policy: Who decides.
-        situations: Before each step, less what was seen; the last one stands for all further.
+        policy: Decides.
+        situations: Before each step, without attempts; the last one stands for all further.
         attempts: What was recorded, as it stood at the end.
-        graph: The steps are the graph's, which always ends in an acceptance.
     """
     known = {attempt["candidate"]: attempt for attempt in attempts}
-    steps = _graph_routing(policy, situations) if graph else routing(policy, situations[0])
-    taken: list[Decision] = []
-    seen = situations[0]
+    loop, now = Loop(policy, situations[0]), situations[0]
     try:
-        step = next(steps)
-        while True:
-            taken.append(step)
+        while (step := loop.next()) is not None and step.action != "accept":
             attempt = _recorded(step, known)
             if attempt is None:
-                return Retraced(tuple(taken), seen, None, on_record=False)
-            seen = observe(seen, attempt)
-            step = steps.send(attempt)
-    except StopIteration as stop:
-        routed: Routed = stop.value
-    except (NoCandidateError, ValueError) as error:
-        return Retraced(tuple(taken), seen, None, on_record=False, error=str(error))
-    if routed.decision is None:
-        flawed = [a for a in routed.situation.attempts if a.get("flaw") is not None]
-        if len(flawed) > 0:
-            decision = hand_on(policy, flawed[-1])
-            routed = replace(routed, decision=decision, steps=(*routed.steps, decision))
-    return Retraced(routed.steps, routed.situation, routed.decision, on_record=True)
+                return Retraced(tuple(loop.steps), loop.situation, None, on_record=False)
+            loop.saw(attempt)
+            following = situations[min(len(loop.steps), len(situations) - 1)]
+            if following is not now:
+                now = following
+                loop.refresh(now)
+    except (LlmRouterError, ValueError) as error:
+        return Retraced(tuple(loop.steps), loop.situation, None, on_record=False, error=str(error))
+    return Retraced(tuple(loop.steps), loop.situation, step, on_record=True)
 
 
 def before_each(
@@ -162,21 +141,3 @@ def unjudged(attempt: Attempt) -> Attempt:
     """The attempt as it stood before its answer was judged."""
     before = {name: value for name, value in attempt.items() if name not in _VERDICT}
     return Attempt(**{**before, "verified": False, "confidence": None})  # type: ignore[typeddict-item]
-
-
-def _graph_routing(
-    policy: Policy, situations: Sequence[Situation]
-) -> Generator[Decision, Attempt, Routed]:
-    """As the graph does: each step in the situation of its own time, up to an acceptance."""
-    steps: list[Decision] = []
-    seen = situations[0]
-    while True:
-        now = situations[min(len(steps), len(situations) - 1)]
-        seen = replace(now, attempts=seen.attempts)
-        decision = next_decision(policy, seen)
-        if decision is None:
-            return Routed(None, seen, tuple(steps))
-        steps.append(decision)
-        if decision.action == "accept":
-            return Routed(decision, seen, tuple(steps))
-        seen = observe(seen, (yield decision))

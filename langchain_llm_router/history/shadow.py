@@ -13,6 +13,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.history.retracing import retrace
 from langchain_llm_router.loop import check_policy
+from langchain_llm_router.operations import Operation
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.saved_router import SavedRouter
 from langchain_llm_router.types import Attempt, Situation
@@ -66,20 +67,19 @@ class Shadow:
             raise ValueError(msg)
 
     def decide(
-        self, situations: Sequence[Situation], attempts: Sequence[Attempt], *, graph: bool = False
+        self, situations: Sequence[Situation], attempts: Sequence[Attempt]
     ) -> dict[str, Any]:
         """What it would have done, as plain data.
 
         Args:
             situations: Before each step, as the real router saw them.
             attempts: What came of the real router's steps.
-            graph: As for `retrace`.
         """
         if self.estimator is not None:
             row = self.estimator.predict([situations[0].query])[0]
             quality = dict(zip(self.estimator.fitted_candidates, row.tolist(), strict=True))
             situations = [with_quality(situation, quality) for situation in situations]
-        went = retrace(self.policy, situations, attempts, graph=graph)
+        went = retrace(self.policy, situations, attempts)
         first = next((step for step in went.steps if len(step.scores) > 0), None)
         return {
             "name": self.name,
@@ -98,18 +98,17 @@ class Shadow:
 
 
 @dataclass(frozen=True)
-class Shadowing:
+class Shadowing(Operation):
     """Have the shadow decide; its estimator may ask an embedding model behind a network."""
 
     shadow: Shadow
     situations: Sequence[Situation]
     attempts: Sequence[Attempt]
-    graph: bool = False
 
     def perform(self) -> dict[str, Any]:
         """Decide in place."""
         try:
-            return self.shadow.decide(self.situations, self.attempts, graph=self.graph)
+            return self.shadow.decide(self.situations, self.attempts)
         except Exception as error:  # noqa: BLE001 - who answers nothing must not harm an answer
             return {"name": self.shadow.name, "error": f"{type(error).__name__}: {error}"}
 

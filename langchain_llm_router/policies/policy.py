@@ -52,6 +52,15 @@ class Policy(ABC):
             raise NotImplementedError(msg)
         return float((own.action, own.candidate) == (step.action, step.candidate))
 
+    def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
+        """P(this attempt's answer is good), as this policy reads its verdict; None: it reads none.
+
+        Args:
+            situation: In which it was asked.
+            attempt: With the verifier's score under `confidence`, if there is one.
+        """
+        return None
+
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
         """What one endpoint of a model is worth beside the others; the quality is the same."""
         return 0.0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from langchain_llm_router.policies.policy import Policy, accept, last_resort
-from langchain_llm_router.types import Arm, Decision, Situation
+from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 
 __all__ = ["SafeArm"]
 
@@ -40,10 +39,9 @@ class SafeArm(Policy):
         """As the other policy."""
         return self.policy.reads_query
 
-    @property
-    def p_good(self) -> Any:
-        """How the other policy reads a verdict; None: it reads none."""
-        return getattr(self.policy, "p_good", None)
+    def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
+        """As the other policy reads it."""
+        return self.policy.p_good(situation, attempt)
 
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
         """As the other policy."""

@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field
 
 from langchain_llm_router.asking import Predicting
 from langchain_llm_router.chat import ChatLLMRouter, route_of
-from langchain_llm_router.loop import build_arms
 from langchain_llm_router.policies import Policy, Utility
 from langchain_llm_router.serving.counters import Counters
+from langchain_llm_router.situation import build_arms
 from langchain_llm_router.types import Arm, Candidate
 
 __all__ = ["add_page"]

@@ -79,7 +79,7 @@ def create_app(
 
     @app.get("/v1/models", dependencies=guard)
     async def models() -> dict[str, Any]:
-        names = [_NAME, *(candidate.name for candidate in router.candidates)]
+        names = [_NAME, *(candidate.name for candidate in router.parts.candidates)]
         owned = {"object": "model", "created": 0, "owned_by": "langchain-llm-router"}
         return {"object": "list", "data": [{"id": name, **owned} for name in names]}
 
@@ -89,7 +89,7 @@ def create_app(
 
     @app.get("/ready")
     async def ready() -> dict[str, Any]:
-        return {"status": "ready", "candidates": [c.name for c in router.candidates]}
+        return {"status": "ready", "candidates": [c.name for c in router.parts.candidates]}
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
@@ -135,7 +135,7 @@ class _Served:
 
     def __init__(self, router: ChatLLMRouter, counters: Counters) -> None:
         self._router, self._counters = router, counters
-        self._names = [candidate.name for candidate in router.candidates]
+        self._names = [candidate.name for candidate in router.parts.candidates]
 
     async def answer(self, body: ChatRequest, header: str | None) -> Response:
         """Answer as a whole or as a stream, as the request wants it."""

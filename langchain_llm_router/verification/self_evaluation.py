@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field
 from scipy.stats import betabinom
 
-from langchain_llm_router.fencing import fenced
+from langchain_llm_router.fencing import fence
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification.verifier import (
     Call,
@@ -251,8 +251,7 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
     )
     earlier = [m for i, m in enumerate(case.messages) if i != last_human]
     context = "\n".join(f"{message.type}: {message.text}" for message in earlier)
-    parts = [("context", context), ("question", case.question), ("answer", case.answer.text)]
-    text = "\n".join(f"<{tag}>\n{fenced(body)}\n</{tag}>" for tag, body in parts if body)
+    text = fence({"context": context, "question": case.question, "answer": str(case.answer.text)})
     how, examples = (
         ("Reply with one word, Correct or Incorrect, and nothing else.", _ONE_WORD)
         if one_word

@@ -130,6 +130,10 @@ class Verifier(ABC):
     def evaluate(self, case: Case) -> Evaluating:
         """Yield the calls to make at once, receive their replies, return the evaluation."""
 
+    def score_so_far(self, answer: AIMessage) -> float | None:
+        """Score what has come of an answer; None: it cannot be scored yet, or never."""
+        return None
+
     def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
         """What a candidate must be asked with so that its answer can be verified."""
         return {}

@@ -21,9 +21,11 @@ from langchain_llm_router.artifacts import read_artifact
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.errors import LlmRouterError
 from langchain_llm_router.estimators import Constant, NearestNeighbors
-from langchain_llm_router.loop import begin, decision_record, next_decision, observe, routing
+from langchain_llm_router.loop import Loop, next_decision, observe
 from langchain_llm_router.observation import BetaBinomial, KernelDensity
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
+from langchain_llm_router.record import decision_record
+from langchain_llm_router.situation import begin
 from langchain_llm_router.telemetry import Telemetry
 from langchain_llm_router.types import Arm, Attempt, Candidate, RoutingOptions
 from langchain_llm_router.verification import Case, Reply, SelfEvaluator, Verdict
@@ -64,23 +66,19 @@ def records(data) -> None:
     ]
     verified = data.draw(st.booleans())
     policy = ConfidenceThreshold(threshold=0.7) if verified else Utility()
-    steps = routing(policy, begin(data.draw(st.text(max_size=20)), arms))
-    try:
-        step = next(steps)
-        while True:
-            attempt = Attempt(
-                candidate=step.candidate, error=data.draw(st.none() | st.text(max_size=9))
-            )
-            attempt["cost_usd"] = data.draw(st.none() | st.floats(0, 1))
-            if step.action == "verify":
-                confidence = data.draw(st.none() | st.floats(0, 1))
-                attempt |= {"error": None, "verified": True, "confidence": confidence}
-            step = steps.send(attempt)
-    except StopIteration as stop:
-        routed = stop.value
-    if routed.decision is not None:
-        json.dumps(decision_record(routed, "id"))
-        routed.decision.explain()
+    loop = Loop(policy, begin(data.draw(st.text(max_size=20)), arms))
+    while (step := loop.next()) is not None and step.action != "accept":
+        attempt = Attempt(
+            candidate=step.candidate, error=data.draw(st.none() | st.text(max_size=9))
+        )
+        attempt["cost_usd"] = data.draw(st.none() | st.floats(0, 1))
+        if step.action == "verify":
+            confidence = data.draw(st.none() | st.floats(0, 1))
+            attempt |= {"error": None, "verified": True, "confidence": confidence}
+        loop.saw(attempt)
+    if step is not None:
+        json.dumps(decision_record(loop.steps, loop.situation, "id"))
+        step.explain()
 
 
 def artifacts(data) -> None:

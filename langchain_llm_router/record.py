@@ -1,0 +1,74 @@
+"""What is told of a request: the decision record, and the facts in traces and events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_llm_router.types import Decision, Situation
+
+__all__ = ["decision_data", "decision_record", "situation_data"]
+
+
+def decision_record(
+    steps: Sequence[Decision], situation: Situation, decision_id: str
+) -> dict[str, Any]:
+    """A finished request as plain data, as it stands in `response_metadata["llm_router"]`.
+
+    `cost_usd` is everything that was spent: rejected drafts and verification included.
+
+    Args:
+        steps: Every decision; the last one accepts.
+        situation: What was known at the end, every attempt included.
+        decision_id: Feedback refers to it.
+    """
+    decision = steps[-1]
+    chosen = next((step for step in reversed(steps) if len(step.scores) > 0), decision)
+    return {
+        "candidate": decision.candidate,
+        "policy": decision.policy,
+        "reason": decision.reason,
+        "confidence": decision.confidence,
+        "scores": {name: dict(numbers) for name, numbers in chosen.scores.items()},
+        "flip": chosen.flip,
+        "propensity": math.prod([step.propensity for step in steps]),
+        "attempts": [dict(attempt) for attempt in situation.attempts],
+        "steps": [
+            {"action": step.action, "candidate": step.candidate, "reason": step.reason}
+            for step in steps
+        ],
+        "cost_usd": situation.spent_usd,
+        "decision_id": decision_id,
+    }
+
+
+def decision_data(decision: Decision) -> dict[str, Any]:
+    """A decision as plain data: the choice, the reason, every arm's numbers."""
+    return {
+        "action": decision.action,
+        "candidate": decision.candidate,
+        "policy": decision.policy,
+        "reason": decision.reason,
+        "scores": {name: dict(numbers) for name, numbers in decision.scores.items()},
+        "confidence": decision.confidence,
+        "propensity": decision.propensity,
+        "flip": decision.flip,
+    }
+
+
+def situation_data(situation: Situation) -> dict[str, Any]:
+    """What the policy looked at, without the prompt: the arms, and the attempts so far."""
+    return {
+        "arms": [
+            {
+                "candidate": arm.candidate,
+                "quality": arm.quality,
+                "cost_usd": arm.cost_usd,
+                "ttft_s": arm.ttft_s,
+                "itl_s": arm.itl_s,
+            }
+            for arm in situation.arms
+        ],
+        "attempts": [dict(attempt) for attempt in situation.attempts],
+    }

@@ -1,0 +1,338 @@
+"""The situation: what a request's policy is shown, made once per request and only here.
+
+Who may be asked and can do what is needed, what is expected of each, who has the conversation:
+read off the messages, the request's options and the router's parts. Pure, but for the live numbers
+that the parts look up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage
+
+from langchain_llm_router.binding import schema_method, wants_schema
+from langchain_llm_router.budgets.budgets import bounded
+from langchain_llm_router.capabilities import needs_of, shortfall
+from langchain_llm_router.conversation import Conversation, read_conversation
+from langchain_llm_router.errors import NoCandidateError
+from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.telemetry.measured import ArmStats
+from langchain_llm_router.types import CHARS_PER_TOKEN, Arm, Candidate, Price, Situation
+
+if TYPE_CHECKING:
+    from langchain_llm_router.parts import Parts
+
+__all__ = [
+    "begin",
+    "build_arms",
+    "expected_cost_usd",
+    "make_situation",
+    "not_below",
+    "options_of",
+    "stay_with",
+    "switching_cost_usd",
+]
+
+_UNMEASURED = ArmStats()
+
+
+def make_situation(
+    parts: Parts,
+    messages: Sequence[BaseMessage],
+    quality: Sequence[float] | None,
+    config: Mapping[str, Any] | None,
+    kwargs: dict[str, Any],
+) -> Situation:
+    """What the policy sees first.
+
+    Args:
+        parts: Of the router.
+        messages: The conversation.
+        quality: Predicted quality per candidate; NaN where nothing is predicted.
+        config: Holds the request's options in `configurable["llm_router"]`.
+        kwargs: Keywords of the call, bound tools and schema among them; `model`, if it is meant
+            for the router, is taken out.
+
+    Raises:
+        NoCandidateError: If no candidate may be asked or can do what is needed.
+        ValueError: If there is no message, or the options make no sense.
+    """
+    fields = parts.fields
+    options = options_of(parts, config, kwargs)
+    said = read_conversation(messages, parts.names, fields.turns)
+    arms = build_arms(
+        parts.candidates,
+        quality,
+        said.query,
+        output_tokens=_output_tokens(parts, said.query),
+        live=None if parts.live is None else parts.live.look(parts.candidates),
+        input_tokens=said.prompt_tokens,
+        cached=said.cached_tokens,
+    )
+    if fields.budgets is not None:
+        arms = bounded(
+            arms,
+            parts.by_name,
+            messages,
+            kwargs,
+            settings=parts.settings,
+            verifier=fields.verifier if parts.policy.verifies else None,
+            live=parts.live,
+        )
+    unfit = _unfit(parts, messages, kwargs) if parts.profiles else None
+    situation = begin(said.query, arms, options, unfit=unfit)
+    return _in_conversation(situation, parts, said)
+
+
+def _in_conversation(situation: Situation, parts: Parts, said: Conversation) -> Situation:
+    sticky = situation.options.sticky
+    if sticky is None:
+        sticky = parts.fields.sticky
+    if said.in_tool_loop or sticky is True:
+        return stay_with(situation, parts.policy, said.holder)
+    if sticky == "escalate":
+        return not_below(situation, said.strongest)
+    return situation
+
+
+def options_of(
+    parts: Parts, config: Mapping[str, Any] | None, kwargs: dict[str, Any]
+) -> RoutingOptions:
+    """The request's options; `model` in the keywords, if it is meant for us, is taken out."""
+    given = ((config or {}).get("configurable") or {}).get("llm_router")
+    options = NO_OPTIONS if given is None else RoutingOptions.parse(given)
+    model = kwargs.pop("model", None)
+    if isinstance(model, str) and model.startswith("router@"):
+        options = RoutingOptions.parse(model)
+    elif model is not None:
+        options = replace(options, force=parts.candidate_called(model))
+    budgets = parts.fields.budgets
+    pace = None if budgets is None else budgets.lambda_(config or {})
+    if pace is not None:
+        options = replace(options, lambda_=max(pace, options.lambda_ or 0.0))
+    return options
+
+
+def _output_tokens(parts: Parts, query: str) -> list[float] | None:
+    lengths = parts.fields.lengths
+    if lengths is None:
+        return None
+    row = lengths.predict([query])[0]
+    return [float(row[column]) for column in parts.length_columns]
+
+
+def _unfit(
+    parts: Parts, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]
+) -> dict[str, str]:
+    needs = needs_of(
+        messages,
+        tools=bool(kwargs.get("tools")),
+        structured=wants_schema(kwargs),
+        method=schema_method(kwargs),
+    )
+    lacks = {name: shortfall(profile, needs) for name, profile in parts.profiles.items()}
+    return {name: reason for name, reason in lacks.items() if reason is not None}
+
+
+def build_arms(
+    candidates: Sequence[Candidate],
+    quality: Sequence[float] | None,
+    query: str,
+    *,
+    live: Mapping[str, ArmStats] | None = None,
+    input_tokens: float | None = None,
+    output_tokens: Sequence[float] | None = None,
+    cached: Mapping[str, float] | None = None,
+) -> tuple[Arm, ...]:
+    """What is expected of each candidate for this query, before any is asked.
+
+    Args:
+        candidates: The arms, endpoints expanded.
+        quality: Predicted quality per candidate; NaN where its estimator abstains.
+        query: The text to be answered.
+        live: What telemetry measured, by name; it replaces what a candidate declares.
+        input_tokens: Length of the whole prompt; None: the query's, 4 characters a token.
+        output_tokens: Predicted length of each one's answer; None: its mean as measured, or as
+            declared.
+        cached: How many of its tokens each one has in its prompt cache: asking those costs less.
+
+    The expected cost is the price times these lengths; where no length is predicted and the
+    candidate has an `expected_cost_usd`, it is that and the price of what stands before the query.
+    """
+    if input_tokens is None:
+        input_tokens = len(query) / CHARS_PER_TOKEN
+    arms = []
+    for i, candidate in enumerate(candidates):
+        stats = _UNMEASURED if live is None else live.get(candidate.name, _UNMEASURED)
+        length = stats.output_tokens
+        if length is None:
+            length = candidate.expected_output_tokens
+        if output_tokens is not None:
+            length = output_tokens[i]
+        held = 0 if cached is None else cached.get(candidate.name, 0)
+        cost = expected_cost_usd(
+            candidate,
+            query_tokens=len(query) / CHARS_PER_TOKEN,
+            input_tokens=input_tokens,
+            output_tokens=length,
+            cached_tokens=min(held, input_tokens),
+            predicted=output_tokens is not None,
+        )
+        arms.append(
+            Arm(
+                candidate=candidate.name,
+                quality=None if quality is None or math.isnan(quality[i]) else float(quality[i]),
+                cost_usd=_plain(cost),
+                ttft_s=_plain(candidate.ttft_s if stats.ttft_s is None else stats.ttft_s),
+                itl_s=_plain(candidate.itl_s if stats.itl_s is None else stats.itl_s),
+                model=candidate.of,
+                error_rate=_plain(stats.error_rate),
+                available=stats.available,
+                probe=stats.probe,
+            )
+        )
+    return tuple(arms)
+
+
+def _plain(number: float | None) -> float | None:
+    """Python's own float: strict checkpointers refuse NumPy's."""
+    return None if number is None else float(number)
+
+
+def expected_cost_usd(
+    candidate: Candidate,
+    *,
+    query_tokens: float,
+    input_tokens: float,
+    output_tokens: float,
+    cached_tokens: float,
+    predicted: bool,
+) -> float | None:
+    """What a call should cost, in a conversation of which its provider has a part cached.
+
+    Args:
+        candidate: The model that the call is made to.
+        query_tokens: Length of the question alone.
+        input_tokens: Length of the whole prompt.
+        output_tokens: Length of the answer, as predicted or as is usual.
+        cached_tokens: How much of the prompt its provider has cached.
+        predicted: Whether the length is predicted for this query: then it counts and not the
+            measured mean cost.
+
+    Returns:
+        None if neither a price nor a mean cost is known.
+    """
+    price, mean = candidate.price, candidate.expected_cost_usd
+    if price is None:
+        return mean
+    if mean is None or predicted:
+        return price.estimate_usd(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=cached_tokens,
+        )
+    # The mean is that of questions alone: the conversation before them comes on top, cached or not.
+    earlier = max(0.0, input_tokens - query_tokens)
+    return (
+        mean
+        + price.estimate_usd(input_tokens=earlier, output_tokens=0)
+        - switching_cost_usd(price, min(cached_tokens, earlier))
+    )
+
+
+def switching_cost_usd(price: Price, prefix_tokens: float) -> float:
+    """What leaving a candidate throws away: prefix · (price of a miss - price of a hit).
+
+    It is not charged separately: an arm whose prefix is cached costs that much less, so the one
+    utility weighs it against what another arm is better at.
+    """
+    hit = price.cache_read_usd_per_mtok
+    return 0.0 if hit is None else prefix_tokens * (price.input_usd_per_mtok - hit) / 1e6
+
+
+def begin(
+    query: str,
+    arms: Sequence[Arm],
+    options: RoutingOptions | None = None,
+    *,
+    unfit: Mapping[str, str] | None = None,
+) -> Situation:
+    """The situation before any candidate is asked, less the arms that may not be asked.
+
+    Args:
+        query: What is asked.
+        arms: All of them.
+        options: What the request forbids; `force` overrules every other condition.
+        unfit: Candidates that cannot do what the request needs, and why.
+
+    Raises:
+        ValueError: If the options name an unknown candidate, or there is no arm at all.
+        NoCandidateError: If no arm is left; the message says why for each.
+    """
+    if len(arms) == 0:
+        msg = "A situation needs at least one arm: the pool of candidates is empty."
+        raise ValueError(msg)
+    options = NO_OPTIONS if options is None else options
+    free = options.force is None and options.candidates is None and not options.filters
+    if free and not unfit:
+        return Situation(query, tuple(arms), (), options)
+    names = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
+    named = [*(options.candidates or ()), *([] if options.force is None else [options.force])]
+    for name in named:
+        if name not in names and all(name != arm.candidate for arm in arms):
+            msg = f"Unknown candidate {name!r} in the routing options: allowed are {names}."
+            raise ValueError(msg)
+    if options.force is not None:
+        left = tuple(arm for arm in arms if options.force in (arm.candidate, arm.model))
+        return Situation(query, left, (), options)
+    reasons = {arm.candidate: _why_not(arm, options, unfit or {}) for arm in arms}
+    left = tuple(arm for arm in arms if reasons[arm.candidate] is None)
+    if len(left) == 0:
+        msg = f"No candidate may be asked for this request: {reasons}."
+        raise NoCandidateError(msg)
+    return Situation(query, left, (), options)
+
+
+def _why_not(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str | None:
+    if options.candidates is not None and not {arm.candidate, arm.model} & {*options.candidates}:
+        return "the request does not allow it"
+    if arm.candidate in unfit:
+        return unfit[arm.candidate]
+    values = {
+        "quality": arm.quality,
+        "cost": arm.cost_usd,
+        "ttft": arm.ttft_s,
+        "itl": arm.itl_s,
+    }
+    for condition in options.filters:
+        value = values[condition.metric]
+        if not condition.admits(value):
+            return f"its {condition.metric} {value!r} does not meet {condition}"
+    return None
+
+
+def stay_with(situation: Situation, policy: Policy, name: str | None) -> Situation:
+    """Have the candidate that holds the conversation asked first, if it may be asked at all.
+
+    A policy that verifies may still escalate from there, but not start over with the cheaper
+    candidates that were passed over before.
+    """
+    if name is None or name not in situation.names or situation.options.force is not None:
+        return situation
+    arms = not_below(situation, name).arms if policy.verifies else situation.arms
+    return replace(situation, arms=arms, prefer=name)
+
+
+def not_below(situation: Situation, name: str | None) -> Situation:
+    """Only the candidate's model and those declared after it: a thread may climb, not fall."""
+    if name is None or name not in situation.names or situation.options.force is not None:
+        return situation
+    model = situation.arm(name).model or name
+    arms = situation.arms
+    first = next(i for i, arm in enumerate(arms) if model in (arm.candidate, arm.model))
+    return replace(situation, arms=arms[first:])
