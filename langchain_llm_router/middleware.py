@@ -63,7 +63,7 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         fields = router.parts.fields
         if sticky is not None:
             fields = fields.model_copy(update={"sticky": sticky})
-        self._parts = Parts(fields, bindings=_AgentBindings())
+        self._parts = Parts(fields)
         self._options = options
 
     def wrap_model_call(
@@ -93,24 +93,24 @@ class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
             # Its schema becomes a tool under a name that is settled only later.
             tools.append({})
         system = [] if request.system_message is None else [request.system_message]
-        kwargs: dict[str, Any] = {_CALL: call}
-        if tools:
-            kwargs["tools"] = tuple(tools)
+        kwargs: dict[str, Any] = {"tools": tuple(tools)} if tools else {}
+        parts = self._parts.with_bindings(_AgentBindings(call))
         tells = self._parts.fields.streaming_mode == "events"
-        return Request(self._parts, [*system, *request.messages], config, kwargs, tells=tells)
-
-
-_CALL = "llm_router_model_call"
+        return Request(parts, [*system, *request.messages], config, kwargs, tells=tells)
 
 
 class _AgentBindings(Bindings):
     """Has the agent call the model: it binds tools and schema to the one in the request."""
 
+    def __init__(self, call: _ModelCall) -> None:
+        super().__init__()
+        self._call = call
+
     def apply(
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool
     ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
-        rest = {name: value for name, value in kwargs.items() if name not in ("tools", _CALL)}
-        return _Candidate(kwargs[_CALL], candidate), rest
+        rest = {name: value for name, value in kwargs.items() if name != "tools"}
+        return _Candidate(self._call, candidate), rest
 
 
 class _ModelCall:

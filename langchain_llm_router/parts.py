@@ -7,6 +7,7 @@ that can be asked, a policy, and what can be looked up before any request.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypedDict, cast
@@ -196,7 +197,6 @@ class Parts:
 
     Args:
         fields: What was given.
-        bindings: What binds tools and schemas to a candidate; None: a new one.
         asks: Whether candidates are ever asked; if not, they need no model.
 
     Attributes:
@@ -213,9 +213,7 @@ class Parts:
         ValueError: If candidates, policy, verifier and estimator do not fit.
     """
 
-    def __init__(
-        self, fields: RouterFields, *, bindings: Bindings | None = None, asks: bool = True
-    ) -> None:
+    def __init__(self, fields: RouterFields, *, asks: bool = True) -> None:
         self.fields = fields
         given = expand_endpoints(fields.candidates)
         self.candidates = tuple(map(resolve_candidate if asks else _as_named, given))
@@ -224,7 +222,7 @@ class Parts:
         self.models = {c.name: live_model(c) for c in self.candidates if c.model is not None}
         self.policy = _policy_of(fields)
         self.live = _live_of(fields)
-        self.bindings = Bindings() if bindings is None else bindings
+        self.bindings = Bindings()
         set_here = {
             "temperature": fields.temperature,
             "max_tokens": fields.max_tokens,
@@ -249,6 +247,12 @@ class Parts:
         if asks and self.policy.verifies and fields.verifier is None:
             msg = f"{type(self.policy).__name__} verifies answers: give the router a `verifier`."
             raise ValueError(msg)
+
+    def with_bindings(self, bindings: Bindings) -> Parts:
+        """The same parts, but for what binds tools and schemas to a candidate."""
+        parts = copy.copy(self)
+        parts.bindings = bindings
+        return parts
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
