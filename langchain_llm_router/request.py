@@ -372,7 +372,8 @@ class Request:
         if self._traced or self.parts.models[step.candidate].callbacks is not None:
             # Tags and metadata cost a tenth of a call, so they are made only where one listens.
             config = self._child_config(step.candidate, quiet=not seen_at_once)
-        reads_along = commit is not None and fields.verifier is not None
+        verifier = fields.verifier
+        reads_along = commit is not None and verifier is not None and verifier.reads_along
         asking = self.parts.asking(
             step.candidate,
             self.messages,

@@ -334,6 +334,14 @@ def verify(verifier: Verifier, answer: AIMessage, reply: Reply, **kwargs) -> Eva
 
 
 @verifiers
+def test_a_verifier_that_reads_along_scores_what_has_come_of_an_answer(make):
+    verifier = make()
+    scores = [verifier.score_so_far(answer) for answer in ANSWERS]
+    assert all(score is None or 0 <= score <= 1 for score in scores)
+    assert verifier.reads_along == any(score is not None for score in scores)
+
+
+@verifiers
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES.keys())
 @pytest.mark.parametrize("answer", ANSWERS, ids=["plain", "empty", "logprobs", "blocks"])
 def test_a_verifier_ends_in_a_score_or_in_none(make, answer, reply):

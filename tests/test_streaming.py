@@ -119,8 +119,8 @@ class WordCount(Verifier):
         yield from ()
         return Evaluation(0.0)
 
-    def score_so_far(self, message: AIMessageChunk) -> float:
-        return len(message.text.split()) / 3
+    def score_so_far(self, answer: AIMessageChunk) -> float:
+        return len(answer.text.split()) / 3
 
 
 async def test_commit_follows_a_verifier_that_reads_along():

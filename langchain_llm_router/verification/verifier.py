@@ -130,13 +130,18 @@ class Verifier(ABC):
     def evaluate(self, case: Case) -> Evaluating:
         """Yield the calls to make at once, receive their replies, return the evaluation."""
 
-    def score_so_far(self, answer: AIMessage) -> float | None:
-        """Score what has come of an answer; None: it cannot be scored yet, or never."""
-        return None
-
     def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
         """What a candidate must be asked with so that its answer can be verified."""
         return {}
+
+    @property
+    def reads_along(self) -> bool:
+        """Whether it can score an answer that is still being written."""
+        return type(self).score_so_far is not Verifier.score_so_far
+
+    def score_so_far(self, answer: AIMessage) -> float | None:
+        """The score, in [0, 1], of what has come of an answer, without a call; None: no verdict."""
+        return None
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
         """Every call that judging one answer of a candidate can make, for its worst-case cost.
