@@ -1,11 +1,10 @@
 """An estimator and a policy of one's own, 30 lines each, used like those that come with the house.
 
-An estimator implements four small methods and gets checks, `save` and `load` from its base class; a
-policy implements one and gets failures, options and explanations. A line each in the lists of
-`tests/test_contracts.py` puts them through everything that the others promise.
+An estimator implements four small methods, a policy one, and a `knob` if it is to be calibrated and
+drawn as a curve; the base classes bring the rest. A line each in `tests/test_contracts.py` puts
+them through everything that the others promise.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from langchain_llm_router.data import split_indices
 from langchain_llm_router.datasets import ZeroEval
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import replay
-from langchain_llm_router.policies import OneShot
+from langchain_llm_router.policies import Knob, OneShot
 from langchain_llm_router.types import Decision, Situation
 
 # With your own data: outcomes = Outcomes.load("my_outcomes.parquet")
@@ -32,9 +31,10 @@ class ByLength(QualityEstimator):
         lengths = [len(query) for query in data.queries]
         self.edges_ = np.quantile(lengths, np.linspace(0, 1, self.n_bins + 1)[1:-1])
         bins = np.digitize(lengths, self.edges_)
-        self.mean_ = np.array([data.quality[bins == b].mean(axis=0) for b in range(self.n_bins)])
+        rows = [bins == b if b in bins else bins >= 0 for b in range(self.n_bins)]
+        self.mean_ = np.array([data.quality[row].mean(axis=0) for row in rows])
 
-    def _predict(self, queries: Sequence[str]):
+    def _predict(self, queries):
         return self.mean_[np.digitize([len(query) for query in queries], self.edges_)]
 
     def _arrays(self):
@@ -49,6 +49,11 @@ class CheapestGoodEnough(OneShot):
     """Asks the cheapest candidate whose predicted quality reaches a bar, or else the best one."""
 
     bar: float = 0.8
+
+    @property
+    def knob(self) -> Knob:
+        """What is turned to meet a target: the field of that name."""
+        return Knob("bar", self.bar, high=1.0, more="better and dearer answers")
 
     def choose(self, situation: Situation) -> Decision:
         """Only those may be chosen who have not failed yet: `open_arms`."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,11 +22,24 @@ from numpy.typing import NDArray
 
 from langchain_llm_router.errors import ArtifactError
 
-__all__ = ["SCHEMA_VERSION", "Artifact", "data_hash", "read_artifact", "write_artifact"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Artifact",
+    "as_json",
+    "data_hash",
+    "from_json",
+    "kind_of",
+    "known_class",
+    "read_artifact",
+    "write_artifact",
+]
 
 SCHEMA_VERSION = 1
 
+T = TypeVar("T")
+
 _MANIFEST, _ARRAYS = "manifest.json", "arrays.npz"
+_TUPLE = "__tuple__"
 
 
 @dataclass(frozen=True)
@@ -130,6 +144,72 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
         msg = f"{str(folder)!r} is corrupted: {_ARRAYS} cannot be read ({error})."
         raise ArtifactError(msg) from error
     return Artifact(kind=found, settings=settings, arrays=arrays, files=tuple(files))
+
+
+def kind_of(cls: type) -> str:
+    """How a manifest names a class: by its name in this package, by `module:name` elsewhere."""
+    at_home = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return cls.__name__ if at_home else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
+    """The class that a manifest means, among `base` and its subclasses that are imported already.
+
+    Nothing is ever imported because an artifact names it.
+
+    Args:
+        base: What it must be.
+        kind: What `kind_of` gave.
+        folder: Where it stands, for the error.
+
+    Raises:
+        ArtifactError: If there is no such class.
+    """
+    found = [cls for cls in (base, *_subclasses(base)) if kind_of(cls) == kind]
+    if len(found) == 0:
+        module, colon, _ = str(kind).partition(":")
+        cure = f"import {module!r}, which defines it, first" if colon else "load it with that class"
+        msg = f"{str(folder)!r} holds {kind!r}, not a known {base.__name__!r}: {cure}."
+        raise ArtifactError(msg)
+    # A class that was defined again, as in a notebook, replaces the earlier one.
+    return found[-1]
+
+
+def _subclasses(cls: type[T]) -> Iterator[type[T]]:
+    for below in cls.__subclasses__():
+        yield below
+        yield from _subclasses(below)
+
+
+def as_json(value: object) -> Any:
+    """A number, text, list, tuple or mapping as JSON can hold it; `from_json` gives it back.
+
+    Raises:
+        TypeError: If it holds anything else; the message names it.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, tuple):
+        return {_TUPLE: [as_json(item) for item in value]}
+    if isinstance(value, list):
+        return [as_json(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: as_json(item) for key, item in value.items()}
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if finite and (value is None or isinstance(value, str | int | float)):
+        return value
+    raise TypeError(repr(value)[:80])
+
+
+def from_json(value: Any) -> Any:
+    """What `as_json` was given."""
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if isinstance(value, dict):
+        if list(value) == [_TUPLE]:
+            return tuple(from_json(item) for item in value[_TUPLE])
+        return {key: from_json(item) for key, item in value.items()}
+    return value
 
 
 def _sha256(path: Path) -> str:

@@ -40,8 +40,6 @@ def commitment(
             if score is None:
                 return False
         p = policy.p_good(situation, Attempt(candidate=candidate, confidence=score))
-        if p is None:
-            p = situation.arm(candidate).quality if score is None else score
         return p is not None and p >= commit_at
 
     return commits

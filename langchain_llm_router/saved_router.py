@@ -6,7 +6,7 @@ The models themselves are not in it: candidates and verifier are given again on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,20 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
-from langchain_llm_router import estimators, observation, policies
-from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router import estimators
+from langchain_llm_router.artifacts import (
+    Artifact,
+    kind_of,
+    known_class,
+    read_artifact,
+    write_artifact,
+)
 from langchain_llm_router.errors import ArtifactError
 from langchain_llm_router.estimators import QualityEstimator
-from langchain_llm_router.observation import ObservationModel
-from langchain_llm_router.policies import (
-    Always,
-    ConfidenceThreshold,
-    Policy,
-    RandomMix,
-    SafeArm,
-    Threshold,
-    Utility,
-)
+from langchain_llm_router.policies import Policy, SafeArm
 from langchain_llm_router.types import Candidate
 
 __all__ = ["SavedRouter"]
-
-_PLAIN: dict[str, type[Policy]] = {
-    kind.__name__: kind for kind in (Always, ConfidenceThreshold, RandomMix, Threshold, Utility)
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,17 +78,17 @@ class SavedRouter:
         """Write the router into a folder.
 
         Raises:
-            ArtifactError: If the policy is of a kind that cannot be saved.
+            ArtifactError: If the policy holds something that cannot be saved.
         """
         folder = Path(folder)
         settings: dict[str, Any] = {
             "candidates": list(self.candidates),
             "verifier": self.verifier,
             "expected_cost_usd": dict(self.expected_cost_usd),
-            "estimator": None if self.estimator is None else type(self.estimator).__name__,
-            "policy": _save_policy(self.policy, folder),
+            "estimator": None if self.estimator is None else kind_of(type(self.estimator)),
             "seen": sorted(self.seen),
         }
+        self.policy.save(folder / "policy")
         if self.estimator is not None:
             self.estimator.save(folder / "estimator")
         return write_artifact(folder, Artifact("SavedRouter", settings))
@@ -103,6 +96,8 @@ class SavedRouter:
     @classmethod
     def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> SavedRouter:
         """Read what `save` wrote.
+
+        Policies and estimators of your own must have been imported before.
 
         Raises:
             ArtifactError: If the folder, or a part of it, is corrupted or of another kind.
@@ -112,17 +107,17 @@ class SavedRouter:
         try:
             estimator = None
             if settings["estimator"] is not None:
-                kind = getattr(estimators, settings["estimator"])
+                kind = _estimator_class(settings["estimator"], folder)
                 estimator = kind.load(folder / "estimator", embeddings=embeddings)
             return cls(
                 candidates=tuple(settings["candidates"]),
-                policy=_load_policy(settings["policy"], folder),
+                policy=_load_policy(settings.get("policy"), folder),
                 estimator=estimator,
                 verifier=settings["verifier"],
                 expected_cost_usd=dict(settings["expected_cost_usd"]),
                 seen=frozenset(settings.get("seen", ())),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             msg = f"{str(folder)!r} does not hold a whole router: {error}."
             raise ArtifactError(msg) from error
 
@@ -141,45 +136,24 @@ class SavedRouter:
         return [replace(c, expected_cost_usd=costs.get(c.name, c.expected_cost_usd)) for c in pool]
 
 
-def _save_policy(policy: Policy, folder: Path) -> dict[str, Any]:
-    kind = type(policy).__name__
-    if isinstance(policy, SafeArm):
-        return {"kind": kind, "safe": policy.safe, "otherwise": _save_policy(policy.policy, folder)}
-    save = getattr(policy, "save", None)
-    if save is not None:
-        save(folder / "policy")
-        return {"kind": kind}
-    if kind not in _PLAIN:
-        msg = f"A {kind} cannot be saved: it has no `save`."
-        raise ArtifactError(msg)
-    params = {f.name: getattr(policy, f.name) for f in fields(policy)}  # type: ignore[arg-type]
-    if not isinstance(policy, ConfidenceThreshold):
-        return {"kind": kind, "params": params}
-    observed = params.pop("observation")
-    by_name = observed if isinstance(observed, Mapping) else {"": observed}
-    kinds = {}
-    for i, (name, model) in enumerate(by_name.items()):
-        if model is not None:
-            model.save(folder / "policy" / str(i))
-            kinds[name] = type(model).__name__
-    return {"kind": kind, "params": params, "observation": kinds}
+def _load_policy(earlier: Mapping[str, Any] | None, folder: Path) -> Policy:
+    """The policy, also of a router that kept the plain ones in its own manifest, as `earlier`."""
+    if earlier is None:
+        return Policy.load(folder / "policy")
+    if earlier["kind"] == SafeArm.__name__:
+        return SafeArm(_load_policy(earlier["otherwise"], folder), earlier["safe"])
+    kind = known_class(Policy, earlier["kind"], folder)  # type: ignore[type-abstract]
+    if "params" not in earlier:
+        return kind.load(folder / "policy")
+    return kind(**kind._load_fields(earlier, folder / "policy"))
 
 
-def _load_policy(spec: Mapping[str, Any], folder: Path) -> Policy:
-    kind = spec["kind"]
-    if kind == "SafeArm":
-        return SafeArm(_load_policy(spec["otherwise"], folder), spec["safe"])
-    if "params" not in spec:
-        loaded: Policy = getattr(policies, kind).load(folder / "policy")
-        return loaded
-    params = dict(spec["params"])
-    if kind == "ConfidenceThreshold":
-        models: dict[str, ObservationModel] = {
-            name: getattr(observation, of).load(folder / "policy" / str(i))
-            for i, (name, of) in enumerate(spec["observation"].items())
-        }
-        params["observation"] = models.get("") if "" in models else models or None
-    return _PLAIN[kind](**params)
+def _estimator_class(kind: str, folder: Path) -> type[QualityEstimator]:
+    # Asked for by name, so that those that need torch are imported only if they are needed.
+    found = getattr(estimators, kind, None) if kind in estimators.__all__ else None
+    if isinstance(found, type) and issubclass(found, QualityEstimator):
+        return found
+    return known_class(QualityEstimator, kind, folder)  # type: ignore[type-abstract]
 
 
 def _fingerprint(query: str) -> str:

@@ -5,12 +5,14 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
+from examples.extend import CheapestGoodEnough
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.estimators import (
     Abstaining,
@@ -25,6 +27,7 @@ from langchain_llm_router.estimators import (
     Random,
 )
 from langchain_llm_router.loop import Loop
+from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies import (
     Always,
     AutoMix,
@@ -94,6 +97,7 @@ def fitted_pair(policy):
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "Always": lambda: Always("medium"),
+    "CheapestGoodEnough": lambda: CheapestGoodEnough(bar=0.5),
     "RandomMix": lambda: RandomMix({"small": 0.5, "large": 0.5}),
     "SafeArm": lambda: SafeArm(Utility(cost=10.0), safe="large"),
     "SafeArm (cascade)": lambda: SafeArm(ConfidenceThreshold(threshold=0.7), safe="large"),
@@ -105,6 +109,9 @@ POLICIES: dict[str, Callable[[], Policy]] = {
         [[0.4, 0.6, 0.9], [0.8, 0.85, 0.9]], [0.001, 0.01, 0.1]
     ),
     "CascadeRouting": lambda: fitted(CascadeRouting(lambda_=5.0)),
+    "CascadeRouting (budget)": lambda: CascadeRouting().fit(
+        make_outcomes(n=120), make_evaluations(make_outcomes(n=120)), max_cost_usd=0.004
+    ),
     "CascadeRouting (chain)": lambda: fitted(CascadeRouting(lambda_=5.0, chain=True)),
     "FrugalCascade": lambda: FrugalCascade(n_grid=10).fit(
         make_outcomes(), make_evaluations(make_outcomes()), max_cost_usd=0.005
@@ -286,10 +293,80 @@ def test_a_policy_survives_every_failure(make):
     assert drive(make(), situation(), fail) is None
 
 
+def decisions(policy: Policy) -> list[Decision]:
+    return [policy.decide(seen) for seen in SITUATIONS]
+
+
 @policies
 def test_a_policy_travels_to_worker_processes(make):
     policy = make()
-    assert pickle.loads(pickle.dumps(policy)).decide(situation()) == policy.decide(situation())
+    assert decisions(pickle.loads(pickle.dumps(policy))) == decisions(policy)
+
+
+@policies
+def test_a_saved_policy_decides_the_same_loaded_by_its_own_class_or_by_any(make, tmp_path: Path):
+    policy = make()
+    folder = policy.save(tmp_path / "it")
+    for loaded in (Policy.load(folder), type(policy).load(folder)):
+        assert type(loaded) is type(policy)
+        assert loaded.knob == policy.knob
+        assert loaded.named_candidates == policy.named_candidates
+        assert decisions(loaded) == decisions(policy)
+
+
+@policies
+def test_a_policy_s_artifact_holds_no_pickle_and_refuses_corruption(make, tmp_path: Path):
+    folder = make().save(tmp_path / "it")
+    assert {p.suffix for p in folder.rglob("*") if p.is_file()} == {".json", ".npz"}
+    arrays = folder / "arrays.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-3] + b"???")
+    with pytest.raises(ArtifactError, match="corrupted"):
+        Policy.load(folder)
+
+
+@policies
+def test_a_knob_that_is_turned_to_where_it_stands_changes_nothing(make):
+    policy = make()
+    knob = policy.knob
+    if knob is None:
+        with pytest.raises(ValueError, match="no knob to turn"):
+            policy.with_knob(0.5)
+        return
+    assert knob.low <= knob.value
+    assert knob.high is None or knob.value <= knob.high
+    assert knob.more
+    same = policy.with_knob(knob.value)
+    assert (type(same), same.knob) == (type(policy), knob)
+    assert decisions(same) == decisions(policy)
+
+
+@policies
+def test_every_setting_worth_trying_can_be_set_and_leaves_the_policy_as_it_was(make):
+    policy = make()
+    if policy.knob is None:
+        pytest.skip("it has no knob")
+    before = decisions(policy)
+    values = policy.knob_values([0.001, 0.01, 0.1], [[0.2, 0.5, 0.9]] * 3)
+    assert values == sorted(set(values))
+    assert values[0] == policy.knob.low
+    for value in values:
+        turned = policy.with_knob(value)
+        assert turned.knob == replace(policy.knob, value=value)
+        assert turned.decide(situation()).candidate in situation().names
+    assert decisions(policy) == before
+
+
+OPTIONS = [{"lambda": 3.0}, {"threshold": 0.3}, {"lambda": 0.0, "threshold": 0.9}, {"weights": {
+    "cost": 7.0, "quality": 0.5}}]  # fmt: skip
+
+
+@policies
+@pytest.mark.parametrize("given", OPTIONS, ids=str)
+def test_options_do_what_the_policy_that_they_make_does_without_them(make, given):
+    policy, options = make(), RoutingOptions.parse(given)
+    settled = policy.with_options(options)
+    for seen in SITUATIONS:
+        assert policy.decide(replace(seen, options=options)) == settled.decide(seen)
 
 
 @policies

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import ClassVar, Literal, Self, get_args
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.observation import score_index
-from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.policy import accept
 from langchain_llm_router.policies.tables import check_tables, known_means
 from langchain_llm_router.types import Decision, Situation
 
@@ -27,7 +25,7 @@ _Family = Literal["threshold", "double_threshold", "greedy", "needy", "union"]
 
 
 @dataclass(eq=False)
-class AutoMix(Policy):
+class AutoMix(FittedPolicy):
     """Escalates from a small to a large candidate iff the score is in a learned set of scores.
 
     The families differ in the sets they try on the training rows: `threshold` scores up to t;
@@ -65,11 +63,6 @@ class AutoMix(Policy):
             msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
             raise ValueError(msg)
 
-    @property
-    def named_candidates(self) -> tuple[str, ...]:
-        """The pair it was fitted on."""
-        return getattr(self, "candidates_", ())
-
     def fit(self, outcomes: Outcomes, evaluations: SelfEvaluations) -> Self:
         """Try every set of the family on the training rows and keep the best.
 
@@ -99,9 +92,7 @@ class AutoMix(Policy):
 
     def decide(self, situation: Situation) -> Decision:
         """Ask the small one, verify, and escalate if its score says so."""
-        if not hasattr(self, "candidates_"):
-            msg = "This AutoMix is not fitted: call `fit(outcomes, evaluations)` first."
-            raise NotFittedError(msg)
+        self._check_fitted()
         answered = situation.answered
         waiting = [arm.candidate for arm in situation.open_arms]
         waiting.sort(key=self._rank)
@@ -122,24 +113,15 @@ class AutoMix(Policy):
             return Decision("ask", waiting[0], name, f"a score of {score} escalates", final=True)
         return accept(self, last, f"a score of {score} is kept", confidence=score)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the fitted policy into a folder."""
-        settings = {"params": asdict(self), "candidates": list(self.candidates_)}
-        arrays = {"escalate": self.escalate_}
-        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+    def _settings(self) -> dict[str, Any]:
+        return {"candidates": list(self.candidates_)}
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote."""
-        artifact = read_artifact(folder, cls.__name__)
-        try:
-            policy = cls(**artifact.settings["params"])
-            policy.candidates_ = tuple(artifact.settings["candidates"])
-            policy.escalate_ = artifact.arrays["escalate"]
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
-        return policy
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {"escalate": self.escalate_}
+
+    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.candidates_ = tuple(settings["candidates"])
+        self.escalate_ = arrays["escalate"]
 
     def _rank(self, name: str) -> int:
         return self.candidates_.index(name) if name in self.candidates_ else len(self.candidates_)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
-from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.one_shot import known_cost, known_quality
 from langchain_llm_router.policies.policy import OneShot, query_uniform
 from langchain_llm_router.types import Arm, Decision, Situation
@@ -24,7 +24,7 @@ _TIE = 1e-9
 
 
 @dataclass(eq=False)
-class BudgetedRouting(OneShot):
+class BudgetedRouting(FittedPolicy, OneShot):
     """Asks the candidate with the best predicted quality - λ·cost, at the λ that fits a budget.
 
     Among ties it takes the cheapest with probability 1 - γ and the dearest with probability γ, so
@@ -51,6 +51,9 @@ class BudgetedRouting(OneShot):
 
     max_cost_usd: float
     seed: int = 0
+
+    _learned: ClassVar[str] = "lambda_"
+    _fit_call: ClassVar[str] = "fit(quality, cost_usd)"
 
     def __post_init__(self) -> None:
         if not self.max_cost_usd > 0:
@@ -96,9 +99,7 @@ class BudgetedRouting(OneShot):
 
     def choose(self, situation: Situation) -> Decision:
         """Take the argmax of quality - λ·cost over those not asked yet, mixing among ties."""
-        if not hasattr(self, "lambda_"):
-            msg = "This BudgetedRouting is not fitted: call `fit(quality, cost_usd)` first."
-            raise NotFittedError(msg)
+        self._check_fitted()
         lambda_, gamma = self.lambda_, self.gamma_
         if situation.options.lambda_ is not None:
             lambda_, gamma = situation.options.lambda_, 0.0
@@ -124,6 +125,18 @@ class BudgetedRouting(OneShot):
         return self.ask(chosen[2].candidate, reason, scores, propensity=propensity)
 
     @property
+    def knob(self) -> Knob:
+        """λ: turning it leaves the budget that it was found for."""
+        self._check_fitted()
+        return Knob("lambda", self.lambda_, more="cheaper answers")
+
+    def with_knob(self, value: float) -> Self:
+        """The same policy with another λ, at which ties go to the cheapest."""
+        other = super().with_knob(value)
+        other.gamma_ = self.gamma_ if value == self.lambda_ else 0.0
+        return other
+
+    @property
     def reads_query(self) -> bool:
         """Whether it draws among ties, which it does by the query."""
         return getattr(self, "gamma_", 0.0) > 0
@@ -141,23 +154,11 @@ class BudgetedRouting(OneShot):
         ends = {min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)}
         return 1 - own.propensity if step.candidate in ends else 0.0
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the fitted policy into a folder."""
-        settings = {"params": asdict(self), "lambda": self.lambda_, "gamma": self.gamma_}
-        return write_artifact(folder, Artifact(type(self).__name__, settings, {}))
+    def _settings(self) -> dict[str, Any]:
+        return {"lambda": self.lambda_, "gamma": self.gamma_}
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote."""
-        artifact = read_artifact(folder, cls.__name__)
-        try:
-            policy = cls(**artifact.settings["params"])
-            policy.lambda_ = float(artifact.settings["lambda"])
-            policy.gamma_ = float(artifact.settings["gamma"])
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
-        return policy
+    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.lambda_, self.gamma_ = float(settings["lambda"]), float(settings["gamma"])
 
     def _find(self, quality: Floats, cost: Floats, paid: Floats) -> tuple[float, float]:
         budget = self.max_cost_usd

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.one_shot import known_quality
-from langchain_llm_router.policies.policy import Policy, accept, last_resort, query_uniform
+from langchain_llm_router.policies.policy import accept, last_resort, query_uniform
 from langchain_llm_router.policies.rehearsal import Rehearsal, best_first_step, lambda_for
 from langchain_llm_router.policies.supermodels import LinearUpdate, Planner, Stage, sobol_normals
 from langchain_llm_router.policies.tables import check_tables, known_means
@@ -28,7 +26,7 @@ Group = tuple[int, ...]
 
 
 @dataclass(eq=False)
-class CascadeRouting(Policy):
+class CascadeRouting(FittedPolicy):
     """Runs the set of candidates that promises most quality - λ·cost, one by one, thinking again.
 
     Before each step every set of further candidates is valued at E[max] of what their estimates may
@@ -68,6 +66,7 @@ class CascadeRouting(Policy):
     seed: int = 0
 
     verifies: ClassVar[bool] = True
+    _remembered: ClassVar[frozenset[str]] = frozenset({"_planner"})
 
     def __post_init__(self) -> None:
         if not self.lambda_ >= 0:
@@ -82,11 +81,6 @@ class CascadeRouting(Policy):
         if self.n_draws < 1 or self.n_draws & (self.n_draws - 1) != 0:
             msg = f"`n_draws` must be a power of 2, got {self.n_draws!r}."
             raise ValueError(msg)
-
-    @property
-    def named_candidates(self) -> tuple[str, ...]:
-        """The candidates it was fitted on."""
-        return getattr(self, "candidates_", ())
 
     def fit(
         self,
@@ -162,13 +156,21 @@ class CascadeRouting(Policy):
         done = [rehearsal.run(lambda_, self.first_step_) for lambda_ in lambdas]
         return np.array([quality for quality, _ in done]), np.array([cost for _, cost in done])
 
-    def with_lambda(self, lambda_: float) -> Self:
+    @property
+    def knob(self) -> Knob:
+        """λ, the higher one where it mixes two."""
+        return Knob("lambda", self.lambda_, more="cheaper answers")
+
+    def with_knob(self, value: float) -> Self:
         """The same policy with one other λ; nothing is fitted again."""
-        other = copy.copy(self)
-        other.lambda_ = lambda_
-        other.__post_init__()
-        other.mix_ = (lambda_, lambda_, 0.0)
+        other = super().with_knob(value)
+        if value != self.lambda_:
+            other.mix_ = (value, value, 0.0)
         return other
+
+    def with_lambda(self, lambda_: float) -> Self:
+        """The same as `with_knob`."""
+        return self.with_knob(lambda_)
 
     def decide(self, situation: Situation) -> Decision:
         """Verify the last answer, then ask whom the best set begins with, or stop."""
@@ -208,57 +210,35 @@ class CascadeRouting(Policy):
             scores=scores,
         )
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the fitted policy into a folder."""
-        self._check_fitted()
-        settings: dict[str, Any] = {"params": asdict(self), "candidates": list(self.candidates_)}
-        settings["mix"] = list(self.mix_)
-        settings["first_step"] = self.first_step_
-        settings["uses_predictions"] = self.uses_predictions_
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "candidates": list(self.candidates_),
+            "mix": list(self.mix_),
+            "first_step": self.first_step_,
+            "uses_predictions": self.uses_predictions_,
+        }
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {
             "cost_usd": self.cost_usd_,
             "verification_cost_usd": self.verification_cost_usd_,
         }
         for name, update in (("quality", self.update_), ("cost", self.cost_update_)):
             arrays |= {f"{name}_{part}": array for part, array in vars(update).items()}
-        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+        return arrays
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote."""
-        artifact = read_artifact(folder, cls.__name__)
-        try:
-            settings, arrays = artifact.settings, artifact.arrays
-            policy = cls(**settings["params"])
-            policy.candidates_ = tuple(settings["candidates"])
-            low, high, gamma = settings["mix"]
-            policy.mix_ = (low, high, gamma)
-            policy.first_step_ = settings["first_step"]
-            policy.uses_predictions_ = settings["uses_predictions"]
-            policy.cost_usd_ = arrays["cost_usd"]
-            policy.verification_cost_usd_ = arrays["verification_cost_usd"]
-            parts = tuple(LinearUpdate.__dataclass_fields__)
-            policy.update_ = LinearUpdate(*(arrays[f"quality_{part}"] for part in parts))
-            policy.cost_update_ = LinearUpdate(*(arrays[f"cost_{part}"] for part in parts))
-            policy._remember()
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
-        return policy
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_planner"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if hasattr(self, "candidates_"):
-            self._remember()
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "candidates_"):
-            name = type(self).__name__
-            msg = f"This {name} is not fitted: call `fit(outcomes, evaluations)` or `load` first."
-            raise NotFittedError(msg)
+    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.candidates_ = tuple(settings["candidates"])
+        low, high, gamma = settings["mix"]
+        self.mix_ = (low, high, gamma)
+        self.first_step_ = settings["first_step"]
+        self.uses_predictions_ = settings["uses_predictions"]
+        self.cost_usd_ = arrays["cost_usd"]
+        self.verification_cost_usd_ = arrays["verification_cost_usd"]
+        parts = tuple(LinearUpdate.__dataclass_fields__)
+        self.update_ = LinearUpdate(*(arrays[f"quality_{part}"] for part in parts))
+        self.cost_update_ = LinearUpdate(*(arrays[f"cost_{part}"] for part in parts))
+        self._remember()
 
     def _remember(self) -> None:
         normals = sobol_normals(self.n_draws, len(self.candidates_), self.seed)

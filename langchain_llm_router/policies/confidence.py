@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.artifacts import kind_of, known_class
 from langchain_llm_router.observation import ObservationModel
+from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.policies.knob import Knob, with_just_above_one
 from langchain_llm_router.policies.one_shot import known_cost
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
@@ -74,14 +80,58 @@ class ConfidenceThreshold(Policy):
         name = attempt["candidate"]
         score = attempt.get("confidence")
         prior = situation.arm(name).quality if self.use_prior else None
-        model = self.observation
-        if isinstance(model, Mapping):
-            model = model.get(name)
+        model = self.observation_model(name)
         if model is None:
             return prior if score is None else score
         verdicts = attempt.get("verdicts") or [True]
         missing = sum(verdict is None for verdict in verdicts) / len(verdicts)
         return model.p_good(score, prior=prior, missing=missing)
+
+    def observation_model(self, candidate: str) -> ObservationModel | None:
+        """The candidate's own model, or the one for all."""
+        model = self.observation
+        return model.get(candidate) if isinstance(model, Mapping) else model
+
+    @property
+    def knob(self) -> Knob:
+        """λ where it decides, else the threshold: both put the bar higher."""
+        if self.lambda_ is not None:
+            return Knob("lambda", self.lambda_, more="more escalations")
+        return Knob("threshold", self.threshold, high=1.0, more="more escalations")
+
+    def with_options(self, options: RoutingOptions) -> Self:
+        """With the λ, or else the threshold, of the request."""
+        if options.lambda_ is not None:
+            return replace(self, lambda_=options.lambda_)
+        if options.threshold is not None:
+            return replace(self, lambda_=None, threshold=options.threshold)
+        return self
+
+    def knob_values(
+        self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
+    ) -> list[float]:
+        """As every policy, and for the threshold what not even certainty reaches."""
+        values = super().knob_values(cost_usd, quality, n=n)
+        return with_just_above_one(values) if self.knob.name == "threshold" else values
+
+    def _save_fields(self, folder: Path) -> dict[str, Any]:
+        settings = Policy._save_fields(replace(self, observation=None), folder)
+        given = self.observation
+        models = given if isinstance(given, Mapping) else {} if given is None else {"": given}
+        # Numbered: candidates' names need not be file names.
+        for i, model in enumerate(models.values()):
+            model.save(folder / str(i))
+        kinds = {name: kind_of(type(model)) for name, model in models.items()}
+        return {**settings, "observation": kinds}
+
+    @classmethod
+    def _load_fields(cls, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        models = {}
+        for i, (name, kind) in enumerate(settings["observation"].items()):
+            found = known_class(ObservationModel, kind, folder)  # type: ignore[type-abstract]
+            models[name] = found.load(folder / str(i))
+        one = models.get("") if "" in models else models or None
+        return {**super()._load_fields(settings, folder), "observation": one}
 
     def _judge(self, situation: Situation, last: Attempt, waiting: tuple[Arm, ...]) -> Decision:
         p = self.p_good(situation, last)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import permutations
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brute, fmin
 
-from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.errors import ArtifactError, NotFittedError
-from langchain_llm_router.policies.policy import Policy, accept
+from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.policy import accept
 from langchain_llm_router.policies.tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
 
@@ -27,7 +25,7 @@ _INFEASIBLE = 10_000.0
 
 
 @dataclass(eq=False)
-class FrugalCascade(Policy):
+class FrugalCascade(FittedPolicy):
     """Asks a learned chain of candidates until a score reaches that step's threshold.
 
     Every chain of distinct candidates up to a length is tried, in any order; its thresholds are
@@ -52,6 +50,8 @@ class FrugalCascade(Policy):
     n_grid: int = 40
 
     verifies: ClassVar[bool] = True
+    _learned: ClassVar[str] = "chain_"
+    _fit_call: ClassVar[str] = "fit(outcomes, scores, max_cost_usd=)"
 
     def __post_init__(self) -> None:
         if self.max_length < 1 or self.n_grid < 2:
@@ -65,6 +65,11 @@ class FrugalCascade(Policy):
     def named_candidates(self) -> tuple[str, ...]:
         """The chain it learned."""
         return getattr(self, "chain_", ())
+
+    def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
+        """The chain it learned."""
+        self._check_fitted()
+        return self.chain_
 
     def fit(self, outcomes: Outcomes, scores: SelfEvaluations, *, max_cost_usd: float) -> Self:
         """Find the chain and thresholds with the best mean quality within the budget.
@@ -94,9 +99,7 @@ class FrugalCascade(Policy):
 
     def decide(self, situation: Situation) -> Decision:
         """Ask along the chain; keep an answer whose score reaches its step's threshold."""
-        if not hasattr(self, "chain_"):
-            msg = "This FrugalCascade is not fitted: call `fit(outcomes, scores, max_cost_usd=)`."
-            raise NotFittedError(msg)
+        self._check_fitted()
         name = type(self).__name__
         open_names = [arm.candidate for arm in situation.open_arms]
         waiting = [candidate for candidate in self.chain_ if candidate in open_names]
@@ -122,26 +125,17 @@ class FrugalCascade(Policy):
         reason = f"score {score} of {last['candidate']} is below {bar:.3f}"
         return Decision("ask", waiting[0], name, reason, final=len(waiting) == 1, confidence=score)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the fitted policy into a folder."""
-        settings: dict[str, Any] = {"params": asdict(self), "chain": list(self.chain_)}
-        settings["thresholds"] = list(self.thresholds_)
-        settings["mean_score"] = list(self.mean_score_)
-        return write_artifact(folder, Artifact(type(self).__name__, settings, {}))
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "chain": list(self.chain_),
+            "thresholds": list(self.thresholds_),
+            "mean_score": list(self.mean_score_),
+        }
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote."""
-        artifact = read_artifact(folder, cls.__name__)
-        try:
-            policy = cls(**artifact.settings["params"])
-            policy.chain_ = tuple(artifact.settings["chain"])
-            policy.thresholds_ = tuple(artifact.settings["thresholds"])
-            policy.mean_score_ = tuple(artifact.settings["mean_score"])
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
-        return policy
+    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.chain_ = tuple(settings["chain"])
+        self.thresholds_ = tuple(settings["thresholds"])
+        self.mean_score_ = tuple(settings["mean_score"])
 
     def _margin(self, attempt: Attempt) -> float:
         """How far an answer's score is above its threshold."""

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Self
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
+from langchain_llm_router.policies.knob import Knob, with_just_above_one
 from langchain_llm_router.policies.policy import OneShot
 from langchain_llm_router.types import Arm, Decision, Situation
 
@@ -78,6 +85,22 @@ class Threshold(OneShot):
         """The pair, as far as it is named."""
         return tuple(name for name in (self.weak, self.strong) if name is not None)
 
+    @property
+    def knob(self) -> Knob:
+        """The threshold."""
+        return Knob("threshold", self.threshold, high=1.0, more="fewer strong calls")
+
+    def knob_values(
+        self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
+    ) -> list[float]:
+        """A grid, the quantiles of the predicted win rates, and what no win rate reaches."""
+        values = super().knob_values(cost_usd, quality, n=n)
+        if quality is not None:
+            predicted = np.asarray(quality, dtype=np.float64)
+            rates = 0.5 * (1 + predicted[:, -1] - predicted[:, 0])
+            values += np.quantile(rates, np.linspace(0, 1, n)).tolist()
+        return with_just_above_one(values)
+
     def choose(self, situation: Situation) -> Decision:
         """Compare the win rate with the threshold; if one of the pair failed, ask the other."""
         weak = situation.arm(self.weak or situation.names[0])
@@ -127,6 +150,40 @@ class Utility(OneShot):
         """The same utility, so that model and endpoint are chosen together."""
         return self._utility(arm, {**self.weights(situation), "quality": 0.0})
 
+    @property
+    def knob(self) -> Knob:
+        """λ, the weight of the cost."""
+        return Knob("lambda", self.cost, more="cheaper answers", exact=True)
+
+    def with_knob(self, value: float) -> Self:
+        """The same policy with another λ."""
+        return replace(self, cost=value)
+
+    def with_options(self, options: RoutingOptions) -> Self:
+        """The same policy with the weights that the request replaces."""
+        return replace(self, **self._weights(options))
+
+    @property
+    def maximizes_utility(self) -> bool:
+        """Whether the quality counts as it is, and waiting does not count."""
+        return (self.quality, self.ttft, self.itl) == (1.0, 0.0, 0.0)
+
+    def crossings(self, situation: Situation) -> list[float]:
+        """Every λ at which two arms that may be asked are worth the same."""
+        weights = {**self.weights(situation), "cost": 0.0}
+        worth = [(self._utility(arm, weights), arm.cost_usd) for arm in situation.open_arms]
+        found = set()
+        for (a, cost_a), (b, cost_b) in combinations(worth, 2):
+            if cost_a is not None and cost_b is not None and cost_a != cost_b:
+                found.add((a - b) / (cost_a - cost_b))
+        return sorted(found)
+
+    def utility_terms(self, arm: Arm) -> dict[str, float]:
+        """The terms of its utility, both kinds of waiting as one."""
+        terms = self.terms(arm, self._weights(NO_OPTIONS))
+        waiting = terms.pop("ttft", 0.0) + terms.pop("itl", 0.0)
+        return {**terms, "latency": waiting} if waiting else terms
+
     def choose(self, situation: Situation) -> Decision:
         """Take the argmax over those not asked yet."""
         weights = self.weights(situation)
@@ -146,16 +203,13 @@ class Utility(OneShot):
 
     def weights(self, situation: Situation) -> dict[str, float]:
         """What each part counts, after what the request replaces."""
-        weights = {
-            "quality": self.quality,
-            "cost": self.cost,
-            "ttft": self.ttft,
-            "itl": self.itl,
-        }
-        if situation.options.lambda_ is not None:
-            weights["cost"] = situation.options.lambda_
-        weights.update(situation.options.weights)
-        return weights
+        return self._weights(situation.options)
+
+    def _weights(self, options: RoutingOptions) -> dict[str, float]:
+        weights = {"quality": self.quality, "cost": self.cost, "ttft": self.ttft, "itl": self.itl}
+        if options.lambda_ is not None:
+            weights["cost"] = options.lambda_
+        return {**weights, **options.weights}
 
     def terms(self, arm: Arm, weights: Mapping[str, float]) -> dict[str, float]:
         """The parts that an arm's utility is the sum of; what has no weight is left out.

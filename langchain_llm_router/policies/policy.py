@@ -8,18 +8,39 @@ the offline replay take the same decision in the same situation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import blake2b
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.artifacts import (
+    Artifact,
+    as_json,
+    from_json,
+    kind_of,
+    known_class,
+    read_artifact,
+    write_artifact,
+)
+from langchain_llm_router.errors import ArtifactError
+from langchain_llm_router.observation import ObservationModel
+from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.policies.knob import Knob, lambda_values
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 
 __all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", "query_uniform"]
 
 
 class Policy(ABC):
-    """Decides whom to ask, whether to verify, and when to accept."""
+    """Decides whom to ask, whether to verify, and when to accept.
+
+    A policy of one's own needs `decide` (or `OneShot.choose`). As a frozen dataclass it is saved
+    and loaded as it is; with a `knob` it can also be calibrated, explained at every setting, and
+    drawn as a curve. The rest has defaults.
+    """
 
     verifies: ClassVar[bool] = False
     """Whether it ever asks for an answer to be verified; then the router needs a verifier."""
@@ -38,6 +59,14 @@ class Policy(ABC):
         """Whether the query's text itself matters to it, and not only what is known of the arms."""
         return False
 
+    def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
+        """Those that it may ask as long as none fails, in the order of escalation.
+
+        Args:
+            candidates: All there are, in the order of escalation.
+        """
+        return tuple(candidates)
+
     def chance(self, situation: Situation, step: Decision) -> float:
         """Probability with which this policy would take the action of `step` on its candidate.
 
@@ -52,18 +81,192 @@ class Policy(ABC):
             raise NotImplementedError(msg)
         return float((own.action, own.candidate) == (step.action, step.candidate))
 
-    def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
-        """P(this attempt's answer is good), as this policy reads its verdict; None: it reads none.
-
-        Args:
-            situation: In which it was asked.
-            attempt: With the verifier's score under `confidence`, if there is one.
-        """
-        return None
-
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
         """What one endpoint of a model is worth beside the others; the quality is the same."""
         return 0.0
+
+    # What it makes of what is known
+
+    def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
+        """P(this attempt's answer is good), in [0, 1]; None when nothing is known about it.
+
+        Here the verifier's score as it is, or else what was predicted of the candidate.
+        """
+        score = attempt.get("confidence")
+        return situation.arm(attempt["candidate"]).quality if score is None else score
+
+    def observation_model(self, candidate: str) -> ObservationModel | None:
+        """Through which model it reads the scores of a candidate's answers; None: through none."""
+        return None
+
+    def utility_terms(self, arm: Arm) -> dict[str, float]:
+        """The terms that an arm's utility is the sum of: quality above 0; cost and others below.
+
+        Here the quality, and where the knob is λ, -λ·cost; what is unknown is left out.
+        """
+        knob = self.knob
+        lambda_ = knob.value if knob is not None and knob.name == "lambda" else 0.0
+        terms = {} if arm.quality is None else {"quality": arm.quality}
+        if arm.cost_usd is not None and lambda_ != 0:
+            terms["cost"] = -lambda_ * arm.cost_usd
+        return terms
+
+    @property
+    def maximizes_utility(self) -> bool:
+        """Whether it takes the best predicted quality - λ·cost, and looks at nothing else.
+
+        All λ can then be replayed at once.
+        """
+        return False
+
+    # Its knob
+
+    @property
+    def knob(self) -> Knob | None:
+        """The number that its choice hangs on, as it is set; None: there is none to turn.
+
+        Where it is λ, quality per USD, it has the name `lambda`.
+        """
+        return None
+
+    def require_knob(self) -> Knob:
+        """Its knob.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        knob = self.knob
+        if knob is None:
+            msg = (
+                f"{type(self).__name__} has no knob to turn: give its class the property `knob`, "
+                "or pass a function from a number to a policy, and `knobs`."
+            )
+            raise ValueError(msg)
+        return knob
+
+    def with_knob(self, value: float) -> Self:
+        """The same policy at another setting of its knob.
+
+        Raises:
+            ValueError: If it has no knob, or the value makes no sense for it.
+        """
+        field = self.require_knob().field
+        if not is_dataclass(self):
+            msg = f"{type(self).__name__} is no dataclass: give it a `with_knob` of its own."
+            raise TypeError(msg)
+        return replace(self, **{field: value})
+
+    def with_options(self, options: RoutingOptions) -> Self:
+        """The policy that a request's options make of this one.
+
+        `decide` reads the options itself, so both must agree: with the options this policy does
+        what the returned one does without them. To turn a knob within a request, turn its knob.
+        """
+        knob = self.knob
+        given = {"lambda": options.lambda_, "threshold": options.threshold}
+        value = None if knob is None else given.get(knob.name)
+        return self if value is None else self.with_knob(value)
+
+    def knob_values(
+        self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
+    ) -> list[float]:
+        """Settings of the knob that are worth trying, in ascending order.
+
+        Args:
+            cost_usd: Mean cost of each candidate, NaN where unknown: λ has its scale from them.
+            quality: Predicted quality, of shape (n_queries, n_candidates), if any.
+            n: How many, for a knob whose range is known.
+
+        Raises:
+            ValueError: If it has no knob, or λ no scale.
+        """
+        knob = self.require_knob()
+        return lambda_values(cost_usd) if knob.name == "lambda" else knob.spread(n)
+
+    def crossings(self, situation: Situation) -> list[float]:
+        """All settings at which the choice may change here; asked if the knob is `exact` only."""
+        return []
+
+    # Saving
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the policy into a folder: its fields as JSON, and what it has learned.
+
+        Raises:
+            ArtifactError: If a field holds what cannot be saved.
+            NotFittedError: If it has to be fitted first.
+        """
+        folder = Path(folder)
+        settings = {**self._save_fields(folder), **self._settings()}
+        return write_artifact(folder, Artifact(kind_of(type(self)), settings, self._arrays()))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote; `Policy.load` reads a policy of any class.
+
+        The class must have been imported: an artifact is data and never makes Python import what
+        it names.
+
+        Raises:
+            ArtifactError: If the folder is corrupted, or holds something else than such a policy.
+        """
+        artifact = read_artifact(folder)
+        kind = known_class(cls, artifact.kind, folder)
+        if kind is not cls:
+            return kind.load(folder)
+        try:
+            policy = cls(**cls._load_fields(artifact.settings, Path(folder)))
+            policy._restore(artifact.settings, artifact.arrays)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+        return policy
+
+    def _save_fields(self, folder: Path) -> dict[str, Any]:
+        """The constructor's arguments for the manifest; policies among them get sub-folders."""
+        name = type(self).__name__
+        if not is_dataclass(self):
+            msg = f"{name} cannot be saved: make it a dataclass, or give it `save` and `load`."
+            raise ArtifactError(msg)
+        params: dict[str, Any] = {}
+        parts: list[str] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Policy):
+                value.save(folder / field.name)
+                parts.append(field.name)
+            elif field.init:
+                try:
+                    params[field.name] = as_json(value)
+                except TypeError as error:
+                    msg = (
+                        f"{name} cannot be saved: its field {field.name!r} holds {error}. Allowed "
+                        "are numbers, texts, lists, mappings and policies; for anything else give "
+                        f"{name} a `save` and a `load` of its own."
+                    )
+                    raise ArtifactError(msg) from error
+        return {"params": params, "parts": parts}
+
+    @classmethod
+    def _load_fields(cls, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """What `_save_fields` wrote, as the constructor's arguments."""
+        given = {name: from_json(value) for name, value in settings["params"].items()}
+        own = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        parts = own.intersection(settings.get("parts", ()))
+        return given | {name: Policy.load(folder / name) for name in parts}
+
+    def _settings(self) -> dict[str, Any]:
+        """What it has learned, as far as it belongs into the manifest."""
+        return {}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays that it has learned."""
+        return {}
+
+    def _restore(  # noqa: B027 - most have learned nothing
+        self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Take over what `_settings` and `_arrays` gave."""
 
 
 class OneShot(Policy):
@@ -153,6 +356,10 @@ class Always(OneShot):
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
+        """The one candidate."""
+        return (self.candidate,)
+
+    def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
         """The one candidate."""
         return (self.candidate,)
 

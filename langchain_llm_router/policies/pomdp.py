@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.observation import LikelihoodKind, score_likelihoods
 from langchain_llm_router.policies.belief import (
     Option,
@@ -27,7 +24,9 @@ from langchain_llm_router.policies.belief import (
     nearest_group,
     solve,
 )
-from langchain_llm_router.policies.policy import Policy, accept, last_resort
+from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.knob import Knob
+from langchain_llm_router.policies.policy import accept, last_resort
 from langchain_llm_router.policies.tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
 
@@ -38,7 +37,7 @@ _Solver = Callable[..., Plan]
 
 
 @dataclass(eq=False)
-class Pomdp(Policy):
+class Pomdp(FittedPolicy):
     """Asks, verifies, and escalates so as to maximize quality - λ·cost under what is believed.
 
     The belief about a query is a weighting of the training rows (particles), updated by every
@@ -76,6 +75,7 @@ class Pomdp(Policy):
     n_groups: int = 8
 
     verifies: ClassVar[bool] = True
+    _remembered: ClassVar[frozenset[str]] = frozenset({"_solver"})
 
     def __post_init__(self) -> None:
         if not self.lambda_ >= 0:
@@ -94,9 +94,10 @@ class Pomdp(Policy):
                 raise ValueError(msg)
 
     @property
-    def named_candidates(self) -> tuple[str, ...]:
-        """The candidates it was fitted on."""
-        return getattr(self, "candidates_", ())
+    def knob(self) -> Knob:
+        """λ."""
+        more = "cheaper answers" if self.mode == "exact" else "more escalations"
+        return Knob("lambda", self.lambda_, more=more)
 
     def fit(
         self,
@@ -138,10 +139,7 @@ class Pomdp(Policy):
 
     def with_lambda(self, lambda_: float) -> Self:
         """The same policy with another λ; nothing is fitted again."""
-        other = copy.copy(self)
-        other.lambda_ = lambda_
-        other.__post_init__()
-        return other
+        return self.with_knob(lambda_)
 
     def decide(self, situation: Situation) -> Decision:
         """Look up what is best after what has been observed."""
@@ -168,14 +166,10 @@ class Pomdp(Policy):
             return Decision("verify", last["candidate"], name, "a verdict may change the choice")
         return self._article(view, last) if self.mode == "article" else self._exact(view)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the fitted policy: settings, and the particles as arrays."""
-        self._check_fitted()
-        settings = {
-            "params": {field.name: getattr(self, field.name) for field in fields(self)},
-            "candidates": list(self.candidates_),
-            "data_hash": self.data_hash_,
-        }
+    def _settings(self) -> dict[str, Any]:
+        return {"candidates": list(self.candidates_), "data_hash": self.data_hash_}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {
             "performance": self._performance,
             "scores": self._scores,
@@ -183,50 +177,15 @@ class Pomdp(Policy):
             "verification_cost_usd": self.verification_cost_usd_,
             "centers": self.centers_,
         }
-        if self._weights is not None:
-            arrays["weights"] = self._weights
-        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+        return arrays if self._weights is None else {**arrays, "weights": self._weights}
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            ArtifactError: If the folder is corrupted or holds something else.
-        """
-        artifact = read_artifact(folder, cls.__name__)
-        try:
-            policy = cls(**artifact.settings["params"])
-            policy.candidates_ = tuple(artifact.settings["candidates"])
-            policy.data_hash_ = artifact.settings["data_hash"]
-            policy.cost_usd_ = artifact.arrays["cost_usd"]
-            policy.verification_cost_usd_ = artifact.arrays["verification_cost_usd"]
-            policy.centers_ = artifact.arrays["centers"]
-            policy._tabulate(
-                artifact.arrays["performance"],
-                artifact.arrays["scores"],
-                artifact.arrays.get("weights"),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
-        return policy
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_solver"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if hasattr(self, "candidates_"):
-            self._remember()
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "candidates_"):
-            msg = (
-                "This Pomdp is not fitted: call `fit(outcomes, evaluations)` or "
-                "`Pomdp.load(folder)` first."
-            )
-            raise NotFittedError(msg)
+    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.candidates_ = tuple(settings["candidates"])
+        self.data_hash_ = settings["data_hash"]
+        self.cost_usd_ = arrays["cost_usd"]
+        self.verification_cost_usd_ = arrays["verification_cost_usd"]
+        self.centers_ = arrays["centers"]
+        self._tabulate(arrays["performance"], arrays["scores"], arrays.get("weights"))
 
     def _tabulate(self, performance: Floats, scores: Floats, weights: Floats | None) -> None:
         self._performance, self._scores, self._weights = performance, scores, weights

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.observation import ObservationModel
+from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.policy import Policy, accept, last_resort
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 
@@ -39,9 +46,44 @@ class SafeArm(Policy):
         """As the other policy."""
         return self.policy.reads_query
 
+    def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
+        """Those of the other policy, and the safe one."""
+        return tuple(dict.fromkeys([*self.policy.asks(candidates), self.safe]))
+
     def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
-        """As the other policy reads it."""
+        """As the other policy."""
         return self.policy.p_good(situation, attempt)
+
+    def observation_model(self, candidate: str) -> ObservationModel | None:
+        """As the other policy."""
+        return self.policy.observation_model(candidate)
+
+    def utility_terms(self, arm: Arm) -> dict[str, float]:
+        """As the other policy, where there is a quality to weigh."""
+        return {} if arm.quality is None else self.policy.utility_terms(arm)
+
+    @property
+    def knob(self) -> Knob | None:
+        """That of the other policy."""
+        return self.policy.knob
+
+    def with_knob(self, value: float) -> Self:
+        """The other policy's knob turned."""
+        return replace(self, policy=self.policy.with_knob(value))
+
+    def with_options(self, options: RoutingOptions) -> Self:
+        """The other policy as the options make it."""
+        return replace(self, policy=self.policy.with_options(options))
+
+    def knob_values(
+        self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
+    ) -> list[float]:
+        """As the other policy."""
+        return self.policy.knob_values(cost_usd, quality, n=n)
+
+    def crossings(self, situation: Situation) -> list[float]:
+        """As the other policy, where it decides."""
+        return [] if self._abstains(situation) else self.policy.crossings(situation)
 
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
         """As the other policy."""

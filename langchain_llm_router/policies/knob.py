@@ -1,0 +1,77 @@
+"""The one number that a policy's choice hangs on, and which values of it are worth trying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["Knob", "lambda_values", "with_just_above_one"]
+
+_N_LAMBDAS = 60
+
+
+@dataclass(frozen=True)
+class Knob:
+    """The setting that calibrating, explaining and plotting turn.
+
+    Example:
+        >>> Knob("bar", 0.8, high=1.0, more="better and dearer answers").spread(3)
+        [0.0, 0.5, 1.0]
+    """
+
+    name: str
+    """`lambda` or `threshold` where the request's option of that name replaces it; otherwise the
+    name of the policy's field that holds it."""
+
+    value: float
+    """What it is now: λ in quality per USD, a threshold, or a number of the policy's own kind."""
+
+    low: float = 0.0
+    """Lowest value."""
+
+    high: float | None = None
+    """Highest value that still makes a difference; None: there is no such end."""
+
+    more: str = ""
+    """What more of it leads to, e.g. "cheaper answers"."""
+
+    exact: bool = False
+    """Whether `Policy.crossings` computes the values at which a choice changes."""
+
+    @property
+    def field(self) -> str:
+        """The policy's field that holds it: `lambda` is no name that Python allows."""
+        return "lambda_" if self.name == "lambda" else self.name
+
+    def spread(self, n: int) -> list[float]:
+        """`n` values over the range; without an upper end, spread around the present value."""
+        if self.high is not None:
+            return [float(value) for value in np.linspace(self.low, self.high, n)]
+        scale = abs(self.value - self.low) or 1.0
+        steps = scale * np.geomspace(1e-2, 1e2, n - 1)
+        return [self.low, *(self.low + steps).tolist()]
+
+
+def lambda_values(cost_usd: ArrayLike) -> list[float]:
+    """Values of λ from 0 up to where it outweighs every difference in quality.
+
+    Args:
+        cost_usd: Mean cost of each candidate, NaN where unknown.
+
+    Raises:
+        ValueError: If λ has no scale because too few costs are known.
+    """
+    costs = np.asarray(cost_usd, dtype=np.float64)
+    known = np.unique(costs[~np.isnan(costs)])
+    if len(known) < 2 or known[-1] <= 0:
+        msg = "λ weighs costs, but too few different ones are known: pass `knobs`."
+        raise ValueError(msg)
+    least = max(float(np.diff(known).min()), 1e-9 * float(known[-1]))
+    return [0.0, *np.geomspace(1e-3 / known[-1], 1 / least, _N_LAMBDAS).tolist()]
+
+
+def with_just_above_one(values: ArrayLike) -> list[float]:
+    """Thresholds in ascending order, and the first one that not even certainty reaches."""
+    return [*np.unique(np.asarray(values, dtype=np.float64)).tolist(), float(np.nextafter(1, 2))]
