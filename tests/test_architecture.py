@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from langchain_llm_router import policies
+
 PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
 
 # From the cellar to the roof: a room imports only from its own floor or from floors below.
@@ -136,3 +138,38 @@ def test_importing_the_package_loads_nothing_heavy_and_opens_no_socket():
 @pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_room_is_no_larger_than_one_can_hold_in_mind(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+
+
+def type_questions(path: Path) -> set[str]:
+    """Names of classes that a file asks about: `isinstance`, `type(x) is`, `case Name()`."""
+    asked: list[ast.AST] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            asked += node.args[1:] if node.func.id in ("isinstance", "issubclass") else []
+        elif isinstance(node, ast.Compare) and "type(" in ast.unparse(node):
+            asked.append(node)
+        elif isinstance(node, ast.MatchClass):
+            asked.append(node.cls)
+    inside = [part for node in asked for part in ast.walk(node)]
+    return {part.id for part in inside if isinstance(part, ast.Name)} | {
+        part.attr for part in inside if isinstance(part, ast.Attribute)
+    }
+
+
+@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_room_knows_a_list_of_policies(path):
+    if rooms()[path] == "policies":
+        return
+    house = {name for name, it in vars(policies).items() if isinstance(it, type)} - {"Policy"}
+    known = type_questions(path) & house
+    assert not known, f"{path.name} must ask the policy instead: what it needs is a method of it"
+
+
+def test_a_question_about_a_class_is_seen_in_every_form(tmp_path):
+    path = tmp_path / "room.py"
+    path.write_text(
+        "a = isinstance(x, A | policies.B)\nb = type(x) is C\nc = type(x) in (D, E)\n"
+        "match x:\n    case F():\n        pass\nG()\nx.H == I\n"
+    )
+    assert type_questions(path) >= {"A", "B", "C", "D", "E", "F"}
+    assert not type_questions(path) & {"G", "H", "I"}

@@ -123,7 +123,7 @@ def test_calibrate_turns_the_knob_and_saves_it(run):
     )  # fmt: skip
     assert code == 0, err
     figures = last_json(out)
-    assert figures["knob_name"] == "cost"
+    assert figures["knob_name"] == "lambda"
     assert figures["n_rows"] == [60, 60]
     changed = SavedRouter.load("cheap")
     assert changed.policy == Utility(cost=figures["knob"])

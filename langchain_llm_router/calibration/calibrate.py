@@ -14,7 +14,6 @@ from langchain_llm_router.calibration.targets import Target
 from langchain_llm_router.calibration.trials import (
     Family,
     Trials,
-    default_knobs,
     family_of,
     try_all,
 )
@@ -65,7 +64,7 @@ class Calibrated:
 
     target: str
     knob: float
-    """The setting: a threshold, or λ in quality per dollar."""
+    """The setting: λ in quality per dollar, a threshold, or what the policy's own knob is."""
 
     policy: Policy | None
     """The policy at this setting; None when there was only a table of trials."""
@@ -158,7 +157,7 @@ def calibrate(
         target: See `Target.parse`; an unknown form raises an error that lists the allowed ones.
         quality: Predicted quality, of shape (n_rows, n_candidates); a router predicts its own.
         evaluations: What the verifier said, for policies that verify.
-        knobs: The settings to try; None: chosen by the kind of knob.
+        knobs: The settings to try; None: the policy's own `knob_values`.
         confidence: The probability that the target holds for new queries; None: no promise.
         split: Which rows choose and which check.
 
@@ -184,8 +183,10 @@ def calibrate(
     else:
         turned = router
     if isinstance(turned, Policy):
-        name, family = family_of(turned)
-        knobs = default_knobs(name, data, quality).tolist() if knobs is None else knobs
+        _, family = family_of(turned)
+        if knobs is None:
+            means = data.mean_cost_usd
+            knobs = turned.knob_values(() if means is None else means, quality)
     elif knobs is None:
         msg = "A function from knob to policy needs `knobs`, the settings to try."
         raise ValueError(msg)

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation import replay
 from langchain_llm_router.evaluation.sweeps import Sweep
-from langchain_llm_router.policies.confidence import ConfidenceThreshold
-from langchain_llm_router.policies.one_shot import Threshold, Utility
 from langchain_llm_router.policies.policy import Policy
 
 __all__ = ["Family", "Trials", "family_of", "try_all"]
@@ -87,20 +85,7 @@ def family_of(policy: Policy) -> tuple[str, Family]:
     Raises:
         ValueError: If the policy has no knob.
     """
-    with_lambda = getattr(policy, "with_lambda", None)
-    if with_lambda is not None:
-        return "lambda_", with_lambda
-    if isinstance(policy, ConfidenceThreshold) and policy.lambda_ is not None:
-        return "lambda_", lambda value: replace(policy, lambda_=value)
-    if isinstance(policy, Threshold | ConfidenceThreshold):
-        return "threshold", lambda value: replace(policy, threshold=value)
-    if isinstance(policy, Utility):
-        return "cost", lambda value: replace(policy, cost=value)
-    msg = (
-        f"{type(policy).__name__} has no knob that is known here: pass a function from a number "
-        "to a policy, and `knobs`."
-    )
-    raise ValueError(msg)
+    return policy.require_knob().name, policy.with_knob
 
 
 def try_all(
@@ -134,28 +119,3 @@ def try_all(
         return trials
     verifying = float(np.nan_to_num(evaluations.cost_usd).max(axis=0).sum())
     return replace(trials, cost_ceiling_usd=trials.cost_ceiling_usd + verifying)
-
-
-def default_knobs(name: str, data: Outcomes, quality: ArrayLike | None) -> Floats:
-    """Values to try for a knob of that name, from the safest end to the cheapest.
-
-    Thresholds lie on a grid over [0, 1] and on the quantiles of the predicted win rates, λ on a
-    geometric grid around the price differences.
-
-    Raises:
-        ValueError: If λ has no scale because no cost is known.
-    """
-    if name == "threshold":
-        grid = np.linspace(0, 1, 51)
-        if quality is not None:
-            predicted = np.asarray(quality, dtype=np.float64)
-            rates = 0.5 * (1 + predicted[:, -1] - predicted[:, 0])
-            grid = np.unique(np.concatenate([grid, np.quantile(rates, np.linspace(0, 1, 51))]))
-        return np.append(grid, np.nextafter(1.0, 2.0))
-    costs = data.mean_cost_usd
-    known = np.array([]) if costs is None else np.unique(costs[~np.isnan(costs)])
-    if len(known) < 2 or known[-1] <= 0:
-        msg = "λ weighs costs, but `data` knows too few of them: pass `knobs`."
-        raise ValueError(msg)
-    gaps = np.diff(known)
-    return np.append(0.0, np.geomspace(1e-3 / known[-1], 1 / max(gaps.min(), 1e-9 * known[-1]), 60))

@@ -14,7 +14,8 @@ from langchain_llm_router.explaining.explanation import (
     Outlook,
     StepTaken,
 )
-from langchain_llm_router.explaining.flipping import Knob, Span, knob_of, spans
+from langchain_llm_router.explaining.flipping import Span, knob_of, spans
+from langchain_llm_router.policies import Knob
 
 __all__ = [
     "ArmTerms",

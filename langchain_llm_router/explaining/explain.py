@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,10 +22,10 @@ from langchain_llm_router.explaining.flipping import knob_of, spans
 from langchain_llm_router.history.retracing import unjudged
 from langchain_llm_router.loop import Loop, next_decision, observe
 from langchain_llm_router.options import RoutingOptions
-from langchain_llm_router.policies import Policy, Utility
+from langchain_llm_router.policies import Policy
 from langchain_llm_router.saved_router import SavedRouter
 from langchain_llm_router.situation import begin, build_arms
-from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Situation
+from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
 
 __all__ = ["explain", "recorded_attempts"]
 
@@ -152,7 +153,7 @@ def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[
 
 def _terms(policy: Policy, situation: Situation, decision: Decision) -> tuple[ArmTerms, ...]:
     """What each arm's utility is made of, with what the decision knew by then."""
-    found = []
+    found, settled = [], policy.with_options(situation.options)
     for arm in situation.arms:
         scores = decision.scores.get(arm.candidate, {})
         quality = scores.get("p_good", scores.get("quality", arm.quality))
@@ -163,24 +164,11 @@ def _terms(policy: Policy, situation: Situation, decision: Decision) -> tuple[Ar
                 quality=quality,
                 cost_usd=cost,
                 latency_s=arm.ttft_s,
-                terms=_parts(policy, situation, arm, quality, cost),
+                terms=settled.utility_terms(replace(arm, quality=quality, cost_usd=cost)),
                 chosen=arm.candidate == decision.candidate,
             )
         )
     return tuple(found)
-
-
-def _parts(
-    policy: Policy, situation: Situation, arm: Arm, quality: float | None, cost: float | None
-) -> dict[str, float]:
-    if isinstance(policy, Utility):
-        parts = policy.terms(arm, policy.weights(situation))
-        waiting = parts.pop("ttft", 0.0) + parts.pop("itl", 0.0)
-        return {**parts, "latency": waiting} if waiting else parts
-    knob = knob_of(policy, situation)
-    lambda_ = knob.value if knob is not None and knob.name == "lambda" else 0.0
-    parts = {} if quality is None else {"quality": quality}
-    return parts if cost is None or lambda_ == 0 else {**parts, "cost": -lambda_ * cost}
 
 
 def _nearest(

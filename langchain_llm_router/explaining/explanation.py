@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_llm_router.explaining.flipping import Knob, Span
+from langchain_llm_router.explaining.flipping import Span
+from langchain_llm_router.policies import Knob
 from langchain_llm_router.types import Decision
 
 __all__ = ["ArmTerms", "Explanation", "Neighbor", "Outlook", "StepTaken"]
 
 _VERB = {"ask": "ask", "verify": "verify", "accept": "keep"}
-_UNIT = {"lambda": "λ per USD", "threshold": "threshold"}
+_UNIT = {"lambda": "λ per USD"}
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class StepTaken:
         lines = [f"{_VERB[it.action]} {it.candidate}: {it.reason}"]
         if self.knob is not None and (len(self.spans) > 1 or self.knob.exact):
             parts = [f"{_VERB[span.action]} {span.candidate} {_range(span)}" for span in self.spans]
-            lines.append(f"    {_UNIT[self.knob.name]}, now {self.knob.value:.4g}: "
-                         + "; ".join(parts))  # fmt: skip
+            unit = _UNIT.get(self.knob.name, self.knob.name)
+            lines.append(f"    {unit}, now {self.knob.value:.4g}: " + "; ".join(parts))
         return lines
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
-from typing import Literal
+from itertools import pairwise
 
 import numpy as np
 
 from langchain_llm_router.loop import next_decision
 from langchain_llm_router.options import RoutingOptions
-from langchain_llm_router.policies import ConfidenceThreshold, Policy, Threshold, Utility
+from langchain_llm_router.policies import Knob, Policy
 from langchain_llm_router.types import Action, Situation
 
 __all__ = ["Knob", "Span", "knob_of", "spans"]
@@ -20,18 +19,6 @@ _N_GRID = 120
 _N_HALVINGS = 48
 
 Choice = tuple[Action, str]
-
-
-@dataclass(frozen=True)
-class Knob:
-    """The setting that a policy's choice hangs on."""
-
-    name: Literal["lambda", "threshold"]
-    value: float
-    """What it is now: λ in quality per USD, or a threshold."""
-
-    exact: bool
-    """Whether the values at which the choice changes are computed, not searched for."""
 
 
 @dataclass(frozen=True)
@@ -53,71 +40,47 @@ class Span:
 
 def knob_of(policy: Policy, situation: Situation) -> Knob | None:
     """The knob that decides in this situation; None for a policy without one."""
-    options = situation.options
-    if isinstance(policy, Utility):
-        return Knob("lambda", policy.weights(situation)["cost"], exact=True)
-    if isinstance(policy, Threshold):
-        given = options.threshold
-        return Knob("threshold", policy.threshold if given is None else given, exact=False)
-    lambda_ = options.lambda_
-    if lambda_ is None and not (
-        isinstance(policy, ConfidenceThreshold) and options.threshold is not None
-    ):
-        lambda_ = getattr(policy, "lambda_", None)
-    if lambda_ is not None:
-        return Knob("lambda", lambda_, exact=False)
-    if isinstance(policy, ConfidenceThreshold):
-        given = options.threshold
-        return Knob("threshold", policy.threshold if given is None else given, exact=False)
-    return None
+    return policy.with_options(situation.options).knob
 
 
 def spans(policy: Policy, situation: Situation) -> tuple[Span, ...]:
-    """What is done at every setting of the policy's knob, from 0 up; empty without a knob.
+    """What is done at every setting of the policy's knob, from the lowest up; empty without one.
 
-    For `Utility` two arms change places where their utilities cross, so all such λ are computed and
-    the choice between them is asked for. For other policies the choice is asked for on a grid, and
-    where it changes the place is found by halving.
+    Where the policy computes the settings at which its choice may change, it is asked between
+    them. Otherwise it is asked on a grid, and where the choice changes the place is found by
+    halving.
     """
-    knob = knob_of(policy, situation)
+    settled = policy.with_options(situation.options)
+    knob = settled.knob
     if knob is None:
         return ()
+    seen = replace(situation, options=_without(situation.options, knob))
 
     def choice(value: float) -> Choice:
-        turned = replace(situation, options=_turned(situation.options, knob.name, value))
-        decision = next_decision(policy, turned)
+        decision = next_decision(settled.with_knob(value), seen)
         return ("accept", "nobody") if decision is None else (decision.action, decision.candidate)
 
-    if isinstance(policy, Utility):
-        return _between(_crossings(policy, situation), choice)
-    return _searched(_grid(knob, situation), choice)
+    if knob.exact:
+        return _between(knob, settled.crossings(seen), choice)
+    return _searched(_grid(settled, knob, situation), choice)
 
 
-def _turned(options: RoutingOptions, name: str, value: float) -> RoutingOptions:
+def _without(options: RoutingOptions, knob: Knob) -> RoutingOptions:
+    """The options less what would replace the knob that is being turned."""
+    if knob.name not in ("lambda", "threshold"):
+        return options
     weights = {key: weight for key, weight in options.weights.items() if key != "cost"}
-    if name == "lambda":
-        return replace(options, lambda_=value, threshold=None, weights=weights)
-    return replace(options, threshold=value, lambda_=None, weights=weights)
+    return replace(options, lambda_=None, threshold=None, weights=weights)
 
 
-def _crossings(policy: Utility, situation: Situation) -> list[float]:
-    """Every λ > 0 at which two arms are worth the same."""
-    weights = policy.weights(situation)
-    worth = [
-        (sum(policy.terms(arm, {**weights, "cost": 0.0}).values()), arm.cost_usd)
-        for arm in situation.open_arms
-    ]
-    found = set()
-    for (a, cost_a), (b, cost_b) in combinations(worth, 2):
-        if cost_a is not None and cost_b is not None and cost_a != cost_b:
-            found.add((a - b) / (cost_a - cost_b))
-    return sorted(value for value in found if value > 0)
-
-
-def _between(levels: Sequence[float], choice: Callable[[float], Choice]) -> tuple[Span, ...]:
+def _between(
+    knob: Knob, levels: Sequence[float], choice: Callable[[float], Choice]
+) -> tuple[Span, ...]:
     """The choice in the middle of each interval that the levels cut."""
-    edges = [0.0, *levels]
-    middles = [(low + high) / 2 for low, high in pairwise(edges)] + [2 * edges[-1] + 1]
+    top = np.inf if knob.high is None else knob.high
+    edges = [knob.low, *(level for level in levels if knob.low < level < top)]
+    last = 2 * edges[-1] + 1 if knob.high is None else (edges[-1] + knob.high) / 2
+    middles = [(low + high) / 2 for low, high in pairwise(edges)] + [last]
     found: list[Span] = []
     for i, value in enumerate(middles):
         action, candidate = choice(value)
@@ -151,9 +114,9 @@ def _add(found: list[Span], span: Span) -> None:
         found.append(span)
 
 
-def _grid(knob: Knob, situation: Situation) -> list[float]:
-    if knob.name == "threshold":
-        return [*np.linspace(0, 1, _N_GRID + 1).tolist(), float(np.nextafter(1.0, 2.0))]
+def _grid(policy: Policy, knob: Knob, situation: Situation) -> list[float]:
+    if knob.name != "lambda":
+        return policy.knob_values(n=_N_GRID + 1)
     costs = [arm.cost_usd for arm in situation.arms if arm.cost_usd]
     # Where λ·cost is between next to nothing and far more than any quality.
     low, high = (1e-4 / max(costs), 1e2 / min(costs)) if costs else (1e-3, 1e6)

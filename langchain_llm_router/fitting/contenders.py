@@ -163,12 +163,12 @@ def _threshold(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callabl
 
 def _pomdp(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Rows], Family]:
     return lambda rows: (
-        Pomdp(0.0, likelihood="kde").fit(*tables.of(chain, verifier, rows)).with_lambda
+        Pomdp(0.0, likelihood="kde").fit(*tables.of(chain, verifier, rows)).with_knob
     )
 
 
 def _routing(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Rows], Family]:
-    return lambda rows: CascadeRouting(0.0).fit(*tables.of(chain, verifier, rows)).with_lambda
+    return lambda rows: CascadeRouting(0.0).fit(*tables.of(chain, verifier, rows)).with_knob
 
 
 def _frugal(tables: Tables, verifier: str) -> Callable[[Rows], Family]:

@@ -16,7 +16,7 @@ from langchain_llm_router.evaluation.intervals import Interval, mean_interval
 from langchain_llm_router.evaluation.watching import Progress, Watch
 from langchain_llm_router.fitting.contenders import Contender, Rows, Tables, contenders
 from langchain_llm_router.fitting.fitted import Fitted, Standing
-from langchain_llm_router.policies import Always, FrugalCascade, Policy
+from langchain_llm_router.policies import Policy
 from langchain_llm_router.saved_router import SavedRouter, mean_costs
 
 __all__ = ["Contest", "Goal", "Parts"]
@@ -295,11 +295,8 @@ class Contest:
         return margins
 
     def _router(self, winner: Contender, policy: Policy, known: Rows) -> SavedRouter:
-        chain, verifier = winner.candidates, winner.verifier
-        if isinstance(policy, FrugalCascade):
-            chain = policy.chain_
-        elif isinstance(policy, Always):
-            chain, verifier = (policy.candidate,), None
+        chain = policy.asks(winner.candidates)
+        verifier = winner.verifier if policy.verifies else None
         estimator = winner.estimator
         costs = self.tables.outcomes.select(chain).take(known).cost_usd
         return SavedRouter(

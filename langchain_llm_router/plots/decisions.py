@@ -95,7 +95,9 @@ def _bars(ax: Axes, explained: Explanation) -> None:
         ends = [0.0, 0.0]
         for name, value in arm.terms.items():
             side = int(value < 0)
-            bar = ax.barh(row, value, 0.56, left=ends[side], color=_PARTS[name], alpha=0.85)
+            bar = ax.barh(
+                row, value, 0.56, left=ends[side], color=_PARTS.get(name, MUTED), alpha=0.85
+            )
             drawn.setdefault(name, bar)
             ends[side] += value
         if arm.utility is not None:
@@ -132,9 +134,10 @@ def _name_rows(ax: Axes, rows: Sequence[tuple[str, bool, str]]) -> None:
 
 
 def _strip_title(step: StepTaken) -> str:
-    if step.knob is not None and step.knob.name == "lambda":
+    assert step.knob is not None, "spans have a knob"
+    if step.knob.name == "lambda":
         return "what λ, the quality that a dollar is worth, would choose"
-    return "what each threshold would choose"
+    return f"what each {step.knob.name} would choose"
 
 
 def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
@@ -149,8 +152,9 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
         ax.set_xlabel("λ (quality per USD)", color=INK, fontsize=10)
         ax.xaxis.set_major_formatter(lambda value, _: _number(value))
     else:
-        low, high = 0.0, 1.0
-        ax.set_xlabel("threshold", color=INK, fontsize=10)
+        low = knob.low
+        high = max(high, knob.value) * 1.25 if knob.high is None else knob.high
+        ax.set_xlabel(knob.name, color=INK, fontsize=10)
     verbs = {"ask": "ask ", "verify": "verify ", "accept": "keep "}
     for span in step.spans:
         left, right = max(span.low, low), high if span.high is None else min(span.high, high)

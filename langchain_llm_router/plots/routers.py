@@ -7,13 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from langchain_llm_router.calibration.trials import default_knobs, family_of
 from langchain_llm_router.evaluation import Exam
 from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.plots import economics, judgement, observations
 from langchain_llm_router.plots.canvas import Figure
-from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 
 __all__ = ["router_figures"]
 
@@ -56,20 +54,21 @@ def _cost_quality(exam: Exam) -> Figure:
 
 
 def _sweep(exam: Exam) -> Sweep | None:
-    """The router at every setting of its knob; None if it has none."""
-    policy = exam.saved.policy
-    if isinstance(policy, Always):
+    """The router at every setting of its knob; None if it has none, or λ has nothing to weigh."""
+    policy, costs = exam.saved.policy, exam.own.mean_cost_usd
+    assert costs is not None, "the curve is drawn where costs are known"
+    knob = policy.knob
+    if knob is None or (knob.name == "lambda" and len(np.unique(costs)) < 2):
         return None
-    if type(policy) is Utility and exam.quality is not None and policy.quality == 1:
+    if policy.maximizes_utility and exam.quality is not None:
         return utility_sweep(
             exam.quality, exam.own, expected_cost_usd=exam.saved.expected_costs, n_points=60
         )
-    name, family = family_of(policy)
-    knobs = default_knobs(name, exam.own, exam.quality)
-    some = np.unique(np.linspace(0, len(knobs) - 1, min(len(knobs), _MAX_POINTS)).astype(int))
-    done = [exam.replay(family(float(knob))) for knob in knobs[some]]
+    knobs = np.array(policy.knob_values(costs, exam.quality))
+    knobs = knobs[np.unique(np.linspace(0, len(knobs) - 1, _MAX_POINTS).astype(int))]
+    done = [exam.replay(policy.with_knob(float(knob))) for knob in knobs]
     return Sweep(
-        knobs[some],
+        knobs,
         np.array([each.quality for each in done]),
         np.array([each.cost_usd for each in done]),
     )
@@ -80,11 +79,7 @@ def _of_scores(exam: Exam, j: int, name: str) -> Mapping[str, Draw]:
     scores, good = exam.evaluations.confidence[:, j], exam.own.quality[:, j] >= 0.5
     if np.isnan(scores).all():
         return {}
-    policy = exam.saved.policy
-    model = None
-    if isinstance(policy, ConfidenceThreshold):
-        given = policy.observation
-        model = given.get(name) if isinstance(given, Mapping) else given
+    model = exam.saved.policy.observation_model(name)
     if not isinstance(model, KernelDensity):
         model = KernelDensity().fit(scores, good)
     drawn: dict[str, Draw] = {

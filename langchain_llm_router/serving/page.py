@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field
 
 from langchain_llm_router.asking import Predicting
 from langchain_llm_router.chat import ChatLLMRouter, route_of
-from langchain_llm_router.policies import Policy, Utility
+from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.policies import Policy
 from langchain_llm_router.serving.counters import Counters
 from langchain_llm_router.situation import build_arms
 from langchain_llm_router.types import Arm, Candidate
@@ -78,7 +79,7 @@ def add_page(
                 for a in arms
             ],
             "curve": _curve(arms),
-            "lambda": _own_lambda(router.policy),
+            **_heeded(router.policy),
             "verifies": router.policy.verifies,
         }
 
@@ -117,9 +118,11 @@ def _baseline(record: dict[str, Any] | None, against: Candidate) -> dict[str, An
     return {"candidate": against.name, "cost_usd": cost}
 
 
-def _own_lambda(policy: Policy) -> float | None:
-    """λ that the router chooses by where the page's slider leaves it to the router."""
-    return policy.cost if isinstance(policy, Utility) else getattr(policy, "lambda_", None)
+def _heeded(policy: Policy) -> dict[str, Any]:
+    """λ that the router chooses by, and whether the page's slider replaces it."""
+    knob, moved = policy.knob, policy.with_options(RoutingOptions(lambda_=1.0)).knob
+    own = knob.value if knob is not None and knob.name == "lambda" else None
+    return {"lambda": own, "heeds_lambda": moved is not None and moved.name == "lambda"}
 
 
 def _in_order(router: ChatLLMRouter, quality: list[float] | None) -> list[float] | None:
