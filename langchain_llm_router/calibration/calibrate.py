@@ -169,13 +169,13 @@ def calibrate(
     expected: ArrayLike | None = None
     turned: Policy | Family
     if isinstance(router, ChatLLMRouter):
-        data = data.select([candidate.name for candidate in router.candidates])
+        data = data.select(router.parts.names)
         if router.estimator is not None:
             columns = columns_of(router.estimator, data.candidates)
             quality = router.estimator.predict(data.queries)[:, columns]
-        costs = [candidate.expected_cost_usd for candidate in router.candidates]
+        costs = [candidate.expected_cost_usd for candidate in router.parts.candidates]
         expected = None if None in costs else np.array(costs, dtype=np.float64)
-        turned = router.policy
+        turned = router.parts.policy
     elif isinstance(router, SavedRouter):
         data = data.select(router.candidates)
         quality, expected = router.predict(data.queries), router.expected_costs

@@ -57,7 +57,7 @@ def explain(
     Raises:
         NoCandidateError: If nobody may be asked.
     """
-    policy = router.policy
+    policy = router.parts.policy if isinstance(router, ChatLLMRouter) else router.policy
     situation = _first_situation(router, query, RoutingOptions.parse(options))
     walked = _walk(policy, situation, attempts)
     weighed = [pair for pair in walked if len(pair[1].scores) > 0] or walked

@@ -47,12 +47,12 @@ def add_page(
     baseline: str | None = None,
 ) -> None:
     """Add `/` and the two calls it makes: `/live/ask` (server-sent events) and `/live/choices`."""
-    names = [candidate.name for candidate in router.candidates]
+    names = [candidate.name for candidate in router.parts.candidates]
     reference = names[-1] if baseline is None else baseline
     if reference not in names:
         msg = f"Unknown baseline {reference!r}: allowed are {names}."
         raise ValueError(msg)
-    against = next(c for c in router.candidates if c.name == reference)
+    against = next(c for c in router.parts.candidates if c.name == reference)
     # The same books: who asks on the page is logged, and pays, like everybody else.
     telling = router.model_copy(update={"streaming_mode": "events"})
 
@@ -70,17 +70,19 @@ def add_page(
     @app.post("/live/choices", dependencies=list(guard))
     async def choices(body: Question) -> dict[str, Any]:
         quality = None
+        parts = router.parts
         if router.estimator is not None:
-            quality = await Predicting(router.estimator, body.question).aperform()
-        arms = build_arms(router.candidates, _in_order(router, quality), body.question)
+            predicted = await Predicting(router.estimator, body.question).aperform()
+            quality = [predicted[column] for column in parts.columns]
+        arms = build_arms(parts.candidates, quality, body.question)
         return {
             "arms": [
                 {"candidate": a.candidate, "quality": a.quality, "cost_usd": a.cost_usd}
                 for a in arms
             ],
             "curve": _curve(arms),
-            **_heeded(router.policy),
-            "verifies": router.policy.verifies,
+            **_heeded(parts.policy),
+            "verifies": parts.policy.verifies,
         }
 
 
@@ -123,13 +125,6 @@ def _heeded(policy: Policy) -> dict[str, Any]:
     knob, moved = policy.knob, policy.with_options(RoutingOptions(lambda_=1.0)).knob
     own = knob.value if knob is not None and knob.name == "lambda" else None
     return {"lambda": own, "heeds_lambda": moved is not None and moved.name == "lambda"}
-
-
-def _in_order(router: ChatLLMRouter, quality: list[float] | None) -> list[float] | None:
-    if quality is None:
-        return None
-    known = list(router.estimator.fitted_candidates)
-    return [quality[known.index(candidate.name)] for candidate in router.candidates]
 
 
 def _curve(arms: Sequence[Arm]) -> list[dict[str, Any]]:
