@@ -7,16 +7,15 @@ poor.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaln, gammaln
-from scipy.stats import gaussian_kde, norm
 
 from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.errors import ArtifactError, NotFittedError
@@ -26,6 +25,7 @@ __all__ = [
     "KernelDensity",
     "LikelihoodKind",
     "ObservationModel",
+    "normal_density",
     "score_index",
     "score_likelihoods",
 ]
@@ -126,6 +126,23 @@ def _clean(scores: ArrayLike, good: ArrayLike) -> tuple[Floats, NDArray[np.bool_
     return values, labels
 
 
+def normal_density(x: Floats | float, mean: Floats | float, width: float) -> Floats:
+    """Density at `x` of normal distributions of standard deviation `width`; shapes broadcast."""
+    return np.asarray(
+        np.exp(-(((x - mean) / width) ** 2) / 2.0) / (math.sqrt(2 * math.pi) * width), np.float64
+    )
+
+
+def _gaussian_kde(values: Floats) -> Callable[[Floats], Floats]:
+    from scipy.stats import gaussian_kde  # noqa: PLC0415 - takes 1 s, and only fitting needs it
+
+    return gaussian_kde(values)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
 @dataclass(eq=False)
 class KernelDensity(ObservationModel):
     """Gaussian kernel density estimates of the scores of good and of poor answers.
@@ -197,16 +214,15 @@ class KernelDensity(ObservationModel):
             return np.zeros_like(grid)
         spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
         narrow = spread * len(values) ** (-1 / 5) <= self.bandwidth
-        kde = None if narrow else gaussian_kde(values)
+        kde = None if narrow else _gaussian_kde(values)
 
         def kernel(x: Floats) -> Floats:
             if kde is not None:
                 return np.asarray(kde(x), dtype=np.float64)
             # gaussian_kde raises on constant scores and single points, and Scott's rule gives
             # needles just before that: a fixed kernel says the same without the singularity.
-            return np.asarray(
-                norm.pdf(x[:, None], values[None, :], self.bandwidth).mean(axis=1), np.float64
-            )
+            bells = normal_density(x[:, None], values[None, :], self.bandwidth)
+            return np.asarray(bells.mean(axis=1), dtype=np.float64)
 
         density = kernel(grid)
         if self.reflect:
@@ -269,10 +285,13 @@ class BetaBinomial(ObservationModel):
 
     def _counted(self, score: float, k: int) -> tuple[float, float]:
         count = round(score * k)
-        choose = gammaln(k + 1) - gammaln(count + 1) - gammaln(k - count + 1)
-        alpha, beta = self.shapes_.T
-        p = np.exp(choose + betaln(count + alpha, k - count + beta) - betaln(alpha, beta))
-        return float(p[0]), float(p[1])
+        # C(k, count) = 1 / ((k + 1) B(count + 1, k - count + 1)): never too large for a float.
+        choose = -math.log(k + 1) - _log_beta(count + 1, k - count + 1)
+        good, poor = (
+            math.exp(choose + _log_beta(count + alpha, k - count + beta) - _log_beta(alpha, beta))
+            for alpha, beta in self.shapes_.tolist()
+        )
+        return good, poor
 
     def _shape(self, values: Floats) -> tuple[float, float]:
         k, strength = self.n_samples, self.prior_strength
@@ -368,7 +387,7 @@ def _row_kernels(values: Floats, n_samples: int, bandwidth: float) -> Floats:
     width = max(bandwidth, float(values[known].std()) * float(known.sum()) ** (-1 / 5))
     grid = np.linspace(0, 1, n_samples + 1)[:, None]
     centers = np.where(known, values, 0.0)[None, :]
-    kernels = sum(norm.pdf(grid, at, width) for at in (centers, -centers, 2 - centers))
+    kernels = sum(normal_density(grid, at, width) for at in (centers, -centers, 2 - centers))
     table = np.asarray(kernels, dtype=np.float64)
     table = table / table.sum(axis=0, keepdims=True)
     table[:, ~known] = table[:, known].mean(axis=1, keepdims=True)

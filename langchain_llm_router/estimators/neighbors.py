@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 
 from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes
@@ -174,7 +173,9 @@ class Clusters(EmbeddingEstimator):
         cosine = (vectors @ self.centers_.T).astype(np.float64)
         k = min(self.n_nearest, len(self.centers_))
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        weights = softmax(self.sharpness * np.take_along_axis(cosine, nearest, axis=1), axis=1)
+        near = np.take_along_axis(cosine, nearest, axis=1)
+        weights = np.exp(self.sharpness * (near - near.max(axis=1, keepdims=True)))
+        weights /= weights.sum(axis=1, keepdims=True)
         mean: Floats = np.einsum("qc,qck->qk", weights, self.quality_[nearest])
         return mean
 

@@ -7,13 +7,13 @@ total density, and what λ makes of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
-from langchain_llm_router.observation import KernelDensity
+from langchain_llm_router.observation import KernelDensity, normal_density
 from langchain_llm_router.plots.canvas import (
     GOOD,
     INK,
@@ -53,7 +53,7 @@ def evaluation_gaussians(
         width = _width(scores, model.bandwidth)
         shown = np.sort(scores)[:: max(1, len(scores) // 60)]
         for score in shown:
-            bell = sign * norm.pdf(_GRID, score, width) / norm.pdf(0, 0, width)
+            bell = sign * normal_density(_GRID, score, width) / normal_density(0.0, 0.0, width)
             ax.fill_between(_GRID, bell, color=color, alpha=1.2 / max(len(shown), 3), linewidth=0)
             seen = np.abs(bell) > 0.005
             ax.plot(_GRID[seen], bell[seen], color=color, alpha=0.45, linewidth=0.7)
@@ -101,10 +101,10 @@ def density_buildup(
             figure, box, title=title if i == 0 else "", subtitle=note if i == 0 else "", x=_SCORE
         )
         width = _width(shuffled[:n], model.bandwidth)
-        bells = np.array([norm.pdf(_GRID, score, width) for score in shuffled[:n]])
+        bells = np.array([normal_density(_GRID, score, width) for score in shuffled[:n]])
         density = bells.mean(axis=0)
         ax.set_ylim(0, 1.3 * float(density.max(initial=1e-9)))
-        scale = 0.3 * float(density.max(initial=0)) * width / norm.pdf(0)
+        scale = 0.3 * float(density.max(initial=0)) * width * math.sqrt(2 * math.pi)
         for bell in bells[:: max(1, n // 60)]:
             ax.plot(_GRID, scale * bell, color=GOOD, alpha=0.5, linewidth=0.7)
         ax.plot(_GRID, density, color=INK, linewidth=2)

@@ -12,7 +12,6 @@ import numpy as np
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field
-from scipy.stats import betabinom
 
 from langchain_llm_router.fencing import fence
 from langchain_llm_router.types import Candidate
@@ -225,7 +224,10 @@ def _foreseen(
 @lru_cache(maxsize=16)
 def _spread(n_samples: int) -> tuple[float, ...]:
     """P(0, …, k are True) when the chance of True is Beta(½, ½)-distributed."""
-    return tuple(float(betabinom.pmf(c, n_samples, 0.5, 0.5)) for c in range(n_samples + 1))
+    return tuple(
+        math.comb(2 * c, c) * math.comb(2 * (n_samples - c), n_samples - c) / 4**n_samples
+        for c in range(n_samples + 1)
+    )
 
 
 def _likeliest(verdicts: tuple[bool | None, ...], n_samples: int) -> float | None:
