@@ -8,12 +8,29 @@ both as one LangChain chat model, `create_cascade` as a LangGraph state machine.
 are in `.data`, judging in `.evaluation`. Importing this does nothing else.
 """
 
-from langchain_llm_router.cascade import CascadeState, create_cascade, routing_edge
-from langchain_llm_router.chat import ChatLLMRouter, route_of
-from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
-from langchain_llm_router.errors import LlmRouterError
-from langchain_llm_router.types import Attempt, Candidate, Decision, Price, RoutingOptions
-from langchain_llm_router.verification import Agreement, SelfEvaluator
+from typing import TYPE_CHECKING
+
+from langchain_llm_router.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langchain_llm_router.cascade import CascadeState, create_cascade, routing_edge
+    from langchain_llm_router.chat import ChatLLMRouter, route_of
+    from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
+    from langchain_llm_router.errors import LlmRouterError
+    from langchain_llm_router.types import Attempt, Candidate, Decision, Price, RoutingOptions
+    from langchain_llm_router.verification import Agreement, SelfEvaluator
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            ".cascade": "CascadeState create_cascade routing_edge",
+            ".chat": "ChatLLMRouter route_of",
+            ".data": "Battles Outcomes SelfEvaluations",
+            ".errors": "LlmRouterError",
+            ".types": "Attempt Candidate Decision Price RoutingOptions",
+            ".verification": "Agreement SelfEvaluator",
+        },
+    )
 
 __all__ = [
     "Agreement",

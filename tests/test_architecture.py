@@ -1,20 +1,19 @@
 """The house keeps its shape: imports run one way, heavy things stay in their rooms."""
 
 import ast
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from langchain_llm_router import policies
+from tests.loading import loaded_by
 
 PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
 
 # From the cellar to the roof: a room imports only from its own floor or from floors below.
 FLOORS = [
-    ["errors", "fencing", "options", "redaction", "types"],
+    ["errors", "fencing", "lazy", "options", "redaction", "types"],
     ["artifacts", "data", "embeddings", "grades", "prices", "ratings", "surface"],
     ["capabilities", "conversation", "drafts", "pool", "threads", "tracing"],
     ["telemetry"],
@@ -117,22 +116,40 @@ def test_estimators_and_policies_do_not_know_each_other():
             assert not any(f"langchain_llm_router.{other}" in name for name, _ in imports(path))
 
 
-def test_importing_the_package_loads_nothing_heavy_and_opens_no_socket():
-    code = (
-        "import socket, sys\n"
-        "def refuse(*a, **k): raise AssertionError('a socket at import time')\n"
-        "socket.socket.connect = refuse\n"
-        "import langchain_llm_router, langchain_llm_router.estimators\n"
-        "import langchain_llm_router.policies, langchain_llm_router.evaluation\n"
-        "# not rich: httpx loads it where it is installed\n"
-        "heavy = {'torch','transformers','matplotlib','sklearn','pandas','pyarrow','typer',"
-        "'langchain.agents','fastapi','redis','ray','genai_prices'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-    )
-    assert done.stdout.strip() == "[]"
+# Not rich: httpx loads it where it is installed.
+HEAVY = {
+    *("torch", "transformers", "matplotlib", "sklearn", "pandas", "pyarrow", "typer"),
+    *("langchain.agents", "langchain_openai", "fastapi", "redis", "ray", "genai_prices"),
+}
+CASCADE = """
+from langchain_core.language_models import FakeListChatModel
+from langchain_llm_router import Candidate, create_cascade
+from langchain_llm_router.policies import Always
+pool = [Candidate("a", FakeListChatModel(responses=["Yes."]))]
+create_cascade(pool, policy=Always("a")).compile()
+"""
+LOADS_NOT = {
+    "import langchain_llm_router": {"langchain_core", "numpy", "pydantic"},
+    "from langchain_llm_router import Candidate, Price, RoutingOptions": {
+        *("langchain_core", "numpy", "pydantic"),
+    },
+    "from langchain_llm_router import Candidate, ChatLLMRouter": {
+        *("langgraph", "scipy"),
+        *("langchain_llm_router.evaluation", "langchain_llm_router.cascade"),
+    },
+    "from langchain_llm_router import Agreement, SelfEvaluator": {"langgraph", "scipy"},
+    "from langchain_llm_router.policies import ConfidenceThreshold, Utility": {"scipy"},
+    CASCADE: {"scipy", "langchain_llm_router.evaluation"},
+    # All that a room offers.
+    "from langchain_llm_router.policies import *": {"langgraph"},
+    "from langchain_llm_router.verification import *": {"langgraph"},
+    "from langchain_llm_router.evaluation import *": {"langgraph"},
+}
+
+
+@pytest.mark.parametrize(("code", "rest"), LOADS_NOT.items(), ids=range(len(LOADS_NOT)))
+def test_importing_loads_nothing_heavy_and_opens_no_socket(code, rest):
+    assert loaded_by(code) & (HEAVY | rest) == set()
 
 
 @pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))

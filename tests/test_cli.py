@@ -7,11 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from inspect import signature
+from typing import get_type_hints
 
 import httpx
 import numpy as np
 import pytest
 
+from langchain_llm_router.cli.collecting import collect
+from langchain_llm_router.cli.serving import serve
+from langchain_llm_router.collect import Limits, acollect, grader_by_name
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.evaluation import Exam
@@ -19,9 +24,11 @@ from langchain_llm_router.history import read_log, replay_log
 from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.saved_router import SavedRouter
+from langchain_llm_router.verification import YesNo
 from tests.commands import CODE, ROOT, environment, last_json, run_main
 from tests.fakes import make_evaluations, make_outcomes
 from tests.journals import write_journal
+from tests.loading import loaded_by
 from tests.local_server import LocalServer
 
 pytest.importorskip("typer")
@@ -239,6 +246,37 @@ def test_every_command_explains_its_options_and_shows_an_example(run, command):
     # Every option has words behind its type.
     options = [line for line in out.splitlines() if line.strip("│ *").startswith("--")]
     assert all(len(line.strip("│ ").split(">")[-1].strip()) > 3 for line in options), options
+
+
+def test_no_help_loads_a_room_that_it_does_not_print():
+    helps = [["--help"], *([command, "--help"] for command in COMMANDS)]
+    loaded = loaded_by(
+        "import contextlib, sys\n"
+        "from langchain_llm_router.cli import main\n"
+        f"for words in {helps}:\n"
+        "    sys.argv = ['llm-router', *words]\n"
+        "    with contextlib.suppress(SystemExit): main()"
+    )
+    assert "typer" in loaded
+    own = {name.split(".")[1] for name in loaded if name.startswith("langchain_llm_router.")}
+    assert own == {"cli", "errors", "lazy"}
+    assert loaded & {"numpy", "scipy", "langchain_core", "langgraph", "langsmith", "httpx"} == set()
+
+
+def test_what_commands_have_as_defaults_is_what_the_rooms_have(monkeypatch):
+    limits, asked = Limits(), default_of(collect)
+    assert asked["concurrency"] == limits.concurrency
+    assert asked["attempts"] == limits.attempts
+    assert asked["samples"] == default_of(serve)["samples"] == YesNo().n_samples
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    named = re.findall(r"\w+", "exact, number, choice, judge, pairwise")
+    text = get_type_hints(collect, include_extras=True)["grader"].__metadata__[0]
+    assert all(name in text and grader_by_name(name, "openai:x") for name in named)
+    assert asked["grader"] == signature(acollect).parameters["grader"].default
+
+
+def default_of(command) -> dict:
+    return {name: p.default for name, p in signature(command).parameters.items()}
 
 
 def test_every_command_that_the_readme_shows_has_the_options_it_shows(run):

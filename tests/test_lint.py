@@ -19,10 +19,18 @@ def test_ruff(command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_mypy_strict():
-    pytest.importorskip("mypy", reason="mypy is not installed")
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy"],
+def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", *arguments],
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
+
+
+def test_mypy_strict_has_nothing_to_say_and_finds_a_misspelt_import(tmp_path):
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    done = mypy()
     assert done.returncode == 0, done.stdout + done.stderr
+    # After the whole, from whose cache it is quick.
+    (tmp_path / "misspelt.py").write_text("from langchain_llm_router import ChatLLMRuoter\n")
+    done = mypy(str(tmp_path / "misspelt.py"))
+    assert 'maybe "ChatLLMRouter"?' in done.stdout, done.stdout + done.stderr

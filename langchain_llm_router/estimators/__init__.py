@@ -4,25 +4,45 @@ Those that fine-tune a transformer are imported when they are first asked for: o
 needed (extra `torch`).
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from langchain_llm_router.estimators.abstaining import Abstaining
-from langchain_llm_router.estimators.bradley_terry import BradleyTerry
-from langchain_llm_router.estimators.drift import DriftGauge, DriftReading, DriftWatch
-from langchain_llm_router.estimators.ensemble import Ensemble
-from langchain_llm_router.estimators.estimator import Constant, QualityEstimator, Random
-from langchain_llm_router.estimators.folds import fold_indices, out_of_fold
-from langchain_llm_router.estimators.linear import Linear
-from langchain_llm_router.estimators.matrix_factorization import MatrixFactorization
-from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemory
-from langchain_llm_router.estimators.memory_store import StoreMemory
-from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
+from langchain_llm_router.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_llm_router.estimators.abstaining import Abstaining
+    from langchain_llm_router.estimators.bradley_terry import BradleyTerry
     from langchain_llm_router.estimators.causal_lm import CausalLMClassifier
+    from langchain_llm_router.estimators.drift import DriftGauge, DriftReading, DriftWatch
     from langchain_llm_router.estimators.encoder import EncoderClassifier, ModelScorer
+    from langchain_llm_router.estimators.ensemble import Ensemble
+    from langchain_llm_router.estimators.estimator import Constant, QualityEstimator, Random
+    from langchain_llm_router.estimators.folds import fold_indices, out_of_fold
+    from langchain_llm_router.estimators.linear import Linear
+    from langchain_llm_router.estimators.matrix_factorization import MatrixFactorization
+    from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemory
+    from langchain_llm_router.estimators.memory_store import StoreMemory
+    from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
     from langchain_llm_router.estimators.training import Training
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            ".abstaining": "Abstaining",
+            ".bradley_terry": "BradleyTerry",
+            ".causal_lm": "CausalLMClassifier",
+            ".drift": "DriftGauge DriftReading DriftWatch",
+            ".encoder": "EncoderClassifier ModelScorer",
+            ".ensemble": "Ensemble",
+            ".estimator": "Constant QualityEstimator Random",
+            ".folds": "fold_indices out_of_fold",
+            ".linear": "Linear",
+            ".matrix_factorization": "MatrixFactorization",
+            ".memory": "ApproximateMemory ExactMemory",
+            ".memory_store": "StoreMemory",
+            ".neighbors": "Clusters NearestNeighbors",
+            ".training": "Training",
+        },
+    )
 
 __all__ = [
     "Abstaining",
@@ -48,17 +68,3 @@ __all__ = [
     "fold_indices",
     "out_of_fold",
 ]
-
-_TORCH = {
-    "CausalLMClassifier": "causal_lm",
-    "EncoderClassifier": "encoder",
-    "ModelScorer": "encoder",
-    "Training": "training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _TORCH:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{_TORCH[name]}"), name)

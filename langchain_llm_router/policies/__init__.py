@@ -1,16 +1,38 @@
 """Whom to ask? Pure functions from what is known to what to do next."""
 
-from langchain_llm_router.policies.automix import AutoMix
-from langchain_llm_router.policies.budgeted import BudgetedRouting
-from langchain_llm_router.policies.cascade_routing import CascadeRouting
-from langchain_llm_router.policies.confidence import ConfidenceThreshold
-from langchain_llm_router.policies.fitted import FittedPolicy
-from langchain_llm_router.policies.frugal import FrugalCascade
-from langchain_llm_router.policies.knob import Knob
-from langchain_llm_router.policies.one_shot import Threshold, Utility, win_rate
-from langchain_llm_router.policies.policy import Always, OneShot, Policy, RandomMix
-from langchain_llm_router.policies.pomdp import Pomdp
-from langchain_llm_router.policies.safe_arm import SafeArm
+from typing import TYPE_CHECKING
+
+from langchain_llm_router.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langchain_llm_router.policies.automix import AutoMix
+    from langchain_llm_router.policies.budgeted import BudgetedRouting
+    from langchain_llm_router.policies.cascade_routing import CascadeRouting
+    from langchain_llm_router.policies.confidence import ConfidenceThreshold
+    from langchain_llm_router.policies.fitted import FittedPolicy
+    from langchain_llm_router.policies.frugal import FrugalCascade
+    from langchain_llm_router.policies.knob import Knob
+    from langchain_llm_router.policies.one_shot import Threshold, Utility, win_rate
+    from langchain_llm_router.policies.policy import Always, OneShot, Policy, RandomMix
+    from langchain_llm_router.policies.pomdp import Pomdp
+    from langchain_llm_router.policies.safe_arm import SafeArm
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            ".automix": "AutoMix",
+            ".budgeted": "BudgetedRouting",
+            ".cascade_routing": "CascadeRouting",
+            ".confidence": "ConfidenceThreshold",
+            ".fitted": "FittedPolicy",
+            ".frugal": "FrugalCascade",
+            ".knob": "Knob",
+            ".one_shot": "Threshold Utility win_rate",
+            ".policy": "Always OneShot Policy RandomMix",
+            ".pomdp": "Pomdp",
+            ".safe_arm": "SafeArm",
+        },
+    )
 
 __all__ = [
     "Always",

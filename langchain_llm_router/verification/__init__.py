@@ -8,34 +8,55 @@ What they cost per answer: `SelfEvaluator` k calls (fewer with `adaptive`), `Yes
 `TokenProbability` one, `Agreement` one per peer, `AnswerLogprob`, `AnswerScorer` and `Checks` none.
 """
 
-from langchain_llm_router.verification.agreement import Agreement, normalized, same_answer
-from langchain_llm_router.verification.answer_scorer import AnswerScorer
-from langchain_llm_router.verification.checks import (
-    Checks,
-    compiles,
-    finished,
-    parses_as,
-    valid_tool_calls,
-)
-from langchain_llm_router.verification.logprobs import AnswerLogprob, TokenProbability
-from langchain_llm_router.verification.self_evaluation import (
-    SelfEvaluator,
-    Verdict,
-    verification_prompt,
-)
-from langchain_llm_router.verification.verifier import (
-    ByCandidate,
-    Call,
-    Case,
-    Evaluating,
-    Evaluation,
-    Reply,
-    Verifier,
-    evaluated,
-    question_of,
-    share_true,
-)
-from langchain_llm_router.verification.yes_no import YesNo
+from typing import TYPE_CHECKING
+
+from langchain_llm_router.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langchain_llm_router.verification.agreement import Agreement, normalized, same_answer
+    from langchain_llm_router.verification.answer_scorer import AnswerScorer
+    from langchain_llm_router.verification.checks import (
+        Checks,
+        compiles,
+        finished,
+        parses_as,
+        valid_tool_calls,
+    )
+    from langchain_llm_router.verification.logprobs import AnswerLogprob, TokenProbability
+    from langchain_llm_router.verification.self_evaluation import (
+        SelfEvaluator,
+        Verdict,
+        verification_prompt,
+    )
+    from langchain_llm_router.verification.verifier import (
+        ByCandidate,
+        Call,
+        Case,
+        Evaluating,
+        Evaluation,
+        Reply,
+        Verifier,
+        evaluated,
+        question_of,
+        share_true,
+    )
+    from langchain_llm_router.verification.yes_no import YesNo
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            ".agreement": "Agreement normalized same_answer",
+            ".answer_scorer": "AnswerScorer",
+            ".checks": "Checks compiles finished parses_as valid_tool_calls",
+            ".logprobs": "AnswerLogprob TokenProbability",
+            ".self_evaluation": "SelfEvaluator Verdict verification_prompt",
+            ".verifier": (
+                "ByCandidate Call Case Evaluating Evaluation Reply Verifier evaluated "
+                "question_of share_true"
+            ),
+            ".yes_no": "YesNo",
+        },
+    )
 
 __all__ = [
     "Agreement",
