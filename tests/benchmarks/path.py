@@ -44,6 +44,7 @@ from typing import Any
 os.environ.setdefault("LANGSMITH_TRACING", "false")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -54,6 +55,7 @@ from langgraph.types import Command
 import langchain_llm_router
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade
 from langchain_llm_router.budgets import Budget, Budgets
+from langchain_llm_router.middleware import LLMRouterMiddleware
 from langchain_llm_router.policies import Always, ConfidenceThreshold
 from langchain_llm_router.verification import SelfEvaluator
 
@@ -197,6 +199,12 @@ def chat_call(**parts: Any) -> Callable[[], Any]:
     return lambda: router.invoke(QUESTION)
 
 
+def agent_call(**parts: Any) -> Callable[[], Any]:
+    middleware = LLMRouterMiddleware(ChatLLMRouter(**parts))
+    agent = create_agent(TinyModel(), [], middleware=[middleware])
+    return lambda: agent.invoke({"messages": [("human", QUESTION)]})
+
+
 def contenders() -> dict[str, Callable[[], Any]]:
     return {
         "one-shot": chat_call(candidates=pool(), policy=Always("small")),
@@ -227,7 +235,7 @@ def situations() -> dict[str, int]:
     """How often one request makes its situation."""
     found = {}
     for name, kwargs in (("", {}), (", budgets", {"budgets": Budgets([Budget(1.0)])})):
-        for kind, call in (("chat", chat_call), ("graph", graph_call)):
+        for kind, call in (("chat", chat_call), ("graph", graph_call), ("agent", agent_call)):
             price = CountedPrice(1.0, 2.0)
             parts = cascade(DoubtfulModel, price)
             if kwargs:
