@@ -34,9 +34,9 @@ from langchain_llm_router.judging import Verifying
 from langchain_llm_router.loop import Loop, next_decision
 from langchain_llm_router.operations import Operation
 from langchain_llm_router.parts import Parts
+from langchain_llm_router.preparation import make_situation
 from langchain_llm_router.record import decision_data, decision_record
 from langchain_llm_router.resilience.live import own_error
-from langchain_llm_router.situation import make_situation
 from langchain_llm_router.tracing import Announcing, Noting, Tracing
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 from langchain_llm_router.verification import Case

@@ -9,13 +9,6 @@ from tests.fakes import JudgeModel, ScriptedModel
 
 DIAGRAM = """
 graph TD;
-	__start__([<p>__start__</p>])
-	predict(predict)
-	decide(decide)
-	small(small)
-	large(large)
-	self_evaluate(self_evaluate)
-	__end__([<p>__end__</p>])
 	__start__ --> predict;
 	decide -. &nbsp;accept&nbsp; .-> __end__;
 	decide -. &nbsp;2 escalate&nbsp; .-> large;

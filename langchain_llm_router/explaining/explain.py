@@ -123,7 +123,7 @@ def _walk(
     while True:
         seen = loop.situation
         decision = loop.next()
-        if decision is None or loop.unseen:
+        if decision is None:
             break
         walked.append((seen, decision))
         attempt = known.get(decision.candidate)

@@ -29,7 +29,6 @@ comment nor docstring, and a body starts after its docstring.
 """
 
 import argparse
-import ast
 import json
 import os
 import sys
@@ -58,6 +57,7 @@ from langchain_llm_router.budgets import Budget, Budgets
 from langchain_llm_router.middleware import LLMRouterMiddleware
 from langchain_llm_router.policies import Always, ConfidenceThreshold
 from langchain_llm_router.verification import SelfEvaluator
+from tests.source_shape import shape
 
 PACKAGE = Path(langchain_llm_router.__file__).parent
 QUESTION = "What is the capital of France?"
@@ -253,46 +253,6 @@ def situations() -> dict[str, int]:
     compiled.invoke(Command(resume=True), thread)
     found["graph, approved by a person"] = len(price.asked)
     return found
-
-
-def code_lines(tree: ast.AST, lines: list[str]) -> set[int]:
-    """The lines that are neither blank nor comment nor docstring (an attribute's included)."""
-    said: set[int] = set()
-    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(tree):
-        for statement in node.body if isinstance(node, holders) else ():
-            if (
-                isinstance(statement, ast.Expr)
-                and isinstance(statement.value, ast.Constant)
-                and isinstance(statement.value.value, str)
-            ):
-                said |= set(range(statement.lineno, (statement.end_lineno or 0) + 1))
-    texts = ((i, line.strip()) for i, line in enumerate(lines, 1))
-    return {i for i, text in texts if text and not text.startswith("#")} - said
-
-
-def shape() -> dict[str, Any]:
-    """The largest file and the longest body of the package."""
-    files: list[tuple[int, str]] = []
-    bodies: list[tuple[int, str]] = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        tree, name = ast.parse(text), str(path.relative_to(PACKAGE))
-        code = code_lines(tree, text.splitlines())
-        files.append((len(code), name))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                first, last = node.body[0].lineno, node.body[-1].end_lineno or 0
-                length = len(code & set(range(first, last + 1)))
-                bodies.append((length, f"{name}:{node.name}"))
-    return {
-        "largest_file": max(files)[1],
-        "largest_file_lines": max(files)[0],
-        "longest_body": max(bodies)[1],
-        "longest_body_lines": max(bodies)[0],
-        "lines_of_code": sum(n for n, _ in files),
-        "n_files": len(files),
-    }
 
 
 def main() -> None:
