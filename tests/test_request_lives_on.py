@@ -247,7 +247,7 @@ def test_options_that_changed_may_also_leave_it_as_it_was():
     ],
     ids=" ".join,
 )
-@pytest.mark.parametrize("limit_usd", [1.0, np.float64(1.0)], ids=type)
+@pytest.mark.parametrize("limit_usd", [1.0, np.float64(1.0)], ids=["float", "NumPy"])
 def test_every_checkpointer_can_keep_numbers_that_came_from_numpy(numbers, limit_usd, monkeypatch):
     monkeypatch.setenv("LANGGRAPH_STRICT_MSGPACK", "true")
     graph = create_cascade(

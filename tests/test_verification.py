@@ -19,7 +19,7 @@ from langchain_llm_router.embeddings import LexicalEmbeddings
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.evaluation.metrics import auc
 from langchain_llm_router.judging import Verifying
-from langchain_llm_router.loop import observe, step_after
+from langchain_llm_router.loop import Loop, observe
 from langchain_llm_router.observation import BetaBinomial, KernelDensity
 from langchain_llm_router.policies import ConfidenceThreshold
 from langchain_llm_router.situation import begin
@@ -125,7 +125,8 @@ ARMS = (Arm("small", cost_usd=0.001), Arm("large", cost_usd=0.1))
 def stepping(policy, **options):
     """What the policy would do after small's answer, as the live router tells it."""
     situation = begin("q", ARMS, RoutingOptions(**options))
-    return step_after(policy, observe(situation, Attempt(candidate="small", cost_usd=0.001)))
+    seen = observe(situation, Attempt(candidate="small", cost_usd=0.001))
+    return Loop(policy, seen).step_after
 
 
 def test_the_fewest_verdicts_that_could_settle_it_are_asked_for_first():

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from langchain_llm_router.datasets import LocalModels  # noqa: E402
-from langchain_llm_router.loop import observe, step_after  # noqa: E402
+from langchain_llm_router.loop import Loop, observe  # noqa: E402
 from langchain_llm_router.observation import BetaBinomial, KernelDensity  # noqa: E402
 from langchain_llm_router.policies import ConfidenceThreshold  # noqa: E402
 from langchain_llm_router.situation import begin  # noqa: E402
@@ -108,7 +108,7 @@ def measure(runs):
             model = make().fit(scores, right[train])
             for threshold in THRESHOLDS:
                 policy = ConfidenceThreshold(model, threshold=threshold)
-                next_step = lru_cache(maxsize=None)(step_after(policy, SITUATION))
+                next_step = lru_cache(maxsize=None)(Loop(policy, SITUATION).step_after)
                 if len({next_step(Evaluation(c / K)) for c in range(K + 1)}) == 1:
                     continue
                 settings += 1
