@@ -14,13 +14,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile
 
-import numpy as np
-from numpy.typing import NDArray
-
 from langchain_llm_router.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -61,6 +61,8 @@ class Artifact:
 
 def data_hash(*parts: object) -> str:
     """A short fingerprint of training data, to tell which data an artifact was fitted on."""
+    import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -76,6 +78,8 @@ def write_artifact(folder: str | Path, artifact: Artifact) -> Path:
     Raises:
         ArtifactError: If an array would need pickling.
     """
+    import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in artifact.arrays.items():
@@ -137,6 +141,8 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
         if not (folder / name).is_file() or _sha256(folder / name) != expected:
             msg = f"{str(folder)!r} is corrupted: {name} does not match its recorded hash."
             raise ArtifactError(msg)
+    import numpy as np  # noqa: PLC0415 - as above
+
     try:
         with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -187,7 +193,8 @@ def as_json(value: object) -> Any:
     Raises:
         TypeError: If it holds anything else; the message names it.
     """
-    if isinstance(value, np.generic):
+    if hasattr(value, "dtype") and hasattr(value, "item"):
+        # One of NumPy's numbers.
         value = value.item()
     if isinstance(value, tuple):
         return {_TUPLE: [as_json(item) for item in value]}

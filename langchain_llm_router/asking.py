@@ -7,18 +7,20 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import AddableDict, Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.operations import Operation
 from langchain_llm_router.redaction import redact_error, redacted, secrets_of
-from langchain_llm_router.resilience.calling import Notes
+from langchain_llm_router.resilience.notes import Notes
 from langchain_llm_router.types import Attempt, Candidate
+
+if TYPE_CHECKING:
+    from langchain_llm_router.estimators.estimator import QualityEstimator
 
 __all__ = ["Answer", "Asking", "Calling", "Predicting"]
 

@@ -27,7 +27,6 @@ from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.errors import MissingExtraError
 from langchain_llm_router.parts import Parts, RouterFields, refuse_misplaced
 from langchain_llm_router.pool import live_model, resolve_candidate
-from langchain_llm_router.saved_router import SavedRouter
 from langchain_llm_router.sessions import RequestChatModel
 from langchain_llm_router.types import Candidate, Decision, Situation
 from langchain_llm_router.verification import Verifier
@@ -150,6 +149,8 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             ArtifactError: If the folder is corrupted or holds something else.
             ValueError: If a candidate or the verifier is missing.
         """
+        from langchain_llm_router.saved_router import SavedRouter  # noqa: PLC0415 - loads NumPy
+
         saved = SavedRouter.load(folder, embeddings=embeddings)
         pool = {candidate.name: candidate for candidate in map(resolve_candidate, candidates)}
         if isinstance(verifier, Mapping):

@@ -2,7 +2,9 @@
 
     LlmRouterError
     ├── NotFittedError          an estimator, observation model or policy used before `fit`
-    ├── NoCandidateError        nobody is left who may be asked (options, capabilities, budget)
+    ├── NoCandidateError        no candidate may be asked (options, capabilities, budget)
+    │   └── BudgetExceededError a budget has too little left for any candidate
+    ├── DeadlineError           the time of the whole request is up
     ├── CollectionError         collecting stopped early; the journal holds everything so far
     ├── CalibrationError        no setting meets the target, or the labels are too few to promise it
     ├── ArtifactError           a saved router that cannot be trusted: wrong version, width or hash
@@ -14,18 +16,22 @@ came from the provider. Every message names the value, what is allowed, and what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
 __all__ = [
     "ArtifactError",
+    "BudgetExceededError",
     "CalibrationError",
     "CollectionError",
+    "DeadlineError",
     "LlmRouterError",
     "MissingExtraError",
     "NoCandidateError",
     "NotFittedError",
     "import_extra",
+    "own_error",
 ]
 
 
@@ -39,6 +45,10 @@ class NotFittedError(LlmRouterError):
 
 class NoCandidateError(LlmRouterError):
     """When no candidate may be asked under the request's options, needs and budget."""
+
+
+class BudgetExceededError(NoCandidateError):
+    """When a budget has too little left even for the cheapest candidate's worst case."""
 
 
 class CollectionError(LlmRouterError):
@@ -57,12 +67,23 @@ class CalibrationError(LlmRouterError):
         self.more_labels = more_labels
 
 
+class DeadlineError(LlmRouterError, TimeoutError):
+    """When the time of the whole request is up before a candidate could be asked."""
+
+
 class ArtifactError(LlmRouterError):
     """When a saved artifact is corrupted, too new, or does not fit its embedding."""
 
 
 class MissingExtraError(LlmRouterError, ImportError):
     """When a feature needs an optional dependency that is not installed."""
+
+
+def own_error(errors: Sequence[Exception | None]) -> Exception:
+    """The last candidate's own error; that there was no time left for more only if alone."""
+    raised = [error for error in errors if error is not None]
+    own = [error for error in raised if not isinstance(error, DeadlineError)]
+    return (own or raised)[-1]
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

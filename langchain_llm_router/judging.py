@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
@@ -18,8 +18,6 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_llm_router.operations import Operation
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.redaction import redacted, secrets_of
-from langchain_llm_router.resilience.calling import Guard, Guarded
-from langchain_llm_router.resilience.rules import may_be_billed
 from langchain_llm_router.tracing import is_traced
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.verification import (
@@ -30,6 +28,9 @@ from langchain_llm_router.verification import (
     Verifier,
     evaluated,
 )
+
+if TYPE_CHECKING:
+    from langchain_llm_router.resilience.calling import Guard, Guarded
 
 __all__ = ["Caller", "Verifying"]
 
@@ -151,11 +152,19 @@ class Caller:
     def _guarded(self, call: Call) -> Guarded | None:
         if self._guard is None:
             return None
+        from langchain_llm_router.resilience.calling import (  # noqa: PLC0415 - slow to load
+            Guarded,
+        )
+
         return Guarded(self._runnable(call), self._guard(call.candidate))
 
     def _failed(self, call: Call, error: Exception, guarded: Guarded | None) -> Reply:
         text = _safe_text(call, error)
         if guarded is None:
+            from langchain_llm_router.resilience.rules import (  # noqa: PLC0415 - slow to load
+                may_be_billed,
+            )
+
             return Reply(error=text, exception=error, unsure=may_be_billed(error))
         earlier = tuple(one for one in _errors(guarded) if one != text)
         unsure = _unsure(guarded)

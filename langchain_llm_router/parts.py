@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypedDict, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -21,24 +22,28 @@ from pydantic_core import core_schema
 from langchain_llm_router.arguments import check_kind, refuse_unknown
 from langchain_llm_router.asking import Asking
 from langchain_llm_router.binding import Bindings
-from langchain_llm_router.budgets import Budgets
 from langchain_llm_router.endpoints import expand_endpoints
-from langchain_llm_router.estimators.estimator import QualityEstimator
-from langchain_llm_router.estimators.output_length import OutputLength
-from langchain_llm_router.history.decision_log import DecisionLog
-from langchain_llm_router.history.shadow import Shadow
 from langchain_llm_router.loop import check_policy
-from langchain_llm_router.policies.confidence import ConfidenceThreshold
-from langchain_llm_router.policies.one_shot import Utility
-from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model, resolve_candidate
 from langchain_llm_router.redaction import secrets_of
-from langchain_llm_router.resilience.calling import Guarded, Notes
-from langchain_llm_router.resilience.live import Live
-from langchain_llm_router.resilience.rules import Resilience
+from langchain_llm_router.resilience.notes import Notes
 from langchain_llm_router.threads import for_provider, provider_of
 from langchain_llm_router.types import Candidate, candidate_names
-from langchain_llm_router.verification import Verifier
+
+if TYPE_CHECKING:
+    from langchain_llm_router.budgets import Budgets
+    from langchain_llm_router.estimators.estimator import QualityEstimator
+    from langchain_llm_router.estimators.output_length import OutputLength
+    from langchain_llm_router.history.decision_log import DecisionLog
+    from langchain_llm_router.history.shadow import Shadow
+    from langchain_llm_router.policies.policy import Policy
+    from langchain_llm_router.resilience.live import Live
+    from langchain_llm_router.verification import Verifier
+else:
+    # Loading them all takes longer than LangChain's own chat model: `_KINDS` looks one up when it
+    # is given. Type checkers and readers see the real types.
+    Budgets = DecisionLog = Live = OutputLength = Any
+    Policy = QualityEstimator = Shadow = Verifier = Any
 
 __all__ = [
     "DecisionArguments",
@@ -104,7 +109,7 @@ class RouterFields(BaseModel):
             refuse_unknown([name for name in given if name not in _REFUSED], known, cls.__name__)
             for name, value in given.items():
                 if name in _KINDS and value is not None:
-                    check_kind(name, value, _KINDS[name])
+                    check_kind(name, value, _kind_of(name))
         return given
 
 
@@ -138,16 +143,24 @@ class RouterArguments(DecisionArguments, total=False):
     max_retries: int | None
 
 
-_KINDS: dict[str, type] = {
-    "policy": Policy,
-    "estimator": QualityEstimator,
-    "verifier": Verifier,
-    "lengths": OutputLength,
-    "live": Live,
-    "budgets": Budgets,
-    "log": DecisionLog,
-    "shadow": Shadow,
+_KINDS: dict[str, tuple[str, str]] = {
+    "policy": ("policies.policy", "Policy"),
+    "estimator": ("estimators.estimator", "QualityEstimator"),
+    "verifier": ("verification.verifier", "Verifier"),
+    "lengths": ("estimators.output_length", "OutputLength"),
+    "live": ("resilience.live", "Live"),
+    "budgets": ("budgets.budgets", "Budgets"),
+    "log": ("history.decision_log", "DecisionLog"),
+    "shadow": ("history.shadow", "Shadow"),
 }
+"""Where the class of each part is defined."""
+
+
+def _kind_of(field: str) -> type:
+    module, name = _KINDS[field]
+    kind: type = getattr(import_module(f"langchain_llm_router.{module}"), name)
+    return kind
+
 
 _REFUSED = {
     "api_key": "a router has no key of its own: give it to the candidates' models",
@@ -307,6 +320,10 @@ class Parts:
         notes = Notes()
         if self.live is not None:
             twin = self.live.twin_of(candidate, self.candidates)
+            from langchain_llm_router.resilience.calling import (  # noqa: PLC0415 - slow to load
+                Guarded,
+            )
+
             guard = self.live.guard(candidate, due_s=due_s, twin=twin)
             other = None
             if twin is not None:
@@ -347,10 +364,16 @@ def _policy_of(fields: RouterFields) -> Policy:
     if fields.policy is not None:
         return fields.policy
     if fields.verifier is not None:
+        from langchain_llm_router.policies.confidence import (  # noqa: PLC0415 - the default only
+            ConfidenceThreshold,
+        )
+
         return ConfidenceThreshold()
     if fields.estimator is None:
         msg = "Give the router a `policy`, an `estimator`, or a `verifier` to choose by."
         raise ValueError(msg)
+    from langchain_llm_router.policies.one_shot import Utility  # noqa: PLC0415 - the default only
+
     return Utility()
 
 
@@ -363,4 +386,7 @@ def _live_of(fields: RouterFields) -> Live | None:
             "`Resilience(timeout_s=..., retries=...)`."
         )
         raise ValueError(msg)
+    from langchain_llm_router.resilience.live import Live  # noqa: PLC0415 - slow to load
+    from langchain_llm_router.resilience.rules import Resilience  # noqa: PLC0415 - slow to load
+
     return Live(resilience=Resilience(timeout_s=fields.timeout, retries=fields.max_retries or 0))

@@ -13,7 +13,6 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.binding import schema_method, wants_schema
-from langchain_llm_router.budgets.budgets import bounded
 from langchain_llm_router.capabilities import needs_of, shortfall
 from langchain_llm_router.conversation import Conversation, read_conversation
 from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
@@ -58,6 +57,8 @@ def make_situation(
         cached=said.cached_tokens,
     )
     if fields.budgets is not None:
+        from langchain_llm_router.budgets.budgets import bounded  # noqa: PLC0415 - slow to load
+
         arms = bounded(
             arms,
             parts.by_name,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -22,24 +22,23 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_llm_router.asking import Answer, Asking, Calling, Predicting
 from langchain_llm_router.binding import caller_output, wants_schema
 from langchain_llm_router.budgets.affording import charged_usd
-from langchain_llm_router.budgets.budgets import BudgetExceededError
-from langchain_llm_router.budgets.spending import Begun, Spending
 from langchain_llm_router.commitment import commitment
 from langchain_llm_router.conversation import routing_text
 from langchain_llm_router.drafts import classify
-from langchain_llm_router.errors import LlmRouterError
+from langchain_llm_router.errors import BudgetExceededError, LlmRouterError, own_error
 from langchain_llm_router.history.entries import entry_data, run_ids
-from langchain_llm_router.history.shadow import Shadowing
 from langchain_llm_router.judging import Verifying
 from langchain_llm_router.loop import Loop, next_decision
 from langchain_llm_router.operations import Operation
 from langchain_llm_router.parts import Parts
 from langchain_llm_router.preparation import make_situation
 from langchain_llm_router.record import decision_data, decision_record
-from langchain_llm_router.resilience.live import own_error
 from langchain_llm_router.tracing import Announcing, Noting, Tracing
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 from langchain_llm_router.verification import Case
+
+if TYPE_CHECKING:
+    from langchain_llm_router.budgets.spending import Begun, Spending
 
 __all__ = ["NOSTREAM", "Done", "Request", "Stage", "new_id"]
 
@@ -350,6 +349,10 @@ class Request:
         if self.nodes:
             record["nodes"] = self.nodes
         if fields.shadow is not None:
+            from langchain_llm_router.history.shadow import (  # noqa: PLC0415 - slow to load
+                Shadowing,
+            )
+
             attempts = loop.situation.attempts
             record["shadow"] = yield Shadowing(fields.shadow, loop.situations(), attempts)
         if fields.trace_decision and self._traced:
@@ -438,6 +441,10 @@ class Request:
     def _open_spending(self) -> None:
         budgets = self.parts.fields.budgets
         if budgets is not None:
+            from langchain_llm_router.budgets.spending import (  # noqa: PLC0415 - slow to load
+                Spending,
+            )
+
             self._spending = Spending(budgets, self.config, in_nodes=self.in_nodes)
 
     def _paid(self, operation: Operation) -> Generator[Operation, Any, Any]:

@@ -4,15 +4,28 @@
 money over a period, `affording` what a request can still pay.
 """
 
-from langchain_llm_router.budgets.budgets import (
-    Budget,
-    BudgetExceededError,
-    Budgets,
-    Held,
-    bounded,
-    prompt_bound,
-    worst_cost_usd,
-)
+from typing import TYPE_CHECKING
+
+from langchain_llm_router.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langchain_llm_router.budgets.budgets import (
+        Budget,
+        Budgets,
+        Held,
+        bounded,
+        prompt_bound,
+        worst_cost_usd,
+    )
+    from langchain_llm_router.errors import BudgetExceededError
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            ".budgets": "Budget Budgets Held bounded prompt_bound worst_cost_usd",
+            "langchain_llm_router.errors": "BudgetExceededError",
+        },
+    )
 
 __all__ = [
     "Budget",

@@ -25,7 +25,7 @@ from langchain_llm_router.budgets.ledgers import (
     to_usd,
 )
 from langchain_llm_router.budgets.pacing import Pacer
-from langchain_llm_router.errors import NoCandidateError
+from langchain_llm_router.errors import BudgetExceededError
 from langchain_llm_router.operations import Operation
 from langchain_llm_router.resilience.live import Live
 from langchain_llm_router.resilience.rules import Resilience
@@ -44,10 +44,6 @@ __all__ = [
 ]
 
 _VERDICT_PROMPT_TOKENS = 4000
-
-
-class BudgetExceededError(NoCandidateError):
-    """When a budget has too little left even for the cheapest candidate's worst case."""
 
 
 @dataclass(frozen=True)

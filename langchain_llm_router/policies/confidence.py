@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
-
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_llm_router.artifacts import kind_of, known_class
-from langchain_llm_router.observation import ObservationModel
+from langchain_llm_router.lazy import lazy_names
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies.knob import Knob, with_just_above_one
 from langchain_llm_router.policies.one_shot import known_cost
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from langchain_llm_router.observation import ObservationModel
+else:
+    # Types of arguments, looked up when one is checked.
+    __getattr__, _ = lazy_names(__name__, {"langchain_llm_router.observation": "ObservationModel"})
 
 __all__ = ["ConfidenceThreshold"]
 
@@ -126,6 +132,10 @@ class ConfidenceThreshold(Policy):
 
     @classmethod
     def _load_fields(cls, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        from langchain_llm_router.observation import (  # noqa: PLC0415 - loads NumPy
+            ObservationModel,
+        )
+
         models = {}
         for i, (name, kind) in enumerate(settings["observation"].items()):
             found = known_class(ObservationModel, kind, folder)  # type: ignore[type-abstract]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Knob", "lambda_values", "with_just_above_one"]
 
@@ -47,6 +48,8 @@ class Knob:
 
     def spread(self, n: int) -> list[float]:
         """`n` values over the range; without an upper end, spread around the present value."""
+        import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+
         if self.high is not None:
             return [float(value) for value in np.linspace(self.low, self.high, n)]
         scale = abs(self.value - self.low) or 1.0
@@ -63,6 +66,8 @@ def lambda_values(cost_usd: ArrayLike) -> list[float]:
     Raises:
         ValueError: If λ has no scale because too few costs are known.
     """
+    import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+
     costs = np.asarray(cost_usd, dtype=np.float64)
     known = np.unique(costs[~np.isnan(costs)])
     if len(known) < 2 or known[-1] <= 0:
@@ -74,4 +79,6 @@ def lambda_values(cost_usd: ArrayLike) -> list[float]:
 
 def with_just_above_one(values: ArrayLike) -> list[float]:
     """Thresholds in ascending order, and the first one that not even certainty reaches."""
+    import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+
     return [*np.unique(np.asarray(values, dtype=np.float64)).tolist(), float(np.nextafter(1, 2))]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Self
-
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING, Self
 
 from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
 from langchain_llm_router.policies.knob import Knob, with_just_above_one
 from langchain_llm_router.policies.policy import OneShot
 from langchain_llm_router.types import Arm, Decision, Situation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Threshold", "Utility", "win_rate"]
 
@@ -96,6 +96,8 @@ class Threshold(OneShot):
         """A grid, the quantiles of the predicted win rates, and what no win rate reaches."""
         values = super().knob_values(cost_usd, quality, n=n)
         if quality is not None:
+            import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+
             predicted = np.asarray(quality, dtype=np.float64)
             rates = 0.5 * (1 + predicted[:, -1] - predicted[:, 0])
             values += np.quantile(rates, np.linspace(0, 1, n)).tolist()

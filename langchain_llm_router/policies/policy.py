@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, Self
-
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_llm_router.artifacts import (
     Artifact,
@@ -26,10 +24,14 @@ from langchain_llm_router.artifacts import (
     write_artifact,
 )
 from langchain_llm_router.errors import ArtifactError
-from langchain_llm_router.observation import ObservationModel
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies.knob import Knob, lambda_values
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from langchain_llm_router.observation import ObservationModel
 
 __all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", "query_uniform"]
 

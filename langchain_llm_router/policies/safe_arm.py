@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from numpy.typing import ArrayLike
-
-from langchain_llm_router.observation import ObservationModel
 from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.policy import Policy, accept, last_resort
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from langchain_llm_router.observation import ObservationModel
 
 __all__ = ["SafeArm"]
 

@@ -17,48 +17,14 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_llm_router.redaction import redacted, secrets_of
 from langchain_llm_router.resilience.bulkheads import Bulkhead
+from langchain_llm_router.resilience.notes import Notes, error_text
 from langchain_llm_router.resilience.racing import NOTHING, Call, Outcome, arace, race
 from langchain_llm_router.resilience.rules import DeadlineError, Resilience, may_be_billed
 from langchain_llm_router.telemetry import Telemetry
 from langchain_llm_router.types import Candidate
 
-__all__ = ["Guard", "Guarded", "Notes"]
-
-
-@dataclass
-class Notes:
-    """What happened on the way to an answer, for the record."""
-
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    """Every call that failed or lost a race: candidate, error, waited_s, may_be_billed."""
-
-    answered_by: Candidate | None = None
-    """Who answered, where a hedged call went to another endpoint."""
-
-    def lost(self, call: Call, error: str, *, billed: bool) -> None:
-        """Note a call without an answer."""
-        waited = time.monotonic() - call.started_s if call.started_s > 0 else 0.0
-        self.failures.append(
-            {
-                "candidate": call.candidate.name,
-                "error": redacted(error, secrets_of(call.candidate.model)),
-                "waited_s": waited,
-                "may_be_billed": billed,
-            }
-        )
-
-    def refused(self, candidate: Candidate, error: Exception) -> None:
-        """Note that a candidate was not even asked."""
-        self.failures.append(
-            {
-                "candidate": candidate.name,
-                "error": _text(error),
-                "waited_s": 0.0,
-                "may_be_billed": False,
-            }
-        )
+__all__ = ["Guard", "Guarded"]
 
 
 @dataclass(frozen=True)
@@ -154,7 +120,7 @@ class Guarded:
             yield opened.value
             yield from opened.call.passed_on(limit)
         except Exception as error:
-            self.notes.lost(opened.call, _text(error), billed=True)
+            self.notes.lost(opened.call, error_text(error), billed=True)
             raise
         finally:
             opened.call.failed(GeneratorExit())
@@ -171,7 +137,7 @@ class Guarded:
             async for chunk in opened.call.apassed_on(self._whole_limit_s(opened.call)):
                 yield chunk
         except Exception as error:
-            self.notes.lost(opened.call, _text(error), billed=True)
+            self.notes.lost(opened.call, error_text(error), billed=True)
             raise
         finally:
             opened.call.failed(GeneratorExit())
@@ -234,7 +200,7 @@ class Guarded:
                 return outcome
             n_failed += 1
             billed = may_be_billed(outcome.error)
-            self.notes.lost(outcome.call, _text(outcome.error), billed=billed)
+            self.notes.lost(outcome.call, error_text(outcome.error), billed=billed)
             pause = guard.rules.pause_s(outcome.error, n_failed)
             if pause is None or pause >= guard.left_s():
                 raise outcome.error
@@ -271,7 +237,3 @@ class Guarded:
         if self.guard.deadline_s is not None:
             limits.append(max(0.0, self.guard.deadline_s - call.started_s))
         return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

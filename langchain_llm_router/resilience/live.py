@@ -10,19 +10,12 @@ from typing import Any
 
 from langchain_llm_router.resilience.bulkheads import Bulkhead
 from langchain_llm_router.resilience.calling import Guard
-from langchain_llm_router.resilience.rules import DeadlineError, Resilience
+from langchain_llm_router.resilience.rules import Resilience
 from langchain_llm_router.telemetry import Telemetry
 from langchain_llm_router.telemetry.measured import ArmStats
 from langchain_llm_router.types import Candidate
 
-__all__ = ["Live", "own_error"]
-
-
-def own_error(errors: Sequence[Exception | None]) -> Exception:
-    """The last candidate's own error; that there was no time left for more only if alone."""
-    raised = [error for error in errors if error is not None]
-    own = [error for error in raised if not isinstance(error, DeadlineError)]
-    return (own or raised)[-1]
+__all__ = ["Live"]
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from langchain_llm_router.errors import LlmRouterError
+from langchain_llm_router.errors import DeadlineError, LlmRouterError
 from langchain_llm_router.telemetry.measured import FailureKind
 
 __all__ = [
@@ -28,10 +28,6 @@ __all__ = [
 
 class BulkheadFullError(LlmRouterError):
     """When a candidate has as many calls under way as it may have, and none ends in time."""
-
-
-class DeadlineError(LlmRouterError, TimeoutError):
-    """When the time of the whole request is up before a candidate could be asked."""
 
 
 @dataclass(frozen=True, slots=True)
