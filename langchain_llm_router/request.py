@@ -103,8 +103,8 @@ class Request:
     custom: Runnable[Any, Any] | None = None
     """What a stage calls in place of its own operation: a node of the user's."""
 
-    begin: Callable[[], Operation] | None = None
-    """Makes the operation that leaves a mark in the checkpoint before a step is taken."""
+    begin: Operation | None = None
+    """Says what is known of earlier runs of a step that is to be taken."""
 
     nodes: dict[str, str] = field(default_factory=dict)
     """Nodes of the user's that ran in place of the graph's own, or around them."""
@@ -121,8 +121,8 @@ class Request:
     _loop: Loop | None = None
     _shown: set[str] = field(default_factory=set)
     _spending: Spending | None = None
-    _interrupted: bool = False
-    """Whether an earlier run of this step ended while it was under way."""
+    _n_interrupted: int = 0
+    """How many earlier runs of this step ended while it was under way."""
 
     @property
     def loop(self) -> Loop:
@@ -319,8 +319,9 @@ class Request:
             operation = self._custom(self._worst(step).worst_verification_usd)
             verdict = yield from self._paid(operation)
             attempt = {**self.loop.situation.attempts[-1], **verdict}
-        if self._interrupted:
-            attempt["interrupted"] = [*attempt.get("interrupted", []), step.action]
+        if self._n_interrupted > 0:
+            again = [step.action] * self._n_interrupted
+            attempt["interrupted"] = [*attempt.get("interrupted", []), *again]
         self.loop.saw(attempt)
         if self._spending is not None:
             self._spending.under_way = None
@@ -452,8 +453,8 @@ class Request:
         if self._spending is None:
             return (yield operation)
         if self.in_nodes:
-            begun: Begun | None = None if self.begin is None else (yield self.begin())
-            self._interrupted = begun is not None and begun.earlier
+            begun: Begun | None = None if self.begin is None else (yield self.begin)
+            self._n_interrupted = 0 if begun is None else begun.n_earlier
             situation, name = self.loop.situation, self.loop.steps[-1].candidate
             try:
                 yield from self._spending.set_aside(operation, situation, name, begun)

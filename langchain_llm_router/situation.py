@@ -72,21 +72,16 @@ def build_arms(
             Arm(
                 candidate=candidate.name,
                 quality=None if quality is None or math.isnan(quality[i]) else float(quality[i]),
-                cost_usd=_plain(cost),
-                ttft_s=_plain(candidate.ttft_s if stats.ttft_s is None else stats.ttft_s),
-                itl_s=_plain(candidate.itl_s if stats.itl_s is None else stats.itl_s),
+                cost_usd=cost,
+                ttft_s=candidate.ttft_s if stats.ttft_s is None else stats.ttft_s,
+                itl_s=candidate.itl_s if stats.itl_s is None else stats.itl_s,
                 model=candidate.of,
-                error_rate=_plain(stats.error_rate),
+                error_rate=stats.error_rate,
                 available=stats.available,
                 probe=stats.probe,
             )
         )
     return tuple(arms)
-
-
-def _plain(number: float | None) -> float | None:
-    """Python's own float: strict checkpointers refuse NumPy's."""
-    return None if number is None else float(number)
 
 
 def expected_cost_usd(

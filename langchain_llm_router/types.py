@@ -71,6 +71,9 @@ class Price:
             if value is not None and not (math.isfinite(value) and value >= 0):
                 msg = f"`{name}` must be a finite number >= 0, got {value!r}."
                 raise ValueError(msg)
+            if value is not None:
+                # Python's own: strict checkpointers refuse NumPy's, and costs are made of it.
+                object.__setattr__(self, name, float(value))
 
     def estimate_usd(
         self, *, input_tokens: float, output_tokens: float, cache_read_tokens: float = 0
@@ -169,6 +172,12 @@ class Candidate:
         if not isinstance(self.name, str) or not self.name:
             msg = f"A candidate's name must be a non-empty string, got {self.name!r}."
             raise ValueError(msg)
+        for name in ("expected_output_tokens", "expected_cost_usd", "ttft_s", "itl_s"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, float(value))
+        if self.max_output_tokens is not None:
+            object.__setattr__(self, "max_output_tokens", int(self.max_output_tokens))
         names = [endpoint.name for endpoint in self.endpoints]
         if len(set(names)) < len(names) or "" in names:
             msg = f"Endpoints of {self.name!r} must have distinct, non-empty names, got {names}."

@@ -61,8 +61,11 @@ class Ledger(ABC):
 
     @property
     def identity(self) -> str:
-        """Tells these books from all others, also from those of an earlier process."""
-        return f"{_PROCESS}:{id(self)}"
+        """Tells these books from others: equal in all processes that share them.
+
+        Here the class alone: a ledger of one process only needs an identity of its own.
+        """
+        return f"{type(self).__module__}.{type(self).__qualname__}"
 
     @abstractmethod
     def reserve(self, accounts: Sequence[Account], want_nano: int, least_nano: int) -> Hold | None:
@@ -100,6 +103,11 @@ class InProcessLedger(Ledger):
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _swept_s: float = 0.0
+
+    @property
+    def identity(self) -> str:
+        """Another one in every process, and for every ledger in it."""
+        return f"{_PROCESS}:{os.getpid()}:{id(self)}"
 
     def __deepcopy__(self, memo: dict[int, object]) -> InProcessLedger:
         # A copy of a router spends the same money.

@@ -14,20 +14,20 @@ from typing import Any
 from langchain_llm_router.budgets.affording import charged_usd
 from langchain_llm_router.budgets.budgets import Budgets, Held, Reserving
 from langchain_llm_router.operations import Operation
-from langchain_llm_router.types import Situation, sum_usd
+from langchain_llm_router.types import Situation
 
 __all__ = ["Begun", "Spending"]
 
 
 @dataclass(frozen=True)
 class Begun:
-    """What a checkpoint says of a step that is to be taken."""
+    """What is known of earlier runs of a step that is to be taken."""
 
-    earlier: bool
-    """Whether an earlier run of the step had begun, so that it may have been billed."""
+    n_earlier: int
+    """How many had begun and did not end, so that each may have been billed."""
 
-    booked: bool = False
-    """Whether that run's worst case is in this ledger's books already."""
+    n_unbooked: int = 0
+    """The worst cases of so many of them are not in this ledger's books."""
 
 
 @dataclass
@@ -77,17 +77,15 @@ class Spending:
             operation: Will be performed next.
             situation: In which it is.
             candidate: On whose account in the situation.
-            begun: What the checkpoint says; None: there is none.
+            begun: What is known of earlier runs; None: there are none.
 
         Raises:
             BudgetExceededError: If there is not enough for it.
         """
         self._before_usd, worst = charged_usd(situation), operation.worst_usd
-        if begun is not None and begun.earlier:
-            if begun.booked:
-                self._before_usd += worst or 0.0
-            else:
-                worst = sum_usd([worst, worst])
+        if begun is not None and worst is not None:
+            self._before_usd += (begun.n_earlier - begun.n_unbooked) * worst
+            worst *= 1 + begun.n_unbooked
         arm = replace(situation.arm(candidate), worst_cost_usd=worst)
         alone = replace(situation, arms=(arm,), attempts=())
         self._held = yield Reserving(self.budgets, alone, self.config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +14,6 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.func import task
 from langgraph.runtime import DEFAULT_RUNTIME
 
-from langchain_llm_router.budgets.ledgers import Ledger
 from langchain_llm_router.budgets.spending import Begun
 from langchain_llm_router.drive import adrive, drive
 from langchain_llm_router.operations import Operation
@@ -61,9 +61,10 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         configurable = request.config.get("configurable") or {}
         request.tells = _is_streamed(configurable)
         budgets = self._parts.fields.budgets
-        if budgets is not None and "thread_id" in configurable:
-            ledger = budgets.ledger
-            request.begin = lambda: _Begin(ledger)
+        if budgets is not None:
+            info = getattr(configurable.get("__pregel_runtime"), "execution_info", None)
+            n_retries = 0 if info is None else info.node_attempt - 1
+            request.begin = _Begin(budgets.ledger.identity, n_retries)
         if self._user_node is not None:
             request.custom = self._user_node.in_state(state)
             request.nodes = {self._user_node.node: self._user_node.label}
@@ -94,13 +95,18 @@ def _is_streamed(configurable: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class _Begin(Operation):
-    """Leave a mark that a step begins, and say whether an earlier run of it had left one.
+    """Leave a mark that a step begins, and say how often earlier runs of it had begun.
 
     The mark is a LangGraph task: its result is in the checkpoint as soon as it is there, and a node
     that runs again gets the earlier one back.
+
+    Args:
+        books: Identity of the ledger.
+        n_retries: How often a retry policy has already run the node again in this process.
     """
 
-    ledger: Ledger
+    books: str
+    n_retries: int
 
     def perform(self) -> Begun:
         """Leave the mark."""
@@ -112,18 +118,24 @@ class _Begin(Operation):
         mark = self._mark()
         return self._begun(mark, await _marked(mark))
 
-    def _mark(self) -> str:
-        return f"{self.ledger.identity} {new_id()}"
+    def _mark(self) -> dict[str, str]:
+        return {"id": new_id(), "process": f"{_PROCESS} {os.getpid()}", "books": self.books}
 
-    def _begun(self, mark: str, found: str) -> Begun:
+    def _begun(self, mark: dict[str, str], found: dict[str, str]) -> Begun:
+        # Retries of this process are counted; the mark may be that of the first of them.
+        ours = found["process"] == mark["process"] and self.n_retries > 0
+        lost = 0 if found == mark or ours else 1
         # Where the books are the same, that run has settled in them, or its money is still held.
-        booked = found.rpartition(" ")[0] == self.ledger.identity
-        return Begun(earlier=found != mark, booked=booked)
+        unbooked = lost if found["books"] != mark["books"] else 0
+        return Begun(n_earlier=self.n_retries + lost, n_unbooked=unbooked)
 
 
 @task
-def _marked(mark: str) -> str:
+def _marked(mark: dict[str, str]) -> dict[str, str]:
     return mark
+
+
+_PROCESS = new_id()
 
 
 class UserNode(Runnable[Any, Any]):
