@@ -104,7 +104,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         # Not plain assignment: it would fit the parts together again, for ever.
         object.__setattr__(self, "candidates", parts.candidates)
         object.__setattr__(self, "policy", parts.policy)
-        self._parts = parts
+        self.__dict__["parts"] = parts
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in _OF_PARTS or name not in self.__dict__:
@@ -173,11 +173,6 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         )
         raise TypeError(msg)
 
-    @property
-    def parts(self) -> Parts:
-        """The router's parts, fitted together."""
-        return self._parts
-
     # Deciding
 
     def route(self, input: LanguageModelInput, config: RunnableConfig | None = None) -> Decision:
@@ -244,15 +239,15 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
         """Count tokens as the first candidate does."""
-        return live_model(self._parts.candidates[0]).get_num_tokens_from_messages(messages, tools)
+        return live_model(self.parts.candidates[0]).get_num_tokens_from_messages(messages, tools)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Tokenize as the first candidate does."""
-        return live_model(self._parts.candidates[0]).get_token_ids(text)
+        return live_model(self.parts.candidates[0]).get_token_ids(text)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         """What every candidate can do: flags and-ed, limits at their smallest."""
-        profiles = [live_model(candidate).profile for candidate in self._parts.candidates]
+        profiles = [live_model(candidate).profile for candidate in self.parts.candidates]
         if any(profile is None for profile in profiles):
             return None
         known = cast("list[dict[str, Any]]", profiles)
@@ -273,7 +268,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {
             "candidates": {
-                c.name: live_model(c)._identifying_params for c in self._parts.candidates
+                c.name: live_model(c)._identifying_params for c in self.parts.candidates
             },
             "policy": repr(self.policy),
         }

@@ -312,7 +312,8 @@ class Request:
         step = self.loop.steps[-1]
         if step.action == "ask":
             asking = self._asking(step)
-            attempt = self._asked(step, asking, (yield from self._paid(asking)))
+            answer = yield from self._paid(asking)
+            attempt = self._asked(step, asking, answer)
         elif self.custom is None:
             attempt = yield from self._paid(self._verifying(step))
         else:

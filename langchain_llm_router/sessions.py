@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import cached_property
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -27,7 +28,6 @@ from langchain_core.runnables.config import (
     get_callback_manager_for_config,
     set_config_context,
 )
-from pydantic import PrivateAttr
 
 from langchain_llm_router.drive import adrive, astream, drive, stream
 from langchain_llm_router.parts import Parts
@@ -42,7 +42,10 @@ _VERSIONS = "lc_versions"
 class RequestChatModel(BaseChatModel):
     """Drives requests as LangChain runs; a subclass says what the parts are."""
 
-    _parts: Parts = PrivateAttr()
+    @cached_property
+    def parts(self) -> Parts:
+        """The router's parts, fitted together."""
+        raise NotImplementedError
 
     def _request(
         self,
@@ -58,10 +61,9 @@ class RequestChatModel(BaseChatModel):
         else:
             messages = self._convert_input(input).to_messages()
         config = {} if config is None else config
-        tells = self._parts.fields.streaming_mode == "events"
-        return Request(
-            self._parts, messages, config, dict(kwargs), streaming=streaming, tells=tells
-        )
+        parts = self.parts
+        tells = parts.fields.streaming_mode == "events"
+        return Request(parts, messages, config, dict(kwargs), streaming=streaming, tells=tells)
 
     def invoke(
         self,
