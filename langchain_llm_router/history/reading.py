@@ -78,7 +78,7 @@ class Entry:
         attempts = tuple(cast("Attempt", dict(attempt)) for attempt in data["attempts"])
         taken = [decision_of(step) for step in steps]
         if frames and data["outcome"] == "answered":
-            # Before version 0.2 a final answer was accepted without a step of its own.
+            # Older logs hold no step that accepts a final answer.
             seen = situation_of(frames[-1], query or "", attempts)
             accepted = accept_final(taken, seen)
             if accepted is not None:
