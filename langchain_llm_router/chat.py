@@ -34,7 +34,13 @@ from langchain_llm_router.verification import Verifier
 __all__ = ["ChatLLMRouter", "route_of"]
 
 _PACKAGE = "langchain-llm-router"
-_OF_PARTS = {*RouterFields.model_fields, "cache", "rate_limiter", "output_version"}
+_OF_PARTS = {
+    *RouterFields.model_fields,
+    "cache",
+    "rate_limiter",
+    "output_version",
+    "disable_streaming",
+}
 
 
 def route_of(message: BaseMessage) -> dict[str, Any] | None:
@@ -70,6 +76,12 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             stream it once P(good) reaches `commit_at`, or tell of them as `events` on the way.
             P(good) is the policy's before the draft, and with a verifier that reads along
             (`AnswerLogprob`) after each chunk from the `commit_after`th on.
+        temperature: Of every candidate's answer; a call's own keywords come first.
+        max_tokens: Longest answer of every candidate.
+        stop: Where every candidate's answer ends.
+        timeout: Longest time for one call, in seconds; beside `live` say it there.
+        max_retries: How often a candidate is asked again before its failure counts; beside `live`
+            say it there.
 
     Example:
         >>> from langchain_llm_router.datasets import RecordedChatModel
@@ -93,16 +105,24 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
     def _prepare(self) -> None:
         """Fit the parts together, as the fields now say."""
         given = {name: getattr(self, name) for name in RouterFields.model_fields}
-        if self.output_version is not None and "output_version" in self.model_fields_set:
-            update = {"output_version": self.output_version}
-            pool = map(resolve_candidate, expand_endpoints(self.candidates))
-            given["candidates"] = [
-                replace(c, model=live_model(c).model_copy(update=update)) for c in pool
-            ]
         refuse_misplaced({name: getattr(self, name) for name in ("cache", "rate_limiter")})
+        pool = [resolve_candidate(candidate) for candidate in expand_endpoints(self.candidates)]
+        # What these fields ask for is the candidates' matter: they stream and write.
+        update: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("output_version", "disable_streaming")
+            if name in self.model_fields_set and getattr(self, name) not in (None, False)
+        }
+        given["candidates"] = pool
+        if update:
+            models = [live_model(candidate).model_copy(update=update) for candidate in pool]
+            given["candidates"] = [
+                replace(candidate, model=model)
+                for candidate, model in zip(pool, models, strict=True)
+            ]
         parts = Parts(RouterFields(**given))
         # Not plain assignment: it would fit the parts together again, for ever.
-        object.__setattr__(self, "candidates", parts.candidates)
+        object.__setattr__(self, "candidates", tuple(pool))
         object.__setattr__(self, "policy", parts.policy)
         self.__dict__["parts"] = parts
 

@@ -24,26 +24,25 @@ from langchain_llm_router.asking import Asking
 from langchain_llm_router.binding import Bindings
 from langchain_llm_router.endpoints import expand_endpoints
 from langchain_llm_router.loop import check_policy
+from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model, resolve_candidate
 from langchain_llm_router.redaction import secrets_of
 from langchain_llm_router.resilience.notes import Notes
 from langchain_llm_router.threads import for_provider, provider_of
 from langchain_llm_router.types import Candidate, candidate_names
+from langchain_llm_router.verification.verifier import Verifier
 
 if TYPE_CHECKING:
-    from langchain_llm_router.budgets import Budgets
-    from langchain_llm_router.estimators.estimator import QualityEstimator
-    from langchain_llm_router.estimators.output_length import OutputLength
-    from langchain_llm_router.history.decision_log import DecisionLog
-    from langchain_llm_router.history.shadow import Shadow
-    from langchain_llm_router.policies.policy import Policy
-    from langchain_llm_router.resilience.live import Live
-    from langchain_llm_router.verification import Verifier
+    from langchain_llm_router.budgets import Budgets as _Budgets
+    from langchain_llm_router.estimators.estimator import QualityEstimator as _QualityEstimator
+    from langchain_llm_router.estimators.output_length import OutputLength as _OutputLength
+    from langchain_llm_router.history.decision_log import DecisionLog as _DecisionLog
+    from langchain_llm_router.history.shadow import Shadow as _Shadow
+    from langchain_llm_router.resilience.live import Live as _Live
 else:
     # Loading them all takes longer than LangChain's own chat model: `_KINDS` looks one up when it
     # is given. Type checkers and readers see the real types.
-    Budgets = DecisionLog = Live = OutputLength = Any
-    Policy = QualityEstimator = Shadow = Verifier = Any
+    _Budgets = _DecisionLog = _Live = _OutputLength = _QualityEstimator = _Shadow = Any
 
 __all__ = [
     "DecisionArguments",
@@ -79,13 +78,13 @@ class RouterFields(BaseModel):
 
     candidates: Annotated[Sequence[Given], _AsGiven]
     policy: Annotated[Policy | None, _AsGiven] = None
-    estimator: Annotated[QualityEstimator | None, _AsGiven] = None
+    estimator: Annotated[_QualityEstimator | None, _AsGiven] = None
     verifier: Annotated[Verifier | None, _AsGiven] = None
-    lengths: Annotated[OutputLength | None, _AsGiven] = None
-    live: Annotated[Live | None, _AsGiven] = None
-    budgets: Annotated[Budgets | None, _AsGiven] = None
-    log: Annotated[DecisionLog | None, _AsGiven] = None
-    shadow: Annotated[Shadow | None, _AsGiven] = None
+    lengths: Annotated[_OutputLength | None, _AsGiven] = None
+    live: Annotated[_Live | None, _AsGiven] = None
+    budgets: Annotated[_Budgets | None, _AsGiven] = None
+    log: Annotated[_DecisionLog | None, _AsGiven] = None
+    shadow: Annotated[_Shadow | None, _AsGiven] = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
     sticky: bool | Literal["escalate"] = False
     turns: int = Field(default=3, ge=1)
@@ -107,6 +106,13 @@ class RouterFields(BaseModel):
             aliases = [field.alias for field in cls.model_fields.values() if field.alias]
             known = [*cls.model_fields, *aliases]
             refuse_unknown([name for name in given if name not in _REFUSED], known, cls.__name__)
+            pool = given.get("candidates", ())
+            if isinstance(pool, str) or not isinstance(pool, Sequence):
+                msg = (
+                    "`candidates` must be a sequence of `Candidate`s, chat models or "
+                    f"'provider:model' strings, from cheap to strong, got {pool!r}."
+                )
+                raise TypeError(msg)
             for name, value in given.items():
                 if name in _KINDS and value is not None:
                     check_kind(name, value, _kind_of(name))
@@ -116,9 +122,9 @@ class RouterFields(BaseModel):
 class DecisionArguments(TypedDict, total=False):
     """What a first decision is made by, as keyword arguments for type checkers and editors."""
 
-    estimator: QualityEstimator | None
-    lengths: OutputLength | None
-    live: Live | None
+    estimator: _QualityEstimator | None
+    lengths: _OutputLength | None
+    live: _Live | None
     sticky: bool | Literal["escalate"]
     turns: int
 
@@ -128,9 +134,9 @@ class RouterArguments(DecisionArguments, total=False):
 
     policy: Policy | None
     verifier: Verifier | None
-    budgets: Budgets | None
-    log: DecisionLog | None
-    shadow: Shadow | None
+    budgets: _Budgets | None
+    log: _DecisionLog | None
+    shadow: _Shadow | None
     exceptions_to_handle: tuple[type[Exception], ...]
     trace_decision: bool
     streaming_mode: StreamingMode
@@ -184,7 +190,7 @@ def refuse_misplaced(given: Mapping[str, Any]) -> None:
 
 
 def columns_of(
-    estimator: QualityEstimator | OutputLength | None, names: Sequence[str]
+    estimator: _QualityEstimator | _OutputLength | None, names: Sequence[str]
 ) -> list[int]:
     """Where each candidate stands in the estimator's predictions.
 
@@ -377,7 +383,7 @@ def _policy_of(fields: RouterFields) -> Policy:
     return Utility()
 
 
-def _live_of(fields: RouterFields) -> Live | None:
+def _live_of(fields: RouterFields) -> _Live | None:
     if fields.timeout is None and fields.max_retries is None:
         return fields.live
     if fields.live is not None:

@@ -146,13 +146,8 @@ class RequestChatModel(BaseChatModel):
             run_manager: CallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> Iterator[Any]:
-            streaming = not self._whole(kwargs)
-            request = self._request(next(inputs), config, kwargs, streaming=streaming)
-            if streaming:
-                done = yield from stream(request.run())
-            else:
-                done = drive(request.run())
-            yield from _last_chunks(done)
+            request = self._request(next(inputs), config, kwargs, streaming=True)
+            yield from _last_chunks((yield from stream(request.run())))
 
         for chunk in self._transform_stream_with_config(iter([input]), run, self._own(config)):
             yield cast("AIMessageChunk", chunk)
@@ -173,14 +168,10 @@ class RequestChatModel(BaseChatModel):
             run_manager: AsyncCallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> AsyncIterator[Any]:
-            streaming = not self._whole(kwargs)
-            request = self._request(await anext(inputs), config, kwargs, streaming=streaming)
+            request = self._request(await anext(inputs), config, kwargs, streaming=True)
             ended: list[Done] = []
-            if streaming:
-                async for chunk in astream(request.run(), ended):
-                    yield chunk
-            else:
-                ended.append(await adrive(request.run()))
+            async for chunk in astream(request.run(), ended):
+                yield chunk
             for chunk in _last_chunks(ended[0]):
                 yield chunk
 
@@ -274,12 +265,6 @@ class RequestChatModel(BaseChatModel):
     def _versions(self) -> dict[str, Any]:
         # Candidates say their own, and merging nested metadata is what costs most in a call.
         return {_VERSIONS: (self.metadata or {}).get(_VERSIONS, {})}
-
-    def _whole(self, kwargs: dict[str, Any]) -> bool:
-        """Whether `disable_streaming` asks for whole answers."""
-        if self.disable_streaming == "tool_calling":
-            return bool(kwargs.get("tools"))
-        return bool(self.disable_streaming)
 
     def _own(self, config: RunnableConfig | None) -> RunnableConfig:
         """The call's config with this model's own callbacks, tags and metadata.

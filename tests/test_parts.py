@@ -81,6 +81,13 @@ def test_a_part_of_the_wrong_kind_is_refused_at_once(make, field, value):
         make(**{field: value})
 
 
+@pytest.mark.parametrize("candidates", ["openai:gpt-4o", 3, {"small": 1}])
+def test_candidates_that_are_no_sequence_are_refused(candidates):
+    for make in (ChatLLMRouter, create_cascade):
+        with pytest.raises(TypeError, match="`candidates` must be a sequence"):
+            make(candidates=candidates, policy=Always("large"))
+
+
 @whole
 @pytest.mark.parametrize(
     ("field", "value"),
@@ -223,6 +230,17 @@ def test_disable_streaming_gives_whole_answers(setting, n_chunks):
     chunks = [chunk for chunk in router.stream("q") if chunk.content]
     assert len(chunks) == n_chunks
     assert "".join(str(chunk.content) for chunk in chunks) == "one two three"
+
+
+def test_streaming_can_be_disabled_and_enabled_again():
+    router = ChatLLMRouter(
+        candidates=[Candidate("large", ScriptedModel("one two three"))], policy=Always("large")
+    )
+    counts = []
+    for setting in (True, False, True):
+        router.disable_streaming = setting
+        counts.append(sum(bool(chunk.content) for chunk in router.stream("q")))
+    assert counts == [1, 3, 1]
 
 
 def test_the_default_policy_is_that_of_the_parts_in_chat_and_graph():
