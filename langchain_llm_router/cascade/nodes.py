@@ -138,48 +138,62 @@ def _marked(mark: dict[str, str]) -> dict[str, str]:
 _PROCESS = new_id()
 
 
-class UserNode(Runnable[Any, Any]):
-    """A function of the user's in the place of a node: what it returns is the stage's result.
+class _FunctionNode(Runnable[Any, Any]):
+    """Calls a function of the user's, sync or async, and reads its result."""
 
-    Args:
-        name: Of the node.
-        kind: Of the node.
-        function: Gets the state, and the config if it has a parameter `config`.
-    """
-
-    def __init__(self, name: str, kind: Kind, function: Callable[..., Any]) -> None:
-        self.node, self._kind, self._function = name, kind, function
-        self.label = _label(function)
-        self._state: Mapping[str, Any] = {}
-        self._wants_config = "config" in _parameters(function)
-
-    def in_state(self, state: Mapping[str, Any]) -> UserNode:
-        """The same node, to be called with this state."""
-        bound = UserNode(self.node, self._kind, self._function)
-        bound._state = state
-        return bound
+    def __init__(self, node: str, function: Callable[..., Any]) -> None:
+        self.node, self._function = node, function
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        self.label = f"{getattr(function, '__module__', '')}.{name}"
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the function."""
-        result = self._call(config)
-        if inspect.isawaitable(result):
-            if inspect.iscoroutine(result):
-                result.close()
+        result = self._call(input, self._wanted(config))
+        if inspect.iscoroutine(result):
+            result.close()
             msg = f"The node {self.node!r} is async: run the graph with `ainvoke` or `astream`."
             raise TypeError(msg)
-        return self._result(result)
+        return self._read(result)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the function."""
-        result = self._call(config)
-        return self._result(await result if inspect.isawaitable(result) else result)
+        result = self._call(input, self._wanted(config))
+        return self._read(await result if inspect.isawaitable(result) else result)
 
-    def _call(self, config: RunnableConfig | None) -> Any:
-        if self._wants_config:
-            return self._function(self._state, config=config)
-        return self._function(self._state)
+    def _wanted(self, config: RunnableConfig | None) -> dict[str, Any]:
+        return {"config": config} if "config" in _parameters(self._function) else {}
 
-    def _result(self, result: Any) -> Any:
+    def _call(self, input: Any, given: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def _read(self, result: Any) -> Any:
+        raise NotImplementedError
+
+
+class UserNode(_FunctionNode):
+    """A function of the user's in the place of a node: what it returns is the stage's result.
+
+    Args:
+        node: Its name.
+        kind: What it is for.
+        function: Gets the state, and the config if it has a parameter `config`.
+        state: That it is called with, whatever a stage gives it.
+    """
+
+    def __init__(
+        self, node: str, kind: Kind, function: Callable[..., Any], state: Any = None
+    ) -> None:
+        super().__init__(node, function)
+        self._kind, self._state = kind, state
+
+    def in_state(self, state: Mapping[str, Any]) -> UserNode:
+        """The same node, to be called with this state."""
+        return UserNode(self.node, self._kind, self._function, state)
+
+    def _call(self, input: Any, given: dict[str, Any]) -> Any:
+        return self._function(self._state, **given)
+
+    def _read(self, result: Any) -> Any:
         found = _READ[self._kind](result)
         if found is None:
             msg = f"The node {self.node!r} must return {_WANTED[self._kind]}, got {result!r}."
@@ -187,51 +201,32 @@ class UserNode(Runnable[Any, Any]):
         return found[0]
 
 
-class WrappedNode(Runnable[Any, dict[str, Any]]):
+class WrappedNode(_FunctionNode):
     """A function of the user's around a node of the graph's own, which it calls itself.
 
     Args:
-        name: Of the node.
+        node: Its name.
         function: Gets the state, `node`, and the config if it has a parameter `config`; gives what
             `node.invoke(state, config)` gave, changed or not.
-        node: The graph's own.
+        own: The graph's own.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], node: StageNode) -> None:
-        self.node, self._function, self._own = name, function, node
-        self._wants_config = "config" in _parameters(function)
+    def __init__(self, node: str, function: Callable[..., Any], own: StageNode) -> None:
+        super().__init__(node, function)
+        self._own = own
 
-    def invoke(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Call the function."""
-        result = self._call(input, config)
-        if inspect.iscoroutine(result):
-            result.close()
-            msg = f"The node {self.node!r} is async: run the graph with `ainvoke` or `astream`."
-            raise TypeError(msg)
-        return self._update(result)
+    def _call(self, input: Any, given: dict[str, Any]) -> Any:
+        nodes = {**input.get("nodes", {}), self.node: self.label}
+        return self._function({**input, "nodes": nodes}, node=self._own, **given)
 
-    async def ainvoke(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Call the function."""
-        result = self._call(input, config)
-        return self._update(await result if inspect.isawaitable(result) else result)
-
-    def _call(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Any:
-        nodes = {**state.get("nodes", {}), self.node: _label(self._function)}
-        given = {"config": config} if self._wants_config else {}
-        return self._function({**state, "nodes": nodes}, node=self._own, **given)
-
-    def _update(self, result: Any) -> dict[str, Any]:
-        if not isinstance(result, Mapping):
-            msg = (
-                f"The function around the node {self.node!r} must return what "
-                f"`node.invoke(state, config)` gave, changed or not, got {result!r}."
-            )
-            raise TypeError(msg)
-        return dict(result)
+    def _read(self, result: Any) -> Any:
+        if isinstance(result, Mapping):
+            return dict(result)
+        msg = (
+            f"The function around the node {self.node!r} must return what "
+            f"`node.invoke(state, config)` gave, changed or not, got {result!r}."
+        )
+        raise TypeError(msg)
 
 
 def wraps(function: Callable[..., Any]) -> bool:
@@ -241,11 +236,6 @@ def wraps(function: Callable[..., Any]) -> bool:
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(function).parameters
-
-
-def _label(function: Callable[..., Any]) -> str:
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', '')}.{name}"
 
 
 # What the result of each kind of node is read as, in a tuple; None: it cannot be read.
