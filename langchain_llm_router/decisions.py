@@ -12,6 +12,7 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from langchain_llm_router.arguments import refuse_unknown
 from langchain_llm_router.chat import ChatLLMRouter
 from langchain_llm_router.errors import import_extra
 
@@ -33,6 +34,13 @@ class RouterDecisionModel(_decisions.BaseDecisionModel):  # type: ignore[misc]
 
     model: str = "llm-router"
     router: Any
+
+    def __init__(self, **kwargs: Any) -> None:
+        refuse_unknown(kwargs, type(self).model_fields, type(self).__name__)
+        super().__init__(**kwargs)
+        if not isinstance(self.router, ChatLLMRouter):
+            msg = f"`router` must be a ChatLLMRouter, got {self.router!r}."
+            raise TypeError(msg)
 
     @property
     def _provider(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.errors import ArtifactError
 
 __all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddings"]
@@ -24,7 +25,7 @@ _PART = 8192
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
-class LexicalEmbeddings(Embeddings):
+class LexicalEmbeddings(CheckedArguments, Embeddings):
     """Hashed word n-grams weighted by rarity: the embedding that is always there.
 
     Every distinct n-gram is hashed to one of `width` buckets with a sign, weighted by

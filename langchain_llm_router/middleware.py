@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.config import get_config
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.binding import Bindings
 from langchain_llm_router.chat import ChatLLMRouter
 from langchain_llm_router.drive import adrive, drive
@@ -33,7 +34,7 @@ __all__ = ["LLMRouterMiddleware"]
 Options = RoutingOptions | Mapping[str, Any] | str | None
 
 
-class LLMRouterMiddleware(AgentMiddleware[Any, Any, Any]):
+class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
     """Chooses, for every model call of an agent, which candidate makes it.
 
     Inside a tool loop the candidate that started it goes on. With a cascade, an answer in words is

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.errors import ArtifactError, NotFittedError
 
@@ -35,7 +36,7 @@ LikelihoodKind = Literal["rows", "kde", "beta_binomial"]
 Floats = NDArray[np.float64]
 
 
-class ObservationModel(ABC):
+class ObservationModel(CheckedArguments, ABC):
     """Reads a verifier's score through what is known about good and poor answers.
 
     Attributes:
@@ -177,6 +178,10 @@ class KernelDensity(ObservationModel):
 
     _GRID = 1001
 
+    def __post_init__(self) -> None:
+        check_range(self, "gate", high=1)
+        check_range(self, "bandwidth", above=True)
+
     def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
         """Tabulate both densities and the total on a fine grid."""
         values, labels = _clean(scores, good)
@@ -267,6 +272,7 @@ class BetaBinomial(ObservationModel):
         if self.n_samples < 1:
             msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
             raise ValueError(msg)
+        check_range(self, "prior_strength")
 
     def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
         """Match mean and over-dispersion of the counts (method of moments, shrunk to uniform)."""

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
+
 __all__ = ["NO_OPTIONS", "Filter", "RoutingOptions"]
 
 Metric = Literal["quality", "cost", "ttft", "itl"]
@@ -36,7 +38,7 @@ _FILTER = re.compile(r"^\s*([a-z]+)\s*(<=|>=|<|>)\s*([^\s<>=]+?)\s*(ms|s)?\s*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(CheckedArguments):
     """A condition on what is expected of a candidate; who does not meet it is not asked.
 
     Example:
@@ -51,15 +53,7 @@ class Filter:
     limit: float
 
     def __post_init__(self) -> None:
-        if self.metric not in _METRICS:
-            msg = f"Unknown filter metric {self.metric!r}: allowed are {list(_METRICS)}."
-            raise ValueError(msg)
-        if self.comparison not in _COMPARE:
-            msg = f"Unknown comparison {self.comparison!r}: allowed are {list(_COMPARE)}."
-            raise ValueError(msg)
-        if not (math.isfinite(self.limit) and self.limit >= 0):
-            msg = f"A filter's limit must be a finite number >= 0, got {self.limit!r}."
-            raise ValueError(msg)
+        check_range(self, "limit")
 
     @classmethod
     def parse(cls, text: str) -> Filter:
@@ -77,6 +71,9 @@ class Filter:
             raise ValueError(msg)
         name, comparison, number, unit = match.groups()
         metric = _SHORT.get(name, name)
+        if metric not in _METRICS:
+            msg = f"Unknown filter metric {metric!r}: allowed are {list(_METRICS)}."
+            raise ValueError(msg)
         limit = _number(name, number)
         if metric in _LATENCIES:
             limit *= _UNIT_S[unit or "ms"]
@@ -95,7 +92,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class RoutingOptions:
+class RoutingOptions(CheckedArguments):
     """What one request may change: `config={"configurable": {"llm_router": {...}}}`.
 
     Example:
@@ -138,8 +135,9 @@ class RoutingOptions:
         if self.candidates is not None and len(self.candidates) == 0:
             msg = "`candidates` allows nobody: name at least one candidate or leave it out."
             raise ValueError(msg)
-        for name in ("lambda_", "max_cost_usd", "threshold"):
-            value = getattr(self, name)
+        numbers = {name: getattr(self, name) for name in ("lambda_", "max_cost_usd", "threshold")}
+        numbers |= {f"weights[{name!r}]": weight for name, weight in self.weights.items()}
+        for name, value in numbers.items():
             if value is not None and not (math.isfinite(value) and value >= 0):
                 msg = f"`{name.rstrip('_')}` must be a finite number >= 0, got {value!r}."
                 raise ValueError(msg)

@@ -16,6 +16,7 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from langchain_llm_router import estimators
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.artifacts import (
     Artifact,
     kind_of,
@@ -32,7 +33,7 @@ __all__ = ["SavedRouter"]
 
 
 @dataclass(frozen=True, eq=False)
-class SavedRouter:
+class SavedRouter(CheckedArguments):
     """Everything of a router that data decides.
 
     Args:

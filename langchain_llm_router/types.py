@@ -14,11 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from langchain_llm_router.arguments import CheckedArguments, check_range, make_plain
+from langchain_llm_router.lazy import lazy_names
 from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages.ai import UsageMetadata
+else:  # Only annotations name them.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "langchain_core.language_models": "BaseChatModel",
+            "langchain_core.messages.ai": "UsageMetadata",
+        },
+    )
 
 __all__ = [
     "CHARS_PER_TOKEN",
@@ -48,7 +58,7 @@ def sum_usd(amounts: Sequence[float | None]) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class Price(CheckedArguments):
     """What tokens cost.
 
     Example:
@@ -66,14 +76,9 @@ class Price:
     """USD per million input tokens read from the provider's prompt cache; None: as other input."""
 
     def __post_init__(self) -> None:
-        for name in ("input_usd_per_mtok", "output_usd_per_mtok", "cache_read_usd_per_mtok"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                msg = f"`{name}` must be a finite number >= 0, got {value!r}."
-                raise ValueError(msg)
-            if value is not None:
-                # Python's own: strict checkpointers refuse NumPy's, and costs are made of it.
-                object.__setattr__(self, name, float(value))
+        names = ("input_usd_per_mtok", "output_usd_per_mtok", "cache_read_usd_per_mtok")
+        check_range(self, *names)
+        make_plain(self, *names)
 
     def estimate_usd(
         self, *, input_tokens: float, output_tokens: float, cache_read_tokens: float = 0
@@ -101,7 +106,7 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Endpoint(CheckedArguments):
     """One of several places or ways to ask the same model; what is None is as its candidate's.
 
     Example:
@@ -120,9 +125,12 @@ class Endpoint:
     ttft_s: float | None = None
     itl_s: float | None = None
 
+    def __post_init__(self) -> None:
+        check_range(self, "ttft_s", "itl_s")
+
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(CheckedArguments):
     """A model that may be asked.
 
     Example:
@@ -169,15 +177,13 @@ class Candidate:
     """On an arm made from `endpoints`: the candidate whose quality it has."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
+        if not self.name:
             msg = f"A candidate's name must be a non-empty string, got {self.name!r}."
             raise ValueError(msg)
-        for name in ("expected_output_tokens", "expected_cost_usd", "ttft_s", "itl_s"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, float(value))
-        if self.max_output_tokens is not None:
-            object.__setattr__(self, "max_output_tokens", int(self.max_output_tokens))
+        numbers = ("expected_output_tokens", "expected_cost_usd", "ttft_s", "itl_s")
+        check_range(self, *numbers)
+        check_range(self, "max_output_tokens", low=1)
+        make_plain(self, *numbers, "max_output_tokens")
         names = [endpoint.name for endpoint in self.endpoints]
         if len(set(names)) < len(names) or "" in names:
             msg = f"Endpoints of {self.name!r} must have distinct, non-empty names, got {names}."

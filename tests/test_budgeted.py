@@ -89,7 +89,7 @@ def make_rows(n, seed):
     quality = rng.random((n, 3)) < np.clip([0.9, 0.95, 1.0] - hard[:, None] * [0.8, 0.5, 0.1], 0, 1)
     predicted = np.clip([0.9, 0.95, 1.0] - hard[:, None] * [0.8, 0.5, 0.1], 0, 1)
     cost = rng.gamma(4, [[1e-4, 1e-3, 1e-2]], (n, 3)) / 4
-    return Outcomes([f"{seed}-{i}" for i in range(n)], "abc", quality * 1.0, cost), predicted
+    return Outcomes([f"{seed}-{i}" for i in range(n)], list("abc"), quality * 1.0, cost), predicted
 
 
 @pytest.mark.parametrize("budget", [3e-4, 1e-3, 3e-3, 8e-3])
@@ -123,7 +123,7 @@ def test_queries_dearer_than_average_are_counted_at_what_they_cost():
     spent = np.column_stack([np.full(2000, 1.0), 10 * 2 * hard])
     policy = BudgetedRouting(4.0).fit(predicted, [1.0, 10.0], spent_usd=spent)
     naive = BudgetedRouting(4.0).fit(predicted, [1.0, 10.0])
-    outcomes = Outcomes([str(i) for i in range(2000)], "ab", predicted, spent)
+    outcomes = Outcomes([str(i) for i in range(2000)], list("ab"), predicted, spent)
     really = [
         replay(each, predicted, outcomes, expected_cost_usd=[1.0, 10.0]).mean_cost_usd
         for each in (policy, naive)

@@ -27,6 +27,16 @@ def router(policy=None) -> ChatLLMRouter:
     )
 
 
+@needs_decisions
+def test_wrong_arguments_are_refused_by_name():
+    from langchain_llm_router.decisions import RouterDecisionModel
+
+    with pytest.raises(TypeError, match=r"no argument `ruoter`\. Did you mean `router`"):
+        RouterDecisionModel(ruoter=router())
+    with pytest.raises(TypeError, match="`router` must be a ChatLLMRouter, got 3"):
+        RouterDecisionModel(router=3)
+
+
 @pytest.mark.skipif(HAS_DECISIONS, reason="langchain-core has decision models")
 def test_an_old_core_is_told_what_to_install():
     with pytest.raises(MissingExtraError, match=r"langchain-core 1\.\d+\.\d+ has no decision"):

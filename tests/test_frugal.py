@@ -19,9 +19,9 @@ def small_tables(seed, n=12, k=3):
     rng = np.random.default_rng(seed)
     quality = (rng.random((n, k)) < np.linspace(0.4, 0.9, k)) * 1.0
     cost = np.tile(np.geomspace(1.0, 10.0, k), (n, 1))
-    outcomes = Outcomes([str(i) for i in range(n)], "abc"[:k], quality, cost)
+    outcomes = Outcomes([str(i) for i in range(n)], list("abc"[:k]), quality, cost)
     scores = np.clip(0.25 + 0.5 * quality + rng.normal(0, 0.2, (n, k)), 0, 1)
-    return outcomes, SelfEvaluations("abc"[:k], scores, np.full((n, k), 0.1))
+    return outcomes, SelfEvaluations(list("abc"[:k]), scores, np.full((n, k), 0.1))
 
 
 def exhaustive(outcomes, evaluations, budget):
@@ -135,7 +135,7 @@ def test_frugal_refuses_wrong_arguments_with_words():
         FrugalCascade().fit(outcomes, evaluations, max_cost_usd=0.5)
     with pytest.raises(ValueError, match="no costs"):
         FrugalCascade().fit(
-            outcomes, SelfEvaluations("abc", evaluations.confidence), max_cost_usd=5.0
+            outcomes, SelfEvaluations(list("abc"), evaluations.confidence), max_cost_usd=5.0
         )
     with pytest.raises(NotFittedError, match="fit"):
         FrugalCascade().decide(Situation("q", arms()))

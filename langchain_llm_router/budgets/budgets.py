@@ -16,6 +16,7 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.budgets.ledgers import (
     Account,
     Hold,
@@ -47,7 +48,7 @@ _VERDICT_PROMPT_TOKENS = 4000
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(CheckedArguments):
     """A limit, and on what.
 
     Example:
@@ -76,6 +77,7 @@ class Budget:
         if self.period_s is not None and not 0 < self.period_s < math.inf:
             msg = f"`period_s` must be > 0 or None, got {self.period_s!r}."
             raise ValueError(msg)
+        check_range(self, "pace", above=True)
         if self.pace is not None and (self.period_s is None or self.per is not None):
             msg = "`pace` needs a `period_s`, and money that is everybody's (`per` None)."
             raise ValueError(msg)
@@ -244,7 +246,7 @@ class Held:
 
 
 @dataclass(eq=False)
-class Budgets:
+class Budgets(CheckedArguments):
     """A router's budgets and the ledger they are kept in.
 
     Args:

@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from langchain_llm_router.arguments import CheckedArguments
+
 __all__ = ["Account", "Hold", "InProcessLedger", "Ledger", "to_nano", "to_usd"]
 
 
@@ -53,7 +55,7 @@ class Hold:
 _PROCESS = os.urandom(8).hex()
 
 
-class Ledger(ABC):
+class Ledger(CheckedArguments, ABC):
     """Keeps accounts."""
 
     blocks: bool = False
@@ -100,9 +102,9 @@ class InProcessLedger(Ledger):
     """
 
     clock: Callable[[], float] = time.time
-    _entries: dict[str, _Entry] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _swept_s: float = 0.0
+    _entries: dict[str, _Entry] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _swept_s: float = field(default=0.0, init=False)
 
     @property
     def identity(self) -> str:

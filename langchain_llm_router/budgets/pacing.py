@@ -6,6 +6,8 @@ import math
 import threading
 from dataclasses import dataclass
 
+from langchain_llm_router.arguments import CheckedArguments
+
 __all__ = ["Pacer"]
 
 _FURTHEST = 12.0
@@ -13,7 +15,7 @@ _FURTHEST = 12.0
 
 
 @dataclass(eq=False)
-class Pacer:
+class Pacer(CheckedArguments):
     """Raises λ while money goes faster than time, lowers it while there is some to spare.
 
     λ is the dual variable of the budget: the quality that the last dollar should buy. It follows

@@ -22,6 +22,7 @@ from itertools import zip_longest
 from typing import Any
 from uuid import uuid4
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.budgets.ledgers import Account, Hold, InProcessLedger, Ledger
 from langchain_llm_router.errors import import_extra
 from langchain_llm_router.telemetry.shared_state import connect
@@ -107,14 +108,13 @@ class RedisLedger(Ledger):
     escrow: float = 0.01
     retry_s: float = 0.5
     prefix: str = "llm_router"
-    _offline: InProcessLedger = field(default_factory=InProcessLedger)
+    _offline: InProcessLedger = field(default_factory=InProcessLedger, init=False)
 
     blocks = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.escrow <= 1:
-            msg = f"`escrow` must lie in [0, 1], got {self.escrow!r}."
-            raise ValueError(msg)
+        check_range(self, "escrow", high=1)
+        check_range(self, "retry_s")
         self._redis_errors: tuple[type[Exception], ...] = (
             import_extra("redis", "redis").RedisError,
             OSError,

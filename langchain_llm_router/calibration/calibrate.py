@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.calibration.promises import certified, p_value, rows_needed
 from langchain_llm_router.calibration.targets import Target
 from langchain_llm_router.calibration.trials import (
@@ -32,7 +33,7 @@ Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(CheckedArguments):
     """Which rows choose the setting, and which check it.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.calibration.trials import Trials
 
 __all__ = ["ALLOWED", "Target"]
@@ -40,7 +41,7 @@ _FORMS = {
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(CheckedArguments):
     """What a router is to keep, on average over queries.
 
     Example:
@@ -53,6 +54,9 @@ class Target:
     value: float
     best: bool = False
     """Whether `value` is a part of what the best single model has."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "value")
 
     @classmethod
     def parse(cls, text: str) -> Target:

@@ -11,6 +11,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.asking import Asking
 from langchain_llm_router.collect.grading import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Log
@@ -25,7 +26,7 @@ from langchain_llm_router.verification import Call, Case, Evaluating, Evaluation
 __all__ = ["Collector", "Limits", "Watcher"]
 
 
-class Watcher:
+class Watcher(CheckedArguments):
     """Is shown what will be done and what has been; this one lets everything pass."""
 
     def confirm(self, quote: Quote) -> bool:
@@ -37,7 +38,7 @@ class Watcher:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(CheckedArguments):
     """How hard and how far a run may go."""
 
     concurrency: int | Mapping[str, int] = 8
@@ -61,9 +62,7 @@ class Limits:
             if min(value.values() if isinstance(value, Mapping) else (value,), default=1) < 1:
                 msg = f"`{name}` must be >= 1, got {value!r}."
                 raise ValueError(msg)
-        if self.budget_usd is not None and not self.budget_usd >= 0:
-            msg = f"`budget_usd` must be >= 0 or None, got {self.budget_usd!r}."
-            raise ValueError(msg)
+        check_range(self, "budget_usd", "backoff_s")
 
     def concurrency_of(self, model: str) -> int:
         """Calls in flight to the model of this name."""

@@ -15,6 +15,7 @@ from typing import Literal
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, Field
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.collect.candidates import parse_candidate
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import Candidate
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 
-class Grader(ABC):
+class Grader(CheckedArguments, ABC):
     """Gives an answer its quality."""
 
     @abstractmethod
@@ -88,6 +89,9 @@ class NumberMatch(_ReferenceGrader):
     """1 where the last number of the answer is the reference's last number, else 0."""
 
     tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_range(self, "tolerance")
 
     def matches(self, answer: str, reference: str) -> bool:
         """Compare the last numbers, thousands separators ignored."""
@@ -169,11 +173,6 @@ class Judge(Grader):
     scale: Literal["five", "binary"] = "five"
     method: str | None = "json_schema"
 
-    def __post_init__(self) -> None:
-        if self.scale not in ("five", "binary"):
-            msg = f"`scale` must be 'five' or 'binary', got {self.scale!r}."
-            raise ValueError(msg)
-
     def check(self, question: Question) -> None:
         """Any question will do."""
 
@@ -193,7 +192,7 @@ class Judge(Grader):
 
 
 @dataclass(frozen=True)
-class PairwiseJudge:
+class PairwiseJudge(CheckedArguments):
     """A model that says which of two answers is better, asked twice with the order swapped.
 
     An answer's quality is then its win rate against the other candidates' answers to the same

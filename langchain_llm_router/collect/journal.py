@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 
@@ -102,7 +103,7 @@ class Log(Protocol):
         """Keep one fact; when this returns it is safe."""
 
 
-class Journal:
+class Journal(CheckedArguments):
     """An append-only file of facts; one run at a time may write to it."""
 
     def __init__(self, path: str | Path) -> None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.errors import import_extra
 
 __all__ = ["Question", "from_langsmith", "load_questions", "parse_questions"]
 
 
 @dataclass(frozen=True)
-class Question:
+class Question(CheckedArguments):
     """One thing to ask, and how its right answer is known.
 
     Example:

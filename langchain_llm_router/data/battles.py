@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.data.checks import Floats, checked_matrix, row_numbers
 
 __all__ = ["Battles"]
 
 
 @dataclass(frozen=True, eq=False)
-class Battles:
+class Battles(CheckedArguments):
     """Pairwise preferences: which of two candidates answered a query better.
 
     Args:

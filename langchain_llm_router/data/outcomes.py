@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.data.battles import Battles
 from langchain_llm_router.data.checks import (
     Floats,
@@ -25,7 +26,7 @@ __all__ = ["Outcomes"]
 
 
 @dataclass(frozen=True, eq=False)
-class Outcomes:
+class Outcomes(CheckedArguments):
     """How good every candidate's answer to every query was, and what it cost.
 
     Args:

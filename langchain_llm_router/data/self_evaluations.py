@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.data.checks import (
     Floats,
     checked_matrix,
@@ -19,7 +20,7 @@ __all__ = ["SelfEvaluations"]
 
 
 @dataclass(frozen=True, eq=False)
-class SelfEvaluations:
+class SelfEvaluations(CheckedArguments):
     """What verifiers said about each candidate's answer to each query.
 
     Args:

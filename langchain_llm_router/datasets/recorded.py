@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from langchain_llm_router.arguments import refuse_unknown
 from langchain_llm_router.verification import question_of
 
 __all__ = ["RecordedChatModel"]
@@ -36,6 +37,7 @@ class RecordedChatModel(BaseChatModel):
     model: str = "recorded"
 
     def __init__(self, answers: Mapping[str, str], **kwargs: Any) -> None:
+        refuse_unknown(kwargs, type(self).model_fields, type(self).__name__)
         super().__init__(**{"answers": answers, **kwargs})
 
     @property

@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from numpy.typing import NDArray
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.cascade import create_cascade
 from langchain_llm_router.chat import ChatLLMRouter, route_of
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
@@ -78,7 +79,7 @@ class Strategy:
     routed: bool = False
 
 
-class Demo:
+class Demo(CheckedArguments):
     """Splits the table and takes every step of the demo.
 
     Args:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from langchain_llm_router import ratings
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.estimators.estimator import Floats
 from langchain_llm_router.estimators.memory import ExactMemory
 from langchain_llm_router.estimators.preference import Indices, NumberedBattles, PreferenceEstimator
@@ -74,9 +75,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         if self.n_tiers is not None and self.n_tiers < 2:
             msg = f"`n_tiers` must be >= 2 or None, got {self.n_tiers!r}."
             raise ValueError(msg)
-        if not self.ridge > 0:
-            msg = f"`ridge` must be > 0, got {self.ridge!r}."
-            raise ValueError(msg)
+        check_range(self, "ridge", above=True)
         if self.top_k is None and not isinstance(self.memory, ExactMemory | None):
             kind = type(self.memory).__name__
             msg = f"{kind} finds near queries only: give a `top_k`, such as 200, or 'loo'."

@@ -69,13 +69,6 @@ class CausalLMClassifier(TransformerEstimator):
     rate: Literal["every", "weak"] = "every"
     score_tokens: Literal["new", "digits"] = "new"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, allowed in (("rate", ("every", "weak")), ("score_tokens", ("new", "digits"))):
-            if getattr(self, name) not in allowed:
-                msg = f"`{name}` must be one of {list(allowed)}, got {getattr(self, name)!r}."
-                raise ValueError(msg)
-
     def _fit(self, data: Outcomes) -> None:
         if self.rate == "weak" and len(data.candidates) != 2:
             msg = (

@@ -13,6 +13,7 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.embeddings import LexicalEmbeddings, embed
 from langchain_llm_router.errors import NotFittedError
 
@@ -52,7 +53,7 @@ class DriftReading:
 
 
 @dataclass(eq=False)
-class DriftGauge:
+class DriftGauge(CheckedArguments):
     """Measures how far queries are from those that an estimator was trained on.
 
     Part of the training queries is held out. A new query's p-value is the share of held-out ones
@@ -201,7 +202,7 @@ class DriftGauge:
         return gauge
 
 
-class DriftWatch:
+class DriftWatch(CheckedArguments):
     """The last queries of a live router, and whether they have drifted.
 
     One watch may be shared by threads. It is tested anew after every `every` queries, so that even
@@ -221,6 +222,7 @@ class DriftWatch:
             msg = f"`size` and `every` must be >= 1, got {size!r} and {every!r}."
             raise ValueError(msg)
         self.size, self.every, self.p_below = size, every, p_below
+        check_range(self, "p_below", high=1)
         self.reading: DriftReading | None = None
         self._last: deque[Vectors] = deque(maxlen=size)
         self._n_new = 0

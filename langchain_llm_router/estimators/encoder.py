@@ -58,8 +58,6 @@ class EncoderClassifier(TransformerEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _one_of("objective", self.objective, ("quality", "three_way"))
-        _one_of("pooling", self.pooling, ("cls", "mean"))
         if not 0 <= self.tie_share <= 1:
             msg = f"`tie_share` must be in [0, 1], got {self.tie_share!r}."
             raise ValueError(msg)
@@ -171,10 +169,6 @@ class ModelScorer(TransformerEstimator):
 
     pretrained: str = "google-bert/bert-base-uncased"
     pooling: Pooling = "cls"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _one_of("pooling", self.pooling, ("cls", "mean"))
 
     def add_candidate(
         self, name: str, outcomes: Outcomes, *, training: Training | None = None
@@ -291,12 +285,6 @@ def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.T
         return hidden[:, 0]
     weight = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        msg = f"`{name}` must be one of {list(allowed)}, got {value!r}."
-        raise ValueError(msg)
 
 
 def _sigmoid(logits: Floats) -> Floats:

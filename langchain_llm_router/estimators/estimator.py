@@ -18,6 +18,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.embeddings import (
@@ -33,7 +34,7 @@ __all__ = ["Constant", "EmbeddingEstimator", "QualityEstimator", "Random"]
 Floats = NDArray[np.float64]
 
 
-class QualityEstimator(ABC):
+class QualityEstimator(CheckedArguments, ABC):
     """Guesses how good each candidate's answer to a query would be.
 
     Attributes:
@@ -116,7 +117,7 @@ class QualityEstimator(ABC):
         """Load with live objects that no artifact can hold given to the constructor."""
         artifact = read_artifact(folder, cls.__name__)
         try:
-            estimator = cls(**artifact.settings["params"], **live)
+            estimator = cls(**cls._given(artifact.settings["params"]), **live)
             estimator.candidates_ = tuple(artifact.settings["candidates"])
             estimator.data_hash_ = artifact.settings["data_hash"]
             estimator.report_ = artifact.settings.get("report")
@@ -141,6 +142,11 @@ class QualityEstimator(ABC):
             name = type(self).__name__
             msg = f"This {name} is not fitted: call `fit(outcomes)` or `{name}.load(folder)` first."
             raise NotFittedError(msg)
+
+    @classmethod
+    def _given(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What the constructor is given, from what `_params` wrote."""
+        return dict(params)
 
     def _params(self) -> dict[str, Any]:
         """Hyper-parameters that JSON can hold: the dataclass fields, less live objects."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
@@ -62,12 +63,7 @@ class Linear(EmbeddingEstimator):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.link not in ("identity", "logit"):
-            msg = f"`link` must be 'identity' or 'logit', got {self.link!r}."
-            raise ValueError(msg)
-        if self.alpha is not None and self.alpha <= 0:
-            msg = f"`alpha` must be > 0 or None, got {self.alpha!r}."
-            raise ValueError(msg)
+        check_range(self, "alpha", above=True)
         if self.surface_share is not None and not 0 <= self.surface_share <= 1:
             msg = f"`surface_share` must be in [0, 1] or None, got {self.surface_share!r}."
             raise ValueError(msg)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.data import split_indices
 from langchain_llm_router.estimators.estimator import Floats
 from langchain_llm_router.estimators.preference import Indices, NumberedBattles, PreferenceEstimator
@@ -60,15 +61,8 @@ class MatrixFactorization(PreferenceEstimator):
             if getattr(self, name) < 1:
                 msg = f"`{name}` must be >= 1, got {getattr(self, name)!r}."
                 raise ValueError(msg)
-        if not (self.learning_rate > 0 and self.weight_decay >= 0 and self.noise >= 0):
-            msg = (
-                "`learning_rate` must be > 0, `weight_decay` and `noise` >= 0, got "
-                f"{self.learning_rate!r}, {self.weight_decay!r} and {self.noise!r}."
-            )
-            raise ValueError(msg)
-        if self.ties not in {"half", "drop"}:
-            msg = f"`ties` must be 'half' or 'drop', got {self.ties!r}."
-            raise ValueError(msg)
+        check_range(self, "learning_rate", above=True)
+        check_range(self, "weight_decay", "noise")
 
     def _fit_battles(self, vectors: NDArray[np.float32], battles: NumberedBattles) -> None:
         rng = np.random.default_rng(self.seed)

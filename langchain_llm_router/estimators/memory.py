@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.errors import import_extra
 
 __all__ = ["ApproximateMemory", "ExactMemory", "Memory"]
@@ -29,7 +30,7 @@ Rows = NDArray[np.intp]
 _VECTORS, _INDEX = "memory_vectors.npy", "memory_index.usearch"
 
 
-class Memory(ABC):
+class Memory(CheckedArguments, ABC):
     """Unit vectors of past queries, numbered from 0.
 
     Attributes:
@@ -64,7 +65,7 @@ class Memory(ABC):
         msg = f"{type(self).__name__} cannot grow: fit it again on all rows."
         raise ValueError(msg)
 
-    def forget(self) -> None:  # noqa: B027 - most memories have nothing outside
+    def forget(self) -> None:
         """Remove from outside this process what `fit` put there."""
 
     @abstractmethod
@@ -191,7 +192,8 @@ class ApproximateMemory(Memory):
     _BATCH: ClassVar[int] = 65_536
 
     def __post_init__(self) -> None:
-        least = {"connectivity": 2, "expansion_add": 1, "expansion_search": 1, "oversampling": 1}
+        check_range(self, "oversampling", low=1)
+        least = {"connectivity": 2, "expansion_add": 1, "expansion_search": 1}
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 msg = f"`{name}` must be >= {low}, got {getattr(self, name)!r}."

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
@@ -47,9 +48,7 @@ class NearestNeighbors(RememberingEstimator):
         if self.n_neighbors < 1:
             msg = f"`n_neighbors` must be >= 1, got {self.n_neighbors!r}."
             raise ValueError(msg)
-        if self.temperature is not None and self.temperature <= 0:
-            msg = f"`temperature` must be > 0 or None, got {self.temperature!r}."
-            raise ValueError(msg)
+        check_range(self, "temperature", above=True)
 
     def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
         self._remember(vectors, data.queries)
@@ -156,10 +155,7 @@ class Clusters(EmbeddingEstimator):
             if getattr(self, name) < 1:
                 msg = f"`{name}` must be >= 1, got {getattr(self, name)!r}."
                 raise ValueError(msg)
-        for name in ("sharpness", "prior_rows"):
-            if getattr(self, name) < 0:
-                msg = f"`{name}` must be >= 0, got {getattr(self, name)!r}."
-                raise ValueError(msg)
+        check_range(self, "sharpness", "prior_rows")
 
     def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
         rng = np.random.default_rng(self.seed)

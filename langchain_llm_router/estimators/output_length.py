@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.embeddings import LexicalEmbeddings
 from langchain_llm_router.errors import ArtifactError, NotFittedError
@@ -21,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(eq=False)
-class OutputLength:
+class OutputLength(CheckedArguments):
     """Predicts the number of output tokens per query and candidate.
 
     Ridge regression of log tokens on hashed words and the query's own length, one output per
@@ -46,9 +47,8 @@ class OutputLength:
     width: int = 512
 
     def __post_init__(self) -> None:
-        if not self.ridge > 0 or self.width < 1:
-            msg = f"`ridge` must be > 0 and `width` >= 1, got {self.ridge!r} and {self.width!r}."
-            raise ValueError(msg)
+        check_range(self, "ridge", above=True)
+        check_range(self, "width", low=1)
 
     def fit(
         self, queries: Sequence[str], candidates: Sequence[str], output_tokens: ArrayLike

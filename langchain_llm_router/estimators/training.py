@@ -7,6 +7,7 @@ dropout, so nothing but the step number has to be remembered about randomness. N
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
 from langchain_llm_router.data import split_indices
 from langchain_llm_router.errors import ArtifactError, import_extra
@@ -37,7 +39,7 @@ _BUCKET_BATCHES = 16
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(CheckedArguments):
     """How a network is trained.
 
     Args:
@@ -82,8 +84,8 @@ class Training:
         for name in ("evaluate_every", "checkpoint_every"):
             self._check(name, lambda value: value >= 1, ">= 1 or None")
         for name in ("learning_rate", "head_learning_rate", "clip_norm"):
-            self._check(name, lambda value: value > 0, "> 0")
-        self._check("weight_decay", lambda value: value >= 0, ">= 0")
+            self._check(name, lambda value: 0 < value < math.inf, "> 0")
+        self._check("weight_decay", lambda value: 0 <= value < math.inf, ">= 0")
         for name in ("warmup_share", "validation_share"):
             self._check(name, lambda value: 0 <= value < 1, "in [0, 1)")
         self._check("seed", lambda value: 0 <= value < 2**31, "in [0, 2**31)")

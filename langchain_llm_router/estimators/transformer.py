@@ -65,8 +65,10 @@ class TransformerEstimator(QualityEstimator):
         if self.max_length < 3:
             msg = f"`max_length` must be >= 3, got {self.max_length!r}."
             raise ValueError(msg)
-        if isinstance(self.training, Mapping):
-            self.training = Training(**self.training)
+
+    @classmethod
+    def _given(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {**params, "training": Training(**params["training"])}
 
     def _params(self) -> dict[str, Any]:
         return super()._params() | {"training": self.training.settings()}

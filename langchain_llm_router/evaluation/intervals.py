@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
 from langchain_llm_router.evaluation.sweeps import Sweep
@@ -64,7 +65,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Resampling:
+class Resampling(CheckedArguments):
     """How rows are redrawn.
 
     Args:

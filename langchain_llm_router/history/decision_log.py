@@ -17,8 +17,9 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from threading import Condition, Event, Thread
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.history.plain import as_json
 from langchain_llm_router.redaction import redacted_data
 
@@ -39,7 +40,7 @@ _MOST_AT_ONCE = 256
 _MADE_OF_TEXT = ("error", "flaw", "verification_errors", "failures", "reason", "comment")
 
 
-class DecisionLog:
+class DecisionLog(CheckedArguments):
     """Where a router's decisions, and what people thought of the answers, are kept.
 
     An answer is never lost to the disk, nor does it wait for it: if a write fails, the lines are
@@ -71,9 +72,6 @@ class DecisionLog:
         sync: bool = False,
         most_waiting: int = 10_000,
     ) -> None:
-        if texts not in get_args(Texts):
-            msg = f"`texts` must be one of {list(get_args(Texts))}, got {texts!r}."
-            raise ValueError(msg)
         if most_waiting < 1:
             msg = f"`most_waiting` must be >= 1, got {most_waiting!r}."
             raise ValueError(msg)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.history.plain import same
 from langchain_llm_router.history.reading import Entry, History
@@ -18,7 +19,7 @@ __all__ = ["Changes", "LogReplay", "Replayed", "replay_log"]
 
 
 @dataclass(frozen=True)
-class Changes:
+class Changes(CheckedArguments):
     """What is other than it was: everything that is None stays as recorded.
 
     Args:
@@ -30,6 +31,9 @@ class Changes:
     estimator: QualityEstimator | None = None
     lambda_: float | None = None
     threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        check_range(self, "lambda_", "threshold")
 
     def situations(self, entry: Entry, quality: dict[str, float] | None) -> list[Situation]:
         """The entry's situations, changed."""

@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.history.retracing import retrace
 from langchain_llm_router.loop import check_policy
@@ -22,7 +23,7 @@ __all__ = ["Shadow", "Shadowing", "with_quality"]
 
 
 @dataclass(frozen=True, eq=False)
-class Shadow:
+class Shadow(CheckedArguments):
     """Who would have been asked instead, in every record under `shadow`, and in the log.
 
     It takes its steps over the same candidates through the same loop, after the real answer is

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation import Replay, oracle
 from langchain_llm_router.evaluation.intervals import Resampling, mean_interval
@@ -35,7 +36,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class StrategyPoint:
+class StrategyPoint(CheckedArguments):
     """One operating point: what a strategy costs a query on average, and what it scores."""
 
     name: str
@@ -52,6 +53,10 @@ class StrategyPoint:
 
     high: float | None = None
     """Upper end of it."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "cost_usd")
+        check_range(self, "quality", "low", "high", low=-np.inf)
 
 
 _RESAMPLING = Resampling(n_resamples=300)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.observation import score_index
 from langchain_llm_router.policies.fitted import FittedPolicy
@@ -56,6 +57,7 @@ class AutoMix(FittedPolicy):
     verifies: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_range(self, "lambda_")
         if self.family not in get_args(_Family):
             msg = f"`family` must be one of {list(get_args(_Family))}, got {self.family!r}."
             raise ValueError(msg)

@@ -56,7 +56,7 @@ class BudgetedRouting(FittedPolicy, OneShot):
     _fit_call: ClassVar[str] = "fit(quality, cost_usd)"
 
     def __post_init__(self) -> None:
-        if not self.max_cost_usd > 0:
+        if not 0 < self.max_cost_usd < np.inf:
             msg = f"`max_cost_usd` must be > 0, got {self.max_cost_usd!r}."
             raise ValueError(msg)
 

@@ -69,13 +69,13 @@ class CascadeRouting(FittedPolicy):
     _remembered: ClassVar[frozenset[str]] = frozenset({"_planner"})
 
     def __post_init__(self) -> None:
-        if not self.lambda_ >= 0:
+        if not 0 <= self.lambda_ < np.inf:
             msg = f"`lambda_` must be >= 0 quality per USD, got {self.lambda_!r}."
             raise ValueError(msg)
         if self.max_depth is not None and self.max_depth < 1:
             msg = f"`max_depth` must be >= 1 or None, got {self.max_depth!r}."
             raise ValueError(msg)
-        if self.first_step is not None and not self.first_step > 0:
+        if self.first_step is not None and not 0 < self.first_step < np.inf:
             msg = f"`first_step` must be > 0 or None, got {self.first_step!r}."
             raise ValueError(msg)
         if self.n_draws < 1 or self.n_draws & (self.n_draws - 1) != 0:

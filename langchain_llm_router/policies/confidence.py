@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.artifacts import kind_of, known_class
 from langchain_llm_router.lazy import lazy_names
 from langchain_llm_router.options import RoutingOptions
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from langchain_llm_router.observation import ObservationModel
 else:
     # Types of arguments, looked up when one is checked.
-    __getattr__, _ = lazy_names(__name__, {"langchain_llm_router.observation": "ObservationModel"})
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "langchain_llm_router.observation": "ObservationModel",
+            "numpy.typing": "ArrayLike",
+        },
+    )
 
 __all__ = ["ConfidenceThreshold"]
 
@@ -54,6 +61,9 @@ class ConfidenceThreshold(Policy):
     use_prior: bool = True
 
     verifies: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_range(self, "threshold", "lambda_")
 
     @property
     def named_candidates(self) -> tuple[str, ...]:

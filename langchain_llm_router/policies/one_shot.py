@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Self
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
 from langchain_llm_router.policies.knob import Knob, with_just_above_one
 from langchain_llm_router.policies.policy import OneShot
@@ -76,9 +77,7 @@ class Threshold(OneShot):
     strong: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.threshold >= 0:
-            msg = f"`threshold` must be >= 0, got {self.threshold!r}."
-            raise ValueError(msg)
+        check_range(self, "threshold")
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
@@ -147,6 +146,9 @@ class Utility(OneShot):
     ttft: float = 0.0
     itl: float = 0.0
     errors: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_range(self, "cost", "quality", "ttft", "itl", "errors")
 
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
         """The same utility, so that model and endpoint are chosen together."""

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.artifacts import (
     Artifact,
     as_json,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", "query_uniform"]
 
 
-class Policy(ABC):
+class Policy(CheckedArguments, ABC):
     """Decides whom to ask, whether to verify, and when to accept.
 
     A policy of one's own needs `decide` (or `OneShot.choose`). As a frozen dataclass it is saved
@@ -265,9 +266,7 @@ class Policy(ABC):
         """The arrays that it has learned."""
         return {}
 
-    def _restore(  # noqa: B027 - most have learned nothing
-        self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-    ) -> None:
+    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `_settings` and `_arrays` gave."""
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.observation import LikelihoodKind, score_likelihoods
@@ -78,9 +79,10 @@ class Pomdp(FittedPolicy):
     _remembered: ClassVar[frozenset[str]] = frozenset({"_solver"})
 
     def __post_init__(self) -> None:
-        if not self.lambda_ >= 0:
+        if not 0 <= self.lambda_ < np.inf:
             msg = f"`lambda_` must be >= 0 quality per USD, got {self.lambda_!r}."
             raise ValueError(msg)
+        check_range(self, "bandwidth", above=True)
         for name in ("n_samples", "n_groups"):
             if getattr(self, name) < 1:
                 msg = f"`{name}` must be >= 1, got {getattr(self, name)!r}."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.resilience.bulkheads import Bulkhead
 from langchain_llm_router.resilience.calling import Guard
 from langchain_llm_router.resilience.rules import Resilience
@@ -19,7 +21,7 @@ __all__ = ["Live"]
 
 
 @dataclass(eq=False)
-class Live:
+class Live(CheckedArguments):
     """Live numbers of every arm, and how patient to be with it.
 
     Args:
@@ -41,7 +43,7 @@ class Live:
     deadline_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.deadline_s is not None and not self.deadline_s > 0:
+        if self.deadline_s is not None and not 0 < self.deadline_s < math.inf:
             msg = f"`deadline_s` must be > 0 or None, got {self.deadline_s!r}."
             raise ValueError(msg)
         self._bulkheads: dict[str, Bulkhead] = {}

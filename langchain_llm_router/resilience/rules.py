@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.errors import DeadlineError, LlmRouterError
 from langchain_llm_router.telemetry.measured import FailureKind
 
@@ -31,7 +32,7 @@ class BulkheadFullError(LlmRouterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Resilience:
+class Resilience(CheckedArguments):
     """How patient to be with one candidate.
 
     Args:

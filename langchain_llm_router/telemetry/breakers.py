@@ -16,13 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
+
 __all__ = ["Breaker", "BreakerState", "Breaking"]
 
 BreakerState = Literal["closed", "open", "half_open"]
 
 
 @dataclass(frozen=True, slots=True)
-class Breaking:
+class Breaking(CheckedArguments):
     """When a breaker opens, and for how long.
 
     Args:
@@ -46,6 +48,7 @@ class Breaking:
         if not 0 < self.failure_rate <= 1:
             msg = f"`failure_rate` must lie in (0, 1], got {self.failure_rate!r}."
             raise ValueError(msg)
+        check_range(self, "least_calls")
         if not 0 < self.open_s <= self.longest_open_s < math.inf:
             msg = (
                 "`open_s` and `longest_open_s` must be > 0 and in this order, "

@@ -8,12 +8,14 @@ decision never waits for the network, and a worker that is killed loses at most 
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import uuid4
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.errors import import_extra
 from langchain_llm_router.telemetry.telemetry import Telemetry
 
@@ -37,7 +39,7 @@ def connect(url: str, *, timeout_s: float = 0.25) -> Any:
 
 
 @dataclass(eq=False)
-class SharedTelemetry:
+class SharedTelemetry(CheckedArguments):
     """Keeps a process's `Telemetry` in step with that of other processes.
 
     Args:
@@ -62,7 +64,7 @@ class SharedTelemetry:
     worker: str = field(default_factory=lambda: uuid4().hex)
 
     def __post_init__(self) -> None:
-        if not 0 < self.every_s <= self.forget_s:
+        if not 0 < self.every_s <= self.forget_s < math.inf:
             msg = (
                 "`every_s` and `forget_s` must be > 0 and in this order, "
                 f"got {self.every_s!r} and {self.forget_s!r}."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.errors import ArtifactError
 from langchain_llm_router.telemetry.telemetry import Telemetry
 
@@ -14,7 +15,7 @@ __all__ = ["Snapshots"]
 
 
 @dataclass(eq=False)
-class Snapshots:
+class Snapshots(CheckedArguments):
     """Writes a process's `Telemetry` to a file every few seconds, in a thread of its own.
 
     A process that is killed loses at most one interval. A file that cannot be read or written
@@ -31,9 +32,7 @@ class Snapshots:
     every_s: float = 5.0
 
     def __post_init__(self) -> None:
-        if not self.every_s > 0:
-            msg = f"`every_s` must be > 0, got {self.every_s!r}."
-            raise ValueError(msg)
+        check_range(self, "every_s", above=True)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.last_error: str | None = None

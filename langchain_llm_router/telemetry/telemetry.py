@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.errors import ArtifactError
 from langchain_llm_router.telemetry.breakers import Breaking
 from langchain_llm_router.telemetry.measured import ArmStats, FailureKind, Measured
@@ -79,7 +80,7 @@ class LiveCall:
 
 
 @dataclass(eq=False)
-class Telemetry:
+class Telemetry(CheckedArguments):
     """Live statistics of every arm of one process.
 
     A call that was not streamed shows only its total time: it is divided between first token and
@@ -105,13 +106,8 @@ class Telemetry:
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        for name in ("half_life_s", "probe_every_s"):
-            if not getattr(self, name) > 0:
-                msg = f"`{name}` must be > 0, got {getattr(self, name)!r}."
-                raise ValueError(msg)
-        if not 0 <= self.probe_share <= 1:
-            msg = f"`probe_share` must lie in [0, 1], got {self.probe_share!r}."
-            raise ValueError(msg)
+        check_range(self, "half_life_s", "probe_every_s", above=True)
+        check_range(self, "probe_share", high=1)
         self.lock = threading.Lock()
         self._spare = _MOST_SPARE
         self._keys = itertools.count()

@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
 from langchain_llm_router.data import split_indices
 from langchain_llm_router.embeddings import (
@@ -54,15 +55,13 @@ class AnswerScorer(Verifier):
     def __init__(
         self, embeddings: Embeddings | None = None, *, l2: float = 1.0, n_folds: int = 5
     ) -> None:
-        if not l2 > 0:
-            msg = f"`l2` must be > 0, got {l2!r}."
-            raise ValueError(msg)
         if n_folds < 2:
             msg = f"`n_folds` must be >= 2, got {n_folds!r}."
             raise ValueError(msg)
         self.embeddings = embeddings
         self.l2 = l2
         self.n_folds = n_folds
+        check_range(self, "l2", above=True)
 
     def fit(self, queries: Sequence[str], answers: Sequence[str], good: ArrayLike) -> Self:
         """Learn from answers and whether, or how far, they were good.

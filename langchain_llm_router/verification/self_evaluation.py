@@ -13,6 +13,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.fencing import fence
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification.verifier import (
@@ -95,6 +96,7 @@ class SelfEvaluator(Verifier):
     expected: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
+        check_range(self, "temperature")
         if not 0 <= self.risk < 1:
             msg = f"`risk` must be in [0, 1), got {self.risk!r}."
             raise ValueError(msg)

@@ -11,6 +11,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel
 
+from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.fencing import speaks_to_its_judge
 from langchain_llm_router.types import Attempt, Candidate
 
@@ -123,7 +124,7 @@ class Reply:
 Evaluating = Generator[Sequence[Call], Sequence[Reply], Evaluation]
 
 
-class Verifier(ABC):
+class Verifier(CheckedArguments, ABC):
     """Looks at an answer and says how much it trusts it."""
 
     @abstractmethod

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, HumanMessage
 
+from langchain_llm_router.arguments import check_range
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification.verifier import (
     Call,
@@ -53,11 +54,9 @@ class YesNo(Verifier):
     kwargs: Mapping[str, Any] = field(default_factory=lambda: {"max_tokens": 2})
 
     def __post_init__(self) -> None:
+        check_range(self, "temperature")
         if self.n_samples < 1:
             msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
-            raise ValueError(msg)
-        if self.read not in ("samples", "probability"):
-            msg = f"`read` must be 'samples' or 'probability', got {self.read!r}."
             raise ValueError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
