@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.errors import LlmRouterError
     from langchain_llm_router.types import Attempt, Candidate, Decision, Price, RoutingOptions
     from langchain_llm_router.verification import Agreement, SelfEvaluator
+    from langchain_llm_router.version import __version__
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -29,6 +30,7 @@ else:
             ".errors": "LlmRouterError",
             ".types": "Attempt Candidate Decision Price RoutingOptions",
             ".verification": "Agreement SelfEvaluator",
+            ".version": "__version__",
         },
     )
 
@@ -46,6 +48,7 @@ __all__ = [
     "RoutingOptions",
     "SelfEvaluations",
     "SelfEvaluator",
+    "__version__",
     "create_cascade",
     "route_of",
     "routing_edge",

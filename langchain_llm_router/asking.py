@@ -14,6 +14,7 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import AddableDict, Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_llm_router.errors import is_pause
 from langchain_llm_router.operations import Operation
 from langchain_llm_router.redaction import redact_error, redacted, secrets_of
 from langchain_llm_router.resilience.notes import Notes
@@ -82,6 +83,8 @@ class Asking(Operation):
         try:
             output = self.runnable.invoke(self.messages, self.config, **self.kwargs)
         except self.handled as error:
+            if is_pause(error):
+                raise
             return self._failed(error, started)
         return self._answered(output, started)
 
@@ -91,6 +94,8 @@ class Asking(Operation):
         try:
             output = await self.runnable.ainvoke(self.messages, self.config, **self.kwargs)
         except self.handled as error:
+            if is_pause(error):
+                raise
             return self._failed(error, started)
         return self._answered(output, started)
 
@@ -102,6 +107,8 @@ class Asking(Operation):
             for chunk in stream:
                 yield from partial.take(chunk)
         except self.handled as error:
+            if is_pause(error):
+                raise
             partial.failed(error)
         self.answer = partial.answer()
 
@@ -114,6 +121,8 @@ class Asking(Operation):
                 for part in partial.take(chunk):
                     yield part
         except self.handled as error:
+            if is_pause(error):
+                raise
             partial.failed(error)
         self.answer = partial.answer()
 
@@ -246,6 +255,12 @@ class Calling(Operation):
     runnable: Runnable[Any, Any]
     config: RunnableConfig
     worst_usd: float | None = 0.0
+
+    def refused(self, error: Exception) -> Any:
+        """A missing verdict, which is what such a node is paid for."""
+        said = [f"{type(error).__name__}: {error}"]
+        return {"verified": True, "confidence": None, "verification_errors": said,
+                "verification_cost_usd": 0.0}  # fmt: skip
 
     def perform(self) -> Any:
         """Call it."""

@@ -30,10 +30,10 @@ from langchain_llm_router.pool import live_model, resolve_candidate
 from langchain_llm_router.sessions import RequestChatModel
 from langchain_llm_router.types import Candidate, Decision, Situation
 from langchain_llm_router.verification import Verifier
+from langchain_llm_router.version import __version__
 
 __all__ = ["ChatLLMRouter", "route_of"]
 
-_PACKAGE = "langchain-llm-router"
 _OF_PARTS = {
     *RouterFields.model_fields,
     "cache",
@@ -98,7 +98,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
 
     @model_validator(mode="after")
     def _check_router(self) -> Self:
-        self._add_version(_PACKAGE, version(_PACKAGE))
+        self._add_version("langchain-llm-router", __version__)
         self._prepare()
         return self
 
@@ -127,6 +127,9 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         self.__dict__["parts"] = parts
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in type(self).model_fields:
+            refuse_misplaced({name: value})
+            refuse_unknown([name], type(self).model_fields, type(self).__name__)
         if name not in _OF_PARTS or name not in self.__dict__:
             super().__setattr__(name, value)
             return
@@ -262,7 +265,9 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         return live_model(self.parts.candidates[0]).get_num_tokens_from_messages(messages, tools)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Tokenize as the first candidate does."""
+        """Tokenize as `custom_get_token_ids` does, or else the first candidate."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         return live_model(self.parts.candidates[0]).get_token_ids(text)
 
     def _resolve_model_profile(self) -> ModelProfile | None:

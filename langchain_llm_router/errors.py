@@ -4,6 +4,7 @@
     ├── NotFittedError          an estimator, observation model or policy used before `fit`
     ├── NoCandidateError        no candidate may be asked (options, capabilities, budget)
     │   └── BudgetExceededError a budget has too little left for any candidate
+    ├── PolicyError             a policy decides what cannot be done, or does not come to an end
     ├── DeadlineError           the time of the whole request is up
     ├── CollectionError         collecting stopped early; the journal holds everything so far
     ├── CalibrationError        no setting meets the target, or the labels are too few to promise it
@@ -16,6 +17,7 @@ came from the provider. Every message names the value, what is allowed, and what
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -30,7 +32,9 @@ __all__ = [
     "MissingExtraError",
     "NoCandidateError",
     "NotFittedError",
+    "PolicyError",
     "import_extra",
+    "is_pause",
     "own_error",
 ]
 
@@ -67,6 +71,10 @@ class CalibrationError(LlmRouterError):
         self.more_labels = more_labels
 
 
+class PolicyError(LlmRouterError):
+    """When a policy decides what cannot be done, or does not come to an end."""
+
+
 class DeadlineError(LlmRouterError, TimeoutError):
     """When the time of the whole request is up before a candidate could be asked."""
 
@@ -84,6 +92,13 @@ def own_error(errors: Sequence[Exception | None]) -> Exception:
     raised = [error for error in errors if error is not None]
     own = [error for error in raised if not isinstance(error, DeadlineError)]
     return (own or raised)[-1]
+
+
+def is_pause(error: BaseException) -> bool:
+    """Whether LangGraph interrupts here, to continue later: neither a failure nor an end."""
+    # Nothing can pause before langgraph is loaded, and only graphs need it.
+    langgraph = sys.modules.get("langgraph.errors")
+    return langgraph is not None and isinstance(error, langgraph.GraphBubbleUp)
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
+from langchain_llm_router.errors import is_pause
 from langchain_llm_router.operations import Operation
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.redaction import redacted, secrets_of
@@ -48,6 +49,13 @@ class Verifying(Operation):
 
     worst_usd: float | None = 0.0
     draft: bool = True
+
+    def refused(self, error: Exception) -> Attempt:
+        """The attempt with a missing verdict, where there is no money for one."""
+        unjudged = evaluated(
+            self.attempt, Evaluation(None, errors=(f"{type(error).__name__}: {error}",))
+        )
+        return {**unjudged, "verification_cost_usd": 0.0}
 
     def perform(self) -> Attempt:
         """The attempt with its verdict."""
@@ -106,11 +114,9 @@ class _Seen:
         billed = [reply.cost_usd for reply in self._replies if reply.message is not None]
         failed = [error for reply in self._replies for error in reply.earlier_errors]
         failed += [reply.error for reply in self._replies if reply.error is not None]
-        judged: Attempt = {
-            **evaluated(attempt, evaluation),
-            "verification_errors": [*failed, *evaluation.errors],
-            "verification_cost_usd": sum_usd(billed),
-        }
+        judged = evaluated(attempt, evaluation)
+        judged["verification_errors"] = [*failed, *judged["verification_errors"]]
+        judged["verification_cost_usd"] = sum_usd(billed)
         if any(reply.unsure for reply in self._replies):
             judged["verification_unsure"] = True
         return judged
@@ -134,7 +140,10 @@ class Caller:
             guarded = self._guarded(call)
             runnable = guarded or self._runnable(call)
             output = runnable.invoke(call.messages, config)
-        except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
+        except Exception as error:
+            # Any other failure is a missing verdict.
+            if is_pause(error):
+                raise
             return self._failed(call, error, guarded)
         return self._reply(call, output, guarded)
 
@@ -145,7 +154,10 @@ class Caller:
             guarded = self._guarded(call)
             runnable = guarded or self._runnable(call)
             output = await runnable.ainvoke(call.messages, config)
-        except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
+        except Exception as error:
+            # Any other failure is a missing verdict.
+            if is_pause(error):
+                raise
             return self._failed(call, error, guarded)
         return self._reply(call, output, guarded)
 

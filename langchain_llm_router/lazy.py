@@ -52,7 +52,8 @@ def lazy_names(
         raise AttributeError(msg)
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[module]), *home_of})
+        own = vars(sys.modules[module])
+        return sorted({*own.get("__all__", own), *home_of})
 
     return get, names
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from langchain_llm_router.budgets.affording import affordable
 from langchain_llm_router.endpoints import ByModel, pick_endpoint
-from langchain_llm_router.errors import LlmRouterError
+from langchain_llm_router.errors import PolicyError
 from langchain_llm_router.options import NO_OPTIONS, Filter, RoutingOptions
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
@@ -67,7 +67,7 @@ class Loop:
         """What comes next; None: every candidate has failed, and there is no answer to return.
 
         Raises:
-            LlmRouterError: If the policy does not come to an end.
+            PolicyError: If the policy decides what cannot be done, or does not come to an end.
             NoCandidateError: If no candidate may be asked and there is no answer to keep.
         """
         if self._peeked is None:
@@ -76,6 +76,8 @@ class Loop:
             self.unseen = self._peeked is not None
             if self._peeked is None:
                 self._peeked = next_decision(self.policy, self.situation) or self._flawed()
+            if self._peeked is not None:
+                self._check(self._peeked)
         return self._peeked
 
     def next(self) -> Decision | None:
@@ -89,6 +91,7 @@ class Loop:
     def take(self, decision: Decision) -> Decision:
         """Take a step that was decided elsewhere: within the same bound."""
         self._check_bound()
+        self._check(decision)
         self.steps.append(decision)
         self._peeked = None
         return decision
@@ -141,6 +144,33 @@ class Loop:
         seen = replace(frames[-1][1], attempts=tuple(attempts))
         return cls(policy, seen, [decision_of(step) for step in data["steps"]], frames)
 
+    def _check(self, decision: Decision) -> None:
+        """Refuse a decision that cannot be carried out.
+
+        A candidate is asked once and its answer verified once: what is paid is then in its attempt.
+        """
+        name, attempts = decision.candidate, self.situation.attempts
+        last = attempts[-1] if attempts else Attempt()
+        asked = any(attempt["candidate"] == name for attempt in attempts)
+        wrong = None
+        if decision.action == "ask" and asked:
+            wrong = "it has been asked already; a policy that asks again is looping"
+        elif decision.action == "ask" and all(arm.candidate != name for arm in self.situation.arms):
+            wrong = f"this request can ask {list(self.situation.names)}"
+        elif decision.action == "verify" and (last.get("candidate") != name or last.get("error")):
+            wrong = "it gave no answer just now"
+        elif decision.action == "verify" and last.get("verified", False):
+            wrong = "its answer is verified already; a policy that verifies again is looping"
+        elif decision.action == "accept" and not asked:
+            wrong = "it has given no answer"
+        elif decision.action not in ("ask", "verify", "accept"):
+            wrong = "the actions are 'ask', 'verify' and 'accept'"
+        if wrong is not None:
+            msg = (
+                f"{type(self.policy).__name__} decides to {decision.action} {name!r}, but {wrong}."
+            )
+            raise PolicyError(msg)
+
     def _check_bound(self) -> None:
         n_arms = len(self.situation.arms)
         if len(self.steps) <= 2 * n_arms:
@@ -153,7 +183,7 @@ class Loop:
                 f"{type(self.policy).__name__} did not accept within {len(self.steps)} decisions: "
                 "it is looping."
             )
-            raise LlmRouterError(msg)
+            raise PolicyError(msg)
 
     def _flawed(self) -> Decision | None:
         """The acceptance of the last flawed answer, where there is no better one."""
@@ -261,7 +291,10 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
         models = ByModel.of(policy, situation)
         situation = models.situation
     decision = policy.decide(situation)
-    if decision.action == "verify":
+    if not isinstance(decision, Decision):
+        msg = f"{type(policy).__name__}.decide must return a `Decision`, got {decision!r}."
+        raise PolicyError(msg)
+    if decision.action == "verify" and len(situation.attempts) > 0:
         form = situation.attempts[-1].get("form", "text")
         if form != "text":
             # It parsed and its arguments fit; a verifier of text has nothing to read in it.
@@ -269,7 +302,9 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
     asked = {attempt["candidate"] for attempt in situation.attempts}
     if decision.action == "ask" and decision.candidate in asked and not situation.answered:
         return None
-    return decision if models is None else models.carried_over(decision)
+    if models is None or decision.candidate not in models.chosen:
+        return decision
+    return models.carried_over(decision)
 
 
 def _without_policy(policy: Policy, situation: Situation) -> Decision | None:

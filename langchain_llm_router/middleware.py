@@ -21,7 +21,7 @@ from langchain_llm_router.chat import ChatLLMRouter
 from langchain_llm_router.drive import adrive, drive
 from langchain_llm_router.errors import import_extra
 from langchain_llm_router.options import RoutingOptions
-from langchain_llm_router.parts import Parts
+from langchain_llm_router.parts import Parts, RouterFields
 from langchain_llm_router.pool import live_model
 from langchain_llm_router.request import NOSTREAM, Done, Request
 from langchain_llm_router.types import Candidate
@@ -63,7 +63,7 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
             raise TypeError(msg)
         fields = router.parts.fields
         if sticky is not None:
-            fields = fields.model_copy(update={"sticky": sticky})
+            fields = RouterFields.model_validate({**vars(fields), "sticky": sticky})
         self._parts = Parts(fields)
         self._options = options
 

@@ -24,6 +24,10 @@ class Operation(ABC):
     def perform(self) -> Any:
         """Do it, and give the result."""
 
+    def refused(self, error: Exception) -> Any:
+        """The result where there is no money for it."""
+        raise error
+
     async def aperform(self) -> Any:
         """Do it, and give the result; as it stands only for what never waits."""
         return self.perform()

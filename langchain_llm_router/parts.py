@@ -74,7 +74,7 @@ class RouterFields(BaseModel):
         ValueError: If a value is out of its range.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, title="a router")
 
     candidates: Annotated[Sequence[Given], _AsGiven]
     policy: Annotated[Policy | None, _AsGiven] = None

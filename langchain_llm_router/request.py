@@ -25,7 +25,12 @@ from langchain_llm_router.budgets.affording import charged_usd
 from langchain_llm_router.commitment import commitment
 from langchain_llm_router.conversation import routing_text
 from langchain_llm_router.drafts import classify
-from langchain_llm_router.errors import BudgetExceededError, LlmRouterError, own_error
+from langchain_llm_router.errors import (
+    BudgetExceededError,
+    LlmRouterError,
+    is_pause,
+    own_error,
+)
 from langchain_llm_router.history.entries import entry_data, run_ids
 from langchain_llm_router.judging import Verifying
 from langchain_llm_router.loop import Loop, next_decision
@@ -87,7 +92,6 @@ class Request:
         kwargs: Keywords of the call, bound tools and schema among them.
         streaming: Whether what may be seen at once is passed on as it comes.
         in_nodes: Whether each stage runs on its own: then no money is held between two of them.
-        pauses: What an operation raises to be continued later: neither a failure nor an end.
         tells: Whether decisions, drafts and verdicts are told as they come.
     """
 
@@ -97,7 +101,6 @@ class Request:
     kwargs: dict[str, Any]
     streaming: bool = False
     in_nodes: bool = False
-    pauses: tuple[type[BaseException], ...] = ()
     tells: bool = False
 
     custom: Runnable[Any, Any] | None = None
@@ -191,8 +194,6 @@ class Request:
                 if self.done is not None:
                     return self.done
                 yield from self.act()
-        except self.pauses:
-            raise
         except BaseException as error:
             self._log_failure(error)
             raise
@@ -216,8 +217,6 @@ class Request:
         self._open_spending()
         try:
             yield from stage(self)
-        except self.pauses:
-            raise
         except BaseException as error:
             self._log_failure(error)
             raise
@@ -460,22 +459,9 @@ class Request:
             try:
                 yield from self._spending.set_aside(operation, situation, name, begun)
             except BudgetExceededError as error:
-                return self._unaffordable(operation, error)
+                return operation.refused(error)
         self._spending.under_way = operation
         return (yield operation)
-
-    def _unaffordable(self, operation: Operation, error: BudgetExceededError) -> Any:
-        """There is no money for it: a failed attempt, or a missing verdict."""
-        if isinstance(operation, Asking):
-            return operation.refused(error)
-        unjudged: Attempt = {
-            **self.loop.situation.attempts[-1],
-            "verified": True,
-            "confidence": None,
-            "verification_errors": [f"{type(error).__name__}: {error}"],
-            "verification_cost_usd": 0.0,
-        }
-        return unjudged
 
     def _worst(self, step: Decision) -> Arm:
         """The arm with the worst cases of a step; without budgets there are none."""
@@ -505,6 +491,8 @@ class Request:
         return "draft", {**attempt, "text": None if message is None else str(message.text)}
 
     def _log_failure(self, error: BaseException) -> None:
+        if is_pause(error):
+            return
         failed = isinstance(error, Exception)
         self._log("failed" if failed else "abandoned", error=error if failed else None)
 

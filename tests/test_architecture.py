@@ -14,7 +14,17 @@ PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
 
 # From the cellar to the roof: a room imports only from its own floor or from floors below.
 FLOORS = [
-    ["arguments", "errors", "fencing", "lazy", "operations", "options", "redaction", "types"],
+    [
+        "arguments",
+        "errors",
+        "fencing",
+        "lazy",
+        "operations",
+        "options",
+        "redaction",
+        "types",
+        "version",
+    ],
     ["artifacts", "data", "embeddings", "grades", "prices", "ratings", "surface"],
     ["capabilities", "conversation", "drafts", "pool", "threads"],
     ["telemetry"],
@@ -140,7 +150,7 @@ LOADS_NOT = {
         *("langchain_core", "numpy", "pydantic"),
     },
     "from langchain_llm_router import Candidate, ChatLLMRouter": {
-        *("langgraph", "scipy"),
+        *("langgraph", "scipy", "numpy", "langchain_openai"),
         *("langchain_llm_router.evaluation", "langchain_llm_router.cascade"),
     },
     "from langchain_llm_router import Agreement, SelfEvaluator": {"langgraph", "scipy"},

@@ -63,8 +63,9 @@ def affordable(situation: Situation) -> Situation:
         costs = {arm.candidate: arm.cost_usd for arm in situation.arms}
         worst = {arm.candidate: arm.worst_cost_usd for arm in situation.arms}
         msg = (
-            f"No candidate can be asked within `max_cost_usd` {cap!r} and the budget's "
-            f"{granted!r} USD: expected costs are {costs}, worst cases {worst} "
+            f"No candidate can be asked within `max_cost_usd` ({cap!r} USD) and what the budget "
+            f"grants ({granted!r} USD; None: no limit): expected costs are {costs}, worst cases "
+            f"{worst} "
             "(None is an unknown price or length, which no cap can admit)."
         )
         raise NoCandidateError(msg)

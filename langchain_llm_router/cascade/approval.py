@@ -38,7 +38,11 @@ def approve(request: Request) -> Stage:
     else:
         reply = yield Calling(request.custom, request.config)
         request.custom = None
-    if reply.get("approve") if isinstance(reply, Mapping) else reply:
+    approved = reply.get("approve") if isinstance(reply, Mapping) else reply
+    if not isinstance(approved, bool):
+        msg = f"Resume with True or False (or {{'approve': True}}), got {reply!r}."
+        raise TypeError(msg)
+    if approved:
         yield from request.prepare()
         return
     answers = request.answers

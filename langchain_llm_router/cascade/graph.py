@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
@@ -69,6 +70,11 @@ def create_cascade(
         raise ValueError(msg)
     # Every node is a run of its own already.
     given: dict[str, Any] = {"trace_decision": False, **arguments, "candidates": candidates}
+    if not isinstance(approve, bool) and (
+        not callable(approve) or inspect.iscoroutinefunction(approve)
+    ):
+        msg = f"`approve` must be True, False or a plain function of the proposal, got {approve!r}."
+        raise TypeError(msg)
     refuse_misplaced(given)
     refuse_unknown(given, RouterFields.model_fields, "create_cascade")
     parts = Parts(RouterFields(**given))

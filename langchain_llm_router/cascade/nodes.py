@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.errors import GraphBubbleUp
 from langgraph.func import task
 from langgraph.runtime import DEFAULT_RUNTIME
 
@@ -19,8 +18,8 @@ from langchain_llm_router.drive import adrive, drive
 from langchain_llm_router.operations import Operation
 from langchain_llm_router.parts import Parts
 from langchain_llm_router.request import Request, Stage, new_id
-from langchain_llm_router.types import Decision
-from langchain_llm_router.verification import Evaluation
+from langchain_llm_router.types import Attempt, Decision
+from langchain_llm_router.verification import Evaluation, evaluated
 
 __all__ = ["Kind", "StageNode", "UserNode", "WrappedNode"]
 
@@ -56,7 +55,6 @@ class StageNode(Runnable[Any, dict[str, Any]]):
             {} if config is None else config,
             dict(self._kwargs),
             in_nodes=True,
-            pauses=(GraphBubbleUp,),
         )
         configurable = request.config.get("configurable") or {}
         request.tells = _is_streamed(configurable)
@@ -260,13 +258,12 @@ def _answer(result: Any) -> tuple[Any] | None:
 
 
 def _verdict(result: Any) -> tuple[Any] | None:
-    if isinstance(result, Evaluation):
-        found = {"confidence": result.confidence, "verdicts": list(result.verdicts)}
-        return ({"verified": True, "verification_errors": list(result.errors), **found},)
-    if isinstance(result, Mapping) and "confidence" in result:
-        return ({"verified": True, **result},)
     if result is None or isinstance(result, int | float):
-        return ({"verified": True, "confidence": None if result is None else float(result)},)
+        result = Evaluation(None if result is None else float(result))
+    if isinstance(result, Evaluation):
+        return (evaluated(Attempt(), result),)
+    if isinstance(result, Mapping) and "confidence" in result:
+        return ({**result, **evaluated(Attempt(), Evaluation(result["confidence"]))},)
     return None
 
 

@@ -188,12 +188,15 @@ class ByCandidate(Verifier):
 
 def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
     """The attempt with what the verifier found written onto it."""
+    score, errors = evaluation.confidence, list(evaluation.errors)
+    if score is not None and not 0 <= score <= 1:
+        score, errors = None, [*errors, f"A score must lie in [0, 1], got {score!r}."]
     return {
         **attempt,
         "verified": True,
-        "confidence": evaluation.confidence,
+        "confidence": None if score is None else float(score),
         "verdicts": list(evaluation.verdicts),
-        "verification_errors": list(evaluation.errors),
+        "verification_errors": errors,
     }
 
 
