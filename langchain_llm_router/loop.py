@@ -9,9 +9,10 @@ read here too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, fields, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, replace
+from functools import cache
+from typing import Any, TypeVar
 
 from langchain_llm_router.budgets.affording import affordable
 from langchain_llm_router.endpoints import ByModel, pick_endpoint
@@ -23,6 +24,7 @@ from langchain_llm_router.verification import Evaluation, evaluated
 
 __all__ = [
     "Loop",
+    "Reader",
     "accept_final",
     "check_policy",
     "decision_of",
@@ -32,6 +34,10 @@ __all__ = [
     "situation_of",
     "step_data",
 ]
+
+
+Read = TypeVar("Read")
+_MOST_READ = 256
 
 
 class Loop:
@@ -59,9 +65,11 @@ class Loop:
         frames: Sequence[tuple[int, Situation]] | None = None,
     ) -> None:
         self.policy, self.situation, self.steps = policy, situation, list(steps)
-        self.frames = [(0, situation)] if frames is None else list(frames)
+        self._frames = [(0, situation)] if frames is None else list(frames)
+        self._plain_frames: Sequence[Mapping[str, Any]] = ()
         self.unseen = False
         self._peeked: Decision | None = None
+        self._restored: Sequence[tuple[Decision, Mapping[str, Any]]] = ()
 
     def peek(self) -> Decision | None:
         """What comes next; None: every candidate has failed, and there is no answer to return.
@@ -76,8 +84,8 @@ class Loop:
             self.unseen = self._peeked is not None
             if self._peeked is None:
                 self._peeked = next_decision(self.policy, self.situation) or self._flawed()
-            if self._peeked is not None:
-                self._check(self._peeked)
+                if self._peeked is not None:
+                    self._check(self._peeked)
         return self._peeked
 
     def next(self) -> Decision | None:
@@ -114,57 +122,78 @@ class Loop:
 
     def refresh(self, situation: Situation) -> None:
         """Go on in another situation: newer numbers, other options; the attempts stay."""
-        self.frames.append((len(self.steps), situation))
+        self._frames.append((len(self.steps), situation))
         self.situation = replace(situation, attempts=self.situation.attempts)
         self._peeked = None
 
     def situations(self) -> list[Situation]:
         """The situation before each step, without attempts; the last one stands for all further."""
-        found = [situation for _, situation in self.frames[:1]]
-        for at, situation in self.frames[1:]:
+        (_, first), *others = self.frames
+        found = [first]
+        for at, situation in others:
             found = [*found[:at], *[found[-1]] * (at - len(found)), situation]
         return found
 
-    def data(self) -> dict[str, Any]:
-        """Frames and steps as plain data; the attempts are kept by who keeps the answers."""
-        return {
-            "frames": [
-                {"from_step": at, "query": situation.query, **frame_data(situation)}
-                for at, situation in self.frames
-            ],
-            "steps": [step_data(step) for step in self.steps],
-        }
+    def frames_data(self) -> list[dict[str, Any]]:
+        """The frames as plain data; the attempts are kept by who keeps the answers."""
+        return [
+            {"from_step": at, "query": situation.query, **frame_data(situation)}
+            for at, situation in self.frames
+        ]
+
+    def steps_data(self) -> list[Mapping[str, Any]]:
+        """The steps as plain data; what was restored is not written anew."""
+        known = {id(step): data for step, data in self._restored}
+        return [known.get(id(step)) or step_data(step) for step in self.steps]
 
     @classmethod
-    def restore(cls, policy: Policy, data: Mapping[str, Any], attempts: Sequence[Attempt]) -> Loop:
-        """What `data` was made of, and what has been seen since."""
-        frames = [
-            (frame["from_step"], situation_of(frame, frame["query"])) for frame in data["frames"]
+    def restore(
+        cls,
+        policy: Policy,
+        frames: Sequence[Mapping[str, Any]],
+        steps: Sequence[Mapping[str, Any]],
+        attempts: Sequence[Attempt],
+        read: Reader,
+    ) -> Loop:
+        """What `frames_data` and `steps_data` were made of, and what has been seen since."""
+        taken = [read.once(step, decision_of) for step in steps]
+        present = read.once(frames[-1], lambda frame: situation_of(frame, frame["query"]))
+        loop = cls(policy, replace(present, attempts=tuple(attempts)), taken, ())
+        loop._restored = list(zip(taken, steps, strict=True))
+        loop._plain_frames = frames
+        return loop
+
+    @property
+    def frames(self) -> list[tuple[int, Situation]]:
+        """The situations in which the steps were taken, each with the number of steps before it."""
+        earlier = [
+            (frame["from_step"], situation_of(frame, frame["query"]))
+            for frame in self._plain_frames
         ]
-        seen = replace(frames[-1][1], attempts=tuple(attempts))
-        return cls(policy, seen, [decision_of(step) for step in data["steps"]], frames)
+        return [*earlier, *self._frames]
 
     def _check(self, decision: Decision) -> None:
         """Refuse a decision that cannot be carried out.
 
         A candidate is asked once and its answer verified once: what is paid is then in its attempt.
         """
-        name, attempts = decision.candidate, self.situation.attempts
-        last = attempts[-1] if attempts else Attempt()
-        asked = any(attempt["candidate"] == name for attempt in attempts)
-        wrong = None
-        if decision.action == "ask" and asked:
-            wrong = "it has been asked already; a policy that asks again is looping"
-        elif decision.action == "ask" and all(arm.candidate != name for arm in self.situation.arms):
-            wrong = f"this request can ask {list(self.situation.names)}"
-        elif decision.action == "verify" and (last.get("candidate") != name or last.get("error")):
-            wrong = "it gave no answer just now"
-        elif decision.action == "verify" and last.get("verified", False):
-            wrong = "its answer is verified already; a policy that verifies again is looping"
-        elif decision.action == "accept" and not asked:
-            wrong = "it has given no answer"
-        elif decision.action not in ("ask", "verify", "accept"):
+        name, situation, wrong = decision.candidate, self.situation, None
+        asked = [attempt["candidate"] for attempt in situation.attempts]
+        if decision.action == "ask":
+            if name in asked:
+                wrong = "it has been asked already; a policy that asks again is looping"
+            elif name not in [arm.candidate for arm in situation.arms]:
+                wrong = f"this request can ask {list(situation.names)}"
+        elif decision.action == "verify":
+            last = situation.attempts[-1] if asked else Attempt()
+            if last.get("candidate") != name or last.get("error") is not None:
+                wrong = "it gave no answer just now"
+            elif last.get("verified", False):
+                wrong = "its answer is verified already; a policy that verifies again is looping"
+        elif decision.action != "accept":
             wrong = "the actions are 'ask', 'verify' and 'accept'"
+        elif name not in asked:
+            wrong = "it has given no answer"
         if wrong is not None:
             msg = (
                 f"{type(self.policy).__name__} decides to {decision.action} {name!r}, but {wrong}."
@@ -192,6 +221,28 @@ class Loop:
             return None
         reason = f"every answer is flawed, the last one is returned: {flawed[-1].get('flaw')}"
         return accept(self.policy, flawed[-1], reason)
+
+
+class Reader:
+    """Reads plain data once: within one process the nodes of a graph hand on the same objects.
+
+    Reading a request anew in each node took a twentieth of a whole graph's time. What comes from a
+    checkpoint is another object, and is read anew.
+    """
+
+    def __init__(self) -> None:
+        # The plain object is kept beside what it was read as, so that its id stays its own.
+        self._read: dict[int, tuple[Any, Any]] = {}
+
+    def once(self, plain: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Read]) -> Read:
+        """What `read` makes of a plain object that is not changed."""
+        found = self._read.get(id(plain))
+        if found is None or found[0] is not plain:
+            while len(self._read) >= _MOST_READ:
+                self._read.pop(next(iter(self._read)), None)
+            found = self._read[id(plain)] = (plain, read(plain))
+        value: Read = found[1]
+        return value
 
 
 def accept_final(steps: Sequence[Decision], situation: Situation) -> Decision | None:
@@ -397,9 +448,9 @@ def situation_of(
 def _changed(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that differ from their defaults."""
     return {
-        field.name: found
-        for field in fields(value)
-        if (found := getattr(value, field.name)) is not None and found != _default(field)
+        name: found
+        for name, default in _defaults(type(value))  # type: ignore[arg-type]
+        if (found := getattr(value, name)) is not None and found != default
     }
 
 
@@ -407,7 +458,10 @@ def _all(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-def _default(field: Field[Any]) -> Any:
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return field.default
+@cache
+def _defaults(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a dataclass and their defaults."""
+    return tuple(
+        (one.name, one.default if one.default_factory is MISSING else one.default_factory())
+        for one in fields(kind)
+    )

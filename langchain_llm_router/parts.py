@@ -23,7 +23,7 @@ from langchain_llm_router.arguments import check_kind, refuse_unknown
 from langchain_llm_router.asking import Asking
 from langchain_llm_router.binding import Bindings
 from langchain_llm_router.endpoints import expand_endpoints
-from langchain_llm_router.loop import check_policy
+from langchain_llm_router.loop import Reader, check_policy
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.pool import live_model, resolve_candidate
 from langchain_llm_router.redaction import secrets_of
@@ -241,7 +241,7 @@ class Parts:
         self.models = {c.name: live_model(c) for c in self.candidates if c.model is not None}
         self.policy = _policy_of(fields)
         self.live = _live_of(fields)
-        self.bindings = Bindings()
+        self.bindings, self.reader = Bindings(), Reader()
         set_here = {
             "temperature": fields.temperature,
             "max_tokens": fields.max_tokens,

@@ -56,9 +56,8 @@ NOSTREAM = "nostream"
 _VERSION = 2
 """Of the plain data; another version's cannot be taken up."""
 
-_ALL = ("version", "decision_id", "left_s", "frames", "steps", "trace", "nodes")
-_CHANGES = {"decide": ("steps", "left_s", "nodes"), "act": ("trace", "left_s", "nodes")}
-"""What each stage changes of the plain data; every other one: all of it."""
+_CHANGES = {"decide": ("steps",), "act": ("trace",)}
+"""What a stage changes of the plain data; every other one, all of it."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
-@dataclass
+@dataclass(slots=True)
 class Request:
     """One request under way; see the module's docstring.
 
@@ -141,23 +140,29 @@ class Request:
     # As plain data
 
     def data(self, keys: Sequence[str]) -> dict[str, Any]:
-        """What another process needs to continue, as far as it is named."""
-        left_s = None if self.due_s is None else self.due_s - time.monotonic()
-        found: dict[str, Any] = {
-            "version": _VERSION,
-            "decision_id": self.decision_id,
-            "left_s": left_s,
-            "nodes": self.nodes,
-        }
+        """What another process needs to continue, as far as it is named.
+
+        Args:
+            keys: `trace`, the attempts with their messages; `steps`; `request`, all the rest.
+        """
+        found: dict[str, Any] = {}
+        if "request" in keys:
+            found["request"] = {
+                "version": _VERSION,
+                "decision_id": self.decision_id,
+                "left_s": None if self.due_s is None else self.due_s - time.monotonic(),
+                "nodes": self.nodes,
+                "frames": self.loop.frames_data(),
+            }
         if "steps" in keys:
-            found |= self.loop.data()
+            found["steps"] = self.loop.steps_data()
         if "trace" in keys:
             attempts = self.loop.situation.attempts
             found["trace"] = [
                 {"attempt": attempt, "message": self.answers[attempt["candidate"]].message}
                 for attempt in attempts
             ]
-        return {name: found[name] for name in keys}
+        return found
 
     def restore(self, data: Mapping[str, Any]) -> Request:
         """Take up what `data` gave.
@@ -165,9 +170,10 @@ class Request:
         Raises:
             LlmRouterError: If it was written by another version.
         """
-        if data.get("version") != _VERSION:
+        rest: Mapping[str, Any] = data.get("request") or {}
+        if rest.get("version") != _VERSION:
             msg = (
-                f"This thread holds a request of version {data.get('version')!r}, and this one "
+                f"This thread holds a request of version {rest.get('version')!r}, and this one "
                 f"reads {_VERSION}: send the question again, as a new turn."
             )
             raise LlmRouterError(msg)
@@ -176,10 +182,12 @@ class Request:
             attempt, message = entry["attempt"], entry["message"]
             attempts.append(attempt)
             self.answers[attempt["candidate"]] = Answer(attempt, message, message)
-        self.decision_id, left_s = data["decision_id"], data["left_s"]
-        self.nodes = {**data["nodes"], **self.nodes}
+        self.decision_id, left_s = rest["decision_id"], rest["left_s"]
         self.due_s = None if left_s is None else time.monotonic() + left_s
-        self._loop = Loop.restore(self.parts.policy, data, attempts)
+        self.nodes = {**rest["nodes"], **self.nodes}
+        self._loop = Loop.restore(
+            self.parts.policy, rest["frames"], data["steps"], attempts, self.parts.reader
+        )
         return self
 
     # The stages
@@ -222,8 +230,10 @@ class Request:
             raise
         finally:
             self._settle()
-        keys = _CHANGES.get(stage.__name__, _ALL)
-        update = self.data(keys)
+        keys = _CHANGES.get(stage.__name__, ("request", "steps", "trace"))
+        # Elsewhere only the time that is left changes, and which nodes of the user's have run.
+        always = self.due_s is not None or len(self.nodes) > 0
+        update = self.data(("request", *keys) if always else keys)
         if self.done is not None:
             update["messages"] = [self.done.output]
         return update
@@ -311,7 +321,8 @@ class Request:
         step = self.loop.steps[-1]
         if step.action == "ask":
             asking = self._asking(step)
-            answer = yield from self._paid(asking)
+            unpaid = self._spending is None
+            answer = (yield asking) if unpaid else (yield from self._paid(asking))
             attempt = self._asked(step, asking, answer)
         elif self.custom is None:
             attempt = yield from self._paid(self._verifying(step))

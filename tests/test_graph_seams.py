@@ -133,6 +133,15 @@ def test_a_function_around_a_node_calls_it_itself():
     assert set(route_of(answer)["nodes"]) == {"small", "large"}
 
 
+@pytest.mark.parametrize("node", ["predict", "decide", "self_evaluate"])
+def test_every_node_can_be_wrapped_and_is_then_in_the_record(node):
+    graph = cascade({node: lambda state, node: node.invoke(state)})
+    compiled = graph.compile(checkpointer=InMemorySaver())
+    for _ in range(2):
+        state = compiled.invoke(QUESTION, {"configurable": {"thread_id": "t"}})
+        assert list(route_of(state["messages"][-1])["nodes"]) == [node]
+
+
 async def test_an_async_function_stands_around_a_node():
     async def watches(state, node):
         return await node.ainvoke(state)

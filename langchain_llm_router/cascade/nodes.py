@@ -47,6 +47,11 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         self._parts, self._stage, self._user_node = parts, stage, user_node
         self._kwargs = {"tools": tuple(tools)} if tools else {}
 
+    @property
+    def begins(self) -> bool:
+        """Whether a turn begins with this node."""
+        return self._stage is Request.prepare
+
     def request(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Request:
         """A request over the state's messages, not restored yet."""
         request = Request(
@@ -56,6 +61,8 @@ class StageNode(Runnable[Any, dict[str, Any]]):
             dict(self._kwargs),
             in_nodes=True,
         )
+        if self.begins and "version" not in (state.get("request") or {"version": None}):
+            request.nodes = dict(state["request"]["nodes"])
         configurable = request.config.get("configurable") or {}
         request.tells = _is_streamed(configurable)
         budgets = self._parts.fields.budgets
@@ -69,7 +76,7 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         return request
 
     def _run(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Any:
-        earlier = None if self._stage is Request.prepare else state
+        earlier = None if self.begins else state
         return self.request(state, config).run_stage(self._stage, earlier)
 
     def invoke(
@@ -214,8 +221,11 @@ class WrappedNode(_FunctionNode):
         self._own = own
 
     def _call(self, input: Any, given: dict[str, Any]) -> Any:
-        nodes = {**input.get("nodes", {}), self.node: self.label}
-        return self._function({**input, "nodes": nodes}, node=self._own, **given)
+        # An earlier turn's request is none of this one's.
+        rest = {} if self._own.begins else input.get("request") or {}
+        nodes = {**rest.get("nodes", {}), self.node: self.label}
+        state = {**input, "request": {**rest, "nodes": nodes}}
+        return self._function(state, node=self._own, **given)
 
     def _read(self, result: Any) -> Any:
         if isinstance(result, Mapping):

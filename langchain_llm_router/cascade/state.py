@@ -35,18 +35,9 @@ class CascadeState(TypedDict):
     steps: NotRequired[list[dict[str, Any]]]
     """The decisions so far."""
 
-    frames: NotRequired[list[dict[str, Any]]]
-    """The situations in which they were taken: arms, options, money."""
-
-    nodes: NotRequired[dict[str, str]]
-    """Nodes of the user's that ran in place of the graph's own, or around them."""
-
-    decision_id: NotRequired[str]
-    left_s: NotRequired[float | None]
-    """How long the turn may still take, pauses not counted; None: no deadline."""
-
-    version: NotRequired[int]
-    """Of this format."""
+    request: NotRequired[dict[str, Any]]
+    """The rest of the turn's request: its decision's id, the situations in which the steps were
+    taken, the nodes of the user's that ran, the time that is left, and the format's version."""
 
 
 class CascadeMessages(TypedDict):
