@@ -47,6 +47,9 @@ class Verifying(Operation):
     guard: Callable[[Candidate], Guard] | None = None
     """What stands around the calls of a judge; None: plain calls."""
 
+    traced: bool | None = None
+    """Whether any handler listens; None: as the config says."""
+
     worst_usd: float | None = 0.0
     draft: bool = True
 
@@ -59,7 +62,7 @@ class Verifying(Operation):
 
     def perform(self) -> Attempt:
         """The attempt with its verdict."""
-        if not is_traced(self.config):
+        if not self._is_traced:
             return self._perform(self.attempt, self.config)
         return self._grouped().invoke(self.attempt, self.config)
 
@@ -74,7 +77,7 @@ class Verifying(Operation):
 
     async def aperform(self) -> Attempt:
         """The attempt with its verdict."""
-        if not is_traced(self.config):
+        if not self._is_traced:
             return await self._aperform(self.attempt, self.config)
         return await self._grouped().ainvoke(self.attempt, self.config)
 
@@ -87,6 +90,10 @@ class Verifying(Operation):
                 calls = steps.send(seen.note(replies))
         except StopIteration as stop:
             return seen.verdict(attempt, stop.value)
+
+    @property
+    def _is_traced(self) -> bool:
+        return is_traced(self.config) if self.traced is None else self.traced
 
     def _grouped(self) -> RunnableLambda[Attempt, Attempt]:
         # One run around all samples, so that a trace shows an evaluation and not its votes.
@@ -140,10 +147,7 @@ class Caller:
             guarded = self._guarded(call)
             runnable = guarded or self._runnable(call)
             output = runnable.invoke(call.messages, config)
-        except Exception as error:
-            # Any other failure is a missing verdict.
-            if is_pause(error):
-                raise
+        except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
             return self._failed(call, error, guarded)
         return self._reply(call, output, guarded)
 
@@ -154,10 +158,7 @@ class Caller:
             guarded = self._guarded(call)
             runnable = guarded or self._runnable(call)
             output = await runnable.ainvoke(call.messages, config)
-        except Exception as error:
-            # Any other failure is a missing verdict.
-            if is_pause(error):
-                raise
+        except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
             return self._failed(call, error, guarded)
         return self._reply(call, output, guarded)
 
@@ -171,6 +172,8 @@ class Caller:
         return Guarded(self._runnable(call), self._guard(call.candidate))
 
     def _failed(self, call: Call, error: Exception, guarded: Guarded | None) -> Reply:
+        if is_pause(error):
+            raise error
         text = _safe_text(call, error)
         if guarded is None:
             from langchain_llm_router.resilience.rules import (  # noqa: PLC0415 - slow to load
@@ -185,7 +188,9 @@ class Caller:
     def _runnable(self, call: Call) -> Runnable[Any, Any]:
         built = self._built.get(id(call))
         if built is None:
-            model = _at_temperature(live_model(call.candidate), call.temperature)
+            given = call.candidate.model
+            model = given if isinstance(given, BaseChatModel) else live_model(call.candidate)
+            model = _at_temperature(model, call.temperature)
             if call.schema is not None:
                 method = {} if call.method is None else {"method": call.method}
                 built = model.with_structured_output(

@@ -434,6 +434,7 @@ class Request:
             attempt=seen.attempts[-1],
             config=self._child_config(step.candidate, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
+            traced=self._traced,
             worst_usd=self._worst(step).worst_verification_usd,
         )
 
