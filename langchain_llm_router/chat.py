@@ -106,6 +106,12 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         """Fit the parts together, as the fields now say."""
         given = {name: getattr(self, name) for name in RouterFields.model_fields}
         refuse_misplaced({name: getattr(self, name) for name in ("cache", "rate_limiter")})
+        if self.disable_streaming not in (True, False, "tool_calling"):
+            msg = (
+                "`disable_streaming` must be True, False or 'tool_calling', got "
+                f"{self.disable_streaming!r}."
+            )
+            raise ValueError(msg)
         pool = [resolve_candidate(candidate) for candidate in expand_endpoints(self.candidates)]
         # What these fields ask for is the candidates' matter: they stream and write.
         update: dict[str, Any] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
@@ -55,7 +55,7 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
         router: ChatLLMRouter,
         *,
         options: Callable[[ModelRequest[Any]], Options] | None = None,
-        sticky: bool | None = None,
+        sticky: bool | Literal["escalate"] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(router, ChatLLMRouter):

@@ -170,6 +170,9 @@ def test_a_node_that_does_not_exist_is_refused():
         cascade({"verify": lambda state: 1.0})
     with pytest.raises(TypeError, match="must be a function of the state"):
         cascade({"decide": 3})
+    for function in (lambda: 1, lambda state, other: 1):
+        with pytest.raises(TypeError, match=r"`nodes\['decide'\]` must take \(state\)"):
+            cascade({"decide": function})
 
 
 def test_money_is_booked_for_nodes_of_ones_own():

@@ -131,6 +131,12 @@ def test_what_cannot_be_honoured_is_refused_after_construction_too():
         assert not getattr(router, field)
     with pytest.raises(TypeError, match="`budgets` must be"):
         router.budgets = 3.0
+    with pytest.raises(ValueError, match="`disable_streaming` must be"):
+        router.disable_streaming = "sometimes"
+    with pytest.raises(ValueError, match="`api_key` cannot be set"):
+        router.api_key = "sk-123"
+    with pytest.raises(TypeError, match=r"no argument `budget`\. Did you mean `budgets`"):
+        router.budget = Budgets([Budget(1.0)])
     assert router.budgets is None
     assert router.invoke("q").content == "large says"
 

@@ -12,7 +12,14 @@ from langgraph.graph import END, START, StateGraph
 from langchain_llm_router.arguments import refuse_unknown
 from langchain_llm_router.cascade.approval import approve as approve_stage
 from langchain_llm_router.cascade.approval import proposal
-from langchain_llm_router.cascade.nodes import Kind, StageNode, UserNode, WrappedNode, wraps
+from langchain_llm_router.cascade.nodes import (
+    Kind,
+    StageNode,
+    UserNode,
+    WrappedNode,
+    check_parameters,
+    wraps,
+)
 from langchain_llm_router.cascade.state import CascadeMessages, CascadeState
 from langchain_llm_router.parts import (
     Parts,
@@ -178,6 +185,7 @@ class _Builder:
             if not callable(function):
                 msg = f"`nodes[{name!r}]` must be a function of the state, got {function!r}."
                 raise TypeError(msg)
+            check_parameters(name, function)
 
     def _label(self, state: CascadeState) -> str:
         """The label of the edge that the last decision takes."""

@@ -242,6 +242,20 @@ def wraps(function: Callable[..., Any]) -> bool:
     return "node" in _parameters(function)
 
 
+def check_parameters(node: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be called as a node.
+
+    Raises:
+        TypeError: If it takes no state, or wants more than the state, `config` and `node`.
+    """
+    given = {name: None for name in ("config", "node") if name in _parameters(function)}
+    try:
+        inspect.signature(function).bind(None, **given)
+    except TypeError as error:
+        msg = f"`nodes[{node!r}]` must take (state), and may take `config` and `node`: {error}."
+        raise TypeError(msg) from error
+
+
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(function).parameters
 
