@@ -40,7 +40,7 @@ FLOORS = [
     ["request"],
     ["sessions", "typed_streams"],
     ["cascade", "chat", "decisions"],
-    ["calibration", "collect", "explaining", "middleware", "plots", "serving"],
+    ["calibration", "collect", "explaining", "middleware", "plots", "serving", "testing"],
     ["demo", "fitting"],
     ["cli"],
 ]
@@ -155,6 +155,7 @@ LOADS_NOT = {
     },
     "from langchain_llm_router import Agreement, SelfEvaluator": {"langgraph", "scipy"},
     "from langchain_llm_router.policies import ConfidenceThreshold, Utility": {"scipy"},
+    "from langchain_llm_router.testing import ScriptedChatModel": {"langgraph", "scipy", "numpy"},
     CASCADE: {"scipy", "langchain_llm_router.evaluation"},
     # All that a room offers.
     "from langchain_llm_router.policies import *": {"langgraph"},

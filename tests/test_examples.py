@@ -26,6 +26,7 @@ SAYS = {
     "rag": "From pier three, every 40 min.  <- large",
     "route": "pinned to gpt-4o-mini",
     "routing_edge": "'claude-3.5-sonnet': 28}",
+    "testing": "4 tests passed",
     "tradeoff": "always claude-3.5-sonnet",
     "train": "saved, loaded, predicts the same: True",
 }
