@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile
@@ -161,7 +162,7 @@ def kind_of(cls: type) -> str:
 def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
     """The class that a manifest means, among `base` and its subclasses that are imported already.
 
-    Nothing is ever imported because an artifact names it.
+    Only the public names of the room that `base` is in are imported because an artifact names them.
 
     Args:
         base: What it must be.
@@ -171,6 +172,10 @@ def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
     Raises:
         ArtifactError: If there is no such class.
     """
+    room = import_module(base.__module__.rpartition(".")[0] or base.__module__)
+    if kind_of(base) == base.__name__ and kind in getattr(room, "__all__", ()):
+        # Rooms import their classes when first asked for.
+        getattr(room, kind)
     found = [cls for cls in (base, *_subclasses(base)) if kind_of(cls) == kind]
     if len(found) == 0:
         module, colon, _ = str(kind).partition(":")

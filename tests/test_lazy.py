@@ -110,3 +110,12 @@ def test_pickling_and_inspecting_find_a_lazy_class():
     assert pickle.loads(pickle.dumps(policies.Utility(cost=2.0))) == Utility(cost=2.0)
     assert dict(inspect.getmembers(policies))["Utility"] is Utility
     assert inspect.getsourcefile(policies.Utility) == sys.modules[Utility.__module__].__file__
+
+
+def test_a_saved_policy_is_found_whose_room_has_not_imported_it_yet(tmp_path):
+    Utility(cost=3.0).save(tmp_path / "policy")
+    code = (
+        "from langchain_llm_router.policies.policy import Policy\n"
+        f"assert Policy.load({str(tmp_path / 'policy')!r}).cost == 3.0\n"
+    )
+    assert "langchain_llm_router.policies.one_shot" in loaded_by(code)
