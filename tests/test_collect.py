@@ -23,9 +23,9 @@ from langchain_llm_router.collect.grading import (
 )
 from langchain_llm_router.collect.journal import Journal, load_journal
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
-from langchain_llm_router.collect.retrying import is_hopeless, is_transient
 from langchain_llm_router.collect.watching import TerminalWatcher
 from langchain_llm_router.errors import CollectionError
+from langchain_llm_router.resilience.rules import is_hopeless, is_retryable
 from langchain_llm_router.verification import AnswerLogprob, YesNo
 from tests.fakes import GradingModel, SamplingModel, ScriptedModel
 
@@ -281,15 +281,15 @@ def test_senseless_limits_are_refused(bad):
 def test_which_failures_pass_by_themselves():
     wrapped = RuntimeError("the SDK's own")
     wrapped.__cause__ = httpx.ReadTimeout("slow")
-    assert is_transient(wrapped)
-    assert is_transient(StatusError(503))
+    assert is_retryable(wrapped)
+    assert is_retryable(StatusError(503))
     # A client library wraps the network's error, and may have a network library of its own.
     strange = type("ConnectError", (Exception,), {})("refused")
     wrapped = RuntimeError("the SDK's own")
     wrapped.__cause__ = strange
-    assert is_transient(wrapped)
-    assert not is_transient(StatusError(400))
-    assert not is_transient(ValueError("no"))
+    assert is_retryable(wrapped)
+    assert not is_retryable(StatusError(400))
+    assert not is_retryable(ValueError("no"))
     assert is_hopeless(StatusError(401))
     assert not is_hopeless(ValueError("no"))
 

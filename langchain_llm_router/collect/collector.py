@@ -17,9 +17,10 @@ from langchain_llm_router.collect.grading import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
-from langchain_llm_router.collect.retrying import is_hopeless, is_transient, retrying
+from langchain_llm_router.collect.retrying import retrying
 from langchain_llm_router.judging import Caller
 from langchain_llm_router.pool import live_model
+from langchain_llm_router.resilience.rules import is_hopeless, is_retryable
 from langchain_llm_router.types import Candidate, sum_usd
 from langchain_llm_router.verification import Call, Case, Evaluating, Evaluation, Reply, Verifier
 
@@ -269,7 +270,7 @@ class Collector:
         except StopIteration as stop:
             evaluation: Evaluation = stop.value
         broken = [reply.exception for reply in replies if reply.exception is not None]
-        if broken and (is_hopeless(broken[0]) or is_transient(broken[0])):
+        if broken and (is_hopeless(broken[0]) or is_retryable(broken[0])):
             self._failed(kind, where, f"{type(broken[0]).__name__}: {broken[0]}", broken[0])
             return None
         errors = [reply.error for reply in replies if reply.error is not None]
@@ -282,7 +283,7 @@ class Collector:
                 with attempt:
                     async with self._slot(call.candidate):
                         reply = await caller.acall(call, {})
-                    if reply.exception is not None and is_transient(reply.exception):
+                    if reply.exception is not None and is_retryable(reply.exception):
                         raise reply.exception
         except Exception as error:  # noqa: BLE001 - what is left after all attempts is a reply
             return Reply(error=f"{type(error).__name__}: {error}", exception=error)
@@ -298,7 +299,7 @@ class Collector:
         line = f"{where}: {' '.join(text.split())[:300]}."
         if error is not None and is_hopeless(error):
             self._stop = self._stop or line
-        elif error is not None and is_transient(error):
+        elif error is not None and is_retryable(error):
             self._stop = self._stop or f"{line} Gave up after {self._limits.attempts} attempts."
         elif self._in_a_row[kind] >= self._limits.failures:
             self._stop = self._stop or f"{line} That was failure {self._in_a_row[kind]} in a row."

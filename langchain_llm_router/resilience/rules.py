@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -20,6 +20,7 @@ __all__ = [
     "Resilience",
     "failure_kind",
     "is_callers_fault",
+    "is_hopeless",
     "is_retryable",
     "may_be_billed",
     "retry_after_s",
@@ -98,12 +99,23 @@ class Resilience(CheckedArguments):
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status behind a provider's error, if there is one."""
-    for holder in (error, getattr(error, "response", None)):
-        for name in ("status_code", "http_status", "code"):
-            status = getattr(holder, name, None)
-            if isinstance(status, int) and 100 <= status < 600:
-                return status
+    for link in causes(error):
+        for holder in (link, getattr(link, "response", None)):
+            for name in ("status_code", "http_status", "code"):
+                status = getattr(holder, name, None)
+                if isinstance(status, int) and 100 <= status < 600:
+                    return status
     return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from: clients wrap the network's own errors."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__
 
 
 def retry_after_s(error: BaseException, now: float | None = None) -> float | None:
@@ -113,8 +125,9 @@ def retry_after_s(error: BaseException, now: float | None = None) -> float | Non
         error: A provider's error with a `response` that has `headers`.
         now: Unix time, for the header's date form; None: the clock's.
     """
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    if not isinstance(headers, Mapping):
+    found = (getattr(getattr(link, "response", None), "headers", None) for link in causes(error))
+    headers = next((one for one in found if isinstance(one, Mapping)), None)
+    if headers is None:
         return None
     lowered: dict[str, Any] = {str(key).lower(): value for key, value in headers.items()}
     for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
@@ -175,11 +188,20 @@ def is_retryable(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status in (408, 409, 425, 429) or status >= 500
+    return any(map(_is_broken, causes(error)))
+
+
+def _is_broken(error: BaseException) -> bool:
     declared = getattr(error, "is_retryable", None)
     if isinstance(declared, bool):
         return declared
     broken = ConnectionError | TimeoutError | EOFError
     return isinstance(error, broken) or _named(error, _BROKEN)
+
+
+def is_hopeless(error: BaseException) -> bool:
+    """Whether every further call would fail the same way: a wrong key, a model unknown."""
+    return status_of(error) in (401, 402, 403, 404)
 
 
 def is_callers_fault(error: BaseException) -> bool:
@@ -191,9 +213,7 @@ def may_be_billed(error: BaseException) -> bool:
     """Whether the provider may have answered, and charged, although the caller saw an error."""
     if status_of(error) is not None or isinstance(error, BulkheadFullError | DeadlineError):
         return False
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ConnectionRefusedError) or _named(seen, _NOT_REACHED):
-            return False
-        seen = seen.__cause__
-    return True
+    return not any(
+        isinstance(link, ConnectionRefusedError) or _named(link, _NOT_REACHED)
+        for link in causes(error)
+    )
