@@ -1,9 +1,9 @@
-"""One folder per fitted thing: `manifest.json` and `arrays.npz`, never pickle.
+"""One folder per fitted object: `manifest.json` and `arrays.npz`, never pickle.
 
 The manifest holds the schema version, the class, its settings, and the SHA-256 of the arrays, so
-that loading can refuse what was cut off, edited, or written by a newer version. A thing with parts
-(an ensemble, a router) keeps each part in a sub-folder of the same form. Further files (weights as
-safetensors, a tokenizer as JSON) lie beside them, each with its hash in the manifest.
+that loading can refuse what was truncated, edited, or written by a newer version. An object with
+parts (an ensemble, a router) keeps each part in a sub-folder of the same form. Further files
+(weights as safetensors, a tokenizer as JSON) lie beside them, each with its hash in the manifest.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TUPLE = "__tuple__"
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a fitted thing is made of.
+    """The contents of a fitted object.
 
     Args:
         kind: Class name, checked on loading.
@@ -62,7 +62,7 @@ class Artifact:
 
 def data_hash(*parts: object) -> str:
     """A short fingerprint of training data, to tell which data an artifact was fitted on."""
-    import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+    import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
     digest = hashlib.sha256()
     for part in parts:
@@ -74,12 +74,12 @@ def data_hash(*parts: object) -> str:
 
 
 def write_artifact(folder: str | Path, artifact: Artifact) -> Path:
-    """Write an artifact into a folder, which is made if need be.
+    """Write an artifact into a folder, which is created if needed.
 
     Raises:
         ArtifactError: If an array would need pickling.
     """
-    import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+    import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,10 +107,10 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
 
     Args:
         folder: What `write_artifact` wrote.
-        kind: Class name that must stand in the manifest; None accepts any.
+        kind: Class name that the manifest must have; None accepts any.
 
     Raises:
-        ArtifactError: If the folder is no artifact, is corrupted, of a newer schema, or of
+        ArtifactError: If the folder is not an artifact, is corrupted, has a newer schema, or
             another kind.
     """
     folder = Path(folder)
@@ -137,7 +137,7 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
             folder.resolve()
         )
         if not inside:
-            msg = f"{str(folder)!r} names a file outside of itself: {name!r}."
+            msg = f"{str(folder)!r} names a file outside its folder: {name!r}."
             raise ArtifactError(msg)
         if not (folder / name).is_file() or _sha256(folder / name) != expected:
             msg = f"{str(folder)!r} is corrupted: {name} does not match its recorded hash."
@@ -154,27 +154,27 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
 
 
 def kind_of(cls: type) -> str:
-    """How a manifest names a class: by its name in this package, by `module:name` elsewhere."""
+    """A class's name in a manifest: its own name in this package, `module:name` elsewhere."""
     at_home = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
     return cls.__name__ if at_home else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
-    """The class that a manifest means, among `base` and its subclasses that are imported already.
+    """The class that a manifest names, among `base` and its subclasses that are imported already.
 
-    Only the public names of the room that `base` is in are imported because an artifact names them.
+    An artifact makes Python import only public names of the package that `base` is in.
 
     Args:
-        base: What it must be.
-        kind: What `kind_of` gave.
-        folder: Where it stands, for the error.
+        base: The class that it must be or derive from.
+        kind: What `kind_of` returned.
+        folder: The artifact's folder, for the error.
 
     Raises:
         ArtifactError: If there is no such class.
     """
     room = import_module(base.__module__.rpartition(".")[0] or base.__module__)
     if kind_of(base) == base.__name__ and kind in getattr(room, "__all__", ()):
-        # Rooms import their classes when first asked for.
+        # Packages import their classes on first use.
         getattr(room, kind)
     found = [cls for cls in (base, *_subclasses(base)) if kind_of(cls) == kind]
     if len(found) == 0:
@@ -214,7 +214,7 @@ def as_json(value: object) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """What `as_json` was given."""
+    """The value that `as_json` was given."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if isinstance(value, dict):

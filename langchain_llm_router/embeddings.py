@@ -19,14 +19,14 @@ __all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddi
 
 Vectors = NDArray[np.float32]
 
-# As Python lists a million vectors are ten times as large as in an array: convert part by part.
+# A million vectors are ten times larger as Python lists than as an array: convert in parts.
 _PART = 8192
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 class LexicalEmbeddings(CheckedArguments, Embeddings):
-    """Hashed word n-grams weighted by rarity: the embedding that is always there.
+    """Hashed word n-grams weighted by rarity: the embedding that is always available.
 
     Every distinct n-gram is hashed to one of `width` buckets with a sign, weighted by
     (1 + ln count) x inverse document frequency, and the vector is scaled to length 1. On question
@@ -67,7 +67,7 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         return self
 
     def embed_array(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts, of shape (n_texts, width), without the detour over Python lists."""
+        """Embed texts, of shape (n_texts, width), without building Python lists."""
         out = np.zeros((len(texts), self.width), dtype=np.float32)
         for i, text in enumerate(texts):
             codes = self._codes(text)
@@ -82,12 +82,12 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         return _unit(out)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts as LangChain expects it."""
+        """Embed texts, as LangChain's interface requires."""
         rows: list[list[float]] = self.embed_array(texts).tolist()
         return rows
 
     def embed_query(self, text: str) -> list[float]:
-        """Embed one text as LangChain expects it."""
+        """Embed one text, as LangChain's interface requires."""
         return self.embed_documents([text])[0]
 
     def _codes(self, text: str) -> Counter[int]:
@@ -104,7 +104,7 @@ def embed(embeddings: Embeddings, texts: Sequence[str]) -> Vectors:
     """Embed texts as unit vectors, of shape (n_texts, width), in contiguous float32.
 
     Raises:
-        ValueError: If the embedding model returns another number of vectors or non-finite numbers.
+        ValueError: If the model returns the wrong number of vectors, or non-finite numbers.
     """
     if isinstance(embeddings, LexicalEmbeddings):
         return embeddings.embed_array(texts)
@@ -130,7 +130,7 @@ def _embed_part(embeddings: Embeddings, texts: list[str]) -> Vectors:
 
 
 def describe_embeddings(embeddings: Embeddings, width: int) -> dict[str, Any]:
-    """What an artifact must remember to refuse the wrong embedding later."""
+    """What an artifact stores so that loading can refuse the wrong embedding."""
     model = getattr(embeddings, "model", None) or getattr(embeddings, "model_name", None)
     description: dict[str, Any] = {
         "class": type(embeddings).__name__,
@@ -145,10 +145,10 @@ def describe_embeddings(embeddings: Embeddings, width: int) -> dict[str, Any]:
 def restore_embeddings(
     described: Mapping[str, Any], given: Embeddings | None, idf: Vectors | None
 ) -> Embeddings:
-    """The embedding a saved estimator needs: rebuilt if lexical, otherwise the one handed in.
+    """The embedding a saved estimator needs: rebuilt if lexical, otherwise the one given.
 
     Raises:
-        ArtifactError: If an embedding is needed but not given, or is not the one fitted with.
+        ArtifactError: If an embedding is needed but not given, or is not the one used for fitting.
     """
     if given is None and described["class"] == LexicalEmbeddings.__name__ and idf is not None:
         lexical = LexicalEmbeddings(described["width"], described["n_words"])

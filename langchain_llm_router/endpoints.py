@@ -1,9 +1,9 @@
-"""One model at several endpoints: policies choose the model, this the place to ask it.
+"""One model at several endpoints: policies choose the model, this module the endpoint.
 
-A policy knows models by name: it was fitted on them, its thresholds are between them. So it is
-shown one arm per model, the best endpoint that is still open, and its decision is carried over to
-that endpoint. The best is the one with the highest utility by the policy's own weights; as all
-endpoints of a model have one quality, this is the policy's argmax over model × endpoint.
+A policy knows models by name: it was fitted on them, its thresholds are between them. So it sees
+one arm per model, the best endpoint that was not asked yet, and its decision is translated to that
+endpoint. The best is the one with the highest utility by the policy's own weights; as all
+endpoints of a model have the same quality, this is the policy's argmax over model × endpoint.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SAME = 1e-12
 
 
 def expand_endpoints(candidates: Sequence[Any]) -> tuple[Any, ...]:
-    """Every endpoint as a candidate of its own, `model@endpoint`; everything else as it is."""
+    """Every endpoint as a separate candidate, `model@endpoint`; other candidates unchanged."""
     arms: list[Any] = []
     for candidate in candidates:
         if not isinstance(candidate, Candidate) or len(candidate.endpoints) == 0:
@@ -64,7 +64,7 @@ def _mean_cost_usd(candidate: Candidate, price: Price) -> float | None:
 def pick_endpoint(policy: Policy, arms: Sequence[Arm], situation: Situation) -> tuple[Arm, str]:
     """The endpoint to ask, of those given, and why.
 
-    Closed doors come last; an endpoint that nobody knows any more gets one call as long as nothing
+    Endpoints with open breakers come last; one that is due for a probe gets it as long as nothing
     has failed for this query; then the policy's utility decides, then price, speed and failures.
     """
     if len(arms) == 1:
@@ -78,12 +78,12 @@ def pick_endpoint(policy: Policy, arms: Sequence[Arm], situation: Situation) -> 
     best = max(arms, key=rank)
     if len(situation.attempts) == 0:
         due = [arm for arm in arms if arm.probe and arm.available]
-        # Of several, the one that may well be the best by now.
+        # Of several, the one that is most likely to be the best now.
         probe = max(due, key=rank, default=None)
         if probe is not None and probe is not best:
-            return probe, f"one call to {probe.candidate} to see how it is by now"
+            return probe, f"a probe of {probe.candidate}, whose present state is unknown"
     names = [arm.candidate for arm in arms if arm is not best]
-    return best, f"{best.candidate} is the best endpoint, before {', '.join(names)}"
+    return best, f"{best.candidate} is the best endpoint, ahead of {', '.join(names)}"
 
 
 def _tie_break(arm: Arm, *, timed: bool) -> float:
@@ -100,20 +100,20 @@ class ByModel:
     """A situation as the policy sees it: one arm per model."""
 
     situation: Situation
-    """Named by models."""
+    """With models' names."""
 
     chosen: dict[str, tuple[Arm, str]]
-    """For every model its endpoint, and why that one."""
+    """The endpoint of every model, and the reason for it."""
 
     whole: Situation
-    """Named by arms."""
+    """With arms' names."""
 
     @classmethod
     def of(cls, policy: Policy, whole: Situation) -> ByModel:
         """Group arms and attempts by model.
 
         An attempt that failed at one endpoint is no failure of the model as long as another
-        endpoint is open.
+        endpoint can be asked.
         """
         groups: dict[str, list[Arm]] = {}
         for arm in whole.arms:
@@ -132,7 +132,7 @@ class ByModel:
         return cls(replace(whole, arms=shown, attempts=attempts), chosen, whole)
 
     def carried_over(self, decision: Decision) -> Decision:
-        """The decision on a model as the decision on its endpoint."""
+        """Translate the decision on a model to its endpoint."""
         arm, why = self.chosen[decision.candidate]
         scores: dict[str, dict[str, float | None]] = {}
         for model, numbers in decision.scores.items():
@@ -156,7 +156,7 @@ class ByModel:
 def _by_model(
     whole: Situation, groups: dict[str, list[Arm]]
 ) -> tuple[tuple[Attempt, ...], dict[str, str]]:
-    """The attempts under their models' names, and which endpoint answered for each model."""
+    """The attempts with their models' names, and which endpoint answered for each model."""
     model_of = {arm.candidate: model for model, arms in groups.items() for arm in arms}
     still_open = {model_of[arm.candidate] for arm in whole.open_arms}
     attempts: list[Attempt] = []

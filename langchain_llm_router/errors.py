@@ -4,7 +4,7 @@
     ├── NotFittedError          an estimator, observation model or policy used before `fit`
     ├── NoCandidateError        no candidate may be asked (options, capabilities, budget)
     │   └── BudgetExceededError a budget has too little left for any candidate
-    ├── PolicyError             a policy decides what cannot be done, or does not come to an end
+    ├── PolicyError             a policy decides what cannot be done, or never accepts
     ├── DeadlineError           the time of the whole request is up
     ├── CollectionError         collecting stopped early; the journal holds everything so far
     ├── CalibrationError        no setting meets the target, or the labels are too few to promise it
@@ -44,7 +44,7 @@ class LlmRouterError(Exception):
 
 
 class NotFittedError(LlmRouterError):
-    """When something learned is used before it has learned."""
+    """When an estimator, observation model or policy is used before it was fitted."""
 
 
 class NoCandidateError(LlmRouterError):
@@ -56,14 +56,14 @@ class BudgetExceededError(NoCandidateError):
 
 
 class CollectionError(LlmRouterError):
-    """When collecting had to stop before its end; a later run goes on where it stopped."""
+    """When collecting had to stop before its end; a later run resumes there."""
 
 
 class CalibrationError(LlmRouterError):
-    """When a target cannot be met, or not be promised with the labels there are.
+    """When a target cannot be met, or cannot be guaranteed with the available labels.
 
     Attributes:
-        more_labels: About how many more labeled rows the promise needs; None: no number would do.
+        more_labels: About how many more labeled rows are needed; None: no number is enough.
     """
 
     def __init__(self, message: str, *, more_labels: int | None = None) -> None:
@@ -72,7 +72,7 @@ class CalibrationError(LlmRouterError):
 
 
 class PolicyError(LlmRouterError):
-    """When a policy decides what cannot be done, or does not come to an end."""
+    """When a policy decides what cannot be done, or never accepts."""
 
 
 class DeadlineError(LlmRouterError, TimeoutError):
@@ -88,15 +88,15 @@ class MissingExtraError(LlmRouterError, ImportError):
 
 
 def own_error(errors: Sequence[Exception | None]) -> Exception:
-    """The last candidate's own error; that there was no time left for more only if alone."""
+    """The last error that a candidate raised; a `DeadlineError` only if there is no other."""
     raised = [error for error in errors if error is not None]
     own = [error for error in raised if not isinstance(error, DeadlineError)]
     return (own or raised)[-1]
 
 
 def is_pause(error: BaseException) -> bool:
-    """Whether LangGraph interrupts here, to continue later: neither a failure nor an end."""
-    # Nothing can pause before langgraph is loaded, and only graphs need it.
+    """Whether this is LangGraph's interrupt, to resume later: neither a failure nor an end."""
+    # Without langgraph loaded nothing can pause, and only graphs need it.
     langgraph = sys.modules.get("langgraph.errors")
     return langgraph is not None and isinstance(error, langgraph.GraphBubbleUp)
 

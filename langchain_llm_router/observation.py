@@ -1,8 +1,7 @@
 """From a verifier's score to P(the answer is good).
 
-A score means nothing by itself: a model that calls every answer correct says nothing with 1.0. An
-observation model looks a score up among the scores of answers known to be good and known to be
-poor.
+A score means nothing by itself: from a model that calls every answer correct, 1.0 is no evidence.
+An observation model compares a score with the scores of answers known to be good or poor.
 """
 
 from __future__ import annotations
@@ -149,9 +148,9 @@ class KernelDensity(ObservationModel):
     """Gaussian kernel density estimates of the scores of good and of poor answers.
 
     P(good | s) = π·f_good(s) / (π·f_good(s) + (1-π)·f_poor(s)), times a gate that falls to 0 where
-    there was hardly any training score: nobody trusts a score of a kind never seen. Kernels are
-    reflected at 0 and 1, and the bandwidth has a floor, so that constant scores, a single point
-    and mass at the ends are safe.
+    there were hardly any training scores: a score unlike all seen before is not trusted. Kernels
+    are reflected at 0 and 1, and the bandwidth has a floor, so that constant scores, a single
+    point and mass at the ends are safe.
 
     Args:
         base_rate: True: π is the share of good answers (or the prior given); False: the seed
@@ -198,7 +197,7 @@ class KernelDensity(ObservationModel):
         return self._at(self.density_good_, score), self._at(self.density_poor_, score)
 
     def trust(self, score: float) -> float:
-        """The density gate: 1 where training scores were, towards 0 where there were none."""
+        """The density gate: 1 where there were training scores, towards 0 where there were none."""
         if self.gate <= 0:
             return 1.0
         floor = self.gate * float(self.density_total_.max())
@@ -225,7 +224,7 @@ class KernelDensity(ObservationModel):
             if kde is not None:
                 return np.asarray(kde(x), dtype=np.float64)
             # gaussian_kde raises on constant scores and single points, and Scott's rule gives
-            # needles just before that: a fixed kernel says the same without the singularity.
+            # needles just before that: a fixed kernel gives the same without the singularity.
             bells = normal_density(x[:, None], values[None, :], self.bandwidth)
             return np.asarray(bells.mean(axis=1), dtype=np.float64)
 
@@ -259,7 +258,7 @@ class BetaBinomial(ObservationModel):
 
     Args:
         n_samples: k, the number of verdicts behind a score.
-        prior_strength: Pseudo-verdicts of the uniform prior that keeps small data sane.
+        prior_strength: Pseudo-verdicts of the uniform prior that stabilizes fits on little data.
 
     Attributes:
         shapes_: (α, β) for good and for poor answers, of shape (2, 2).
@@ -349,12 +348,13 @@ def score_likelihoods(
     bandwidth: float = 0.05,
     good_at: float = 0.5,
 ) -> Floats:
-    """P(observation | training row) of every observation there is: k + 1 scores, or no verdict.
+    """P(observation | training row) of every possible observation: k + 1 scores, or no verdict.
 
     `rows` smooths each row's own score by a Gaussian kernel, so a weighted mean over rows is the
-    kernel estimate of E[· | score] and whatever goes with the score is kept, e.g. that a doubtful
-    answer comes from a query on which the next model fails as well. `kde` and `beta_binomial` look
-    only at whether the row's answer was good. A missing verdict is equally likely on every row.
+    kernel estimate of E[· | score] and correlations with the score are kept, e.g. that a query
+    with a doubtful answer is one on which the next model fails as well. `kde` and `beta_binomial`
+    look only at whether the row's answer was good. A missing verdict is equally likely on every
+    row.
 
     Args:
         scores: The verifier's scores in [0, 1], of shape (n_rows,), NaN: no verdict.
@@ -362,7 +362,7 @@ def score_likelihoods(
         n_samples: k.
         kind: Which of the three.
         bandwidth: Smallest standard deviation of a kernel.
-        good_at: From this quality on an answer counts as good (`kde`, `beta_binomial`).
+        good_at: An answer of at least this quality counts as good (`kde`, `beta_binomial`).
 
     Returns:
         Probabilities of shape (n_samples + 2, n_rows), columns sum to 1.
@@ -385,7 +385,7 @@ def score_likelihoods(
 
 
 _FLOOR = 1e-3
-"""Share of every likelihood that is uniform: a score never seen leaves the belief as it was."""
+"""Uniform share of every likelihood: a score never seen leaves the belief unchanged."""
 
 
 def _row_kernels(values: Floats, n_samples: int, bandwidth: float) -> Floats:
@@ -412,7 +412,7 @@ def _class_likelihoods(
     grid = np.linspace(0, 1, n_samples + 1)
     both = np.array([model.likelihoods(float(score)) for score in grid])
     totals = both.sum(axis=0)
-    # A class without any training score has no density: its scores are anybody's guess.
+    # A class without any training score has no density: its likelihood is uniform.
     both = np.where(totals > 0, both / np.where(totals > 0, totals, 1), 1 / (n_samples + 1))
     both = (1 - _FLOOR) * both + _FLOOR / (n_samples + 1)
     return np.where(good[None, :], both[:, :1], both[:, 1:])

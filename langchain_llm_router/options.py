@@ -3,8 +3,8 @@
     config={"configurable": {"llm_router": {"force": "large"}}}
     config={"configurable": {"llm_router": "router@q:1|c:40|models:small,large|itl<20"}}
 
-The line is Unify's: a router's name, `@`, then settings `key:value` and filters `metric<limit`
-parted by `|`. Its weights are those of the utility formula (per USD, per second). Limits on
+The line has Unify's form: a router's name, `@`, then settings `key:value` and filters
+`metric<limit` separated by `|`. Its weights are those of `Utility` (per USD, per second). Limits on
 latencies are in milliseconds, unless a unit is given: `itl<20` is `itl<20ms` is `itl<0.02s`.
 """
 
@@ -39,7 +39,7 @@ _FILTER = re.compile(r"^\s*([a-z]+)\s*(<=|>=|<|>)\s*([^\s<>=]+?)\s*(ms|s)?\s*$")
 
 @dataclass(frozen=True, slots=True)
 class Filter(CheckedArguments):
-    """A condition on what is expected of a candidate; who does not meet it is not asked.
+    """A condition on what is expected of a candidate; one that does not meet it is not asked.
 
     Example:
         >>> Filter.parse("itl<20")
@@ -57,7 +57,7 @@ class Filter(CheckedArguments):
 
     @classmethod
     def parse(cls, text: str) -> Filter:
-        """Read `metric<limit`; short names q, c, t, i; latencies in ms unless they say `s`.
+        """Read `metric<limit`; short names q, c, t, i; latencies in ms unless given in `s`.
 
         Raises:
             ValueError: If it is not a filter; the message lists what is allowed.
@@ -118,7 +118,7 @@ class RoutingOptions(CheckedArguments):
     """Replaces single weights of the utility: quality, cost, ttft, itl."""
 
     max_cost_usd: float | None = None
-    """A hard cap for this request: nobody is asked whose expected cost would pass it."""
+    """A hard cap for this request: no candidate is asked whose expected cost would exceed it."""
 
     filters: tuple[Filter, ...] = ()
     """Conditions on a candidate's expected quality, cost and latencies."""
@@ -133,7 +133,7 @@ class RoutingOptions(CheckedArguments):
             msg = f"Unknown weights {unknown}: allowed are {list(_METRICS)}."
             raise ValueError(msg)
         if self.candidates is not None and len(self.candidates) == 0:
-            msg = "`candidates` allows nobody: name at least one candidate or leave it out."
+            msg = "`candidates` is empty: name at least one candidate or leave it out."
             raise ValueError(msg)
         numbers = {name: getattr(self, name) for name in ("lambda_", "max_cost_usd", "threshold")}
         numbers |= {f"weights[{name!r}]": weight for name, weight in self.weights.items()}
@@ -151,7 +151,7 @@ class RoutingOptions(CheckedArguments):
         """Read options from a mapping, or from a line such as `router@q:1|c:40|itl<20`.
 
         Raises:
-            ValueError: If a key is unknown or a value makes no sense; the message lists what is
+            ValueError: If a key is unknown or a value is invalid; the message lists what is
                 allowed.
             TypeError: If it is neither a mapping nor a string.
         """

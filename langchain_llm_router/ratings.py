@@ -1,7 +1,7 @@
-"""From who beat whom to how strong each candidate is: Elo, Bradley–Terry, tiers, two groups.
+"""From battles to the strength of each candidate: Elo, Bradley–Terry, tiers, two groups.
 
 Candidates are numbered 0 .. n_candidates - 1. A score is 1 when a won, 0 when b won, 0.5 for a tie;
-anything between is a soft preference. Strengths are in natural-log units: a beats b with
+values between are soft preferences. Strengths are in natural-log units: a beats b with
 probability 1 / (1 + exp(s_b - s_a)); `to_elo` converts.
 """
 
@@ -54,7 +54,7 @@ def elo(
         score: 1 a won, 0 b won, 0.5 tie, same shape.
         n_candidates: How many candidates there are.
         k_factor: Largest change by one battle, in Elo points.
-        initial: Where everybody starts.
+        initial: The rating that every candidate starts with.
 
     Returns:
         Ratings in Elo points, of shape (n_candidates,); their mean stays `initial`.
@@ -91,7 +91,7 @@ def bradley_terry(
 
     Args:
         a: Candidate numbers on side a, of shape (n_battles,).
-        b: Candidate numbers on side b, same shape. Battles against oneself are dropped.
+        b: Candidate numbers on side b, same shape. Battles of a candidate with itself are dropped.
         score: 1 a won, 0 b won, 0.5 tie, same shape.
         weights: Weight of each battle, >= 0; a battle of weight 2 counts as two battles.
         n_candidates: How many candidates there are.
@@ -103,7 +103,7 @@ def bradley_terry(
 
     References:
         Bradley and Terry, 1952; Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2
-        (similarity-weighted ranking, whose fit this is). Deviation: the small ridge.
+        (the fit of its similarity-weighted ranking). Deviation: the small ridge.
     """
     wins = win_table(a, b, score, weights=weights, n_candidates=n_candidates)
     return fit_win_tables(wins, ridge=ridge)
@@ -130,7 +130,7 @@ def win_table(
 
 
 def fit_win_tables(wins: ArrayLike, *, ridge: float = 1e-4) -> Floats:
-    """Fit Bradley–Terry strengths to win tables, many at once.
+    """Fit Bradley–Terry strengths to many win tables in one call.
 
     Args:
         wins: Weighted wins of row over column, of shape (..., n_candidates, n_candidates).
@@ -168,10 +168,10 @@ def _newton_step(wins: Floats, strengths: Floats, ridge: float) -> Floats:
     curvature = games * rate * (1 - rate)
     hessian = -curvature
     diagonal = np.arange(wins.shape[-1])
-    # The hair more than the curvature keeps the matrix regular where weights dwarf the ridge.
+    # Slightly more than the curvature keeps the matrix regular where weights dwarf the ridge.
     hessian[:, diagonal, diagonal] += curvature.sum(axis=-1) * (1 + 1e-10) + ridge
     step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-    # Far from the optimum a full step may overshoot; near it the first test passes at once.
+    # Far from the optimum a full step may overshoot; near it the first test passes.
     before = _log_posterior(wins, strengths, ridge)
     before -= 1e-12 * np.abs(before)
     scale = np.ones((len(wins), 1))
@@ -197,7 +197,7 @@ def to_elo(
 
     Args:
         strengths: Strengths, of shape (..., n_candidates).
-        anchor: A candidate's number and the rating it shall have; None: `center` is the middle.
+        anchor: A candidate's number and the rating it should get; None: `center` is the middle.
         center: The rating of strength 0, used without an anchor.
     """
     points = np.asarray(strengths, dtype=np.float64) * _ELO_PER_NAT
@@ -283,8 +283,8 @@ def bootstrap_intervals(
 def tiers(ratings: ArrayLike, n_tiers: int) -> Indices:
     """Cut ratings into tiers of similar strength, the strongest tier being 0.
 
-    Exact dynamic programme over the sorted ratings: contiguous groups, none empty, with the least
-    sum of within-group variances.
+    Exact dynamic programming over the sorted ratings: contiguous groups, none empty, with the
+    least sum of within-group variances.
 
     Args:
         ratings: One number per candidate, on any scale, of shape (n_candidates,).
@@ -343,7 +343,7 @@ def strong_weak_battles(battles: Battles, strong: Sequence[str], weak: Sequence[
         weak: Models that count as weak; RouteLLM takes `candidate_tiers(...)[2]`.
 
     Returns:
-        The battles between the two groups, `candidate_a` being always `"strong"`: `score_a` is 1
+        The battles between the two groups; `candidate_a` is always `"strong"`: `score_a` is 1
         where the strong model won, 0.5 for a tie, 0 where the weak one won. Others are dropped.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a text looks like from outside: length, numbers, punctuation; no model, no vocabulary."""
+"""Surface features of a text: length, numbers, punctuation; no model, no vocabulary."""
 
 from __future__ import annotations
 

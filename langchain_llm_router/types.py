@@ -1,7 +1,7 @@
-"""The nouns: what is routed to, what was seen, what was decided.
+"""The basic types: what is routed to, what was seen, what was decided.
 
 Values that live in Python are frozen dataclasses. What enters a LangGraph state or a JSON log
-(`Attempt`) is a `TypedDict`, because checkpointers refuse classes they do not know.
+(`Attempt`) is a `TypedDict`, because checkpointers reject unknown classes.
 
 Units are in the names: `_usd`, `_usd_per_mtok` (USD per million tokens), `_s`, `_tokens`.
 Quality, confidence and probability are floats in [0, 1]. Unknown is `None`, never 0.
@@ -21,7 +21,7 @@ from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages.ai import UsageMetadata
-else:  # Only annotations name them.
+else:  # Only annotations need them.
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 CHARS_PER_TOKEN = 4.0
-"""About how long a token is, where nobody has counted: English text, any tokenizer."""
+"""Approximate length of a token where none were counted: English text, any tokenizer."""
 
 Action = Literal["ask", "verify", "accept"]
 
@@ -73,7 +73,7 @@ class Price(CheckedArguments):
     """USD per million output tokens."""
 
     cache_read_usd_per_mtok: float | None = None
-    """USD per million input tokens read from the provider's prompt cache; None: as other input."""
+    """USD per million input tokens read from the provider's prompt cache; None: as for others."""
 
     def __post_init__(self) -> None:
         names = ("input_usd_per_mtok", "output_usd_per_mtok", "cache_read_usd_per_mtok")
@@ -107,7 +107,7 @@ class Price(CheckedArguments):
 
 @dataclass(frozen=True)
 class Endpoint(CheckedArguments):
-    """One of several places or ways to ask the same model; what is None is as its candidate's.
+    """One of several places or ways to ask the same model; None means: as for its candidate.
 
     Example:
         >>> Candidate("gpt-4o", endpoints=[Endpoint("azure"), Endpoint("openai")]).endpoints[1].name
@@ -120,7 +120,7 @@ class Endpoint(CheckedArguments):
     model: BaseChatModel | str | None = None
     price: Price | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Keywords of every call, e.g. `{"service_tier": "flex"}`, beside its candidate's."""
+    """Keywords of every call, e.g. `{"service_tier": "flex"}`, added to its candidate's."""
 
     ttft_s: float | None = None
     itl_s: float | None = None
@@ -139,7 +139,7 @@ class Candidate(CheckedArguments):
     """
 
     name: str
-    """How policies, records and saved tables call it; unique within a router."""
+    """Its name in policies, records and saved tables; unique within a router."""
 
     model: BaseChatModel | str | None = None
     """A chat model, or `"provider:model"`; None for offline replay only.
@@ -155,14 +155,14 @@ class Candidate(CheckedArguments):
     """Length of a typical answer, for pricing a call before it is made."""
 
     expected_cost_usd: float | None = None
-    """Measured mean cost of a call, e.g. from training outcomes; counts instead of price x tokens
+    """Measured mean cost of a call, e.g. from training outcomes; used instead of price x tokens
     where no length is predicted."""
 
     ttft_s: float | None = None
-    """Typical time to first token, used until live telemetry knows better."""
+    """Typical time to first token, used until live telemetry has measured it."""
 
     itl_s: float | None = None
-    """Typical inter-token latency, used until live telemetry knows better."""
+    """Typical inter-token latency, used until live telemetry has measured it."""
 
     max_output_tokens: int | None = None
     """Longest answer it can give; with a hard budget its worst case must be known."""
@@ -171,7 +171,7 @@ class Candidate(CheckedArguments):
     """Keywords of every call, e.g. `{"reasoning_effort": "low"}`."""
 
     endpoints: Sequence[Endpoint] = ()
-    """Where else it can be had: each endpoint becomes an arm, `name@endpoint`."""
+    """Where it can be asked: each endpoint becomes an arm, `name@endpoint`."""
 
     of: str | None = None
     """On an arm made from `endpoints`: the candidate whose quality it has."""
@@ -196,7 +196,7 @@ class Candidate(CheckedArguments):
 
 
 def candidate_names(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """Names in order, after checking that there is at least one and none comes twice."""
+    """Names in order, after checking that there is at least one and none occurs twice."""
     names = tuple(candidate.name for candidate in candidates)
     if not names:
         msg = "`candidates` is empty: give at least one `Candidate`."
@@ -219,7 +219,7 @@ class Attempt(TypedDict, total=False):
     """What kind of answer it is; only text is sent to a verifier."""
 
     flaw: str | None
-    """What makes the answer useless at sight: a refusal, an invalid tool call, a failed parse."""
+    """What visibly makes the answer useless: a refusal, an invalid tool call, a failed parse."""
 
     committed: bool
     """Whether it was streamed to the caller before it was complete, so that it must be kept."""
@@ -239,21 +239,21 @@ class Attempt(TypedDict, total=False):
     cost_usd: float | None
     verification_cost_usd: float | None
     verification_unsure: bool
-    """Whether a verifier's call failed that may have been billed all the same."""
+    """Whether a verifier's call failed that may still have been billed."""
 
     input_tokens: int | None
     output_tokens: int | None
     latency_s: float | None
     ttft_s: float | None
     finished_at_s: float
-    """Unix time: how old a prompt cache is by now."""
+    """Unix time; it tells how old a prompt cache is."""
 
     failures: list[dict[str, Any]]
-    """Single calls on the way that failed or lost a race; the last one's is `error` if set."""
+    """Single calls that failed or lost a race; the last one's error is `error` if set."""
 
     interrupted: list[Action]
-    """Steps on it that were under way when their process ended, and were taken again: what they
-    may have been billed is unknown."""
+    """Steps on it that were under way when their process ended, and were run again: what they
+    cost is unknown."""
 
     answered_by: str
     """The endpoint that answered, where a hedged call to another one was faster."""
@@ -279,13 +279,13 @@ class Arm:
     """With several endpoints: the candidate that this is one endpoint of."""
 
     error_rate: float | None = None
-    """P(the call fails), as measured lately; None: unknown."""
+    """P(the call fails), as measured recently; None: unknown."""
 
     available: bool = True
     """Whether its circuit breaker lets a call through."""
 
     probe: bool = False
-    """Nobody knows any more how it is: worth one call now."""
+    """A probe is due: its statistics are stale or missing, or its breaker is half-open."""
 
     worst_call_usd: float | None = None
     """Upper bound on the cost of one call; None: there is none."""
@@ -313,7 +313,7 @@ class Situation:
     """What a budget has set aside for this request; worst cases must fit. None: no budget."""
 
     prefer: str | None = None
-    """Who is asked first, whatever the policy: this candidate has the thread or its tool loop."""
+    """The candidate to ask first, whatever the policy: it has the thread or its tool loop."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -336,7 +336,7 @@ class Situation:
         """What all attempts and verifications have cost so far; unknown if any of them is."""
         costs: list[float | None] = []
         for attempt in self.attempts:
-            # A call that failed before it was billed has no cost to know.
+            # A call that failed before it was billed has no cost.
             answered = attempt.get("error") is None or attempt.get("flaw") is not None
             if answered or attempt.get("cost_usd") is not None:
                 costs.append(attempt.get("cost_usd"))
@@ -372,7 +372,7 @@ class Decision:
     """One sentence a person can read."""
 
     final: bool = False
-    """With `ask`: the answer will be accepted unseen, so it may be streamed as it comes."""
+    """With `ask`: the answer will be accepted unverified, so it may be streamed directly."""
 
     scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """For every arm: quality, cost_usd, utility, or what else the policy looked at."""

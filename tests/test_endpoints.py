@@ -199,12 +199,12 @@ def test_a_probe_goes_to_an_endpoint_nobody_knows_any_more_but_never_after_a_fai
     due = (LARGE[0], build(LARGE[1], probe=True), LARGE[2])
     decision = next_decision(Always("large"), begin("q", due))
     assert decision.candidate == "large@azure"
-    assert "to see how it is" in decision.reason
+    assert "a probe of" in decision.reason
     third = build(LARGE[1], candidate="large@third")
     failed = observe(
         begin("q", (*due, third)), Attempt(candidate="large@openai", error="TimeoutError: slow")
     )
-    assert "to see" not in next_decision(Always("large"), failed).reason
+    assert "a probe of" not in next_decision(Always("large"), failed).reason
 
 
 def test_measured_numbers_replace_declared_ones():

@@ -227,7 +227,7 @@ def test_a_policy_that_is_no_dataclass_needs_a_with_knob_of_its_own():
         def choose(self, situation):
             raise NotImplementedError
 
-    with pytest.raises(TypeError, match="no dataclass: give it a `with_knob`"):
+    with pytest.raises(TypeError, match="not a dataclass: it must define `with_knob`"):
         Plain().with_knob(0.1)
 
 

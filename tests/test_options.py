@@ -55,7 +55,7 @@ WRONG = [
     ("router@itl<fast", "'itl' takes a number, got 'fast'"),
     ("router@cost<3ms", "only latencies"),
     ("router@q:much", "'q' takes a number, got 'much'"),
-    ("router@models:", "allows nobody"),
+    ("router@models:", "`candidates` is empty"),
     ({"colour": "red"}, r"Unknown routing options \['colour'\]: allowed are \['force'"),
     ({"weights": {"speed": 1}}, r"Unknown weights \['speed'\]"),
     ({"filters": ["itl"]}, "is not a filter"),

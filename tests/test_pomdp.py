@@ -355,7 +355,7 @@ def test_wrong_arguments_are_refused_with_words():
         Pomdp().fit(outcomes, evaluations.take([0]))
     with pytest.raises(ValueError, match="no costs"):
         Pomdp().fit(outcomes, SelfEvaluations(NAMES[:2], evaluations.confidence))
-    with pytest.raises(ValueError, match="knows no cost of 'a'"):
+    with pytest.raises(ValueError, match="has no cost for 'a'"):
         Pomdp().fit(
             outcomes, SelfEvaluations(NAMES[:2], evaluations.confidence, np.full((400, 2), np.nan))
         )

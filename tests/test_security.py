@@ -242,7 +242,7 @@ def test_an_artifact_cannot_reach_outside_of_its_folder(saved, name):
     manifest = json.loads((saved / "manifest.json").read_text())
     manifest["files_sha256"] = {name: "0" * 64}
     (saved / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match="outside of itself"):
+    with pytest.raises(ArtifactError, match="outside its folder"):
         read_artifact(saved)
 
 

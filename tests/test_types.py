@@ -57,7 +57,7 @@ def test_names_must_be_there_and_differ():
         ({"colour": 1}, r"Unknown routing options \['colour'\].*'force'.*'lambda'"),
         ({"lambda": -1.0}, "`lambda` must be a finite number >= 0"),
         ({"weights": {"taste": 1.0}}, r"Unknown weights \['taste'\].*'quality'"),
-        ({"candidates": []}, "allows nobody"),
+        ({"candidates": []}, "`candidates` is empty"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(given, says):

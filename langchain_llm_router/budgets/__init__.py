@@ -1,7 +1,7 @@
-"""What may be spent, and the books on what was.
+"""What may be spent, and the accounts of what was.
 
-`budgets` are the limits, `ledgers` the accounts (`shared_ledger`: in Redis), `pacing` the price of
-money over a period, `affording` what a request can still pay.
+`budgets` are the limits, `ledgers` the accounts (`shared_ledger`: in Redis), `pacing` sets λ over a
+period, `affording` drops the arms that a request cannot pay.
 """
 
 from typing import TYPE_CHECKING

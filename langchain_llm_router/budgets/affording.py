@@ -1,4 +1,4 @@
-"""What a request has cost, at least and at most, and whom it can still afford to ask."""
+"""What a request has cost at most, and which candidates it can still afford."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["affordable", "charged_usd"]
 
 
 def charged_usd(situation: Situation) -> float:
-    """Upper bound on what was spent: what is not known counts as its worst case."""
+    """Upper bound on what was spent: unknown costs count as their worst case."""
     worst = {arm.candidate: arm for arm in situation.arms}
     total = []
     for attempt in situation.attempts:
@@ -30,7 +30,7 @@ def charged_usd(situation: Situation) -> float:
             verdict = attempt.get("verification_cost_usd")
             unsure_verdict = verdict is None or attempt.get("verification_unsure", False)
             total.append(worst_verdict if unsure_verdict else verdict or 0.0)
-        # What was under way when an earlier run of the step ended: it may have been billed whole.
+        # Calls under way when an earlier run of the step ended: they may have been billed in full.
         worst_asking = 0.0 if arm is None else arm.worst_asking_usd or 0.0
         total += [
             worst_asking if action == "ask" else worst_verdict
@@ -40,7 +40,7 @@ def charged_usd(situation: Situation) -> float:
 
 
 def affordable(situation: Situation) -> Situation:
-    """Drop the arms that could break the request's cost cap, or what its budget granted."""
+    """Drop the arms that could exceed the request's cost cap, or what its budget granted."""
     cap, granted = situation.options.max_cost_usd, situation.granted_usd
     if cap is None and granted is None:
         return situation

@@ -1,8 +1,8 @@
-"""What may be spent: per call, run, user or key, in all or per period, and never more.
+"""What may be spent: per call, run, user or key, in total or per period, and never more.
 
 A request reserves the worst case of everything it may still do, is routed within what was granted
-(an arm whose worst case no longer fits is not asked), and settles what it really cost. So however
-many callers there are, the sum stays within the limit.
+(an arm whose worst case no longer fits is not asked), and settles what it really cost. So the sum
+stays within the limit, however many callers there are.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _VERDICT_PROMPT_TOKENS = 4000
 
 @dataclass(frozen=True)
 class Budget(CheckedArguments):
-    """A limit, and on what.
+    """A limit on spending, and what it applies to.
 
     Example:
         >>> Budget(5.0, per="user_id", period_s=86_400).limit_usd
@@ -61,14 +61,14 @@ class Budget(CheckedArguments):
 
     per: str | None = None
     """A key of `config["configurable"]` (or of its metadata) that says whose money it is, such as
-    `"user_id"`, `"thread_id"`, `"run_id"`; `"call"`: each call alone; None: everybody's."""
+    `"user_id"`, `"thread_id"`, `"run_id"`; `"call"`: each call alone; None: all callers share."""
 
     period_s: float | None = None
-    """The limit is for each period of this length (86,400: a day in UTC); None: for ever."""
+    """The limit is for each period of this length (86,400: a day in UTC); None: for all time."""
 
     pace: float | None = None
-    """λ to begin with, in quality per dollar: the policy's λ is then set such that the period's
-    money lasts; None: λ is left alone."""
+    """Initial λ, in quality per dollar: the policy's λ is then adjusted so that the period's
+    money lasts; None: λ is not adjusted."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.limit_usd < 9e6:
@@ -79,12 +79,12 @@ class Budget(CheckedArguments):
             raise ValueError(msg)
         check_range(self, "pace", above=True)
         if self.pace is not None and (self.period_s is None or self.per is not None):
-            msg = "`pace` needs a `period_s`, and money that is everybody's (`per` None)."
+            msg = "`pace` needs a `period_s`, and a budget that all callers share (`per` None)."
             raise ValueError(msg)
 
     @property
     def label(self) -> str:
-        """How errors call it."""
+        """Its name in error messages."""
         whose = "" if self.per is None else f" per {self.per}"
         when = "" if self.period_s is None else f" in {self.period_s:g} s"
         return f"{self.limit_usd:g} USD{whose}{when}"
@@ -106,7 +106,7 @@ class Budget(CheckedArguments):
 
 
 def prompt_bound(messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> int:
-    """More tokens than any tokenizer makes of a prompt: a token is at least one byte long."""
+    """Upper bound on a prompt's tokens with any tokenizer: a token is at least one byte long."""
     content = sum(len(str(message.content).encode()) + 32 for message in messages)
     extra = sum(
         len(str(getattr(message, name, "") or "").encode())
@@ -120,10 +120,10 @@ def prompt_bound(messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> 
 def worst_cost_usd(
     candidate: Candidate, prompt_tokens: int, most_tokens: int | None
 ) -> float | None:
-    """Upper bound on the cost of one call; None if price or length have no bound.
+    """Upper bound on the cost of one call; None if price or length is unbounded.
 
     Args:
-        candidate: Whose price and longest answer.
+        candidate: The candidate, with its price and longest answer.
         prompt_tokens: Upper bound on the prompt's length.
         most_tokens: `max_tokens` of the call; None: the candidate's own limit.
     """
@@ -139,7 +139,7 @@ _LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new
 
 
 def _most_tokens(candidate: Candidate, kwargs: Mapping[str, Any]) -> int | None:
-    """The longest answer that a call's keywords allow, over all choices; None: they do not say."""
+    """The longest answer that a call's keywords allow, over all choices; None: no limit set."""
     named = [int(kwargs[name]) for name in _LENGTHS if kwargs.get(name) is not None]
     longest = max(named, default=_own_limit(candidate))
     n_choices = kwargs.get("n") or 1
@@ -147,7 +147,7 @@ def _most_tokens(candidate: Candidate, kwargs: Mapping[str, Any]) -> int | None:
 
 
 def _own_limit(candidate: Candidate) -> int | None:
-    """The longest answer that a candidate gives by itself; None: unknown."""
+    """The longest answer that a candidate gives without such keywords; None: unknown."""
     if candidate.max_output_tokens is not None:
         return candidate.max_output_tokens
     profile = getattr(candidate.model, "profile", None) or {}
@@ -172,9 +172,9 @@ def bounded(
         candidates: By name.
         messages: The conversation.
         kwargs: Keywords of the call: tools count, and `max_tokens` bounds the answer.
-        settings: The router's own keywords, which a candidate's and the call's overrule.
-        verifier: Who judges their answers; None: nobody will.
-        live: Whose rules say how many calls asking once can make.
+        settings: The router's own keywords, which a candidate's and the call's override.
+        verifier: The verifier of their answers; None: answers are not verified.
+        live: Its rules say how many calls one request to an arm can make.
     """
     prompt_tokens = prompt_bound(messages, kwargs)
     calls: dict[str, float | None] = {}
@@ -212,7 +212,7 @@ def bounded(
 def _with_twins(
     arm: Arm, arms: Sequence[Arm], calls: Mapping[str, float | None], rules: Resilience | None
 ) -> float | None:
-    """The dearest call that asking an arm can make: a hedged one may go to a dearer endpoint."""
+    """The most expensive call to an arm: a hedged one may go to an endpoint that costs more."""
     if rules is None or rules.hedge_after is None or arm.model is None:
         return calls[arm.candidate]
     twins = [calls[other.candidate] for other in arms if other.model == arm.model]
@@ -227,7 +227,7 @@ def _verification_bound(
     live: Live | None,
 ) -> float | None:
     """Upper bound on the cost of judging one answer; the judge reads prompt and answer."""
-    # A token is at least a byte for us, and at most some four bytes long for the judge.
+    # Our bound counts one token per byte; for the judge a token has at most about four bytes.
     prompt = prompt_tokens + 4 * (most_tokens or 0) + _VERDICT_PROMPT_TOKENS
     costs: list[float | None] = []
     for judge, longest in verifier.most_calls(candidate):
@@ -239,7 +239,7 @@ def _verification_bound(
 
 @dataclass(frozen=True)
 class Held:
-    """A request's money: what it may spend, and where to settle."""
+    """A request's reservation: what it may spend, and where to settle."""
 
     hold: Hold
     granted_usd: float
@@ -247,7 +247,7 @@ class Held:
 
 @dataclass(eq=False)
 class Budgets(CheckedArguments):
-    """A router's budgets and the ledger they are kept in.
+    """A router's budgets and the ledger with their accounts.
 
     Args:
         budgets: All of them hold at once.
@@ -270,7 +270,7 @@ class Budgets(CheckedArguments):
         }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Budgets:
-        # A copy of a router spends the same money.
+        # A copy of a router spends from the same accounts.
         return self
 
     def lambda_(self, config: Mapping[str, Any]) -> float | None:
@@ -286,7 +286,7 @@ class Budgets(CheckedArguments):
         """Set money aside for everything that the request may still cost.
 
         Raises:
-            BudgetExceededError: If there is not enough for anybody's worst case.
+            BudgetExceededError: If there is not enough for the worst case of any candidate.
         """
         worst = [a.worst_cost_usd for a in situation.arms if a.worst_cost_usd is not None]
         if len(worst) == 0:
@@ -310,7 +310,7 @@ class Budgets(CheckedArguments):
             used = [to_usd(self.ledger.used_nano(account)) for account in accounts]
             msg = (
                 f"The budgets {labels} leave too little for any candidate: the cheapest call can "
-                f"cost {least:.6g} USD, spent or set aside are {used}."
+                f"cost {least:.6g} USD; already spent or set aside: {used}."
             )
             raise BudgetExceededError(msg)
         return Held(hold, to_usd(hold.granted_nano))
@@ -333,7 +333,7 @@ class Reserving(Operation):
         return self.budgets.reserve(self.situation, self.config)
 
     async def aperform(self) -> Held:
-        """Reserve in a thread where the ledger may wait for a network."""
+        """Reserve in a thread if the ledger may wait for a network."""
         if self.budgets.ledger.blocks:
             return await asyncio.to_thread(self.perform)
         return self.perform()

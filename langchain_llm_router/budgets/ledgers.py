@@ -1,8 +1,8 @@
-"""Who has spent how much: accounts that concurrent callers cannot overdraw.
+"""How much each subject has spent: accounts that concurrent callers cannot overdraw.
 
 Money is counted in whole nano-dollars, so that sums are exact and a thousand cheap calls do not
-round away. A caller *reserves* the worst that may happen before it does anything, and *settles*
-what really happened; in between the worst case counts as spent.
+round away. A caller *reserves* the worst case before it does anything, and *settles* what it
+really spent; in between the worst case counts as spent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def to_usd(nano: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One subject's share of one budget in one period."""
+    """The account of one subject under one budget in one period."""
 
     key: str
     limit_nano: int
@@ -46,10 +46,10 @@ class Hold:
 
     accounts: tuple[Account, ...]
     granted_nano: int
-    """What was asked for, or what was left if that is less."""
+    """The amount asked for, or what was left if that is less."""
 
     tokens: tuple[str, ...] = ()
-    """For the ledger that gave it: what the accounts were like then."""
+    """For the ledger that granted it: the state of the accounts then."""
 
 
 _PROCESS = os.urandom(8).hex()
@@ -59,13 +59,13 @@ class Ledger(CheckedArguments, ABC):
     """Keeps accounts."""
 
     blocks: bool = False
-    """Whether `reserve` may wait for a network, so that async callers hand it to a thread."""
+    """Whether `reserve` may wait for a network, so that async callers run it in a thread."""
 
     @property
     def identity(self) -> str:
-        """Tells these books from others: equal in all processes that share them.
+        """Identifies these accounts: equal in all processes that share them.
 
-        Here the class alone: a ledger of one process only needs an identity of its own.
+        Here only the class; a ledger of a single process overrides it.
         """
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
@@ -83,7 +83,7 @@ class Ledger(CheckedArguments, ABC):
 
     @abstractmethod
     def used_nano(self, account: Account) -> int:
-        """What is spent or set aside, as far as it is known here."""
+        """What is spent or set aside, as far as this process knows."""
 
 
 @dataclass(slots=True)
@@ -108,11 +108,11 @@ class InProcessLedger(Ledger):
 
     @property
     def identity(self) -> str:
-        """Another one in every process, and for every ledger in it."""
+        """Different in every process, and for every ledger in it."""
         return f"{_PROCESS}:{os.getpid()}:{id(self)}"
 
     def __deepcopy__(self, memo: dict[int, object]) -> InProcessLedger:
-        # A copy of a router spends the same money.
+        # A copy of a router spends from the same accounts.
         return self
 
     def reserve(self, accounts: Sequence[Account], want_nano: int, least_nano: int) -> Hold | None:

@@ -1,4 +1,4 @@
-"""The price of money: a λ that makes a period's budget last for the period."""
+"""Pacing: a λ that makes a period's budget last for the period."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FURTHEST = 12.0
 
 @dataclass(eq=False)
 class Pacer(CheckedArguments):
-    """Raises λ while money goes faster than time, lowers it while there is some to spare.
+    """Raises λ while spending is ahead of time, lowers it while it is behind.
 
     λ is the dual variable of the budget: the quality that the last dollar should buy. It follows
     log λ ← log λ + gain · clip(log r, -1, 2), once per step, with r the rate of spending over the
@@ -26,10 +26,10 @@ class Pacer(CheckedArguments):
     Args:
         limit_usd: The budget of one period.
         period_s: Its length; periods begin at multiples of it.
-        start: λ at the beginning, in quality per dollar; one over the cost of the dearest call
-            is a good guess, and a wrong one is soon corrected.
+        start: Initial λ, in quality per dollar; one over the cost of the most expensive call is a
+            good guess, and a wrong one is soon corrected.
         gain: How strongly it reacts.
-        steps: How often in a period; ten times as often while far too much is spent.
+        steps: How often λ is updated in a period; ten times as often while far too much is spent.
 
     References:
         Balseiro & Gur, 2019, Learning in repeated auctions with budgets, Management Science 65(9)
@@ -59,10 +59,10 @@ class Pacer(CheckedArguments):
         return math.exp(self._log)
 
     def observe(self, used_usd: float, now: float) -> float:
-        """Look at the account and give λ.
+        """Update λ from the account and return it.
 
         Args:
-            used_usd: What this period has cost so far, everybody's spending together.
+            used_usd: What this period has cost so far, over all callers.
             now: Unix time.
         """
         with self._lock:
@@ -76,7 +76,7 @@ class Pacer(CheckedArguments):
                 fair = max(self.limit_usd - self._seen[0], 0.0) / (left_s + elapsed) * elapsed
                 ratio = math.inf if fair <= 0 else spent / fair
                 news = -1.0 if ratio <= 0 else min(max(math.log(ratio), -1.0), 2.0)
-                # A quiet night must not make money so cheap that the morning spends it all.
+                # A quiet night must not lower λ so far that the morning spends everything.
                 least = math.log(self.start) - _FURTHEST
                 self._log = min(max(self._log + self.gain * news, least), least + 2 * _FURTHEST)
                 self._alarm = news > 1

@@ -4,10 +4,10 @@ Every account is one hash with whole nano-dollars: `settled` what was spent, `re
 requests under way may still spend. Reserving checks all accounts and takes from all of them in
 one script, so two processes cannot both take the last dollar.
 
-Without Redis a process spends from its *escrow*, money that it had set aside in Redis before, and
-nothing else: so the limit holds even then. When Redis is back, requests go through it again. A
-Redis that lost its data learns the highest balance that any worker has seen (run it with
-`appendonly yes` and it loses none).
+Without Redis a process spends only from its *escrow*, money that it had set aside in Redis before,
+so the limit still holds. When Redis is back, requests go through it again. A Redis that lost its
+data gets back the highest balance that any worker has seen (with `appendonly yes` it loses
+none).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from langchain_llm_router.telemetry.shared_state import connect
 __all__ = ["RedisLedger"]
 
 # KEYS: accounts, and the hold. ARGV: want, least, epoch if new, then per account: limit, seen,
-# seconds to live. A command that timed out may have run all the same, so what was granted is
-# written down under the hold's own key.
+# seconds to live. A command that timed out may still have run, so what was granted is written
+# under the hold's own key.
 _RESERVE = """
 local granted = tonumber(ARGV[1])
 local answer = {0}
@@ -98,10 +98,10 @@ class RedisLedger(Ledger):
 
     Args:
         url: Where Redis is.
-        escrow: Share of each limit that every process sets aside for times without Redis; 0: no
-            request is paid for then.
-        retry_s: After a failure, how long to do without Redis before trying it again.
-        prefix: Before every key, so that several routers can share one Redis.
+        escrow: Share of each limit that every process sets aside for times without Redis; 0:
+            without Redis no request can be paid.
+        retry_s: After a failure, how long to wait before trying Redis again.
+        prefix: Prefix of every key, so that several routers can share one Redis.
     """
 
     url: str = field(repr=False)
@@ -129,11 +129,11 @@ class RedisLedger(Ledger):
 
     @property
     def identity(self) -> str:
-        """The same in every process: they share the books."""
+        """The same in every process: they share the accounts."""
         return blake2b(f"{self.url} {self.prefix}".encode(), digest_size=8).hexdigest()
 
     def __deepcopy__(self, memo: dict[int, object]) -> RedisLedger:
-        # A copy of a router spends the same money.
+        # A copy of a router spends from the same accounts.
         return self
 
     def reserve(self, accounts: Sequence[Account], want_nano: int, least_nano: int) -> Hold | None:
@@ -152,7 +152,7 @@ class RedisLedger(Ledger):
         return self._from_escrow(accounts, want_nano, least_nano)
 
     def settle(self, hold: Hold, spent_nano: int) -> None:
-        """Book what was spent and give back the rest, in a thread of the ledger's own."""
+        """Book what was spent and give back the rest, in the ledger's own thread."""
         if hold.tokens == (_OFFLINE,):
             self._offline.settle(hold, spent_nano)
         elif len(hold.accounts) > 0:
@@ -169,14 +169,14 @@ class RedisLedger(Ledger):
         return int(settled or 0), int(reserved or 0)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until everything that was spent is booked; False if it was not in time."""
+        """Wait until everything that was spent is booked; False if that took too long."""
         until = time.monotonic() + timeout_s
         while self._outbox.unfinished_tasks > 0 and time.monotonic() < until:
             time.sleep(0.005)
         return self._outbox.unfinished_tasks == 0
 
     def close(self) -> None:
-        """Book what is left, give back the unspent escrow, and let go of Redis."""
+        """Book what is left, give back the unspent escrow, and close the connection."""
         with self._lock:
             escrows, self._escrows = list(self._escrows.values()), {}
         for escrow in escrows:
@@ -206,7 +206,7 @@ class RedisLedger(Ledger):
         try:
             answer = self._client.eval(_RESERVE, len(keys), *keys, *numbers)
         except self._redis_errors:
-            # It may have run all the same: whatever it took is given back when Redis answers.
+            # It may still have run: whatever it took is given back when Redis answers.
             self._later(Hold(tuple(accounts), 0, (hold_id,)), 0)
             raise
         granted = int(answer[0])

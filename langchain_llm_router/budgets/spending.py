@@ -1,8 +1,8 @@
 """One request's money: set aside before it is spent, booked however the request ends.
 
-A request that is driven as a whole holds what it was granted until its end. One whose stages run in
-nodes of a graph holds nothing between two of them, as hours may pass there, or for ever: each
-operation sets its own worst case aside.
+A request that runs as a whole holds what it was granted until its end. One whose stages run in
+nodes of a graph holds nothing between two nodes, as the graph may pause there for hours, or never
+resume: each operation sets its own worst case aside.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ __all__ = ["Begun", "Spending"]
 
 @dataclass(frozen=True)
 class Begun:
-    """What is known of earlier runs of a step that is to be taken."""
+    """What is known of earlier runs of a step that is about to run."""
 
     n_earlier: int
-    """How many had begun and did not end, so that each may have been billed."""
+    """How many began and did not end; each may have been billed."""
 
     n_unbooked: int = 0
-    """The worst cases of so many of them are not in this ledger's books."""
+    """How many of them have worst cases that are not in this ledger's accounts."""
 
 
 @dataclass
 class Spending:
-    """What is set aside for one request, and what of it is spent.
+    """What is set aside for one request, and how much of it is spent.
 
     Args:
-        budgets: Whose money.
-        config: Of the request's run.
-        in_nodes: Whether each stage runs on its own.
+    budgets: The budgets that it spends from.
+    config: Of the request's run.
+    in_nodes: Whether each stage runs in a graph node of its own.
     """
 
     budgets: Budgets
@@ -45,7 +45,7 @@ class Spending:
     in_nodes: bool = False
 
     under_way: Operation | None = None
-    """Of which nothing is known yet, so that its worst case counts."""
+    """The operation whose outcome is not known yet, so that its worst case counts."""
 
     _held: Held | None = None
     _before_usd: float = 0.0
@@ -58,7 +58,7 @@ class Spending:
 
         Args:
             situation: Newly made, with every arm's worst case.
-            earlier: What has been seen before, where it is made again.
+            earlier: What was seen before, if the situation is made again.
         """
         held: Held = yield Reserving(self.budgets, situation, self.config)
         if self.in_nodes:
@@ -74,9 +74,9 @@ class Spending:
         """Set aside what a single operation of a node can cost at most.
 
         Args:
-            operation: Will be performed next.
-            situation: In which it is.
-            candidate: On whose account in the situation.
+            operation: The one that will run next.
+            situation: The situation in which it runs.
+            candidate: The candidate whose worst case counts.
             begun: What is known of earlier runs; None: there are none.
 
         Raises:
@@ -91,7 +91,7 @@ class Spending:
         self._held = yield Reserving(self.budgets, alone, self.config)
 
     def settle(self, situation: Situation | None) -> None:
-        """Book what was spent since money was set aside; of what is under way, the worst case."""
+        """Book what was spent since money was set aside; for a call under way, the worst case."""
         held, self._held = self._held, None
         if held is None:
             return

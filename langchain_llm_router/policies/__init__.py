@@ -1,4 +1,4 @@
-"""Whom to ask? Pure functions from what is known to what to do next."""
+"""Which candidate to ask? Pure functions from what is known to what to do next."""
 
 from typing import TYPE_CHECKING
 

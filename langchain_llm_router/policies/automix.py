@@ -1,4 +1,4 @@
-"""The policies that AutoMix's own repository ships, to compare with: scores that escalate."""
+"""The policies that AutoMix's own repository ships, as baselines: a set of scores escalates."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class AutoMix(FittedPolicy):
     `double_threshold` scores from t₁ to t₂; `greedy` the scores with the highest smoothed mean
     gain; `needy` those where P(only the large one is right | score) is high against the other
     cases (the repository's one-step POMDP); `union` all of them. The best one on training rows is
-    kept. A missing verdict vouches for nothing: the large candidate is asked.
+    kept. A missing verdict is no evidence for the answer: the large candidate is asked.
 
     Args:
         family: Which sets to try.
         n_samples: k: scores are read as the nearest of 0/k, …, 1.
         lambda_: Take the set with the best quality - λ·cost; None: with the best benefit per cost,
-            as the repository does, which may pick a set that escalates hardly anything.
+            as the repository does, which may pick a set that rarely escalates.
 
     Attributes:
         candidates_: (small, large).
@@ -101,12 +101,12 @@ class AutoMix(FittedPolicy):
         name = type(self).__name__
         if len(answered) == 0:
             if len(waiting) == 0:
-                return accept(self, situation.attempts[-1], "everybody failed")
+                return accept(self, situation.attempts[-1], "every candidate failed")
             final = waiting[0] != self.candidates_[0] or len(waiting) == 1
             return Decision("ask", waiting[0], name, "the first in order", final=final)
         last = answered[-1]
         if len(waiting) == 0 or last["candidate"] != self.candidates_[0]:
-            return accept(self, last, "nobody better is left to ask")
+            return accept(self, last, "no better candidate is left")
         if not last.get("verified", False):
             return Decision("verify", last["candidate"], name, "is this answer good enough?")
         score = last.get("confidence")
@@ -138,7 +138,7 @@ class AutoMix(FittedPolicy):
         k = self.n_samples
         scores = np.arange(k + 1)
         if self.lambda_ is not None:
-            # Nobody escalates: sensible at a high λ, without any benefit per cost to speak of.
+            # No row escalates: sensible at a high λ, but it has no benefit per cost.
             yield np.zeros(k + 1, dtype=bool)
         wanted = get_args(_Family)[:-1] if self.family == "union" else (self.family,)
         for family in wanted:
@@ -173,7 +173,7 @@ def _needy(score: NDArray[np.intp], small: Floats, large: Floats, k: int) -> Ite
     """Escalate iff r·P(needy) > 100·(P(needy) + P(good)) + 99·P(hopeless), for r = 0..4999.
 
     The repository's POMDP collapses to this rule; rows on which the small one was strictly better
-    ("undefined") never enter it, there as here.
+    ("undefined") are ignored, in the repository as here.
     """
     needy = small < large
     poor = (small <= np.quantile(small, 0.1)) & (large <= np.quantile(large, 0.1))

@@ -32,7 +32,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 MAX_HISTORIES = 3_000_000
-"""Largest table of histories; beyond it the memory is no longer that of a policy."""
+"""Largest table of histories; a larger one takes too much memory for a policy."""
 
 _CHUNK = 8192
 _TIE = 1e-12
@@ -42,7 +42,7 @@ _TIE = 1e-12
 class Beliefs:
     """Masses and qualities of all histories.
 
-    A history has one index per candidate but the last (whose answer nobody verifies): 0..k for an
+    A history has one index per candidate but the last (whose answer is never verified): 0..k for an
     observed score, k + 1 for a verdict that is missing, k + 2 for "not observed".
 
     Attributes:
@@ -78,7 +78,7 @@ def build_beliefs(
         performance: Quality of each candidate on each particle, (n_particles, n_candidates).
         likelihoods: For each candidate but the last, P(observation | particle) of shape
             (k + 2, n_particles): scores 0..k, then a missing verdict.
-        weights: Belief before any observation, of shape (n_particles,); None: all alike.
+        weights: Belief before any observation, of shape (n_particles,); None: uniform.
 
     Raises:
         ValueError: If there are more histories than `MAX_HISTORIES`.
@@ -117,7 +117,7 @@ def _products(likelihoods: Sequence[Floats], performance: Floats) -> Floats:
 
 
 class Option(NamedTuple):
-    """One thing that could be done now, and what comes of it under the best continuation."""
+    """One possible action, and its expected outcome under the best continuation."""
 
     candidate: int
     verify: bool
@@ -163,7 +163,7 @@ def group_weights(predicted: Floats, centers: Floats) -> Floats:
 
 
 def nearest_group(row: Floats, centers: Floats) -> int:
-    """The group of a query by what is predicted of it, -1 where nothing is (NaN: unknown)."""
+    """The group of a query by its predictions, -1 where there are none (NaN: unknown)."""
     known = ~np.isnan(row)
     if len(centers) == 0 or not known.any():
         return -1
@@ -180,9 +180,9 @@ class Plan:
     """What is best after every history, for one λ.
 
     Attributes:
-        gains: For each candidate that may be asked and verified: (quality, cost) expected of that
-            under the best continuation, times the mass of the history before, each of shape
-            (k + 3,) * j for candidate j; None for those who may not.
+        gains: For each candidate that may be asked and verified: the expected (quality, cost) under
+            the best continuation, times the mass of the history before, each of shape
+            (k + 3,) * j for candidate j; None for the other candidates.
     """
 
     beliefs: Beliefs
@@ -193,7 +193,7 @@ class Plan:
     gains: tuple[tuple[Floats, Floats] | None, ...]
 
     def options(self, history: tuple[int, ...], after: int) -> list[Option]:
-        """Everybody who may be asked after candidate `after` (-1: nobody was asked yet)."""
+        """Every candidate that may be asked after `after` (-1: none was asked yet)."""
         mass = float(self.beliefs.mass[history])
         quality = self.beliefs.quality[history].tolist()
         costs = self.cost_usd.tolist()
@@ -257,8 +257,8 @@ def solve(
 ) -> Plan:
     """Exact expectimax by one backward pass over the table of histories.
 
-    After candidate i was verified one may keep its answer (with `recall`: the best-looking answer
-    so far), or ask any candidate j > i, skipping those between, with or without verifying it.
+    After candidate i is verified, the policy keeps its answer (with `recall`: the best-looking
+    answer so far), or asks any candidate j > i, skipping those between, and verifies it or not.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3: V(b) = max_a R(b, a) +

@@ -27,13 +27,13 @@ _TIE = 1e-9
 class BudgetedRouting(FittedPolicy, OneShot):
     """Asks the candidate with the best predicted quality - λ·cost, at the λ that fits a budget.
 
-    Among ties it takes the cheapest with probability 1 - γ and the dearest with probability γ, so
+    Among ties it takes the cheapest with probability 1 - γ and the most expensive with γ, so
     that the expected mean cost meets the budget exactly where the budget binds. The draw depends on
     the query and the seed alone.
 
     Args:
         max_cost_usd: What a query may cost on average.
-        seed: Another seed, another draw among ties.
+        seed: Changes the draw among ties.
 
     Attributes:
         lambda_: λ in quality per USD; 0 where the budget does not bind.
@@ -63,14 +63,14 @@ class BudgetedRouting(FittedPolicy, OneShot):
     def fit(
         self, quality: ArrayLike, cost_usd: ArrayLike, *, spent_usd: ArrayLike | None = None
     ) -> Self:
-        """Find λ and γ on queries like those to come.
+        """Find λ and γ on queries like those that will be routed.
 
         Args:
-            quality: Predicted quality in [0, 1], of shape (n_queries, n_candidates). Predictions on
-                rows the estimator was not fitted on, or it will be too sure of itself.
+            quality: Predicted quality in [0, 1], of shape (n_queries, n_candidates), for rows that
+                the estimator was not fitted on: on its own training rows it is overconfident.
             cost_usd: Expected cost of a call, of shape (n_candidates,) or like `quality`.
-            spent_usd: What each call really cost, like `quality`: the budget is then met in what is
-                spent, though queries sent to a candidate may be dearer than its average one.
+            spent_usd: What each call really cost, like `quality`: the budget then holds for actual
+                spending, though queries sent to a candidate may cost more than its average one.
 
         Raises:
             ValueError: If even the cheapest candidates cost more than the budget.
@@ -126,7 +126,7 @@ class BudgetedRouting(FittedPolicy, OneShot):
 
     @property
     def knob(self) -> Knob:
-        """λ: turning it leaves the budget that it was found for."""
+        """λ: with another value the budget that it was found for is no longer met."""
         self._check_fitted()
         return Knob("lambda", self.lambda_, more="cheaper answers")
 
@@ -138,11 +138,11 @@ class BudgetedRouting(FittedPolicy, OneShot):
 
     @property
     def reads_query(self) -> bool:
-        """Whether it draws among ties, which it does by the query."""
+        """Whether it draws among ties; the draw depends on the query."""
         return getattr(self, "gamma_", 0.0) > 0
 
     def chance(self, situation: Situation, step: Decision) -> float:
-        """1 or 0, but for ties: the dearest of them is drawn with probability γ."""
+        """1 or 0, except for ties: the most expensive one is drawn with probability γ."""
         own = self.decide(situation)
         if own.propensity == 1.0 or own.candidate == step.candidate:
             return own.propensity if own.candidate == step.candidate else 0.0
@@ -193,7 +193,7 @@ def _cost(item: tuple[float, float, Arm]) -> float:
 def _cost_bounds(
     quality: Floats, cost: Floats, paid: Floats, lambda_: float
 ) -> tuple[float, float]:
-    """Mean spending when every tie goes to the cheapest, and when it goes to the dearest."""
+    """Mean spending when ties go to the cheapest, and when they go to the most expensive."""
     utility = quality - lambda_ * cost
     tied = utility.max(axis=1, keepdims=True) - utility <= _TIE
     rows = np.arange(len(cost))

@@ -1,4 +1,4 @@
-"""Cascade routing: before every step choose whom to ask next, or stop, among all candidates."""
+"""Cascade routing: before every step choose among all candidates which to ask next, or stop."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ Group = tuple[int, ...]
 
 @dataclass(eq=False)
 class CascadeRouting(FittedPolicy):
-    """Runs the set of candidates that promises most quality - λ·cost, one by one, thinking again.
+    """Runs the set of candidates with the best expected quality - λ·cost, replanned at each step.
 
     Before each step every set of further candidates is valued at E[max] of what their estimates may
-    still become, less λ times their cost; the cheapest of the best set is asked, its answer
-    verified, and all estimates of quality and cost are refreshed by what was seen. It stops when no
-    set is worth more than the best answer held, and accepts that one.
+    still become, minus λ times their cost; the cheapest of the best set is asked, its answer
+    verified, and all estimates of quality and cost are updated. It stops when no set is worth more
+    than the best answer so far, and accepts that answer.
 
     Args:
         lambda_: λ, quality per dollar; a request may replace it, `fit` can find it for a budget.
-        max_depth: Most candidates asked for one query; None: all of them.
+        max_depth: At most so many candidates are asked for one query; None: all of them.
         greedy: Look only one candidate ahead: faster, somewhat worse.
         chain: Only in declared order without skipping: the optimal cascade.
-        first_step: λ of the first step over that of later ones; None: `fit` chooses. A set is
-            priced whole although one often stops before, so the first step may want a larger λ.
+        first_step: λ of the first step over that of later steps; None: `fit` chooses. A set is
+            priced whole although routing often stops earlier, so the first step may need a larger
+            λ.
         n_draws: Draws behind E[max], a power of 2 (the paper uses 100).
         seed: Of the draws, and of the mixing of two λ that meets a budget exactly.
 
@@ -53,7 +54,7 @@ class CascadeRouting(FittedPolicy):
     References:
         Dekoninck et al., 2024, A Unified Approach to Routing and Cascading for LLMs,
         arXiv:2410.10347, theorems 2 and 3, lemma 1. Deviations: one λ for the first step and one
-        for all later ones; estimates are refreshed by one linear-Gaussian model, also those of
+        for all later ones; estimates are updated by one linear-Gaussian model, also those of
         candidates not run.
     """
 
@@ -135,7 +136,7 @@ class CascadeRouting(FittedPolicy):
         predicted: ArrayLike | None = None,
         expected_cost_usd: ArrayLike | None = None,
     ) -> tuple[Floats, Floats]:
-        """What a replay of this policy would give at several λ, much faster.
+        """What a replay of this policy gives at several λ, but much faster.
 
         Args:
             lambdas: The λ to try.
@@ -158,7 +159,7 @@ class CascadeRouting(FittedPolicy):
 
     @property
     def knob(self) -> Knob:
-        """λ, the higher one where it mixes two."""
+        """λ; if the policy mixes two, the higher one."""
         return Knob("lambda", self.lambda_, more="cheaper answers")
 
     def with_knob(self, value: float) -> Self:
@@ -173,7 +174,7 @@ class CascadeRouting(FittedPolicy):
         return self.with_knob(lambda_)
 
     def decide(self, situation: Situation) -> Decision:
-        """Verify the last answer, then ask whom the best set begins with, or stop."""
+        """Verify the last answer, then ask the first candidate of the best set, or stop."""
         self._check_fitted()
         view = self._view(situation)
         stage, lambda_ = view.stage, np.array([view.lambda_])
@@ -184,7 +185,7 @@ class CascadeRouting(FittedPolicy):
         if last is not None and self._planner.worth_verifying(stage, last, view.quality, lambda_):
             candidate = self.candidates_[last]
             return Decision("verify", candidate, name, "a verdict may change the choice")
-        # After failures somebody must be asked even beyond the depth meant for good days.
+        # After failures a candidate must be asked even beyond `max_depth`.
         must = replace(stage, depth=max(stage.depth, 1)) if len(stage.run) == 0 else stage
         if len(stage.run) == 0:
             lambda_ = lambda_ * self.first_step_
@@ -199,7 +200,7 @@ class CascadeRouting(FittedPolicy):
             best = max(stage.run, key=lambda j: (view.quality[0, j], -j))
             quality = min(max(float(view.quality[0, best]), 0.0), 1.0)
             attempt = Attempt(candidate=self.candidates_[best])
-            reason = f"the best answer held promises {quality:.3f}, no further set is worth more"
+            reason = f"the best answer so far promises {quality:.3f}, no further set is worth more"
             return accept(self, attempt, reason, scores=scores, confidence=quality)
         return Decision(
             action="ask",
@@ -313,7 +314,7 @@ class CascadeRouting(FittedPolicy):
 
     @property
     def reads_query(self) -> bool:
-        """Whether it mixes two λ, between which it draws by the query."""
+        """Whether it mixes two λ; which one it takes is drawn from the query."""
         return hasattr(self, "mix_") and self.mix_[2] > 0
 
     def _lambda(self, situation: Situation) -> float:
@@ -348,7 +349,7 @@ def _features(
 
 
 def _verification_means(evaluations: SelfEvaluations) -> Floats:
-    """Mean cost of verifying each candidate; NaN for those who have neither a score nor a cost."""
+    """Mean cost of verifying each candidate; NaN for those with neither a score nor a cost."""
     scored = (~np.isnan(evaluations.confidence)).sum(axis=0) > 0
     cost = evaluations.cost_usd
     if cost is not None:

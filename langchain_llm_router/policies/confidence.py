@@ -1,4 +1,4 @@
-"""The cascade's plain policy: ask in order, verify, keep the answer when it looks good enough."""
+"""The simple cascade policy: ask in order, verify, keep the answer when it looks good enough."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class ConfidenceThreshold(Policy):
     After each verified answer the score is read as P(good) through the observation model (with the
     estimator's prediction as prior where there is one). With `lambda_` the answer is kept iff
     P(good) - λ·cost of the next candidate > 0, otherwise iff P(good) ≥ `threshold`. The answer of
-    the last candidate is kept unseen. A missing verdict is no evidence: the prior decides, and
+    the last candidate is kept unverified. A missing verdict is no evidence: the prior decides, and
     without any prior the next candidate is asked.
 
     Args:
         observation: One model for all candidates, one per candidate name, or None: the raw score
-            is taken for P(good).
+            is used as P(good).
         threshold: Keep an answer iff P(good) is at least this.
         lambda_: λ in quality per dollar, the seed article's rule; replaces `threshold`.
         use_prior: Whether an estimator's prediction replaces the base rate.
@@ -81,7 +81,7 @@ class ConfidenceThreshold(Policy):
                 return self._ask(waiting, f"{last['candidate']} failed")
             return self._best_held(situation)
         if len(waiting) == 0:
-            return accept(self, last, "nobody is left to ask")
+            return accept(self, last, "no candidate is left to ask")
         if not last.get("verified", False):
             return Decision(
                 action="verify",
@@ -110,13 +110,13 @@ class ConfidenceThreshold(Policy):
 
     @property
     def knob(self) -> Knob:
-        """λ where it decides, else the threshold: both put the bar higher."""
+        """λ if it is set, else the threshold: more of either raises the bar."""
         if self.lambda_ is not None:
             return Knob("lambda", self.lambda_, more="more escalations")
         return Knob("threshold", self.threshold, high=1.0, more="more escalations")
 
     def with_options(self, options: RoutingOptions) -> Self:
-        """With the λ, or else the threshold, of the request."""
+        """With the request's λ, or else its threshold."""
         if options.lambda_ is not None:
             return replace(self, lambda_=options.lambda_)
         if options.threshold is not None:
@@ -126,7 +126,7 @@ class ConfidenceThreshold(Policy):
     def knob_values(
         self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
     ) -> list[float]:
-        """As every policy, and for the threshold what not even certainty reaches."""
+        """As for every policy, plus a threshold that not even P(good) = 1 reaches."""
         values = super().knob_values(cost_usd, quality, n=n)
         return with_just_above_one(values) if self.knob.name == "threshold" else values
 
@@ -212,7 +212,7 @@ class ConfidenceThreshold(Policy):
     def _best_held(self, situation: Situation) -> Decision:
         held = situation.answered
         if len(held) == 0:
-            return accept(self, situation.attempts[-1], "everybody failed")
+            return accept(self, situation.attempts[-1], "every candidate failed")
         ranked = [(self.p_good(situation, attempt), i) for i, attempt in enumerate(held)]
         _, best = max(ranked, key=lambda pair: (-1.0 if pair[0] is None else pair[0], pair[1]))
-        return accept(self, held[best], "the best answer held after the last candidate failed")
+        return accept(self, held[best], "the best answer so far; the last candidate failed")

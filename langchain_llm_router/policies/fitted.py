@@ -1,4 +1,4 @@
-"""What the policies that learn from tables have in common."""
+"""What policies that learn from tables have in common."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class FittedPolicy(Policy):
     """A policy that learns before it decides.
 
     A subclass is a dataclass of its settings with a `fit`. What it learns are attributes that end
-    in an underscore; it gives them to `save` in `_settings` and `_arrays` and takes them back in
-    `_restore`. What is only computed from them is made in `_remember`, which must not look at the
-    knob: it is neither saved nor pickled.
+    in an underscore; `_settings` and `_arrays` return them for `save`, `_restore` sets them again.
+    Values derived from them are computed in `_remember`, which must not depend on the knob; they
+    are neither saved nor pickled.
     """
 
     _learned: ClassVar[str] = "candidates_"
-    """The attribute that is there once it is fitted."""
+    """The attribute that exists once the policy is fitted."""
 
     _fit_call: ClassVar[str] = "fit(outcomes, evaluations)"
-    """How it is fitted, for the error that says so."""
+    """How it is fitted, for the error message."""
 
     _remembered: ClassVar[frozenset[str]] = frozenset()
     """The attributes that `_remember` makes."""
@@ -46,7 +46,7 @@ class FittedPolicy(Policy):
         """
         field = self.require_knob().field
         other = object.__new__(type(self))
-        # What is remembered is shared: it does not depend on the knob.
+        # The derived values are shared: they do not depend on the knob.
         vars(other).update(vars(self))
         setattr(other, field, value)
         other.__post_init__()
@@ -82,7 +82,7 @@ class FittedPolicy(Policy):
             raise NotFittedError(msg)
 
     def _remember(self) -> None:
-        """Make what is computed from what was learned."""
+        """Compute the values derived from what was learned."""
 
     @abstractmethod
     def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None: ...

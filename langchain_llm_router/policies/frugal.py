@@ -30,7 +30,7 @@ class FrugalCascade(FittedPolicy):
 
     Every chain of distinct candidates up to a length is tried, in any order; its thresholds are
     searched as rising quantiles of the scores that reach each step. A missing verdict counts as
-    that candidate's mean score. The last answer of the chain is accepted unseen.
+    that candidate's mean score. The last answer of the chain is accepted unverified.
 
     Args:
         max_length: Longest chain.
@@ -42,8 +42,8 @@ class FrugalCascade(FittedPolicy):
         mean_score_: Mean training score of each candidate of the chain but the last.
 
     References:
-        Chen et al., 2023, FrugalGPT, arXiv:2305.05176, section 3 (LLM cascade). Deviation: what
-        verifying costs is charged.
+        Chen et al., 2023, FrugalGPT, arXiv:2305.05176, section 3 (LLM cascade). Deviation: the
+        cost of verification counts.
     """
 
     max_length: int = 3
@@ -76,7 +76,7 @@ class FrugalCascade(FittedPolicy):
 
         Args:
             outcomes: Measured quality and cost of every candidate.
-            scores: The verifier's scores and costs. Rows it was not fitted on itself.
+            scores: The verifier's scores and costs, on rows that it was not fitted on.
             max_cost_usd: What a query may cost on average, verification included.
 
         Raises:
@@ -109,12 +109,12 @@ class FrugalCascade(FittedPolicy):
         if len(held) == 0 or situation.attempts[-1].get("error") is not None:
             if len(waiting) > 0:
                 final = len(waiting) == 1
-                return Decision("ask", waiting[0], name, "the next of the chain", final=final)
+                return Decision("ask", waiting[0], name, "the next in the chain", final=final)
             last = max(held, key=self._margin, default=situation.attempts[-1])
-            return accept(self, last, "nobody is left to ask")
+            return accept(self, last, "no candidate is left to ask")
         last = held[-1]
         if len(waiting) == 0 or last["candidate"] not in self.chain_[:-1]:
-            return accept(self, last, "the last of the chain")
+            return accept(self, last, "the last in the chain")
         if not last.get("verified", False):
             return Decision("verify", last["candidate"], name, "is this answer good enough?")
         margin = self._margin(last)
@@ -159,7 +159,7 @@ class _Search:
         if checking.size == 0 or np.isnan(checking).all():
             msg = "`scores` has no costs, but a budget counts them (0 is fine where free)."
             raise ValueError(msg)
-        # Whose verification has no known cost can only be the last of a chain.
+        # A candidate whose verification has no known cost can only be the last in a chain.
         sums, counts = np.nansum(checking, axis=0), (~np.isnan(checking)).sum(axis=0)
         means = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
         self.verifying = _filled(checking, means)
@@ -175,7 +175,7 @@ class _Search:
         for length in range(1, max_length + 1):
             chains = permutations(range(self.quality.shape[1]), length)
             for bound, chain in sorted((self._bound(chain), chain) for chain in chains):
-                # Nobody can be better than the best answer of the chain on every row.
+                # No cascade is better than taking the chain's best answer on every row.
                 if bound >= best_value or not self._affordable(chain):
                     continue
                 value, quantiles = self._tune(chain)

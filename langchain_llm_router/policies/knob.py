@@ -1,4 +1,4 @@
-"""The one number that a policy's choice hangs on, and which values of it are worth trying."""
+"""The one number that controls a policy's choice, and which values of it are worth trying."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _N_LAMBDAS = 60
 
 @dataclass(frozen=True)
 class Knob:
-    """The setting that calibrating, explaining and plotting turn.
+    """The setting that calibration, explanations and plots vary.
 
     Example:
         >>> Knob("bar", 0.8, high=1.0, more="better and dearer answers").spread(3)
@@ -27,28 +27,28 @@ class Knob:
     name of the policy's field that holds it."""
 
     value: float
-    """What it is now: λ in quality per USD, a threshold, or a number of the policy's own kind."""
+    """Its current value: λ in quality per USD, a threshold, or a number that the policy defines."""
 
     low: float = 0.0
     """Lowest value."""
 
     high: float | None = None
-    """Highest value that still makes a difference; None: there is no such end."""
+    """Highest value that still makes a difference; None: unbounded."""
 
     more: str = ""
-    """What more of it leads to, e.g. "cheaper answers"."""
+    """What a higher value leads to, e.g. "cheaper answers"."""
 
     exact: bool = False
     """Whether `Policy.crossings` computes the values at which a choice changes."""
 
     @property
     def field(self) -> str:
-        """The policy's field that holds it: `lambda` is no name that Python allows."""
+        """The policy's field that holds it: `lambda` is a reserved word in Python."""
         return "lambda_" if self.name == "lambda" else self.name
 
     def spread(self, n: int) -> list[float]:
-        """`n` values over the range; without an upper end, spread around the present value."""
-        import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+        """`n` values over the range; without an upper bound, spread around the current value."""
+        import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
         if self.high is not None:
             return [float(value) for value in np.linspace(self.low, self.high, n)]
@@ -58,7 +58,7 @@ class Knob:
 
 
 def lambda_values(cost_usd: ArrayLike) -> list[float]:
-    """Values of λ from 0 up to where it outweighs every difference in quality.
+    """Values of λ from 0 up to where cost outweighs every difference in quality.
 
     Args:
         cost_usd: Mean cost of each candidate, NaN where unknown.
@@ -66,19 +66,19 @@ def lambda_values(cost_usd: ArrayLike) -> list[float]:
     Raises:
         ValueError: If λ has no scale because too few costs are known.
     """
-    import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+    import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
     costs = np.asarray(cost_usd, dtype=np.float64)
     known = np.unique(costs[~np.isnan(costs)])
     if len(known) < 2 or known[-1] <= 0:
-        msg = "λ weighs costs, but too few different ones are known: pass `knobs`."
+        msg = "λ weighs costs, but too few different costs are known: pass `knobs`."
         raise ValueError(msg)
     least = max(float(np.diff(known).min()), 1e-9 * float(known[-1]))
     return [0.0, *np.geomspace(1e-3 / known[-1], 1 / least, _N_LAMBDAS).tolist()]
 
 
 def with_just_above_one(values: ArrayLike) -> list[float]:
-    """Thresholds in ascending order, and the first one that not even certainty reaches."""
-    import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+    """Thresholds in ascending order, and the first one that not even P = 1 reaches."""
+    import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
     return [*np.unique(np.asarray(values, dtype=np.float64)).tolist(), float(np.nextafter(1, 2))]

@@ -24,7 +24,7 @@ def win_rate(weak_quality: float, strong_quality: float) -> float:
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 3. Deviation: ties count half for
-        every estimator (RouteLLM's BERT counts a tie wholly for the weak model).
+        every estimator (RouteLLM's BERT counts a tie as a win for the weak model).
     """
     return 0.5 * (1 + strong_quality - weak_quality)
 
@@ -33,7 +33,7 @@ def known_quality(arm: Arm, policy: str) -> float:
     """The predicted quality of an arm.
 
     Raises:
-        ValueError: If nothing predicts it.
+        ValueError: If there is no prediction.
     """
     if arm.quality is None:
         msg = (
@@ -81,7 +81,7 @@ class Threshold(OneShot):
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """The pair, as far as it is named."""
+        """Those of the pair that are named."""
         return tuple(name for name in (self.weak, self.strong) if name is not None)
 
     @property
@@ -92,10 +92,10 @@ class Threshold(OneShot):
     def knob_values(
         self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
     ) -> list[float]:
-        """A grid, the quantiles of the predicted win rates, and what no win rate reaches."""
+        """A grid, the quantiles of the predicted win rates, and a value above all of them."""
         values = super().knob_values(cost_usd, quality, n=n)
         if quality is not None:
-            import numpy as np  # noqa: PLC0415 - slow to load, and deciding needs none
+            import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
             predicted = np.asarray(quality, dtype=np.float64)
             rates = 0.5 * (1 + predicted[:, -1] - predicted[:, 0])
@@ -123,7 +123,7 @@ class Threshold(OneShot):
 
 @dataclass(frozen=True)
 class Utility(OneShot):
-    """Asks the candidate with the highest utility: quality less cost and waiting.
+    """Asks the candidate with the highest utility: quality minus cost and waiting time.
 
     utility = quality·q - cost·cost_usd - ttft·TTFT_s - itl·ITL_s - errors·P(failure). A term with
     weight 0 needs no data; the last one counts where a failure rate has been measured. Ties go to
@@ -134,7 +134,7 @@ class Utility(OneShot):
         quality: Weight of the predicted quality.
         ttft: Quality per second of waiting for the first token.
         itl: Quality per second between tokens.
-        errors: Quality that a failed call costs, until somebody else has answered.
+        errors: Quality that a failed call costs, until another candidate has answered.
 
     References:
         Unify's router reward (w_q·Quality - w_c·Cost - w_t·TTFT - w_i·ITL); with the last two at
@@ -164,16 +164,16 @@ class Utility(OneShot):
         return replace(self, cost=value)
 
     def with_options(self, options: RoutingOptions) -> Self:
-        """The same policy with the weights that the request replaces."""
+        """The same policy with the request's weights."""
         return replace(self, **self._weights(options))
 
     @property
     def maximizes_utility(self) -> bool:
-        """Whether the quality counts as it is, and waiting does not count."""
+        """Whether quality has weight 1 and waiting has none."""
         return (self.quality, self.ttft, self.itl) == (1.0, 0.0, 0.0)
 
     def crossings(self, situation: Situation) -> list[float]:
-        """Every λ at which two arms that may be asked are worth the same."""
+        """Every λ at which two arms that may be asked have the same utility."""
         weights = {**self.weights(situation), "cost": 0.0}
         worth = [(self._utility(arm, weights), arm.cost_usd) for arm in situation.open_arms]
         found = set()
@@ -183,7 +183,7 @@ class Utility(OneShot):
         return sorted(found)
 
     def utility_terms(self, arm: Arm) -> dict[str, float]:
-        """The terms of its utility, both kinds of waiting as one."""
+        """The terms of its utility, both kinds of waiting added up."""
         terms = self.terms(arm, self._weights(NO_OPTIONS))
         waiting = terms.pop("ttft", 0.0) + terms.pop("itl", 0.0)
         return {**terms, "latency": waiting} if waiting else terms
@@ -206,7 +206,7 @@ class Utility(OneShot):
         return self.ask(best.candidate, reason, scores, flip=_flip(ranked, weights["cost"]))
 
     def weights(self, situation: Situation) -> dict[str, float]:
-        """What each part counts, after what the request replaces."""
+        """The weight of each part, with those that the request replaces."""
         return self._weights(situation.options)
 
     def _weights(self, options: RoutingOptions) -> dict[str, float]:
@@ -216,10 +216,10 @@ class Utility(OneShot):
         return {**weights, **options.weights}
 
     def terms(self, arm: Arm, weights: Mapping[str, float]) -> dict[str, float]:
-        """The parts that an arm's utility is the sum of; what has no weight is left out.
+        """The parts whose sum is an arm's utility; parts without weight are left out.
 
         Raises:
-            ValueError: If something that counts is unknown.
+            ValueError: If a value that has a weight is unknown.
         """
         parts = {}
         if weights["quality"] != 0:
@@ -244,7 +244,7 @@ class Utility(OneShot):
 
 
 def _flip(ranked: list[tuple[float, Arm]], lambda_: float) -> str | None:
-    """The λ nearest to the present one at which another arm would be chosen."""
+    """The λ nearest to the current one at which another arm would be chosen."""
     utility, best = ranked[0]
     nearest: tuple[float, str] | None = None
     for value, arm in ranked[1:]:

@@ -1,8 +1,8 @@
 """What every policy is: a pure function from a `Situation` to a `Decision`.
 
-A policy performs no I/O, keeps no state between calls and draws no random numbers of its own (a
-mixed policy draws by the query and its seed), so the live router, the LangGraph state machine and
-the offline replay take the same decision in the same situation.
+A policy performs no I/O, keeps no state between calls and draws no random numbers (a mixed policy
+hashes the query and its seed), so the live router, the LangGraph state machine and the offline
+replay take the same decision in the same situation.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ __all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", 
 
 
 class Policy(CheckedArguments, ABC):
-    """Decides whom to ask, whether to verify, and when to accept.
+    """Decides which candidate to ask, whether to verify, and when to accept.
 
-    A policy of one's own needs `decide` (or `OneShot.choose`). As a frozen dataclass it is saved
-    and loaded as it is; with a `knob` it can also be calibrated, explained at every setting, and
-    drawn as a curve. The rest has defaults.
+    A custom policy needs `decide` (or `OneShot.choose`). As a frozen dataclass it can be saved
+    and loaded without further code; with a `knob` it can also be calibrated, explained at every
+    setting, and drawn as a curve. The rest has defaults.
     """
 
     verifies: ClassVar[bool] = False
@@ -50,20 +50,20 @@ class Policy(CheckedArguments, ABC):
 
     @abstractmethod
     def decide(self, situation: Situation) -> Decision:
-        """Say what to do next; the same situation always gets the same decision."""
+        """Decide what to do next; the same situation always gets the same decision."""
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """Candidates this policy names itself; a router checks that it has them."""
+        """Candidates that this policy names; a router checks that it has them."""
         return ()
 
     @property
     def reads_query(self) -> bool:
-        """Whether the query's text itself matters to it, and not only what is known of the arms."""
+        """Whether it looks at the query's text, and not only at the arms."""
         return False
 
     def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
-        """Those that it may ask as long as none fails, in the order of escalation.
+        """The candidates that it may ask as long as none fails, in the order of escalation.
 
         Args:
             candidates: All there are, in the order of escalation.
@@ -73,39 +73,39 @@ class Policy(CheckedArguments, ABC):
     def chance(self, situation: Situation, step: Decision) -> float:
         """Probability with which this policy would take the action of `step` on its candidate.
 
-        1 or 0 here; a policy that draws lots says how likely each outcome of the draw is.
+        1 or 0 here; a randomized policy says how likely each outcome of its draw is.
 
         Raises:
-            NotImplementedError: If it draws lots and does not say.
+            NotImplementedError: If it is randomized and does not define this.
         """
         own = self.decide(situation)
         if own.propensity != 1.0:
-            msg = f"{type(self).__name__} draws lots: it needs a `chance` of its own."
+            msg = f"{type(self).__name__} is randomized: it must define `chance`."
             raise NotImplementedError(msg)
         return float((own.action, own.candidate) == (step.action, step.candidate))
 
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
-        """What one endpoint of a model is worth beside the others; the quality is the same."""
+        """What one endpoint of a model is worth compared to the others; the quality is the same."""
         return 0.0
 
-    # What it makes of what is known
+    # How it reads what is known
 
     def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
         """P(this attempt's answer is good), in [0, 1]; None when nothing is known about it.
 
-        Here the verifier's score as it is, or else what was predicted of the candidate.
+        Here the verifier's raw score, or else the candidate's predicted quality.
         """
         score = attempt.get("confidence")
         return situation.arm(attempt["candidate"]).quality if score is None else score
 
     def observation_model(self, candidate: str) -> ObservationModel | None:
-        """Through which model it reads the scores of a candidate's answers; None: through none."""
+        """The model through which it reads the scores of a candidate's answers; None: no model."""
         return None
 
     def utility_terms(self, arm: Arm) -> dict[str, float]:
-        """The terms that an arm's utility is the sum of: quality above 0; cost and others below.
+        """The terms whose sum is an arm's utility: quality is positive; cost and others negative.
 
-        Here the quality, and where the knob is λ, -λ·cost; what is unknown is left out.
+        Here the quality and, where the knob is λ, -λ·cost; unknown terms are left out.
         """
         knob = self.knob
         lambda_ = knob.value if knob is not None and knob.name == "lambda" else 0.0
@@ -126,7 +126,7 @@ class Policy(CheckedArguments, ABC):
 
     @property
     def knob(self) -> Knob | None:
-        """The number that its choice hangs on, as it is set; None: there is none to turn.
+        """The number that controls its choice, with its current value; None: there is none.
 
         Where it is λ, quality per USD, it has the name `lambda`.
         """
@@ -155,15 +155,16 @@ class Policy(CheckedArguments, ABC):
         """
         field = self.require_knob().field
         if not is_dataclass(self):
-            msg = f"{type(self).__name__} is no dataclass: give it a `with_knob` of its own."
+            msg = f"{type(self).__name__} is not a dataclass: it must define `with_knob`."
             raise TypeError(msg)
         return replace(self, **{field: value})
 
     def with_options(self, options: RoutingOptions) -> Self:
-        """The policy that a request's options make of this one.
+        """This policy with a request's options applied.
 
         `decide` reads the options itself, so both must agree: with the options this policy does
-        what the returned one does without them. To turn a knob within a request, turn its knob.
+        what the returned one does without them. To vary the knob within a request, vary that of
+        the returned policy.
         """
         knob = self.knob
         given = {"lambda": options.lambda_, "threshold": options.threshold}
@@ -176,18 +177,18 @@ class Policy(CheckedArguments, ABC):
         """Settings of the knob that are worth trying, in ascending order.
 
         Args:
-            cost_usd: Mean cost of each candidate, NaN where unknown: λ has its scale from them.
+            cost_usd: Mean cost of each candidate, NaN where unknown: they set the scale of λ.
             quality: Predicted quality, of shape (n_queries, n_candidates), if any.
             n: How many, for a knob whose range is known.
 
         Raises:
-            ValueError: If it has no knob, or λ no scale.
+            ValueError: If it has no knob, or λ has no scale.
         """
         knob = self.require_knob()
         return lambda_values(cost_usd) if knob.name == "lambda" else knob.spread(n)
 
     def crossings(self, situation: Situation) -> list[float]:
-        """All settings at which the choice may change here; asked if the knob is `exact` only."""
+        """All settings at which the choice may change here; called only if the knob is `exact`."""
         return []
 
     # Saving
@@ -196,7 +197,7 @@ class Policy(CheckedArguments, ABC):
         """Write the policy into a folder: its fields as JSON, and what it has learned.
 
         Raises:
-            ArtifactError: If a field holds what cannot be saved.
+            ArtifactError: If a field holds a value that cannot be saved.
             NotFittedError: If it has to be fitted first.
         """
         folder = Path(folder)
@@ -207,11 +208,11 @@ class Policy(CheckedArguments, ABC):
     def load(cls, folder: str | Path) -> Self:
         """Read what `save` wrote; `Policy.load` reads a policy of any class.
 
-        The class must have been imported: an artifact is data and never makes Python import what
+        The class must be imported already: an artifact is data and never makes Python import what
         it names.
 
         Raises:
-            ArtifactError: If the folder is corrupted, or holds something else than such a policy.
+            ArtifactError: If the folder is corrupted, or does not hold such a policy.
         """
         artifact = read_artifact(folder)
         kind = known_class(cls, artifact.kind, folder)
@@ -244,8 +245,8 @@ class Policy(CheckedArguments, ABC):
                 except TypeError as error:
                     msg = (
                         f"{name} cannot be saved: its field {field.name!r} holds {error}. Allowed "
-                        "are numbers, texts, lists, mappings and policies; for anything else give "
-                        f"{name} a `save` and a `load` of its own."
+                        "are numbers, texts, lists, mappings and policies; for anything else "
+                        f"{name} must define `save` and `load`."
                     )
                     raise ArtifactError(msg) from error
         return {"params": params, "parts": parts}
@@ -259,7 +260,7 @@ class Policy(CheckedArguments, ABC):
         return given | {name: Policy.load(folder / name) for name in parts}
 
     def _settings(self) -> dict[str, Any]:
-        """What it has learned, as far as it belongs into the manifest."""
+        """The part of what it has learned that belongs in the manifest."""
         return {}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -267,7 +268,7 @@ class Policy(CheckedArguments, ABC):
         return {}
 
     def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take over what `_settings` and `_arrays` gave."""
+        """Restore what `_settings` and `_arrays` returned."""
 
 
 class OneShot(Policy):
@@ -329,18 +330,18 @@ def accept(
 
 
 def last_resort(policy: Policy, situation: Situation) -> Decision:
-    """What to do when nobody the policy knows can answer: ask whoever else there is, or give up."""
+    """When no candidate that the policy knows can answer: ask any other one, or give up."""
     if len(situation.answered) > 0:
         return accept(policy, situation.answered[-1], "the only answer there is")
     if len(situation.open_arms) > 0:
         other = situation.open_arms[0].candidate
         reason = "every known candidate failed"
         return Decision("ask", other, type(policy).__name__, reason, final=True)
-    return accept(policy, situation.attempts[-1], "everybody failed")
+    return accept(policy, situation.attempts[-1], "every candidate failed")
 
 
 def query_uniform(query: str, seed: int) -> float:
-    """A number in [0, 1) that depends on the query and the seed alone: randomness that is pure."""
+    """A number in [0, 1) that depends only on the query and the seed: reproducible randomness."""
     digest = blake2b(f"{seed}:{query}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64
 
@@ -350,7 +351,7 @@ class Always(OneShot):
     """Asks the same candidate every time: the single-model baseline.
 
     Args:
-        candidate: Whom to ask.
+        candidate: The one to ask.
     """
 
     candidate: str
@@ -367,7 +368,7 @@ class Always(OneShot):
     def choose(self, situation: Situation) -> Decision:
         """Ask it."""
         situation.arm(self.candidate)
-        return self.ask(self.candidate, "always this one")
+        return self.ask(self.candidate, "always this candidate")
 
 
 @dataclass(frozen=True)
@@ -378,7 +379,7 @@ class RandomMix(OneShot):
 
     Args:
         shares: Probability per candidate; must sum to 1.
-        seed: Another seed, another draw.
+        seed: Changes the draw.
     """
 
     shares: Mapping[str, float]
@@ -392,7 +393,7 @@ class RandomMix(OneShot):
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """Everybody with a share."""
+        """Every candidate with a share."""
         return tuple(self.shares)
 
     def choose(self, situation: Situation) -> Decision:
@@ -411,7 +412,7 @@ class RandomMix(OneShot):
 
     @property
     def reads_query(self) -> bool:
-        """It draws by the query."""
+        """It is: the draw depends on the query."""
         return True
 
     def chance(self, situation: Situation, step: Decision) -> float:

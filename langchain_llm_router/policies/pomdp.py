@@ -39,11 +39,11 @@ _Solver = Callable[..., Plan]
 
 @dataclass(eq=False)
 class Pomdp(FittedPolicy):
-    """Asks, verifies, and escalates so as to maximize quality - λ·cost under what is believed.
+    """Asks, verifies, and escalates so as to maximize quality - λ·cost under its belief.
 
     The belief about a query is a weighting of the training rows (particles), updated by every
-    verdict; a missing verdict leaves it as it was. The decision problem is solved exactly over the
-    finite horizon, verification costs inside, candidates may be skipped. `fit` tabulates all
+    verdict; a missing verdict leaves it unchanged. The decision problem is solved exactly over the
+    finite horizon; verification costs count, and candidates may be skipped. `fit` tabulates all
     histories of observations; each λ is then solved once, in milliseconds, and kept.
 
     Args:
@@ -54,8 +54,8 @@ class Pomdp(FittedPolicy):
             kept iff P(good) - λ·cost of the next candidate > 0.
         recall: Whether the best-looking answer so far may be kept, not only the last one.
         bandwidth: Smallest standard deviation of a kernel.
-        n_groups: Kinds of queries that predictions are sorted into, where `fit` gets predictions:
-            the belief then starts from the training rows whose predictions were alike.
+        n_groups: Number of groups that queries are sorted into by their predictions, where `fit`
+            gets predictions: the belief then starts from training rows with similar predictions.
 
     Attributes:
         candidates_: Names, in the order of escalation: the columns of the training table.
@@ -108,14 +108,14 @@ class Pomdp(FittedPolicy):
         *,
         predicted: ArrayLike | None = None,
     ) -> Self:
-        """Learn from what each candidate's answers scored, cost, and were said to be worth.
+        """Learn from the quality, cost and verifier's scores of each candidate's answers.
 
         Args:
             outcomes: Measured quality and cost; columns in the order of escalation.
             evaluations: The verifier's scores and costs (0 where free), same rows and columns.
-                The last candidate's scores are not looked at.
-            predicted: An estimator's predictions for these rows, made without having seen them, of
-                the shape of the qualities. A query's own predictions then are its first evidence.
+                The last candidate's scores are ignored.
+            predicted: An estimator's predictions for these rows, which it was not fitted on, of
+                the shape of the qualities. A query's own predictions are then its first evidence.
 
         Raises:
             ValueError: If the tables do not fit each other, or a candidate has no known cost.
@@ -149,7 +149,7 @@ class Pomdp(FittedPolicy):
         asked = {attempt["candidate"]: attempt for attempt in situation.attempts}
         failed = {name for name, attempt in asked.items() if attempt.get("error") is not None}
         held = [i for i, name in enumerate(self.candidates_) if name in asked.keys() - failed]
-        # Who was asked stays available: one table serves the whole way, and it looks only onward.
+        # Candidates already asked stay in: one table serves all steps, and it looks only forward.
         allowed = set(situation.names) - failed
         available = tuple(name in allowed for name in self.candidates_)
         if len(held) == 0 and not any(available):
@@ -209,7 +209,7 @@ class Pomdp(FittedPolicy):
         self._remember()
 
     def _remember(self) -> None:
-        """Keep solved plans; `lru_cache` is safe under threads, and a plan is a pure function."""
+        """Cache solved plans; `lru_cache` is thread-safe, and a plan is a pure function."""
         beliefs = [self.beliefs_, *self._grouped]
         cost, verifying = self.cost_usd_, self.verification_cost_usd_
         recall = self.recall
@@ -223,7 +223,7 @@ class Pomdp(FittedPolicy):
         self._solver: _Solver = solver
 
     def _group(self, situation: Situation) -> int:
-        """The kind of query its predictions make it, counted from 1; 0: not known."""
+        """The group of the query by its predictions, counted from 1; 0: not known."""
         if len(self.centers_) == 0:
             return 0
         quality = {arm.candidate: arm.quality for arm in situation.arms}
@@ -261,11 +261,11 @@ class Pomdp(FittedPolicy):
         options = view.plan.options(view.history, view.held[-1] if view.held else -1)
         keep = self._best_held(view, expected)
         if len(options) == 0:
-            assert keep is not None, "with nobody open there is somebody held"
-            return self._keep(view, keep, "nobody is left to ask")
+            assert keep is not None, "with no arm open there is an answer to keep"
+            return self._keep(view, keep, "no candidate is left to ask")
         best = best_option(options)
         if keep is not None and not best.utility > expected[keep] + 1e-12:
-            reason = f"keeping it is worth {expected[keep]:.3f}, going on {best.utility:.3f}"
+            reason = f"keeping it is worth {expected[keep]:.3f}, continuing {best.utility:.3f}"
             return self._keep(view, keep, reason, options, _flip(best, expected[keep]))
         flip = None if keep is None else _flip(best, expected[keep])
         reason = f"worth {best.utility:.3f}"
@@ -278,7 +278,7 @@ class Pomdp(FittedPolicy):
         after = view.held[-1] if last is not None else -1
         later = [j for j in range(after + 1, len(self.candidates_)) if view.plan.available[j]]
         if len(later) == 0:
-            return self._keep(view, after, "nobody is left to ask")
+            return self._keep(view, after, "no candidate is left to ask")
         following = Option(later[0], len(later) > 1, 0.0, float(self.cost_usd_[later[0]]), 0.0)
         if last is None:
             return self._ask(view, following, "the first in order")

@@ -19,14 +19,14 @@ _ROWS = 400
 
 @dataclass(frozen=True, eq=False)
 class Rehearsal:
-    """A table to run cascade routing over, rows at the same stage together.
+    """A table to run cascade routing over; rows at the same stage are computed together.
 
     Attributes:
         features: Predictions (if any) and confidences, of shape (n_rows, n_features).
         expected: What a call is expected to cost, of shape (n_rows, n_candidates).
         actual: What it cost, same shape.
-        quality: What its answer scored, same shape.
-        verifying: What verifying it cost, same shape.
+        quality: Quality of the answer, same shape.
+        verifying: What verifying the answer cost, same shape.
     """
 
     planner: Planner
@@ -93,7 +93,7 @@ class Rehearsal:
     def _choose(
         self, rows: NDArray[np.intp], stage: Stage, lambda_: float
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Whom to ask next (-1: nobody), and whose answer to keep if it ends here."""
+        """Which candidate to ask next (-1: none), and whose answer to keep if it stops here."""
         quality = self.planner.quality(self.features[rows], stage.observed)
         ratio = self.actual[rows] / np.maximum(self.expected[rows], 1e-30)
         cost = self.planner.cost(self.expected[rows], ratio, stage)
@@ -127,10 +127,10 @@ class Rehearsal:
 
 
 def best_first_step(rehearsal: Rehearsal) -> float:
-    """How much more than later λ the first step's should be, by the utility reached in training.
+    """The factor of the first step's λ over later ones that reaches the most utility in training.
 
-    Averaged over λ between which the dearest candidate is worth its cost a little and a lot; on a
-    few hundred rows, which settle so coarse a choice.
+    Averaged over λ from where the most expensive candidate is well worth its cost to where it
+    barely is; a few hundred rows are enough for so coarse a choice.
     """
     rehearsal = rehearsal.thinned(_ROWS)
     dearest = float(rehearsal.expected.mean(axis=0).max())
@@ -149,13 +149,13 @@ def best_first_step(rehearsal: Rehearsal) -> float:
 def lambda_for(
     rehearsal: Rehearsal, max_cost_usd: float, first_step: float = 1.0
 ) -> tuple[float, float, float]:
-    """The two λ next to each other between which the budget falls, and how to mix them.
+    """The two adjacent λ between which the budget falls, and how to mix them.
 
     Returns:
         (λ that spends more, λ that spends at most the budget, probability of the first).
 
     Raises:
-        ValueError: If no λ spends so little.
+        ValueError: If every λ spends more than the budget.
     """
 
     def spends(lambda_: float) -> float:

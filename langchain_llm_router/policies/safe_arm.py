@@ -1,4 +1,4 @@
-"""What to do where nothing is predicted: ask the candidate that is safe to ask."""
+"""What to do without a prediction: ask the candidate that is safe to ask."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ __all__ = ["SafeArm"]
 class SafeArm(Policy):
     """Decides as another policy does, but asks one fixed candidate where no quality is predicted.
 
-    Its partner is `estimators.Abstaining`, which predicts nothing for queries unlike those that
+    Use it with `estimators.Abstaining`, which predicts nothing for queries unlike those that
     it was trained on.
 
     Args:
-        policy: Who decides otherwise.
-        safe: Whom to ask then, usually the best single model; its answer is taken unseen.
+        policy: The policy that decides otherwise.
+        safe: The candidate to ask then, usually the best single model; its answer is not
+            verified.
     """
 
     policy: Policy
     safe: str
 
     def __post_init__(self) -> None:
-        # The router asks the instance; only a policy on its own has this of its class.
+        # The router reads it from the instance; most policies set it on the class.
         object.__setattr__(self, "verifies", self.policy.verifies)
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """The safe one, and whom the other policy names."""
+        """The safe candidate, and those that the other policy names."""
         return tuple(dict.fromkeys([self.safe, *self.policy.named_candidates]))
 
     @property
@@ -61,7 +62,7 @@ class SafeArm(Policy):
         return self.policy.observation_model(candidate)
 
     def utility_terms(self, arm: Arm) -> dict[str, float]:
-        """As the other policy, where there is a quality to weigh."""
+        """As the other policy, where a quality is predicted."""
         return {} if arm.quality is None else self.policy.utility_terms(arm)
 
     @property
@@ -70,11 +71,11 @@ class SafeArm(Policy):
         return self.policy.knob
 
     def with_knob(self, value: float) -> Self:
-        """The other policy's knob turned."""
+        """With the other policy's knob set to another value."""
         return replace(self, policy=self.policy.with_knob(value))
 
     def with_options(self, options: RoutingOptions) -> Self:
-        """The other policy as the options make it."""
+        """With the options applied to the other policy."""
         return replace(self, policy=self.policy.with_options(options))
 
     def knob_values(

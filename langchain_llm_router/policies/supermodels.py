@@ -1,4 +1,4 @@
-"""The mathematics of cascade routing: estimates refreshed by observations, and sets of candidates.
+"""The mathematics of cascade routing: estimates updated by observations, and sets of candidates.
 
 A supermodel is a set of candidates: run them all and keep the answer that then looks best. Its
 expected quality is E[max] over what their estimates may still become.
@@ -26,7 +26,7 @@ _RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class LinearUpdate:
-    """How what was observed so far changes what is expected: E[target | observed], Gaussian.
+    """How observations change expectations: E[target | observed], Gaussian.
 
     From means and covariances alone the best linear estimate given *any* subset of the features
     follows, so no subset needs a fit of its own.
@@ -45,7 +45,7 @@ class LinearUpdate:
 
     @classmethod
     def fit(cls, x: Floats, y: Floats) -> LinearUpdate:
-        """Learn from rows; NaN features are taken for their mean. Ridge by leave-one-out error."""
+        """Learn from rows; NaN features are set to their mean. Ridge by leave-one-out error."""
         known = ~np.isnan(x)
         mean_x = np.where(known, x, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         centered = np.where(known, x - mean_x, 0.0)
@@ -59,7 +59,7 @@ class LinearUpdate:
         return cls(mean_x, y.mean(axis=0), cov + np.diag(penalty), cross)
 
     def weights(self, observed: Group) -> Floats:
-        """Coefficients of all features given that only these are observed; 0 for the others."""
+        """Coefficients of all features when only these are observed; 0 for the others."""
         full = np.zeros_like(self.cov_xy)
         if len(observed) > 0:
             index = np.array(observed)
@@ -108,10 +108,10 @@ def sobol_normals(n_draws: int, dimension: int, seed: int) -> Floats:
 
 @dataclass(frozen=True)
 class Search:
-    """Which candidate to run next, for rows that have run the same ones.
+    """Which candidate to run next, for rows on which the same candidates have run.
 
     Args:
-        noise: What the estimates may still change by, of shape (n_draws, n_candidates): zero for
+        noise: How much the estimates may still change, of shape (n_draws, n_candidates): zero for
             those already run.
         run: Candidates that were run.
         allowed: Candidates that may still be run, in declared order.
@@ -137,8 +137,8 @@ class Search:
 
         References:
             Dekoninck et al., 2024, arXiv:2410.10347, theorems 2 and 3: run the supermodel with the
-            highest q̂ - λĉ; of its candidates that were not run the cheapest goes first. Lemma 1:
-            if adding a candidate to a set does not pay, it pays in no larger set.
+            highest q̂ - λĉ; the cheapest of its candidates that were not run goes first. Lemma 1:
+            if adding a candidate to a set does not pay, it does not pay in any larger set.
         """
         n_rows = len(quality)
         top = quality[:, self.run].max(axis=1, initial=-np.inf)
@@ -165,7 +165,7 @@ class Search:
             mean = higher.mean(axis=1)
             cost = paid + state.cost[:, j]
             gain = mean - value - state.lambda_ * state.cost[:, j]
-            # The first candidate of an empty set always pays: somebody has to answer.
+            # The first candidate of an empty set always pays: one has to answer.
             pays = np.ones(len(gain), bool) if not np.isfinite(value[0]) else gain >= 0
             state.offer(mean, cost, (*added, j), cheapest_first=not self.chain)
             if depth > 1 and (self.chain or bool(pays.any())):
@@ -189,7 +189,7 @@ class _State:
         self.found = np.full(len(held), -1, dtype=np.intp)
 
     def offer(self, value: Floats, cost: Floats, group: Group, *, cheapest_first: bool) -> None:
-        """Take a set where it is worth more, or as much at a lower cost."""
+        """Take a set where it is worth more, or the same at a lower cost."""
         utility = value - self.lambda_ * cost
         tied = (np.abs(utility - self.best) <= _TIE) & (cost < self.paid)
         better = (utility > self.best + _TIE) | tied
@@ -203,13 +203,13 @@ class _State:
 
 @dataclass(frozen=True)
 class Stage:
-    """How far the routing of a query has come.
+    """How far the routing of a query has got.
 
     Args:
         run: Candidates that answered.
-        observed: Those of them whose answer got a verdict.
+        observed: Those among them whose answer got a verdict.
         allowed: Candidates that may still be asked, in declared order.
-        depth: How many of them at most.
+        depth: How many of them may be asked at most.
     """
 
     run: Group
@@ -219,16 +219,16 @@ class Stage:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether anybody may still be asked."""
+        """Whether any candidate may still be asked."""
         return self.depth > 0 and len(self.allowed) > 0
 
 
 class Planner:
-    """What cascade routing computes at a stage, for any number of rows that are there.
+    """What cascade routing computes at a stage, for any number of rows at that stage.
 
     Args:
         update: How predictions (if any) and confidences change expected qualities.
-        cost_update: How cost ratios (actual / expected) of those run change those of the others.
+        cost_update: How the cost ratios (actual / expected) of those that ran change the others.
         verification_cost_usd: Mean cost of verifying each candidate's answer; NaN for those whose
             answers are never verified.
         normals: Standard normal draws, of shape (n_draws, n_candidates).
@@ -253,7 +253,7 @@ class Planner:
         self.greedy, self.chain = greedy, chain
         self.n_candidates = len(update.mean_y)
         self.n_priors = len(update.mean_x) - self.n_candidates
-        # Safe under threads, and what is kept are pure functions of the fitted arrays.
+        # Thread-safe, and the cached values are pure functions of the fitted arrays.
         self.weights = lru_cache(maxsize=4096)(self._weights)
         self.cost_weights = lru_cache(maxsize=4096)(cost_update.weights)
         self.noise = lru_cache(maxsize=4096)(self._noise)
@@ -267,7 +267,7 @@ class Planner:
         """Expected cost of asking and verifying every candidate, same shape."""
         weights = self.cost_weights(stage.run)
         scale = np.maximum(self.cost_update.predict(ratio, weights), 0.1)
-        # Nobody verifies the answer of the last that may be asked, unless to choose among answers.
+        # The last candidate's answer is verified only to choose among answers.
         verifying = self.verifying if stage.depth > 1 and len(stage.allowed) > 1 else 0.0
         total: Floats = expected * scale / np.maximum(self.cost_update.mean_y, 0.1) + verifying
         return total
@@ -275,7 +275,7 @@ class Planner:
     def next(
         self, stage: Stage, quality: Floats, cost: Floats, lambda_: Floats
     ) -> NDArray[np.intp]:
-        """Whom to ask next on each row, -1 to stop."""
+        """Which candidate to ask next on each row, -1 to stop."""
         if not stage.can_go_on:
             return np.full(len(quality), -1, dtype=np.intp)
         search = Search(
@@ -291,7 +291,7 @@ class Planner:
     def worth_verifying(
         self, stage: Stage, last: int, quality: Floats, lambda_: Floats
     ) -> NDArray[np.bool_]:
-        """Whether the last answer should be verified: to decide on going on, or which to keep."""
+        """Whether to verify the last answer: to decide whether to continue, or which to keep."""
         if stage.can_go_on and self.verifiable[last]:
             return np.ones(len(quality), dtype=bool)
         if len(stage.run) < 2 or not self.verifiable[last]:

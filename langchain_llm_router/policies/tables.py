@@ -1,4 +1,4 @@
-"""What every fitted cascade asks of its training tables."""
+"""What every fitted cascade requires of its training tables."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def known_means(what: str, cost_usd: Floats | None, names: Sequence[str]) -> Flo
     known = ~np.isnan(cost_usd)
     for j, name in enumerate(names):
         if not known[:, j].any():
-            msg = f"`{what}` knows no cost of {name!r}: give one (0 where it is free)."
+            msg = f"`{what}` has no cost for {name!r}: give one (0 where it is free)."
             raise ValueError(msg)
     return np.array([cost_usd[known[:, j], j].mean() for j in range(len(names))])

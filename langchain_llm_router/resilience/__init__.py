@@ -1,8 +1,8 @@
 """What a failure means, and what is tried before it counts.
 
-`rules` are pure; `calling` makes the real calls of one candidate by them, `racing` two at once,
-`bulkheads` bound how many there are, `notes` tell what happened on the way. `live` is the set of
-parts that a router is given.
+`rules` are pure; `calling` makes the real calls of one candidate by them, `racing` one or two at
+the same time, `bulkheads` limit how many there are, `notes` record the calls that failed. `live` is
+the set of parts that a router is given.
 """
 
 from typing import TYPE_CHECKING

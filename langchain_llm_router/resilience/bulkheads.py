@@ -1,4 +1,4 @@
-"""At most so many calls at once, for threads and tasks alike, first come first served."""
+"""A limit on concurrent calls, for threads and tasks alike, first come first served."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Bulkhead:
             self._give_up(place, timeout_s)
         except asyncio.CancelledError:
             if not place.cancel():
-                # It was given the place in the same moment: pass it on.
+                # It got the place at the same moment: pass it on.
                 self._pass_on_if_given(place)
             raise
 
     def leave(self) -> None:
-        """Give the place to whoever has waited longest."""
+        """Give the place to the caller that has waited longest."""
         with self._lock:
             while self._queue:
                 place = self._queue.popleft()
@@ -81,7 +81,7 @@ class Bulkhead:
 
     def _give_up(self, place: Future[None], timeout_s: float) -> None:
         if not place.cancel():
-            # It became free in the very last moment.
+            # It became free at the last moment.
             return
         msg = (
             f"{self.name!r} has {self.places} calls under way, the most it may have, and none "

@@ -1,8 +1,8 @@
-"""Real calls of one candidate: timed, limited, repeated, hedged and recorded.
+"""Real calls of one candidate: timed, limited, retried, hedged and recorded.
 
-`Guarded` looks like the runnable it wraps, so whoever asks need not know. What to try next is one
-generator (`_tries`) that four thin drivers run: whole and streamed, in threads and in tasks. A
-failure before the first token may be followed by another call; after it, never.
+`Guarded` has the methods of the runnable it wraps, so callers do not see the difference. One
+generator (`_tries`) decides what to try next; four thin drivers run it: whole and streamed, in
+threads and in tasks. A failure before the first token may be retried; after it, never.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["Guard", "Guarded"]
 
 @dataclass(frozen=True)
 class Guard:
-    """What stands around the calls of one candidate."""
+    """The guard around the calls of one candidate: its rules, its bulkhead, its deadline."""
 
     candidate: Candidate
     telemetry: Telemetry
     rules: Resilience
     bulkhead: Bulkhead | None = None
     deadline_s: float | None = None
-    """On `time.monotonic`'s clock: when the whole request's time is up."""
+    """The deadline of the whole request, on `time.monotonic`'s clock."""
 
     twin: Guard | None = None
     """The endpoint that a hedged call is made to; None: the same one."""
@@ -53,7 +53,7 @@ class Guard:
         """
         left = self.left_s()
         if left <= 0:
-            msg = f"The request's time is up: {self.candidate.name!r} was not asked any more."
+            msg = f"The request's time is up: {self.candidate.name!r} was not asked."
             raise DeadlineError(msg)
         limits = [None if left == math.inf else left, self.rules.timeout_s]
         if first_token:
@@ -61,7 +61,7 @@ class Guard:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def hedge_s(self, *, first_token: bool) -> float | None:
-        """When a second call is worth making; None: not."""
+        """After how long a second call is worth making; None: never."""
         if self.rules.hedge_after is None:
             return None
         return self.telemetry.quantile_s(
@@ -85,10 +85,10 @@ class Guarded:
     """A candidate's runnable behind its guard.
 
     Args:
-        runnable: What is asked.
-        guard: The rules around it.
-        twin: What a hedged call asks, where that is another endpoint.
-        notes: Filled on the way.
+        runnable: The runnable to call.
+        guard: The rules for its calls.
+        twin: The runnable for a hedged call, if that goes to another endpoint.
+        notes: Filled during the calls.
     """
 
     runnable: Runnable[Any, Any]
@@ -109,7 +109,7 @@ class Guarded:
     def stream(
         self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
-        """Ask, and pass on what comes."""
+        """Ask, and pass on the chunks."""
         opened = self._opened(messages, config, kwargs, streamed=True)
         if opened.value is NOTHING:
             return
@@ -128,7 +128,7 @@ class Guarded:
     async def astream(
         self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """Ask, and pass on what comes."""
+        """Ask, and pass on the chunks."""
         opened = await self._aopened(messages, config, kwargs, streamed=True)
         if opened.value is NOTHING:
             return

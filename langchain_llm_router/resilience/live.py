@@ -1,4 +1,4 @@
-"""What a router needs to stay up: live numbers, and the rules for calls that fail."""
+"""What a router needs to stay up: live statistics, and the rules for calls that fail."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["Live"]
 
 @dataclass(eq=False)
 class Live(CheckedArguments):
-    """Live numbers of every arm, and how patient to be with it.
+    """Live statistics of every arm, and the rules for its calls.
 
     Args:
         telemetry: Where every real call is recorded, and what the arms' latencies, failure rates
             and answer lengths are read from.
-        resilience: Timeouts, retries, hedging and places of every arm.
+        resilience: Timeouts, retries, hedging and concurrency limits of every arm.
         per_candidate: Other rules for single arms, by the name of the arm or of its model.
-        deadline_s: Longest time for a whole request, fallbacks included; None: no end.
+        deadline_s: Longest time for a whole request, fallbacks included; None: no limit.
 
     Example:
         >>> live = Live(resilience=Resilience(timeout_s=20, retries=1), deadline_s=30)
@@ -50,14 +50,14 @@ class Live(CheckedArguments):
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Live:
-        # A copy of a router talks to the same endpoints, and they bear no more calls for it.
+        # A copy of a router calls the same endpoints, and their limits stay the same.
         return self
 
     def know(self, candidates: Sequence[Candidate]) -> None:
-        """Learn the router's arms: what they declare counts until it is measured.
+        """Register the router's arms: what they declare counts until it is measured.
 
         Raises:
-            ValueError: If there are rules for nobody.
+            ValueError: If there are rules for an unknown candidate.
         """
         known = {name for c in candidates for name in (c.name, c.quality_name)}
         strangers = sorted(set(self.per_candidate) - known)
@@ -81,27 +81,27 @@ class Live(CheckedArguments):
         return self.resilience
 
     def most_calls(self, candidate: Candidate) -> int:
-        """How many calls asking it once can make: retries, and a hedge for each."""
+        """How many calls one request to it can make: retries, and a hedged call for each."""
         rules = self.rules(candidate)
         return (rules.retries + 1) * (1 if rules.hedge_after is None else 2)
 
     def due_s(self) -> float | None:
-        """When a request that begins now has to be over, on `time.monotonic`'s clock."""
+        """The deadline of a request that begins now, on `time.monotonic`'s clock."""
         return None if self.deadline_s is None else time.monotonic() + self.deadline_s
 
     def guard(
         self, candidate: Candidate, *, due_s: float | None = None, twin: Candidate | None = None
     ) -> Guard:
-        """What stands around a call to a candidate."""
+        """The guard for calls to a candidate."""
         rules = self.rules(candidate)
         twins = None if twin is None else self.guard(twin, due_s=due_s)
         return Guard(candidate, self.telemetry, rules, self._bulkhead(candidate), due_s, twins)
 
     def judging(self, due_s: float | None = None) -> Callable[[Candidate], Guard]:
-        """What stands around the calls of whoever judges: the rules of its own, without hedging.
+        """The guard for a judge's calls: its own rules, without hedging.
 
         Args:
-            due_s: When the request has to be over, on `time.monotonic`'s clock.
+            due_s: The deadline of the request, on `time.monotonic`'s clock.
         """
 
         def guard(judge: Candidate) -> Guard:

@@ -23,7 +23,7 @@ class Notes:
     """Every call that failed or lost a race: candidate, error, waited_s, may_be_billed."""
 
     answered_by: Candidate | None = None
-    """Who answered, where a hedged call went to another endpoint."""
+    """The arm that answered, where a hedged call went to another endpoint."""
 
     def lost(self, call: Call, error: str, *, billed: bool) -> None:
         """Note a call without an answer."""
@@ -38,7 +38,7 @@ class Notes:
         )
 
     def refused(self, candidate: Candidate, error: Exception) -> None:
-        """Note that a candidate was not even asked."""
+        """Note that a candidate was not asked at all."""
         self.failures.append(
             {
                 "candidate": candidate.name,

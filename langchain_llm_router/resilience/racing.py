@@ -1,7 +1,7 @@
 """One real call, and two of them in a race: the I/O behind `calling.Guarded`.
 
-A call *opens* with its whole answer, or with the first chunk of a stream. It records itself in
-the telemetry however it ends, so that no path forgets to.
+A call *opens* with its whole answer, or with the first chunk of a stream. However it ends, it
+records itself in the telemetry, so that no code path forgets to.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from langchain_llm_router.types import Candidate
 __all__ = ["NOTHING", "Call", "Outcome", "arace", "race"]
 
 NOTHING = object()
-"""What a stream opens with that ends without a chunk."""
+"""What a stream without any chunk opens with."""
 
 
 @dataclass
@@ -44,11 +44,11 @@ class Call:
     kwargs: dict[str, Any]
     streamed: bool
     rest: Any = None
-    """What comes after the first chunk of a stream."""
+    """The chunks of a stream after the first."""
 
     started_s: float = 0.0
     given_up: bool = False
-    """Nobody waits for it any more."""
+    """The caller no longer waits for it."""
 
     _live: LiveCall | None = None
     _n_chunks: int = 0
@@ -89,7 +89,7 @@ class Call:
             raise
 
     def passed_on(self, limit_s: float | None) -> Iterator[Any]:
-        """What comes after the first chunk."""
+        """The chunks after the first."""
         try:
             for chunk in self.rest:
                 yield self._chunk(chunk)
@@ -103,7 +103,7 @@ class Call:
         self._ended()
 
     async def apassed_on(self, limit_s: float | None) -> AsyncIterator[Any]:
-        """What comes after the first chunk."""
+        """The chunks after the first."""
         try:
             while True:
                 left = None if limit_s is None else self.started_s + limit_s - time.monotonic()
@@ -127,21 +127,21 @@ class Call:
         if live is None:
             return
         if not isinstance(error, Exception) or is_callers_fault(error):
-            # Cancelled, closed by its reader, or not the endpoint's doing.
+            # Cancelled, closed by its reader, or not the endpoint's fault.
             live.abandoned()
         else:
             kind = failure_kind(error, started=self._n_chunks > 0)
             live.failed(kind, retry_after_s(error))
 
     def give_up(self) -> None:
-        """Wait no longer for a thread that nobody can stop; its place is free when it ends."""
+        """Stop waiting for a thread that cannot be stopped; its place is freed when it ends."""
         self.given_up = True
         live, self._live = self._live, None
         if live is not None:
             live.abandoned()
 
     def timed_out(self, limit_s: float | None) -> TimeoutError:
-        """Give it up because it took too long."""
+        """Abandon it because it took too long."""
         error = self.timeout(limit_s)
         live, self._live = self._live, None
         if live is not None:
@@ -150,7 +150,7 @@ class Call:
         return error
 
     def timeout(self, limit_s: float | None) -> TimeoutError:
-        """The error that says what was waited for."""
+        """The error that says what did not arrive in time."""
         what = "an answer"
         if self.streamed:
             what = "the end of its answer" if self._n_chunks else "its first token"
@@ -208,7 +208,7 @@ class Call:
 
 @dataclass
 class Outcome:
-    """What came of a call, or of a race of two."""
+    """The outcome of a call, or of a race of two."""
 
     call: Call
     """The one that answered, or that failed last."""
@@ -216,7 +216,7 @@ class Outcome:
     value: Any = None
     error: Exception | None = None
     lost: list[tuple[Call, str]] = field(default_factory=list)
-    """Who else was asked, and what became of that."""
+    """The other call, if there was one, and how it ended."""
 
 
 Start = Callable[[], Call]
@@ -226,7 +226,7 @@ _LOST = "Hedged: the other call answered first"
 
 @dataclass
 class _Race:
-    """Who is running, and who has lost."""
+    """The calls that are running, and those that have lost."""
 
     running: list[Call]
     lost: list[tuple[Call, str]] = field(default_factory=list)
@@ -286,7 +286,7 @@ def _in_thread(call: Call, done: _Done) -> None:
     def run() -> None:
         try:
             value = call.open()
-        except Exception as error:  # noqa: BLE001 - handed to the waiting thread
+        except Exception as error:  # noqa: BLE001 - passed to the waiting thread
             call.leave()
             done.put((call, None, error))
             return
@@ -313,7 +313,7 @@ def _pump(
                 return
             chunks.put((chunk, None))
         chunks.put((NOTHING, None))
-    except Exception as error:  # noqa: BLE001 - handed to the reading thread
+    except Exception as error:  # noqa: BLE001 - passed to the reading thread
         chunks.put((NOTHING, error))
 
 

@@ -29,15 +29,15 @@ __all__ = [
 
 
 class BulkheadFullError(LlmRouterError):
-    """When a candidate has as many calls under way as it may have, and none ends in time."""
+    """When a candidate has as many calls under way as allowed, and none ends in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resilience(CheckedArguments):
-    """How patient to be with one candidate.
+    """Timeouts, retries, hedging and concurrency limit of one candidate.
 
     Args:
-        timeout_s: Longest time for one call; None: as long as its client waits.
+        timeout_s: Longest time for one call; None: its client's own timeout.
         first_token_timeout_s: Longest wait for the first token of a streamed call.
         retries: How often the same candidate is asked again before its failure counts; only
             failures that may pass (429, 5xx, timeouts, broken connections).
@@ -174,7 +174,7 @@ def failure_kind(error: BaseException, *, started: bool = False) -> FailureKind:
 
     Args:
         error: What was raised.
-        started: Whether a part of the answer had come already.
+        started: Whether a part of the answer had already arrived.
     """
     if started:
         return "cut"
@@ -184,7 +184,7 @@ def failure_kind(error: BaseException, *, started: bool = False) -> FailureKind:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether the same call may well succeed a moment later."""
+    """Whether the same call may succeed a moment later."""
     status = status_of(error)
     if status is not None:
         return status in (408, 409, 425, 429) or status >= 500
@@ -200,7 +200,7 @@ def _is_broken(error: BaseException) -> bool:
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Whether every further call would fail the same way: a wrong key, a model unknown."""
+    """Whether every further call would fail the same way: a wrong key, an unknown model."""
     return status_of(error) in (401, 402, 403, 404)
 
 

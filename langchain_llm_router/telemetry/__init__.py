@@ -1,7 +1,8 @@
 """How long every real call took and how it ended: live numbers for the arms.
 
-`telemetry` counts, `measured` tells what that says of one arm, `decayed` forgets, `breakers` leave
-a failing endpoint alone, `snapshots` keep it on disk, `shared_state` shares it through Redis.
+`telemetry` records the calls, `measured` holds one arm's statistics, `decayed` the averages that
+forget, `breakers` the circuit breakers; `snapshots` saves the numbers to disk, `shared_state`
+shares them through Redis.
 """
 
 from typing import TYPE_CHECKING

@@ -6,7 +6,7 @@
                                               │ the probe failed: open, twice as long
                                               └──────────────────────────────────────► open
 
-Time comes with each call, so that a test owns it. Nothing here locks; `telemetry` does.
+The time is an argument of each call, so that tests control it. `telemetry` holds the lock.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Breaking(CheckedArguments):
     """When a breaker opens, and for how long.
 
     Args:
-        failures_in_a_row: Opens after so many failures without an answer in between.
+        failures_in_a_row: Opens after this many failures without an answer in between.
         failure_rate: Opens when the decayed share of failures passes this ...
-        least_calls: ... over at least so many (decayed) calls.
+        least_calls: ... over at least this many (decayed) calls.
         open_s: How long it stays open the first time; doubles with every failed probe.
         longest_open_s: The longest it stays open, whatever a `Retry-After` says.
     """
@@ -70,7 +70,7 @@ class Breaker:
         self.probing_since_s: float | None = None
 
     def state(self, now: float) -> BreakerState:
-        """Where it stands."""
+        """Its current state."""
         if self.open_until_s is None:
             return "closed"
         return "open" if now < self.open_until_s else "half_open"
@@ -81,7 +81,7 @@ class Breaker:
         if state != "half_open":
             return state == "closed"
         since = self.probing_since_s
-        # A probe that never reports (its worker was killed) must not close the door for ever.
+        # A probe that never reports (its worker was killed) must not block later ones indefinitely.
         return since is None or now - since > self.rules.longest_open_s
 
     def began(self, now: float) -> None:
@@ -90,14 +90,14 @@ class Breaker:
             self.probing_since_s = now
 
     def succeeded(self, now: float) -> None:
-        """A call brought an answer; while it is open, that is one from before it opened."""
+        """A call was answered; while the breaker is open, that call began before it opened."""
         self.failures = 0
         if self.state(now) != "open":
             self.trips = 0
             self.open_until_s = self.probing_since_s = None
 
     def abandoned(self) -> None:
-        """A call was given up by its caller: no evidence either way."""
+        """A call was abandoned by its caller: no evidence either way."""
         self.probing_since_s = None
 
     def failed(self, now: float, rate: float, calls: float, retry_after_s: float | None) -> None:
@@ -137,7 +137,7 @@ class Breaker:
         }
 
     def restore(self, state: Mapping[str, Any], now: float) -> None:
-        """Set to what `snapshot` gave; nothing from a file may close the door for longer."""
+        """Restore what `snapshot` returned; a file must not keep it open longer than allowed."""
         self.failures, self.trips = max(0, int(state["failures"])), max(0, int(state["trips"]))
         until = state["open_until_s"]
         if until is not None:

@@ -1,8 +1,8 @@
-"""Statistics that forget: O(1) a sample, O(1) memory, mergeable, plain numbers in and out.
+"""Statistics that forget: O(1) per sample, O(1) memory, mergeable, plain numbers in and out.
 
-Every class takes the time with each call instead of reading a clock, so that tests own the time.
-Old samples lose half their weight every `half_life_s`. A mean is besides capped at the weight of
-a few samples, so that a busy endpoint's sudden change is seen after a few calls and not after a
+The time is an argument of each call instead of read from a clock, so that tests control it. Old
+samples lose half their weight every `half_life_s`. The past of a mean is also capped at the weight
+of a few samples, so that a busy endpoint's sudden change shows after a few calls and not after a
 half-life.
 """
 
@@ -18,18 +18,19 @@ _LARGEST, _LARGEST_LOG = 1e30, 50.0
 
 
 def decay(elapsed_s: float, half_life_s: float) -> float:
-    """What is left of a weight; a clock that was set back forgets nothing."""
+    """The share of a weight that is left; a clock that was set back forgets nothing."""
     return float(2.0 ** (-max(0.0, elapsed_s) / half_life_s))
 
 
 class DecayedLogMean:
     """The geometric mean of recent durations.
 
-    Durations spread over decades: an arithmetic mean would hang on one outlier for long, and see
-    an endpoint slow down at once but recover late. In logarithms both take equally many samples.
+    Durations span orders of magnitude: one outlier dominates an arithmetic mean for long, and the
+    mean rises at once when an endpoint slows down but falls late when it recovers. With
+    logarithms both take equally many samples.
 
     Args:
-        half_life_s: After which time a sample counts half.
+        half_life_s: The time after which a sample counts half.
         most: Largest weight, in samples, that the past can have.
         idle_s: After a pause of this length the past weighs at most one sample.
     """
@@ -41,7 +42,7 @@ class DecayedLogMean:
         self.weight = self.log_mean = self.at_s = 0.0
 
     def weight_at(self, now: float) -> float:
-        """How many samples the past is worth by now."""
+        """How many samples the past is worth now."""
         elapsed = now - self.at_s
         left = self.weight * decay(elapsed, self.half_life_s)
         return min(left, 1.0) if elapsed > self.idle_s else left
@@ -62,7 +63,7 @@ class DecayedLogMean:
         return math.exp((weight * self.log_mean + strength * math.log(prior)) / total)
 
     def take_in(self, other: DecayedLogMean, now: float) -> None:
-        """Add another one's samples."""
+        """Add the samples of another one."""
         mine, theirs = self.weight_at(now), other.weight_at(now)
         if theirs > 0:
             self.log_mean = (mine * self.log_mean + theirs * other.log_mean) / (mine + theirs)
@@ -85,7 +86,7 @@ class DecayedRate:
     """The share of recent calls that went wrong, with a prior that never lets it be 0 or 1.
 
     Args:
-        half_life_s: After which time a call counts half.
+        half_life_s: The time after which a call counts half.
         most: Largest weight, in calls, that the past can have.
         prior: The rate before anything is known.
         strength: The prior's weight, in calls.
@@ -114,7 +115,7 @@ class DecayedRate:
         self.at_s = max(now, self.at_s)
 
     def weight_at(self, now: float) -> float:
-        """How many calls the past is worth by now."""
+        """How many calls the past is worth now."""
         return self.weight * decay(now - self.at_s, self.half_life_s)
 
     def value(self, now: float) -> float:
@@ -124,7 +125,7 @@ class DecayedRate:
         return (hits + self.prior * self.strength) / (weight + self.strength)
 
     def take_in(self, other: DecayedRate, now: float) -> None:
-        """Add another one's calls."""
+        """Add the calls of another one."""
         mine = decay(now - self.at_s, self.half_life_s)
         theirs = decay(now - other.at_s, other.half_life_s)
         self.weight = self.weight * mine + other.weight * theirs
@@ -150,10 +151,10 @@ _RESCALE = 1e12
 
 
 class DecayedHistogram:
-    """Quantiles of recent durations from 1 ms to about 1,000 s, to 5 %.
+    """Quantiles of recent durations from 1 ms to about 1,000 s, accurate to 5 %.
 
-    Bins are an eighth of an octave wide. New samples are entered with a growing weight instead of
-    shrinking all old ones (forward decay), so that a sample costs O(1).
+    Bins are an eighth of an octave wide. New samples get a growing weight, instead of scaling down
+    all old ones (forward decay), so that a sample costs O(1).
 
     Args:
         half_life_s: After which time a sample counts half.
@@ -183,7 +184,7 @@ class DecayedHistogram:
         self.total += weight
 
     def weight_at(self, now: float) -> float:
-        """How many samples the past is worth by now."""
+        """How many samples the past is worth now."""
         return self.total / self._growth(now)
 
     def quantile(self, q: float) -> float | None:
@@ -201,14 +202,14 @@ class DecayedHistogram:
         return float(_SHORTEST_S * 2.0 ** ((last + 0.5) / _BINS_PER_OCTAVE))
 
     def take_in(self, other: DecayedHistogram, now: float) -> None:
-        """Add another one's samples."""
+        """Add the samples of another one."""
         self._move_origin(now)
         shrink = 1 / other._growth(now)
         self.bins = [a + b * shrink for a, b in zip(self.bins, other.bins, strict=True)]
         self.total = math.fsum(self.bins)
 
     def state(self) -> dict[str, Any]:
-        """As plain numbers; only the bins that hold something."""
+        """As plain numbers; only the bins that are not empty."""
         held = {str(i): weight for i, weight in enumerate(self.bins) if weight > 0}
         return {"origin_s": self.origin_s, "bins": held}
 

@@ -1,4 +1,4 @@
-"""What was measured of one arm, and what that says about the next call: no lock, no clock."""
+"""What was measured of one arm, and what to expect of the next call: no lock, no clock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ArmStats:
     """What is known of an arm at one moment."""
 
     ttft_s: float | None = None
-    """Typical time to first token; for an arm never asked, as good as the best arm's."""
+    """Typical time to first token; an arm never asked is assumed as fast as the best arm."""
 
     itl_s: float | None = None
     error_rate: float | None = None
@@ -43,7 +43,7 @@ class ArmStats:
     """Whether its breaker lets a call through."""
 
     probe: bool = False
-    """Nobody knows any more how it is: worth one call now."""
+    """A probe is due: its statistics are stale or missing, or its breaker is half-open."""
 
     n_calls: int = 0
 
@@ -52,8 +52,8 @@ class Measured:
     """All statistics of one arm.
 
     Durations have a short memory and a long one: as recent samples age, the estimate returns to
-    what the arm is like in the long run, so an arm that was left because it was slow is not
-    believed to be slow for ever.
+    the arm's long-run average, so an arm that was avoided because it was slow does not count as
+    slow indefinitely.
     """
 
     def __init__(self, rules: Breaking, half_life_s: float, probe_every_s: float) -> None:
@@ -86,7 +86,7 @@ class Measured:
     def answered(
         self, first_s: float | None, whole_s: float, output_tokens: int | None, now: float
     ) -> None:
-        """A call was answered; without a first token its time is divided as expected so far."""
+        """A call was answered; without a first token its time is split as expected so far."""
         ttft, itl = self._ttft(now), self._itl(now)
         more = 0 if output_tokens is None else max(0, output_tokens - 1)
         if first_s is None:
@@ -95,7 +95,7 @@ class Measured:
         else:
             self.first.add(max(first_s, _SHORTEST_S), now)
             gap_s = (whole_s - first_s) / max(more, 1)
-        # Twice as fast as believed: do not wait for the next probe to find out more.
+        # Twice as fast as expected: do not wait for the next probe to find out more.
         self.surprised = self.ttft.weight > 0 and first_s < ttft / 2
         self._add_ttft(first_s, now)
         self.whole.add(max(whole_s, _SHORTEST_S), now)
@@ -117,7 +117,7 @@ class Measured:
         self.timeouts.add(now, hit=kind == "timeout")
         self.counts[kind] += 1
         if kind == "timeout":
-            # At least so long: counting nothing would make a dead endpoint look fast.
+            # It took at least this long: without counting it a dead endpoint would look fast.
             self._add_ttft(waited_s, now)
             self.whole.add(max(waited_s, _SHORTEST_S), now)
         rate, calls = self.errors.value(now), self.errors.weight_at(now)
@@ -127,25 +127,25 @@ class Measured:
         self.ttft.add(max(value_s, _SHORTEST_S), now)
         self.ttft_base.add(max(value_s, _SHORTEST_S), now)
 
-    # What that says
+    # What to expect
 
     def is_due(self, now: float, others: Measured | None = None) -> bool:
-        """Whether nobody has asked it for so long that nobody knows how it is."""
+        """Whether it was not asked for so long that its statistics are stale."""
         began = max(self.last_began_s or 0.0, (others and others.last_began_s) or 0.0)
         return now - began >= self.probe_every_s
 
     def stats(self, now: float, others: Measured | None = None, *, spare: bool = True) -> ArmStats:
-        """What to expect now, by one's own calls and those of other processes.
+        """What to expect now, from this process's calls and those of other processes.
 
         Args:
             now: The time.
             others: What other processes measured of it.
-            spare: Whether there are calls to spare for looking after those who are due.
+            spare: Whether calls may be spent on probes that are due.
         """
         ttft = self._duration(now, "ttft", self.prior_ttft_s, others)
         itl = self._duration(now, "itl", self.prior_itl_s, others)
         overdue = self._overdue(now)
-        # Not at once: a busy moment of this process delays the calls under way, and only those.
+        # Only if well overdue: a busy moment of this process delays all its calls under way.
         if overdue > _LATE:
             ttft = overdue * (_COLD_TTFT_S if ttft is None else ttft)
         asked = sum(self.counts.values()) + (sum(others.counts.values()) if others else 0)
@@ -189,12 +189,12 @@ class Measured:
     def _door(self, now: float, others: Measured | None) -> tuple[BreakerState, bool]:
         state = self.breaker.state(now)
         if state == "closed" and others is not None and others.breaker.state(now) == "open":
-            # What another process found failing is left alone here too, until its time is up.
+            # An endpoint that another process found failing is left alone here too, for as long.
             return "open", False
         return state, self.breaker.admits(now)
 
     def _overdue(self, now: float) -> float:
-        """How many times longer than expected the third oldest call has been waiting by now."""
+        """How many times longer than expected the third oldest call has been waiting."""
         third = next(itertools.islice(self.waiting.values(), 2, None), None)
         if third is None:
             return 0.0
@@ -211,7 +211,7 @@ class Measured:
     def _itl(self, now: float) -> float:
         return self._duration(now, "itl", self.prior_itl_s, None) or _COLD_ITL_S
 
-    # Keeping and sharing
+    # Saving and sharing
 
     def state(self) -> dict[str, Any]:
         """As plain data."""

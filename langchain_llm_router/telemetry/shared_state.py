@@ -1,7 +1,7 @@
-"""Live numbers shared among processes through plain Redis; without Redis everything works on.
+"""Live numbers shared among processes through plain Redis; without Redis each works alone.
 
 Each worker writes its own statistics into one field of one hash and reads those of the others,
-every `every_s` seconds in a thread of its own: what is seen of others is at most that old, a
+every `every_s` seconds in a background thread: the others' numbers are at most that old, a
 decision never waits for the network, and a worker that is killed loses at most one interval.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["SharedTelemetry", "connect"]
 
 
 def connect(url: str, *, timeout_s: float = 0.25) -> Any:
-    """A Redis client that answers soon or not at all.
+    """A Redis client with short timeouts.
 
     Args:
         url: Such as `"redis://127.0.0.1:6379/0"` or `"unix:///run/redis.sock"`.
@@ -45,14 +45,14 @@ class SharedTelemetry(CheckedArguments):
     Args:
         telemetry: What the router of this process records into.
         url: Where Redis is.
-        every_s: How often to write and read; also the bound on how old the others' numbers are.
+        every_s: How often to write and read; the others' numbers are at most this old.
         forget_s: A worker that has not written for this long no longer counts.
-        prefix: Before every key, so that several routers can share one Redis.
+        prefix: Prefix of every key, so that several routers can share one Redis.
 
     Example:
         >>> telemetry = Telemetry()
         >>> with SharedTelemetry(telemetry, "redis://127.0.0.1:1") as shared:
-        ...     shared.sync()  # nobody listens there
+        ...     shared.sync()  # no Redis listens there
         False
     """
 
@@ -81,7 +81,7 @@ class SharedTelemetry(CheckedArguments):
         """Why the last `sync` failed; None: it did not."""
 
     def start(self) -> Self:
-        """Begin to synchronize in the background."""
+        """Start to synchronize in the background."""
         if self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="llm-router-sync", daemon=True)
@@ -104,7 +104,7 @@ class SharedTelemetry(CheckedArguments):
         self.close()
 
     def sync(self) -> bool:
-        """Write one's own numbers and read the others'; False if Redis cannot be reached."""
+        """Write this worker's numbers and read the others'; False if Redis cannot be reached."""
         key = f"{self.prefix}:telemetry"
         own = {"at_s": time.time(), "state": self.telemetry.state()}
         try:
@@ -116,7 +116,7 @@ class SharedTelemetry(CheckedArguments):
             if dead:
                 self._client.hdel(key, *dead)
         except self._redis_errors as error:
-            # The others' numbers age by themselves; one's own are all that is needed to go on.
+            # The others' numbers age by themselves; this worker's own are enough to continue.
             self.last_error = f"{type(error).__name__}: {error}"
             return False
         self.telemetry.take_in_others(states)

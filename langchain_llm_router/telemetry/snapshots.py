@@ -1,4 +1,4 @@
-"""Live numbers on disk: a worker that starts again begins with what it knew, aged by the pause."""
+"""Live numbers on disk: a restarted worker begins with what it knew, aged by the pause."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Snapshots"]
 
 @dataclass(eq=False)
 class Snapshots(CheckedArguments):
-    """Writes a process's `Telemetry` to a file every few seconds, in a thread of its own.
+    """Writes a process's `Telemetry` to a file every few seconds, in a background thread.
 
     A process that is killed loses at most one interval. A file that cannot be read or written
-    stops nothing: `last_error` says why.
+    does not stop the router: `last_error` says why.
 
     Args:
         telemetry: What the router of this process records into.
-        path: The file; processes need one each.
+        path: The file; each process needs its own.
         every_s: How often to write.
     """
 
@@ -36,10 +36,10 @@ class Snapshots(CheckedArguments):
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.last_error: str | None = None
-        """Why the last reading or writing failed; None: it did not."""
+        """Why the last read or write failed; None: it did not."""
 
     def start(self) -> Self:
-        """Begin with what the file says, if there is one, and to write in the background."""
+        """Load the file, if there is one, and start to write in the background."""
         if self._thread is None:
             if Path(self.path).exists():
                 try:

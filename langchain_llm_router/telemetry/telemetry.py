@@ -5,8 +5,8 @@
     call.answered(output_tokens=180)          # or call.failed("timeout"), or call.abandoned()
     telemetry.look(["gpt-4o@azure", ...])     # what the policy sees: plain numbers
 
-Recording is O(1) under one short lock and performs no I/O, so it may stand in async code and in
-threads. Whoever decides is given the numbers and stays pure.
+Recording is O(1) under one short lock and performs no I/O, so it works in async code and in
+threads. A policy is given the numbers and stays pure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_SPARE = 2.0
 
 
 class LiveCall:
-    """One call under way; the first ending it is told counts, further ones are ignored."""
+    """One call under way; the first reported ending counts, further ones are ignored."""
 
     __slots__ = ("_first_s", "_key", "_measured", "_open", "_started_s", "_telemetry")
 
@@ -46,14 +46,14 @@ class LiveCall:
         self._first_s: float | None = None
 
     def got_first_token(self) -> None:
-        """The first token came."""
+        """The first token arrived."""
         with self._telemetry.lock:
             if self._open and self._first_s is None:
                 self._first_s = self._telemetry.clock() - self._started_s
                 self._measured.waiting.pop(self._key, None)
 
     def answered(self, output_tokens: int | None = None) -> None:
-        """The whole answer came; its length in tokens where the provider says it."""
+        """The whole answer arrived; its length in tokens where the provider reports it."""
         with self._telemetry.lock:
             if self._end():
                 now = self._telemetry.clock()
@@ -61,14 +61,14 @@ class LiveCall:
                 self._measured.answered(self._first_s, whole_s, output_tokens, now)
 
     def failed(self, kind: FailureKind, retry_after_s: float | None = None) -> None:
-        """It failed; a provider that asks to be left alone for a time will be."""
+        """It failed; if the provider sent a `Retry-After`, the arm is left alone that long."""
         with self._telemetry.lock:
             if self._end():
                 now = self._telemetry.clock()
                 self._measured.failed(kind, retry_after_s, now - self._started_s, now)
 
     def abandoned(self) -> None:
-        """Its caller gave it up, e.g. because a hedged twin was faster: no evidence."""
+        """Its caller abandoned it, e.g. because a hedged call was faster: no evidence."""
         with self._telemetry.lock:
             if self._end():
                 self._measured.breaker.abandoned()
@@ -83,20 +83,20 @@ class LiveCall:
 class Telemetry(CheckedArguments):
     """Live statistics of every arm of one process.
 
-    A call that was not streamed shows only its total time: it is divided between first token and
+    A call that was not streamed shows only its total time, which is split between first token and
     the rest in the proportion expected so far. Calls still waiting count too: when the third
-    oldest waits for longer than expected, the arm is at least that slow, so that an endpoint that
-    hangs is left before its first slow answer is in.
+    oldest waits longer than expected, the arm is at least that slow, so that an endpoint that
+    hangs is avoided before its first slow answer arrives.
 
     Args:
-        half_life_s: After which time a duration counts half (failures: twice as long, quantiles:
-            ten times, so that they have enough samples).
-        probe_every_s: An arm not asked for this long is offered as a probe; its past then weighs
+        half_life_s: The time after which a duration counts half (failures: twice as long,
+            quantiles: ten times, so that they have enough samples).
+        probe_every_s: An arm not asked for this long is due for a probe; its past then weighs
             one sample at most.
-        probe_share: Most of the calls that may be such probes; first calls and those of half-open
-            breakers do not count.
+            probe_share: Largest share of calls that may be such probes; first calls and those of
+            half-open breakers do not count.
         breaking: When circuit breakers open.
-        clock: Seconds; wall-clock time, so that processes and restarts agree.
+        clock: Returns the time in seconds; wall-clock time, so that processes and restarts agree.
     """
 
     half_life_s: float = 30.0
@@ -115,11 +115,11 @@ class Telemetry(CheckedArguments):
         self._others: dict[str, Measured] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Telemetry:
-        # A copy of a router talks to the same endpoints.
+        # A copy of a router calls the same endpoints.
         return self
 
     def expect(self, arm: str, *, ttft_s: float | None = None, itl_s: float | None = None) -> None:
-        """Set what to believe of an arm while it has not been measured."""
+        """Set what to assume of an arm until it has been measured."""
         with self.lock:
             measured = self._measured(arm)
             measured.prior_ttft_s, measured.prior_itl_s = ttft_s, itl_s
@@ -135,7 +135,7 @@ class Telemetry(CheckedArguments):
         return LiveCall(self, measured, key, now)
 
     def look(self, arms: Iterable[str]) -> dict[str, ArmStats]:
-        """What is known of the arms now: all that deciding gets to see."""
+        """What is known of the arms now: all that a policy sees of the telemetry."""
         with self.lock:
             now = self.clock()
             spare = self._spare >= 1
@@ -143,7 +143,7 @@ class Telemetry(CheckedArguments):
                 name: self._measured(name).stats(now, self._others.get(name), spare=spare)
                 for name in arms
             }
-        # Optimism about arms never asked: as good as the best, so that somebody asks them.
+        # Optimism about arms never asked: as good as the best, so that they get asked.
         ttft = min((s.ttft_s for s in found.values() if s.ttft_s is not None), default=_COLD_TTFT_S)
         itl = min((s.itl_s for s in found.values() if s.itl_s is not None), default=_COLD_ITL_S)
         return {
@@ -168,7 +168,7 @@ class Telemetry(CheckedArguments):
             return histogram.quantile(q)
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Everything about every arm, for people and dashboards: quantiles and counts too."""
+        """Everything about every arm, for people and dashboards, with quantiles and counts."""
         with self.lock:
             now, table = self.clock(), {}
             for name, arm in self._arms.items():
@@ -186,7 +186,7 @@ class Telemetry(CheckedArguments):
                 table[name] = row
         return table
 
-    # Keeping and sharing
+    # Saving and sharing
 
     def state(self) -> dict[str, Any]:
         """This process's own statistics, as plain data."""
@@ -195,7 +195,7 @@ class Telemetry(CheckedArguments):
         return {"schema_version": _SCHEMA_VERSION, "arms": arms}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Begin with what `state` gave, aged by the time since.
+        """Load what `state` returned, aged by the time since.
 
         Raises:
             ValueError: If the data is not what `state` gives; nothing is changed then.
@@ -210,7 +210,7 @@ class Telemetry(CheckedArguments):
                 self._arms[name] = measured
 
     def take_in_others(self, states: Iterable[Mapping[str, Any]]) -> None:
-        """Heed what other processes measured, in place of what they said before.
+        """Take in what other processes measured, replacing what they reported before.
 
         Raises:
             ValueError: If one of them is not what `state` gives; nothing is changed then.
@@ -236,7 +236,7 @@ class Telemetry(CheckedArguments):
         return path
 
     def load(self, path: str | Path) -> None:
-        """Begin with a snapshot that `save` wrote.
+        """Load a snapshot that `save` wrote.
 
         Raises:
             ArtifactError: If the file is not one.

@@ -1,7 +1,7 @@
 """Is this answer good? Verifiers, written once and without I/O.
 
-A verifier is a generator: it yields the model calls it wants made *at once*, is sent the replies,
-and returns an `Evaluation`. Whoever drives it makes the calls, sync or async (`asking.py`). Its
+A verifier is a generator: it yields the model calls it needs *at the same time*, is sent the
+replies, and returns an `Evaluation`. Its driver makes the calls, sync or async (`asking.py`). The
 score means nothing by itself; an observation model reads it.
 
 What they cost per answer: `SelfEvaluator` k calls (fewer with `adaptive`), `YesNo` and

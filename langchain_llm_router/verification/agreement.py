@@ -1,4 +1,4 @@
-"""Do others say the same? The strongest cheap signal where answers are short."""
+"""Do other models say the same? The strongest cheap signal where answers are short."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = ["Agreement", "normalized", "same_answer"]
 def normalized(text: str) -> str:
     """An answer reduced to what matters for comparing it with another.
 
-    Case, width, spaces, a final stop, surrounding quotes, and the dress of numbers ($, %, thousands
-    commas, trailing zeros) do not matter.
+    Case, character width, spaces, a final period, surrounding quotes, and the format of numbers
+    ($, %, thousands commas, trailing zeros) do not matter.
 
     Example:
         >>> normalized(" $1,200.00. ") == normalized("1200")
@@ -39,19 +39,19 @@ def normalized(text: str) -> str:
 
 
 def same_answer(a: str, b: str) -> bool:
-    """Whether two answers are the same after `normalized`; no answer is like no other."""
+    """Whether two answers are the same after `normalized`; an empty one is never the same."""
     return bool(a.strip()) and normalized(a) == normalized(b)
 
 
 @dataclass(frozen=True)
 class Agreement(Verifier):
-    """Do others give the same answer? The score is the share of them that agree.
+    """Do other models give the same answer? The score is the share of them that agree.
 
     The strongest cheap signal where answers are short: two different cheap models rarely make the
-    same mistake. A peer that fails is missing, not disagreeing.
+    same mistake. A peer that fails counts as missing, not as disagreeing.
 
     Args:
-        peers: Cheap candidates that are asked the same question at once.
+        peers: Cheap candidates that are asked the same question, all at the same time.
         n_resamples: How often the answering candidate itself is asked again at temperature 1.
         same: Whether two answers are the same; the default compares normalized text.
 
@@ -66,15 +66,15 @@ class Agreement(Verifier):
 
     def __post_init__(self) -> None:
         if len(self.peers) + self.n_resamples == 0:
-            msg = "`Agreement` has nobody to agree with: give `peers` or `n_resamples`."
+            msg = "`Agreement` has no model to compare with: give `peers` or `n_resamples`."
             raise ValueError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """One of each peer, and the candidate as often as it is asked again."""
+        """One call per peer, and `n_resamples` calls of the candidate."""
         return [(one, None) for one in (*self.peers, *[candidate] * self.n_resamples)]
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Ask everybody at once and take the share of the same answer."""
+        """Ask all of them at the same time and take the share that gives the same answer."""
         calls = [Call(case.messages, peer) for peer in self.peers]
         calls += [Call(case.messages, case.candidate, temperature=1.0)] * self.n_resamples
         replies = yield calls

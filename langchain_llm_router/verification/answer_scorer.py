@@ -34,15 +34,14 @@ Floats = NDArray[np.float64]
 class AnswerScorer(Verifier):
     """Logistic regression on the embedding of "query answer"; the score is P(good).
 
-    Fit one per candidate (`ByCandidate`), or one for all. Its scores of the very rows it was
-    fitted on look far better than they are, so thresholds and observation models must be learned
-    elsewhere: from `held_out_scores_`, where each row was scored by a fit without it, or from
-    other rows.
+    Fit one per candidate (`ByCandidate`), or one for all. Its scores of its own training rows are
+    far too optimistic, so learn thresholds and observation models from `held_out_scores_`, where
+    each row was scored by a fit without it, or from other rows.
 
     Args:
         embeddings: Turns text into vectors; None: hashed words, which need no model.
         l2: Strength of the penalty ½·l2·|w|² on the summed log-loss.
-        n_folds: In how many parts the rows are cut for `held_out_scores_`.
+        n_folds: Number of folds for `held_out_scores_`.
 
     Attributes:
         held_out_scores_: Out-of-fold scores of the training rows, of shape (n_rows,).
@@ -64,7 +63,7 @@ class AnswerScorer(Verifier):
         check_range(self, "l2", above=True)
 
     def fit(self, queries: Sequence[str], answers: Sequence[str], good: ArrayLike) -> Self:
-        """Learn from answers and whether, or how far, they were good.
+        """Learn from answers and how good they were.
 
         Args:
             queries: The questions; those of equal text stay in one fold.
@@ -110,11 +109,11 @@ class AnswerScorer(Verifier):
         return np.asarray(expit(vectors @ self.weights_ + self.intercept_), dtype=np.float64)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """Nobody is called."""
+        """It calls no model."""
         return []
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Score the answer; nobody is called."""
+        """Score the answer without calling a model."""
         return Evaluation(float(self.score([case.question], [str(case.answer.text)])[0]))
         yield  # pragma: no cover - makes this a generator like every verifier
 
@@ -141,7 +140,7 @@ class AnswerScorer(Verifier):
         """Read what `save` wrote.
 
         Args:
-            folder: Where it lies.
+            folder: What `save` wrote.
             embeddings: The embedding it was fitted with; not needed for the lexical one.
 
         Raises:
@@ -163,7 +162,7 @@ class AnswerScorer(Verifier):
         return scorer
 
     def _vectors(self, texts: Sequence[str]) -> Any:
-        # Hashed words are nearly all zeros: as a sparse matrix a fit takes a tenth of a second.
+        # Hashed words are nearly all zeros: with a sparse matrix a fit takes a tenth of a second.
         vectors = embed(self.fitted_embeddings_, texts)
         lexical = isinstance(self.fitted_embeddings_, LexicalEmbeddings)
         return sparse.csr_array(vectors) if lexical else vectors
@@ -182,9 +181,9 @@ def _texts(queries: Sequence[str], answers: Sequence[str]) -> list[str]:
 
 
 def _logistic(vectors: Any, labels: Floats, l2: float) -> tuple[Floats, float]:
-    """Weights and intercept that minimize the penalized log-loss; the intercept is free.
+    """Weights and intercept that minimize the penalized log-loss; the intercept has no penalty.
 
-    One made-up row of each label, without features, keeps the intercept finite on constant labels.
+    One pseudo-row per label, without features, keeps the intercept finite on constant labels.
     """
 
     def loss(parameters: Floats) -> tuple[float, Floats]:

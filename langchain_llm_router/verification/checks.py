@@ -31,11 +31,11 @@ Check = Callable[[Case], bool | None]
 class Checks(Verifier):
     """Runs checks on the answer; the score is the share of those that passed.
 
-    Nobody is called. What passes is not yet good: let an observation model say what passing is
-    worth. A check that raises is missing, not failed.
+    No model is called. An answer that passes is not yet good: let an observation model say what
+    passing is worth. A check that raises counts as missing, not as failed.
 
     Args:
-        checks: From a case to passed, failed, or None where it does not apply; e.g.
+        checks: Functions from a case to True (passed), False (failed), or None (does not apply):
             `finished`, `compiles`, `parses_as(Invoice)`, `valid_tool_calls([search])`, or yours.
 
     Example:
@@ -55,7 +55,7 @@ class Checks(Verifier):
                 raise TypeError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """Nobody is called."""
+        """It calls no model."""
         return []
 
     def evaluate(self, case: Case) -> Evaluating:
@@ -73,7 +73,7 @@ class Checks(Verifier):
 
 
 def finished(case: Case) -> bool:
-    """Whether the answer says something and was not cut off by a length limit or a filter."""
+    """Whether the answer is not empty and was not cut off by a length limit or a filter."""
     metadata = case.answer.response_metadata
     reason = metadata.get("finish_reason") or metadata.get("stop_reason")
     whole = reason not in ("length", "max_tokens", "content_filter", "refusal")

@@ -35,13 +35,13 @@ _NONE = (
 class AnswerLogprob(Verifier):
     """How sure the candidate was while it wrote: exp of the mean token log-probability.
 
-    Costs nothing but the `logprobs=True` that candidates are then asked with. Small models whose
-    verdicts on themselves are worthless often still know by this. Compares answers of one
-    candidate only: calibrate per candidate.
+    Costs nothing: candidates are called with `logprobs=True`. It often works for small models
+    whose verdicts on their own answers are worthless. The scores of two candidates are not
+    comparable: calibrate per candidate.
 
     Args:
-        last_tokens: Only so many tokens at the end count, where the result stands after a chain
-            of thought; None: all.
+        last_tokens: Only this many tokens at the end count, where the result follows a chain of
+            thought; None: all.
 
     References:
         Kadavath et al., 2022, Language models (mostly) know what they know, arXiv:2207.05221.
@@ -55,19 +55,19 @@ class AnswerLogprob(Verifier):
             raise ValueError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """Nobody is called."""
+        """It calls no model."""
         return []
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Read the answer's own log-probabilities; nobody is called."""
+        """Read the answer's own log-probabilities without calling a model."""
         score = self.score_so_far(case.answer)
         return Evaluation(score, errors=(_NONE,) if score is None else ())
         yield  # pragma: no cover - makes this a generator like every verifier
 
     def score_so_far(self, answer: AIMessage) -> float | None:
-        """The score of an answer, or of what has come of it; None without log-probabilities."""
+        """The score of a whole or partial answer; None without log-probabilities."""
         # Some servers report the token that ends the answer in whole replies and not in streams;
-        # it has no text, and counting it would make the score depend on how the answer came.
+        # it has no text, and with it the score would depend on whether the answer was streamed.
         written = [token for token in _tokens(answer) if token.get("token") != ""]
         values = [_logprob(token) for token in written]
         known = [value for value in values if value is not None]
@@ -82,10 +82,10 @@ class AnswerLogprob(Verifier):
 
 @dataclass(frozen=True)
 class TokenProbability(Verifier):
-    """One verdict of one word, read as a probability: P(Correct) against P(Incorrect).
+    """A one-word verdict, read as a probability: P(Correct) against P(Incorrect).
 
-    What k sampled verdicts estimate, from one call: the probability mass of the words' first
-    tokens where the verdict stands. Needs a model that returns `top_logprobs`.
+    It gets from one call what k sampled verdicts estimate: the probability mass of the words' first
+    tokens at the verdict's position. Needs a model that returns `top_logprobs`.
 
     Args:
         judge: Another candidate that judges instead; None: the one that answered.
@@ -145,9 +145,9 @@ def _logprob(token: Mapping[str, Any]) -> float | None:
 
 
 def _p_correct(tokens: Sequence[Mapping[str, Any]]) -> float | None:
-    """P(Correct) where the first token stands that begins one of the words."""
+    """P(Correct) at the first token that begins one of the words."""
     for place, token in enumerate(tokens):
-        # Inside a sentence a lone "I" or "in" is no verdict; as the first word it is.
+        # Inside a sentence "I" or "in" is not the start of a verdict; as the first token it is.
         if _word(token, least=1 if place == 0 else 3) is None:
             continue
         mass = {"correct": 0.0, "incorrect": 0.0}

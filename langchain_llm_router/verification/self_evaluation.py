@@ -1,4 +1,4 @@
-"""The candidate, or another model, judges the answer: sampled verdicts, no more than needed."""
+"""The candidate, or another model, judges the answer: as many sampled verdicts as needed."""
 
 from __future__ import annotations
 
@@ -63,23 +63,24 @@ Drake. AI generated answer: Pink Floyd. Verification decision: Incorrect"""
 class SelfEvaluator(Verifier):
     """The candidate judges its own answer several times; the score is the share of "Correct".
 
-    Verdicts come by structured output, at temperature 1 (models that have no temperature keep
-    their own), all at once unless `adaptive`. One that fails or cannot be read is missing, not
-    wrong.
+    Verdicts use structured output, at temperature 1 (a model without that setting keeps its
+    default), all at the same time unless `adaptive`. A verdict that fails or cannot be read is
+    missing, not "Incorrect".
 
     Args:
         n_samples: k, how many verdicts.
         judge: Another candidate that judges instead; None: the one that answered.
         method: How to get structured output; `json_schema` where the provider has it.
         temperature: Sampling temperature of the verdicts.
-        adaptive: Ask for the fewest verdicts that could settle the router's next step, look, and
-            go on only while the rest could still change it: fewer calls in more rounds. The score
-            is what k verdicts would most likely have given. Outside a router all k are asked for.
+        adaptive: Ask for the fewest verdicts that could settle the router's next step, and
+            continue only while the rest could still change it: fewer calls in more rounds. The
+            score is what k verdicts would most likely have given. Outside a router all k are
+            asked for.
         risk: With `adaptive`, stop when the rest would change the step with at most this
             probability; 0: only when it cannot.
-        expected: How often k verdicts hold 0, 1, …, k "Correct", in any unit: what foresees the
-            rest from the verdicts so far (`expecting` counts it). None: as if the chance of a
-            "Correct" were Beta(½, ½)-distributed among answers.
+        expected: How often 0, 1, …, k of k verdicts are "Correct", in any unit: it predicts the
+            remaining verdicts from those so far (`expecting` counts it). None: as if the
+            probability of "Correct" were Beta(½, ½)-distributed among answers.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, section 3.1 (few-shot self-verification,
@@ -109,7 +110,7 @@ class SelfEvaluator(Verifier):
             raise ValueError(msg)
 
     def expecting(self, scores: ArrayLike) -> Self:
-        """The same verifier, stopping by how recorded evaluations of all k verdicts came out.
+        """The same verifier with `expected` counted from recorded evaluations of all k verdicts.
 
         Args:
             scores: Shares of "Correct" in [0, 1], any shape; NaN is left out.
@@ -151,14 +152,14 @@ class SelfEvaluator(Verifier):
 
 
 class _Settling:
-    """When further verdicts cannot, or hardly, change what is done next."""
+    """When further verdicts cannot, or are unlikely to, change the next step."""
 
     def __init__(self, verifier: SelfEvaluator, case: Case) -> None:
         self._n, self._risk = verifier.n_samples, verifier.risk
         self._expected = verifier.expected or _spread(self._n)
         self._next_step = None
         if case.next_step is not None:
-            # The order of verdicts does not matter, so most questions come many times.
+            # The order of verdicts does not matter, so most states are looked up many times.
             self._next_step = lru_cache(maxsize=None)(case.next_step)
 
     def fewest(self, verdicts: tuple[bool | None, ...]) -> int:
@@ -191,7 +192,7 @@ class _Settling:
 
 
 def _futures(verdicts: tuple[bool | None, ...], left: int) -> Iterator[tuple[bool | None, ...]]:
-    """Everything that the verdicts still to come could be, failures included."""
+    """All possible outcomes of the remaining verdicts, failures included."""
     for true in range(left, -1, -1):
         for false in range(left - true, -1, -1):
             missing = (None,) * (left - true - false)
@@ -201,7 +202,7 @@ def _futures(verdicts: tuple[bool | None, ...], left: int) -> Iterator[tuple[boo
 def _foreseen(
     expected: Sequence[float], verdicts: tuple[bool | None, ...], left: int
 ) -> list[float]:
-    """P(so many of the verdicts still to come are True), for 0 to `left`.
+    """P(this many of the remaining verdicts are True), for 0 to `left`.
 
     All k are exchangeable: given that c of k are True, those seen are a draw without replacement.
     """
@@ -225,7 +226,7 @@ def _foreseen(
 
 @lru_cache(maxsize=16)
 def _spread(n_samples: int) -> tuple[float, ...]:
-    """P(0, …, k are True) when the chance of True is Beta(½, ½)-distributed."""
+    """P(0, …, k are True) when the probability of True is Beta(½, ½)-distributed."""
     return tuple(
         math.comb(2 * c, c) * math.comb(2 * (n_samples - c), n_samples - c) / 4**n_samples
         for c in range(n_samples + 1)

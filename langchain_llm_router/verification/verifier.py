@@ -43,7 +43,7 @@ class Evaluation:
     """What a verifier found."""
 
     confidence: float | None
-    """Raw score in [0, 1]; None: there is no verdict, which is not the same as "wrong"."""
+    """Raw score in [0, 1]; None: there is no verdict, which does not mean "wrong"."""
 
     verdicts: tuple[bool | None, ...] = ()
     rationale: str | None = None
@@ -59,19 +59,19 @@ class Case:
     answer: AIMessage
     candidate: Candidate
     next_step: Callable[[Evaluation], Hashable] | None = None
-    """What the router would do next if this were the evaluation; equal values, equal steps. A
-    verifier may stop as soon as nothing it could still find out changes that. None: unknown."""
+    """What the router would do next with this evaluation; equal values mean equal steps. A
+    verifier may stop as soon as no further result can change that. None: unknown."""
 
     @property
     def question(self) -> str:
-        """The text that the answer answers."""
+        """The text of the question that was answered."""
         return question_of(self.messages)
 
 
 def steered(case: Case) -> Evaluation | None:
-    """No verdict on an answer that tells its judge what to say; None: it does not.
+    """An evaluation without a verdict if the answer tells its judge what to say; otherwise None.
 
-    To be without a verdict is never better for an answer than to be judged.
+    A missing verdict never helps an answer more than being judged.
     """
     found = speaks_to_its_judge(str(case.answer.text))
     if found is None:
@@ -81,7 +81,7 @@ def steered(case: Case) -> Evaluation | None:
 
 @dataclass(frozen=True)
 class Call:
-    """A model call that a verifier wants made."""
+    """A model call that a verifier asks for."""
 
     messages: Sequence[BaseMessage]
     candidate: Candidate
@@ -102,7 +102,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a call."""
+    """The result of a call."""
 
     message: AIMessage | None = None
     parsed: Any = None
@@ -112,27 +112,27 @@ class Reply:
     """All replies of a plain call, the first one included."""
 
     exception: Exception | None = None
-    """What the call raised, behind `error`."""
+    """The exception behind `error`."""
 
     earlier_errors: tuple[str, ...] = ()
-    """What went wrong before, where it was tried more than once."""
+    """The errors of earlier tries."""
 
     unsure: bool = False
-    """Whether a call failed on the way that may have been billed all the same."""
+    """Whether one of the failed tries may still have been billed."""
 
 
 Evaluating = Generator[Sequence[Call], Sequence[Reply], Evaluation]
 
 
 class Verifier(CheckedArguments, ABC):
-    """Looks at an answer and says how much it trusts it."""
+    """Looks at an answer and says how far to trust it."""
 
     @abstractmethod
     def evaluate(self, case: Case) -> Evaluating:
         """Yield the calls to make at once, receive their replies, return the evaluation."""
 
     def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
-        """What a candidate must be asked with so that its answer can be verified."""
+        """Keywords that a candidate must be called with so that its answer can be verified."""
         return {}
 
     @property
@@ -141,15 +141,15 @@ class Verifier(CheckedArguments, ABC):
         return type(self).score_so_far is not Verifier.score_so_far
 
     def score_so_far(self, answer: AIMessage) -> float | None:
-        """The score, in [0, 1], of what has come of an answer, without a call; None: no verdict."""
+        """The score, in [0, 1], of a partial answer, without a call; None: no verdict."""
         return None
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
         """Every call that judging one answer of a candidate can make, for its worst-case cost.
 
         Returns:
-            Whom each goes to, and how many tokens its reply may have (None: the model's own
-            limit). A verifier that calls nobody returns nothing.
+            The candidate that each call goes to, and how many tokens its reply may have (None:
+            the model's own limit). Empty for a verifier that calls no model.
         """
         return [(candidate, None)]
 
@@ -167,7 +167,7 @@ class ByCandidate(Verifier):
     default: Verifier | None = None
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Hand over to the candidate's verifier."""
+        """Delegate to the candidate's verifier."""
         name = case.candidate.quality_name
         verifier = self.verifiers.get(name, self.default)
         if verifier is None:
@@ -187,7 +187,7 @@ class ByCandidate(Verifier):
 
 
 def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
-    """The attempt with what the verifier found written onto it."""
+    """The attempt with the verifier's results added."""
     score, errors = evaluation.confidence, list(evaluation.errors)
     if score is not None and not 0 <= score <= 1:
         score, errors = None, [*errors, f"A score must lie in [0, 1], got {score!r}."]

@@ -28,12 +28,12 @@ __all__ = ["YesNo"]
 class YesNo(Verifier):
     """The candidate is asked in the same conversation whether its answer is right: yes or no.
 
-    The conversation goes on from the answer, so that a server with a prompt cache reads only the
-    short question, and k samples are asked for in one request (`n`). Reasoning before the verdict
-    is given up for that; `SelfEvaluator` keeps it.
+    The question follows the answer, so that a server with a prompt cache reads only the short
+    question, and k samples are asked for in one request (`n`). The price is that the model does
+    not reason before its verdict; with `SelfEvaluator` it does.
 
     Args:
-        n_samples: k, how many verdicts; their share of "yes" is the score.
+        n_samples: k, how many verdicts; the share of "yes" is the score.
         read: `"samples"`, or `"probability"`: one call whose score is P(yes) / (P(yes) + P(no))
             of its first token, for models that return `top_logprobs`.
         judge: Another candidate that judges instead; None: the one that answered.
