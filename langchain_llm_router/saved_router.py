@@ -1,6 +1,6 @@
-"""A whole router in one folder: policy, estimator, and which verifier it was fitted with.
+"""A whole router in one folder: policy, estimator, and the name of the verifier it was fitted with.
 
-The models themselves are not in it: candidates and verifier are given again on loading, by name.
+The models themselves are not in it: pass candidates and verifier again on loading, by name.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ __all__ = ["SavedRouter"]
 
 @dataclass(frozen=True, eq=False)
 class SavedRouter(CheckedArguments):
-    """Everything of a router that data decides.
+    """Everything in a router that was fitted on data.
 
     Args:
         candidates: Names, in the order of escalation.
-        policy: Whom to ask.
+        policy: Chooses the candidate to ask.
         estimator: Predicts quality; None for policies that need none.
         verifier: Name of the verifier whose scores the policy was fitted on; None: it needs none.
         expected_cost_usd: Measured mean cost of one answer by candidate.
-        seen: Fingerprints of the queries that taught it or set its knob: it cannot be judged on
-            those.
+        seen: Fingerprints of the queries it was fitted on or its knob was set on: it cannot be
+            judged on those.
     """
 
     candidates: tuple[str, ...]
@@ -54,11 +54,11 @@ class SavedRouter(CheckedArguments):
     seen: frozenset[str] = frozenset()
 
     def taught_by(self, queries: Iterable[str]) -> SavedRouter:
-        """The same router, after these queries as well have had a part in it."""
+        """The same router, with these queries marked as seen too."""
         return replace(self, seen=self.seen | {_fingerprint(query) for query in queries})
 
     def knows(self, queries: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of the queries had a part in it, of shape (n_queries,)."""
+        """Which of the queries it has seen, of shape (n_queries,)."""
         return np.array([_fingerprint(query) in self.seen for query in queries], dtype=bool)
 
     def predict(self, queries: Sequence[str]) -> NDArray[np.float64] | None:
@@ -98,7 +98,7 @@ class SavedRouter(CheckedArguments):
     def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> SavedRouter:
         """Read what `save` wrote.
 
-        Policies and estimators of your own must have been imported before.
+        Import your own policies and estimators first.
 
         Raises:
             ArtifactError: If the folder, or a part of it, is corrupted or of another kind.
@@ -138,7 +138,7 @@ class SavedRouter(CheckedArguments):
 
 
 def _load_policy(earlier: Mapping[str, Any] | None, folder: Path) -> Policy:
-    """The policy, also of a router that kept the plain ones in its own manifest, as `earlier`."""
+    """The policy; older routers kept simple policies in their own manifest, given as `earlier`."""
     if earlier is None:
         return Policy.load(folder / "policy")
     if earlier["kind"] == SafeArm.__name__:
@@ -150,7 +150,7 @@ def _load_policy(earlier: Mapping[str, Any] | None, folder: Path) -> Policy:
 
 
 def _estimator_class(kind: str, folder: Path) -> type[QualityEstimator]:
-    # Asked for by name, so that those that need torch are imported only if they are needed.
+    # Looked up by name, so that estimators that need torch are imported only when needed.
     found = getattr(estimators, kind, None) if kind in estimators.__all__ else None
     if isinstance(found, type) and issubclass(found, QualityEstimator):
         return found
@@ -162,7 +162,7 @@ def _fingerprint(query: str) -> str:
 
 
 def mean_costs(candidates: tuple[str, ...], costs: Any) -> dict[str, float]:
-    """Mean cost by candidate, those that are unknown left out."""
+    """Mean cost by candidate; unknown costs are left out."""
     if costs is None:
         return {}
     means = np.asarray(costs, dtype=np.float64).mean(axis=0)

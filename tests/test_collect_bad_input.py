@@ -47,7 +47,10 @@ def answers(path):
     ("rows", "words"),
     [
         ('{"query": "1 + 1?", "reference": "2"}\n{"prompt": "2 + 2?"}\n', "q.jsonl row 1: `query`"),
-        ('{"id": "a", "query": "x"}\n{"id": "a", "query": "y"}\n', "row 1: the id 'a' was row 0's"),
+        (
+            '{"id": "a", "query": "x"}\n{"id": "a", "query": "y"}\n',
+            "row 1: row 0 already has the id 'a'",
+        ),
         (
             '{"query": "1 + 1?", "reference": "2"}\n{"query": "2 + 2?"}\n',
             "Row 1 (id '1') cannot be",

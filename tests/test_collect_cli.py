@@ -109,7 +109,7 @@ def test_rate_limits_are_waited_out_over_real_http(spawn, tmp_path):
     ("arguments", "words"),
     [
         (["--candidate", "nonsense"], "[name=]provider:model[@base-url], got 'nonsense'"),
-        (["--candidate", NOBODY, "--price", "b=1,2"], "for nobody"),
+        (["--candidate", NOBODY, "--price", "b=1,2"], "names no candidate"),
         (
             ["--candidate", NOBODY, "--price", "a=x"],
             "name=input,output",

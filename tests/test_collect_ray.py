@@ -263,7 +263,7 @@ def test_a_wrong_key_ends_in_one_line_on_ray_too(start, tmp_path):
     assert code == 1
     assert said[-1].startswith("llm-router: Candidate '")
     assert "Incorrect API key provided" in said[-1]
-    assert "0 of 8 answers are in run.jsonl; the same call goes on from there." in said[-1]
+    assert "0 of 8 answers are in run.jsonl; the same call resumes from there." in said[-1]
     assert not any("Error" in line for line in said[:-1]), said
 
 

@@ -162,7 +162,7 @@ def test_senseless_targets_are_refused(outcomes, given, words):
 
 
 def test_a_target_that_nobody_meets_is_refused(outcomes):
-    with pytest.raises(CalibrationError, match="Nobody meets the target: No setting meets"):
+    with pytest.raises(CalibrationError, match="No contender meets the target: No setting meets"):
         fit_router(outcomes, target="quality >= 1", estimators=ONE)
 
 

@@ -1,4 +1,4 @@
-"""Turn the knob until the target is met, and say how sure that is."""
+"""Set the knob so that the target is met, and say how sure that is."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Split(CheckedArguments):
     """Which rows choose the setting, and which check it.
 
     Args:
-        held_out: Share of the rows that check; with `confidence`, that the promise is tested on.
+        held_out: Share of the rows that check the setting; with `confidence`, the promise is tested
+            on them.
         seed: Another seed, another split.
     """
 
@@ -65,7 +66,7 @@ class Calibrated:
 
     target: str
     knob: float
-    """The setting: λ in quality per dollar, a threshold, or what the policy's own knob is."""
+    """The setting: λ in quality per dollar, a threshold, or the policy's own knob."""
 
     policy: Policy | None
     """The policy at this setting; None when there was only a table of trials."""
@@ -86,19 +87,19 @@ class Calibrated:
     """How many rows chose the setting, and how many checked it."""
 
     knob_interval: Interval | None = None
-    """Between which settings the choice moves when its rows are drawn again."""
+    """The range of the chosen setting when the choosing rows are resampled."""
 
     confidence: float | None = None
     """With this probability the target holds for new queries like these; None: not promised."""
 
     certified: tuple[float, ...] = ()
-    """Every setting for which that is promised, from the safest on; `knob` is the last."""
+    """Every setting for which the target is promised, from the safest; `knob` is the last."""
 
     more_labels: int | None = None
-    """About how many more rows would certify the next better setting; None: no number would."""
+    """About how many more rows would certify a better setting; None: no number would."""
 
     cost_ceiling_usd: float | None = None
-    """Promises about cost suppose that no query costs more than this."""
+    """Promises about cost assume that no query costs more than this."""
 
     @property
     def holds(self) -> bool:
@@ -163,7 +164,7 @@ def calibrate(
         split: Which rows choose and which check.
 
     Raises:
-        ValueError: If the target, the confidence or the tables are not what they should be.
+        ValueError: If the target, the confidence or the tables are invalid.
         CalibrationError: If no setting meets the target, or the rows are too few to promise it.
     """
     Target.parse(target)
@@ -207,7 +208,7 @@ def meet_target(
     confidence: float | None = None,
     split: Split | tuple[Rows, Rows] | None = None,
 ) -> Calibrated:
-    """`calibrate` from a table of what every setting got.
+    """`calibrate` from a table of what every setting scored and cost.
 
     `split` may name the rows that choose and those that check, each in random order.
 
@@ -258,7 +259,7 @@ class _Choice:
         return picked
 
     def redrawn(self) -> Interval:
-        """How far the choice moves when the rows are drawn again."""
+        """How far the choice moves when the rows are resampled."""
         knob, picks = self.trials.knob, []
         for drawn in Resampling(n_resamples=100).weights(len(self.trials)):
             share = drawn / drawn.sum(axis=1, keepdims=True)
@@ -273,9 +274,9 @@ class _Choice:
         return int(meets[self.objective[meets].argmax()]) if len(meets) > 0 else None
 
     def sequence(self) -> list[int]:
-        """Settings from the safest on, each better than all before: the order to test them in."""
+        """Settings from the safest, each better than all before: the order to test them in."""
         n = len(self.trials)
-        # A constant margin is not infinitely sure: one row at the other end would unsettle it.
+        # A constant margin is not infinitely safe: one row at the other end would overturn it.
         surest = [m.mean(axis=1) / (m.std(axis=1) + 1 / n) for m in self.margins]
         safety = np.min(surest, axis=0)
         order, top = [], -np.inf
@@ -380,7 +381,7 @@ def _report(choice: _Choice, k: int, checking: Trials) -> Calibrated:
 
 
 def _mean(values: ArrayLike) -> Interval:
-    """Mean with its 95 % interval, for rows by the hundred."""
+    """Mean with its 95 % interval by normal approximation, for hundreds of rows."""
     rows = np.asarray(values, dtype=np.float64)
     mean, reach = float(rows.mean()), 1.96 * float(rows.std()) / len(rows) ** 0.5
     return Interval(mean, mean - reach, mean + reach)

@@ -2,8 +2,8 @@
 
 `p_value` is valid for any distribution within the bounds and any number of rows: no normal
 approximation, no bootstrap. `certified` walks through settings from the safest to the riskiest and
-stops at the first that cannot be shown to keep the promise, so that all of them together are wrong
-with probability at most δ.
+stops at the first that cannot be shown to keep the promise, so that the probability that any of
+them is wrong is at most δ.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def p_value(margins: ArrayLike, low: float, high: float, *, delta: float = 0.05)
 
 
 def certified(p_values: Sequence[Callable[[], float]], delta: float) -> int:
-    """How many of the settings, in the given order, keep their promise; wrong with at most δ.
+    """How many of the settings, in the given order, keep their promise; wrong with probability ≤ δ.
 
     Fixed-sequence testing: each is tested at the full level, up to the first that fails. The order
     must not depend on the rows that the p-values are computed from.

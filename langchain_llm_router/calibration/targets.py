@@ -42,7 +42,7 @@ _FORMS = {
 
 @dataclass(frozen=True)
 class Target(CheckedArguments):
-    """What a router is to keep, on average over queries.
+    """What a router must keep, on average over queries.
 
     Example:
         >>> Target.parse("quality >= 0.95 * best").value
@@ -53,7 +53,7 @@ class Target(CheckedArguments):
     relation: Literal[">=", "<=", "="]
     value: float
     best: bool = False
-    """Whether `value` is a part of what the best single model has."""
+    """Whether `value` is a fraction of the best single model's figure."""
 
     def __post_init__(self) -> None:
         check_range(self, "value")
@@ -85,8 +85,8 @@ class Target(CheckedArguments):
     def margins(self, trials: Trials, best: int) -> list[Floats]:
         """By how much each row keeps the target at each setting, of shape (n_knobs, n_rows).
 
-        One table per promise that must hold: where the target is a part of the best model's
-        quality, no candidate may be better than that, whichever the best one really is.
+        One table per promise that must hold: where the target is a fraction of the best model's
+        quality, it must hold against every candidate, whichever one really is the best.
 
         Args:
             trials: What every setting got on every row.
@@ -103,7 +103,7 @@ class Target(CheckedArguments):
         return [trials.quality - v * column for column in trials.single_quality.T]
 
     def bounds(self, trials: Trials, best: int) -> tuple[float, float]:
-        """Smallest and largest margin there can be."""
+        """Smallest and largest possible margin."""
         v = self.value
         if self.metric == "quality":
             return (-v, 1.0) if self.best else (-v, 1 - v)

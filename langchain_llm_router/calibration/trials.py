@@ -1,4 +1,4 @@
-"""What every setting of a policy's knob got on every row: the table that targets are met on."""
+"""Quality and cost of every setting of a policy's knob on every row: the table for targets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Trials:
         strong: Whether the last candidate was asked, same shape.
         single_quality: Quality of each candidate alone, of shape (n_rows, n_candidates).
         single_cost_usd: What each candidate's answer cost, same shape; NaN where unknown.
-        cost_ceiling_usd: More than this no query can cost.
+        cost_ceiling_usd: No query can cost more than this.
     """
 
     knob: Floats
@@ -48,7 +48,7 @@ class Trials:
         """From a sweep over the same rows.
 
         Args:
-            sweep: What each setting got.
+            sweep: Quality and cost at each setting.
             outcomes: The same rows.
             strong: Whether the last candidate was asked, of shape (n_knobs, n_rows); None:
                 unknown, so that targets about its share cannot be met.
@@ -56,7 +56,7 @@ class Trials:
         shape = sweep.quality.shape
         costs = outcomes.cost_usd
         singles = np.full(outcomes.quality.shape, np.nan) if costs is None else costs
-        # Whoever asks everybody at their dearest cannot spend more.
+        # Asking every candidate at its highest cost is the most that a query can spend.
         ceiling = max(float(singles.max(axis=0).sum()), float(sweep.cost_usd.max()))
         asked = np.zeros(shape, bool) if strong is None else np.asarray(strong, bool)
         return cls(
@@ -80,7 +80,7 @@ class Trials:
 
 
 def family_of(policy: Policy) -> tuple[str, Family]:
-    """The knob of a policy, by name, and the policies that turning it gives.
+    """The name of a policy's knob, and the function from its value to a policy.
 
     Raises:
         ValueError: If the policy has no knob.

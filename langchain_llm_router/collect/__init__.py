@@ -1,6 +1,6 @@
 """From questions to training data: ask every candidate, let it verify itself, grade the answers.
 
-`collect` runs it, `collect_on_ray` past one machine; `load_journal` reads what it wrote as tables.
+`collect` runs it, `collect_on_ray` on a cluster; `load_journal` reads what it wrote as tables.
 """
 
 from langchain_llm_router.collect.candidates import parse_candidates

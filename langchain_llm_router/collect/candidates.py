@@ -18,14 +18,14 @@ _SPEC = re.compile(r"^(?:(?P<name>[^=@]+)=)?(?P<model>[^@]+?)(?:@(?P<url>https?:
 
 
 def parse_candidate(text: str, *, logprobs: bool = False) -> Candidate:
-    """Read `[name=]provider:model[@base-url]`; a base URL is any OpenAI-compatible server's.
+    """Read `[name=]provider:model[@base-url]`; a base URL may be any OpenAI-compatible server's.
 
     Args:
         text: What was written.
         logprobs: Ask for the answers' log-probabilities, where the model has such a setting.
 
     Raises:
-        ValueError: If it does not read so.
+        ValueError: If it is not written so.
 
     Example:
         >>> parse_candidate("small=openai:tiny@http://127.0.0.1:8101/v1").name
@@ -61,7 +61,7 @@ def parse_candidates(
     """Read candidates and, as `name=input,output` in USD per million tokens, their prices.
 
     Raises:
-        ValueError: If one does not read so, or a price is for nobody.
+        ValueError: If one is not written so, or a price names no candidate.
     """
     pool = {c.name: c for c in (parse_candidate(text, logprobs=logprobs) for text in texts)}
     for text in prices:
@@ -73,7 +73,7 @@ def parse_candidates(
             msg = f"A price is written name=input,output in USD per million tokens, got {text!r}."
             raise ValueError(msg) from error
         if name not in pool:
-            msg = f"The price {text!r} is for nobody: the candidates are {list(pool)}."
+            msg = f"The price {text!r} names no candidate: the candidates are {list(pool)}."
             raise ValueError(msg)
         pool[name] = replace(pool[name], price=price)
     return list(pool.values())

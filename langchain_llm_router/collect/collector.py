@@ -28,19 +28,19 @@ __all__ = ["Collector", "Limits", "Watcher"]
 
 
 class Watcher(CheckedArguments):
-    """Is shown what will be done and what has been; this one lets everything pass."""
+    """Is shown the quote and the progress; this base class accepts every quote."""
 
     def confirm(self, quote: Quote) -> bool:
-        """Whether to begin, given what it will take."""
+        """Whether to begin, given the quote."""
         return True
 
     def advance(self, done: int, total: int, spent_usd: float) -> None:
-        """One more answer has been dealt with."""
+        """Called after each answer."""
 
 
 @dataclass(frozen=True)
 class Limits(CheckedArguments):
-    """How hard and how far a run may go."""
+    """Concurrency, retries, budget and failures of a run."""
 
     concurrency: int | Mapping[str, int] = 8
     """Calls in flight to one model at a time; by candidate name where they differ (others: 8)."""
@@ -49,13 +49,13 @@ class Limits(CheckedArguments):
     """How often a call is tried on rate limits and lost connections, backing off in between."""
 
     budget_usd: float | None = None
-    """Nothing is started whose expected cost would take the journal's total past this."""
+    """No call is started whose expected cost would take the journal's total past this."""
 
     failures: int = 5
-    """So many failures of one kind in a row end the run: something is wrong with the set-up."""
+    """This many failures of one kind in a row end the run: something is wrong with the setup."""
 
     backoff_s: float = 1.0
-    """First wait of the exponential back-off; a server's `Retry-After` goes before it."""
+    """First wait of the exponential backoff; a server's `Retry-After` takes precedence."""
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "attempts", "failures"):
@@ -84,7 +84,7 @@ class Collector:
         self._reserved_usd = 0.0
 
     async def everything(self) -> str | None:
-        """Do what is not done yet; what made it stop early, if anything did."""
+        """Do what is not done yet; return what made it stop early, if anything did."""
         await self._drain(
             {c.name: [(q, c) for q in self._work.questions] for c in self._work.candidates},
             self._unit,
@@ -107,7 +107,7 @@ class Collector:
                     for _ in range(self._limits.concurrency_of(name)):
                         group.create_task(work(queue))
         except BaseExceptionGroup as failed:
-            # A bug in a grader or verifier of the user's: one error is easier to read than many.
+            # A bug in the user's own grader or verifier: one error is easier to read than many.
             raise failed.exceptions[0] from None
 
     # One question to one candidate
@@ -162,7 +162,7 @@ class Collector:
         async for attempt in retrying(self._limits.attempts, self._limits.backoff_s):
             with attempt:
                 async with self._slot(candidate):
-                    # Streamed for the sake of the time to the first token.
+                    # Streamed, to measure the time to the first token.
                     async for _ in asking.astream():
                         pass
                 if asking.answer is not None and asking.answer.error is not None:
@@ -285,7 +285,7 @@ class Collector:
                         reply = await caller.acall(call, {})
                     if reply.exception is not None and is_retryable(reply.exception):
                         raise reply.exception
-        except Exception as error:  # noqa: BLE001 - what is left after all attempts is a reply
+        except Exception as error:  # noqa: BLE001 - a failure after all attempts is a reply
             return Reply(error=f"{type(error).__name__}: {error}", exception=error)
         return reply
 
@@ -294,7 +294,7 @@ class Collector:
         return self._slots.setdefault(candidate.name, asyncio.Semaphore(limit))
 
     def _failed(self, kind: str, where: str, text: str, error: Exception | None) -> None:
-        """Note a failure; stop the run where going on would only repeat it."""
+        """Count a failure; stop the run where continuing would only repeat it."""
         self._in_a_row[kind] = self._in_a_row.get(kind, 0) + 1
         line = f"{where}: {' '.join(text.split())[:300]}."
         if error is not None and is_hopeless(error):
@@ -322,7 +322,7 @@ def _facts(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, Any]:
 
 
 def _message(line: Mapping[str, Any]) -> AIMessage:
-    """The answer as its candidate gave it, as far as verifiers look at it."""
+    """The answer as its candidate gave it, with the parts that verifiers read."""
     tokens = [{"token": token, "logprob": value} for token, value in line.get("logprobs", ())]
     metadata = {"logprobs": {"content": tokens}} if tokens else {}
     return AIMessage(line["text"], response_metadata=metadata)

@@ -1,6 +1,6 @@
-"""How good is an answer? By its reference, or by a model that judges. Written without I/O.
+"""Grade an answer, by its reference or by a judge model. Sans-I/O.
 
-A grader is driven like a verifier (`verification.py`): it yields the calls it wants made at once
+A grader is driven like a verifier (`verification.py`): it yields the calls to make concurrently
 and returns an evaluation, whose `confidence` is the quality in [0, 1]; None: no readable grade.
 """
 
@@ -47,7 +47,7 @@ class Grader(CheckedArguments, ABC):
 
     @abstractmethod
     def grade(self, question: Question, case: Case) -> Evaluating:
-        """Yield the calls to make at once, receive their replies, return the quality."""
+        """Yield the calls to make concurrently, receive their replies, return the quality."""
 
 
 class _ReferenceGrader(Grader):
@@ -57,11 +57,11 @@ class _ReferenceGrader(Grader):
             msg = f"there is no `reference`, which {type(self).__name__} compares with"
             raise ValueError(msg)
         if not self.matches(question.reference, question.reference):
-            msg = f"the reference {question.reference!r} is nothing {type(self).__name__} can read"
+            msg = f"the reference {question.reference!r} cannot be read by {type(self).__name__}"
             raise ValueError(msg)
 
     def grade(self, question: Question, case: Case) -> Evaluating:
-        """Compare with the reference; nobody is called."""
+        """Compare with the reference; no model is called."""
         assert question.reference is not None, "checked before the first call"
         right = self.matches(str(case.answer.text), question.reference)
         return Evaluation(1.0 if right else 0.0)
@@ -77,7 +77,7 @@ class ExactMatch(_ReferenceGrader):
     """1 where the normalized texts are equal, else 0."""
 
     def matches(self, answer: str, reference: str) -> bool:
-        """Compare the texts apart from case, accents, spacing and a final stop."""
+        """Compare the texts, ignoring case, accents, spacing and a final full stop."""
         return normalized(answer) == normalized(reference)
 
 
@@ -122,7 +122,7 @@ class ChoiceMatch(_ReferenceGrader):
 
 
 def _letter(text: str) -> str | None:
-    """The letter said: "the answer is C", a leading "C.", else any lone capital but A and I."""
+    """The letter said: "the answer is C", a leading "C.", else any lone capital except A and I."""
     for pattern in (_SAID, _FIRST, _ANY):
         found = pattern.search(text)
         if found is not None:
@@ -161,7 +161,7 @@ _JUDGE = (
 
 @dataclass(frozen=True)
 class Judge(Grader):
-    """A model that grades each answer by itself, with the reference at hand where there is one.
+    """A model that grades each answer by itself, given the reference where there is one.
 
     Args:
         judge: The model that grades.

@@ -1,7 +1,7 @@
 """What was collected, one JSON line per fact, safe on disk before the next call is made.
 
-A killed run loses no answer that it had: the file is only ever appended to, each line is synced,
-and a last line that was torn is dropped. Lines say what they are by `kind`: `run` (settings),
+A killed run loses no answer that it received: the file is append-only, each line is synced, and a
+last line that was cut off is dropped. The field `kind` says what a line is: `run` (settings),
 `question`, `answer`, `evaluation`, `grade`, `battle`.
 """
 
@@ -54,7 +54,7 @@ class Record:
     """What everything in the journal is known to have cost."""
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Take one line in; a repeated fact keeps its first version."""
+        """Add one line; a repeated fact keeps its first version."""
         kind = line["kind"]
         if kind == "run":
             merged = {**line["settings"], **self.settings}
@@ -78,14 +78,14 @@ class Record:
             raise ValueError(msg)
 
     def holds(self, line: Mapping[str, Any]) -> bool:
-        """Whether a fact of this kind is known already about the same question and candidate."""
+        """Whether a fact of this kind is already known for the same question and candidate."""
         kind = line["kind"]
         if kind not in _KEYS:
             return False
         return tuple(line[name] for name in _KEYS[kind]) in getattr(self, f"{kind}s")
 
     def part(self, ids: Collection[str]) -> Record:
-        """What is known of some of the questions, and what that cost."""
+        """What is known about some of the questions, and what that cost."""
         known = Record()
         for table in (self.answers, self.evaluations, self.grades, self.battles):
             for line in table.values():
@@ -100,7 +100,7 @@ class Log(Protocol):
     record: Record
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Keep one fact; when this returns it is safe."""
+        """Store one fact; when this returns it is on disk."""
 
 
 class Journal(CheckedArguments):
@@ -130,7 +130,7 @@ class Journal(CheckedArguments):
         except ValueError:
             self._file.close()
             raise
-        # A line without an end was torn by a crash: its call counts as never made.
+        # A line without an end was cut off by a crash: its call counts as never made.
         self._file.truncate(len(whole))
         return self
 
@@ -169,7 +169,7 @@ def _not_a_line(name: str, number: int, line: bytes) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """The tables that a journal adds up to; rows are the questions that everybody answered.
+    """The tables that a journal adds up to; rows are the questions that every candidate answered.
 
     Attributes:
         ids: Of the rows, in order.

@@ -1,9 +1,9 @@
-"""Collecting past one machine: shards on a Ray cluster, one journal where the run was started.
+"""Collect on several machines: shards on a Ray cluster, one journal where the run was started.
 
-The only file that knows Ray (extra `ray`). Each shard is an ordinary run whose facts go over a wire
-to the process that holds the journal, and which makes its next call when that has them on disk.
-These are Ray tasks and no Ray Data pipeline, since that passes results on by the block: with a run
-that is killed, every answer of an unfinished block would be lost, and asked again.
+The only file that imports Ray (extra `ray`). Each shard is an ordinary run that sends its facts
+over a wire to the process that holds the journal; it makes its next call when they are on disk.
+These are Ray tasks, not a Ray Data pipeline, which passes on results in blocks: if a run were
+killed, every answer of an unfinished block would be lost and asked again.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from langchain_llm_router.verification import Verifier
 
 __all__ = ["Setup", "Wire", "collect_on_ray"]
 
-# A worker that is lost is no fault of the run's, until it happens again and again.
+# A lost worker is not the run's fault, until it happens repeatedly.
 _STARTS = 4
 
 
 class Setup(TypedDict):
-    """What `collect` is given, but for the questions; made anew on every worker."""
+    """The arguments of `collect` without the questions; created again on every worker."""
 
     candidates: Sequence[Candidate | BaseChatModel | str]
     grader: NotRequired[Grader | PairwiseJudge | str]
@@ -52,7 +52,7 @@ def collect_on_ray(
     limits: Limits | None = None,
     watcher: Watcher | None = None,
 ) -> Collected:
-    """As `collect`, the questions dealt out over a Ray cluster; either goes on with what is there.
+    """As `collect`, on a Ray cluster; either resumes a journal that the other began.
 
     A cluster is used if there is one (`ray.init` before, `RAY_ADDRESS`, `ray start`), else a local
     one is started. Workers need this package and, in their environment, the providers' keys.
@@ -60,21 +60,21 @@ def collect_on_ray(
     Args:
         questions: As in `collect`.
         setup: Returns candidates, grader, verifiers and preamble; called here and in every shard,
-            since models hold connections and cannot travel.
+            since models hold connections and cannot be pickled.
         journal: As in `collect`; only this process touches it.
         n_shards: How many processes ask at once.
-        limits: Concurrency and budget hold over all shards, each has a part of them; `failures`
-            are counted by each shard for itself.
+        limits: Concurrency and budget apply to all shards together, each gets a part of them;
+            `failures` are counted per shard.
         watcher: As in `collect`.
 
     Raises:
         ValueError: As in `collect`, or if there are more shards than calls in flight to divide.
-        CollectionError: As in `collect`, or if Ray fails; shards go on when another one stops.
+        CollectionError: As in `collect`, or if Ray fails; shards continue when another one stops.
     """
     ray = import_extra("ray", "ray")
     work = make_workload(questions, **setup())
     limits, watcher = limits or Limits(), watcher or Watcher()
-    # Before the journal: what cannot be dealt out is not begun.
+    # Before the journal is opened: a run that cannot be split is not begun.
     deal(work, Record(), limits, n_shards)
     with opened(work, journal, limits, watcher) as log:
         shards = deal(work, log.record, limits, n_shards)
@@ -83,20 +83,20 @@ def collect_on_ray(
 
 
 class Wire:
-    """Between the shards and the process with the journal: who sends waits until it is kept."""
+    """Between the shards and the process with the journal: a sender waits for the write."""
 
     def __init__(self) -> None:
         self._sent: asyncio.Queue[tuple[Any, asyncio.Event]] = asyncio.Queue()
         self._received: list[asyncio.Event] = []
 
     async def send(self, thing: Any) -> None:
-        """Hand a thing over; returns once the other side has dealt with it."""
+        """Send a thing; returns once the other side has processed it."""
         dealt_with = asyncio.Event()
         self._sent.put_nowait((thing, dealt_with))
         await dealt_with.wait()
 
     async def receive(self) -> list[Any]:
-        """Everything there is, at least one thing; what came before is dealt with by now."""
+        """Everything in the queue, at least one thing; the previous batch counts as processed."""
         for dealt_with in self._received:
             dealt_with.set()
         self._received = []
@@ -128,7 +128,7 @@ class _Far(Watcher):
 def _collect_shard(
     wire: Any, setup: Callable[[], Setup], shard: Shard, known: Record
 ) -> str | None:
-    """One worker's part; what made it stop early."""
+    """Run one worker's part; return what made it stop early."""
     work = make_workload(shard.questions, **setup())
     far = _Far(wire, shard.name, known)
     return asyncio.run(Collector(work, far, shard.limits, far).everything())
@@ -154,7 +154,7 @@ class _Job:
         self._stopped: list[str] = []
 
     def run(self, shards: Sequence[Shard]) -> str | None:
-        """Run them to their ends; what made the first one stop early."""
+        """Run all shards to the end; return what made the first one stop early."""
         left = self._each * sum(len(shard.questions) for shard in shards)
         self._advance("before", self._total - left)
         if len(shards) == 0:
@@ -167,7 +167,7 @@ class _Job:
             if isinstance(cause, Exception) and not isinstance(
                 cause, self._ray.exceptions.RayError
             ):
-                # What went wrong in a worker, as if it had gone wrong here.
+                # An error in a worker is raised as if it had happened here.
                 raise cause from None
             msg = f"Ray failed: {_brief(error)}. {self._log.path.name} has everything so far."
             raise CollectionError(msg) from error
@@ -191,15 +191,15 @@ class _Job:
                 else:
                     self._ended(wire, ready)
         finally:
-            # In a cluster of the user's, nothing of this run goes on asking.
+            # In the user's own cluster, no task of this run may keep making calls.
             for task in self._running:
                 self._ray.cancel(task, force=True)
             self._ray.kill(wire)
 
     def _start(self, wire: Any, shard: Shard) -> None:
         self._starts[shard.name] = self._starts.get(shard.name, 0) + 1
-        # Shards wait for models, they hardly compute. Ray itself must not start one again: it would
-        # not know what has been answered since.
+        # Shards wait for models and hardly compute. Ray itself must not restart one: it would not
+        # know what has been answered since.
         task = self._ray.remote(_collect_shard).options(
             num_cpus=0.1, max_retries=0, scheduling_strategy="SPREAD"
         )
@@ -207,11 +207,11 @@ class _Job:
         self._running[task.remote(wire, self._setup, shard, known)] = shard
 
     def _keep(self, thing: dict[str, Any] | tuple[str, int]) -> None:
-        """A fact, or how many answers a shard has dealt with."""
+        """Store a fact, or how many answers a shard has processed."""
         if not isinstance(thing, dict):
             self._advance(*thing)
         elif not self._log.record.holds(thing):
-            # What a lost worker had sent may arrive when another one has begun on the same.
+            # Facts of a lost worker may arrive after its replacement has sent the same ones.
             self._log.write(**thing)
 
     def _advance(self, shard: str, done: int) -> None:
@@ -229,14 +229,16 @@ class _Job:
             if self._starts[shard.name] < _STARTS:
                 self._start(wire, shard)
                 return
-            stopped = f"Shard {shard.name} was lost {_STARTS} times, at last: {_brief(error)}."
+            stopped = (
+                f"Shard {shard.name} was lost {_STARTS} times, most recently: {_brief(error)}."
+            )
         if stopped is not None:
             self._stopped.append(stopped)
 
 
 @contextmanager
 def _cluster(ray: Any) -> Iterator[None]:
-    """Ray as it is, or else connected or started for as long as this is entered."""
+    """Ray as it is, or else connected or started for the duration of the context."""
     if ray.is_initialized():
         yield
         return

@@ -17,7 +17,7 @@ __all__ = ["Question", "from_langsmith", "load_questions", "parse_questions"]
 
 @dataclass(frozen=True)
 class Question(CheckedArguments):
-    """One thing to ask, and how its right answer is known.
+    """One question, with its reference answer where there is one.
 
     Example:
         >>> Question("q1", "2 + 2?", reference="4").query
@@ -25,7 +25,7 @@ class Question(CheckedArguments):
     """
 
     id: str
-    """Unique in its set; the journal knows the question by it."""
+    """Unique in its set; identifies the question in the journal."""
 
     query: str
     reference: str | None = None
@@ -36,14 +36,14 @@ class Question(CheckedArguments):
 
 
 def load_questions(path: str | Path) -> list[Question]:
-    """Read questions from a file with the fields `query`, and if any `id`, `reference`, `group`.
+    """Read questions from a file with the fields `query` and optionally `id`, `reference`, `group`.
 
     Args:
         path: `.jsonl`, `.csv` or `.parquet` (extra `data`), or `langsmith:` and the name of a
-            LangSmith dataset. Without ids the row numbers serve.
+            LangSmith dataset. Without ids the row numbers are used.
 
     Raises:
-        ValueError: If a row has no `query` or an id comes twice; the row is named.
+        ValueError: If a row has no `query` or an id is repeated; the row is named.
     """
     kind, _, name = str(path).partition(":")
     if kind == "langsmith" and name:
@@ -86,10 +86,10 @@ def from_langsmith(dataset: str, client: Any = None) -> list[Question]:
 def parse_questions(
     rows: Iterable[Question | Mapping[str, Any]], *, source: str = "questions"
 ) -> list[Question]:
-    """Check rows and make questions of them.
+    """Check rows and turn them into questions.
 
     Raises:
-        ValueError: If there are none, a row has no `query`, or an id comes twice.
+        ValueError: If there are none, a row has no `query`, or an id is repeated.
     """
     questions = [_question(row, i, source) for i, row in enumerate(rows)]
     if len(questions) == 0:
@@ -104,7 +104,7 @@ def _question(row: Question | Mapping[str, Any], i: int, source: str) -> Questio
         return row
     query = row.get("query")
     if not isinstance(query, str) or not query.strip():
-        msg = f"{source} row {i}: `query` must be a text, got {query!r}; it has {sorted(row)}."
+        msg = f"{source} row {i}: `query` must be text, got {query!r}; it has {sorted(row)}."
         raise ValueError(msg)
     given = {key: row.get(key) for key in ("id", "reference", "group")}
     texts = {key: None if value in (None, "") else str(value) for key, value in given.items()}
@@ -115,7 +115,7 @@ def _check_ids(questions: Sequence[Question], source: str) -> None:
     rows: dict[str, int] = {}
     for i, question in enumerate(questions):
         if question.id in rows:
-            msg = f"{source} row {i}: the id {question.id!r} was row {rows[question.id]}'s already."
+            msg = f"{source} row {i}: row {rows[question.id]} already has the id {question.id!r}."
             raise ValueError(msg)
         rows[question.id] = i
 

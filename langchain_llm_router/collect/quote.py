@@ -1,4 +1,4 @@
-"""What collecting will take, told before the first call is made."""
+"""What a run of `collect` will take, computed before the first call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VERDICT_TOKENS = 60
 
 @dataclass(frozen=True)
 class Workload:
-    """Everything there is to do: who is asked what, who verifies, who grades."""
+    """Everything there is to do: the questions, candidates, verifiers and grader."""
 
     questions: Sequence[Question]
     candidates: Sequence[Candidate]
@@ -35,7 +35,7 @@ class Workload:
         return [*self.preamble, HumanMessage(question.query)]
 
     def is_done(self, question: Question, record: Record) -> bool:
-        """Whether everything that is to be known of a question is known."""
+        """Whether everything about a question has been recorded."""
         names = [candidate.name for candidate in self.candidates]
         keys = [(question.id, name) for name in names]
         return (
@@ -96,7 +96,7 @@ def expected_answer_usd(work: Workload, candidate: Candidate) -> float | None:
 
 
 def make_quote(work: Workload, record: Record) -> Quote:
-    """Count the calls that the journal does not hold yet, and estimate what they take.
+    """Count the calls that the journal does not hold yet, and estimate their tokens and cost.
 
     Lengths are those of a typical question; an answer has the candidate's
     `expected_output_tokens`, a verdict or grade its `max_tokens` or else about 60.

@@ -1,4 +1,4 @@
-"""How often and after what waits `collect` asks again; which failures pass is said in one place."""
+"""How often `collect` retries and how long it waits; `resilience.rules` says on which errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Wait(tenacity.wait.wait_base):
 
 
 def retrying(attempts: int, first_wait_s: float) -> tenacity.AsyncRetrying:
-    """Attempts at a call, with waits in between, for as long as its failures may pass."""
+    """Attempts at a call, with waits in between, while its failures are retryable."""
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(is_retryable),
         wait=_Wait(first_wait_s),

@@ -1,7 +1,7 @@
 """From questions to training data: ask every candidate, let it verify itself, grade the answers.
 
 Every fact is in the journal (`journal.py`) before the next call is made, so a run that was killed
-goes on where it stopped, and asks again only what was in flight.
+resumes where it stopped, and repeats only the calls that were in flight.
 """
 
 from __future__ import annotations
@@ -44,20 +44,21 @@ def collect(
     """Ask every candidate every question, verify, grade, and return the tables.
 
     Args:
-        questions: A file (`load_questions`), or rows with `query` and if any `id`, `reference`,
-            `group`.
-        candidates: From cheap to strong. Bind `logprobs=True` to have answers' log-probabilities.
-        journal: Where every fact is appended (`.jsonl`); an existing one is gone on with.
+        questions: A file (`load_questions`), or rows with `query` and optionally `id`,
+            `reference`, `group`.
+        candidates: From cheap to strong. Bind `logprobs=True` to get their log-probabilities.
+        journal: Where every fact is appended (`.jsonl`); an existing one is resumed.
         grader: `"exact"`, `"number"`, `"choice"` against the references, or a judge.
-        verifiers: Name → verifier; each looks at every answer.
+        verifiers: Name → verifier; each evaluates every answer.
         preamble: Messages before each question: instructions, examples.
         limits: Concurrency, retries, budget.
         watcher: Confirms the quote before the first call, and is shown the progress.
 
     Raises:
-        ValueError: If a question, reference or candidate is unfit, or the journal is another's.
-        CollectionError: If a candidate or judge fails for good, naming it and the question;
-            everything so far is in the journal, and the same call goes on from there.
+        ValueError: If a question, reference or candidate is unsuitable, or the journal
+            belongs to another run.
+        CollectionError: If a candidate or judge fails permanently, naming it and the question;
+            everything so far is in the journal, and the same call resumes from there.
     """
     return asyncio.run(
         acollect(
@@ -99,7 +100,7 @@ def make_workload(
     verifiers: Mapping[str, Verifier] | None = None,
     preamble: Sequence[BaseMessage] = (),
 ) -> Workload:
-    """Read the questions and make every model one that can be asked."""
+    """Read the questions and resolve every candidate to a model."""
     if isinstance(questions, str | Path):
         asked = load_questions(questions)
     else:
@@ -113,12 +114,12 @@ def make_workload(
 def opened(
     work: Workload, journal: str | Path, limits: Limits, watcher: Watcher
 ) -> Iterator[Journal]:
-    """The journal, once the work is found fit, in agreement with it, and confirmed."""
+    """The journal, once the work is checked, matches the journal, and is confirmed."""
     _check(work, limits)
     with Journal(journal) as log:
         _agree(log, work)
         if not watcher.confirm(make_quote(work, log.record)):
-            msg = f"Not confirmed: nothing was asked, {log.path.name} is as it was."
+            msg = f"Not confirmed: no call was made, {log.path.name} is unchanged."
             raise CollectionError(msg)
         _open(log, work)
         yield log
@@ -132,7 +133,7 @@ def finish(work: Workload, log: Journal, limits: Limits, stopped: str | None) ->
     msg = f"{stopped} {done} of {total} answers are in {log.path.name}"
     if limits.budget_usd is not None:
         msg += f", ${log.record.spent_usd:.6g} of ${limits.budget_usd:g} are spent"
-    msg += "; the same call goes on from there."
+    msg += "; the same call resumes from there."
     raise CollectionError(msg)
 
 
@@ -143,7 +144,7 @@ def _ready(grader: Grader | PairwiseJudge) -> Grader | PairwiseJudge:
 
 
 def _check(work: Workload, limits: Limits) -> None:
-    """Refuse before anything is spent."""
+    """Refuse unsuitable work before anything is spent."""
     for i, question in enumerate(work.questions):
         try:
             work.grader.check(question)
@@ -169,7 +170,7 @@ def _settings(work: Workload) -> dict[str, Any]:
 
 
 def _agree(log: Journal, work: Workload) -> None:
-    """A journal goes on only with the settings and questions that it was begun with."""
+    """A journal is resumed only with the settings and questions that it was begun with."""
     for name, value in _settings(work).items():
         before = log.record.settings.get(name, value)
         if before != value:
@@ -181,7 +182,9 @@ def _agree(log: Journal, work: Workload) -> None:
     for question in work.questions:
         before = log.record.questions.get(question.id)
         if before is not None and before != question:
-            msg = f"Question {question.id!r} was another one in {log.path.name}: {before.query!r}."
+            msg = (
+                f"Question {question.id!r} is a different one in {log.path.name}: {before.query!r}."
+            )
             raise ValueError(msg)
 
 

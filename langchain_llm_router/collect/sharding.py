@@ -1,4 +1,4 @@
-"""One run in several parts at once: who asks what, with which part of the limits."""
+"""Split a run into concurrent shards, each with its questions and its part of the limits."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Shard:
 
 
 def deal(work: Workload, record: Record, limits: Limits, n_shards: int) -> list[Shard]:
-    """Deal out the questions that are not done yet, and the limits, so that parts add up to wholes.
+    """Split the questions that are not done yet, and the limits, so that the parts add up.
 
-    Concurrency is divided evenly; what is left of the budget by the calls that shards have to make.
+    Concurrency is divided evenly; the remaining budget in proportion to each shard's calls.
 
     Raises:
-        ValueError: If a model is to have fewer calls in flight than there are shards.
+        ValueError: If a model would have fewer calls in flight than there are shards.
     """
     models = {**make_quote(work, record).models, **dict.fromkeys(_mapped(limits))}
     scarce = min(models, key=limits.concurrency_of)
@@ -41,7 +41,7 @@ def deal(work: Workload, record: Record, limits: Limits, n_shards: int) -> list[
     if not 1 <= n_shards <= most:
         msg = (
             f"1 to {most} shards can share the {most} calls in flight to {scarce!r}, "
-            f"got {n_shards!r}: give other shards, or more concurrency."
+            f"got {n_shards!r}: give another number of shards, or more concurrency."
         )
         raise ValueError(msg)
     asked = [question for question in work.questions if not work.is_done(question, record)]
@@ -57,7 +57,7 @@ def deal(work: Workload, record: Record, limits: Limits, n_shards: int) -> list[
         make_quote(replace(work, questions=shard.questions), part).calls
         for shard, part in zip(shards, known, strict=True)
     ]
-    # A shard counts from what its own questions have cost before.
+    # A shard's spending starts at what its own questions have already cost.
     budgets = [
         part.spent_usd + left * n_calls / max(1, sum(calls))
         for part, n_calls in zip(known, calls, strict=True)

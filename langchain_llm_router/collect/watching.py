@@ -1,4 +1,4 @@
-"""The quote, the question and the progress bar of collecting, in a terminal."""
+"""The quote, the confirmation and the progress bar of `collect`, in a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TerminalWatcher(Watcher):
     """Prints the quote and asks, then draws a bar with rate, time left and dollars spent.
 
     Args:
-        yes: Do not ask.
+        yes: Begin without asking.
         console: A `rich.console.Console`; None: one on standard error.
     """
 
@@ -49,7 +49,7 @@ class TerminalWatcher(Watcher):
             self._bar.stop()
 
     def confirm(self, quote: Quote) -> bool:
-        """Print the quote; unless told yes, ask whether to begin."""
+        """Print the quote; unless `yes` was given, ask whether to begin."""
         self._console.print(str(quote), highlight=False)
         if self._yes or quote.calls == 0:
             return True

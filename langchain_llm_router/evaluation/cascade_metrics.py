@@ -58,7 +58,7 @@ def region_ibc_lift(
     *,
     n_regions: int = 5,
 ) -> float:
-    """ΔIBC averaged over regions of cost: 0 is mixing single models, 0.5 buys half as much more.
+    """ΔIBC averaged over regions of cost: 0 is mixing single models, 0.5 buys 50 % more.
 
     The span from the cheapest candidate to the first that is best is cut into equal regions. In the
     middle of each the router's curve (linear between its operating points, which random mixing
@@ -170,7 +170,7 @@ def cost_quality_area_interval(
 
 
 def _sorted(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
-    """Points by rising cost; of several at one cost the mean, as nothing tells them apart."""
+    """Points by rising cost; those at the same cost are averaged, as their order is arbitrary."""
     if len(cost) == 0 or np.isnan(cost).any():
         msg = "Areas and lifts need points whose costs are all known."
         raise ValueError(msg)

@@ -31,16 +31,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RouterReport:
-    """What a router is worth on rows that had no part in it; all intervals are 95 %.
+    """What a router is worth on rows it has not seen; all intervals are 95 %.
 
     Attributes:
         n_rows: How many rows it was examined on.
-        n_left_out: How many more the table has, which taught the router or set its knob.
+        n_left_out: How many more rows the table has, which the router has seen.
         quality: Mean quality of the accepted answers.
         cost_usd: Mean cost of a query, verification included; None where a cost is unknown.
         alone: The same two figures of every single candidate of the table.
         best: The single candidate with the highest mean quality.
-        gap: Mean quality less the best single candidate's, row by row.
+        gap: Mean quality minus the best single candidate's, row by row.
         saved: Share of the cost saved against the random mix of single candidates of the same
             quality (above the best one's quality: against that one); None where unknown.
         lift: Quality above the random mix at the same cost; None where unknown.
@@ -110,7 +110,7 @@ class Exam:
         own: The same of the router's candidates, in its order.
         quality: What its estimator predicts there; None without one.
         evaluations: What its verifier said there; None without one.
-        n_left_out: How many rows were left out because they had a part in the router.
+        n_left_out: How many rows were left out because the router has seen them.
     """
 
     saved: SavedRouter
@@ -135,7 +135,8 @@ class Exam:
             saved: The router.
             outcomes: A table with at least its candidates.
             evaluations: Verifier name → what it said, same rows.
-            seen: Keep the rows that taught the router or set its knob: then it is flattered.
+            seen: Keep the rows that the router was fitted on or its knob set on: the result is then
+                too optimistic.
 
         Raises:
             ValueError: If a candidate or the verifier is missing, or no row is left.
@@ -155,7 +156,7 @@ class Exam:
         if len(rows) == 0:
             msg = (
                 f"All {len(outcomes)} rows had a part in this router, so they cannot judge it: "
-                "collect other questions, or keep the rows knowingly (`seen=True`, `--seen`)."
+                "collect other questions, or keep the rows deliberately (`seen=True`, `--seen`)."
             )
             raise ValueError(msg)
         own = own.take(rows)
@@ -179,10 +180,10 @@ class Exam:
         )
 
     def report(self, watch: Watch | None = None) -> RouterReport:
-        """Replay the router and weigh it against the single candidates.
+        """Replay the router and compare it with the single candidates.
 
         Args:
-            watch: Is told how far it has come.
+            watch: Is told the progress.
         """
         table, judged = self.outcomes, self._judged()
         progress = Progress(watch, 3 + len(table.candidates) + (judged is not None))

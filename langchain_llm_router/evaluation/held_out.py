@@ -36,7 +36,7 @@ class HeldOutReport:
             `"quality"` of the best-looking candidate for more without costs.
         value: The figure with its interval.
         baseline: The figure of the baseline: a random mix, or the best single candidate.
-        lift: Figure less baseline, with its interval.
+        lift: Figure minus baseline, with its interval.
         within_groups: APGR with the same strong share in every group; None without groups or for
             more than two candidates. Near 0.5 it only tells groups apart.
         brier: Mean squared error of the predicted qualities.

@@ -116,7 +116,7 @@ def bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of any figure over rows; `weighted_bootstrap` is the fast one.
+    """Percentile bootstrap of any figure over rows; `weighted_bootstrap` is faster.
 
     Args:
         statistic: From row numbers (with repeats) to a figure.
@@ -161,7 +161,7 @@ class _Pair:
         self.gain = gain[self.order]
 
     def path(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Rows sent to strong and quality gained, both summed, from nobody to everybody."""
+        """Rows sent to strong and quality gained, both summed, from no row to every row."""
         drawn = weights[:, self.order]
         share = np.add.reduceat(drawn, self.starts, axis=1).cumsum(axis=1)
         gained = np.add.reduceat(drawn * self.gain, self.starts, axis=1).cumsum(axis=1)

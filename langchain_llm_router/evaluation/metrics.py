@@ -1,4 +1,4 @@
-"""The numbers a router is judged by, from plain arrays: the gap recovered, areas, calibration."""
+"""Metrics of a router, from plain arrays: the gap recovered, areas, calibration."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def cpt(points: Curve, recovered: float) -> float:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 2.3.
     """
     share, gained = _pgr_points(points)
-    # Sums of rows may miss by rounding what they recover exactly.
+    # Rounding in sums over rows may miss a share that is recovered exactly.
     reached = gained >= recovered - ROUNDING
     first = int(np.argmax(reached))
     if not reached[first]:
@@ -289,7 +289,7 @@ def aiq(cost_usd: ArrayLike, quality: ArrayLike, span_usd: tuple[float, float]) 
 def ibc_lift(
     point: tuple[float, float], weak: tuple[float, float], strong: tuple[float, float]
 ) -> float:
-    """Incremental benefit per cost over mixing weak and strong at random: 0.5 is half as much more.
+    """Incremental benefit per cost over mixing weak and strong at random: 0.5 is 50 % more.
 
     Args:
         point: (mean cost, mean quality) of the router, verification included.
@@ -314,7 +314,7 @@ def auc(score: ArrayLike, label: ArrayLike) -> float:
     """Probability that a positive row scores above a negative one, ties counted half.
 
     Raises:
-        ValueError: If only one kind of row is there.
+        ValueError: If only one kind of row is present.
     """
     scores, positive = np.asarray(score, np.float64), np.asarray(label, dtype=bool)
     n_positive = int(positive.sum())
@@ -335,7 +335,7 @@ def brier(predicted: ArrayLike, measured: ArrayLike) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Predicted against measured quality, bin by bin; only bins that hold something.
+    """Predicted against measured quality, bin by bin; only bins that are not empty.
 
     Attributes:
         predicted: Mean predicted quality per bin, of shape (n_bins,).

@@ -30,7 +30,7 @@ class Spent(Protocol):
 
     @property
     def cost_usd(self) -> Floats:
-        """Of everything that was asked for them, same shape."""
+        """Of every call made for them, same shape."""
 
 
 def cost_saved(done: Spent, outcomes: Outcomes) -> float:

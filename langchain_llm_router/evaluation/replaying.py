@@ -27,7 +27,7 @@ class Replay:
     Attributes:
         candidates: Names, in the order of the columns.
         accepted: Column of the accepted answer per row, of shape (n_queries,).
-        asked: Who was asked per row, of shape (n_queries, n_candidates).
+        asked: Which candidates were asked per row, of shape (n_queries, n_candidates).
         quality: Quality of the accepted answer per row.
         cost_usd: Everything spent per row, verification included; NaN where unknown.
         decisions: The decision that ended each row.
@@ -72,7 +72,7 @@ def replay(
     evaluations: SelfEvaluations | None = None,
     expected_cost_usd: ArrayLike | None = None,
 ) -> Replay:
-    """Ask what `policy` would have done on recorded outcomes; no model is called.
+    """Find what `policy` would have done on recorded outcomes; no model is called.
 
     Args:
         policy: The policy to replay; the same object a live router uses.
@@ -196,7 +196,7 @@ def curve(
         outcomes: As in `replay`.
         evaluations: As in `replay`.
         expected_cost_usd: As in `replay`.
-        strong: Whose share of calls is recorded; None: the last candidate.
+        strong: The candidate whose share of calls is recorded; None: the last one.
     """
     name = outcomes.candidates[-1] if strong is None else strong
     points = []

@@ -25,10 +25,10 @@ _PERMUTATIONS = 200
 
 @dataclass(frozen=True, eq=False)
 class Separability:
-    """How far labels go with closeness in an embedding.
+    """How well closeness in an embedding predicts labels.
 
-    The label of a query is who answers it best: weak, strong or tie for two candidates, the first
-    of the best for more.
+    The label of a query is the candidate that answers it best: weak, strong or tie for two
+    candidates, the first of the best for more.
 
     Attributes:
         edges: Edges of the cosine bins, of shape (n_bins + 1,).
@@ -37,7 +37,7 @@ class Separability:
         pair_auc: Probability that a pair with one label is closer than a pair with two.
         neighbor_agreement: Share of the ten nearest neighbors that have the query's label.
         chance_agreement: The same with labels shuffled, mean.
-        p_value: Probability of such an agreement if the embedding knew nothing.
+        p_value: Probability of such an agreement if the embedding carried no information.
         predictor_auc: AUC of an out-of-fold predictor for "the last candidate beats the first",
             ties left out; None if one of the two never wins.
     """

@@ -110,7 +110,7 @@ def _break_points(guess: Floats, cost: Floats, n_points: int) -> Floats:
     ratio = ratio[ratio > 0]
     if len(ratio) == 0:
         return np.zeros(1)
-    # Midway between two break points nobody is indifferent: ties cannot decide a choice.
+    # Midway between two break points no row is indifferent: ties cannot decide a choice.
     levels = np.unique(np.quantile(ratio, np.linspace(0, 1, n_points)))
     middle = np.concatenate([levels[:1] / 2, (levels[:-1] + levels[1:]) / 2, levels[-1:] * 2])
     return np.concatenate([[0.0], middle])

@@ -1,4 +1,4 @@
-"""How far has it come? For whoever waits for what takes longer than a moment."""
+"""Progress of operations that take longer than a moment."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 __all__ = ["Progress", "Watch"]
 
 Watch = Callable[[str, int, int], None]
-"""Told before each step: what it is, how many are done, and how many there are."""
+"""Called before each step: what it is, how many are done, and how many there are."""
 
 
 class Progress:
     """Counts steps whose number is known beforehand.
 
     Args:
-        watch: Is told; None: nobody is.
+        watch: Is called; None: progress is not reported.
         total: How many steps there are.
     """
 
@@ -22,7 +22,7 @@ class Progress:
         self._watch, self._begun, self._total = watch, 0, total
 
     def begin(self, what: str) -> None:
-        """Say which step is next; the ones before it are done."""
+        """Report the next step; the ones before it are done."""
         if self._watch is not None:
             self._watch(what, self._begun, self._total)
         self._begun += 1

@@ -1,9 +1,9 @@
-"""Why was this one asked? One decision taken apart, as text, as data, and for a picture.
+"""Why was this candidate asked? One decision explained, as text, as data, and for a plot.
 
     print(explain(router, "prove that pi is irrational").text())
 
-`plots.explanation` draws it. Nobody is asked: a policy is pure, so what it would do at another λ,
-or after another verdict, is found by asking the policy.
+`plots.explanation` draws it. No candidate is asked: a policy is pure, so what it would do at
+another λ, or after another verdict, is found by running the policy.
 """
 
 from langchain_llm_router.explaining.explain import explain, recorded_attempts

@@ -1,4 +1,4 @@
-"""Taking a decision apart."""
+"""Explain a decision."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def explain(
     n_neighbors: int = 5,
     options: RoutingOptions | Mapping[str, object] | str | None = None,
 ) -> Explanation:
-    """Say why a router does what it does with a query; nobody is asked.
+    """Say why a router does what it does with a query; no candidate is asked.
 
     Args:
         router: A router, live or saved.
@@ -49,13 +49,13 @@ def explain(
         attempts: What the candidates answered and their verifier said, e.g. the `attempts` of a
             decision record, or `recorded_attempts`; without them a cascade is explained up to its
             first answer, with what each score of it would lead to.
-        training: What it was fitted on: the queries most like this one are shown. Of a saved
-            router, only rows that really had a part in it.
-        n_neighbors: How many of them.
+        training: The data it was fitted on: the queries most like this one are shown; for a saved
+            router, only rows that it has seen.
+        n_neighbors: How many of these queries.
         options: The request's routing options, as under `configurable["llm_router"]`.
 
     Raises:
-        NoCandidateError: If nobody may be asked.
+        NoCandidateError: If no candidate may be asked.
     """
     policy = router.parts.policy if isinstance(router, ChatLLMRouter) else router.policy
     situation = _first_situation(router, query, RoutingOptions.parse(options))
@@ -152,7 +152,7 @@ def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[
 
 
 def _terms(policy: Policy, situation: Situation, decision: Decision) -> tuple[ArmTerms, ...]:
-    """What each arm's utility is made of, with what the decision knew by then."""
+    """The terms of each arm's utility, with what was known at the decision."""
     found, settled = [], policy.with_options(situation.options)
     for arm in situation.arms:
         scores = decision.scores.get(arm.candidate, {})

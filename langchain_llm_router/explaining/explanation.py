@@ -1,4 +1,4 @@
-"""A decision taken apart: what each arm is worth, what was seen, and what would have flipped it."""
+"""An explained decision: what each arm is worth, what was seen, and what would have flipped it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _UNIT = {"lambda": "λ per USD"}
 
 @dataclass(frozen=True)
 class ArmTerms:
-    """What is expected of a candidate, and what its utility is made of."""
+    """What is expected of a candidate, and the terms of its utility."""
 
     candidate: str
     quality: float | None
-    """Expected quality, after what has been seen of its answer if it gave one."""
+    """Expected quality, updated by what was observed of its answer, if any."""
 
     cost_usd: float | None
     latency_s: float | None
@@ -35,7 +35,7 @@ class ArmTerms:
 
     @property
     def utility(self) -> float | None:
-        """The sum of the parts; None where nothing is known to sum up."""
+        """The sum of the terms; None where no term is known."""
         return sum(self.terms.values()) if self.terms else None
 
 
@@ -52,7 +52,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class StepTaken:
-    """One decision on the way, and what other settings of the knob would have done there."""
+    """One decision, and what other settings of the knob would have chosen there."""
 
     decision: Decision
     knob: Knob | None
@@ -60,7 +60,7 @@ class StepTaken:
 
     @property
     def flips(self) -> tuple[Span, ...]:
-        """The spans with another choice, the one nearest to the present setting first."""
+        """The spans with another choice, the one nearest to the current setting first."""
         if self.knob is None:
             return ()
         now, made = self.knob.value, (self.decision.action, self.decision.candidate)
@@ -96,15 +96,15 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One query's decision, taken apart by `explain`.
+    """One query's decision, explained by `explain`.
 
     Attributes:
-        query: What was asked.
-        steps: The decisions in order; only the first where nobody has been asked yet.
+        query: The query text.
+        steps: The decisions in order; only the first where no candidate has answered yet.
         arms: Every candidate at the last decision that weighed them.
         neighbors: The training queries most like it, where training data was given.
         outlook: For a cascade that has not begun: what each score of its first answer leads to.
-        answered: Whether `steps` go to the end, with what was observed.
+        answered: Whether attempts were given, so that `steps` go to the end.
     """
 
     query: str
@@ -116,7 +116,7 @@ class Explanation:
 
     @property
     def decision(self) -> Decision:
-        """Whom it came to: the last decision."""
+        """The last decision."""
         return self.steps[-1].decision
 
     def text(self) -> str:
@@ -129,7 +129,10 @@ class Explanation:
         if self.outlook:
             lines += ["", "what the first answer's score would lead to", *self._outlook_lines()]
         if self.neighbors:
-            lines += ["", "the training queries most like it, and who was good at them"]
+            lines += [
+                "",
+                "the training queries most like it, and what each candidate scored on them",
+            ]
             lines += [f"  {_neighbor(it)}" for it in self.neighbors]
         return "\n".join(lines)
 

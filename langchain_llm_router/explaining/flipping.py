@@ -1,4 +1,4 @@
-"""What another setting of the knob would have chosen: every setting at once."""
+"""What every setting of the knob would have chosen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Span:
 
     @property
     def choice(self) -> Choice:
-        """What is done."""
+        """The action and its candidate."""
         return self.action, self.candidate
 
 
@@ -44,11 +44,11 @@ def knob_of(policy: Policy, situation: Situation) -> Knob | None:
 
 
 def spans(policy: Policy, situation: Situation) -> tuple[Span, ...]:
-    """What is done at every setting of the policy's knob, from the lowest up; empty without one.
+    """The choice at every setting of the policy's knob, from the lowest up; empty without a knob.
 
-    Where the policy computes the settings at which its choice may change, it is asked between
-    them. Otherwise it is asked on a grid, and where the choice changes the place is found by
-    halving.
+    Where the policy computes the settings at which its choice may change, it is evaluated between
+    them. Otherwise it is evaluated on a grid, and each change of the choice is located by
+    bisection.
     """
     settled = policy.with_options(situation.options)
     knob = settled.knob
@@ -66,7 +66,7 @@ def spans(policy: Policy, situation: Situation) -> tuple[Span, ...]:
 
 
 def _without(options: RoutingOptions, knob: Knob) -> RoutingOptions:
-    """The options less what would replace the knob that is being turned."""
+    """The options without those that would override the knob that is being turned."""
     if knob.name not in ("lambda", "threshold"):
         return options
     weights = {key: weight for key, weight in options.weights.items() if key != "cost"}
@@ -76,7 +76,7 @@ def _without(options: RoutingOptions, knob: Knob) -> RoutingOptions:
 def _between(
     knob: Knob, levels: Sequence[float], choice: Callable[[float], Choice]
 ) -> tuple[Span, ...]:
-    """The choice in the middle of each interval that the levels cut."""
+    """The choice in the middle of each interval between the levels."""
     top = np.inf if knob.high is None else knob.high
     edges = [knob.low, *(level for level in levels if knob.low < level < top)]
     last = 2 * edges[-1] + 1 if knob.high is None else (edges[-1] + knob.high) / 2
@@ -90,7 +90,7 @@ def _between(
 
 
 def _searched(grid: Sequence[float], choice: Callable[[float], Choice]) -> tuple[Span, ...]:
-    """Halve every interval of a grid whose ends lead to different choices."""
+    """Bisect every interval of a grid whose ends lead to different choices."""
     made = [choice(value) for value in grid]
     found: list[Span] = []
     start = float(grid[0])
@@ -118,6 +118,6 @@ def _grid(policy: Policy, knob: Knob, situation: Situation) -> list[float]:
     if knob.name != "lambda":
         return policy.knob_values(n=_N_GRID + 1)
     costs = [arm.cost_usd for arm in situation.arms if arm.cost_usd]
-    # Where λ·cost is between next to nothing and far more than any quality.
+    # From λ·cost of almost nothing to far more than any quality.
     low, high = (1e-4 / max(costs), 1e2 / min(costs)) if costs else (1e-3, 1e6)
     return [0.0, *np.geomspace(low, high, _N_GRID).tolist()]

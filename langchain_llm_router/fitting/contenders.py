@@ -1,4 +1,4 @@
-"""Who competes: every kind of router that applies to the data, each with λ as its knob."""
+"""The contenders: every kind of router that applies to the data, each with λ as its knob."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _N_GRID = 10
 
 @dataclass(frozen=True)
 class Tables:
-    """The data that contenders are taught and replayed on, candidates by their cost."""
+    """The data that contenders are trained and replayed on, candidates by their cost."""
 
     outcomes: Outcomes
     evaluations: Mapping[str, SelfEvaluations]
@@ -60,7 +60,7 @@ class Tables:
     def of(
         self, chain: Sequence[str], verifier: str, rows: Rows
     ) -> tuple[Outcomes, SelfEvaluations]:
-        """Some rows and columns, with what a verifier said of them."""
+        """Some rows and columns, with a verifier's evaluations of them."""
         evaluations = self.evaluations[verifier].select(chain).take(rows)
         return self.outcomes.select(chain).take(rows), evaluations
 
@@ -79,7 +79,7 @@ class Contender:
     Args:
         name: As the report calls it.
         teach: From rows to a family of policies: λ, quality per dollar, → policy.
-        candidates: Whom it may ask, by cost.
+        candidates: The candidates it may ask, by cost.
         verifier: Name of the verifier it reads; None: it reads none.
         estimator: Name of the estimator it needs; None: it needs none.
     """
@@ -91,10 +91,10 @@ class Contender:
     estimator: str | None = None
 
     def replayed(self, policy: Policy, tables: Tables, known: Rows, judged: Rows) -> Replay:
-        """What a policy of this family does on rows, believing the costs of those it knows.
+        """Replay a policy of this family on rows, with the mean costs of the `known` rows.
 
         Raises:
-            ValueError: If what something cost is unknown.
+            ValueError: If any cost is unknown.
         """
         quality, outcomes, evaluations, costs = self.replay_tables(tables, known, judged)
         done = replay(policy, quality, outcomes, evaluations=evaluations, expected_cost_usd=costs)
@@ -106,7 +106,7 @@ class Contender:
     def replay_tables(
         self, tables: Tables, known: Rows, judged: Rows
     ) -> tuple[Floats | None, Outcomes, SelfEvaluations | None, Floats | None]:
-        """What `replay` needs: predictions, outcomes, evaluations, believed costs."""
+        """What `replay` needs: predictions, outcomes, evaluations, expected costs."""
         chain = self.candidates
         outcomes = tables.outcomes.select(chain).take(judged)
         quality, evaluations = None, None
@@ -172,7 +172,7 @@ def _routing(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[
 
 
 def _frugal(tables: Tables, verifier: str) -> Callable[[Rows], Family]:
-    """FrugalGPT has a budget for a knob: λ chooses the budget that is worth most at that price."""
+    """FrugalGPT's knob is a budget: λ chooses the budget with the highest utility at that price."""
 
     def teach(rows: Rows) -> Family:
         outcomes, scores = tables.of(tables.outcomes.candidates, verifier, rows)

@@ -1,4 +1,4 @@
-"""The contest: all contenders are taught, compared, and the winner is set and tested."""
+"""The contest: all contenders are trained and compared; the winner is calibrated and tested."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class Parts:
 
     @property
     def known(self) -> Rows:
-        """Those that may teach the winner once it has been picked."""
+        """Those that may train the winner once it has been picked."""
         return np.concatenate([self.teach, self.pick])
 
     @property
     def seen(self) -> Rows:
-        """All that had a part in the router: every row but those that test it."""
+        """All rows that the router has seen: every row but those that test it."""
         rows = [self.known] if self.calibrate is None else [self.known, self.calibrate]
         return np.concatenate(rows)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many rows do which job."""
+        """How many rows do each job."""
         jobs = {
             "teaching": self.teach,
             "picking": self.pick,
@@ -73,14 +73,14 @@ Entry = tuple[Standing, Contender]
 
 @dataclass(frozen=True)
 class Contest:
-    """Everything that is taught on `tables` and judged by λ or by a target.
+    """All contenders, trained on `tables` and ranked by λ or by a target.
 
     Args:
         tables: All rows.
-        lambda_: λ, quality per dollar, that everybody is judged by.
+        lambda_: λ, quality per dollar, that all contenders are ranked by.
         scale: λ at which the cheapest and the best candidate are worth the same: settings are
             tried around it.
-        watch: Is told who is being taught, set and tested.
+        watch: Is told which contender is being trained, calibrated and tested.
     """
 
     tables: Tables
@@ -89,7 +89,7 @@ class Contest:
     watch: Watch | None = None
 
     def hold(self, parts: Parts, goal: Goal | None) -> Fitted:
-        """Everybody learns and is compared; the winner is set to the target and tested."""
+        """Train and compare all contenders; calibrate the winner to the target and test it."""
         entries: list[Entry] = []
         left_out: dict[str, str] = {}
         rival = self.best_single(parts.known, goal)
@@ -102,14 +102,16 @@ class Contest:
             except (ValueError, CalibrationError) as error:
                 left_out[contender.name] = str(error)
         if len(entries) == 0:
-            raise CalibrationError(f"Nobody meets the target: {next(iter(left_out.values()))}")
+            raise CalibrationError(
+                f"No contender meets the target: {next(iter(left_out.values()))}"
+            )
         entries.sort(key=lambda entry: self._rank(entry[0], goal))
         if goal is None:
             winner, found = entries[0][1], None
             known = parts.known
             policy = winner.teach(known)(self.lambda_)
         else:
-            progress.begin("setting the winner to the target")
+            progress.begin("calibrating the winner to the target")
             winner, policy, found, known = self._calibrated(entries, parts, goal)
         progress.begin(f"testing {winner.name}")
         return self._tested(
@@ -144,7 +146,7 @@ class Contest:
         return Standing(contender.name, quality - self.lambda_ * cost, quality, cost, knob)
 
     def _rank(self, standing: Standing, goal: Goal | None) -> tuple[float, float]:
-        """Small is good; among equals the cheaper and the better one."""
+        """Smaller is better; ties go to the cheaper or the better one."""
         if goal is None:
             return -standing.utility, standing.cost_usd
         if Target.parse(goal.target).metric == "quality":
@@ -154,7 +156,7 @@ class Contest:
     def _trials(
         self, contender: Contender, family: Family, known: Rows, judged: Rows, n: int
     ) -> Trials:
-        """What every λ gets on some rows; the single models are all there are, not the chain's."""
+        """Replay every λ on some rows; single models: all, not only the chain's."""
         quality, outcomes, evaluations, costs = contender.replay_tables(self.tables, known, judged)
         everybody = self.tables.outcomes.take(judged)
         trials = try_all(
@@ -184,10 +186,10 @@ class Contest:
     def _calibrated(
         self, entries: Iterable[Entry], parts: Parts, goal: Goal
     ) -> tuple[Contender, Policy, Calibrated, Rows]:
-        """Set the winner's λ on rows that picked nobody.
+        """Set the winner's λ on rows that were not used to pick it.
 
-        A promise is made for the first contender or not at all: who tries until one passes has
-        promised less. Without one, those after it may try.
+        A promise is made for the first contender or not at all: trying contenders until one passes
+        would weaken the promise. Without a promise, the next contenders may be tried.
         """
         assert parts.calibrate is not None, "there is a target"
         first: CalibrationError | None = None
@@ -209,7 +211,7 @@ class Contest:
             # λ is chosen on the calibrating rows; the untouched ones check it.
             known, chosen, checked = parts.known, parts.calibrate, parts.test
         else:
-            # The picking rows put the settings in order, the calibrating ones test them.
+            # The picking rows order the settings, the calibrating ones test them.
             known, chosen, checked = parts.teach, parts.pick, parts.calibrate
         family = contender.teach(known)
         both = np.concatenate([chosen, checked])

@@ -21,12 +21,12 @@ class Standing:
 
     name: str
     utility: float
-    """Mean quality - λ·cost, with everybody's λ."""
+    """Mean quality - λ·cost, with the λ common to all contenders."""
 
     quality: float
     cost_usd: float
     lambda_: float
-    """Its own setting: everybody's λ, or with a target the one that met it."""
+    """Its own setting: the common λ, or with a target the one that met it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +35,11 @@ class Fitted:
 
     Attributes:
         router: What `ChatLLMRouter.load` reads once it is saved.
-        lambda_: λ, quality per dollar, that everybody was judged by.
+        lambda_: λ, quality per dollar, that all contenders were ranked by.
         standings: All contenders, the best first.
         left_out: Contenders that do not apply to these data or miss the target, and why.
-        calibrated: How the target was met, on rows that chose nobody; None without a target.
-        n_rows: How many rows taught, picked, calibrated, tested.
+        calibrated: How the target was met, on rows not used to choose; None without a target.
+        n_rows: How many rows trained, picked, calibrated, tested.
         test: The untouched rows.
         replay: What the winner did on them.
         single: The best single model on the other rows: the rival.
@@ -74,7 +74,7 @@ class Fitted:
 
     @property
     def worth_it(self) -> bool:
-        """Whether it gains beyond its interval: utility, or with a target a part of the cost."""
+        """Whether the interval of its gain is above 0: utility, or with a target the cost saved."""
         return self.gain.low > 0 if self.calibrated is None else self.saved.low > 0
 
     def save(self, folder: str | Path) -> Path:

@@ -1,8 +1,8 @@
 """From data to a router in one call: everything that applies competes on held-out rows.
 
-Parts of the data that share no row do different jobs: the first teaches every contender, the second
-picks the winner, with a target a third sets its knob, and the last, untouched until then, says what
-the winner is worth.
+Disjoint parts of the data do different jobs: the first trains every contender, the second picks the
+winner, with a target a third sets its knob, and the last, untouched until then, says what the
+winner is worth.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHARES_WITH_PROMISE = (0.35, 0.15, 0.35, 0.15)
 
 
 def load_data(*paths: str | Path) -> Outcomes | Collected:
-    """Read what `fit_router` takes: journals of `collect`, or one table that `Outcomes` saved.
+    """Read the input of `fit_router`: journals of `collect`, or one table that `Outcomes` saved.
 
     Raises:
         ValueError: If a file can be read as neither.
@@ -72,19 +72,19 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
         evaluations: Verifier name → what it said, same rows and columns; None: those of `data`.
         lambda_: λ, quality per dollar. None: the rate at which the cheapest and the best candidate
             are worth the same, so that only what beats mixing them at random gains anything.
-        target: What the router is to keep, e.g. `"quality >= 0.95 * best"` (`Target.parse`); the
-            winner is then who meets it best, and λ is turned until the target is met.
+        target: What the router must keep, e.g. `"quality >= 0.95 * best"` (`Target.parse`); the
+            winner is then the contender that meets it best, and its λ is set so that it is met.
         confidence: Promise the target for new queries with this probability.
         estimators: Name → constructor; None: those fitted within seconds.
-        shares: Of the rows for teaching, picking, with a target for calibrating, and testing;
-            equal queries stay together.
+        shares: Shares of the rows for training, picking, calibrating (with a target only) and
+            testing; equal queries stay together.
         seed: Another seed, another split.
-        watch: Is told before each step who is being taught, how many steps are done, and of how
-            many.
+        watch: Is told before each step which contender is being trained, how many steps are done,
+            and how many there are.
 
     Raises:
         ValueError: If costs are unknown or a part has no rows.
-        CalibrationError: If nobody meets the target, or the rows are too few to promise it.
+        CalibrationError: If no contender meets the target, or the rows are too few to promise it.
     """
     outcomes = data if isinstance(data, Outcomes) else data.outcomes
     if evaluations is None:
@@ -108,7 +108,7 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
 
 def _goal(target: str | None, confidence: float | None) -> Goal | None:
     if target is None and confidence is not None:
-        msg = f"`confidence` {confidence!r} is of a target being met: give `target` as well."
+        msg = f"`confidence` {confidence!r} applies to a target: give `target` as well."
         raise ValueError(msg)
     return None if target is None else Goal(str(Target.parse(target)), confidence)
 

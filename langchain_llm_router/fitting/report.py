@@ -1,4 +1,4 @@
-"""What a fitted router is worth, on a page to read: Markdown with pictures."""
+"""A report on what a fitted router is worth: Markdown with pictures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _draw(fitted: Fitted, folder: Path) -> None:
         [(s.name, _score_of(fitted, i)) for i, s in enumerate(fitted.standings[:_SHOWN])],
         x=score,
         subtitle=f"the first {min(_SHOWN, len(fitted.standings))} of {len(fitted.standings)}, on "
-        f"{fitted.n_rows['picking']:,} questions that taught nobody",
+        f"{fitted.n_rows['picking']:,} questions that trained no contender",
     )
     plots.save(figure, folder / "contest.png")
     figure = plots.answer_shares(_shares(fitted), subtitle=tested)
@@ -77,7 +77,7 @@ def _score_of(fitted: Fitted, i: int) -> float:
 
 
 def _shares(fitted: Fitted) -> dict[str, dict[str, float]]:
-    """Whose answers were accepted, over all questions and group by group."""
+    """Each candidate's share of the accepted answers, over all questions and by group."""
     done, groups = fitted.replay, fitted.test.groups
 
     def of(rows: list[int]) -> dict[str, float]:
@@ -110,7 +110,7 @@ On {len(fitted.test):,} questions that nothing was fitted, picked or set on:
 {_worth_table(fitted)}
 
 Against mixing single models of the same quality at random it saves {_percent(fitted.saved)} of the
-cost. Whose answers it returned is in the last picture.
+cost. The last picture shows which candidates' answers it returned.
 
 ![Cost and quality](cost_quality.png)
 {_target(fitted)}
@@ -120,7 +120,7 @@ cost. Whose answers it returned is in the last picture.
 
 {_when(fitted)}
 
-## Who competed
+## The contenders
 
 ![Standings](contest.png)
 
@@ -128,7 +128,7 @@ cost. Whose answers it returned is in the last picture.
 
 {_left_out(fitted)}
 
-## Who answers
+## Which candidates answer
 
 ![Shares](shares.png)
 
@@ -227,7 +227,7 @@ def _standings(fitted: Fitted) -> str:
         else f"Each at the λ where it meets `{fitted.calibrated.target}` best"
     )
     return (
-        f"{by}, on {fitted.n_rows['picking']:,} questions that taught nobody.\n\n"
+        f"{by}, on {fitted.n_rows['picking']:,} questions that trained no contender.\n\n"
         "| contender | utility | quality | USD per 1,000 |\n| --- | --- | --- | --- |\n" + rows
     )
 

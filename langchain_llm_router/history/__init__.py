@@ -1,9 +1,9 @@
 """What was decided, what would have been decided, and how it turned out.
 
-`decision_log` writes one line per request, `reading` brings it back, `replaying` takes every
+`decision_log` writes one line per request, `reading` reads it back, `replaying` makes every
 decision again under the same or another policy, `estimates` says what that would have scored and
-how sure that is. `shadow` lets a second router decide beside the first; `feedback` brings in what
-people thought of the answers and refits an estimator on it.
+how sure that is. `shadow` lets a second router decide beside the first; `feedback` imports users'
+ratings of the answers and refits an estimator on them.
 """
 
 from typing import TYPE_CHECKING

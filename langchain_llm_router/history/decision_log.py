@@ -1,8 +1,8 @@
 """An append-only file of decisions, one JSON line each, that never makes an answer wait.
 
 Lines are written by a thread that lives as long as there is something to write; the process waits
-for it when it ends. One line is one append under a lock, so threads, event loops and processes may
-share a file. What a crash tore is closed off by the next append and skipped by the reader.
+for it before it exits. One line is one append under a lock, so threads, event loops and processes
+may share a file. A line cut off by a crash is ended by the next append and skipped by the reader.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ _MADE_OF_TEXT = ("error", "flaw", "verification_errors", "failures", "reason", "
 
 
 class DecisionLog(CheckedArguments):
-    """Where a router's decisions, and what people thought of the answers, are kept.
+    """Where a router's decisions, and the feedback on its answers, are kept.
 
-    An answer is never lost to the disk, nor does it wait for it: if a write fails, the lines are
-    held back and tried again with the next one, an error is logged once per outage, `failure` and
-    `n_waiting` show it, and `flush` raises it. Beyond `most_waiting` the oldest are dropped and
-    counted in `n_lost`.
+    A slow or failing disk never affects an answer: if a write fails, the lines are held back and
+    retried with the next one, an error is logged once per outage, `failure` and `n_waiting` show
+    it, and `flush` raises it. Beyond `most_waiting` the oldest are dropped (`n_lost`).
 
     Args:
-        path: A JSONL file; it is made, readable by its owner only, with the first line.
-        texts: `"full"` keeps each query (keys in it are taken out); `"hash"` a hash by which equal
+        path: A JSONL file; it is created, readable by its owner only, with the first line.
+        texts: `"full"` keeps each query (keys in it are redacted); `"hash"` a hash by which equal
             queries can be recognized; `"none"` not even that. Without texts no reason or error
-            text is kept either, and what looks at the query's text cannot be replayed.
-        hash_key: Makes the hashes useless to who does not have it (short texts can be guessed).
+            text is kept either, and policies and estimators that read the query cannot be
+            replayed.
+        hash_key: Makes the hashes useless without it (short texts can be guessed).
         sync: Wait for the disk itself (fsync) after each batch of lines.
-        most_waiting: How many lines are held back at most.
+        most_waiting: The most lines that are held back.
 
     Example:
         >>> log = DecisionLog("decisions.jsonl", texts="hash")
@@ -97,10 +97,10 @@ class DecisionLog(CheckedArguments):
         return len(self._waiting)
 
     def append(self, line: Line) -> None:
-        """Have a line written soon; returns at once and never raises for the disk's sake.
+        """Queue a line; returns at once and never raises because of the disk.
 
         Args:
-            line: JSON-ready data, or a function that makes it, called by the writing thread.
+            line: JSON-ready data, or a function that returns it, called by the writing thread.
         """
         with self._changes:
             self._waiting.append(line)
@@ -124,7 +124,7 @@ class DecisionLog(CheckedArguments):
             decision_id: As in `response_metadata["llm_router"]["decision_id"]`.
             score: In [0, 1].
             key: Who or what judged.
-            comment: Anything else; kept only with full texts.
+            comment: Free text; kept only with full texts.
             id: A later score under the same id replaces an earlier one; None: the key.
 
         Raises:
@@ -154,7 +154,7 @@ class DecisionLog(CheckedArguments):
 
         Raises:
             OSError: If it could not be written.
-            TimeoutError: If it takes longer than that.
+            TimeoutError: If it takes longer than `timeout_s`.
         """
         written = Event()
         with self._changes:
@@ -167,7 +167,7 @@ class DecisionLog(CheckedArguments):
             raise self.failure
 
     def touch(self) -> None:
-        """Make the file, if need be.
+        """Create the file if it does not exist.
 
         Raises:
             OSError: If it cannot be written.
@@ -186,12 +186,12 @@ class DecisionLog(CheckedArguments):
         if self._thread is not None and self._thread.is_alive():
             self._changes.notify()
             return
-        # Not a daemon: at its end the process waits for what is still to be written.
+        # Not a daemon: before it exits, the process waits for what is still to be written.
         self._thread = Thread(target=self._write_all, name="llm-router-decision-log", daemon=False)
         try:
             self._thread.start()
         except RuntimeError:
-            # The interpreter is going down and starts no more threads.
+            # The interpreter is shutting down and starts no more threads.
             self._thread = None
             self._write(*self._taken())
 
@@ -214,7 +214,7 @@ class DecisionLog(CheckedArguments):
                 lines, flushing = self._taken()
             if not self._write(lines, flushing):
                 with self._changes:
-                    # With the next line it is tried again.
+                    # The next line retries it.
                     for event in self._flushing:
                         event.set()
                     self._flushing = []
@@ -274,7 +274,7 @@ class DecisionLog(CheckedArguments):
                 fcntl.flock(file, fcntl.LOCK_EX)
             size = os.lseek(file, 0, os.SEEK_END)
             if size > 0 and os.lseek(file, -1, os.SEEK_END) >= 0 and os.read(file, 1) != b"\n":
-                # A crash tore the last line: it must not take the next one with it.
+                # A crash cut off the last line: it must not corrupt the next one.
                 data = b"\n" + data
             try:
                 while data:
@@ -290,7 +290,7 @@ class DecisionLog(CheckedArguments):
 
 
 class _Made(dict[str, Any]):
-    """A line that is already made, and waits for the disk."""
+    """A line that is already serialized, and waits for the disk."""
 
     def __init__(self, text: bytes) -> None:
         super().__init__()
@@ -298,13 +298,13 @@ class _Made(dict[str, Any]):
 
 
 def _reset(log: DecisionLog | None) -> None:
-    # The child of a fork has neither the thread nor a say in what the parent had still to write.
+    # The child of a fork has no writing thread, and the parent writes its own waiting lines.
     if log is not None:
         log._reset()
 
 
 def _without_texts(value: Any) -> Any:
-    """The data without what may quote a question or an answer; of errors the class is left."""
+    """The data without texts that may quote a query or an answer; errors keep their class only."""
     if isinstance(value, list):
         return [_without_texts(item) for item in value]
     if not isinstance(value, Mapping):

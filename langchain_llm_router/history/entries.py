@@ -1,4 +1,4 @@
-"""What one request comes to, as the entry that the log will hold."""
+"""Build the log entry of one request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["entry_data", "run_ids"]
 _FACTS = ("run_id", "trace_id", "candidate", "propensity", "cost_usd", "budget", "shadow")
 
 
-def entry_data(  # noqa: PLR0913 - everything that a line says
+def entry_data(  # noqa: PLR0913 - everything that a line holds
     query: str,
     frames: Sequence[tuple[int, Situation]],
     steps: Sequence[Decision],
@@ -31,15 +31,15 @@ def entry_data(  # noqa: PLR0913 - everything that a line says
     """One line of the log.
 
     Args:
-        query: The text that the choice was made by.
+        query: The text that the decision was based on.
         frames: The situations, each with the number of steps before it; none if the request did
             not come to a decision.
         steps: Every decision.
-        attempts: Everything that was asked, as it stood at the end.
-        facts: The decision's id, the runs' ids, and what of the record is kept.
+        attempts: Every attempt, as it stood at the end.
+        facts: The decision's id, the runs' ids, and the parts of the record that are kept.
         outcome: `answered`, `failed`, or `abandoned` by the caller.
         error: What was raised.
-        secrets: Keys to be taken out of what is written.
+        secrets: Keys to redact in what is written.
         declined: Whether a person declined the last step.
     """
     written = [step_data(step) for step in steps]

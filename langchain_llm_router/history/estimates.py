@@ -1,8 +1,9 @@
-"""What would another policy have scored? From a log with propensities, and with an interval.
+"""What would another policy have scored? Off-policy evaluation from a log with propensities.
 
-The log knows only what the logged policy asked for. Where it drew lots, every answer it gave also
-stands for those that it might have given, weighted by w = P(new policy does this) / P(it was done).
-Where it drew none, only the requests on which both agree can be valued, and that is said.
+The log holds only the answers of the candidates that the logged policy asked. Where it chose at
+random, each answer also stands for those it might have given, weighted by
+w = P(new policy does this) / P(logged policy did it). Where it was deterministic, only the requests
+on which both policies agree can be valued, and the report says so.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ _ENOUGH = 30.0
 def inverse_propensity(
     weight: ArrayLike, reward: ArrayLike, resampling: Resampling = _DEFAULT
 ) -> Interval:
-    """Mean of w·r: unbiased where the logged policy could have done all that the new one does.
+    """Mean of w·r: unbiased where the logged policy could have done everything the new one does.
 
     Args:
         weight: w per request, of shape (n,).
-        reward: What came of what was done, same shape.
+        reward: Score of what was done, same shape.
         resampling: For the interval.
 
     References:
@@ -57,11 +58,11 @@ def inverse_propensity(
 def self_normalized(
     weight: ArrayLike, reward: ArrayLike, resampling: Resampling = _DEFAULT
 ) -> Interval:
-    """Σ w·r / Σ w: slightly biased, of far less variance, and never outside the rewards' range.
+    """Σ w·r / Σ w: slightly biased, with far less variance, and never outside the rewards' range.
 
     Args:
         weight: w per request, of shape (n,).
-        reward: What came of what was done, same shape.
+        reward: Score of what was done, same shape.
         resampling: For the interval.
 
     References:
@@ -71,7 +72,7 @@ def self_normalized(
 
     def statistic(drawn: Floats) -> Floats:
         total = drawn @ w
-        # A resample without any agreeing request says nothing, and is left out.
+        # A resample in which no request agrees says nothing, and is left out.
         ratio: Floats = np.where(total > 0, drawn @ (w * r) / np.where(total > 0, total, 1), np.nan)
         return ratio
 
@@ -89,9 +90,9 @@ def doubly_robust(
 
     Args:
         weight: w per request, of shape (n,).
-        reward: What came of what was done, same shape.
-        predicted: What was predicted for what was done.
-        predicted_new: What was predicted for what the new policy does, its mean if it draws lots.
+        reward: Score of what was done, same shape.
+        predicted: Predicted reward of what was done.
+        predicted_new: Predicted reward of what the new policy does, its mean if that is random.
         resampling: For the interval.
 
     References:
@@ -118,11 +119,13 @@ class Overlap:
     """How much a log can say about another policy.
 
     Attributes:
-        n: Requests that the figures stand on.
+        n: Requests behind the figures.
         n_agreeing: Those on which the new policy may do what was done.
         n_unsupported: Those on which it may do what the logged policy never would have done.
-        effective_n: (Σ w)² / Σ w²: how many requests of its own these are worth.
-        mean_weight: Its interval holds 1 if the logged policy could have done all of it.
+        effective_n: (Σ w)² / Σ w², the effective sample size: how many requests logged under the
+            new policy itself these are worth.
+        mean_weight: Its interval contains 1 if the logged policy could have done everything that
+            the new one does.
     """
 
     n: int
@@ -146,20 +149,21 @@ class Overlap:
             share = self.n_unsupported / self.n
             return (
                 f"On {self.n_unsupported} of {self.n} requests ({share:.0%}) this policy does what "
-                "the logged one, drawing no lots, never did: only the others can be valued, and "
-                "these may be easier or harder. Ask at random now and then to find out."
+                "the logged one, which did not choose at random there, never did: only the others "
+                "can be valued, and they may be easier or harder. Explore at random now and then "
+                "to find out."
             )
         if self.mean_weight.high < 1 - 1e-9:
             return (
-                f"The weights' mean is {self.mean_weight:.2f} and should be 1: some of what this "
-                "policy does the logged one never did, and that part cannot be valued."
+                f"The weights' mean is {self.mean_weight:.2f} and should be 1: this policy does "
+                "things that the logged one never did, and that part cannot be valued."
             )
         if self.effective_n < _ENOUGH:
             return (
-                f"The {self.n} requests are worth only {self.effective_n:.0f} of its own: "
-                "the policies overlap too little for a figure to rely on."
+                f"The {self.n} requests are worth only {self.effective_n:.0f} logged under this "
+                "policy: the policies overlap too little for a reliable figure."
             )
-        return f"{self.n} requests, worth {self.effective_n:.0f} of its own."
+        return f"{self.n} requests, worth {self.effective_n:.0f} logged under this policy."
 
 
 @dataclass(frozen=True)
@@ -169,11 +173,12 @@ class OffPolicy:
     Attributes:
         overlap: How much the log can say; read it first.
         logged: What was scored, over the same requests.
-        ips: Inverse propensity; with unsupported requests these count as 0, so it is too low.
-        snips: Self-normalized; with unsupported requests: over the others alone.
-        dr: Doubly robust; on unsupported requests it is as good as the predictions there. None:
-            some candidate has no predicted quality.
-        bounds: From the worst to the best that the unsupported requests allow, sampling apart.
+        ips: Inverse propensity; unsupported requests count as 0, so with any it is too low.
+        snips: Self-normalized; unsupported requests are left out.
+        dr: Doubly robust; on unsupported requests it is only as good as the predictions there.
+            None: some candidate has no predicted quality.
+        bounds: From the worst to the best that the unsupported requests allow, without sampling
+            error.
         replay: Every request decided again.
     """
 
@@ -197,20 +202,20 @@ def off_policy(
 ) -> OffPolicy:
     """What `policy` would have scored on the requests of a log, by the feedback that they got.
 
-    Requests without feedback are left out: that is right if whether somebody gives it depends on
-    nothing but the query and the answer's quality.
+    Requests without feedback are left out: that is unbiased if whether a user gives feedback
+    depends on nothing but the query and the answer's quality.
 
     Args:
         history: A log with feedback.
-        policy: Whose quality is asked for.
-        changes: What else is other than it was.
+        policy: The policy to evaluate.
+        changes: What else differs from the log.
         key: Which feedback counts; None: the mean of all that a request got.
         resampling: For the intervals.
         replay: The same log, already replayed under this policy and these changes.
 
     Raises:
         ValueError: As `replay_log`.
-        NotImplementedError: If the policy draws lots and has no `chance`.
+        NotImplementedError: If the policy chooses at random and has no `chance`.
     """
     if replay is None:
         replay = replay_log(history, policy, changes=changes or Changes())
@@ -228,7 +233,7 @@ def off_policy(
     chances = np.array([_chance(row, policy) for row in rows])
     logged = np.array([math.prod(step.propensity for step in row.entry.steps) for row in rows])
     weight, one = chances / logged, np.ones(len(rows))
-    # What was done for certain leaves nothing that could stand for anything else.
+    # A step taken with certainty cannot stand for any other step.
     beyond = np.where(logged == 1, 1 - chances, 0.0)
     overlap = Overlap(
         n=len(rows),
@@ -276,7 +281,7 @@ def _chance_of(policy: Policy, situation: Situation, step: Decision) -> float:
         return 0.0
     if all(arm.model is None for arm in situation.arms):
         return policy.chance(situation, step)
-    # The lots are drawn among models; which endpoint of one is asked is certain.
+    # The random choice is among models; the endpoint of a model is chosen deterministically.
     models = ByModel.of(policy, situation)
     named = ""
     for model, (arm, _) in models.chosen.items():
@@ -286,7 +291,7 @@ def _chance_of(policy: Policy, situation: Situation, step: Decision) -> float:
 
 
 def _predictions(rows: Sequence[Replayed], policy: Policy) -> tuple[Floats, Floats] | None:
-    """Predicted quality of who was asked first, and of whom the policy would have asked first.
+    """Predicted quality of the candidate asked first, and of the one the policy would ask first.
 
     As only the first step is looked at, E[w·q̂(done)] is E[q̂(new)] for cascades too.
     """
@@ -299,7 +304,7 @@ def _predictions(rows: Sequence[Replayed], policy: Policy) -> tuple[Floats, Floa
         quality = {name: value or 0.0 for name, value in known.items()}
         first = row.entry.steps[0]
         own = next_decision(policy, situation)
-        assert own is not None, "nobody has failed yet"
+        assert own is not None, "no candidate has failed yet"
         done.append(quality[first.candidate])
         if own.propensity == 1:
             new.append(quality[own.candidate])

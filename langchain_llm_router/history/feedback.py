@@ -1,9 +1,9 @@
-"""From what people thought of answers to an estimator that knows it.
+"""From users' feedback on answers to an estimator fitted on it.
 
-A score says how good the one answer was that was given; what the others would have been worth
-stays unknown (NaN). `NearestNeighbors` takes such rows in as they are, without a refit. Every other
-estimator is fitted anew on its training table and these rows, with the unknown cells filled by what
-it predicted for them before: they then neither teach it anything nor pull it anywhere.
+A score rates only the answer that was given; the quality of the other candidates' answers stays
+unknown (NaN). `NearestNeighbors` adds such rows as they are, without a refit. Every other estimator
+is refitted on its training table and these rows, with the unknown cells filled by its earlier
+predictions, so that they add no information and do not shift it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ScoredRows:
     Attributes:
         queries: The texts, n of them.
         candidates: Names of the k candidates: the columns.
-        quality: Of shape (n, k): the score of whose answer it was, NaN for the others.
+        quality: Of shape (n, k): the score for the candidate that answered, NaN for the others.
         decision_ids: Of the rows.
     """
 
@@ -51,7 +51,7 @@ def scored_rows(
 ) -> ScoredRows:
     """The answered requests that got feedback.
 
-    Requests whose text was not kept, or whose answer is another candidate's, are left out.
+    Requests whose text was not kept, or which another candidate answered, are left out.
 
     Args:
         history: A log with feedback.
@@ -74,7 +74,7 @@ def scored_rows(
 
 
 def _model(entry: Entry) -> str | None:
-    """Whose answer it was, by the model's name where it was one of several endpoints."""
+    """The candidate that answered; the model's name where it is one of several endpoints."""
     if entry.candidate is None or len(entry.frames) == 0:
         return entry.candidate
     arms = {arm["candidate"]: arm.get("model") for arm in entry.frames[0]["arms"]}
@@ -84,12 +84,12 @@ def _model(entry: Entry) -> str | None:
 def refit(
     estimator: QualityEstimator, rows: ScoredRows, training: Outcomes | None = None
 ) -> QualityEstimator:
-    """A copy of the estimator that has learned from the rows too; the given one stays as it is.
+    """A copy of the estimator fitted on the rows too; the given one is unchanged.
 
     Args:
         estimator: A fitted one.
         rows: From `scored_rows`, with the estimator's candidates.
-        training: What it was fitted on; only `NearestNeighbors`, which keeps it, needs none.
+        training: The data it was fitted on; only `NearestNeighbors`, which keeps it, needs none.
 
     Raises:
         ValueError: If the candidates differ, or `training` is missing.
@@ -109,7 +109,7 @@ def refit(
         raise ValueError(msg)
     training = training.select(names)
     predicted = estimator.predict(rows.queries)
-    # Where it abstained, the candidate's mean says as little as can be said.
+    # Where it abstained, the candidate's mean is the least informative guess.
     guess = np.where(np.isnan(predicted), training.quality.mean(axis=0), predicted)
     filled = np.where(np.isnan(rows.quality), guess, rows.quality)
     both = Outcomes(
@@ -119,7 +119,7 @@ def refit(
 
 
 class FeedbackClient(Protocol):
-    """What is used of `langsmith.Client`."""
+    """The part of `langsmith.Client` that is used."""
 
     def list_feedback(
         self, *, run_ids: Any, feedback_key: Any = None, **kwargs: Any
@@ -129,11 +129,11 @@ class FeedbackClient(Protocol):
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import brought.
+    """The result of an import.
 
     Attributes:
-        n_imported: Scores noted in the log.
-        n_without_score: Feedback that holds a comment or a value only.
+        n_imported: Scores written to the log.
+        n_without_score: Feedback with only a comment or a value.
         n_ambiguous: Feedback on a whole trace in which several requests were routed.
     """
 
@@ -150,17 +150,17 @@ def import_langsmith(
     keys: Sequence[str] | None = None,
     scale: tuple[float, float] = (0.0, 1.0),
 ) -> Imported:
-    """Note LangSmith's feedback in the log; doing it again changes nothing.
+    """Write LangSmith's feedback to the log; importing it again changes nothing.
 
-    Feedback on the router's own run is the request's. Feedback on a whole trace (where chat
-    frontends put the thumb) is the request's that was routed in it, if there was one only.
+    Feedback on the router's own run belongs to that request. Feedback on a whole trace (where chat
+    frontends put thumbs up or down) belongs to the request routed in it, if there is only one.
 
     Args:
-        log: Where the scores are noted.
+        log: Where the scores are written.
         history: The same log as read, with the runs' ids.
         client: `langsmith.Client()`.
         keys: Only feedback of these names; None: all.
-        scale: The worst and the best score there is, mapped to 0 and 1.
+        scale: The worst and the best possible score, mapped to 0 and 1.
 
     Raises:
         ValueError: If a score is outside the scale.

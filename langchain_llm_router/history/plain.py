@@ -1,4 +1,4 @@
-"""Lines of a log as text: JSON that holds numbers exactly, and equality to the last bit."""
+"""Log lines as text: JSON that keeps numbers exactly, and equality to the last bit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_json", "frames_of", "same"]
 
 
 def as_json(value: Any) -> str:
-    """One line of JSON; NumPy's numbers are written as Python's."""
+    """One line of JSON; NumPy numbers are written as Python numbers."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_number)
 
 
@@ -28,7 +28,7 @@ def same(one: Decision, other: Decision) -> bool:
 def frames_of(
     first: Mapping[str, Any] | None, steps: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """The frame that each step was taken in: its own, or else the one before it."""
+    """The frame that each step was taken in: its own, or else the previous step's."""
     frames: list[Mapping[str, Any]] = []
     frame = first
     for step in steps:
@@ -41,6 +41,6 @@ def frames_of(
 def _number(value: Any) -> Any:
     item = getattr(value, "item", None)
     if item is None:
-        msg = f"{type(value).__name__} has no place in a decision log."
+        msg = f"{type(value).__name__} cannot be written to a decision log."
         raise TypeError(msg)
     return item()

@@ -17,7 +17,7 @@ __all__ = ["Entry", "Feedback", "History", "read_log"]
 
 @dataclass(frozen=True)
 class Feedback:
-    """How good somebody found the answer to a request."""
+    """A rating of the answer to a request."""
 
     decision_id: str
     score: float
@@ -27,28 +27,28 @@ class Feedback:
     at_s: float | None = None
     comment: str | None = None
     id: str | None = None
-    """Of one id the last score counts; None: of one key."""
+    """The last score under an id counts; None: the last score under the key."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One request: what was known, what was decided, what came of it."""
+    """One request: what was known, what was decided, and the outcome."""
 
     decision_id: str
     at_s: float
     outcome: str
-    """`answered`, `failed`, or `abandoned` by who asked."""
+    """`answered`, `failed`, or `abandoned` by the caller."""
 
     query: str | None
-    """The text that the choice was made by; None: it was not kept."""
+    """The text that the decision was based on; None: it was not kept."""
 
     steps: tuple[Decision, ...]
     attempts: tuple[Attempt, ...]
     frames: tuple[Mapping[str, Any], ...] = ()
-    """The situation before each step, as plain data; empty: it did not come to a decision."""
+    """The situation before each step, as plain data; empty: no decision was reached."""
 
     candidate: str | None = None
-    """Whose answer was given."""
+    """The candidate whose answer was returned."""
 
     cost_usd: float | None = None
     propensity: float = 1.0
@@ -60,7 +60,7 @@ class Entry:
     run_id: str | None = None
     trace_id: str | None = None
     query_whole: bool = True
-    """Whether the query is as it was: kept, and nothing in it was taken for a key."""
+    """Whether the query is complete: kept, and nothing in it was redacted as a key."""
 
     texts_kept: bool = True
     query_hash: str | None = None
@@ -70,7 +70,7 @@ class Entry:
         """Read one line's data.
 
         Raises:
-            KeyError: If something is missing that every line has.
+            KeyError: If a required field is missing.
         """
         steps, frame = data["steps"], data.get("frame")
         frames = [] if frame is None else (frames_of(frame, steps) or [frame])
@@ -106,7 +106,7 @@ class Entry:
 
     @property
     def situations(self) -> list[Situation]:
-        """Before each step, less what was seen."""
+        """The situation before each step, without the attempts."""
         return [situation_of(frame, self.query or "") for frame in self.frames]
 
 
@@ -115,10 +115,10 @@ class History:
     """Everything a log holds.
 
     Attributes:
-        entries: One per request, in order; of one id the last line counts (a node of a graph that
-            is tried again supersedes its failure).
-        feedback: By decision id, then by its own id or key, of which the last score counts.
-        n_torn: Lines that a crash tore and that were passed over.
+        entries: One per request, in order; the last line with an id counts (the retry of a graph
+            node supersedes its failure).
+        feedback: By decision id, then by the feedback's own id or key; the last score counts.
+        n_torn: Lines cut off by a crash, which were skipped.
     """
 
     entries: Sequence[Entry]
@@ -129,17 +129,17 @@ class History:
         return len(self.entries)
 
     def score(self, decision_id: str, key: str | None = None) -> float | None:
-        """The mean of the feedback under a key, or of all there is; None: there is none."""
+        """The mean of the feedback under a key, or of all feedback; None: there is none."""
         given = self.feedback.get(decision_id, {}).values()
         scores = [item.score for item in given if key in (None, item.key)]
         return sum(scores) / len(scores) if scores else None
 
 
 def read_log(*paths: str | Path) -> History:
-    """Read decision logs; several (one per process, or feedback apart) add up.
+    """Read decision logs; several (one per process, or a separate one for feedback) add up.
 
     Raises:
-        ValueError: If a file holds lines, but none of a decision log.
+        ValueError: If a file has lines, but none is a decision log's.
         OSError: If a file cannot be read.
     """
     entries: dict[str, Entry] = {}
@@ -164,14 +164,14 @@ def read_log(*paths: str | Path) -> History:
             except (KeyError, TypeError, AttributeError):
                 n_bad += 1
         if n_bad > 0 and n_read == 0:
-            msg = f"{path.name!r} is not a decision log: no line of it can be read."
+            msg = f"{path.name!r} is not a decision log: none of its lines can be read."
             raise ValueError(msg)
         n_torn += n_bad
     return History(tuple(entries.values()), feedback, n_torn)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
-    """Every line's data; None for one that a crash tore."""
+    """Every line's data; None for one cut off by a crash."""
     with path.open("rb") as file:
         for line in file:
             try:

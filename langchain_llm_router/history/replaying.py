@@ -1,4 +1,4 @@
-"""Take every decision of a log again: the same ones, or what another router would have done."""
+"""Make every decision of a log again, with the same router or as another one would have."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Changes", "LogReplay", "Replayed", "replay_log"]
 
 @dataclass(frozen=True)
 class Changes(CheckedArguments):
-    """What is other than it was: everything that is None stays as recorded.
+    """What differs from the log: everything that is None stays as recorded.
 
     Args:
-        estimator: Predicts the qualities anew; needs the queries' texts.
-        lambda_: λ in quality per dollar, in place of the policy's and of the requests'.
-        threshold: In place of the policy's and of the requests'.
+        estimator: Predicts the qualities again; needs the queries' texts.
+        lambda_: λ in quality per dollar, in place of the policy's and the requests'.
+        threshold: In place of the policy's and the requests'.
     """
 
     estimator: QualityEstimator | None = None
@@ -55,11 +55,11 @@ class Replayed:
 
     entry: Entry
     situations: Sequence[Situation]
-    """Before each recorded step, changed as asked for."""
+    """Before each recorded step, with the changes applied."""
 
     went: Retraced
     identical: bool
-    """Whether every recorded decision was taken again, equal to the last bit: choice, reason,
+    """Whether every recorded decision was reproduced, equal to the last bit: choice, reason,
     every arm's numbers, confidence, propensity."""
 
     @property
@@ -74,8 +74,8 @@ class LogReplay:
     """A log, decided again.
 
     Attributes:
-        rows: Every request that had come to a decision.
-        n_undecided: Requests that never did: nobody was allowed, a wrong option.
+        rows: Every request that reached a decision.
+        n_undecided: Requests that never did: no candidate was allowed, or an option was invalid.
     """
 
     rows: Sequence[Replayed]
@@ -86,26 +86,26 @@ class LogReplay:
 
     @property
     def n_identical(self) -> int:
-        """Requests whose every decision came out equal to the last bit."""
+        """Requests whose decisions all came out equal to the last bit."""
         return sum(row.identical for row in self.rows)
 
     @property
     def differing(self) -> tuple[Replayed, ...]:
-        """The others."""
+        """Requests with a decision that came out different."""
         return tuple(row for row in self.rows if not row.identical)
 
     @property
     def recorded_cost_usd(self) -> float | None:
-        """Mean cost of a request as it was; None if any is unknown."""
+        """Mean recorded cost of a request; None if any is unknown."""
         return _mean([row.entry.cost_usd for row in self._answered])
 
     @property
     def cost_usd(self) -> float | None:
         """Mean cost of a request now, over the same requests; None if any is unknown.
 
-        Where the way leaves the record, the call that was never made counts as was expected of it
-        times what that candidate's answers really cost by what was expected of them, and no
-        further: see `share_on_record`.
+        Where the replay leaves the record, the call that was never made counts with its expected
+        cost, times that candidate's ratio of actual to expected cost. Calls after it are not
+        counted: see `share_on_record`.
         """
         ratio = self._cost_ratios()
         costs: list[float | None] = []
@@ -118,7 +118,7 @@ class LogReplay:
 
     @property
     def share_on_record(self) -> float:
-        """Share of answered requests whose costs are wholly known from the record."""
+        """Share of answered requests whose costs are fully known from the record."""
         rows = self._answered
         return sum(row.went.on_record for row in rows) / len(rows) if rows else math.nan
 
@@ -129,7 +129,7 @@ class LogReplay:
         return sum(row.agrees for row in rows) / len(rows) if rows else math.nan
 
     def shares(self) -> dict[str, tuple[float, float]]:
-        """For every candidate, the share of answers that are its: as recorded, and now."""
+        """For every candidate, its share of the answers: as recorded, and now."""
         rows = self._answered
         arms = [arm for row in rows for arm in row.entry.frames[0]["arms"]]
         names = dict.fromkeys(arm["candidate"] for arm in arms)
@@ -142,7 +142,7 @@ class LogReplay:
         }
 
     def _cost_ratios(self) -> dict[str, float]:
-        """What answers cost, by what was expected of them: lengths are guesses until measured."""
+        """Actual over expected cost by candidate: answer lengths are guesses until measured."""
         paid: dict[str, float] = {}
         expected: dict[str, float] = {}
         for row in self.rows:
@@ -163,14 +163,14 @@ class LogReplay:
 def replay_log(
     entries: History | Iterable[Entry], policy: Policy, *, changes: Changes = _NOTHING
 ) -> LogReplay:
-    """Decide every request of a log again, from what was known then; nobody is asked.
+    """Decide every request of a log again, from what was known then; no candidate is asked.
 
     Under the router that wrote the log, every decision comes out equal to the last bit.
 
     Args:
-        entries: What `read_log` gave, or its entries (so that progress can be watched).
-        policy: Who decides.
-        changes: What else is other than it was.
+        entries: What `read_log` returned, or its entries (so that progress can be watched).
+        policy: The policy that decides.
+        changes: What else differs from the log.
 
     Raises:
         ValueError: If the log lacks the queries' texts and the policy or the estimator reads them,
@@ -198,14 +198,14 @@ def _quality(
         raise ValueError(msg)
     if estimator is None or entry.query is None:
         return None
-    # One at a time, as a live router does: in a batch sums are rounded otherwise.
+    # One at a time, as a live router does: in a batch, sums are rounded differently.
     row = estimator.predict([entry.query])[0]
     return dict(zip(estimator.fitted_candidates, row.tolist(), strict=True))
 
 
 def _identical(entry: Entry, went: Retraced) -> bool:
     recorded = list(entry.steps)
-    # Where a person said no, the policy's own wish was not kept.
+    # Where a person declined, the policy's own step was not kept.
     whole = entry.outcome == "answered" and not entry.declined
     if entry.declined:
         recorded.pop()

@@ -1,7 +1,7 @@
-"""Take a policy's steps again over what was recorded, through the same loop, asking nobody.
+"""Take a policy's steps again over recorded attempts, through the same loop, without calls.
 
-The record answers what was asked and judged. Where a policy wants an answer or a verdict that was
-never had, its way leaves the record, and only what is expected there is known.
+The record supplies the recorded answers and verdicts. Where a policy wants an answer or a verdict
+that was not recorded, it leaves the record, and only the expected values of that step are known.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _VERDICT = (
 
 @dataclass(frozen=True)
 class Retraced:
-    """Where a policy went."""
+    """The steps that a policy took over one record."""
 
     steps: tuple[Decision, ...]
-    """Its decisions; the last one is the one that the record cannot answer, if there is one."""
+    """Its decisions; the last is the one that the record cannot answer, if there is one."""
 
     situation: Situation
-    """What it had seen by then."""
+    """What it had seen by its last decision."""
 
     decision: Decision | None
     """The acceptance; None when every candidate failed, or off the record."""
@@ -46,21 +46,21 @@ class Retraced:
 
     @property
     def candidate(self) -> str | None:
-        """Whose answer was taken; off the record, whose answer or verdict it wanted next."""
+        """The candidate accepted; off the record, whose answer or verdict it wanted next."""
         if self.decision is not None:
             return self.decision.candidate
         return self.steps[-1].candidate if self.steps and not self.on_record else None
 
     @property
     def recorded_cost_usd(self) -> float | None:
-        """What its way costs as far as it was recorded."""
+        """The cost of its steps as far as they were recorded."""
         return self.situation.spent_usd
 
     @property
     def expected_cost_usd(self) -> float | None:
-        """What is expected of the call that was never made; 0 on the record.
+        """Expected cost of the call that was never made; 0 on the record.
 
-        It is a lower bound on the rest, as nobody knows whether its way would have ended there.
+        It is a lower bound on the rest, as the policy might have taken more steps after it.
         """
         if self.on_record or len(self.steps) == 0:
             return 0.0
@@ -69,12 +69,12 @@ class Retraced:
 
     @property
     def cost_usd(self) -> float | None:
-        """Both."""
+        """Recorded and expected cost together."""
         return sum_usd([self.recorded_cost_usd, self.expected_cost_usd])
 
     @property
     def expected_quality(self) -> float | None:
-        """What an estimator expected of the candidate it ends with."""
+        """Predicted quality of the candidate it ends with."""
         name = self.candidate
         return None if name is None else self.situation.arm(name).quality
 
@@ -90,9 +90,9 @@ def retrace(
     """Take a policy's steps over what was recorded of one request.
 
     Args:
-        policy: Decides.
-        situations: Before each step, without attempts; the last one stands for all further.
-        attempts: What was recorded, as it stood at the end.
+        policy: The policy that decides.
+        situations: Before each step, without attempts; the last one serves for all later steps.
+        attempts: The recorded attempts, as they stood at the end.
     """
     known = {attempt["candidate"]: attempt for attempt in attempts}
     loop, now = Loop(policy, situations[0]), situations[0]
@@ -114,7 +114,7 @@ def retrace(
 def before_each(
     situations: Sequence[Situation], steps: Sequence[Decision], attempts: Sequence[Attempt]
 ) -> list[Situation]:
-    """What was known before each recorded step, the attempts of the steps before it included."""
+    """What was known before each recorded step, including the attempts of earlier steps."""
     known = {attempt["candidate"]: attempt for attempt in attempts}
     found: list[Situation] = []
     seen: tuple[Attempt, ...] = ()
@@ -128,7 +128,7 @@ def before_each(
 
 
 def _recorded(step: Decision, known: dict[str, Attempt]) -> Attempt | None:
-    """What came of a step when it was taken; None: it never was."""
+    """The recorded result of a step; None: it was never taken."""
     attempt = known.get(step.candidate)
     if attempt is None or not attempt.get("verified", False):
         return None if step.action == "verify" else attempt

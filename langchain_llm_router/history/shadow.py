@@ -24,16 +24,16 @@ __all__ = ["Shadow", "Shadowing", "with_quality"]
 
 @dataclass(frozen=True, eq=False)
 class Shadow(CheckedArguments):
-    """Who would have been asked instead, in every record under `shadow`, and in the log.
+    """Which candidate another router would have asked, in each record (`shadow`) and in the log.
 
     It takes its steps over the same candidates through the same loop, after the real answer is
-    known, and is shown what the real router saw. Where it wants an answer or a verdict that the
-    real one did not have, `complete` is False and its way ends there. Its own failure is part of
-    the record and harms nobody.
+    known, and sees what the real router saw. Where it wants an answer or a verdict that the real
+    one did not get, `complete` is False and it stops there. If it fails, the record says so and
+    the answer is not affected.
 
     Args:
-        policy: Who decides.
-        estimator: What it decides by; None: the real router's predictions.
+        policy: The policy that decides.
+        estimator: Predicts quality for it; None: the real router's predictions.
         name: Tells several shadows apart in a log.
     """
 
@@ -45,7 +45,7 @@ class Shadow(CheckedArguments):
     def load(
         cls, folder: str | Path, *, embeddings: Embeddings | None = None, name: str | None = None
     ) -> Shadow:
-        """A fitted router (`fit_router`, `llm-router fit`) as a shadow, called as its folder.
+        """A fitted router (`fit_router`, `llm-router fit`) as a shadow, named after its folder.
 
         Raises:
             ArtifactError: If the folder is corrupted or holds something else.
@@ -74,7 +74,7 @@ class Shadow(CheckedArguments):
 
         Args:
             situations: Before each step, as the real router saw them.
-            attempts: What came of the real router's steps.
+            attempts: The results of the real router's steps.
         """
         if self.estimator is not None:
             row = self.estimator.predict([situations[0].query])[0]
@@ -100,7 +100,7 @@ class Shadow(CheckedArguments):
 
 @dataclass(frozen=True)
 class Shadowing(Operation):
-    """Have the shadow decide; its estimator may ask an embedding model behind a network."""
+    """Let the shadow decide; its estimator may call an embedding model over the network."""
 
     shadow: Shadow
     situations: Sequence[Situation]
@@ -110,11 +110,11 @@ class Shadowing(Operation):
         """Decide in place."""
         try:
             return self.shadow.decide(self.situations, self.attempts)
-        except Exception as error:  # noqa: BLE001 - who answers nothing must not harm an answer
+        except Exception as error:  # noqa: BLE001 - a shadow must not break an answer
             return {"name": self.shadow.name, "error": f"{type(error).__name__}: {error}"}
 
     async def aperform(self) -> dict[str, Any]:
-        """Decide in a thread where it predicts, so that the event loop goes on."""
+        """Decide in a thread if it predicts, so that the event loop is not blocked."""
         if self.shadow.estimator is None:
             return self.perform()
         return await run_in_executor(None, self.perform)
