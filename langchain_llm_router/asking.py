@@ -1,4 +1,4 @@
-"""Operations that ask: a candidate, the estimator, or a node of the user's own."""
+"""Operations that call a candidate, the estimator, or a user-defined node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Answer", "Asking", "Calling", "Predicting"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of asking a candidate."""
+    """The result of asking a candidate."""
 
     attempt: Attempt
     message: AIMessage | None = None
@@ -48,19 +48,19 @@ class Asking(Operation):
     config: RunnableConfig
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     final: bool = False
-    """Its answer will be accepted unseen, so it may be streamed."""
+    """Its answer will be accepted without verification, so it may be streamed."""
 
     handled: tuple[type[Exception], ...] = (Exception,)
     commit: Callable[[AIMessage | None], bool] | None = None
-    """For a draft: whether it may be streamed, by what has come so far (None: nothing yet)."""
+    """For a draft: whether to stream it, given what has arrived so far (None: nothing yet)."""
 
     watch_after: int | None = None
-    """From so many chunks on, `commit` is asked again with each; None: only before the first."""
+    """From this chunk on, `commit` is called again with each; None: only before the first."""
 
     worst_usd: float | None = 0.0
     draft: bool = False
     notes: Notes = field(default_factory=Notes)
-    """What happened on the way, where its calls are guarded."""
+    """What the guards of its calls recorded, if it has any."""
 
     answer: Answer | None = None
     """Set by `stream` and `astream` when they end."""
@@ -72,7 +72,7 @@ class Asking(Operation):
 
     @property
     def shown(self) -> bool:
-        """Whether the answer was passed on as it came: only where it was streamed."""
+        """Whether the answer was passed on as it arrived: only if it was streamed."""
         if self.answer is None or self.answer.error is not None:
             return False
         return self.commit is None or self.answer.attempt.get("committed", False)
@@ -100,7 +100,7 @@ class Asking(Operation):
         return self._answered(output, started)
 
     def stream(self) -> Iterator[Any]:
-        """Ask, and pass on what comes; a failure before the first chunk ends in `answer`."""
+        """Ask, and pass chunks on as they come; a failure before the first is in `answer`."""
         partial = PartialStream(self, time.perf_counter())
         stream = self.runnable.stream(self.messages, self.config, **self.kwargs)
         try:
@@ -113,7 +113,7 @@ class Asking(Operation):
         self.answer = partial.answer()
 
     async def astream(self) -> AsyncIterator[Any]:
-        """Ask, and pass on what comes; a failure before the first chunk ends in `answer`."""
+        """Ask, and pass chunks on as they come; a failure before the first is in `answer`."""
         partial = PartialStream(self, time.perf_counter())
         stream = self.runnable.astream(self.messages, self.config, **self.kwargs)
         try:
@@ -127,7 +127,7 @@ class Asking(Operation):
         self.answer = partial.answer()
 
     def refused(self, error: Exception) -> Answer:
-        """The answer of a candidate that was not asked at all."""
+        """The result for a candidate that was not asked."""
         self.notes.refused(self.candidate, error)
         return self._failed(error, time.perf_counter())
 
@@ -172,7 +172,7 @@ class Asking(Operation):
 
 
 class PartialStream:
-    """What has come so far, what of it may be passed on, and what it adds up to."""
+    """The chunks so far, those that may be passed on, and their sum."""
 
     def __init__(self, asking: Asking, started: float) -> None:
         self._asking, self._started = asking, started
@@ -184,7 +184,7 @@ class PartialStream:
         self._open = asking.commit is None or asking.commit(None)
 
     def take(self, chunk: Any) -> Sequence[Any]:
-        """Take a chunk, and give what may be passed on now."""
+        """Add a chunk, and return what may be passed on now."""
         if self._ttft_s is None:
             self._ttft_s = time.perf_counter() - self._started
         self._chunks.append(chunk)
@@ -210,7 +210,7 @@ class PartialStream:
 
     def failed(self, error: Exception) -> None:
         if len(self._chunks) > len(self._held):
-            # Half an answer is out: a second one glued to it would be no answer at all.
+            # Part of an answer has been streamed: another one appended to it would be no answer.
             redact_error(error, secrets_of(self._asking.candidate.model))
             raise error
         self._failure = self._asking._failed(error, self._started)
@@ -223,7 +223,7 @@ class PartialStream:
         if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
             output = add_ai_message_chunks(chunks[0], *chunks[1:])
         elif chunks and all(isinstance(chunk, AddableDict) for chunk in chunks):
-            # Structured output that brings its raw message, and so its usage, along.
+            # Structured output that includes its raw message, and so its usage.
             output = reduce(add, chunks)
         answer = self._asking._answered(output, self._started, self._ttft_s)
         if self._asking.commit is not None and self._open:
@@ -244,20 +244,20 @@ class Predicting(Operation):
         return row
 
     async def aperform(self) -> list[float]:
-        """Predict in a thread, so that the event loop goes on."""
+        """Predict in a thread, so that the event loop is not blocked."""
         return await run_in_executor(None, self.perform)
 
 
 @dataclass(frozen=True)
 class Calling(Operation):
-    """Call a node of the user's."""
+    """Call a user-defined node."""
 
     runnable: Runnable[Any, Any]
     config: RunnableConfig
     worst_usd: float | None = 0.0
 
     def refused(self, error: Exception) -> Any:
-        """A missing verdict, which is what such a node is paid for."""
+        """A missing verdict: of user-defined nodes only a verifying one is paid for."""
         said = [f"{type(error).__name__}: {error}"]
         return {"verified": True, "confidence": None, "verification_errors": said,
                 "verification_cost_usd": 0.0}  # fmt: skip

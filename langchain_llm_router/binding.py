@@ -1,4 +1,4 @@
-"""Tools and schemas, kept as given until it is known who is asked.
+"""Tools and schemas, kept as given until a candidate is chosen.
 
 Every provider converts tools and schemas its own way, so the router keeps the raw ones as bound
 keywords and replays `bind_tools` / `with_structured_output` on the candidate that is chosen.
@@ -76,14 +76,14 @@ _RAW_KEYS = {"raw", "parsed", "parsing_error"}
 
 
 class Bindings:
-    """Builds, once per candidate and set of tools, what is really asked.
+    """Builds the runnable to call, once per candidate and set of tools.
 
-    An agent binds its tools anew for every call, so tools are told apart by their own identity and
-    the oldest bindings are forgotten.
+    An agent binds its tools again for every call, so tools are compared by identity and the oldest
+    bindings are evicted.
     """
 
     def __init__(self) -> None:
-        # The tools or schema are kept beside the runnable, so that their id stays theirs.
+        # The tools or schema are kept beside the runnable, so that their id is not reused.
         self._built: dict[tuple[Any, ...], tuple[Any, Runnable[Any, Any]]] = {}
 
     def apply(
@@ -92,7 +92,7 @@ class Bindings:
         """The runnable to ask, and the keywords left for the call.
 
         Args:
-            candidate: Who is asked.
+            candidate: The candidate to ask.
             kwargs: Keywords of the router's call, bound tools and schema among them.
             include_raw: Ask structured output for the raw message too, whatever the caller wants.
         """

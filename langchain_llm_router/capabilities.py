@@ -1,4 +1,4 @@
-"""Who can do what a request needs, by what is known of the candidates' models.
+"""Which candidates can do what a request needs, by what is known of their models.
 
 `model.profile` says what a model can take; where it says nothing, the candidate is given the
 benefit of the doubt.
@@ -17,7 +17,7 @@ from langchain_llm_router.types import CHARS_PER_TOKEN
 __all__ = ["Needs", "needs_of", "shortfall"]
 
 _TOKENS_PER_MEDIUM = 256
-"""A low guess of what an image or a page costs; only gross excess is meant to be noticed."""
+"""A low guess of what an image or a page costs; it is only meant to catch gross excess."""
 
 # Content block type → the flag of a model's profile.
 _MEDIA = {
@@ -37,7 +37,7 @@ class Needs:
     tools: bool = False
     structured: bool = False
     method: str | None = None
-    """How structured output is to be had, where the caller says so."""
+    """The method for structured output, if the caller names one."""
 
     media: frozenset[str] = frozenset()
     """Flags of a profile, e.g. `image_inputs`."""
@@ -74,7 +74,7 @@ def needs_of(
 
 
 def shortfall(profile: Mapping[str, Any] | None, needs: Needs) -> str | None:
-    """Why a model with this profile cannot serve; None where nothing speaks against it."""
+    """Why a model with this profile cannot serve; None if nothing rules it out."""
     if not profile:
         return None
     if needs.tools and profile.get("tool_calling") is False:

@@ -58,14 +58,15 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
 
     Args:
         candidates: From cheap to strong: `Candidate`s, chat models, or `"provider:model"` strings.
-        policy: Whom to ask; None: `ConfidenceThreshold()` with a verifier, otherwise `Utility()`.
+        policy: Chooses which candidate to ask; None: `ConfidenceThreshold()` with a verifier,
+            otherwise `Utility()`.
         estimator: Predicts each candidate's quality; fitted on these candidates' names.
         verifier: Judges answers for policies that verify.
         lengths: Predicts how long answers will be, for their expected cost.
-        live: Measures every call, leaves failing and slow endpoints, limits and repeats calls.
+        live: Measures every call, avoids failing and slow endpoints, limits and retries calls.
         budgets: Hard limits on what may be spent; no call is made whose worst case breaks them.
         exceptions_to_handle: Failures of a candidate that are observations for the policy; others
-            are raised at once. If nobody answers, the last candidate's own error is raised.
+            are raised at once. If no candidate answers, the last one's own error is raised.
         sticky: Stay with the candidate that gave the conversation's last answer; `"escalate"`:
             choose anew each time, but never below the strongest that has answered.
         turns: How many human turns of the conversation the choice is made by.
@@ -73,15 +74,15 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         shadow: A second router that decides beside this one and answers nothing.
         trace_decision: Show each decision as a child run of its own in the trace.
         streaming_mode: For a cascade's drafts: `buffer` them until accepted, `commit` to one and
-            stream it once P(good) reaches `commit_at`, or tell of them as `events` on the way.
+            stream it once P(good) reaches `commit_at`, or report them as `events` as they happen.
             P(good) is the policy's before the draft, and with a verifier that reads along
             (`AnswerLogprob`) after each chunk from the `commit_after`th on.
-        temperature: Of every candidate's answer; a call's own keywords come first.
+        temperature: Of every candidate's answer; a call's own keywords take precedence.
         max_tokens: Longest answer of every candidate.
         stop: Where every candidate's answer ends.
-        timeout: Longest time for one call, in seconds; beside `live` say it there.
-        max_retries: How often a candidate is asked again before its failure counts; beside `live`
-            say it there.
+        timeout: Longest time for one call, in seconds; with `live`, set it there.
+        max_retries: How often a candidate is asked again before its failure counts; with `live`,
+            set it there.
 
     Example:
         >>> from langchain_llm_router.datasets import RecordedChatModel
@@ -113,7 +114,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             )
             raise ValueError(msg)
         pool = [resolve_candidate(candidate) for candidate in expand_endpoints(self.candidates)]
-        # What these fields ask for is the candidates' matter: they stream and write.
+        # These fields concern the candidates: they are the ones that stream and generate.
         update: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("output_version", "disable_streaming")
@@ -127,7 +128,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
                 for candidate, model in zip(pool, models, strict=True)
             ]
         parts = Parts(RouterFields(**given))
-        # Not plain assignment: it would fit the parts together again, for ever.
+        # Not plain assignment: it would fit the parts together again, without end.
         object.__setattr__(self, "candidates", tuple(pool))
         object.__setattr__(self, "policy", parts.policy)
         self.__dict__["parts"] = parts
@@ -165,11 +166,11 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         embeddings: Embeddings | None = None,
         **settings: Any,
     ) -> Self:
-        """Bring a fitted router (`fit_router`, `llm-router fit`) to life.
+        """Load a fitted router (`fit_router`, `llm-router fit`) and give it live models.
 
         Args:
             folder: The router's folder.
-            candidates: Live models by the names that it was fitted with; more do no harm.
+            candidates: Live models by the names that it was fitted with; others are ignored.
             verifier: The one it was fitted with, or several by name, as given to `collect`.
             embeddings: What the estimator was fitted with; not needed for the lexical one.
             **settings: Further fields of the router.
@@ -205,7 +206,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
     # Deciding
 
     def route(self, input: LanguageModelInput, config: RunnableConfig | None = None) -> Decision:
-        """Decide whom to ask first, without asking any.
+        """Decide which candidate to ask first, without asking any.
 
         Raises:
             NoCandidateError: If no candidate may be asked.

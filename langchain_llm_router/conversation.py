@@ -1,8 +1,8 @@
-"""What a conversation says to a router: the question, the prompt's length, who answered before.
+"""What a conversation says to a router: its question, prompt length, and which models answered.
 
-Everything is read off the messages: the router's own record on an answer says who gave it, the
-usage how long the prompt was that its provider has cached by now. Nothing has to be remembered
-between calls, so it works across processes, threads and checkpoints.
+Everything is read off the messages: the router's own record on an answer says which candidate gave
+it, the usage how long the prompt was that its provider has cached by now. Nothing has to be
+remembered between calls, so it works across processes, threads and checkpoints.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _text(message: BaseMessage) -> str:
 
 
 def _record(message: BaseMessage) -> Mapping[str, Any] | None:
-    """The decision record on a model's answer; a record on any other message is not believed."""
+    """The decision record on a model's answer; a record on any other message is not trusted."""
     if not isinstance(message, AIMessage):
         return None
     record = message.response_metadata.get("llm_router")
@@ -114,8 +114,9 @@ def cached_prefixes(
 ) -> dict[str, int]:
     """How many tokens of a conversation each candidate's provider has in its prompt cache.
 
-    Whoever gave an answer has the prompt and the answer, whoever was asked for a draft that was
-    not kept has the prompt; an older turn counts as well, as far as the conversation went then.
+    The provider of an answer has the prompt and the answer cached, the provider of a discarded
+    draft has the prompt; an older turn counts as well, up to the conversation's length at that
+    time.
 
     Args:
         messages: The conversation, with the router's records on its answers.
@@ -152,7 +153,7 @@ def cached_prefixes(
 def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
     """About how long the prompt is: counted up to the last answer, four characters a token after.
 
-    Other models count other tokens, which is good enough for an expected cost.
+    Each model tokenizes differently, but this is good enough for an expected cost.
     """
     tokens = 0.0
     for message in reversed(messages):

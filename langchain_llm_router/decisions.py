@@ -25,11 +25,11 @@ class RouterDecisionModel(_decisions.BaseDecisionModel):  # type: ignore[misc]
     """Answers `Choice` questions whose labels are the router's candidates.
 
     The probabilities are those with which the policy chooses each label (one of them 1 for a
-    policy that draws no lots); the confidence is the chosen candidate's expected quality, or its
-    probability where no estimator predicts one. Nobody is asked, so nothing is billed.
+    policy that is deterministic); the confidence is the chosen candidate's expected quality, or its
+    probability where no estimator predicts one. No candidate is asked, so nothing is billed.
 
     Args:
-        router: Who decides.
+        router: The router that decides.
     """
 
     model: str = "llm-router"

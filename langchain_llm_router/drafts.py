@@ -25,7 +25,8 @@ def classify(
 ) -> Attempt:
     """The attempt with the form of its answer; in a cascade a flaw counts as a failure.
 
-    What has been streamed is out: its flaw is recorded, but no other answer can follow it.
+    What has been streamed cannot be taken back: its flaw is recorded, but no other answer can
+    follow it.
     """
     attempt = {**attempt, "form": form_of(message, output)}
     flaw = flaw_of(message, output, tools)

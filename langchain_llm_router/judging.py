@@ -1,7 +1,7 @@
-"""Has answers judged: makes a verifier's calls, each as limited and measured as other calls are.
+"""Runs a verifier's model calls, limited and measured like all other calls.
 
-What it measures stands under a name of its own, `small (judging)`: verdicts are short, and would
-be no guide to how long the same model takes for an answer.
+Its measurements have their own name, `small (judging)`: verdicts are short, so their latency does
+not tell how long the same model takes to answer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Verifying(Operation):
     attempt: Attempt
     config: RunnableConfig
     guard: Callable[[Candidate], Guard] | None = None
-    """What stands around the calls of a judge; None: plain calls."""
+    """Guards for a judge's calls; None: plain calls."""
 
     traced: bool | None = None
     """Whether any handler listens; None: as the config says."""
@@ -54,7 +54,7 @@ class Verifying(Operation):
     draft: bool = True
 
     def refused(self, error: Exception) -> Attempt:
-        """The attempt with a missing verdict, where there is no money for one."""
+        """The attempt with a missing verdict, where the budget does not allow one."""
         unjudged = evaluated(
             self.attempt, Evaluation(None, errors=(f"{type(error).__name__}: {error}",))
         )
@@ -117,7 +117,7 @@ class _Seen:
         return replies
 
     def verdict(self, attempt: Attempt, evaluation: Evaluation) -> Attempt:
-        # A call that failed outright has no cost that anybody knows.
+        # The cost of a call that failed outright is unknown.
         billed = [reply.cost_usd for reply in self._replies if reply.message is not None]
         failed = [error for reply in self._replies for error in reply.earlier_errors]
         failed += [reply.error for reply in self._replies if reply.error is not None]
@@ -133,7 +133,7 @@ class Caller:
     """Makes one verifier call; equal calls of a batch share the runnable.
 
     Args:
-        guard: What stands around a judge's calls; None: nothing.
+        guard: Guards for a judge's calls; None: none.
     """
 
     def __init__(self, guard: Callable[[Candidate], Guard] | None = None) -> None:

@@ -1,10 +1,10 @@
 """The loop: one decision after another, without I/O.
 
-A `Loop`'s whole state is a situation and the steps so far. It is told what came of each step and
-says what comes next, until it accepts an answer or none can come. Live requests drive it with model
-calls, replay with recorded tables and logs, a shadow and `explain` with what was recorded; so what
-is evaluated is what runs. The plain data that the state becomes between two steps is written and
-read here too.
+A `Loop`'s whole state is a situation and the steps so far. It is given the result of each step and
+returns the next one, until it accepts an answer or none is possible. Live requests drive it with
+model calls, replay with recorded tables and logs, a shadow and `explain` with what was recorded; so
+what is evaluated is what runs. The plain data that the state becomes between two steps is written
+and read here too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MOST_READ = 256
 
 
 class Loop:
-    """One request's decisions; each is followed by what came of it.
+    """One request's decisions; each is followed by its result.
 
     Args:
         policy: Decides.
@@ -105,23 +105,23 @@ class Loop:
         return decision
 
     def saw(self, attempt: Attempt) -> None:
-        """Take in what came of the last step: the attempt as it now stands."""
+        """Record the result of the last step: the attempt as it now is."""
         self.situation, self._peeked = observe(self.situation, attempt), None
 
     def step_after(self, evaluation: Evaluation) -> tuple[str, str]:
-        """What would come next if the last answer were evaluated so: action and candidate.
+        """The next action and candidate if the last answer were evaluated like this.
 
         With this a verifier can stop as soon as nothing it could still find out changes the step.
         """
         attempt = evaluated(self.situation.attempts[-1], evaluation)
-        # Not known before it is paid; unknown would make every arm unaffordable under a cap.
+        # The verdict's cost is unknown yet, and that would make every arm unaffordable under a cap.
         attempt["verification_cost_usd"] = 0.0
         decision = next_decision(self.policy, observe(self.situation, attempt))
         assert decision is not None, "an answer is at hand"
         return decision.action, decision.candidate
 
     def refresh(self, situation: Situation) -> None:
-        """Go on in another situation: newer numbers, other options; the attempts stay."""
+        """Continue in another situation: newer numbers, other options; the attempts stay."""
         self._frames.append((len(self.steps), situation))
         self.situation = replace(situation, attempts=self.situation.attempts)
         self._peeked = None
@@ -135,14 +135,14 @@ class Loop:
         return found
 
     def frames_data(self) -> list[dict[str, Any]]:
-        """The frames as plain data; the attempts are kept by who keeps the answers."""
+        """The frames as plain data; the attempts are stored with the answers."""
         return [
             {"from_step": at, "query": situation.query, **frame_data(situation)}
             for at, situation in self.frames
         ]
 
     def steps_data(self) -> list[Mapping[str, Any]]:
-        """The steps as plain data; what was restored is not written anew."""
+        """The steps as plain data; what was restored is not written again."""
         known = {id(step): data for step, data in self._restored}
         return [known.get(id(step)) or step_data(step) for step in self.steps]
 
@@ -155,7 +155,7 @@ class Loop:
         attempts: Sequence[Attempt],
         read: Reader,
     ) -> Loop:
-        """What `frames_data` and `steps_data` were made of, and what has been seen since."""
+        """Restore what `frames_data` and `steps_data` wrote, with the attempts so far."""
         taken = [read.once(step, decision_of) for step in steps]
         present = read.once(frames[-1], lambda frame: situation_of(frame, frame["query"]))
         loop = cls(policy, replace(present, attempts=tuple(attempts)), taken, ())
@@ -224,18 +224,18 @@ class Loop:
 
 
 class Reader:
-    """Reads plain data once: within one process the nodes of a graph hand on the same objects.
+    """Reads plain data once: within one process the nodes of a graph pass on the same objects.
 
-    Reading a request anew in each node took a twentieth of a whole graph's time. What comes from a
-    checkpoint is another object, and is read anew.
+    Reading a request again in each node took a twentieth of a whole graph's time. What comes from a
+    checkpoint is another object, and is read again.
     """
 
     def __init__(self) -> None:
-        # The plain object is kept beside what it was read as, so that its id stays its own.
+        # The plain object is kept beside what it was read as, so that its id is not reused.
         self._read: dict[int, tuple[Any, Any]] = {}
 
     def once(self, plain: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Read]) -> Read:
-        """What `read` makes of a plain object that is not changed."""
+        """The result of `read`, kept for a plain object that nothing changes."""
         found = self._read.get(id(plain))
         if found is None or found[0] is not plain:
             while len(self._read) >= _MOST_READ:
@@ -404,7 +404,7 @@ def step_data(decision: Decision) -> dict[str, Any]:
 
 
 def decision_of(data: Mapping[str, Any]) -> Decision:
-    """What `step_data` was made of; other keys are ignored."""
+    """The decision that `step_data` wrote; other keys are ignored."""
     known = Decision.__dataclass_fields__
     return Decision(**{name: value for name, value in data.items() if name in known})
 
@@ -429,7 +429,7 @@ def frame_data(situation: Situation) -> dict[str, Any]:
 def situation_of(
     frame: Mapping[str, Any], query: str, attempts: Sequence[Attempt] = ()
 ) -> Situation:
-    """What `frame_data` was made of."""
+    """The situation that `frame_data` wrote."""
     options = dict(frame.get("options", {}))
     if options.get("candidates") is not None:
         options["candidates"] = tuple(options["candidates"])

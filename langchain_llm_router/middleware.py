@@ -37,14 +37,15 @@ Options = RoutingOptions | Mapping[str, Any] | str | None
 class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
     """Chooses, for every model call of an agent, which candidate makes it.
 
-    Inside a tool loop the candidate that started it goes on. With a cascade, an answer in words is
-    verified and escalated; tool calls are checked against the tools' own schemas.
+    Inside a tool loop the candidate that started it continues. With a cascade, an answer in words
+    is verified and escalated; tool calls are checked against the tools' own schemas.
 
     Args:
-        router: Whose candidates, policy, estimator and verifier choose.
-        options: What the agent's state changes for one call: gets the `ModelRequest`, gives
+        router: Its candidates, policy, estimator and verifier make the choice.
+        options: What the agent's state changes for one call: takes the `ModelRequest`, returns
             routing options. `config["configurable"]["llm_router"]`, if given, is used instead.
-        sticky: Stay with the candidate that gave the thread's last answer; None: as the router.
+        sticky: Stay with the candidate that gave the thread's last answer; None: as the router
+            does.
 
     Example:
         `create_agent(model, tools, middleware=[LLMRouterMiddleware(router)])`

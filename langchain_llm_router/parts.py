@@ -67,7 +67,7 @@ class _AsGiven:
 
 
 class RouterFields(BaseModel):
-    """What a router takes, in every shape.
+    """What a router takes, in each of its forms.
 
     Raises:
         TypeError: If an argument is unknown, or of the wrong kind.
@@ -120,7 +120,7 @@ class RouterFields(BaseModel):
 
 
 class DecisionArguments(TypedDict, total=False):
-    """What a first decision is made by, as keyword arguments for type checkers and editors."""
+    """What a first decision depends on, as keyword arguments for type checkers and editors."""
 
     estimator: _QualityEstimator | None
     lengths: _OutputLength | None
@@ -223,7 +223,7 @@ class Parts:
         candidates: Endpoints expanded, each with a live model.
         policy: The one given, or the default for the other parts.
         live: The one given, or what `timeout` and `max_retries` ask for.
-        names: Of the candidates, from cheap to strong.
+        names: Names of the candidates, from cheap to strong.
         by_name: The candidates by name.
         models: Their chat models by name.
         settings: Keywords of every candidate's call.
@@ -268,7 +268,7 @@ class Parts:
             raise ValueError(msg)
 
     def with_bindings(self, bindings: Bindings) -> Parts:
-        """The same parts, but for what binds tools and schemas to a candidate."""
+        """The same parts, except what binds tools and schemas to a candidate."""
         parts = copy.copy(self)
         parts.bindings = bindings
         return parts
@@ -279,7 +279,7 @@ class Parts:
         return tuple({key for c in self.candidates for key in secrets_of(c.model)})
 
     def candidate_called(self, name: Any) -> str:
-        """The candidate of that name, or whose model is called so.
+        """The candidate of that name, or whose model has that name.
 
         Raises:
             ValueError: If there is none.
@@ -309,12 +309,12 @@ class Parts:
         Args:
             name: The candidate.
             messages: The conversation.
-            config: Of the candidate's run.
-            kwargs: Keywords of the router's call; a draft is asked for with what its verifier
-                needs beside them.
-            final: Whether the answer will be accepted unseen.
-            include_raw: Whether structured output has to bring its raw message along.
-            due_s: When the request has to be over, on `time.monotonic`'s clock.
+            config: Config of the candidate's run.
+            kwargs: Keywords of the router's call; a draft is requested with what its verifier needs
+                as well.
+            final: Whether the answer will be accepted without verification.
+            include_raw: Whether structured output must include its raw message.
+            due_s: Deadline of the request, on `time.monotonic`'s clock.
             **declared: Further fields of the operation.
         """
         candidate, provider = self.by_name[name], self._providers[name]

@@ -1,4 +1,4 @@
-"""From what a user hands over to candidates that can be asked."""
+"""Turns what a user passes into candidates that can be asked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What a request's policy is shown first: read off messages, options and the router's parts.
 
-Who may be asked and can do what is needed, what is expected of each, who has the conversation. It
-is made once per request, and pure but for the live numbers that it looks up.
+Which candidates may be asked and can do what is needed, what is expected of each, and which one has
+the conversation. It is made once per request, and is pure except for the live numbers that it looks
+up.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _in_conversation(situation: Situation, parts: Parts, said: Conversation) -> 
 def options_of(
     parts: Parts, config: Mapping[str, Any] | None, kwargs: dict[str, Any]
 ) -> RoutingOptions:
-    """The request's options; `model` in the keywords, if it is meant for us, is taken out."""
+    """The request's options; `model` in the keywords, if it is meant for the router, is removed."""
     given = ((config or {}).get("configurable") or {}).get("llm_router")
     options = NO_OPTIONS if given is None else RoutingOptions.parse(given)
     model = kwargs.pop("model", None)

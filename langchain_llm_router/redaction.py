@@ -1,4 +1,4 @@
-"""Keys stay where they belong: taken out of everything that is recorded, traced or raised."""
+"""Removes keys from everything that is recorded, traced or raised."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PATTERNS = re.compile(
 
 
 def secrets_of(model: object) -> tuple[str, ...]:
-    """Every secret that a chat model holds: its `SecretStr`s, and what stands in its headers."""
+    """Every secret that a chat model holds: its `SecretStr`s, and the values in its headers."""
     found = {text for text in _secrets(model, _DEPTH) if len(text) >= _SHORTEST}
     return tuple(sorted(found, key=len, reverse=True))
 
@@ -63,7 +63,7 @@ def _header_secrets(headers: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def redacted(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """The text without the secrets, and without whatever looks like a key."""
+    """The text without the secrets, and without anything that looks like a key."""
     for secret in secrets:
         text = text.replace(secret, _HIDDEN)
     return _PATTERNS.sub(_HIDDEN, text)

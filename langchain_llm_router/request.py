@@ -54,10 +54,10 @@ NOSTREAM = "nostream"
 """`langgraph.constants.TAG_NOSTREAM`: keeps a call out of `stream_mode="messages"`."""
 
 _VERSION = 2
-"""Of the plain data; another version's cannot be taken up."""
+"""Version of the plain data; data of another version cannot be restored."""
 
 _CHANGES = {"decide": ("steps",), "act": ("trace",)}
-"""What a stage changes of the plain data; every other one, all of it."""
+"""The keys of the plain data that a stage changes; stages not named here change all of it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Done:
 
     record: dict[str, Any]
     shown: bool = False
-    """Whether the answer has been passed on already, as it came."""
+    """Whether the answer has been passed on already, as it arrived."""
 
 
 def new_id() -> str:
@@ -82,16 +82,17 @@ def new_id() -> str:
 
 @dataclass(slots=True)
 class Request:
-    """One request under way; see the module's docstring.
+    """One request in progress; see the module's docstring.
 
     Args:
-        parts: Of the router.
+        parts: The router's parts.
         messages: The conversation.
-        config: For the runs within; `configurable["llm_router"]` holds the request's options.
+        config: For the runs inside the request; `configurable["llm_router"]` holds the request's
+            options.
         kwargs: Keywords of the call, bound tools and schema among them.
-        streaming: Whether what may be seen at once is passed on as it comes.
-        in_nodes: Whether each stage runs on its own: then no money is held between two of them.
-        tells: Whether decisions, drafts and verdicts are told as they come.
+        streaming: Whether chunks that may be shown at once are passed on as they arrive.
+        in_nodes: Whether each stage runs on its own: then no money is reserved between two of them.
+        tells: Whether decisions, drafts and verdicts are reported as they happen.
     """
 
     parts: Parts
@@ -103,17 +104,17 @@ class Request:
     tells: bool = False
 
     custom: Runnable[Any, Any] | None = None
-    """What a stage calls in place of its own operation: a node of the user's."""
+    """What a stage calls in place of its own operation: a user-defined node."""
 
     begin: Operation | None = None
-    """Says what is known of earlier runs of a step that is to be taken."""
+    """Returns what is known of earlier runs of a step about to be taken."""
 
     nodes: dict[str, str] = field(default_factory=dict)
-    """Nodes of the user's that ran in place of the graph's own, or around them."""
+    """User-defined nodes that replaced or wrapped the graph's own."""
 
     decision_id: str = ""
     due_s: float | None = None
-    """When it has to be over, on `time.monotonic`'s clock; pauses between nodes do not count."""
+    """Its deadline, on `time.monotonic`'s clock; pauses between nodes do not count."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
     done: Done | None = None
@@ -124,7 +125,7 @@ class Request:
     _shown: set[str] = field(default_factory=set)
     _spending: Spending | None = None
     _n_interrupted: int = 0
-    """How many earlier runs of this step ended while it was under way."""
+    """How many earlier runs of this step were cut off while in progress."""
 
     @property
     def loop(self) -> Loop:
@@ -140,7 +141,7 @@ class Request:
     # As plain data
 
     def data(self, keys: Sequence[str]) -> dict[str, Any]:
-        """What another process needs to continue, as far as it is named.
+        """What another process needs to continue, limited to the named keys.
 
         Args:
             keys: `trace`, the attempts with their messages; `steps`; `request`, all the rest.
@@ -165,7 +166,7 @@ class Request:
         return found
 
     def restore(self, data: Mapping[str, Any]) -> Request:
-        """Take up what `data` gave.
+        """Restore what `data` returned.
 
         Raises:
             LlmRouterError: If it was written by another version.
@@ -215,7 +216,7 @@ class Request:
 
         Args:
             stage: Which.
-            state: What earlier stages left; None before the first.
+            state: State of the earlier stages; None before the first.
 
         Returns:
             What the stage changed, as plain data, and the answer if it has come.
@@ -231,7 +232,7 @@ class Request:
         finally:
             self._settle()
         keys = _CHANGES.get(stage.__name__, ("request", "steps", "trace"))
-        # Elsewhere only the time that is left changes, and which nodes of the user's have run.
+        # Elsewhere only the time that is left changes, and which user-defined nodes have run.
         always = self.due_s is not None or len(self.nodes) > 0
         update = self.data(("request", *keys) if always else keys)
         if self.done is not None:
@@ -262,7 +263,7 @@ class Request:
         self._loop.refresh(situation)
 
     def first_decision(self) -> Decision:
-        """Which candidate would be asked first; none is."""
+        """Which candidate would be asked first; none is asked."""
         decision = next_decision(self.parts.policy, self.first_situation())
         assert decision is not None, "no candidate has failed yet"
         return replace(decision, decision_id=new_id())
@@ -274,7 +275,7 @@ class Request:
         return Predicting(fields.estimator, routing_text(self.messages, fields.turns))
 
     def first_situation(self) -> Situation:
-        """What the policy is shown first, with no money set aside and no answer asked for."""
+        """What the policy is shown first, with no money reserved and no answer requested."""
         predicting = self._predicting()
         quality = None if predicting is None else self._in_order(predicting.perform())
         return make_situation(self.parts, self.messages, quality, self.config, self.kwargs)
@@ -337,13 +338,13 @@ class Request:
         if self._spending is not None:
             self._spending.under_way = None
         if attempt.get("error") is not None and self._is_over():
-            # Here, where its own error is at hand: exceptions are no plain data.
+            # Here, where the candidate's own error is available: exceptions are not plain data.
             raise own_error([answer.error for answer in self.answers.values()])
         if self.tells:
             yield from self._tell(*self._facts(step, attempt))
 
     def _is_over(self) -> bool:
-        """Whether no answer can come any more: every candidate failed, or the time is up."""
+        """Whether no answer is possible any more: every candidate failed, or the time is up."""
         late = self.due_s is not None and time.monotonic() >= self.due_s
         if late and all(answer.message is None for answer in self.answers.values()):
             return True
@@ -385,7 +386,8 @@ class Request:
         seen_at_once = step.final or (commit is not None and commit(None))
         config = self.config
         if self._traced or self.parts.models[step.candidate].callbacks is not None:
-            # Tags and metadata cost a tenth of a call, so they are made only where one listens.
+            # Tags and metadata cost a tenth of a call, so they are made only where a handler
+            # listens.
             config = self._child_config(step.candidate, quiet=not seen_at_once)
         verifier = fields.verifier
         reads_along = commit is not None and verifier is not None and verifier.reads_along
@@ -461,7 +463,7 @@ class Request:
             self._spending = Spending(budgets, self.config, in_nodes=self.in_nodes)
 
     def _paid(self, operation: Operation) -> Generator[Operation, Any, Any]:
-        """Perform an operation; in a node, with its own worst case set aside."""
+        """Perform an operation; in a node, with its own worst case reserved."""
         if self._spending is None:
             return (yield operation)
         if self.in_nodes:

@@ -1,7 +1,7 @@
 """A chat model whose every call is a request: the LangChain side of routing.
 
 A request is driven in LangChain's ways, `invoke`, `stream` and their async twins, as one chain run
-whose children are ordinary chat-model runs. What the parts are is said in `chat.py`.
+whose children are ordinary chat-model runs. The parts are defined in `chat.py`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _VERSIONS = "lc_versions"
 
 
 class RequestChatModel(BaseChatModel):
-    """Drives requests as LangChain runs; a subclass says what the parts are."""
+    """Drives requests as LangChain runs; a subclass defines the parts."""
 
     @cached_property
     def parts(self) -> Parts:
@@ -77,7 +77,7 @@ class RequestChatModel(BaseChatModel):
         kwargs = _with_stop(stop, kwargs)
         own = self._own(config)
         if has_no_handlers(own):
-            # A run of our own would cost as much as all the routing, and nothing would see it.
+            # A run of its own would cost as much as all the routing, and no handler would see it.
             child = _childs(own, own.get("callbacks"))
             return cast("AIMessage", drive(self._request(input, child, kwargs).run()).output)
         manager = get_callback_manager_for_config(own)
@@ -136,8 +136,8 @@ class RequestChatModel(BaseChatModel):
     ) -> Iterator[AIMessageChunk]:
         """Stream the accepted answer; its last chunk carries the record.
 
-        An answer that will be accepted unseen comes token by token, a verified draft as one chunk
-        once it is accepted. Rejected drafts are never seen.
+        An answer accepted without verification comes token by token, a verified draft as one chunk
+        once it is accepted. Rejected drafts are never shown.
         """
         kwargs = _with_stop(stop, kwargs)
 
@@ -223,7 +223,7 @@ class RequestChatModel(BaseChatModel):
         run_id: UUID | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Route each conversation, for callers that go around `invoke`."""
+        """Route each conversation, for callers that bypass `invoke`."""
         config = _config_of(callbacks, tags, metadata, run_name)
         outputs = [
             self.invoke(given, _with_run_id(config, run_id, i), stop=stop, **kwargs)
@@ -243,7 +243,7 @@ class RequestChatModel(BaseChatModel):
         run_id: UUID | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Route each conversation at once, for callers that go around `ainvoke`."""
+        """Route each conversation at once, for callers that bypass `ainvoke`."""
         config = _config_of(callbacks, tags, metadata, run_name)
         calls = (
             self.ainvoke(given, _with_run_id(config, run_id, i), stop=stop, **kwargs)
@@ -263,7 +263,7 @@ class RequestChatModel(BaseChatModel):
 
     @property
     def _versions(self) -> dict[str, Any]:
-        # Candidates say their own, and merging nested metadata is what costs most in a call.
+        # Candidates report their own, and merging nested metadata is what costs most in a call.
         return {_VERSIONS: (self.metadata or {}).get(_VERSIONS, {})}
 
     def _own(self, config: RunnableConfig | None) -> RunnableConfig:
@@ -298,7 +298,7 @@ def _with_stop(stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]
 
 
 def _childs(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
-    """The config for what runs within: `run_name` and `run_id` were the router's own."""
+    """The config for nested runs: `run_name` and `run_id` were the router's own."""
     child = {**config, "callbacks": callbacks}
     child.pop("run_name", None)
     child.pop("run_id", None)
@@ -306,7 +306,7 @@ def _childs(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
 
 
 def _last_chunks(done: Done) -> Iterator[Any]:
-    """What is left to say when the request ends: the record, or the whole kept draft."""
+    """What is left to send when the request ends: the record, or the whole kept draft."""
     message = done.answer.message
     if message is not None and done.shown:
         noted: dict[str, Any] = {"id": message.id, "response_metadata": {"llm_router": done.record}}

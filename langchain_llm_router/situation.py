@@ -44,10 +44,11 @@ def build_arms(
         input_tokens: Length of the whole prompt; None: the query's, 4 characters a token.
         output_tokens: Predicted length of each one's answer; None: its mean as measured, or as
             declared.
-        cached: How many of its tokens each one has in its prompt cache: asking those costs less.
+        cached: How many tokens of the prompt each one's provider has cached: asking those
+            candidates costs less.
 
     The expected cost is the price times these lengths; where no length is predicted and the
-    candidate has an `expected_cost_usd`, it is that and the price of what stands before the query.
+    candidate has an `expected_cost_usd`, it is that plus the price of what precedes the query.
     """
     if input_tokens is None:
         input_tokens = len(query) / CHARS_PER_TOKEN
@@ -93,7 +94,7 @@ def expected_cost_usd(
     cached_tokens: float,
     predicted: bool,
 ) -> float | None:
-    """What a call should cost, in a conversation of which its provider has a part cached.
+    """Expected cost of a call in a conversation that its provider has partly cached.
 
     Args:
         candidate: The model that the call is made to.
@@ -142,7 +143,7 @@ def begin(
     *,
     unfit: Mapping[str, str] | None = None,
 ) -> Situation:
-    """The situation before any candidate is asked, less the arms that may not be asked.
+    """The situation before any candidate is asked, without the arms that may not be asked.
 
     Args:
         query: What is asked.
@@ -197,10 +198,10 @@ def _why_not(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str
 
 
 def stay_with(situation: Situation, policy: Policy, name: str | None) -> Situation:
-    """Have the candidate that holds the conversation asked first, if it may be asked at all.
+    """Make the candidate that holds the conversation the first to ask, if it may be asked.
 
     A policy that verifies may still escalate from there, but not start over with the cheaper
-    candidates that were passed over before.
+    candidates that were skipped before.
     """
     if name is None or name not in situation.names or situation.options.force is not None:
         return situation

@@ -1,7 +1,7 @@
 """Messages as a provider's model can read them, in a conversation of several providers.
 
-Provider-specific blocks that other providers reject are taken out: foreign reasoning blocks and
-cache settings are refused by most of them, for ever, once they are in a checkpoint.
+Provider-specific blocks that other providers reject are removed: most of them refuse foreign
+reasoning blocks and cache settings, and one that is in a checkpoint would fail every later call.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def for_provider(messages: Sequence[BaseMessage], provider: str | None) -> Seque
 
     From answers of *another* provider: reasoning blocks and the signatures on other blocks go,
     what was said and the tool calls stay. Cache settings stay only where they were made for this
-    provider, which only Anthropic's and Bedrock's models understand. Nothing to do: the same
-    object comes back.
+    provider, which only Anthropic's and Bedrock's models understand. If nothing has to be removed,
+    the same object is returned.
     """
     changed = [_readable(message, provider) for message in messages]
     return messages if all(map(is_, changed, messages)) else changed
@@ -57,7 +57,7 @@ def _readable(message: BaseMessage, provider: str | None) -> BaseMessage:
     if not isinstance(message.content, str):
         blocks = _blocks(message.content, provider, foreign=foreign)
         if blocks != message.content:
-            # A message of nothing but reasoning still has to say something.
+            # A message of reasoning only still needs some content.
             update["content"] = blocks or ""
     if message.additional_kwargs:
         dropped = [*(_REASONING_KEYS if foreign else ()), *_cache_keys(provider)]
@@ -91,7 +91,7 @@ def _blocks(
                 dropped.append("id")
         left = {key: item for key, item in block.items() if key not in dropped}
         if dropped and not left.keys() - {"type"}:
-            # It was nothing but a cache mark.
+            # It was only a cache mark.
             continue
         kept.append(left if dropped else block)
     return kept

@@ -1,4 +1,4 @@
-"""How a decision is shown: as its own run in the trace, and as an event on the way.
+"""How a decision is shown: as its own run in the trace, and as an event while the request runs.
 
 Both cost nothing without handlers: then no run is made, and no facts are put together.
 
@@ -44,14 +44,14 @@ def has_no_handlers(config: RunnableConfig) -> bool:
     """Whether configuring callbacks would find no handler; False wherever that is not certain.
 
     Handlers come from the config, from LangSmith's settings and contexts, from debug mode, and
-    from context variables such as `get_usage_metadata_callback`'s. Asking them takes a third of
-    the time that configuring takes.
+    from context variables such as `get_usage_metadata_callback`'s. Checking these sources takes a
+    third of the time that configuring takes.
     """
     if is_traced(config) or get_debug():
         return False
     from langchain_core.tracers import context  # noqa: PLC0415 - for the first call, not the import
 
-    # The list is private; without it (a later version) callbacks are configured as ever.
+    # The list is private; without it (a later version) callbacks are configured as usual.
     hooks = getattr(context, "_configure_hooks", None)
     if hooks is None or any(
         variable.get() is not None or env_var is not None for variable, _, _, env_var in hooks
@@ -117,7 +117,7 @@ class Noting(Operation):
 
 @dataclass(frozen=True)
 class Announcing(Operation):
-    """Tell what happens while it happens: to `astream_events`, as a custom event `llm_router`."""
+    """Report what happens while it happens: to `astream_events`, as a custom event `llm_router`."""
 
     event: Mapping[str, Any]
     config: RunnableConfig

@@ -30,7 +30,7 @@ def typed_stream(chunks: Iterator[AIMessageChunk]) -> ChatModelStream:
             if not stream.done:
                 stream.fail(ValueError("The router's stream ended without an answer."))
             return False
-        except BaseException as error:  # noqa: BLE001 - whoever reads the stream gets it
+        except BaseException as error:  # noqa: BLE001 - the reader of the stream gets it
             stream.fail(error)
             return False
         return True
@@ -56,7 +56,7 @@ async def atyped_stream(chunks: AsyncIterator[AIMessageChunk]) -> AsyncChatModel
         except asyncio.CancelledError as error:
             stream.fail(error)
             raise
-        except BaseException as error:  # noqa: BLE001 - whoever reads the stream gets it
+        except BaseException as error:  # noqa: BLE001 - the reader of the stream gets it
             stream.fail(error)
 
     async def start() -> None:

@@ -206,7 +206,7 @@ MISTAKES = [
     ),
     (["plot", "route", "--data", "run.jsonl", "--format", "gif"], "png, svg or pdf, got 'gif'"),
     (["serve", "route"], "--candidate small=provider:model"),
-    (["serve", "route", "--cascade"], "--cascade is about the demo"),
+    (["serve", "route", "--cascade"], "--cascade is for the demo only"),
     (["serve", "--baseline", "nobody"], "Unknown baseline 'nobody': allowed are"),
     (["serve", "--shadow", "nowhere"], "'nowhere' is not a saved artifact"),
     (["serve", "--log", "route"], "Is a directory: 'route'"),

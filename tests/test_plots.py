@@ -180,7 +180,7 @@ def test_the_contest_names_everybody_and_cuts_long_chains(tmp_path):
     shown = texts(figure)
     assert {"utility by words", "POMDP on self"} <= set(shown)
     assert any(text.startswith("candidate-number-0") and text.endswith("…") for text in shown)
-    with pytest.raises(ValueError, match="nobody"):
+    with pytest.raises(ValueError, match="nothing to draw"):
         plots.contest_chart([])
 
 

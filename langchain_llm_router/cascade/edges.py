@@ -1,4 +1,4 @@
-"""A policy's decision as the function of a conditional edge, for graphs of one's own."""
+"""A policy's decision as the function of a conditional edge, for your own graphs."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def routing_edge(
 
     `graph.add_conditional_edges(START, routing_edge(policy, candidates))`.
 
-    The function says which candidate is to be asked, by the name of its node, and asks none. Your
-    nodes must be called as the candidates are (see `create_cascade` for characters that LangGraph
-    reserves), or you give `add_conditional_edges` a mapping. The request's options are read from
+    The function returns the candidate to ask, by the name of its node, and asks none. Your nodes
+    must have the candidates' names (see `create_cascade` for characters that LangGraph reserves),
+    or you give `add_conditional_edges` a mapping. The request's options are read from
     `config["configurable"]["llm_router"]` as everywhere.
 
     Args:
@@ -40,7 +40,7 @@ def routing_edge(
         candidates: From cheap to strong; `Candidate`s need no model here.
         messages_key: Where the state holds the conversation; a state that is a list of messages is
             the conversation itself.
-        **arguments: What else the decision is made by: `estimator`, `lengths`, `live`, `sticky`,
+        **arguments: What else the decision depends on: `estimator`, `lengths`, `live`, `sticky`,
             `turns`.
 
     Raises:

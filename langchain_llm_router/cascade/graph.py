@@ -1,4 +1,4 @@
-"""The graph built: which nodes there are, and what leads where."""
+"""Builds the graph: its nodes, and the edges between them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["create_cascade", "node_names"]
 
 _PREDICT, _DECIDE, _VERIFY, _APPROVE = "predict", "decide", "self_evaluate", "approve"
 _RESERVED = "|:"
-"""What LangGraph allows in no node's name."""
+"""Characters that LangGraph allows in no node's name."""
 
 
 def create_cascade(
@@ -48,7 +48,7 @@ def create_cascade(
     """Build the cascade; compile it with your own checkpointer, or add it to a larger graph.
 
     Args:
-        candidates: From cheap to strong; each becomes a node of its own name (characters that
+        candidates: From cheap to strong; each becomes a node with its name (characters that
             LangGraph reserves are replaced by `_`; records keep the candidate's own name).
         tools: Bound to every candidate that is asked.
         approve: Interrupt before a draft is escalated (needs a checkpointer): for all, or where a
@@ -56,9 +56,9 @@ def create_cascade(
         nodes: Functions of your own by the name of a node. `f(state)` or `f(state, config)`
             replaces it and returns its result: for `predict` a quality by candidate, for `decide` a
             `Decision`, for a candidate an `AIMessage`, for `self_evaluate` a confidence in [0, 1],
-            for `approve` True or False. A function with a parameter `node` stands around it: it
-            gets the graph's own node there and returns what `node.invoke(state, config)` gives,
-            changed or not. The decision record names every such node that ran.
+            for `approve` True or False. A function with a parameter `node` wraps it: it gets the
+            graph's own node there and returns what `node.invoke(state, config)` returned, changed
+            or not. The decision record names every such node that ran.
         **arguments: All that `ChatLLMRouter` takes: `policy`, `verifier`, `estimator`, `live`,
             `budgets`, `log`, `temperature` and the others.
 
@@ -92,7 +92,7 @@ def node_names(names: Sequence[str]) -> dict[str, str]:
     """A legal node name for each candidate.
 
     Raises:
-        ValueError: If a candidate is called as one of the graph's own nodes.
+        ValueError: If a candidate has the name of one of the graph's own nodes.
     """
     own = {_PREDICT, _DECIDE, _VERIFY, _APPROVE, START, END}
     taken = sorted(own & set(names))

@@ -31,7 +31,7 @@ class StageNode(Runnable[Any, dict[str, Any]]):
     """One stage of the turn's request; LangGraph traces it, so it needs no run of its own.
 
     Args:
-        parts: Of the router.
+        parts: The router's parts.
         tools: Bound to every candidate.
         stage: Which.
         user_node: What the stage calls in place of its own operation.
@@ -100,13 +100,13 @@ def _is_streamed(configurable: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class _Begin(Operation):
-    """Leave a mark that a step begins, and say how often earlier runs of it had begun.
+    """Leave a mark that a step begins, and return how often earlier runs of it had begun.
 
-    The mark is a LangGraph task: its result is in the checkpoint as soon as it is there, and a node
+    The mark is a LangGraph task: its result is in the checkpoint as soon as it exists, and a node
     that runs again gets the earlier one back.
 
     Args:
-        books: Identity of the ledger.
+        books: The ledger's identity.
         n_retries: How often a retry policy has already run the node again in this process.
     """
 
@@ -130,7 +130,7 @@ class _Begin(Operation):
         # Retries of this process are counted; the mark may be that of the first of them.
         ours = found["process"] == mark["process"] and self.n_retries > 0
         lost = 0 if found == mark or ours else 1
-        # Where the books are the same, that run has settled in them, or its money is still held.
+        # Where the ledger is the same, that run has settled in it, or its money is still reserved.
         unbooked = lost if found["books"] != mark["books"] else 0
         return Begun(n_earlier=self.n_retries + lost, n_unbooked=unbooked)
 
@@ -144,7 +144,7 @@ _PROCESS = new_id()
 
 
 class _FunctionNode(Runnable[Any, Any]):
-    """Calls a function of the user's, sync or async, and reads its result."""
+    """Calls a user's function, sync or async, and reads its result."""
 
     def __init__(self, node: str, function: Callable[..., Any]) -> None:
         self.node, self._function = node, function
@@ -176,13 +176,13 @@ class _FunctionNode(Runnable[Any, Any]):
 
 
 class UserNode(_FunctionNode):
-    """A function of the user's in the place of a node: what it returns is the stage's result.
+    """A user's function in place of a node: what it returns is the stage's result.
 
     Args:
         node: Its name.
         kind: What it is for.
         function: Gets the state, and the config if it has a parameter `config`.
-        state: That it is called with, whatever a stage gives it.
+        state: The state it is called with, whatever a stage passes.
     """
 
     def __init__(
@@ -207,13 +207,13 @@ class UserNode(_FunctionNode):
 
 
 class WrappedNode(_FunctionNode):
-    """A function of the user's around a node of the graph's own, which it calls itself.
+    """A user's function that wraps one of the graph's own nodes and calls it itself.
 
     Args:
         node: Its name.
-        function: Gets the state, `node`, and the config if it has a parameter `config`; gives what
-            `node.invoke(state, config)` gave, changed or not.
-        own: The graph's own.
+        function: Gets the state, `node`, and the config if it has a parameter `config`; returns
+            what `node.invoke(state, config)` returned, changed or not.
+        own: The graph's own node.
     """
 
     def __init__(self, node: str, function: Callable[..., Any], own: StageNode) -> None:
@@ -221,7 +221,7 @@ class WrappedNode(_FunctionNode):
         self._own = own
 
     def _call(self, input: Any, given: dict[str, Any]) -> Any:
-        # An earlier turn's request is none of this one's.
+        # An earlier turn's request does not belong to this one.
         rest = {} if self._own.begins else input.get("request") or {}
         nodes = {**rest.get("nodes", {}), self.node: self.label}
         state = {**input, "request": {**rest, "nodes": nodes}}
@@ -238,7 +238,7 @@ class WrappedNode(_FunctionNode):
 
 
 def wraps(function: Callable[..., Any]) -> bool:
-    """Whether a function stands around a node: it has a parameter `node`."""
+    """Whether a function wraps a node: it has a parameter `node`."""
     return "node" in _parameters(function)
 
 

@@ -37,7 +37,7 @@ class CascadeState(TypedDict):
 
     request: NotRequired[dict[str, Any]]
     """The rest of the turn's request: its decision's id, the situations in which the steps were
-    taken, the nodes of the user's that ran, the time that is left, and the format's version."""
+    taken, the user-defined nodes that ran, the time that is left, and the format's version."""
 
 
 class CascadeMessages(TypedDict):

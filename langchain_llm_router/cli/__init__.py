@@ -1,4 +1,4 @@
-"""`llm-router`: the command line, thin over the rooms below it (extra `cli`)."""
+"""`llm-router`: the command line, a thin layer over the packages below it (extra `cli`)."""
 
 from langchain_llm_router.cli.app import build_app, main
 

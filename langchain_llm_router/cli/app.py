@@ -66,7 +66,7 @@ def _interrupted() -> None:
 
 
 def build_app() -> Any:
-    """The typer application; each command is a function of this room."""
+    """The typer application; each command is a function of this package."""
     import_extra("rich", "cli")
     typer = import_extra("typer", "cli")
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -98,7 +98,7 @@ def _told(command: Command) -> tuple[str, str]:
 def _for_typer(command: Command, typer: Any, **special: Any) -> Command:
     """The command with typer's annotations: a plain function says all that is needed.
 
-    What stands before the `*` of its signature are arguments, what stands behind it options; the
+    Parameters before the `*` of its signature are arguments, those after it options; the
     text in `Annotated` is their help.
     """
 

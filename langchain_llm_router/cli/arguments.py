@@ -1,4 +1,4 @@
-"""What several commands are given: a saved router's folder, data, candidates."""
+"""Parameters that several commands share: a saved router's folder, data, candidates."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvalu
 
 
 def load_exam(folder: Path, paths: Sequence[Path], *, seen: bool = False) -> Exam:
-    """A saved router lined up with the rows that had no part in it."""
+    """A saved router, aligned with the rows that it has not seen."""
     from langchain_llm_router.evaluation import Exam  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 

@@ -1,4 +1,4 @@
-"""`llm-router calibrate`: a target in words to a saved router's knob."""
+"""`llm-router calibrate`: sets a saved router's knob to meet a target given in words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def calibrate(
 ) -> None:
     """Turn the knob of a saved router until a target is met, and save it.
 
-    Half of the rows that had no part in the router choose the setting, the other half check it.
+    Half of the rows that the router has not seen choose the setting, the other half check it.
     Targets: quality >= 0.9, quality >= 0.95 * best, cost_usd <= 0.002, cost_usd <= 0.5 * best,
     strong share <= 0.3, strong share = 0.3.
 

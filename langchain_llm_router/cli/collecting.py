@@ -21,18 +21,18 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
     ],
     *,
     candidate: Candidates = [],  # noqa: B006
-    journal: Annotated[Path, "Every answer is kept here; a later run goes on."] = Path("run.jsonl"),
+    journal: Annotated[Path, "Every answer is kept here; a later run resumes."] = Path("run.jsonl"),
     price: Prices = [],  # noqa: B006
     grader: Annotated[str, "exact, number, choice, judge or pairwise."] = "exact",
     judge: Annotated[str | None, "The model that grades, written like a candidate."] = None,
     samples: Annotated[int, "Self-evaluations per answer; 0: none."] = 8,
     concurrency: Annotated[int, "Calls in flight to one model."] = 8,
     attempts: Annotated[int, "Tries of a call on rate limits and lost connections."] = 6,
-    budget: Annotated[float | None, "Stop before this many dollars are passed."] = None,
+    budget: Annotated[float | None, "Stop before spending more than this many dollars."] = None,
     logprobs: Annotated[bool, "Record the answers' log-probabilities."] = False,
-    ray: Annotated[bool, "Deal the questions out over a Ray cluster, or a local one."] = False,
+    ray: Annotated[bool, "Distribute the questions over a Ray cluster, or a local one."] = False,
     shards: Annotated[int, "With --ray: processes; they share --concurrency and --budget."] = 4,
-    yes: Annotated[bool, "Begin without asking."] = False,
+    yes: Annotated[bool, "Start without asking for confirmation."] = False,
     json: Json = False,
 ) -> None:
     """Ask every candidate every question, grade and self-evaluate: the data to fit a router on.

@@ -19,12 +19,14 @@ def evaluate(
     router: Folder,
     *,
     data: Data = [],  # noqa: B006
-    seen: Annotated[bool, "Keep the rows that taught the router: it is then flattered."] = False,
+    seen: Annotated[
+        bool, "Keep the rows that the router has seen: the figures are then too good."
+    ] = False,
     json: Json = False,
 ) -> None:
     """Replay a saved router on recorded rows: quality, cost and savings, with 95 % intervals.
 
-    Rows that taught the router or set its knob are left out.
+    Rows that the router was fitted or calibrated on are left out.
 
     Example: llm-router evaluate router --data run.jsonl
     """
@@ -38,7 +40,7 @@ def evaluate(
 def _title(router: Path, report: RouterReport) -> str:
     title = f"{router} on {report.n_rows:,} questions"
     if report.n_left_out:
-        title += f"; {report.n_left_out:,} more had a part in it and are left out"
+        title += f"; {report.n_left_out:,} more that it has seen are left out"
     return title
 
 

@@ -31,8 +31,8 @@ def explain(
 ) -> None:
     """Say why a saved router does what it does with a question, and what would flip it.
 
-    Nobody is asked. With data that it was fitted on, the most similar training queries are shown;
-    a question that stands in the data is followed to the end, with what was recorded.
+    No model is called. With data that it was fitted on, the most similar training queries are
+    shown; a question in the data is followed to the end, with its recorded answers.
 
     Example: llm-router explain router "prove that pi is irrational" --picture why.png
 

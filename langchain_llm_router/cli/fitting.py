@@ -26,7 +26,7 @@ def fit(
 ) -> None:
     """Let everything that applies compete on held-out rows; write the winner and a report.
 
-    Teaching, picking, meeting the target and reporting each have rows of their own.
+    Training, selecting, meeting the target and reporting each have rows of their own.
 
     Example: llm-router fit --data run.jsonl --out router --target "quality >= 0.95 * best"
     """
@@ -34,7 +34,7 @@ def fit(
     from langchain_llm_router.fitting.report import verdict, write_report  # noqa: PLC0415
 
     tables = load_data(*data)
-    with steps("letting everybody compete") as bar:
+    with steps("comparing all contenders") as bar:
         fitted = fit_router(
             tables,
             lambda_=quality_per_usd,

@@ -18,7 +18,9 @@ def plot(
     data: Data = [],  # noqa: B006
     out: Annotated[Path, "Folder for the pictures."] = Path("pictures"),
     format: Annotated[str, "png, svg or pdf."] = "png",
-    seen: Annotated[bool, "Keep the rows that taught the router: it is then flattered."] = False,
+    seen: Annotated[
+        bool, "Keep the rows that the router has seen: the figures are then too good."
+    ] = False,
     json: Json = False,
 ) -> None:
     """Draw what a saved router costs and scores, and how its predictions and verdicts are read.

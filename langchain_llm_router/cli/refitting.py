@@ -1,4 +1,4 @@
-"""`llm-router refit`: what people thought of the answers, learned."""
+"""`llm-router refit`: a router that learns from feedback on its answers."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def refit(
     router: Folder,
     *,
     log: Annotated[list[Path], "Decision logs with feedback in them."],
-    out: Annotated[Path, "Folder for the router that has learned."],
+    out: Annotated[Path, "Folder for the refitted router."],
     data: Annotated[list[Path], "What it was fitted on, where its estimator keeps no rows."] = [],  # noqa: B006
     key: Annotated[str | None, "Which feedback counts; none: the mean of all."] = None,
     json: Json = False,
 ) -> None:
     """Let a saved router's estimator learn from the feedback on its answers.
 
-    NearestNeighbors takes the scored requests in; any other estimator is fitted anew on the rows
-    of --data that had a part in it, and on them. Rows that judge the router stay unseen, so
-    `evaluate` tells whether it helped. Start from the router that `fit` wrote: what is learned
-    twice counts twice. A promise of `calibrate` is about the old estimator: calibrate again.
+    NearestNeighbors adds the scored requests; any other estimator is fitted again on them and on
+    the rows of --data that the router has seen. Rows held out for evaluation stay unseen, so
+    `evaluate` tells whether it helped. Start from the router that `fit` wrote: feedback learned
+    twice counts twice. A promise of `calibrate` holds for the old estimator only: calibrate again.
 
     Example: llm-router refit router --log decisions.jsonl --out router2
 
@@ -75,7 +75,7 @@ def _nothing(n_requests: int, key: str | None) -> str:
 
 
 def _training(saved: SavedRouter, paths: Sequence[Path]) -> Outcomes | None:
-    """The rows that had a part in the router; the others must be able to judge it."""
+    """The rows that the router has seen; the others must stay unseen to evaluate it."""
     if len(paths) == 0:
         return None
     outcomes, _ = load_tables(paths)

@@ -29,14 +29,14 @@ def replay(
     router: Annotated[Path, "Folder of a saved router, as `fit` writes it."],
     quality_per_usd: Annotated[float | None, "Another λ, for every request."] = None,
     threshold: Annotated[float | None, "Another threshold, for every request."] = None,
-    predict: Annotated[bool, "Predict anew with the router's estimator."] = False,
+    predict: Annotated[bool, "Predict again with the router's estimator."] = False,
     key: Annotated[str | None, "Which feedback counts; none: the mean of all."] = None,
     json: Json = False,
 ) -> None:
     """Decide every request of a log again: what would it have cost, and scored?
 
-    Nobody is asked. Under the router that wrote the log every decision comes out the same, to the
-    last bit. Scores are estimated from the feedback in the log, and only where it can tell.
+    No model is called. Under the router that wrote the log every decision comes out the same, to
+    the last bit. Scores are estimated from the feedback in the log, and only where it can tell.
 
     Example: llm-router replay decisions.jsonl --router router
 

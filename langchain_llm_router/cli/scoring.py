@@ -17,14 +17,14 @@ def feedback(
     log: Annotated[Path, "A decision log, written while the runs were traced to LangSmith."],
     *,
     key: Annotated[list[str], "Only feedback of this name; none: all."] = [],  # noqa: B006
-    worst: Annotated[float, "The worst score there is."] = 0.0,
-    best: Annotated[float, "The best score there is."] = 1.0,
+    worst: Annotated[float, "The worst possible score."] = 0.0,
+    best: Annotated[float, "The best possible score."] = 1.0,
     json: Json = False,
 ) -> None:
     """Bring the feedback that LangSmith has on the logged runs into the log.
 
-    It is asked as LANGSMITH_API_KEY and LANGSMITH_ENDPOINT say. Doing it again changes nothing, so
-    it can be done every night. Afterwards `replay` and `refit` count the scores.
+    LANGSMITH_API_KEY and LANGSMITH_ENDPOINT configure the access. Running it again changes nothing,
+    so it can run every night. Afterwards `replay` and `refit` count the scores.
 
     Example: llm-router feedback decisions.jsonl
 

@@ -27,17 +27,19 @@ def serve(  # noqa: PLR0913 - a command has as many options as it has
     samples: Annotated[int, "Self-evaluations per draft, as given to `collect`."] = 8,
     host: Annotated[str, "Address to listen on."] = "127.0.0.1",
     port: Annotated[int, "Port to listen on."] = 8080,
-    baseline: Annotated[str | None, "Whom the page counts savings against; none: last."] = None,
+    baseline: Annotated[
+        str | None, "Candidate the page counts savings against; none: last."
+    ] = None,
     log: Annotated[Path | None, "Write every decision here, for `replay` and `refit`."] = None,
     shadow: Annotated[Path | None, "Folder of a second router that decides beside it."] = None,
-    cascade: Annotated[bool, "Of the demo: its cascade instead of its one-shot route."] = False,
+    cascade: Annotated[bool, "For the demo: its cascade instead of its one-shot route."] = False,
 ) -> None:
     """Serve a saved router: OpenAI's HTTP interface under /v1, a live page at /, /metrics.
 
     Without a folder it is the demo's router over its recorded answers. Keys are read from
-    LLM_ROUTER_API_KEYS (comma-separated); without it everybody may ask. Ctrl-C lets answers that
-    are under way come to their end. A shadow answers nothing: what it would have done stands in
-    the log and in the field `llm_router`.
+    LLM_ROUTER_API_KEYS (comma-separated); without it no key is needed. Ctrl-C lets running requests
+    finish. A shadow answers nothing: what it would have done is in the log and in the field
+    `llm_router`.
 
     Example: llm-router serve router --candidate small=openai:qwen@http://127.0.0.1:8000/v1
     --candidate openai:gpt-4o
@@ -56,7 +58,7 @@ def serve(  # noqa: PLR0913 - a command has as many options as it has
     if router is None:
         served = _demo(cascade=cascade)
     elif cascade:
-        msg = f"--cascade is about the demo; {str(router)!r} is what it was fitted to be."
+        msg = f"--cascade is for the demo only; {str(router)!r} has the policy it was fitted with."
         raise ValueError(msg)
     else:
         served = _saved(router, candidate, price, samples)
@@ -72,7 +74,7 @@ def _opened(path: Path | None) -> DecisionLog | None:
     if path is None:
         return None
     log = DecisionLog(path)
-    # A file that cannot be written is told now, not after the first answer.
+    # A file that cannot be written is reported now, not after the first answer.
     log.touch()
     return log
 

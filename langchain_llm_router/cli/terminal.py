@@ -1,4 +1,4 @@
-"""What commands say: to people in color, to machines as JSON, and how far they have come."""
+"""What commands print: color for people, JSON for machines, and their progress."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Steps:
         self._task = bar.add_task(what, total=total, count=self._count())
 
     def begin(self, what: str) -> None:
-        """Say what is being done now."""
+        """Show what is being done now."""
         self._bar.update(self._task, description=what)
 
     def done(self, n: int = 1) -> None:
@@ -42,7 +42,7 @@ class Steps:
         self._bar.update(self._task, completed=self._done, count=self._count())
 
     def reach(self, what: str, done: int, total: int) -> None:
-        """Say what is being done now, how many steps are done, and how many there are."""
+        """Show what is being done now, how many steps are done, and how many there are."""
         self._done, self._total = done, total
         self._bar.update(self._task, description=what, total=total)
         self.done(0)

@@ -19,8 +19,8 @@ class Battles(CheckedArguments):
 
     Args:
         queries: The texts, one per battle (repeats are fine).
-        candidate_a: Who stood on side a.
-        candidate_b: Who stood on side b.
+        candidate_a: The candidate on side a.
+        candidate_b: The candidate on side b.
         score_a: 1 a won, 0 b won, 0.5 tie, of shape (n_battles,).
     """
 
@@ -52,7 +52,7 @@ class Battles(CheckedArguments):
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Everybody who fought, in order of first appearance."""
+        """Every candidate in a battle, in order of first appearance."""
         return tuple(dict.fromkeys([*self.candidate_a, *self.candidate_b]))
 
     def take(self, rows: ArrayLike) -> Battles:

@@ -1,4 +1,4 @@
-"""What every table checks at the door: shapes, ranges, names, row numbers."""
+"""What every table checks on construction: shapes, ranges, names, row numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 def checked_matrix(
     name: str, values: ArrayLike, shape: tuple[int, ...], *, unit: bool, unknown: bool
 ) -> Floats:
-    """Check one table at the door: its shape, its range, and whether NaN may stand in it."""
+    """Check one table on construction: its shape, its range, and whether NaN may stand in it."""
     matrix = np.array(values, dtype=np.float64)
     if matrix.shape != shape:
         msg = f"`{name}` has shape {matrix.shape}, expected {shape}: (queries, candidates)."

@@ -1,4 +1,4 @@
-"""Rows cut into disjoint parts: what teaches must not judge."""
+"""Rows cut into disjoint parts: rows to train on must not be rows to evaluate on."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Public routing benchmarks as tables, from files you have: Parquet, CSV or JSONL.
 
 Each loader names the columns it reads, so a file of your own with these columns works as well.
-Candidates stand from cheap to dear, the weak one first. Rows known to be in RouteLLM's training
-data (`contaminated`) are dropped, as RouteLLM drops them.
+Candidates are ordered from cheap to dear, the weak one first. Rows known to be in RouteLLM's
+training data (`contaminated`) are dropped, as RouteLLM drops them.
 """
 
 from __future__ import annotations

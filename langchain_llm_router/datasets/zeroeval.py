@@ -109,7 +109,7 @@ class ZeroEval:
 
         Args:
             drafter: Whose answers are judged.
-            peers: Who is asked the same question.
+            peers: The models that are asked the same question.
             candidates: The columns.
             same: As in `Agreement`.
         """

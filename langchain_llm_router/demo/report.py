@@ -51,7 +51,7 @@ def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
     """Run the demo and print it.
 
     Args:
-        out: Folder for the picture; made if need be.
+        out: Folder for the picture; created if missing.
         seed: Which split.
         as_json: Print the figures as one JSON object on the last line.
     """

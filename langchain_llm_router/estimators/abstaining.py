@@ -30,17 +30,17 @@ _PART = "part_0"
 
 @dataclass(eq=False)
 class Abstaining(QualityEstimator):
-    """Predicts as another estimator does, but nothing (NaN) where it has no business to.
+    """Predicts as another estimator does, but abstains (NaN) where queries are unfamiliar.
 
     A query is unfamiliar if its drift p-value is below `p_query`; with a `watch` every query is,
-    as long as the window of the last ones has drifted. What then happens is the policy's matter:
+    as long as the window of the last ones has drifted. The policy decides what happens then:
     `SafeArm` asks the safe candidate. The log shows it as arms without a quality, so a replay
     needs no gauge.
 
     Args:
-        estimator: Who predicts; None: `NearestNeighbors`.
+        estimator: The one that predicts; None: `NearestNeighbors`.
         gauge: Measures the drift; an estimator on embeddings shares its own with it.
-        p_query: Abstain below this; 0: never for a single query's sake.
+        p_query: Abstain below this; 0: never because of a single query.
         watch: The last queries; it makes predictions depend on what was asked before.
 
     Attributes:

@@ -29,12 +29,12 @@ _MOST_NUMBERS = 8_000_000
 
 @dataclass(eq=False)
 class BradleyTerry(RememberingEstimator, PreferenceEstimator):
-    """Ranks candidates anew for every query, each battle weighing gamma^(1 + similarity).
+    """Ranks candidates separately for every query, each battle weighing gamma^(1 + similarity).
 
     Keeps the training queries: the data is the model. Battles enter a query's fit only through
-    their weighted wins per pair, so the fit costs a table of a few cells, and the decision what
-    comparing the query with the stored ones costs. See `PreferenceEstimator` for how win rates
-    become qualities.
+    their weighted wins per pair, so the fit works on a table of a few cells, and a decision costs
+    about what comparing the query with the stored ones costs. See `PreferenceEstimator` for how win
+    rates become qualities.
 
     Args:
         embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
@@ -44,7 +44,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         n_tiers: Rank tiers of candidates of similar strength (the paper has 10) in place of
             candidates, for sparse battles among many; battles within a tier are dropped.
         ridge: Precision of the Gaussian prior that keeps unbeaten candidates finite.
-        candidates: Who is predicted, in this order; None: everybody in the data.
+        candidates: Those to predict, in this order; None: all in the data.
         memory: Where the queries are kept; None: `ExactMemory`. Others need a `top_k`.
 
     Attributes:

@@ -43,7 +43,7 @@ _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 class CausalLMClassifier(TransformerEstimator):
     """A causal language model fine-tuned to name the grade, 1 to 5, of an answer to come.
 
-    The softmax over the logits of the five grades, behind the prompt, is read; nothing is
+    The softmax over the logits of the five grades, after the prompt, is read; nothing is
     generated. Training is cross-entropy against the measured quality on the same five grades;
     a quality between two grades is shared between them.
 
@@ -59,7 +59,7 @@ class CausalLMClassifier(TransformerEstimator):
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2 (causal LLM classifier).
-        Deviations: the grades are read directly behind the prompt; N candidates.
+        Deviations: the grades are read directly after the prompt; N candidates.
     """
 
     _auto_class: ClassVar[str] = "AutoModelForCausalLM"
@@ -128,7 +128,7 @@ class CausalLMClassifier(TransformerEstimator):
         return [[*before, *row[:room], *after] for row in rows]
 
     def _frame(self, candidate: str) -> tuple[list[int], list[int]]:
-        """What stands before and after the query, in the model's chat template if it has one."""
+        """The text before and after the query, in the model's chat template if it has one."""
         system, user = _SYSTEM.format(candidate=candidate), _USER.format(query=_MARK)
         chat = getattr(self.tokenizer_, "chat_template", None) is not None
         if chat:
@@ -177,7 +177,7 @@ class CausalLMClassifier(TransformerEstimator):
 
 
 class _Grader(nn.Module):
-    """Logits of the five grades behind the last token, without those of the whole vocabulary."""
+    """Logits of the five grades after the last token, without those of the whole vocabulary."""
 
     def __init__(self, model: nn.Module, score_ids: Sequence[int]) -> None:
         super().__init__()

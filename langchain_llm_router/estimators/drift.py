@@ -35,11 +35,11 @@ class DriftReading:
     """P(distances this large or larger | no drift): are they further from what was trained on?"""
 
     p_mix: float
-    """P(means this different or more | no drift): are the topics mixed otherwise?"""
+    """P(means this different or more | no drift): is the mix of topics different?"""
 
     @property
     def p_value(self) -> float:
-        """Both in one: twice the smaller, at most 1 (Bonferroni)."""
+        """Both combined: twice the smaller, at most 1 (Bonferroni)."""
         return min(1.0, 2 * min(self.p_far, self.p_mix))
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class DriftReading:
             return f"The last {self.n} queries {how} (p = {self.p_value:.2g})."
         how = "are further from the training queries than those from each other"
         if self.p_mix < self.p_far:
-            how = "are mixed otherwise than the training queries"
+            how = "are a different mix from the training queries"
         return f"The last {self.n} queries {how} (p = {self.p_value:.2g})."
 
 
@@ -99,7 +99,7 @@ class DriftGauge(CheckedArguments):
 
         Args:
             queries: The texts, duplicates included.
-            embeddings: A fitted embedding to share with an estimator, in place of the own one.
+            embeddings: A fitted embedding to share with an estimator, in place of its own.
 
         Raises:
             ValueError: If there are none.
@@ -205,7 +205,7 @@ class DriftGauge(CheckedArguments):
 class DriftWatch(CheckedArguments):
     """The last queries of a live router, and whether they have drifted.
 
-    One watch may be shared by threads. It is tested anew after every `every` queries, so that even
+    One watch may be shared by threads. It is tested again after every `every` queries, so that even
     without drift an alarm will come once in a while: about once in `every` / `p_below` queries.
 
     Args:

@@ -161,7 +161,7 @@ class ModelScorer(TransformerEstimator):
 
     References:
         Unify's published router design: query and learned model token through BERT, dense head on
-        [CLS], quality from five grades mapped to [0, 1]. Deviation: the vector stands right behind
+        [CLS], quality from five grades mapped to [0, 1]. Deviation: the vector stands right after
         [CLS] instead of at the end, where its position would change with the query's length.
     """
 
@@ -179,7 +179,7 @@ class ModelScorer(TransformerEstimator):
 
         Args:
             name: The new candidate, a column of `outcomes`; other columns are not looked at.
-            outcomes: Its measured answers; some dozens are enough to start with.
+            outcomes: Its measured answers; a few dozen are enough to start with.
             training: How its vector is trained; None: as the whole was.
 
         Raises:

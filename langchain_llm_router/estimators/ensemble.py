@@ -30,9 +30,9 @@ class Ensemble(QualityEstimator):
     """A calibrated sum of estimators, weighted by how well each predicts unseen rows.
 
     Every part predicts the training rows out of fold. Non-negative least squares then finds how
-    much of each part's differences between candidates, and of its mean over candidates, belongs
-    into the sum. A part that knows nothing gets weight 0, one that is too sure of itself is
-    shrunk: that is the calibration. Finally all parts are fitted on all rows.
+    much of each part's differences between candidates, and of its mean over candidates, belongs in
+    the sum. A part that knows nothing gets weight 0, one that is too sure of itself is shrunk: that
+    is the calibration. Finally all parts are fitted on all rows.
 
     Args:
         estimators: The parts; None: `Linear`, `NearestNeighbors` and `Clusters`, all lexical.

@@ -149,7 +149,7 @@ class QualityEstimator(CheckedArguments, ABC):
         return dict(params)
 
     def _params(self) -> dict[str, Any]:
-        """Hyper-parameters that JSON can hold: the dataclass fields, less live objects."""
+        """Hyper-parameters that JSON can hold: the dataclass fields, without live objects."""
         return {
             field.name: getattr(self, field.name)
             for field in fields(self)  # type: ignore[arg-type]
@@ -157,7 +157,7 @@ class QualityEstimator(CheckedArguments, ABC):
         }
 
     def _settings(self) -> dict[str, Any]:
-        """Learned things that belong into the manifest."""
+        """Learned things that belong in the manifest."""
         return {}
 
     def _write_files(self, folder: Path) -> Sequence[str]:
@@ -216,7 +216,7 @@ class Constant(QualityEstimator):
 
 @dataclass(eq=False)
 class Random(QualityEstimator):
-    """Predicts noise that depends on the query and the seed alone: the router without a clue.
+    """Predicts noise that depends on the query and the seed alone: the random baseline.
 
     Args:
         seed: Another seed, other noise.

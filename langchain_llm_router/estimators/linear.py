@@ -30,9 +30,9 @@ class Linear(EmbeddingEstimator):
     """Ridge or logistic regression on an embedding and on surface features.
 
     Surface features (length, numbers, punctuation, ...) enter as they are, and through random
-    Fourier features of a Laplace kernel, so that they may bend. The ridge is chosen by exact
-    leave-one-out on the training rows; the mean over candidates and the differences between them
-    get one each, as routing lives on the differences.
+    Fourier features of a Laplace kernel, so that their effect may be nonlinear. The ridge is chosen
+    by exact leave-one-out on the training rows; the mean over candidates and the differences
+    between them get one each, as routing lives on the differences.
 
     Args:
         embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.

@@ -26,9 +26,9 @@ class MatrixFactorization(PreferenceEstimator):
 
     Args:
         embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        candidates: Who is predicted, in this order; None: everybody in the data.
+        candidates: Those to predict, in this order; None: all in the data.
         n_factors: Length of a model's vector.
-        n_epochs: Most passes over the battles; training stops early on held-out queries.
+        n_epochs: Maximum passes over the battles; training stops early on held-out queries.
         learning_rate: Adam's step size.
         weight_decay: L2 penalty, added to the gradient.
         noise: Standard deviation of Gaussian noise on the query's vector during training.

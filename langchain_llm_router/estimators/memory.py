@@ -170,8 +170,8 @@ class ApproximateMemory(Memory):
     Args:
         connectivity: Links per vector in the graph; more: better recall, more memory. With 16, a
             million vectors had a recall of 0.87 of their 50 nearest, with 32 of 0.97.
-        expansion_add: How widely is searched while building.
-        expansion_search: How widely is searched for a query; more: better recall, slower.
+        expansion_add: Breadth of the search while building.
+        expansion_search: Breadth of the search for a query; more: better recall, slower.
         oversampling: The graph proposes this many times k, of which the k nearest are kept.
         n_threads: Threads for building; 0: all cores.
 

@@ -30,7 +30,7 @@ _MARK, _ROW = "llm_router_memory", "llm_router_row"
 
 @dataclass(eq=False)
 class StoreMemory(Memory):
-    """Keeps past queries in a LangChain `VectorStore`, past what fits into one machine.
+    """Keeps past queries in a LangChain `VectorStore`, beyond what fits on one machine.
 
     Stores disagree on what a score is (cosine, cosine distance, squared distance ...), so `fit`
     searches for a few queries whose cosines it knows and keeps the meaning that fits.

@@ -69,7 +69,7 @@ class NearestNeighbors(RememberingEstimator):
         return mean
 
     def extended(self, queries: Sequence[str], quality: ArrayLike) -> Self:
-        """A copy that remembers these queries too; nothing else is learned anew.
+        """A copy that remembers these queries too; nothing else is learned again.
 
         The embedding stays as it was fitted. A candidate's quality is then averaged over the
         neighbours whose quality is known, and is its mean over all rows where none is.
@@ -123,7 +123,7 @@ class Clusters(EmbeddingEstimator):
     """Predicts the mean quality of the topics that a query is nearest to.
 
     Training queries are grouped by spherical k-means; a query takes the quality of its nearest
-    groups, weighted by softmax(sharpness * cosine). Small, fast, and easy to look into.
+    groups, weighted by softmax(sharpness * cosine). Small, fast, and easy to inspect.
 
     Args:
         embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.

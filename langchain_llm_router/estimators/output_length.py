@@ -157,7 +157,7 @@ class OutputLength(CheckedArguments):
 
     def _column(self, features: Floats, tokens: Floats) -> tuple[Floats, float]:
         penalty = np.full(features.shape[1], self.ridge)
-        # The level is not a matter of the prior.
+        # The intercept is hardly penalized.
         penalty[self.width] = 1e-6
         gram = features.T @ features + np.diag(penalty)
         weights = np.linalg.solve(gram, features.T @ np.log(tokens)).astype(np.float64)

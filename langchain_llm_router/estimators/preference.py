@@ -26,7 +26,7 @@ class NumberedBattles:
 
     Args:
         texts: The distinct queries.
-        names: Everybody who fought.
+        names: Every candidate in a battle.
         query: Number of each battle's query in `texts`, of shape (n_battles,).
         a: Number of the candidate on side a, same shape.
         b: Number of the candidate on side b, same shape.
@@ -66,17 +66,17 @@ class NumberedBattles:
 
 @dataclass(eq=False)
 class PreferenceEstimator(EmbeddingEstimator):
-    """An estimator that learns who beats whom; fits on `Battles` as well as on `Outcomes`.
+    """Learns which candidate beats which; fits on `Battles` as well as on `Outcomes`.
 
     Its quality of a candidate is the predicted win rate against the other candidates, ties counted
     half, so a pair's win rate is 1/2 (1 + q_strong - q_weak), as `Threshold` reads it. With more
     than two candidates the order is kept, and `predict_strengths` has every pair's exact win rate:
-    1 / (1 + exp(s_b - s_a)). Only differences mean something: a pair of equals has 0.5 each, be
-    both perfect or useless.
+    1 / (1 + exp(s_b - s_a)). Only differences mean something: a pair of equals has 0.5 each,
+    whether both are perfect or useless.
 
     Args:
         embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        candidates: Who is predicted, in this order; None: everybody in the data. Battles of the
+        candidates: Those to predict, in this order; None: all in the data. Battles of the
             others still count in the fit.
     """
 
@@ -86,7 +86,7 @@ class PreferenceEstimator(EmbeddingEstimator):
         """Learn from battles, or from outcomes read as battles, forgetting any earlier fit.
 
         Raises:
-            ValueError: If there are no rows, or a name in `candidates` never fought.
+            ValueError: If there are no rows, or a name in `candidates` is in no battle.
         """
         if isinstance(data, Outcomes):
             return super().fit(data)

@@ -45,7 +45,7 @@ class RememberingEstimator(EmbeddingEstimator):
         """Read what `save` wrote; vectors of an `ApproximateMemory` are mapped, not read.
 
         Args:
-            folder: The artifact's folder. Keep it where it is while the estimator lives.
+            folder: The artifact's folder. Keep it where it is while the estimator is in use.
             embeddings: The embedding it was fitted with; not needed for the lexical one.
             memory: Needed for a `StoreMemory`, whose rows are in the store.
 

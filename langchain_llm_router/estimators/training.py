@@ -1,7 +1,7 @@
-"""The training room of the estimators that are neural networks (extra `torch`).
+"""The training loop of the estimators that are neural networks (extra `torch`).
 
 AdamW with a linear warm-up and decay, clipped gradients, early stopping on held-out queries, and
-checkpoints from which a killed run goes on as if it had never stopped: every step seeds its own
+checkpoints from which a killed run resumes as if it had never stopped: every step seeds its own
 dropout, so nothing but the step number has to be remembered about randomness. No pickle anywhere.
 """
 
@@ -47,18 +47,18 @@ class Training(CheckedArguments):
         max_steps: Stop after this many optimizer steps; None: after `epochs`.
         batch_size: Rows a step.
         learning_rate: Peak rate of the pretrained weights.
-        head_learning_rate: Peak rate of the weights that start from nothing; None: the same.
+        head_learning_rate: Peak rate of the weights that are not pretrained; None: the same.
         weight_decay: AdamW's decay.
         warmup_share: Share of the steps in which the rate rises; then it falls to 0, linearly.
         clip_norm: Gradients are scaled down to this norm.
         validation_share: Share of the queries held out for early stopping; 0: none.
-        evaluate_every: Steps between looks at the held-out loss; None: once an epoch.
-        patience: Stop after this many looks without a better loss; the best weights are kept.
-        seed: Decides the split, the order, the heads' start and dropout.
-        device: E.g. `"cuda"`; None: a GPU if there is one. Only there bf16 is used.
+        evaluate_every: Steps between evaluations of the held-out loss; None: once an epoch.
+        patience: Stop after this many evaluations without a better loss; the best weights are kept.
+        seed: Decides the split, the order, the heads' initialization and dropout.
+        device: E.g. `"cuda"`; None: a GPU if there is one. bf16 is used on a GPU only.
         progress: Show a progress bar on stderr.
-        checkpoint_folder: Where checkpoints are kept; the same fit goes on from there. None: none.
-        checkpoint_every: Steps between checkpoints; None: at every look at the held-out loss.
+        checkpoint_folder: Where checkpoints are kept; the same fit resumes from there. None: none.
+        checkpoint_every: Steps between checkpoints; None: at every held-out evaluation.
     """
 
     epochs: int = 3
@@ -103,16 +103,16 @@ class Training(CheckedArguments):
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What is to be learned: a network, its rows, and how wrong it is on some of them.
+    """A training job: a network, its rows, and its loss on some of them.
 
     Args:
         network: Only its parameters that require gradients are trained.
         loss: From row numbers to the loss of each, a tensor of shape (len(rows),).
         groups: A label per row; rows with the same label stay on one side of the split.
         lengths: Cost of each row, e.g. in tokens; batches hold rows of similar cost.
-        fingerprint: Tells this lesson from others, so that no foreign checkpoint is resumed.
-        fresh: Beginnings of the names of parameters that start from nothing.
-        dropout: False leaves the network in evaluation mode while it learns.
+        fingerprint: Identifies this job, so that no other job's checkpoint is resumed.
+        fresh: Prefixes of the names of parameters that are not pretrained.
+        dropout: False leaves the network in evaluation mode during training.
     """
 
     network: nn.Module
@@ -131,7 +131,7 @@ class History:
     Attributes:
         steps: Optimizer steps taken, those of a resumed checkpoint included.
         best_step: The step whose weights were kept.
-        validation_step: When the held-out loss was looked at, of shape (n_looks,).
+        validation_step: Step of each held-out evaluation, of shape (n_evaluations,).
         validation_loss: Mean loss of the held-out rows then, same shape.
     """
 
@@ -175,10 +175,10 @@ def autocast(device: torch.device) -> Any:
 
 
 def train(lesson: Lesson, training: Training) -> History:
-    """Train the lesson's network in place; it ends in evaluation mode with its best weights.
+    """Train the job's network in place; it ends in evaluation mode with its best weights.
 
     Raises:
-        ArtifactError: If a checkpoint of this very run is corrupted.
+        ArtifactError: If a checkpoint of this run is corrupted.
         FloatingPointError: If the training diverges.
     """
     return _Run(lesson, training).finish()
@@ -281,7 +281,7 @@ class _Run:
         return value
 
     def _look(self) -> bool:
-        """Look at the held-out loss and save where it is time to; True: stop early."""
+        """Evaluate the held-out loss and save when due; True: stop early."""
         every = self.training.evaluate_every or self.batches_per_epoch
         due = self.step % every == 0 or self.step == self.n_steps
         if due and len(self.held_out) > 0:

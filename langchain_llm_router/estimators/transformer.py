@@ -74,7 +74,7 @@ class TransformerEstimator(QualityEstimator):
         return super()._params() | {"training": self.training.settings()}
 
     def _start(self) -> None:
-        """Build the network from the pretrained weights; what is new in it depends on the seed."""
+        """Build the network from the pretrained weights; its new layers depend on the seed."""
         transformers = import_extra("transformers", "torch")
         with _no_loading_bar(), seeded(self.training.seed):
             self.tokenizer_ = transformers.AutoTokenizer.from_pretrained(self.pretrained)
@@ -98,7 +98,7 @@ class TransformerEstimator(QualityEstimator):
 
     @property
     def _max_tokens(self) -> int:
-        """What fits: as asked for, as the model has positions, less what the network adds."""
+        """What fits: as asked for, as the model has positions, minus what the network adds."""
         positions = getattr(self._model.config, "max_position_embeddings", None)
         limits = [self.max_length, self.tokenizer_.model_max_length, positions or self.max_length]
         return int(min(limits)) - self._n_extra_tokens
@@ -151,7 +151,7 @@ class TransformerEstimator(QualityEstimator):
 
     @classmethod
     def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
-        """Read what `save` wrote; no hub is asked, nothing is unpickled.
+        """Read what `save` wrote; no hub is contacted, nothing is unpickled.
 
         Raises:
             ArtifactError: If the folder is corrupted, too new, or holds another network.

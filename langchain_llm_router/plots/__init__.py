@@ -1,10 +1,10 @@
 """Pictures of what a router does and what it saves (extra `plot`).
 
-Every function returns a matplotlib `Figure` that belongs to nobody: no pyplot, no global state, no
-window; `save` writes it. What routing costs and scores is in `economics`, how a verifier's score is
-read in `observations`, which scores tell good from poor in `verifiers`, how far numbers can be
-believed in `judgement`, one query's way in `paths`, why it took it in `decisions`, who won a
-contest in `contests`, and all that apply to a saved router in `routers`.
+Every function returns a standalone matplotlib `Figure`: no pyplot, no global state, no window;
+`save` writes it. What routing costs and scores is in `economics`, how a verifier's score is read in
+`observations`, which scores tell good from poor in `verifiers`, how far numbers can be believed in
+`judgement`, one query's path in `paths`, why it was taken in `decisions`, which estimator or policy
+won in `contests`, and all that apply to a saved router in `routers`.
 """
 
 from langchain_llm_router.plots.canvas import save

@@ -45,7 +45,7 @@ _DPI = 144
 
 
 def new(width: float = 8.0, height: float = 5.0) -> Figure:
-    """An empty figure of so many inches, on an Agg canvas of its own."""
+    """An empty figure of so many inches, on its own Agg canvas."""
     figure = import_extra("matplotlib.figure", "plot").Figure((width, height), dpi=_DPI)
     import_extra("matplotlib.backends.backend_agg", "plot").FigureCanvasAgg(figure)
     figure.set_facecolor("white")

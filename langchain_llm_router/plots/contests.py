@@ -1,4 +1,4 @@
-"""What a fitting contest found: who wins, who answers, and when routing is not worth it."""
+"""What a fitting contest found: the winner, each model's share, and when routing does not pay."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def contest_chart(
     Args:
         entries: Name and score, from the best on.
         x: What the score is.
-        title: What stands above.
+        title: The figure's title.
         subtitle: On which rows.
     """
     if len(entries) == 0:
-        msg = "There is nobody to draw: give `entries`."
+        msg = "There is nothing to draw: give `entries`."
         raise ValueError(msg)
     figure, ax = _rows(len(entries), title, subtitle, x)
     scores = np.array([score for _, score in entries])
@@ -68,7 +68,7 @@ def answer_shares(
 
     Args:
         shares: Group → candidate → share of its queries; the same candidates everywhere.
-        title: What stands above.
+        title: The figure's title.
         subtitle: On which rows.
     """
     if len(shares) == 0:
@@ -108,7 +108,7 @@ def worth_curve(
     Args:
         margins: λ in quality per dollar → mean gain in quality - λ·cost per query.
         chosen: λ to mark.
-        title: What stands above.
+        title: The figure's title.
         subtitle: On which rows.
     """
     if len(margins) < 2:

@@ -1,4 +1,4 @@
-"""What it costs and what it scores: the figure to show to whoever pays."""
+"""What it costs and what it scores: the figure for the person who pays."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def _draw_singles(
     labels.avoid(x, y)
     best = max(singles, key=lambda p: p.quality)
     corners = set() if hull is None else set(zip(*hull, strict=True))
-    # Those that nobody beats at their price are named first.
+    # Those that no other beats at their price are named first.
     named = [(p is best or (p.cost_usd, p.quality) in corners, p) for p in singles]
     for corner, p in sorted(named, key=lambda pair: not pair[0]):
         labels.add(

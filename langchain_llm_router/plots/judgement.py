@@ -24,7 +24,7 @@ def reliability_curve(
         predicted: Predicted qualities in [0, 1], any shape.
         measured: Measured qualities, same shape.
         n_bins: How many bins.
-        title: What stands above.
+        title: The figure's title.
     """
     curve = reliability(predicted, measured, n_bins=n_bins)
     error = ece(predicted, measured, n_bins=n_bins)
@@ -59,7 +59,7 @@ def separability(
         scores: Scores in [0, 1], of shape (n_rows,); NaN, no verdict, is left out.
         good: Whether each answer was good.
         n_bins: How many bars.
-        title: What stands above.
+        title: The figure's title.
     """
     values, labels = np.asarray(scores, dtype=np.float64), np.asarray(good, dtype=bool)
     known = ~np.isnan(values)

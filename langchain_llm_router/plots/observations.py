@@ -143,7 +143,7 @@ def score_densities(
 def p_good_curve(
     model: KernelDensity, *, prior: float | None = None, title: str = "P(good | score)"
 ) -> Figure:
-    """What a score is worth, and where nobody should trust it: the gate closes where scores end."""
+    """What a score is worth, and where not to trust it: the gate closes where scores end."""
     figure = new(8, 4.4)
     ax = _scores(figure, title, "dashed: without the density gate", y="P(answer good)")
     ungated = KernelDensity(model.base_rate, 0.0, model.bandwidth, model.reflect)
@@ -194,7 +194,7 @@ def lambda_gradient(
         model: The fitted observation model.
         cost_usd: What asking the next candidate costs.
         prior: P(good) before the score; None: the base rate.
-        title: What stands above.
+        title: The figure's title.
     """
     if not cost_usd > 0:
         msg = f"`cost_usd` of the next candidate must be > 0, got {cost_usd!r}."

@@ -27,18 +27,18 @@ _VERB = {"ask": "ask", "verify": "verify", "accept": "keep"}
 def decision_path(record: Mapping[str, Any], *, title: str = "", query: str = "") -> Figure:
     """The steps of one query, from the record in `response_metadata["llm_router"]`.
 
-    One box per decision, with whom it was about and the reason; under it what came of it: the
-    score and the cost of the attempt.
+    One box per decision, with its candidate and its reason; under it the result: the score and the
+    cost of the attempt.
 
     Args:
         record: A decision record (`route_of(message)`).
-        title: What stands above; empty: who answered and what it cost.
+        title: The figure's title; empty: which candidate answered and what it cost.
         query: The question, shown in short.
     """
     steps = list(record["steps"])
     attempts = {attempt["candidate"]: attempt for attempt in record["attempts"]}
     if not steps or steps[-1]["action"] != "accept":
-        # A final asking is accepted unseen; there is no decision left to record.
+        # A final answer is accepted without verification; there is no decision left to record.
         steps.append(
             {"action": "accept", "candidate": record["candidate"], "reason": "taken unseen"}
         )
@@ -87,7 +87,7 @@ def _box(ax: Axes, x: float, y: float, step: Mapping[str, Any]) -> None:
 def _outcome(
     ax: Axes, x: float, y: float, step: Mapping[str, Any], attempt: Mapping[str, Any]
 ) -> None:
-    """What came of the step: an error, a score, a cost."""
+    """The result of the step: an error, a score, a cost."""
     lines: list[tuple[str, str]] = []
     if step["action"] == "ask":
         error = attempt.get("error")

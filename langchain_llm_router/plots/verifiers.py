@@ -51,7 +51,7 @@ def verifier_grid(
     Args:
         outcomes: Measured quality; an answer is good from 0.5 on.
         evaluations: Verifier name → its scores, same rows; columns are found by name.
-        title: What stands above.
+        title: The figure's title.
 
     Raises:
         ValueError: If there is no verifier, or one lacks a candidate or has other rows.

@@ -11,7 +11,7 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """Counts answers, attempts, failures and dollars, in a registry of its own."""
+    """Counts answers, attempts, failures and dollars, in its own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

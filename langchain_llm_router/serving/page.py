@@ -53,7 +53,7 @@ def add_page(
         msg = f"Unknown baseline {reference!r}: allowed are {names}."
         raise ValueError(msg)
     against = next(c for c in router.parts.candidates if c.name == reference)
-    # The same books: who asks on the page is logged, and pays, like everybody else.
+    # The same ledger: requests from the page are logged and budgeted like all others.
     telling = router.model_copy(update={"streaming_mode": "events"})
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -99,7 +99,7 @@ async def _thinking(
             elif event["event"] == "on_chain_end" and event["parent_ids"] == []:
                 message = event["data"]["output"]
                 record, answer = route_of(message), str(message.text)
-    except Exception as error:  # noqa: BLE001 - the status is out: the page must say it
+    except Exception as error:  # noqa: BLE001 - the status is sent: the page must show the error
         yield _event("failed", {"message": f"{type(error).__name__}: {error}"})
         return
     counters.count(record)
@@ -128,7 +128,7 @@ def _heeded(policy: Policy) -> dict[str, Any]:
 
 
 def _curve(arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """For every λ, whom the utility would choose, and its expected cost and quality."""
+    """For every λ, which candidate the utility would choose, and its expected cost and quality."""
     known = [arm for arm in arms if arm.quality is not None and arm.cost_usd is not None]
     points = []
     for lambda_ in _LAMBDAS if known else ():

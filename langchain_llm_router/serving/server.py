@@ -51,7 +51,7 @@ def create_app(
 
     Args:
         router: The router or cascade to serve.
-        api_keys: Who knows one of these may ask; none: everybody may.
+        api_keys: Callers need one of these; none: no key is needed.
         baseline: The candidate that savings are counted against; None: the last one.
     """
     app = FastAPI(
@@ -74,7 +74,7 @@ def create_app(
             return await served.answer(body, x_llm_router_options)
         except HTTPException:
             raise
-        except Exception as error:  # noqa: BLE001 - every request gets an answer, told as it is
+        except Exception as error:  # noqa: BLE001 - every request gets a response
             return _failure(error)
 
     @app.get("/v1/models", dependencies=guard)
@@ -117,7 +117,7 @@ def _closing_the_books(log: DecisionLog | None) -> Callable[[FastAPI], Any]:
 
 
 class _Keys:
-    """Lets in who knows a key, comparing in constant time."""
+    """Lets in callers with a known key, comparing in constant time."""
 
     def __init__(self, api_keys: Sequence[str]) -> None:
         self._keys = [key.encode() for key in api_keys]
@@ -170,7 +170,7 @@ class _Served:
                     yield _event(data)
                 seen.append(chunk)
                 chunk = await anext(rest, None)
-        except Exception as error:  # noqa: BLE001 - the status is out: the stream must say it
+        except Exception as error:  # noqa: BLE001 - the status is sent: the stream must report it
             yield _event(error_body(str(error), "upstream_error"))
             return
         whole = add_ai_message_chunks(seen[0], *seen[1:]) if seen else AIMessageChunk(content="")

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 __all__ = ["ChatRequest", "completion", "completion_chunks", "error_body", "new_id"]
 
 
-# What the schema promises; what is taken is decided by LangChain, which reads more than this.
+# What the schema promises; LangChain decides what is accepted, and it reads more than this.
 _TEXT = {
     "anyOf": [
         {"type": "string"},
@@ -84,7 +84,7 @@ Tool = Annotated[dict[str, Any], AfterValidator(_checked), WithJsonSchema(_TOOL)
 
 
 class ChatRequest(BaseModel):
-    """A chat completion request; what we do not know is passed over, as OpenAI-likes do."""
+    """A chat completion request; unknown fields are ignored, as OpenAI-compatible servers do."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -138,12 +138,12 @@ class ChatRequest(BaseModel):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether the last chunk of a stream shall carry the usage."""
+        """Whether the last chunk of a stream carries the usage."""
         return bool((self.stream_options or {}).get("include_usage"))
 
 
 def new_id() -> str:
-    """An id of the form that clients expect."""
+    """An id in the form that clients expect."""
     return f"chatcmpl-{uuid4().hex}"
 
 
