@@ -200,7 +200,7 @@ _constructor = lru_cache(maxsize=1024)(_Constructor)
 
 
 class _Array:
-    """What NumPy's `ArrayLike` stands for, whose own members would tell nobody anything."""
+    """Stands for NumPy's `ArrayLike`, whose members mean nothing in an error message."""
 
 
 _MEMBERS = (complex, float, int, bool, str, bytes)

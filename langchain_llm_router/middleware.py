@@ -97,8 +97,7 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
         system = [] if request.system_message is None else [request.system_message]
         kwargs: dict[str, Any] = {"tools": tuple(tools)} if tools else {}
         parts = self._parts.with_bindings(_AgentBindings(call))
-        tells = self._parts.fields.streaming_mode == "events"
-        return Request(parts, [*system, *request.messages], config, kwargs, tells=tells)
+        return Request(parts, [*system, *request.messages], config, kwargs)
 
 
 class _AgentBindings(Bindings):

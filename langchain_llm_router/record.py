@@ -1,4 +1,4 @@
-"""What is told of a request: the decision record, and the facts in traces and events."""
+"""What a request reports: the decision record, and the facts in traces and events."""
 
 from __future__ import annotations
 

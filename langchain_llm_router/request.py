@@ -92,7 +92,8 @@ class Request:
         kwargs: Keywords of the call, bound tools and schema among them.
         streaming: Whether chunks that may be shown at once are passed on as they arrive.
         in_nodes: Whether each stage runs on its own: then no money is reserved between two of them.
-        tells: Whether decisions, drafts and verdicts are reported as they happen.
+        tells: Whether decisions, drafts and verdicts are reported as they happen: a node says it,
+            elsewhere the router's `streaming_mode` does.
     """
 
     parts: Parts
@@ -195,6 +196,7 @@ class Request:
 
     def run(self) -> Generator[Operation, Any, Done]:
         """Everything between a question and its answer."""
+        self.tells = self.parts.fields.streaming_mode == "events"
         self._open_spending()
         try:
             yield from self.prepare()
@@ -322,8 +324,7 @@ class Request:
         step = self.loop.steps[-1]
         if step.action == "ask":
             asking = self._asking(step)
-            unpaid = self._spending is None
-            answer = (yield asking) if unpaid else (yield from self._paid(asking))
+            answer = yield from self._paid(asking)
             attempt = self._asked(step, asking, answer)
         elif self.custom is None:
             attempt = yield from self._paid(self._verifying(step))
@@ -520,10 +521,13 @@ class Request:
         log, loop = self.parts.fields.log, self._loop
         if log is None:
             return
-        query = routing_text(self.messages, self.parts.fields.turns)
+        if loop is None:
+            query = routing_text(self.messages, self.parts.fields.turns)
+        else:
+            query = loop.situation.query
         entry = partial(
             entry_data,
-            loop.situation.query if loop is not None else query,
+            query,
             [] if loop is None else list(loop.frames),
             [] if loop is None else list(loop.steps),
             () if loop is None else loop.situation.attempts,

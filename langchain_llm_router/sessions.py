@@ -61,9 +61,7 @@ class RequestChatModel(BaseChatModel):
         else:
             messages = self._convert_input(input).to_messages()
         config = {} if config is None else config
-        parts = self.parts
-        tells = parts.fields.streaming_mode == "events"
-        return Request(parts, messages, config, dict(kwargs), streaming=streaming, tells=tells)
+        return Request(self.parts, messages, config, dict(kwargs), streaming=streaming)
 
     def invoke(
         self,

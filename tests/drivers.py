@@ -17,7 +17,7 @@ from tests.fakes import ScriptedModel
 
 DRIVERS = ("chat", "graph", "agent")
 TIMES = ("latency_s", "ttft_s", "finished_at_s")
-"""What differs from call to call, whoever makes it."""
+"""What differs from call to call in every driver."""
 
 Config = dict[str, Any] | None
 

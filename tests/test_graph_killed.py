@@ -59,7 +59,7 @@ def same_request(case, whole) -> bool:
     )  # fmt: skip
 
 
-def test_the_request_that_nobody_killed_is_a_whole_cascade(cases):
+def test_a_request_that_was_not_killed_is_a_whole_cascade(cases):
     whole = cases["whole"]
     assert [(step["action"], step["candidate"]) for step in whole["record"]["steps"]] == [
         ("ask", "small"), ("verify", "small"), ("ask", "large"), ("accept", "large"),

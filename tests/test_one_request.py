@@ -1,4 +1,4 @@
-"""One request is one thing: whoever drives it, the same steps, attempts, answer, bill and log.
+"""One request is one thing: in every driver the same steps, attempts, answer, bill and log.
 
 Chat model, graph and agent middleware are driven through recorded situations side by side, for
 every policy and verifier of the contract's lists, and must not differ in anything but times. Where

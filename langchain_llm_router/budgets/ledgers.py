@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from langchain_llm_router.arguments import CheckedArguments
 
-__all__ = ["Account", "Hold", "InProcessLedger", "Ledger", "to_nano", "to_usd"]
+__all__ = ["Account", "Hold", "InProcessLedger", "Ledger", "process_id", "to_nano", "to_usd"]
 
 
 def to_nano(usd: float) -> int:
@@ -53,6 +53,11 @@ class Hold:
 
 
 _PROCESS = os.urandom(8).hex()
+
+
+def process_id() -> str:
+    """Another text in every process, also in one that reuses an earlier one's number."""
+    return f"{_PROCESS}:{os.getpid()}"
 
 
 class Ledger(CheckedArguments, ABC):
@@ -109,7 +114,7 @@ class InProcessLedger(Ledger):
     @property
     def identity(self) -> str:
         """Different in every process, and for every ledger in it."""
-        return f"{_PROCESS}:{os.getpid()}:{id(self)}"
+        return f"{process_id()}:{id(self)}"
 
     def __deepcopy__(self, memo: dict[int, object]) -> InProcessLedger:
         # A copy of a router spends from the same accounts.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
@@ -85,7 +85,7 @@ def create_cascade(
     refuse_misplaced(given)
     refuse_unknown(given, RouterFields.model_fields, "create_cascade")
     parts = Parts(RouterFields(**given))
-    return _Builder(parts, tools, nodes or {}).build(approve)
+    return _Builder(parts, tools, nodes or {}).build(approving=approve)
 
 
 def node_names(names: Sequence[str]) -> dict[str, str]:
@@ -125,7 +125,7 @@ class _Builder:
         )
 
     def build(
-        self, approving: Callable[[dict[str, Any]], bool] | Literal[True, False]
+        self, *, approving: bool | Callable[[dict[str, Any]], bool]
     ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
         """The whole graph."""
         graph = self._graph

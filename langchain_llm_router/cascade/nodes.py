@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.func import task
 from langgraph.runtime import DEFAULT_RUNTIME
 
+from langchain_llm_router.budgets.ledgers import process_id
 from langchain_llm_router.budgets.spending import Begun
 from langchain_llm_router.drive import adrive, drive
 from langchain_llm_router.operations import Operation
@@ -124,7 +124,7 @@ class _Begin(Operation):
         return self._begun(mark, await _marked(mark))
 
     def _mark(self) -> dict[str, str]:
-        return {"id": new_id(), "process": f"{_PROCESS} {os.getpid()}", "books": self.books}
+        return {"id": new_id(), "process": process_id(), "books": self.books}
 
     def _begun(self, mark: dict[str, str], found: dict[str, str]) -> Begun:
         # Retries of this process are counted; the mark may be that of the first of them.
@@ -138,9 +138,6 @@ class _Begin(Operation):
 @task
 def _marked(mark: dict[str, str]) -> dict[str, str]:
     return mark
-
-
-_PROCESS = new_id()
 
 
 class _FunctionNode(Runnable[Any, Any]):
