@@ -12,8 +12,8 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_llm_router import Candidate, ChatLLMRouter, route_of
-from langchain_llm_router.middleware import LLMRouterMiddleware
 from langchain_llm_router.policies import Always
+from langchain_llm_router.router.middleware import LLMRouterMiddleware
 
 
 class Scripted(GenericFakeChatModel):

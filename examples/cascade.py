@@ -5,7 +5,7 @@ below: everything else stays.
 """
 
 from langchain_llm_router import Agreement, create_cascade, route_of
-from langchain_llm_router.datasets import ZeroEval
+from langchain_llm_router.data import ZeroEval
 from langchain_llm_router.policies import ConfidenceThreshold
 
 NAMES = ("gpt-4o-mini", "claude-3.5-sonnet")

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from langchain_llm_router import ChatLLMRouter
-from langchain_llm_router.data import split_indices
-from langchain_llm_router.datasets import ZeroEval
+from langchain_llm_router.data import ZeroEval, split_indices
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import replay
 from langchain_llm_router.policies import Knob, OneShot

@@ -8,7 +8,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from langchain_llm_router import Agreement, create_cascade, route_of
-from langchain_llm_router.datasets import ZeroEval
+from langchain_llm_router.data import ZeroEval
 from langchain_llm_router.policies import ConfidenceThreshold
 
 recorded = ZeroEval.load()

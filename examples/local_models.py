@@ -10,9 +10,8 @@ from pathlib import Path
 
 from langchain_llm_router import ChatLLMRouter, route_of
 from langchain_llm_router.collect import Question, collect
-from langchain_llm_router.data import split_indices
-from langchain_llm_router.datasets import LocalModels
-from langchain_llm_router.fitting import fit_router
+from langchain_llm_router.data import LocalModels, split_indices
+from langchain_llm_router.training import fit_router
 from langchain_llm_router.verification import AnswerLogprob
 
 recorded = LocalModels.load()

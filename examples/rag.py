@@ -10,8 +10,8 @@ from langchain_core.runnables import RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Outcomes
-from langchain_llm_router.datasets import RecordedChatModel
-from langchain_llm_router.embeddings import LexicalEmbeddings
+from langchain_llm_router.data import RecordedChatModel
+from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import Threshold
 

@@ -5,8 +5,7 @@ below: everything else stays.
 """
 
 from langchain_llm_router import Candidate, ChatLLMRouter, route_of
-from langchain_llm_router.data import split_indices
-from langchain_llm_router.datasets import ZeroEval
+from langchain_llm_router.data import ZeroEval, split_indices
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import Utility
 

@@ -7,8 +7,7 @@ below: everything else stays.
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from langchain_llm_router import routing_edge
-from langchain_llm_router.data import split_indices
-from langchain_llm_router.datasets import ZeroEval
+from langchain_llm_router.data import ZeroEval, split_indices
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import Utility
 

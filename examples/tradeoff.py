@@ -6,8 +6,7 @@ For your own models, replace the line that loads the outcomes.
 
 import numpy as np
 
-from langchain_llm_router.data import split_indices
-from langchain_llm_router.datasets import ZeroEval
+from langchain_llm_router.data import ZeroEval, split_indices
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.evaluation import replay
 from langchain_llm_router.policies import Always, Utility

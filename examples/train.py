@@ -8,8 +8,7 @@ import tempfile
 
 import numpy as np
 
-from langchain_llm_router.data import split_indices
-from langchain_llm_router.datasets import ZeroEval
+from langchain_llm_router.data import ZeroEval, split_indices
 from langchain_llm_router.estimators import BradleyTerry, Constant, NearestNeighbors
 from langchain_llm_router.evaluation import replay
 from langchain_llm_router.policies import Utility

@@ -10,27 +10,36 @@ are in `.data`, judging in `.evaluation`. Importing this does nothing else.
 
 from typing import TYPE_CHECKING
 
-from langchain_llm_router.lazy import lazy_names
+from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from langchain_llm_router.cascade import CascadeState, create_cascade, routing_edge
-    from langchain_llm_router.chat import ChatLLMRouter, route_of
     from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
-    from langchain_llm_router.errors import LlmRouterError
-    from langchain_llm_router.types import Attempt, Candidate, Decision, Price, RoutingOptions
+    from langchain_llm_router.router import (
+        CascadeState,
+        ChatLLMRouter,
+        create_cascade,
+        route_of,
+        routing_edge,
+    )
+    from langchain_llm_router.types import (
+        Attempt,
+        Candidate,
+        Decision,
+        LlmRouterError,
+        Price,
+        RoutingOptions,
+    )
+    from langchain_llm_router.types.version import __version__
     from langchain_llm_router.verification import Agreement, SelfEvaluator
-    from langchain_llm_router.version import __version__
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            ".cascade": "CascadeState create_cascade routing_edge",
-            ".chat": "ChatLLMRouter route_of",
             ".data": "Battles Outcomes SelfEvaluations",
-            ".errors": "LlmRouterError",
-            ".types": "Attempt Candidate Decision Price RoutingOptions",
+            ".router": "CascadeState ChatLLMRouter create_cascade route_of routing_edge",
+            ".types": "Attempt Candidate Decision LlmRouterError Price RoutingOptions",
             ".verification": "Agreement SelfEvaluator",
-            ".version": "__version__",
+            ".types.version": "__version__",
         },
     )
 

@@ -34,14 +34,14 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, Field, PrivateAttr
 
-from langchain_llm_router.arguments import refuse_unknown
-from langchain_llm_router.lazy import lazy_names
+from langchain_llm_router.types.arguments import refuse_unknown
+from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from langchain_llm_router.datasets.recorded import RecordedChatModel
+    from langchain_llm_router.data.recorded_model import RecordedChatModel
 else:
     __getattr__, __dir__ = lazy_names(
-        __name__, {"langchain_llm_router.datasets.recorded": "RecordedChatModel"}
+        __name__, {"langchain_llm_router.data.recorded_model": "RecordedChatModel"}
     )
 
 __all__ = ["RecordedChatModel", "ScriptedCall", "ScriptedChatModel"]

@@ -1,135 +1,183 @@
 """The house keeps its shape: imports run one way, heavy things stay in their rooms."""
 
 import ast
+import keyword
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from langchain_llm_router import policies
-from tests.loading import loaded_by
-from tests.source_shape import lines_of_code
+from tests.support.loading import loaded_by
+from tests.support.source_shape import PACKAGE, lines_of_code
 
-PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
-
-# From the cellar to the roof: a room imports only from its own floor or from floors below.
-FLOORS = [
-    [
-        "arguments",
-        "errors",
-        "fencing",
-        "lazy",
-        "operations",
-        "options",
-        "redaction",
-        "types",
-        "version",
-    ],
-    ["artifacts", "data", "embeddings", "grades", "prices", "ratings", "surface"],
-    ["capabilities", "conversation", "drafts", "pool", "threads"],
-    ["telemetry"],
-    ["resilience"],
-    ["datasets", "estimators", "observation", "verification"],
-    ["policies"],
-    ["budgets", "endpoints", "loop", "saved_router", "commitment", "record"],
-    ["asking", "binding", "judging", "tracing"],
-    ["drive", "situation"],
-    ["evaluation", "history"],
-    ["parts"],
-    ["preparation"],
-    ["request"],
-    ["sessions", "typed_streams"],
-    ["cascade", "chat", "decisions"],
-    ["calibration", "collect", "explaining", "middleware", "plots", "serving", "testing"],
-    ["demo", "fitting"],
-    ["cli"],
-]
+NAME = "langchain_llm_router"
 
 # Optional dependencies, and the only rooms that may name them.
 EXTRAS = {
     "matplotlib": {"plots"},
-    "rich": {"cli", "demo", "collect"},
-    "typer": {"cli"},
-    "fastapi": {"serving"},
-    "prometheus_client": {"serving"},
-    "uvicorn": {"cli"},
-    "genai_prices": {"prices"},
-    "langchain": {"pool", "middleware"},
+    "rich": {"apps", "collect"},
+    "typer": {"apps"},
+    "fastapi": {"apps"},
+    "prometheus_client": {"apps"},
+    "uvicorn": {"apps"},
+    "genai_prices": {"calls"},
+    "langchain": {"calls", "router"},
     "ray": {"collect"},
-    "redis": {"telemetry"},
+    "redis": {"live"},
     "torch": {"estimators"},
     "transformers": {"estimators"},
     "usearch": {"estimators"},
+    "langgraph": {"router"},
     "sklearn": set(),
     "pandas": set(),
 }
 
 
 @cache
-def rooms() -> dict[Path, str]:
-    return {
-        path: path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if path != PACKAGE / "__init__.py"
-    }
-
-
-@cache
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """Every module a file imports, and whether at import time."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
-    }
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, id(node) not in inside) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [(name, id(node) not in inside) for name in names]
+def files() -> dict[str, Path]:
+    """Every module of the package, but the front door."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
+    del found[NAME]
     return found
 
 
-def floor(room: str) -> int:
-    level = next((i for i, names in enumerate(FLOORS) if room in names), None)
-    assert level is not None, f"the room {room!r} has no floor yet: add it to FLOORS"
-    return level
+def room(module: str) -> str:
+    return module.split(".")[1]
 
 
-@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_downward_only(path):
-    room = rooms()[path]
-    for name, _ in imports(path):
-        if not name.startswith("langchain_llm_router."):
-            continue
-        other = name.split(".")[1]
-        if (PACKAGE / other).is_dir() or (PACKAGE / f"{other}.py").is_file():
-            assert floor(other) <= floor(room), f"{room} must not import {other}"
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Everything that a file imports, wherever in it, for type checkers too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
 
 
-@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_optional_dependencies_stay_in_their_rooms(path):
-    for name, _ in imports(path):
-        top = name.split(".")[0]
-        if top in EXTRAS:
-            assert rooms()[path] in EXTRAS[top], f"{path.name} must not import {top}"
+@cache
+def arrows() -> dict[str, set[str]]:
+    """Which rooms each room imports."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, path in files().items():
+        ours = {room(name) for name in imports(path) if name.startswith(f"{NAME}.")}
+        found[room(module)] |= ours - {room(module)}
+    return dict(found)
 
 
-def test_only_the_cascade_and_what_stands_above_it_know_langgraph():
-    for path, room in rooms().items():
-        if any(name.split(".")[0] == "langgraph" for name, _ in imports(path)):
-            assert floor(room) >= floor("cascade"), f"{room} must not import langgraph"
+def floors(above: dict[str, set[str]]) -> dict[str, int]:
+    """The floor of each room: one above the highest room that it imports."""
+    known: dict[str, int] = {}
+
+    def floor(name: str, path: tuple[str, ...]) -> int:
+        assert name not in path, f"a circle of imports: {' -> '.join((*path, name))}"
+        if name not in known:
+            below = [floor(other, (*path, name)) for other in sorted(above.get(name, ()))]
+            known[name] = 1 + max(below, default=0)
+        return known[name]
+
+    for name in above:
+        floor(name, ())
+    return known
+
+
+def test_the_rooms_stand_on_at_most_nine_floors_without_a_circle():
+    found = floors(arrows())
+    assert len(found) <= 17
+    assert max(found.values()) <= 9
+    assert found["types"] == 1
+    assert found["apps"] == max(found.values())
+
+
+def test_the_readme_gives_the_rooms_their_floors():
+    text = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    shown = {}
+    for line in text.split("## The house")[1].split("```")[1].splitlines():
+        first, *_, last = [*line.split(), "", ""][:-2] or [""]
+        if first.endswith("/") and last.isdigit():
+            shown[first.removesuffix("/")] = int(last)
+    assert shown == {name: n for name, n in floors(arrows()).items() if name != "testing"}
+
+
+def test_the_number_of_arrows_between_rooms_does_not_creep_up():
+    assert sum(map(len, arrows().values())) <= 80
+
+
+def test_a_circle_and_a_tenth_floor_are_seen():
+    with pytest.raises(AssertionError, match="a -> b -> a"):
+        floors({"a": {"b"}, "b": {"a"}})
+    assert max(floors({str(i): {str(i - 1)} for i in range(1, 10)}).values()) == 10
+
+
+def test_no_two_files_import_each_other():
+    def module_of(name: str) -> str:
+        return name if name in files() else name.rpartition(".")[0]
+
+    below = {
+        module: {module_of(name) for name in imports(path)} - {module}
+        for module, path in files().items()
+        # A room's list of names imports all of its files.
+        if path.name != "__init__.py"
+    }
+    floors({module: other & set(below) for module, other in below.items()})
+
+
+def test_no_two_files_have_one_name():
+    names = [path.name for path in files().values() if path.name != "__init__.py"]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
+def test_files_are_named_by_nouns():
+    verbs = {
+        module
+        for module in files()
+        if module.endswith("ing") and not module.endswith(("_routing", "tracing", "spending"))
+    }
+    assert verbs == {f"{NAME}.testing"}
+    assert not any(keyword.iskeyword(module.rpartition(".")[2]) for module in files())
+
+
+def offered_and_defined(path: Path) -> tuple[list[str] | None, set[str]]:
+    """What a file's `__all__` says, and the functions and classes at its top."""
+    defined, offered = set(), None
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            offered = ast.literal_eval(node.value)
+    return offered, defined
+
+
+def test_a_name_is_offered_in_its_files_list_or_begins_with_an_underscore():
+    hidden = {}
+    for module, path in files().items():
+        offered, defined = offered_and_defined(path)
+        assert offered is not None, f"{module} has no `__all__`"
+        assert len(offered) == len(set(offered)), module
+        hidden[module] = {name for name in defined if name[0] != "_"} - set(offered)
+    assert {module: names for module, names in hidden.items() if names} == {}
+
+
+def test_optional_dependencies_stay_in_their_rooms():
+    strays = {
+        (module, top)
+        for module, path in files().items()
+        for top in {name.split(".")[0] for name in imports(path)} & set(EXTRAS)
+        if room(module) not in EXTRAS[top]
+    }
+    assert strays == set()
 
 
 def test_estimators_and_policies_do_not_know_each_other():
-    for path, room in rooms().items():
-        if room in ("estimators", "policies"):
-            other = "policies" if room == "estimators" else "estimators"
-            assert not any(f"langchain_llm_router.{other}" in name for name, _ in imports(path))
+    assert "policies" not in arrows()["estimators"]
+    assert "estimators" not in arrows()["policies"]
 
 
 # Not rich: httpx loads it where it is installed.
@@ -151,7 +199,7 @@ LOADS_NOT = {
     },
     "from langchain_llm_router import Candidate, ChatLLMRouter": {
         *("langgraph", "scipy", "numpy", "langchain_openai"),
-        *("langchain_llm_router.evaluation", "langchain_llm_router.cascade"),
+        *("langchain_llm_router.evaluation", "langchain_llm_router.router.graph"),
     },
     "from langchain_llm_router import Agreement, SelfEvaluator": {"langgraph", "scipy"},
     "from langchain_llm_router.policies import ConfidenceThreshold, Utility": {"scipy"},
@@ -169,11 +217,14 @@ def test_importing_loads_nothing_heavy_and_opens_no_socket(code, rest):
     assert loaded_by(code) & (HEAVY | rest) == set()
 
 
-@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_is_no_larger_than_one_can_hold_in_mind(path):
-    lines, bodies = lines_of_code(path)
-    assert lines <= 400
-    assert max(bodies.values(), default=0) <= 50
+def test_no_file_and_no_body_is_larger_than_one_can_hold_in_mind():
+    large = {}
+    for path in PACKAGE.rglob("*.py"):
+        lines, bodies = lines_of_code(path)
+        longest = max(bodies.values(), default=0)
+        if lines > 400 or longest > 50:
+            large[str(path.relative_to(PACKAGE))] = (lines, longest)
+    assert large == {}
 
 
 def type_questions(path: Path) -> set[str]:
@@ -192,13 +243,15 @@ def type_questions(path: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_room_knows_a_list_of_policies(path):
-    if rooms()[path] == "policies":
-        return
-    house = {name for name, it in vars(policies).items() if isinstance(it, type)} - {"Policy"}
-    known = type_questions(path) & house
-    assert not known, f"{path.name} must ask the policy instead: what it needs is a method of it"
+def test_no_room_knows_a_list_of_policies():
+    house = {name for name in policies.__all__ if isinstance(getattr(policies, name), type)}
+    knowing = {
+        module: type_questions(path) & (house - {"Policy"})
+        for module, path in files().items()
+        if room(module) != "policies"
+    }
+    # What a room needs of a policy is a method of it.
+    assert {module: names for module, names in knowing.items() if names} == {}
 
 
 def test_a_question_about_a_class_is_seen_in_every_form(tmp_path):

@@ -13,7 +13,6 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
 from examples.extend import CheapestGoodEnough
-from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.estimators import (
     Abstaining,
     BradleyTerry,
@@ -26,8 +25,8 @@ from langchain_llm_router.estimators import (
     QualityEstimator,
     Random,
 )
-from langchain_llm_router.loop import Loop
-from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.loop.arms import begin
+from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.policies import (
     Always,
     AutoMix,
@@ -42,9 +41,10 @@ from langchain_llm_router.policies import (
     Threshold,
     Utility,
 )
-from langchain_llm_router.saved_router import SavedRouter
-from langchain_llm_router.situation import begin
+from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Situation
+from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+from langchain_llm_router.types.options import RoutingOptions
 from langchain_llm_router.verification import (
     Agreement,
     AnswerLogprob,

@@ -10,7 +10,7 @@ import pytest
 
 import langchain_llm_router
 from langchain_llm_router import estimators, policies
-from langchain_llm_router.errors import MissingExtraError
+from langchain_llm_router.types.errors import MissingExtraError
 from tests.fake_openai import FakeOpenAI
 from tests.test_public_api import public
 

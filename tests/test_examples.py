@@ -159,7 +159,7 @@ def server(tmp_path):
 
 @pytest.mark.slow
 def test_langgraphs_server_answers_and_streams(server):
-    from langchain_llm_router.datasets import ZeroEval
+    from langchain_llm_router.data import ZeroEval
 
     question = ZeroEval.load().outcomes.queries[3]
     asked = {

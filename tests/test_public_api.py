@@ -2,7 +2,7 @@
 
 import langchain_llm_router
 from langchain_llm_router import estimators, evaluation, policies
-from langchain_llm_router.errors import MissingExtraError
+from langchain_llm_router.types.errors import MissingExtraError
 
 
 def public(module) -> dict:

@@ -18,26 +18,26 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
-from langchain_llm_router.artifacts import read_artifact
 from langchain_llm_router.budgets import Budget, BudgetExceededError, Budgets
-from langchain_llm_router.budgets.shared_ledger import RedisLedger
-from langchain_llm_router.chat import route_of
+from langchain_llm_router.budgets.redis_ledger import RedisLedger
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.datasets.local_models import LocalModels
-from langchain_llm_router.errors import ArtifactError
+from langchain_llm_router.data.artifacts import read_artifact
+from langchain_llm_router.data.local_models import LocalModels
 from langchain_llm_router.estimators import Constant, NearestNeighbors
-from langchain_llm_router.fencing import fenced, speaks_to_its_judge
+from langchain_llm_router.live import Telemetry
+from langchain_llm_router.live.live import Live
+from langchain_llm_router.live.shared_telemetry import SharedTelemetry
 from langchain_llm_router.policies import ConfidenceThreshold, RandomMix, Threshold
-from langchain_llm_router.redaction import redact_error, redacted, secrets_of
-from langchain_llm_router.resilience.live import Live
-from langchain_llm_router.telemetry import Telemetry
-from langchain_llm_router.telemetry.shared_state import SharedTelemetry
+from langchain_llm_router.router.chat import route_of
+from langchain_llm_router.types.errors import ArtifactError
+from langchain_llm_router.types.secrets import redact_error, redacted, secrets_of
 from langchain_llm_router.verification import (
     Case,
     TokenProbability,
     YesNo,
     verification_prompt,
 )
+from langchain_llm_router.verification.prompt_fence import fenced, speaks_to_its_judge
 from tests.attacks import ATTACKS
 from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
 

@@ -12,7 +12,7 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import BaseModel
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, route_of
-from langchain_llm_router.datasets import RecordedChatModel
+from langchain_llm_router.data import RecordedChatModel
 from langchain_llm_router.policies import ConfidenceThreshold
 from langchain_llm_router.testing import RecordedChatModel as SameRecordedChatModel
 from langchain_llm_router.testing import ScriptedChatModel

@@ -12,7 +12,7 @@ your own keys, change the line marked below.
 """
 
 from langchain_llm_router import Agreement, create_cascade
-from langchain_llm_router.datasets import ZeroEval
+from langchain_llm_router.data import ZeroEval
 from langchain_llm_router.policies import ConfidenceThreshold
 
 # With real keys: pool = [Candidate(name, "provider:model") for ...], cheap, strong, and a peer.

@@ -1,12 +1,12 @@
 """What may be spent, and the accounts of what was.
 
-`budgets` are the limits, `ledgers` the accounts (`shared_ledger`: in Redis), `pacing` sets λ over a
-period, `affording` drops the arms that a request cannot pay.
+`budgets` are the limits, `ledgers` the accounts (`redis_ledger`: in Redis), `pacer` sets λ over a
+period, `spending` is one request's money.
 """
 
 from typing import TYPE_CHECKING
 
-from langchain_llm_router.lazy import lazy_names
+from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langchain_llm_router.budgets.budgets import (
@@ -17,21 +17,32 @@ if TYPE_CHECKING:
         prompt_bound,
         worst_cost_usd,
     )
-    from langchain_llm_router.errors import BudgetExceededError
+    from langchain_llm_router.budgets.ledgers import Account, InProcessLedger, Ledger
+    from langchain_llm_router.budgets.pacer import Pacer
+    from langchain_llm_router.budgets.redis_ledger import RedisLedger
+    from langchain_llm_router.types.errors import BudgetExceededError
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             ".budgets": "Budget Budgets Held bounded prompt_bound worst_cost_usd",
-            "langchain_llm_router.errors": "BudgetExceededError",
+            "langchain_llm_router.types.errors": "BudgetExceededError",
+            ".ledgers": "Account InProcessLedger Ledger",
+            ".redis_ledger": "RedisLedger",
+            ".pacer": "Pacer",
         },
     )
 
 __all__ = [
+    "Account",
     "Budget",
     "BudgetExceededError",
     "Budgets",
     "Held",
+    "InProcessLedger",
+    "Ledger",
+    "Pacer",
+    "RedisLedger",
     "bounded",
     "prompt_bound",
     "worst_cost_usd",

@@ -16,7 +16,6 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from langchain_llm_router.arguments import CheckedArguments, check_range
 from langchain_llm_router.budgets.ledgers import (
     Account,
     Hold,
@@ -25,12 +24,13 @@ from langchain_llm_router.budgets.ledgers import (
     to_nano,
     to_usd,
 )
-from langchain_llm_router.budgets.pacing import Pacer
-from langchain_llm_router.errors import BudgetExceededError
-from langchain_llm_router.operations import Operation
-from langchain_llm_router.resilience.live import Live
-from langchain_llm_router.resilience.rules import Resilience
+from langchain_llm_router.budgets.pacer import Pacer
+from langchain_llm_router.live.failure_rules import Resilience
+from langchain_llm_router.live.live import Live
 from langchain_llm_router.types import Arm, Candidate, Situation, sum_usd
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.errors import BudgetExceededError
+from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import Verifier
 
 __all__ = [

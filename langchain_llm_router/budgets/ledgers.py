@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from langchain_llm_router.arguments import CheckedArguments
+from langchain_llm_router.types.arguments import CheckedArguments
 
 __all__ = ["Account", "Hold", "InProcessLedger", "Ledger", "process_id", "to_nano", "to_usd"]
 

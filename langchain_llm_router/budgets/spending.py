@@ -11,10 +11,10 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_llm_router.budgets.affording import charged_usd
 from langchain_llm_router.budgets.budgets import Budgets, Held, Reserving
-from langchain_llm_router.operations import Operation
+from langchain_llm_router.loop.charges import charged_usd
 from langchain_llm_router.types import Situation
+from langchain_llm_router.types.operations import Operation
 
 __all__ = ["Begun", "Spending"]
 

@@ -3,9 +3,9 @@
 `collect` runs it, `collect_on_ray` on a cluster; `load_journal` reads what it wrote as tables.
 """
 
-from langchain_llm_router.collect.candidates import parse_candidates
+from langchain_llm_router.collect.candidate_specs import parse_candidates
 from langchain_llm_router.collect.collector import Limits, Watcher
-from langchain_llm_router.collect.grading import (
+from langchain_llm_router.collect.graders import (
     ChoiceMatch,
     ExactMatch,
     Grader,

@@ -11,17 +11,17 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
-from langchain_llm_router.arguments import CheckedArguments, check_range
-from langchain_llm_router.asking import Asking
-from langchain_llm_router.collect.grading import Grader, PairwiseJudge
+from langchain_llm_router.calls.ask import Asking
+from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.judge import Caller
+from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
-from langchain_llm_router.collect.retrying import retrying
-from langchain_llm_router.judging import Caller
-from langchain_llm_router.pool import live_model
-from langchain_llm_router.resilience.rules import is_hopeless, is_retryable
+from langchain_llm_router.collect.retries import retrying
+from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types import Candidate, sum_usd
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.verification import Call, Case, Evaluating, Evaluation, Reply, Verifier
 
 __all__ = ["Collector", "Limits", "Watcher"]

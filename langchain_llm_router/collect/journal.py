@@ -17,16 +17,23 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
+from langchain_llm_router.types.arguments import CheckedArguments
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows has no advisory locks
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Collected", "Journal", "Log", "Record", "load_journal"]
+__all__ = [
+    "Collected",
+    "Journal",
+    "Log",
+    "Record",
+    "load_journal",
+    "tabulate",
+]
 
 Key = tuple[str, ...]
 

@@ -18,14 +18,14 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.collect.collector import Collector, Limits, Watcher
-from langchain_llm_router.collect.grading import Grader, PairwiseJudge
+from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Collected, Journal, Record
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Workload
 from langchain_llm_router.collect.run import finish, make_workload, opened
-from langchain_llm_router.collect.sharding import Shard, deal
-from langchain_llm_router.errors import CollectionError, import_extra
+from langchain_llm_router.collect.shards import Shard, deal
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.errors import CollectionError, import_extra
 from langchain_llm_router.verification import Verifier
 
 __all__ = ["Setup", "Wire", "collect_on_ray"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langchain_llm_router.arguments import CheckedArguments
-from langchain_llm_router.errors import import_extra
+from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.errors import import_extra
 
 __all__ = ["Question", "from_langsmith", "load_questions", "parse_questions"]
 

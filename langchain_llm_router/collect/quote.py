@@ -9,13 +9,19 @@ from itertools import combinations
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from langchain_llm_router.collect.grading import Grader, PairwiseJudge
+from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import CHARS_PER_TOKEN, Candidate, sum_usd
 from langchain_llm_router.verification import Call, Case, Evaluating, Verifier
 
-__all__ = ["Expected", "Quote", "Workload", "make_quote"]
+__all__ = [
+    "Expected",
+    "Quote",
+    "Workload",
+    "expected_answer_usd",
+    "make_quote",
+]
 
 _VERDICT_TOKENS = 60
 

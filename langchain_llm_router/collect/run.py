@@ -17,14 +17,14 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
+from langchain_llm_router.calls.chat_models import resolve_candidate
 from langchain_llm_router.collect.collector import Collector, Limits, Watcher
-from langchain_llm_router.collect.grading import Grader, Judge, PairwiseJudge, make_grader
+from langchain_llm_router.collect.graders import Grader, Judge, PairwiseJudge, make_grader
 from langchain_llm_router.collect.journal import Collected, Journal, tabulate
 from langchain_llm_router.collect.questions import Question, load_questions, parse_questions
 from langchain_llm_router.collect.quote import Workload, make_quote
-from langchain_llm_router.errors import CollectionError
-from langchain_llm_router.pool import resolve_candidate
 from langchain_llm_router.types import Candidate, candidate_names
+from langchain_llm_router.types.errors import CollectionError
 from langchain_llm_router.verification import Verifier
 
 __all__ = ["Limits", "Watcher", "acollect", "collect", "finish", "make_workload", "opened"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.arguments import CheckedArguments
-from langchain_llm_router.data.checks import Floats, checked_matrix, row_numbers
+from langchain_llm_router.data.row_checks import Floats, checked_matrix, row_numbers
+from langchain_llm_router.types.arguments import CheckedArguments
 
 __all__ = ["Battles"]
 

@@ -10,9 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.data.battles import Battles
-from langchain_llm_router.data.checks import (
+from langchain_llm_router.data.row_checks import (
     Floats,
     checked_column,
     checked_matrix,
@@ -21,6 +20,7 @@ from langchain_llm_router.data.checks import (
 )
 from langchain_llm_router.data.row_files import read_rows, write_rows
 from langchain_llm_router.data.rows import by_name, field, named, ordered
+from langchain_llm_router.types.arguments import CheckedArguments
 
 __all__ = ["Outcomes"]
 

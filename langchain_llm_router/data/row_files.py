@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from langchain_llm_router.errors import import_extra
+from langchain_llm_router.types.errors import import_extra
 
 __all__ = ["read_rows", "write_rows"]
 

@@ -6,10 +6,10 @@ needed (extra `torch`).
 
 from typing import TYPE_CHECKING
 
-from langchain_llm_router.lazy import lazy_names
+from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from langchain_llm_router.estimators.abstaining import Abstaining
+    from langchain_llm_router.estimators.abstention import Abstaining
     from langchain_llm_router.estimators.bradley_terry import BradleyTerry
     from langchain_llm_router.estimators.causal_lm import CausalLMClassifier
     from langchain_llm_router.estimators.drift import DriftGauge, DriftReading, DriftWatch
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemory
     from langchain_llm_router.estimators.memory_store import StoreMemory
     from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
-    from langchain_llm_router.estimators.training import Training
+    from langchain_llm_router.estimators.training_loop import Training
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            ".abstaining": "Abstaining",
+            ".abstention": "Abstaining",
             ".bradley_terry": "BradleyTerry",
             ".causal_lm": "CausalLMClassifier",
             ".drift": "DriftGauge DriftReading DriftWatch",
@@ -40,7 +40,7 @@ else:
             ".memory": "ApproximateMemory ExactMemory",
             ".memory_store": "StoreMemory",
             ".neighbors": "Clusters NearestNeighbors",
-            ".training": "Training",
+            ".training_loop": "Training",
         },
     )
 

@@ -12,12 +12,12 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from langchain_llm_router import ratings
-from langchain_llm_router.arguments import check_range
+from langchain_llm_router.estimators import ratings
 from langchain_llm_router.estimators.estimator import Floats
 from langchain_llm_router.estimators.memory import ExactMemory
+from langchain_llm_router.estimators.memory_based import RememberingEstimator
 from langchain_llm_router.estimators.preference import Indices, NumberedBattles, PreferenceEstimator
-from langchain_llm_router.estimators.remembering import RememberingEstimator
+from langchain_llm_router.types.arguments import check_range
 
 __all__ = ["BradleyTerry"]
 

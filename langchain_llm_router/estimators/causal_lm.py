@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.errors import import_extra
+from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.estimator import Floats
-from langchain_llm_router.estimators.training import Lesson
+from langchain_llm_router.estimators.training_loop import Lesson
 from langchain_llm_router.estimators.transformer import TransformerEstimator, padded
+from langchain_llm_router.types.errors import import_extra
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,10 @@ else:
     torch = import_extra("torch", "torch")
     nn = torch.nn
 
-__all__ = ["CausalLMClassifier"]
+__all__ = [
+    "CausalLMClassifier",
+    "grade_shares",
+]
 
 _GRADES = np.arange(1, 6)
 _NEW_TOKENS = [f"[[{grade}]]" for grade in _GRADES]

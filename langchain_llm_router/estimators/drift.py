@@ -13,9 +13,9 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
-from langchain_llm_router.arguments import CheckedArguments, check_range
-from langchain_llm_router.embeddings import LexicalEmbeddings, embed
-from langchain_llm_router.errors import NotFittedError
+from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.errors import NotFittedError
 
 __all__ = ["DriftGauge", "DriftReading", "DriftWatch"]
 

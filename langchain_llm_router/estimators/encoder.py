@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Battles, Outcomes
-from langchain_llm_router.errors import import_extra
+from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.estimator import Floats
-from langchain_llm_router.estimators.training import Lesson, Training
+from langchain_llm_router.estimators.training_loop import Lesson, Training
 from langchain_llm_router.estimators.transformer import TransformerEstimator, padded
+from langchain_llm_router.types.errors import import_extra
 
 if TYPE_CHECKING:
     import torch

@@ -13,14 +13,14 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from langchain_llm_router.artifacts import read_artifact
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.embeddings import LexicalEmbeddings
-from langchain_llm_router.errors import ArtifactError
+from langchain_llm_router.data.artifacts import read_artifact
+from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators.estimator import Floats, QualityEstimator
 from langchain_llm_router.estimators.folds import out_of_fold
 from langchain_llm_router.estimators.linear import Linear, into_unit
 from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
+from langchain_llm_router.types.errors import ArtifactError
 
 __all__ = ["Ensemble", "load_part"]
 

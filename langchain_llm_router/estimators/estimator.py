@@ -18,16 +18,16 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
-from langchain_llm_router.arguments import CheckedArguments
-from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.embeddings import (
+from langchain_llm_router.data.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.data.embeddings import (
     LexicalEmbeddings,
     describe_embeddings,
     embed,
     restore_embeddings,
 )
-from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 
 __all__ = ["Constant", "EmbeddingEstimator", "QualityEstimator", "Random"]
 

@@ -11,7 +11,7 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, split_indices
-from langchain_llm_router.embeddings import LexicalEmbeddings
+from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators.estimator import Floats, QualityEstimator
 
 __all__ = ["fold_indices", "out_of_fold"]

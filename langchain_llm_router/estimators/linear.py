@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from langchain_llm_router.arguments import check_range
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.embeddings import LexicalEmbeddings
+from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
-from langchain_llm_router.surface import SURFACE_FEATURES, surface_features
+from langchain_llm_router.estimators.text_features import SURFACE_FEATURES, surface_features
+from langchain_llm_router.types.arguments import check_range
 
-__all__ = ["Linear"]
+__all__ = [
+    "Linear",
+    "into_unit",
+]
 
 Features = NDArray[np.float32]
 

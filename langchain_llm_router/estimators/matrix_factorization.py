@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from langchain_llm_router.arguments import check_range
 from langchain_llm_router.data import split_indices
 from langchain_llm_router.estimators.estimator import Floats
 from langchain_llm_router.estimators.preference import Indices, NumberedBattles, PreferenceEstimator
+from langchain_llm_router.types.arguments import check_range
 
 __all__ = ["MatrixFactorization"]
 

@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from langchain_llm_router.arguments import CheckedArguments, check_range
-from langchain_llm_router.errors import import_extra
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.errors import import_extra
 
 __all__ = ["ApproximateMemory", "ExactMemory", "Memory"]
 

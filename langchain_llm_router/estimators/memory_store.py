@@ -12,7 +12,7 @@ import numpy as np
 from langchain_core.vectorstores import VectorStore
 from numpy.typing import NDArray
 
-from langchain_llm_router.artifacts import data_hash
+from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.memory import Memory, Rows, Vectors
 
 __all__ = ["StoreMemory"]

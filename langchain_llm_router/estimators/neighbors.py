@@ -10,11 +10,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.arguments import check_range
-from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes
+from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
-from langchain_llm_router.estimators.remembering import RememberingEstimator
+from langchain_llm_router.estimators.memory_based import RememberingEstimator
+from langchain_llm_router.types.arguments import check_range
 
 __all__ = ["Clusters", "NearestNeighbors"]
 

@@ -11,10 +11,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.arguments import CheckedArguments, check_range
-from langchain_llm_router.artifacts import Artifact, read_artifact, write_artifact
-from langchain_llm_router.embeddings import LexicalEmbeddings
-from langchain_llm_router.errors import ArtifactError, NotFittedError
+from langchain_llm_router.data.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.data.embeddings import LexicalEmbeddings
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 
 __all__ = ["OutputLength"]
 

@@ -10,10 +10,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Battles, Outcomes
+from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
-from langchain_llm_router.ratings import mean_win_rates
+from langchain_llm_router.estimators.ratings import mean_win_rates
 
 __all__ = ["NumberedBattles", "PreferenceEstimator"]
 

@@ -17,9 +17,8 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
-from langchain_llm_router.errors import ArtifactError, import_extra
 from langchain_llm_router.estimators.estimator import Floats, QualityEstimator
-from langchain_llm_router.estimators.training import (
+from langchain_llm_router.estimators.training_loop import (
     History,
     Lesson,
     Training,
@@ -28,6 +27,7 @@ from langchain_llm_router.estimators.training import (
     seeded,
     train,
 )
+from langchain_llm_router.types.errors import ArtifactError, import_extra
 
 if TYPE_CHECKING:
     import torch

@@ -1,84 +1,145 @@
-"""What would a router have cost and scored, and how sure is that? Replay, figures, intervals.
+"""What would a router have cost and scored, how sure is that, and why was this candidate asked?
 
-`replaying` runs a policy over recorded outcomes, `examining` a whole saved router; the figures are
+`table_replay` runs a policy over recorded outcomes, `exam` a whole saved router; the figures are
 in `metrics` (from plain arrays) and `cascade_metrics`, their intervals in `intervals`, families of
 routers at once in `sweeps`. Two reports in words: `held_out` (does it beat a random mix?) and
-`separability`.
+`separability_report`. `off_policy_estimates` says what another policy would have scored on a log.
+
+`explain` explains one decision, as text, as data, and for a plot:
+
+    print(explain(router, "prove that pi is irrational").text())
+
+`plots.explanation` draws it. No candidate is asked: a policy is pure, so what it would do at
+another λ, or after another verdict, is found by running the policy.
 """
 
-from langchain_llm_router.evaluation.cascade_metrics import (
-    cost_quality_area,
-    cost_quality_area_interval,
-    ibc,
-    region_ibc_lift,
-    region_ibc_lift_interval,
-)
-from langchain_llm_router.evaluation.examining import Exam, RouterReport
-from langchain_llm_router.evaluation.held_out import (
-    HeldOutReport,
-    held_out_report,
-)
-from langchain_llm_router.evaluation.intervals import (
-    Interval,
-    Resampling,
-    aiq_interval,
-    apgr_interval,
-    bootstrap,
-    cpt_interval,
-    mean_interval,
-    weighted_bootstrap,
-)
-from langchain_llm_router.evaluation.metrics import (
-    Curve,
-    Reliability,
-    aiq,
-    apgr,
-    auc,
-    brier,
-    cost_at_quality,
-    cpt,
-    ece,
-    hull_quality,
-    ibc_lift,
-    pgr,
-    quality_at_cost,
-    random_mix_hull,
-    reliability,
-    win_rate_curve,
-    within_group_apgr,
-)
-from langchain_llm_router.evaluation.mixing import (
-    cost_saved,
-    cost_saved_interval,
-    quality_above_mix_interval,
-)
-from langchain_llm_router.evaluation.replaying import (
-    Replay,
-    best_single,
-    curve,
-    oracle,
-    replay,
-)
-from langchain_llm_router.evaluation.separability import (
-    Separability,
-    separability,
-)
-from langchain_llm_router.evaluation.sweeps import (
-    Sweep,
-    single_sweep,
-    utility_sweep,
-)
+from typing import TYPE_CHECKING
+
+from langchain_llm_router.types.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langchain_llm_router.evaluation.cascade_metrics import (
+        cost_quality_area,
+        cost_quality_area_interval,
+        ibc,
+        region_ibc_lift,
+        region_ibc_lift_interval,
+    )
+    from langchain_llm_router.evaluation.exam import Exam, RouterReport
+    from langchain_llm_router.evaluation.explainer import explain, recorded_attempts
+    from langchain_llm_router.evaluation.explanation import (
+        ArmTerms,
+        Explanation,
+        Neighbor,
+        Outlook,
+        StepTaken,
+    )
+    from langchain_llm_router.evaluation.flips import Span, knob_of, spans
+    from langchain_llm_router.evaluation.held_out import HeldOutReport, held_out_report
+    from langchain_llm_router.evaluation.intervals import (
+        Interval,
+        Resampling,
+        aiq_interval,
+        apgr_interval,
+        bootstrap,
+        cpt_interval,
+        mean_interval,
+        weighted_bootstrap,
+    )
+    from langchain_llm_router.evaluation.metrics import (
+        Curve,
+        Reliability,
+        aiq,
+        apgr,
+        auc,
+        brier,
+        cost_at_quality,
+        cpt,
+        ece,
+        hull_quality,
+        ibc_lift,
+        pgr,
+        quality_at_cost,
+        random_mix_hull,
+        reliability,
+        win_rate_curve,
+        within_group_apgr,
+    )
+    from langchain_llm_router.evaluation.off_policy_estimates import (
+        OffPolicy,
+        Overlap,
+        doubly_robust,
+        inverse_propensity,
+        off_policy,
+        self_normalized,
+    )
+    from langchain_llm_router.evaluation.random_mix import (
+        cost_saved,
+        cost_saved_interval,
+        quality_above_mix_interval,
+    )
+    from langchain_llm_router.evaluation.separability_report import Separability, separability
+    from langchain_llm_router.evaluation.sweeps import Sweep, single_sweep, utility_sweep
+    from langchain_llm_router.evaluation.table_replay import (
+        Replay,
+        best_single,
+        curve,
+        oracle,
+        replay,
+    )
+    from langchain_llm_router.policies import Knob
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            ".cascade_metrics": (
+                "cost_quality_area cost_quality_area_interval ibc region_ibc_lift "
+                "region_ibc_lift_interval"
+            ),
+            ".exam": "Exam RouterReport",
+            ".held_out": "HeldOutReport held_out_report",
+            ".intervals": (
+                "Interval Resampling aiq_interval apgr_interval bootstrap cpt_interval "
+                "mean_interval weighted_bootstrap"
+            ),
+            ".metrics": (
+                "Curve Reliability aiq apgr auc brier cost_at_quality cpt ece hull_quality "
+                "ibc_lift pgr quality_at_cost random_mix_hull reliability win_rate_curve "
+                "within_group_apgr"
+            ),
+            ".random_mix": "cost_saved cost_saved_interval quality_above_mix_interval",
+            ".table_replay": "Replay best_single curve oracle replay",
+            ".separability_report": "Separability separability",
+            ".sweeps": "Sweep single_sweep utility_sweep",
+            ".off_policy_estimates": (
+                "OffPolicy Overlap doubly_robust inverse_propensity off_policy self_normalized"
+            ),
+            ".explainer": "explain recorded_attempts",
+            ".explanation": "ArmTerms Explanation Neighbor Outlook StepTaken",
+            ".flips": "Span knob_of spans",
+            "langchain_llm_router.policies": "Knob",
+        },
+    )
 
 __all__ = [
+    "ArmTerms",
     "Curve",
     "Exam",
+    "Explanation",
     "HeldOutReport",
     "Interval",
+    "Knob",
+    "Neighbor",
+    "OffPolicy",
+    "Outlook",
+    "Overlap",
     "Reliability",
     "Replay",
     "Resampling",
     "RouterReport",
     "Separability",
+    "Span",
+    "StepTaken",
     "Sweep",
     "aiq",
     "aiq_interval",
@@ -96,23 +157,31 @@ __all__ = [
     "cpt",
     "cpt_interval",
     "curve",
+    "doubly_robust",
     "ece",
+    "explain",
     "held_out_report",
     "hull_quality",
     "ibc",
     "ibc_lift",
+    "inverse_propensity",
+    "knob_of",
     "mean_interval",
+    "off_policy",
     "oracle",
     "pgr",
     "quality_above_mix_interval",
     "quality_at_cost",
     "random_mix_hull",
+    "recorded_attempts",
     "region_ibc_lift",
     "region_ibc_lift_interval",
     "reliability",
     "replay",
+    "self_normalized",
     "separability",
     "single_sweep",
+    "spans",
     "utility_sweep",
     "weighted_bootstrap",
     "win_rate_curve",

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.arguments import CheckedArguments
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
 from langchain_llm_router.evaluation.sweeps import Sweep
+from langchain_llm_router.types.arguments import CheckedArguments
 
 __all__ = [
     "Interval",

@@ -15,6 +15,7 @@ __all__ = [
     "apgr",
     "auc",
     "brier",
+    "check_pair",
     "cost_at_quality",
     "cpt",
     "ece",

@@ -19,9 +19,9 @@ from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any, Literal
 
-from langchain_llm_router.arguments import CheckedArguments
-from langchain_llm_router.history.plain import as_json
-from langchain_llm_router.redaction import redacted_data
+from langchain_llm_router.history.log_lines import as_json
+from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.secrets import redacted_data
 
 try:
     import fcntl

@@ -19,9 +19,16 @@ from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
 from langchain_llm_router.history.decision_log import DecisionLog
-from langchain_llm_router.history.reading import Entry, History
+from langchain_llm_router.history.log_reader import Entry, History
 
-__all__ = ["Imported", "ScoredRows", "import_langsmith", "refit", "scored_rows"]
+__all__ = [
+    "FeedbackClient",
+    "Imported",
+    "ScoredRows",
+    "import_langsmith",
+    "refit",
+    "scored_rows",
+]
 
 _AT_ONCE = 100
 

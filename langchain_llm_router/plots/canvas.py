@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.errors import import_extra
+from langchain_llm_router.types.errors import import_extra
 
 __all__ = [
     "COLORS",

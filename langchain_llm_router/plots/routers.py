@@ -9,9 +9,10 @@ import numpy as np
 
 from langchain_llm_router.evaluation import Exam
 from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
-from langchain_llm_router.observation import KernelDensity
-from langchain_llm_router.plots import economics, judgement, observations
+from langchain_llm_router.plots import cost_quality, reliability
+from langchain_llm_router.plots import scores as score_plots
 from langchain_llm_router.plots.canvas import Figure
+from langchain_llm_router.policies.observation import KernelDensity
 
 __all__ = ["router_figures"]
 
@@ -32,7 +33,7 @@ def router_figures(exam: Exam) -> dict[str, Draw]:
         figures["cost_quality"] = partial(_cost_quality, exam)
     if exam.quality is not None:
         figures["reliability"] = partial(
-            judgement.reliability_curve, exam.quality, exam.own.quality
+            reliability.reliability_curve, exam.quality, exam.own.quality
         )
     if exam.evaluations is not None:
         for j, name in enumerate(exam.own.candidates[:-1]):
@@ -43,11 +44,11 @@ def router_figures(exam: Exam) -> dict[str, Draw]:
 def _cost_quality(exam: Exam) -> Figure:
     sweep = _sweep(exam)
     done = exam.replay()
-    chosen = economics.replay_point("this router", done)
-    return economics.cost_quality_curve(
-        [] if sweep is None else economics.sweep_points("this router", sweep),
-        singles=economics.single_points(exam.outcomes),
-        oracle=economics.oracle_point(exam.outcomes),
+    chosen = cost_quality.replay_point("this router", done)
+    return cost_quality.cost_quality_curve(
+        [] if sweep is None else cost_quality.sweep_points("this router", sweep),
+        singles=cost_quality.single_points(exam.outcomes),
+        oracle=cost_quality.oracle_point(exam.outcomes),
         chosen=chosen,
         subtitle=f"{len(exam.own):,} recorded questions, 95 % intervals; ◆ as it is set",
     )
@@ -83,17 +84,17 @@ def _of_scores(exam: Exam, j: int, name: str) -> Mapping[str, Draw]:
     if not isinstance(model, KernelDensity):
         model = KernelDensity().fit(scores, good)
     drawn: dict[str, Draw] = {
-        "separability": partial(judgement.separability, scores, good),
-        "evaluation_gaussians": partial(observations.evaluation_gaussians, model),
-        "score_swarm": partial(observations.score_swarm, model),
-        "density_buildup": partial(observations.density_buildup, model),
-        "score_densities": partial(observations.score_densities, model),
-        "p_good_curve": partial(observations.p_good_curve, model),
-        "total_density": partial(observations.total_density, model),
+        "separability": partial(reliability.separability, scores, good),
+        "evaluation_gaussians": partial(score_plots.evaluation_gaussians, model),
+        "score_swarm": partial(score_plots.score_swarm, model),
+        "density_buildup": partial(score_plots.density_buildup, model),
+        "score_densities": partial(score_plots.score_densities, model),
+        "p_good_curve": partial(score_plots.p_good_curve, model),
+        "total_density": partial(score_plots.total_density, model),
     }
     costs = exam.saved.expected_costs
     if costs is not None and costs[j + 1] > 0:
-        drawn["lambda_gradient"] = partial(observations.lambda_gradient, model, costs[j + 1])
+        drawn["lambda_gradient"] = partial(score_plots.lambda_gradient, model, costs[j + 1])
     return {f"{kind}_{_slug(name)}": draw for kind, draw in drawn.items()}
 
 

@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from langchain_llm_router.lazy import lazy_names
+from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langchain_llm_router.policies.automix import AutoMix
     from langchain_llm_router.policies.budgeted import BudgetedRouting
     from langchain_llm_router.policies.cascade_routing import CascadeRouting
     from langchain_llm_router.policies.confidence import ConfidenceThreshold
-    from langchain_llm_router.policies.fitted import FittedPolicy
+    from langchain_llm_router.policies.fitted_policy import FittedPolicy
     from langchain_llm_router.policies.frugal import FrugalCascade
     from langchain_llm_router.policies.knob import Knob
     from langchain_llm_router.policies.one_shot import Threshold, Utility, win_rate
@@ -24,7 +24,7 @@ else:
             ".budgeted": "BudgetedRouting",
             ".cascade_routing": "CascadeRouting",
             ".confidence": "ConfidenceThreshold",
-            ".fitted": "FittedPolicy",
+            ".fitted_policy": "FittedPolicy",
             ".frugal": "FrugalCascade",
             ".knob": "Knob",
             ".one_shot": "Threshold Utility win_rate",

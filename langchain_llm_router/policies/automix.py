@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from langchain_llm_router.arguments import check_range
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.observation import score_index
-from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.fitted_policy import FittedPolicy
+from langchain_llm_router.policies.observation import score_index
 from langchain_llm_router.policies.policy import accept
-from langchain_llm_router.policies.tables import check_tables, known_means
+from langchain_llm_router.policies.training_tables import check_tables, known_means
 from langchain_llm_router.types import Decision, Situation
+from langchain_llm_router.types.arguments import check_range
 
 __all__ = ["AutoMix"]
 

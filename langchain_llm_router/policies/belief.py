@@ -22,10 +22,12 @@ __all__ = [
     "Beliefs",
     "Option",
     "Plan",
+    "View",
     "best_option",
     "build_beliefs",
     "group_centers",
     "group_weights",
+    "nearest_group",
     "solve",
 ]
 

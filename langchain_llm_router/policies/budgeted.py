@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.one_shot import known_cost, known_quality
 from langchain_llm_router.policies.policy import OneShot, query_uniform

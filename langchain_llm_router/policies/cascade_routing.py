@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
+from langchain_llm_router.policies.lambda_search import Rehearsal, best_first_step, lambda_for
 from langchain_llm_router.policies.one_shot import known_quality
 from langchain_llm_router.policies.policy import accept, last_resort, query_uniform
-from langchain_llm_router.policies.rehearsal import Rehearsal, best_first_step, lambda_for
 from langchain_llm_router.policies.supermodels import LinearUpdate, Planner, Stage, sobol_normals
-from langchain_llm_router.policies.tables import check_tables, known_means
+from langchain_llm_router.policies.training_tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
 
 __all__ = ["CascadeRouting"]

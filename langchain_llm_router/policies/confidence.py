@@ -7,25 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from langchain_llm_router.arguments import check_range
-from langchain_llm_router.artifacts import kind_of, known_class
-from langchain_llm_router.lazy import lazy_names
-from langchain_llm_router.options import RoutingOptions
+from langchain_llm_router.data.artifacts import kind_of, known_class
 from langchain_llm_router.policies.knob import Knob, with_just_above_one
 from langchain_llm_router.policies.one_shot import known_cost
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.lazy import lazy_names
+from langchain_llm_router.types.options import RoutingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from langchain_llm_router.observation import ObservationModel
+    from langchain_llm_router.policies.observation import ObservationModel
 else:
     # Types of arguments, looked up when one is checked.
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "langchain_llm_router.observation": "ObservationModel",
+            "langchain_llm_router.policies.observation": "ObservationModel",
             "numpy.typing": "ArrayLike",
         },
     )
@@ -142,7 +142,7 @@ class ConfidenceThreshold(Policy):
 
     @classmethod
     def _load_fields(cls, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        from langchain_llm_router.observation import (  # noqa: PLC0415 - loads NumPy
+        from langchain_llm_router.policies.observation import (  # noqa: PLC0415 - loads NumPy
             ObservationModel,
         )
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brute, fmin
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.policy import accept
-from langchain_llm_router.policies.tables import check_tables, known_means
+from langchain_llm_router.policies.training_tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
 
 __all__ = ["FrugalCascade"]

@@ -7,16 +7,22 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Self
 
-from langchain_llm_router.arguments import check_range
-from langchain_llm_router.options import NO_OPTIONS, RoutingOptions
 from langchain_llm_router.policies.knob import Knob, with_just_above_one
 from langchain_llm_router.policies.policy import OneShot
 from langchain_llm_router.types import Arm, Decision, Situation
+from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Threshold", "Utility", "win_rate"]
+__all__ = [
+    "Threshold",
+    "Utility",
+    "known_cost",
+    "known_quality",
+    "win_rate",
+]
 
 
 def win_rate(weak_quality: float, strong_quality: float) -> float:

@@ -14,8 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from langchain_llm_router.arguments import CheckedArguments
-from langchain_llm_router.artifacts import (
+from langchain_llm_router.data.artifacts import (
     Artifact,
     as_json,
     from_json,
@@ -24,15 +23,16 @@ from langchain_llm_router.artifacts import (
     read_artifact,
     write_artifact,
 )
-from langchain_llm_router.errors import ArtifactError
-from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies.knob import Knob, lambda_values
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
+from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.errors import ArtifactError
+from langchain_llm_router.types.options import RoutingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from langchain_llm_router.observation import ObservationModel
+    from langchain_llm_router.policies.observation import ObservationModel
 
 __all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", "query_uniform"]
 

@@ -10,10 +10,8 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from langchain_llm_router.arguments import check_range
-from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.observation import LikelihoodKind, score_likelihoods
+from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.policies.belief import (
     Option,
     Plan,
@@ -25,11 +23,13 @@ from langchain_llm_router.policies.belief import (
     nearest_group,
     solve,
 )
-from langchain_llm_router.policies.fitted import FittedPolicy
+from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
+from langchain_llm_router.policies.observation import LikelihoodKind, score_likelihoods
 from langchain_llm_router.policies.policy import accept, last_resort
-from langchain_llm_router.policies.tables import check_tables, known_means
+from langchain_llm_router.policies.training_tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
+from langchain_llm_router.types.arguments import check_range
 
 __all__ = ["Pomdp"]
 

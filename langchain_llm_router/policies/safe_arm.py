@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from langchain_llm_router.options import RoutingOptions
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.policy import Policy, accept, last_resort
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+from langchain_llm_router.types.options import RoutingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from langchain_llm_router.observation import ObservationModel
+    from langchain_llm_router.policies.observation import ObservationModel
 
 __all__ = ["SafeArm"]
 

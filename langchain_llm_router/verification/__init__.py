@@ -1,8 +1,8 @@
 """Is this answer good? Verifiers, written once and without I/O.
 
 A verifier is a generator: it yields the model calls it needs *at the same time*, is sent the
-replies, and returns an `Evaluation`. Its driver makes the calls, sync or async (`asking.py`). The
-score means nothing by itself; an observation model reads it.
+replies, and returns an `Evaluation`. `calls/judge.py` makes the calls, sync or async. The score
+means nothing by itself; an observation model reads it.
 
 What they cost per answer: `SelfEvaluator` k calls (fewer with `adaptive`), `YesNo` and
 `TokenProbability` one, `Agreement` one per peer, `AnswerLogprob`, `AnswerScorer` and `Checks` none.
@@ -10,9 +10,11 @@ What they cost per answer: `SelfEvaluator` k calls (fewer with `adaptive`), `Yes
 
 from typing import TYPE_CHECKING
 
-from langchain_llm_router.lazy import lazy_names
+from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_llm_router.types.messages import question_of
+    from langchain_llm_router.types.unknowns import share_true
     from langchain_llm_router.verification.agreement import Agreement, normalized, same_answer
     from langchain_llm_router.verification.answer_scorer import AnswerScorer
     from langchain_llm_router.verification.checks import (
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
         Reply,
         Verifier,
         evaluated,
-        question_of,
-        share_true,
     )
     from langchain_llm_router.verification.yes_no import YesNo
 else:
@@ -50,11 +50,10 @@ else:
             ".checks": "Checks compiles finished parses_as valid_tool_calls",
             ".logprobs": "AnswerLogprob TokenProbability",
             ".self_evaluation": "SelfEvaluator Verdict verification_prompt",
-            ".verifier": (
-                "ByCandidate Call Case Evaluating Evaluation Reply Verifier evaluated "
-                "question_of share_true"
-            ),
+            ".verifier": ("ByCandidate Call Case Evaluating Evaluation Reply Verifier evaluated"),
             ".yes_no": "YesNo",
+            "langchain_llm_router.types.messages": "question_of",
+            "langchain_llm_router.types.unknowns": "share_true",
         },
     )
 

@@ -13,17 +13,17 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from langchain_llm_router.arguments import check_range
-from langchain_llm_router.artifacts import Artifact, data_hash, read_artifact, write_artifact
 from langchain_llm_router.data import split_indices
-from langchain_llm_router.embeddings import (
+from langchain_llm_router.data.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.data.embeddings import (
     LexicalEmbeddings,
     describe_embeddings,
     embed,
     restore_embeddings,
 )
-from langchain_llm_router.errors import ArtifactError, NotFittedError
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 from langchain_llm_router.verification.verifier import Case, Evaluating, Evaluation, Verifier
 
 __all__ = ["AnswerScorer"]

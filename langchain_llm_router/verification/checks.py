@@ -13,12 +13,12 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import TypeAdapter, ValidationError
 
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.unknowns import share_true
 from langchain_llm_router.verification.verifier import (
     Case,
     Evaluating,
     Evaluation,
     Verifier,
-    share_true,
 )
 
 __all__ = ["Check", "Checks", "compiles", "finished", "parses_as", "valid_tool_calls"]

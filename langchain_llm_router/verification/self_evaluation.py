@@ -13,9 +13,10 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field
 
-from langchain_llm_router.arguments import check_range
-from langchain_llm_router.fencing import fence
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.unknowns import share_true
+from langchain_llm_router.verification.prompt_fence import fence
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,
@@ -23,7 +24,6 @@ from langchain_llm_router.verification.verifier import (
     Evaluation,
     Reply,
     Verifier,
-    share_true,
     steered,
 )
 

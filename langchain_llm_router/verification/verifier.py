@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel
 
-from langchain_llm_router.arguments import CheckedArguments
-from langchain_llm_router.fencing import speaks_to_its_judge
 from langchain_llm_router.types import Attempt, Candidate
+from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.messages import question_of
+from langchain_llm_router.verification.prompt_fence import speaks_to_its_judge
 
 __all__ = [
     "ByCandidate",
@@ -24,18 +24,8 @@ __all__ = [
     "Reply",
     "Verifier",
     "evaluated",
-    "question_of",
-    "share_true",
     "steered",
 ]
-
-
-def question_of(messages: Sequence[BaseMessage]) -> str:
-    """The text of the last human message, or of everything if there is none."""
-    for message in reversed(messages):
-        if isinstance(message, HumanMessage):
-            return str(message.text)
-    return "\n".join(str(message.text) for message in messages)
 
 
 @dataclass(frozen=True)
@@ -198,9 +188,3 @@ def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
         "verdicts": list(evaluation.verdicts),
         "verification_errors": errors,
     }
-
-
-def share_true(verdicts: Sequence[bool | None]) -> float | None:
-    """Share of True among the verdicts that could be read; None if none could."""
-    read = [verdict for verdict in verdicts if verdict is not None]
-    return None if len(read) == 0 else math.fsum(read) / len(read)

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_llm_router.arguments import check_range
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.unknowns import share_true
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,
     Evaluating,
     Evaluation,
     Verifier,
-    share_true,
     steered,
 )
 

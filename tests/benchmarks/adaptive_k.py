@@ -29,11 +29,11 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from langchain_llm_router.datasets import LocalModels  # noqa: E402
-from langchain_llm_router.loop import Loop, observe  # noqa: E402
-from langchain_llm_router.observation import BetaBinomial, KernelDensity  # noqa: E402
+from langchain_llm_router.data import LocalModels  # noqa: E402
+from langchain_llm_router.loop.arms import begin  # noqa: E402
+from langchain_llm_router.loop.loop import Loop, observe  # noqa: E402
 from langchain_llm_router.policies import ConfidenceThreshold  # noqa: E402
-from langchain_llm_router.situation import begin  # noqa: E402
+from langchain_llm_router.policies.observation import BetaBinomial, KernelDensity  # noqa: E402
 from langchain_llm_router.types import Arm, Attempt, Candidate  # noqa: E402
 from langchain_llm_router.verification import (  # noqa: E402
     Case,

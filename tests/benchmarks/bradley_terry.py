@@ -27,9 +27,8 @@ from sklearn.linear_model import LogisticRegression
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from langchain_llm_router import ratings  # noqa: E402
 from langchain_llm_router.data import Battles  # noqa: E402
-from langchain_llm_router.estimators import BradleyTerry  # noqa: E402
+from langchain_llm_router.estimators import BradleyTerry, ratings  # noqa: E402
 from langchain_llm_router.estimators import bradley_terry as module  # noqa: E402
 
 N_TIERS, GAMMA = 10, 10.0

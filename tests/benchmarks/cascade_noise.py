@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
-from langchain_llm_router.datasets.benchmarks import load_routerbench
+from langchain_llm_router.data.benchmarks import load_routerbench
 from langchain_llm_router.evaluation import (
     cost_quality_area,
     random_mix_hull,

@@ -10,9 +10,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
-from langchain_llm_router.datasets import LocalModels
-from langchain_llm_router.datasets.benchmarks import load_zeroeval
+from langchain_llm_router.data import LocalModels, Outcomes, SelfEvaluations, split_indices
+from langchain_llm_router.data.benchmarks import load_zeroeval
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.verification import AnswerScorer
 

@@ -27,8 +27,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
 
 from langchain_llm_router import Candidate, Price, SelfEvaluator
+from langchain_llm_router.calls.judge import Verifying
 from langchain_llm_router.collect import Limits, TerminalWatcher, collect, load_journal
-from langchain_llm_router.judging import Verifying
 from langchain_llm_router.types import Attempt
 from langchain_llm_router.verification import Case, YesNo
 from tests.local_server import LocalServer

@@ -27,8 +27,8 @@ from sklearn.linear_model import RidgeCV
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from langchain_llm_router.artifacts import data_hash
 from langchain_llm_router.data import Outcomes, split_indices
+from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators import (
     EncoderClassifier,
     ModelScorer,

@@ -27,11 +27,11 @@ from tqdm import trange
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from langchain_llm_router.calibration import Split, Target, Trials, meet_target  # noqa: E402
-from langchain_llm_router.datasets.zeroeval import ZeroEval  # noqa: E402
-from langchain_llm_router.embeddings import LexicalEmbeddings  # noqa: E402
-from langchain_llm_router.errors import CalibrationError  # noqa: E402
+from langchain_llm_router.data.embeddings import LexicalEmbeddings  # noqa: E402
+from langchain_llm_router.data.zeroeval import ZeroEval  # noqa: E402
 from langchain_llm_router.evaluation.sweeps import utility_sweep  # noqa: E402
+from langchain_llm_router.training import Split, Target, Trials, meet_target  # noqa: E402
+from langchain_llm_router.types.errors import CalibrationError  # noqa: E402
 
 TARGETS = (
     "quality >= 0.95 * best",

@@ -36,7 +36,7 @@ COMMANDS = (
 
 def command_line(*words: str) -> list[str]:
     """A run of `llm-router`, as its console script runs it."""
-    run = "from langchain_llm_router.cli import main; main()"
+    run = "from langchain_llm_router.apps.cli import main; main()"
     return [sys.executable, "-c", run, *words]
 
 

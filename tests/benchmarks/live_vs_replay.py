@@ -37,12 +37,11 @@ from langchain_llm_router.collect import (
     collect,
     load_journal,
 )
-from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
-from langchain_llm_router.datasets import LocalModels
+from langchain_llm_router.data import LocalModels, Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.evaluation import Replay, replay
-from langchain_llm_router.observation import KernelDensity
 from langchain_llm_router.policies import ConfidenceThreshold
-from langchain_llm_router.saved_router import SavedRouter
+from langchain_llm_router.policies.observation import KernelDensity
+from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification import AnswerLogprob
 from tests.local_models.bench import FIRST_PORT, PREAMBLE, alive, candidates

@@ -54,8 +54,8 @@ from langgraph.types import Command
 import langchain_llm_router
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade
 from langchain_llm_router.budgets import Budget, Budgets
-from langchain_llm_router.middleware import LLMRouterMiddleware
 from langchain_llm_router.policies import Always, ConfidenceThreshold
+from langchain_llm_router.router.middleware import LLMRouterMiddleware
 from langchain_llm_router.verification import SelfEvaluator
 from tests.source_shape import shape
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from langchain_llm_router.data import Outcomes  # noqa: E402
-from langchain_llm_router.datasets.benchmarks import (  # noqa: E402
+from langchain_llm_router.data.benchmarks import (  # noqa: E402
     load_gsm8k,
     load_mmlu,
     load_mt_bench,
@@ -38,7 +38,7 @@ from langchain_llm_router.datasets.benchmarks import (  # noqa: E402
     load_zeroeval,
     without_overlap,
 )
-from langchain_llm_router.embeddings import LexicalEmbeddings  # noqa: E402
+from langchain_llm_router.data.embeddings import LexicalEmbeddings  # noqa: E402
 from langchain_llm_router.estimators import (  # noqa: E402
     BradleyTerry,
     Clusters,

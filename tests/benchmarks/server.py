@@ -33,9 +33,9 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from tqdm import tqdm
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price
+from langchain_llm_router.apps.server import create_app
+from langchain_llm_router.apps.server.openai_format import ChatRequest, completion
 from langchain_llm_router.policies import Always
-from langchain_llm_router.serving import create_app
-from langchain_llm_router.serving.wire import ChatRequest, completion
 
 TTFT_S, ITL_S = 0.05, 0.005
 WORDS = [f"word{i} " for i in range(20)]

@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price
 from langchain_llm_router.budgets import Budget, Budgets
+from langchain_llm_router.live import Resilience, Telemetry
+from langchain_llm_router.live.live import Live
 from langchain_llm_router.policies import Always, RandomMix
-from langchain_llm_router.resilience import Resilience
-from langchain_llm_router.resilience.live import Live
-from langchain_llm_router.telemetry import Telemetry
 from langchain_llm_router.types import Endpoint
 from tests.benchmarks.failing.servers import OUTPUT_TOKENS
 from tests.fakes import ProviderError

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from langchain_llm_router import Candidate
-from langchain_llm_router.chat import route_of
-from langchain_llm_router.loop import next_decision, observe
+from langchain_llm_router.live import Telemetry
+from langchain_llm_router.loop.arms import begin, build_arms
+from langchain_llm_router.loop.loop import next_decision, observe
 from langchain_llm_router.policies import Utility
-from langchain_llm_router.situation import begin, build_arms
-from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.router.chat import route_of
 from langchain_llm_router.types import Attempt
 from tests.benchmarks.failing.clients import make_router, plain_clients
 from tests.benchmarks.failing.servers import Servers

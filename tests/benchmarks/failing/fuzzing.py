@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from tqdm import tqdm
 
-from langchain_llm_router.artifacts import read_artifact
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
-from langchain_llm_router.errors import LlmRouterError
+from langchain_llm_router.data.artifacts import read_artifact
 from langchain_llm_router.estimators import Constant, NearestNeighbors
-from langchain_llm_router.loop import Loop, next_decision, observe
-from langchain_llm_router.observation import BetaBinomial, KernelDensity
+from langchain_llm_router.live import Telemetry
+from langchain_llm_router.loop.arms import begin
+from langchain_llm_router.loop.loop import Loop, next_decision, observe
+from langchain_llm_router.loop.record import decision_record
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
-from langchain_llm_router.record import decision_record
-from langchain_llm_router.situation import begin
-from langchain_llm_router.telemetry import Telemetry
+from langchain_llm_router.policies.observation import BetaBinomial, KernelDensity
 from langchain_llm_router.types import Arm, Attempt, Candidate, RoutingOptions
+from langchain_llm_router.types.errors import LlmRouterError
 from langchain_llm_router.verification import Case, Reply, SelfEvaluator, Verdict
 
 DOCUMENTED = (LlmRouterError, ValueError, TypeError)

@@ -8,7 +8,7 @@ from itertools import repeat
 from pydantic import Field
 from tqdm import tqdm
 
-from langchain_llm_router.chat import route_of
+from langchain_llm_router.router.chat import route_of
 from tests.benchmarks.failing.clients import (
     PlainClient,
     in_parallel,

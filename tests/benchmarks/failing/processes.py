@@ -16,11 +16,11 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_llm_router import Candidate, ChatLLMRouter
 from langchain_llm_router.budgets import Budget, BudgetExceededError, Budgets
 from langchain_llm_router.budgets.ledgers import to_usd
-from langchain_llm_router.budgets.shared_ledger import RedisLedger
-from langchain_llm_router.chat import route_of
+from langchain_llm_router.budgets.redis_ledger import RedisLedger
+from langchain_llm_router.live import Snapshots, Telemetry
+from langchain_llm_router.live.shared_telemetry import SharedTelemetry
 from langchain_llm_router.policies import Always
-from langchain_llm_router.telemetry import Snapshots, Telemetry
-from langchain_llm_router.telemetry.shared_state import SharedTelemetry
+from langchain_llm_router.router.chat import route_of
 from tests.benchmarks.failing.clients import PRICE, PlainClient, in_parallel, make_router
 from tests.benchmarks.failing.servers import Servers
 from tests.fakes import ScriptedModel

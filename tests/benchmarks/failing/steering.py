@@ -10,8 +10,8 @@ from langchain_openai import ChatOpenAI
 from tqdm import tqdm
 
 from langchain_llm_router import Candidate
-from langchain_llm_router.datasets.local_models import LocalModels
-from langchain_llm_router.judging import Verifying
+from langchain_llm_router.calls.judge import Verifying
+from langchain_llm_router.data.local_models import LocalModels
 from langchain_llm_router.types import Attempt
 from langchain_llm_router.verification import Case, TokenProbability
 from tests.attacks import ATTACKS, UNSEEN

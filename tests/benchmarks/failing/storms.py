@@ -5,8 +5,8 @@ import time
 
 from langchain_llm_router.budgets import BudgetExceededError
 from langchain_llm_router.budgets.ledgers import to_usd
-from langchain_llm_router.chat import route_of
-from langchain_llm_router.errors import LlmRouterError
+from langchain_llm_router.router.chat import route_of
+from langchain_llm_router.types.errors import LlmRouterError
 from tests.benchmarks.failing.clients import (
     DEADLINE_S,
     TIMEOUT_S,

@@ -1,0 +1,90 @@
+"""`llm-router collect`: ask, grade, keep a journal."""
+
+from __future__ import annotations
+
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from langchain_llm_router.apps.cli.parameters import Candidates, Json, Prices
+from langchain_llm_router.apps.cli.terminal import say, write_json
+
+if TYPE_CHECKING:
+    from langchain_llm_router.collect import Collected
+
+__all__ = ["collect"]
+
+
+def collect(  # noqa: PLR0913 - a command has as many options as it has
+    questions: Annotated[
+        Path, "JSONL, CSV, Parquet with `query`, any `id`, `reference`; or langsmith:NAME."
+    ],
+    *,
+    candidate: Candidates = [],  # noqa: B006
+    journal: Annotated[Path, "Every answer is kept here; a later run resumes."] = Path("run.jsonl"),
+    price: Prices = [],  # noqa: B006
+    grader: Annotated[str, "exact, number, choice, judge or pairwise."] = "exact",
+    judge: Annotated[str | None, "The model that grades, written like a candidate."] = None,
+    samples: Annotated[int, "Self-evaluations per answer; 0: none."] = 8,
+    concurrency: Annotated[int, "Calls in flight to one model."] = 8,
+    attempts: Annotated[int, "Tries of a call on rate limits and lost connections."] = 6,
+    budget: Annotated[float | None, "Stop before spending more than this many dollars."] = None,
+    logprobs: Annotated[bool, "Record the answers' log-probabilities."] = False,
+    ray: Annotated[bool, "Distribute the questions over a Ray cluster, or a local one."] = False,
+    shards: Annotated[int, "With --ray: processes; they share --concurrency and --budget."] = 4,
+    yes: Annotated[bool, "Start without asking for confirmation."] = False,
+    json: Json = False,
+) -> None:
+    """Ask every candidate every question, grade and self-evaluate: the data to fit a router on.
+
+    Example: llm-router collect q.jsonl --candidate openai:gpt-4o-mini --candidate openai:gpt-4o
+    --journal run.jsonl
+    """
+    from langchain_llm_router import collect as room  # noqa: PLC0415 - imports what only it needs
+    from langchain_llm_router.verification import YesNo  # noqa: PLC0415 - the same
+
+    def setup() -> room.Setup:
+        return {
+            "candidates": room.parse_candidates(candidate, price, logprobs=logprobs),
+            "grader": room.grader_by_name(grader, judge),
+            "verifiers": {"self": YesNo(samples)} if samples > 0 else None,
+        }
+
+    limits = room.Limits(concurrency, attempts, budget)
+    with room.TerminalWatcher(yes=yes) as watcher:
+        if ray:
+            done = room.collect_on_ray(
+                questions, setup, journal=journal, n_shards=shards, limits=limits, watcher=watcher
+            )
+        else:
+            done = room.collect(
+                questions, **setup(), journal=journal, limits=limits, watcher=watcher
+            )
+    for name, figures in _figures(done).items():
+        say(f"{name}: quality {figures['quality']:.3f}")
+    if done.incomplete:
+        question, lack = next(iter(done.incomplete.items()))
+        say(f"{len(done.incomplete)} left out, e.g. {question!r}: {lack}")
+    if json:
+        left_out = dict(done.incomplete)
+        write_json(
+            {
+                "journal": str(journal),
+                "n_rows": len(done.ids),
+                "left_out": left_out,
+                "candidates": _figures(done),
+            }
+        )
+
+
+def _figures(done: Collected) -> dict[str, dict[str, float | None]]:
+    """Mean quality and cost of every candidate."""
+    table = done.outcomes
+    costs = table.mean_cost_usd
+    return {
+        name: {
+            "quality": float(table.quality[:, j].mean()),
+            "cost_usd": None if costs is None or isnan(costs[j]) else float(costs[j]),
+        }
+        for j, name in enumerate(table.candidates)
+    }

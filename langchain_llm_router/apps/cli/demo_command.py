@@ -1,0 +1,31 @@
+"""`llm-router demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+__all__ = ["demo"]
+
+
+def demo(
+    *,
+    out: Annotated[Path, "Folder for the picture."] = Path("llm-router-demo"),
+    seed: Annotated[int, "Another seed, another split."] = 0,
+    json: Annotated[bool, "Print the figures as one JSON object on the last line."] = False,
+    local: Annotated[bool, "Self-evaluate live on a small local model instead."] = False,
+) -> None:
+    """Route 1,420 unseen real questions and show what that saved (no key, no network).
+
+    Example: llm-router demo --out pictures
+    """
+    if local:
+        from langchain_llm_router.apps.demo.local_demo import (  # noqa: PLC0415 - only it
+            show_local,
+        )
+
+        show_local()
+        return
+    from langchain_llm_router.apps.demo import demo_report  # noqa: PLC0415 - imports what only it needs
+
+    demo_report.show(out, seed=seed, as_json=json)

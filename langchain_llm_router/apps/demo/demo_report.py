@@ -1,0 +1,297 @@
+"""What `llm-router demo` shows: progress, the table, three explained decisions, the picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from langchain_llm_router import plots
+from langchain_llm_router.apps.demo.demo import (
+    DRAFTER,
+    POOL,
+    STRONG,
+    Demo,
+    FittedCascade,
+    FittedRoute,
+    Strategy,
+)
+from langchain_llm_router.evaluation import (
+    cost_saved_interval,
+    quality_above_mix_interval,
+    replay,
+)
+from langchain_llm_router.evaluation.intervals import Interval, mean_interval
+from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
+from langchain_llm_router.plots.canvas import Figure
+from langchain_llm_router.policies.confidence import ConfidenceThreshold
+from langchain_llm_router.policies.observation import KernelDensity
+
+__all__ = ["show"]
+
+_SHORT = {
+    "gemini-1.5-flash": "flash",
+    "deepseek-v2.5": "deepseek",
+    "gpt-4o-mini": "4o-mini",
+    "llama-3.1-70b": "llama-70b",
+    "claude-3.5-sonnet": "sonnet",
+}
+
+
+def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
+    """Run the demo and print it.
+
+    Args:
+        out: Folder for the picture; created if missing.
+        seed: Which split.
+        as_json: Print the figures as one JSON object on the last line.
+    """
+    console = Console(stderr=as_json)
+    demo = Demo(seed)
+    _introduce(console, demo)
+    with _progress(console) as progress:
+        route, cascade = _fitted(progress, demo)
+        tick = _ticker(progress, "answering through ChatLLMRouter", len(demo.test))
+        routed = demo.answer_with_route(route, tick)
+        tick = _ticker(progress, "answering through the LangGraph cascade", len(demo.test))
+        cascaded = demo.answer_with_cascade(cascade, tick)
+        tick = _ticker(progress, "counting", 4)
+        ours = [
+            demo.live("one-shot route", routed),
+            demo.live("cascade", cascaded, cascade.peers),
+        ]
+        saved, lifts = {}, {}
+        for strategy in ours:
+            saved[strategy.name] = cost_saved_interval(strategy, demo.unseen)
+            tick()
+            lifts[strategy.name] = quality_above_mix_interval(strategy, demo.unseen)
+            tick()
+    console.print(_table(demo, ours, saved))
+    console.print(_call_table(demo, ours))
+    for line in _verdicts(demo, ours, saved, lifts):
+        console.print(line)
+    _explain(console, demo, routed, cascaded)
+    out.mkdir(parents=True, exist_ok=True)
+    picture = plots.save(_picture(demo, route, cascade, ours), out / "cost_quality.png")
+    console.print(f"\nThe cost–quality curve is in [bold]{escape(str(picture))}[/bold].")
+    if as_json:
+        sys.stdout.write(json.dumps(_figures(demo, ours, saved, lifts, cascade)) + "\n")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<42}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _ticker(progress: Progress, text: str, total: int) -> Callable[[], None]:
+    task = progress.add_task(text, total=total)
+    return lambda: progress.advance(task)
+
+
+def _introduce(console: Console, demo: Demo) -> None:
+    n = {name: len(getattr(demo, name)) for name in ("train", "validation", "test")}
+    console.print(
+        "[bold]llm-router demo[/bold]: ZeroEval (GSM8K, MATH level 5, CRUX), real recorded answers "
+        f"of {len(POOL)} models.\n{n['train']} questions to fit on, {n['validation']} to calibrate "
+        f'"as good as the best single model at the least cost", {n["test"]} unseen ones to answer.'
+    )
+
+
+def _fitted(progress: Progress, demo: Demo) -> tuple[FittedRoute, FittedCascade]:
+    tick = _ticker(progress, "fitting and calibrating", 2)
+    route = demo.fit_route()
+    tick()
+    cascade = demo.fit_cascade()
+    tick()
+    return route, cascade
+
+
+def _table(demo: Demo, ours: Sequence[Strategy], saved: dict[str, Interval]) -> Table:
+    table = Table(title=f"{len(demo.test):,} unseen questions", title_justify="left", box=SIMPLE)
+    table.add_column("strategy")
+    for heading in ("quality, 95 % interval", "$ per 1k", "saved at equal quality"):
+        table.add_column(heading, justify="right")
+    *alone, perfect = demo.baselines()
+    for strategy in alone:
+        table.add_row(*_cells(strategy, None))
+    table.add_section()
+    for strategy in ours:
+        cost = float(strategy.cost_usd.mean())
+        mixed = float(np.interp(cost, *demo.hull()))
+        mix = ("random mix, same cost", f"{mixed:.1%}", f"{cost * 1000:.2f}", "0%")
+        table.add_row(*mix, style="dim")
+        table.add_row(*_cells(strategy, saved[strategy.name]), style="bold")
+    table.add_section()
+    table.add_row(*_cells(perfect, None))
+    return table
+
+
+def _cells(strategy: Strategy, saved: Interval | None) -> list[str]:
+    quality = mean_interval(strategy.quality)
+    return [
+        strategy.name,
+        f"{quality.value:.1%}  {100 * quality.low:.1f}–{100 * quality.high:.1f}",
+        f"{strategy.cost_usd.mean() * 1000:.2f}",
+        "" if saved is None else f"{saved.value:.0%}  {_signed(saved)}",
+    ]
+
+
+def _signed(saved: Interval) -> str:
+    return f"{100 * saved.low:.0f} to {100 * saved.high:.0f}"
+
+
+def _call_table(demo: Demo, ours: Sequence[Strategy]) -> Table:
+    table = Table(title="Calls per 100 questions", title_justify="left", box=SIMPLE)
+    table.add_column("strategy")
+    for name in POOL:
+        table.add_column(_SHORT[name], justify="right")
+    for strategy in [*ours, demo.baselines()[-1]]:
+        shares = strategy.shares or {}
+        calls = (100 * shares.get(name, 0.0) for name in POOL)
+        table.add_row(strategy.name, *(f"{n:.0f}" if n > 0 else "·" for n in calls))
+    return table
+
+
+def _verdicts(
+    demo: Demo,
+    ours: Sequence[Strategy],
+    saved: dict[str, Interval],
+    lifts: dict[str, Interval],
+) -> list[str]:
+    best = demo.best()
+    lines = []
+    for strategy in ours:
+        cheaper = 1 - strategy.cost_usd.mean() / best.cost_usd.mean()
+        gap = mean_interval(strategy.quality - best.quality)
+        lift = lifts[strategy.name]
+        beats = "beats" if lift.low > 0 else "[red]does not clearly beat[/red]"
+        lines.append(
+            f"[bold]{strategy.name}[/bold]: {cheaper:.0%} cheaper than {best.name} alone, quality "
+            f"{gap.value * 100:+.1f} points [{gap.low * 100:+.1f}, {gap.high * 100:+.1f}]; it "
+            f"{beats} a random mix at its cost ({lift.value * 100:+.1f} points "
+            f"\\[{lift.low * 100:+.1f}, {lift.high * 100:+.1f}])."
+        )
+    return [line.replace(" [+", " \\[+").replace(" [-", " \\[-") for line in lines]
+
+
+def _explain(
+    console: Console,
+    demo: Demo,
+    routed: Sequence[dict[str, Any]],
+    cascaded: Sequence[dict[str, Any]],
+) -> None:
+    console.print("\n[bold]Three decisions, explained[/bold]")
+    weak = next((i for i, record in enumerate(routed) if record["candidate"] != STRONG), 0)
+    kept = next(i for i, r in enumerate(cascaded) if r["candidate"] == DRAFTER and i != weak)
+    sent = next(i for i, r in enumerate(cascaded) if r["candidate"] == STRONG and i != weak)
+    for i, record in ((weak, routed[weak]), (kept, cascaded[kept]), (sent, cascaded[sent])):
+        row = demo.test[i]
+        right = demo.outcomes.quality[row, POOL.index(record["candidate"])] == 1
+        question = " ".join(demo.outcomes.queries[row].split())
+        console.print(f"\n  [italic]{escape(question[:96])}{'…' if len(question) > 96 else ''}[/]")
+        for step in record["steps"]:
+            console.print(f"    {step['action']:<6} {step['candidate']}: {escape(step['reason'])}")
+            if step["action"] == "verify":
+                verdicts = record["attempts"][0]["verdicts"]
+                agreed = sum(verdict is True for verdict in verdicts)
+                console.print(f"           {agreed} of {len(verdicts)} peers gave the same answer")
+        for name, numbers in record["scores"].items():
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in numbers.items() if v is not None)
+            console.print(f"      [dim]{name}: {shown}[/dim]")
+        if record["flip"] is not None:
+            console.print(f"      [dim]what would change it: {escape(record['flip'])}[/dim]")
+        outcome = "[green]right[/green]" if right else "[red]wrong[/red]"
+        spent = f"${record['cost_usd'] * 1000:.2f} per 1k such questions"
+        console.print(f"    → {record['candidate']} was {outcome}, for {spent}")
+
+
+def _picture(
+    demo: Demo, route: FittedRoute, cascade: FittedCascade, ours: Sequence[Strategy]
+) -> Figure:
+    unseen = demo.unseen
+    predicted = route.estimator.predict(unseen.queries)
+    curves = [
+        *plots.sweep_points(
+            "one-shot route",
+            utility_sweep(predicted, unseen, expected_cost_usd=route.expected_cost_usd),
+        ),
+        *plots.sweep_points(
+            "cascade",
+            _cascade_sweep(demo, cascade),
+        ),
+    ]
+    best, ours_best = demo.best(), ours[-1]
+    cheaper = 1 - ours_best.cost_usd.mean() / best.cost_usd.mean()
+    return plots.cost_quality_curve(
+        curves,
+        singles=plots.single_points(unseen),
+        hull=demo.hull(),
+        oracle=plots.oracle_point(unseen),
+        chosen=plots.StrategyPoint(
+            "calibrated", float(ours_best.cost_usd.mean()), float(ours_best.quality.mean())
+        ),
+        title=f"As good as the best single model, {cheaper:.0%} cheaper",
+        subtitle=f"{len(unseen):,} unseen ZeroEval questions; recorded answers, list prices; "
+        "◆ calibrated on other questions",
+    )
+
+
+def _cascade_sweep(demo: Demo, cascade: FittedCascade) -> Sweep:
+    """The cascade at every threshold that makes a difference."""
+    pair = demo.unseen.select((DRAFTER, STRONG))
+    said, model = cascade.evaluations.take(demo.test), cascade.policy.observation
+    assert isinstance(model, KernelDensity)
+    levels = {model.p_good(float(score)) for score in np.unique(said.confidence[:, 0])}
+    knobs = sorted([0.0, *(level + 1e-9 for level in levels)])
+    done = [
+        replay(ConfidenceThreshold(model, threshold=knob), None, pair, evaluations=said)
+        for knob in knobs
+    ]
+    return Sweep(
+        np.array(knobs),
+        np.array([one.quality for one in done]),
+        np.array([one.cost_usd for one in done]),
+    )
+
+
+def _figures(
+    demo: Demo,
+    ours: Sequence[Strategy],
+    saved: dict[str, Interval],
+    lifts: dict[str, Interval],
+    cascade: FittedCascade,
+) -> dict[str, Any]:
+    def figures(strategy: Strategy) -> dict[str, Any]:
+        quality = mean_interval(strategy.quality)
+        return {
+            "quality": quality.value,
+            "quality_interval": [quality.low, quality.high],
+            "usd_per_1k": float(strategy.cost_usd.mean() * 1000),
+            "calls_per_query": strategy.shares,
+        }
+
+    def whole(interval: Interval) -> list[float]:
+        return [interval.value, interval.low, interval.high]
+
+    return {
+        "n_test": len(demo.test),
+        "best_single": demo.best().name,
+        "peers": list(cascade.peers),
+        "strategies": {s.name: figures(s) for s in [*demo.baselines(), *ours]},
+        "cost_saved_at_equal_quality": {name: whole(it) for name, it in saved.items()},
+        "quality_above_random_mix": {name: whole(it) for name, it in lifts.items()},
+    }

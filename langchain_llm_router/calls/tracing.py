@@ -1,0 +1,131 @@
+"""How a decision is shown: as its own run in the trace, and as an event while the request runs.
+
+Both cost nothing without handlers: then no run is made, and no facts are put together.
+
+Usage belongs to the candidates' own runs. LangSmith counts it there only; in its OpenTelemetry
+export every chain that ends in a message, `prompt | model` as much as a router, repeats that
+message's `gen_ai.usage.*`, so sum over the spans whose `langsmith.span.kind` is `llm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.callbacks.manager import AsyncCallbackManager, CallbackManager
+from langchain_core.globals import get_debug
+from langchain_core.runnables import RunnableConfig
+from langsmith.utils import tracing_is_enabled
+
+from langchain_llm_router.loop.record import decision_data, situation_data
+from langchain_llm_router.types import Decision, Situation
+from langchain_llm_router.types.operations import Operation
+
+__all__ = [
+    "Announcing",
+    "Noting",
+    "Tracing",
+    "has_no_handlers",
+    "is_traced",
+]
+
+_EVENT = "llm_router"
+
+
+def is_traced(config: RunnableConfig) -> bool:
+    """Whether any handler listens to runs under this config."""
+    callbacks = config.get("callbacks")
+    return bool(callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None))
+
+
+def has_no_handlers(config: RunnableConfig) -> bool:
+    """Whether configuring callbacks would find no handler; False wherever that is not certain.
+
+    Handlers come from the config, from LangSmith's settings and contexts, from debug mode, and
+    from context variables such as `get_usage_metadata_callback`'s. Checking these sources takes a
+    third of the time that configuring takes.
+    """
+    if is_traced(config) or get_debug():
+        return False
+    from langchain_core.tracers import context  # noqa: PLC0415 - for the first call, not the import
+
+    # The list is private; without it (a later version) callbacks are configured as usual.
+    hooks = getattr(context, "_configure_hooks", None)
+    if hooks is None or any(
+        variable.get() is not None or env_var is not None for variable, _, _, env_var in hooks
+    ):
+        return False
+    return context.tracing_v2_callback_var.get() is None and not tracing_is_enabled()
+
+
+@dataclass(frozen=True)
+class Tracing(Operation):
+    """Show a decision as a child run: what the policy saw goes in, what it chose comes out."""
+
+    decision: Decision
+    situation: Situation
+    config: RunnableConfig
+
+    def perform(self) -> None:
+        """Start and end the run."""
+        manager = self.config.get("callbacks")
+        assert isinstance(manager, CallbackManager)
+        inputs = situation_data(self.situation)
+        run = manager.on_chain_start(None, inputs, name=self._name)
+        run.on_chain_end(decision_data(self.decision))
+
+    async def aperform(self) -> None:
+        """Start and end the run."""
+        manager = self.config.get("callbacks")
+        if not isinstance(manager, AsyncCallbackManager):
+            self.perform()
+            return
+        inputs = situation_data(self.situation)
+        run = await manager.on_chain_start(None, inputs, name=self._name)
+        await run.on_chain_end(decision_data(self.decision))
+
+    @property
+    def _name(self) -> str:
+        return f"decide: {self.decision.action} {self.decision.candidate}"
+
+
+@dataclass(frozen=True)
+class Noting(Operation):
+    """Put the outcome on the router's own LangSmith run, so that runs can be filtered by it."""
+
+    record: Mapping[str, Any]
+
+    def perform(self) -> None:
+        """Annotate the current run tree, if there is one."""
+        from langsmith.run_helpers import get_current_run_tree  # noqa: PLC0415 - takes 0.13 s
+
+        tree = get_current_run_tree()
+        if tree is not None:
+            record = self.record
+            tree.add_metadata(
+                {
+                    "llm_router_candidate": record["candidate"],
+                    "llm_router_policy": record["policy"],
+                    "llm_router_decision_id": record["decision_id"],
+                    "llm_router_cost_usd": record["cost_usd"],
+                    "llm_router_asked": [a["candidate"] for a in record["attempts"]],
+                }
+            )
+
+
+@dataclass(frozen=True)
+class Announcing(Operation):
+    """Report what happens while it happens: to `astream_events`, as a custom event `llm_router`."""
+
+    event: Mapping[str, Any]
+    config: RunnableConfig
+
+    def perform(self) -> None:
+        """Dispatch the event."""
+        dispatch_custom_event(_EVENT, dict(self.event), config=self.config)
+
+    async def aperform(self) -> None:
+        """Dispatch the event."""
+        await adispatch_custom_event(_EVENT, dict(self.event), config=self.config)

@@ -1,0 +1,229 @@
+"""One folder per fitted object: `manifest.json` and `arrays.npz`, never pickle.
+
+The manifest holds the schema version, the class, its settings, and the SHA-256 of the arrays, so
+that loading can refuse what was truncated, edited, or written by a newer version. An object with
+parts (an ensemble, a router) keeps each part in a sub-folder of the same form. Further files
+(weights as safetensors, a tokenizer as JSON) lie beside them, each with its hash in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from zipfile import BadZipFile
+
+from langchain_llm_router.types.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Artifact",
+    "as_json",
+    "data_hash",
+    "from_json",
+    "kind_of",
+    "known_class",
+    "read_artifact",
+    "write_artifact",
+]
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+_MANIFEST, _ARRAYS = "manifest.json", "arrays.npz"
+_TUPLE = "__tuple__"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The contents of a fitted object.
+
+    Args:
+        kind: Class name, checked on loading.
+        settings: JSON-ready hyper-parameters and learned scalars.
+        arrays: Learned arrays by name; no object arrays.
+        files: Names of further files that already lie in the folder, relative to it.
+    """
+
+    kind: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    files: Sequence[str] = ()
+
+
+def data_hash(*parts: object) -> str:
+    """A short fingerprint of training data, to tell which data an artifact was fitted on."""
+    import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
+
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(repr(part).encode())
+    return digest.hexdigest()[:16]
+
+
+def write_artifact(folder: str | Path, artifact: Artifact) -> Path:
+    """Write an artifact into a folder, which is created if needed.
+
+    Raises:
+        ArtifactError: If an array would need pickling.
+    """
+    import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in artifact.arrays.items():
+        if array.dtype.hasobject:
+            msg = f"Array {name!r} of {artifact.kind} holds Python objects and cannot be saved."
+            raise ArtifactError(msg)
+    arrays_path = folder / _ARRAYS
+    with arrays_path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **dict(artifact.arrays))
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": artifact.kind,
+        "settings": dict(artifact.settings),
+        "arrays_sha256": _sha256(arrays_path),
+        "files_sha256": {name: _sha256(folder / name) for name in artifact.files},
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
+    """Read an artifact back, trusting nothing in it.
+
+    Args:
+        folder: What `write_artifact` wrote.
+        kind: Class name that the manifest must have; None accepts any.
+
+    Raises:
+        ArtifactError: If the folder is not an artifact, is corrupted, has a newer schema, or
+            another kind.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        version, found = manifest["schema_version"], manifest["kind"]
+        settings, hashes = manifest["settings"], {_ARRAYS: manifest["arrays_sha256"]}
+        files = dict(manifest.get("files_sha256", {}))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = (
+            f"{str(folder)!r} is not a saved artifact: {_MANIFEST} is missing or broken ({error})."
+        )
+        raise ArtifactError(msg) from error
+    if version != SCHEMA_VERSION:
+        msg = (
+            f"{str(folder)!r} has schema version {version!r}, this package reads {SCHEMA_VERSION}."
+        )
+        raise ArtifactError(msg)
+    if kind is not None and found != kind:
+        msg = f"{str(folder)!r} holds {found!r}, not {kind!r}: load it with that class."
+        raise ArtifactError(msg)
+    for name, expected in (hashes | files).items():
+        inside = isinstance(name, str) and (folder / name).resolve().is_relative_to(
+            folder.resolve()
+        )
+        if not inside:
+            msg = f"{str(folder)!r} names a file outside its folder: {name!r}."
+            raise ArtifactError(msg)
+        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+            msg = f"{str(folder)!r} is corrupted: {name} does not match its recorded hash."
+            raise ArtifactError(msg)
+    import numpy as np  # noqa: PLC0415 - as above
+
+    try:
+        with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        msg = f"{str(folder)!r} is corrupted: {_ARRAYS} cannot be read ({error})."
+        raise ArtifactError(msg) from error
+    return Artifact(kind=found, settings=settings, arrays=arrays, files=tuple(files))
+
+
+def kind_of(cls: type) -> str:
+    """A class's name in a manifest: its own name in this package, `module:name` elsewhere."""
+    at_home = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return cls.__name__ if at_home else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
+    """The class that a manifest names, among `base` and its subclasses that are imported already.
+
+    An artifact makes Python import only public names of the package that `base` is in.
+
+    Args:
+        base: The class that it must be or derive from.
+        kind: What `kind_of` returned.
+        folder: The artifact's folder, for the error.
+
+    Raises:
+        ArtifactError: If there is no such class.
+    """
+    room = import_module(base.__module__.rpartition(".")[0] or base.__module__)
+    if kind_of(base) == base.__name__ and kind in getattr(room, "__all__", ()):
+        # Packages import their classes on first use.
+        getattr(room, kind)
+    found = [cls for cls in (base, *_subclasses(base)) if kind_of(cls) == kind]
+    if len(found) == 0:
+        module, colon, _ = str(kind).partition(":")
+        cure = f"import {module!r}, which defines it, first" if colon else "load it with that class"
+        msg = f"{str(folder)!r} holds {kind!r}, not a known {base.__name__!r}: {cure}."
+        raise ArtifactError(msg)
+    # A class that was defined again, as in a notebook, replaces the earlier one.
+    return found[-1]
+
+
+def _subclasses(cls: type[T]) -> Iterator[type[T]]:
+    for below in cls.__subclasses__():
+        yield below
+        yield from _subclasses(below)
+
+
+def as_json(value: object) -> Any:
+    """A number, text, list, tuple or mapping as JSON can hold it; `from_json` gives it back.
+
+    Raises:
+        TypeError: If it holds anything else; the message names it.
+    """
+    if hasattr(value, "dtype") and hasattr(value, "item"):
+        # One of NumPy's numbers.
+        value = value.item()
+    if isinstance(value, tuple):
+        return {_TUPLE: [as_json(item) for item in value]}
+    if isinstance(value, list):
+        return [as_json(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: as_json(item) for key, item in value.items()}
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if finite and (value is None or isinstance(value, str | int | float)):
+        return value
+    raise TypeError(repr(value)[:80])
+
+
+def from_json(value: Any) -> Any:
+    """The value that `as_json` was given."""
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if isinstance(value, dict):
+        if list(value) == [_TUPLE]:
+            return tuple(from_json(item) for item in value[_TUPLE])
+        return {key: from_json(item) for key, item in value.items()}
+    return value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,175 @@
+"""From text to vectors: any LangChain `Embeddings`, and one that needs no model and no network."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+from zlib import crc32
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
+
+from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.errors import ArtifactError
+
+__all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddings"]
+
+Vectors = NDArray[np.float32]
+
+# A million vectors are ten times larger as Python lists than as an array: convert in parts.
+_PART = 8192
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+class LexicalEmbeddings(CheckedArguments, Embeddings):
+    """Hashed word n-grams weighted by rarity: the embedding that is always available.
+
+    Every distinct n-gram is hashed to one of `width` buckets with a sign, weighted by
+    (1 + ln count) x inverse document frequency, and the vector is scaled to length 1. On question
+    sets where wording tells difficulty it routes about as well as small neural encoders.
+
+    Args:
+        width: Number of buckets.
+        n_words: Longest word n-gram.
+
+    Attributes:
+        idf_: Inverse document frequency per bucket, of shape (width,); ones before `fit`.
+
+    References:
+        Weinberger et al., 2009, Feature hashing for large scale multitask learning,
+        arXiv:0902.2206, section 2 (the signed hash).
+
+    Example:
+        >>> len(LexicalEmbeddings(width=64).embed_query("What is 2 + 2?"))
+        64
+    """
+
+    def __init__(self, width: int = 4096, n_words: int = 2) -> None:
+        if width < 1 or n_words < 1:
+            msg = f"`width` and `n_words` must be >= 1, got {width!r} and {n_words!r}."
+            raise ValueError(msg)
+        self.width = width
+        self.n_words = n_words
+        self.idf_: Vectors = np.ones(width, dtype=np.float32)
+
+    def fit(self, texts: Sequence[str]) -> Self:
+        """Learn how rare each bucket is: idf = ln((1 + n) / (1 + df)) + 1."""
+        document_frequency = np.zeros(self.width)
+        for text in texts:
+            buckets = {code % self.width for code in self._codes(text)}
+            document_frequency[list(buckets)] += 1
+        idf = np.log((1 + len(texts)) / (1 + document_frequency)) + 1
+        self.idf_ = idf.astype(np.float32)
+        return self
+
+    def embed_array(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts, of shape (n_texts, width), without building Python lists."""
+        out = np.zeros((len(texts), self.width), dtype=np.float32)
+        for i, text in enumerate(texts):
+            codes = self._codes(text)
+            if len(codes) == 0:
+                continue
+            code = np.fromiter(codes, dtype=np.int64, count=len(codes))
+            count = np.fromiter(codes.values(), dtype=np.float64, count=len(codes))
+            sign = np.where(code & 0x8000_0000, -1.0, 1.0)
+            weights = sign * (1 + np.log(count))
+            out[i] = np.bincount(code % self.width, weights, self.width)
+        out *= self.idf_
+        return _unit(out)
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed texts, as LangChain's interface requires."""
+        rows: list[list[float]] = self.embed_array(texts).tolist()
+        return rows
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed one text, as LangChain's interface requires."""
+        return self.embed_documents([text])[0]
+
+    def _codes(self, text: str) -> Counter[int]:
+        tokens = _TOKEN.findall(text.lower())
+        grams: Counter[int] = Counter()
+        for n in range(1, self.n_words + 1):
+            grams.update(
+                crc32(" ".join(tokens[i : i + n]).encode()) for i in range(len(tokens) - n + 1)
+            )
+        return grams
+
+
+def embed(embeddings: Embeddings, texts: Sequence[str]) -> Vectors:
+    """Embed texts as unit vectors, of shape (n_texts, width), in contiguous float32.
+
+    Raises:
+        ValueError: If the model returns the wrong number of vectors, or non-finite numbers.
+    """
+    if isinstance(embeddings, LexicalEmbeddings):
+        return embeddings.embed_array(texts)
+    first = _embed_part(embeddings, list(texts[:_PART]))
+    if len(texts) <= _PART:
+        return first
+    vectors = np.empty((len(texts), first.shape[1]), dtype=np.float32)
+    vectors[:_PART] = first
+    for start in range(_PART, len(texts), _PART):
+        vectors[start : start + _PART] = _embed_part(embeddings, list(texts[start : start + _PART]))
+    return vectors
+
+
+def _embed_part(embeddings: Embeddings, texts: list[str]) -> Vectors:
+    vectors = np.asarray(embeddings.embed_documents(texts), dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+        msg = (
+            f"{type(embeddings).__name__} returned an array of shape {vectors.shape} for "
+            f"{len(texts)} texts; expected one finite vector per text."
+        )
+        raise ValueError(msg)
+    return _unit(vectors)
+
+
+def describe_embeddings(embeddings: Embeddings, width: int) -> dict[str, Any]:
+    """What an artifact stores so that loading can refuse the wrong embedding."""
+    model = getattr(embeddings, "model", None) or getattr(embeddings, "model_name", None)
+    description: dict[str, Any] = {
+        "class": type(embeddings).__name__,
+        "model": None if model is None else str(model),
+        "width": width,
+    }
+    if isinstance(embeddings, LexicalEmbeddings):
+        description["n_words"] = embeddings.n_words
+    return description
+
+
+def restore_embeddings(
+    described: Mapping[str, Any], given: Embeddings | None, idf: Vectors | None
+) -> Embeddings:
+    """The embedding a saved estimator needs: rebuilt if lexical, otherwise the one given.
+
+    Raises:
+        ArtifactError: If an embedding is needed but not given, or is not the one used for fitting.
+    """
+    if given is None and described["class"] == LexicalEmbeddings.__name__ and idf is not None:
+        lexical = LexicalEmbeddings(described["width"], described["n_words"])
+        if idf.shape != (lexical.width,):
+            msg = f"The saved idf has shape {idf.shape}, expected ({lexical.width},)."
+            raise ArtifactError(msg)
+        lexical.idf_ = idf.astype(np.float32)
+        return lexical
+    if given is None:
+        msg = f"This was fitted with {described['class']}: pass `embeddings=` to `load`."
+        raise ArtifactError(msg)
+    found = describe_embeddings(given, described["width"])
+    if (found["class"], found["model"]) != (described["class"], described["model"]):
+        msg = (
+            f"This was fitted with {described['class']} {described['model']!r}, "
+            f"but {found['class']} {found['model']!r} was given."
+        )
+        raise ArtifactError(msg)
+    return given
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny))

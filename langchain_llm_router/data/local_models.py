@@ -1,0 +1,120 @@
+"""Three small local models: answers, and what each model thinks of every answer, several ways.
+
+Recorded with `collect` (see `tests/local_models/record.py`); where the questions come from and
+what the models are is in README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.data.recorded_model import RecordedChatModel
+from langchain_llm_router.types import Candidate, Price
+
+__all__ = ["LocalModels"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LocalModels:
+    """The recorded tables; rows are questions, columns the models from weak to strong.
+
+    Attributes:
+        outcomes: Correctness (0 or 1) and notional cost; groups are the sources of the questions.
+        evaluations: `self_k8` (eight sampled verdicts), `token_probability` (one call),
+            `answer_logprob` (the answer's own mean token probability, free).
+        answers: Model → its answers.
+        references: The right answers.
+        tokens: (input, output) tokens, of shape (n, n_models, 2).
+        latency_s: Seconds per answer, of shape (n, n_models), on a machine under varying load.
+        prices: Notional prices: $0.10 per billion parameters and million tokens.
+    """
+
+    outcomes: Outcomes
+    evaluations: Mapping[str, SelfEvaluations]
+    answers: Mapping[str, list[str]]
+    references: list[str]
+    tokens: NDArray[np.int64]
+    latency_s: Floats
+    prices: Mapping[str, Price]
+
+    @classmethod
+    def load(cls) -> LocalModels:
+        """Read the table that ships with the package."""
+        folder = files("langchain_llm_router.data")
+        packed = folder.joinpath("local_models.json.gz").read_bytes()
+        table = json.loads(gzip.decompress(packed))
+        models: dict[str, dict[str, Any]] = table["models"]
+        names = tuple(models)
+        outcomes = Outcomes(
+            table["queries"],
+            names,
+            _columns(models, "quality"),
+            _columns(models, "cost_usd"),
+            table["groups"],
+        )
+        verdicts = np.array([m["self_k8"] for m in models.values()], dtype=np.float64)
+        evaluations = {
+            "self_k8": _evaluations(names, models, "self_k8", verdicts.transpose(1, 0, 2)),
+            "token_probability": _evaluations(names, models, "token_probability"),
+            "answer_logprob": SelfEvaluations(
+                names,
+                np.exp(_columns(models, "mean_logprob")),
+                np.zeros(outcomes.quality.shape),
+            ),
+        }
+        tokens = [_columns(models, f"{side}_tokens") for side in ("input", "output")]
+        rates = {name: model["usd_per_mtok"] for name, model in models.items()}
+        return cls(
+            outcomes=outcomes,
+            evaluations=evaluations,
+            answers={name: model["answers"] for name, model in models.items()},
+            references=table["references"],
+            tokens=np.stack(tokens, axis=-1).astype(np.int64),
+            latency_s=_columns(models, "latency_s"),
+            prices={name: Price(rate, rate) for name, rate in rates.items()},
+        )
+
+    def candidates(self, names: Sequence[str]) -> list[Candidate]:
+        """Candidates that replay the recorded answers, with their usage and log-probabilities.
+
+        Args:
+            names: Which models, from weak to strong.
+        """
+        return [self._candidate(name) for name in names]
+
+    def _candidate(self, name: str) -> Candidate:
+        queries, j = self.outcomes.queries, self.outcomes.candidates.index(name)
+        spent, given = self.tokens[:, j].T.tolist()
+        sure = np.log(self.evaluations["answer_logprob"].confidence[:, j]).tolist()
+        model = RecordedChatModel(
+            dict(zip(queries, self.answers[name], strict=True)),
+            usage=dict(zip(queries, zip(spent, given, strict=True), strict=True)),
+            mean_logprobs=dict(zip(queries, sure, strict=True)),
+            model=name,
+        )
+        return Candidate(name, model, self.prices[name], expected_output_tokens=2)
+
+
+def _columns(models: Mapping[str, Mapping[str, Any]], name: str) -> Floats:
+    return np.array([model[name] for model in models.values()], dtype=np.float64).T
+
+
+def _evaluations(
+    names: tuple[str, ...],
+    models: Mapping[str, Mapping[str, Any]],
+    verifier: str,
+    verdicts: Floats | None = None,
+) -> SelfEvaluations:
+    scores = _columns(models, verifier) if verdicts is None else np.nanmean(verdicts, axis=-1)
+    return SelfEvaluations(names, scores, _columns(models, f"{verifier}_cost_usd"), verdicts)

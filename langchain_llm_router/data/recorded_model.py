@@ -1,0 +1,91 @@
+"""A chat model that answers from a table: real recorded answers without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from langchain_llm_router.types.arguments import refuse_unknown
+from langchain_llm_router.types.messages import question_of
+
+__all__ = ["RecordedChatModel"]
+
+
+class RecordedChatModel(BaseChatModel):
+    """Replays recorded answers, with the recorded token counts as usage.
+
+    Args:
+        answers: Question → answer.
+        usage: Question → (input tokens, output tokens); where missing, words are counted.
+        mean_logprobs: Question → mean log-probability of the answer's tokens, told as one token's.
+        model: The name in `response_metadata`.
+
+    Example:
+        >>> RecordedChatModel({"2 + 2?": "4"}).invoke("2 + 2?").content
+        '4'
+    """
+
+    answers: Mapping[str, str]
+    usage: Mapping[str, tuple[int, int]] = {}
+    mean_logprobs: Mapping[str, float] = {}
+    model: str = "recorded"
+
+    def __init__(self, answers: Mapping[str, str], **kwargs: Any) -> None:
+        refuse_unknown(kwargs, type(self).model_fields, type(self).__name__)
+        super().__init__(**{"answers": answers, **kwargs})
+
+    @property
+    def _llm_type(self) -> str:
+        return "recorded"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self._answer(messages))])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        message = self._answer(messages)
+        words = str(message.content).split(" ")
+        for i, word in enumerate(words):
+            last = i == len(words) - 1
+            chunk = AIMessageChunk(
+                content=word if last else f"{word} ",
+                usage_metadata=message.usage_metadata if last else None,
+                response_metadata=message.response_metadata if last else {},
+                chunk_position="last" if last else None,
+            )
+            yield ChatGenerationChunk(message=chunk)
+
+    def _answer(self, messages: list[BaseMessage]) -> AIMessage:
+        question = question_of(messages)
+        if question not in self.answers:
+            msg = f"{self.model} has no recorded answer to {question[:80]!r}."
+            raise KeyError(msg)
+        text = self.answers[question]
+        spent, given = self.usage.get(question, (len(question.split()), len(text.split())))
+        usage = UsageMetadata(input_tokens=spent, output_tokens=given, total_tokens=spent + given)
+        metadata: dict[str, Any] = {"model_name": self.model, "model_provider": "recorded"}
+        if question in self.mean_logprobs:
+            told = {"token": text, "logprob": self.mean_logprobs[question]}
+            metadata["logprobs"] = {"content": [told]}
+        return AIMessage(text, usage_metadata=usage, response_metadata=metadata)

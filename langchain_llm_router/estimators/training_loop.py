@@ -1,0 +1,391 @@
+"""The training loop of the estimators that are neural networks (extra `torch`).
+
+AdamW with a linear warm-up and decay, clipped gradients, early stopping on held-out queries, and
+checkpoints from which a killed run resumes as if it had never stopped: every step seeds its own
+dropout, so nothing but the step number has to be remembered about randomness. No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_llm_router.data import split_indices
+from langchain_llm_router.data.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.errors import ArtifactError, import_extra
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = import_extra("torch", "torch")
+
+__all__ = [
+    "History",
+    "Lesson",
+    "Training",
+    "autocast",
+    "choose_device",
+    "seeded",
+    "train",
+]
+
+# Where and how to run, but not what comes out: not part of an artifact.
+_RUNTIME = ("device", "progress", "checkpoint_folder", "checkpoint_every")
+_WEIGHTS, _BEST, _OPTIMIZER = "weights.safetensors", "best.safetensors", "optimizer.safetensors"
+_BUCKET_BATCHES = 16
+
+
+@dataclass(frozen=True)
+class Training(CheckedArguments):
+    """How a network is trained.
+
+    Args:
+        epochs: Passes over the training rows.
+        max_steps: Stop after this many optimizer steps; None: after `epochs`.
+        batch_size: Rows a step.
+        learning_rate: Peak rate of the pretrained weights.
+        head_learning_rate: Peak rate of the weights that are not pretrained; None: the same.
+        weight_decay: AdamW's decay.
+        warmup_share: Share of the steps in which the rate rises; then it falls to 0, linearly.
+        clip_norm: Gradients are scaled down to this norm.
+        validation_share: Share of the queries held out for early stopping; 0: none.
+        evaluate_every: Steps between evaluations of the held-out loss; None: once an epoch.
+        patience: Stop after this many evaluations without a better loss; the best weights are kept.
+        seed: Decides the split, the order, the heads' initialization and dropout.
+        device: E.g. `"cuda"`; None: a GPU if there is one. bf16 is used on a GPU only.
+        progress: Show a progress bar on stderr.
+        checkpoint_folder: Where checkpoints are kept; the same fit resumes from there. None: none.
+        checkpoint_every: Steps between checkpoints; None: at every held-out evaluation.
+    """
+
+    epochs: int = 3
+    max_steps: int | None = None
+    batch_size: int = 16
+    learning_rate: float = 1e-5
+    head_learning_rate: float | None = None
+    weight_decay: float = 0.01
+    warmup_share: float = 0.1
+    clip_norm: float = 1.0
+    validation_share: float = 0.1
+    evaluate_every: int | None = None
+    patience: int = 3
+    seed: int = 0
+    device: str | None = None
+    progress: bool = False
+    checkpoint_folder: str | Path | None = None
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "max_steps", "batch_size", "patience"):
+            self._check(name, lambda value: value >= 1, ">= 1")
+        for name in ("evaluate_every", "checkpoint_every"):
+            self._check(name, lambda value: value >= 1, ">= 1 or None")
+        for name in ("learning_rate", "head_learning_rate", "clip_norm"):
+            self._check(name, lambda value: 0 < value < math.inf, "> 0")
+        self._check("weight_decay", lambda value: 0 <= value < math.inf, ">= 0")
+        for name in ("warmup_share", "validation_share"):
+            self._check(name, lambda value: 0 <= value < 1, "in [0, 1)")
+        self._check("seed", lambda value: 0 <= value < 2**31, "in [0, 2**31)")
+
+    def _check(self, name: str, fine: Callable[[Any], bool], allowed: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not fine(value):
+            msg = f"`{name}` must be {allowed}, got {value!r}."
+            raise ValueError(msg)
+
+    def settings(self) -> dict[str, Any]:
+        """What belongs into an artifact: everything that changes the result."""
+        return {name: value for name, value in asdict(self).items() if name not in _RUNTIME}
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """A training job: a network, its rows, and its loss on some of them.
+
+    Args:
+        network: Only its parameters that require gradients are trained.
+        loss: From row numbers to the loss of each, a tensor of shape (len(rows),).
+        groups: A label per row; rows with the same label stay on one side of the split.
+        lengths: Cost of each row, e.g. in tokens; batches hold rows of similar cost.
+        fingerprint: Identifies this job, so that no other job's checkpoint is resumed.
+        fresh: Prefixes of the names of parameters that are not pretrained.
+        dropout: False leaves the network in evaluation mode during training.
+    """
+
+    network: nn.Module
+    loss: Callable[[NDArray[np.intp]], torch.Tensor]
+    groups: Sequence[str]
+    lengths: NDArray[np.intp]
+    fingerprint: str
+    fresh: tuple[str, ...] = ()
+    dropout: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """How a training went.
+
+    Attributes:
+        steps: Optimizer steps taken, those of a resumed checkpoint included.
+        best_step: The step whose weights were kept.
+        validation_step: Step of each held-out evaluation, of shape (n_evaluations,).
+        validation_loss: Mean loss of the held-out rows then, same shape.
+    """
+
+    steps: int
+    best_step: int
+    validation_step: NDArray[np.intp]
+    validation_loss: NDArray[np.float64]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The history as arrays for an artifact."""
+        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> History:
+        """Read what `to_arrays` gave."""
+        return cls(
+            int(arrays["steps"]),
+            int(arrays["best_step"]),
+            arrays["validation_step"],
+            arrays["validation_loss"],
+        )
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; None: a GPU if there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside the block, and leave its global state as it was afterwards."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def autocast(device: torch.device) -> Any:
+    """Computation in bf16 on a GPU, in full precision elsewhere."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def train(lesson: Lesson, training: Training) -> History:
+    """Train the job's network in place; it ends in evaluation mode with its best weights.
+
+    Raises:
+        ArtifactError: If a checkpoint of this run is corrupted.
+        FloatingPointError: If the training diverges.
+    """
+    return _Run(lesson, training).finish()
+
+
+class _Run:
+    def __init__(self, lesson: Lesson, training: Training) -> None:
+        self.lesson, self.training = lesson, training
+        self.device = next(lesson.network.parameters()).device
+        self.trained = {n: p for n, p in lesson.network.named_parameters() if p.requires_grad}
+        share = training.validation_share
+        self.rows, self.held_out = split_indices(
+            len(lesson.groups), [1 - share, share], seed=training.seed, groups=lesson.groups
+        )
+        if len(self.rows) == 0:
+            self.rows, self.held_out = self.held_out, self.rows
+        self.batches_per_epoch = -(-len(self.rows) // training.batch_size)
+        planned = training.epochs * self.batches_per_epoch
+        self.n_steps = min(planned, training.max_steps or planned)
+        self.optimizer = torch.optim.AdamW(self._parameter_groups())
+        self.step, self.best_step, self.waited = 0, 0, 0
+        self.looks: list[tuple[int, float]] = []
+        self.best: dict[str, torch.Tensor] | None = None
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        training, fresh = self.training, self.lesson.fresh
+        new = [p for n, p in self.trained.items() if n.startswith(fresh)] if fresh else []
+        old = [p for n, p in self.trained.items() if not (fresh and n.startswith(fresh))]
+        head_rate = training.head_learning_rate or training.learning_rate
+        decay = training.weight_decay
+        groups = [(old, training.learning_rate), (new, head_rate)]
+        return [
+            {"params": params, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+            for params, rate in groups
+            if len(params) > 0
+        ]
+
+    def finish(self) -> History:
+        tqdm = import_extra("tqdm", "torch").tqdm
+        self._resume()
+        self.lesson.network.train(self.lesson.dropout)
+        with (
+            seeded(self.training.seed),
+            tqdm(
+                total=self.n_steps,
+                initial=self.step,
+                disable=not self.training.progress,
+                desc="training",
+                unit="step",
+            ) as bar,
+        ):
+            for rows in self._batches():
+                bar.set_postfix(loss=f"{self._learn(rows):.4f}", refresh=False)
+                bar.update()
+                if self._look():
+                    break
+        if self.best is not None:
+            self._restore(self.best)
+        self.lesson.network.eval()
+        steps, losses = [s for s, _ in self.looks], [loss for _, loss in self.looks]
+        best_step = self.step if self.best is None else self.best_step
+        return History(self.step, best_step, np.array(steps, np.intp), np.array(losses, float))
+
+    def _batches(self) -> Iterator[NDArray[np.intp]]:
+        while self.step < self.n_steps and self.waited < self.training.patience:
+            epoch, done = divmod(self.step, self.batches_per_epoch)
+            yield from islice(self._epoch(epoch), done, done + self.n_steps - self.step)
+
+    def _epoch(self, epoch: int) -> Iterator[NDArray[np.intp]]:
+        """Shuffled batches, each of rows of similar length, so that little padding is computed."""
+        rng = np.random.default_rng([self.training.seed, epoch])
+        order, size = rng.permutation(self.rows), self.training.batch_size
+        batches = []
+        for start in range(0, len(order), size * _BUCKET_BATCHES):
+            bucket = order[start : start + size * _BUCKET_BATCHES]
+            bucket = bucket[np.argsort(self.lesson.lengths[bucket], kind="stable")]
+            batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
+        for i in rng.permutation(len(batches)):
+            yield batches[i]
+
+    def _learn(self, rows: NDArray[np.intp]) -> float:
+        torch.manual_seed((self.training.seed << 32) + self.step)
+        factor = _rate_factor(self.step, self.n_steps, self.training.warmup_share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        with autocast(self.device):
+            loss = self.lesson.loss(rows).mean()
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            msg = (
+                f"The loss is {value!r} at step {self.step}: lower `learning_rate` "
+                f"({self.training.learning_rate!r})."
+            )
+            raise FloatingPointError(msg)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained.values(), self.training.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        return value
+
+    def _look(self) -> bool:
+        """Evaluate the held-out loss and save when due; True: stop early."""
+        every = self.training.evaluate_every or self.batches_per_epoch
+        due = self.step % every == 0 or self.step == self.n_steps
+        if due and len(self.held_out) > 0:
+            loss = self._validate()
+            if loss < min((seen for _, seen in self.looks), default=np.inf):
+                self.best, self.best_step, self.waited = self._weights(), self.step, 0
+            else:
+                self.waited += 1
+            self.looks.append((self.step, loss))
+        stop = self.waited >= self.training.patience
+        if self.training.checkpoint_folder is not None:
+            every = self.training.checkpoint_every or every
+            if self.step % every == 0 or self.step == self.n_steps or stop:
+                self._save()
+        return stop
+
+    def _validate(self) -> float:
+        order = self.held_out[np.argsort(self.lesson.lengths[self.held_out], kind="stable")]
+        size, total = self.training.batch_size, 0.0
+        self.lesson.network.eval()
+        with torch.no_grad(), autocast(self.device):
+            for start in range(0, len(order), size):
+                total += float(self.lesson.loss(order[start : start + size]).sum())
+        self.lesson.network.train(self.lesson.dropout)
+        return total / len(order)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach().cpu().clone() for name, p in self.trained.items()}
+
+    def _restore(self, weights: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(weights[name])
+
+    def _checkpoints(self) -> Path:
+        assert self.training.checkpoint_folder is not None, "only asked where one is wanted"
+        key = data_hash(self.lesson.fingerprint, self.training.settings(), sorted(self.trained))
+        return Path(self.training.checkpoint_folder) / key
+
+    def _save(self) -> None:
+        """Write a whole checkpoint beside the old one, then move it into place."""
+        save_file = import_extra("safetensors.torch", "torch").save_file
+        folder = self._checkpoints()
+        fresh = folder / "writing"
+        rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        weights = self._weights()
+        save_file(weights, fresh / _WEIGHTS)
+        save_file(weights if self.best is None else self.best, fresh / _BEST)
+        state = self.optimizer.state_dict()["state"]
+        flat = {f"{i}.{name}": value for i, slot in state.items() for name, value in slot.items()}
+        save_file(flat, fresh / _OPTIMIZER)
+        settings = {
+            "step": self.step,
+            "best_step": self.best_step,
+            "waited": self.waited,
+            "looks": self.looks,
+        }
+        artifact = Artifact("Checkpoint", settings, files=(_WEIGHTS, _BEST, _OPTIMIZER))
+        write_artifact(fresh, artifact)
+        older = list(folder.glob("step-*"))
+        target = folder / f"step-{self.step:08d}"
+        rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+        for path in older:
+            if path != target:
+                rmtree(path)
+
+    def _resume(self) -> None:
+        if self.training.checkpoint_folder is None:
+            return
+        found = sorted(self._checkpoints().glob("step-*"))
+        if len(found) == 0:
+            return
+        load_file = import_extra("safetensors.torch", "torch").load_file
+        artifact = read_artifact(found[-1], "Checkpoint")
+        weights, best = load_file(found[-1] / _WEIGHTS), load_file(found[-1] / _BEST)
+        if not weights.keys() == best.keys() == self.trained.keys():
+            msg = f"{str(found[-1])!r} holds other weights than this network: delete the folder."
+            raise ArtifactError(msg)
+        self._restore(weights)
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in load_file(found[-1] / _OPTIMIZER).items():
+            i, _, name = key.partition(".")
+            state.setdefault(int(i), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        seen = artifact.settings
+        self.step, self.best_step, self.waited = seen["step"], seen["best_step"], seen["waited"]
+        self.looks = [(int(step), float(loss)) for step, loss in seen["looks"]]
+        self.best = best if self.best_step > 0 else None
+
+
+def _rate_factor(step: int, n_steps: int, warmup_share: float) -> float:
+    """Share of the peak rate: linear up over the warm-up, then linear down to 0 after the end."""
+    warmup = round(warmup_share * n_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return (n_steps - step) / max(n_steps - warmup, 1)

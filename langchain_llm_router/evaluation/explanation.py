@@ -1,0 +1,208 @@
+"""An explained decision: what each arm is worth, what was seen, and what would have flipped it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_llm_router.evaluation.flips import Span
+from langchain_llm_router.policies import Knob
+from langchain_llm_router.types import Decision
+
+__all__ = ["ArmTerms", "Explanation", "Neighbor", "Outlook", "StepTaken"]
+
+_VERB = {"ask": "ask", "verify": "verify", "accept": "keep"}
+_UNIT = {"lambda": "λ per USD"}
+
+
+@dataclass(frozen=True)
+class ArmTerms:
+    """What is expected of a candidate, and the terms of its utility."""
+
+    candidate: str
+    quality: float | None
+    """Expected quality, updated by what was observed of its answer, if any."""
+
+    cost_usd: float | None
+    latency_s: float | None
+    """Expected time to the first token."""
+
+    terms: Mapping[str, float]
+    """Weighted parts of the utility: quality above 0; cost, latency and errors below."""
+
+    chosen: bool
+
+    @property
+    def utility(self) -> float | None:
+        """The sum of the terms; None where no term is known."""
+        return sum(self.terms.values()) if self.terms else None
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A training query like this one, and what the candidates scored on it."""
+
+    query: str
+    similarity: float
+    """Cosine of the embeddings, at most 1."""
+
+    quality: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StepTaken:
+    """One decision, and what other settings of the knob would have chosen there."""
+
+    decision: Decision
+    knob: Knob | None
+    spans: tuple[Span, ...]
+
+    @property
+    def flips(self) -> tuple[Span, ...]:
+        """The spans with another choice, the one nearest to the current setting first."""
+        if self.knob is None:
+            return ()
+        now, made = self.knob.value, (self.decision.action, self.decision.candidate)
+        others = [span for span in self.spans if span.choice != made]
+
+        def far(span: Span) -> float:
+            return span.low - now if span.low > now else now - (span.high or now)
+
+        return tuple(sorted(others, key=far))
+
+    def told(self) -> list[str]:
+        """The step as lines of text."""
+        it = self.decision
+        lines = [f"{_VERB[it.action]} {it.candidate}: {it.reason}"]
+        if self.knob is not None and (len(self.spans) > 1 or self.knob.exact):
+            parts = [f"{_VERB[span.action]} {span.candidate} {_range(span)}" for span in self.spans]
+            unit = _UNIT.get(self.knob.name, self.knob.name)
+            lines.append(f"    {unit}, now {self.knob.value:.4g}: " + "; ".join(parts))
+        return lines
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a score of the first answer's verifier would lead to."""
+
+    score: float | None
+    """None: no verdict could be read."""
+
+    action: str
+    candidate: str
+    p_good: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One query's decision, explained by `explain`.
+
+    Attributes:
+        query: The query text.
+        steps: The decisions in order; only the first where no candidate has answered yet.
+        arms: Every candidate at the last decision that weighed them.
+        neighbors: The training queries most like it, where training data was given.
+        outlook: For a cascade that has not begun: what each score of its first answer leads to.
+        answered: Whether attempts were given, so that `steps` go to the end.
+    """
+
+    query: str
+    steps: tuple[StepTaken, ...]
+    arms: tuple[ArmTerms, ...]
+    neighbors: tuple[Neighbor, ...] = ()
+    outlook: tuple[Outlook, ...] = ()
+    answered: bool = False
+
+    @property
+    def decision(self) -> Decision:
+        """The last decision."""
+        return self.steps[-1].decision
+
+    def text(self) -> str:
+        """The explanation as a person reads it."""
+        lines = [_short(self.query, 100)]
+        for step in self.steps:
+            lines += [f"  {line}" for line in step.told()]
+        if any(arm.terms for arm in self.arms):
+            lines += ["", *self._arm_lines()]
+        if self.outlook:
+            lines += ["", "what the first answer's score would lead to", *self._outlook_lines()]
+        if self.neighbors:
+            lines += [
+                "",
+                "the training queries most like it, and what each candidate scored on them",
+            ]
+            lines += [f"  {_neighbor(it)}" for it in self.neighbors]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON-ready data."""
+        return {
+            "query": self.query,
+            "candidate": self.decision.candidate,
+            "action": self.decision.action,
+            "steps": [
+                {
+                    "action": step.decision.action,
+                    "candidate": step.decision.candidate,
+                    "reason": step.decision.reason,
+                    "confidence": step.decision.confidence,
+                    "knob": None if step.knob is None else vars(step.knob),
+                    "spans": [vars(span) for span in step.spans],
+                }
+                for step in self.steps
+            ],
+            "arms": [
+                {**vars(arm), "terms": dict(arm.terms), "utility": arm.utility} for arm in self.arms
+            ],
+            "neighbors": [{**vars(it), "quality": dict(it.quality)} for it in self.neighbors],
+            "outlook": [vars(it) for it in self.outlook],
+        }
+
+    def _arm_lines(self) -> list[str]:
+        wide = max(len(arm.candidate) for arm in self.arms)
+        names = list(dict.fromkeys(name for arm in self.arms for name in arm.terms))
+        head = "".join(f"{name:>11}" for name in [*names, "= utility"])
+        lines = [f"    {'':<{wide}}{head}"]
+        for arm in self.arms:
+            cells = "".join(
+                f"{arm.terms[name]:>+11.4f}" if name in arm.terms else f"{'unknown':>11}"
+                for name in names
+            )
+            mark = "→" if arm.chosen else " "
+            total = "unknown" if arm.utility is None else f"{arm.utility:+.4f}"
+            lines.append(f"  {mark} {arm.candidate:<{wide}}{cells}{total:>11}")
+        return lines
+
+    def _outlook_lines(self) -> list[str]:
+        lines: list[str] = []
+        runs: list[list[Outlook]] = []
+        for it in self.outlook:
+            if runs and (runs[-1][-1].action, runs[-1][-1].candidate) == (it.action, it.candidate):
+                runs[-1].append(it)
+            else:
+                runs.append([it])
+        for run in runs:
+            scores = [f"{it.score:.2f}" for it in run if it.score is not None]
+            named = [] if len(scores) == len(run) else ["no verdict"]
+            if scores:
+                named.append(f"score {' to '.join(dict.fromkeys([scores[0], scores[-1]]))}")
+            lines.append(f"  {', '.join(named)}: {_VERB[run[0].action]} {run[0].candidate}")
+        return lines
+
+
+def _range(span: Span) -> str:
+    if span.high is None:
+        return f"from {span.low:.4g}" if span.low > 0 else "always"
+    return f"{span.low:.4g} to {span.high:.4g}"
+
+
+def _neighbor(it: Neighbor) -> str:
+    said = ", ".join(f"{name} {quality:.2g}" for name, quality in it.quality.items())
+    return f"{it.similarity:.2f}  {_short(it.query, 60):<60}  {said}"
+
+
+def _short(text: str, n: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= n else text[: n - 1] + "…"

@@ -1,0 +1,164 @@
+"""Does an embedding tell apart the queries that need one model from those that need another?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed
+from langchain_llm_router.estimators import Linear, QualityEstimator, out_of_fold
+from langchain_llm_router.evaluation.intervals import Interval, Resampling, bootstrap
+from langchain_llm_router.evaluation.metrics import auc
+
+__all__ = ["Separability", "separability"]
+
+Floats = NDArray[np.float64]
+
+_ROWS = 2000
+_NEIGHBORS = 10
+_PERMUTATIONS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Separability:
+    """How well closeness in an embedding predicts labels.
+
+    The label of a query is the candidate that answers it best: weak, strong or tie for two
+    candidates, the first of the best for more.
+
+    Attributes:
+        edges: Edges of the cosine bins, of shape (n_bins + 1,).
+        same: Share of pairs with the same label in each bin.
+        different: Share of pairs with different labels in each bin.
+        pair_auc: Probability that a pair with one label is closer than a pair with two.
+        neighbor_agreement: Share of the ten nearest neighbors that have the query's label.
+        chance_agreement: The same with labels shuffled, mean.
+        p_value: Probability of such an agreement if the embedding carried no information.
+        predictor_auc: AUC of an out-of-fold predictor for "the last candidate beats the first",
+            ties left out; None if one of the two never wins.
+    """
+
+    edges: Floats
+    same: Floats
+    different: Floats
+    pair_auc: float
+    neighbor_agreement: float
+    chance_agreement: float
+    p_value: float
+    predictor_auc: Interval | None
+
+    @property
+    def carries_signal(self) -> bool:
+        """Whether neighbors agree more often than chance and the predictor is above 0.5."""
+        predicts = self.predictor_auc is None or self.predictor_auc.low > 0.5
+        return self.p_value < 0.05 and predicts
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words a person can act on."""
+        shown = "" if self.predictor_auc is None else f", predictor AUC {self.predictor_auc:.2f}"
+        facts = (
+            f"neighbors share the label in {self.neighbor_agreement:.1%} of cases, by chance in "
+            f"{self.chance_agreement:.1%} (p = {self.p_value:.3f}){shown}"
+        )
+        if self.carries_signal:
+            return f"This embedding carries a signal for routing: {facts}."
+        return (
+            f"This embedding carries no reliable signal for routing: {facts}. Do not expect a "
+            "learned router on it to beat a random mix of the candidates."
+        )
+
+
+def separability(
+    outcomes: Outcomes,
+    *,
+    embeddings: Embeddings | None = None,
+    predictor: QualityEstimator | None = None,
+    n_bins: int = 40,
+    resampling: Resampling | None = None,
+) -> Separability:
+    """Compare closeness of queries with the same best candidate and with different ones.
+
+    Args:
+        outcomes: What each candidate scored; at most 2,000 random rows are compared.
+        embeddings: Any LangChain `Embeddings`; None: lexical.
+        predictor: An estimator for the AUC, fitted out of fold; None: `Linear` on the embedding
+            alone.
+        n_bins: Bins of the histograms.
+        resampling: For the interval of the AUC, and its seed for everything random here.
+
+    Raises:
+        ValueError: If there are fewer than three rows, or all have the same label.
+    """
+    how = Resampling(n_resamples=300) if resampling is None else resampling
+    rng = np.random.default_rng(how.seed)
+    some = outcomes.take(rng.permutation(len(outcomes))[:_ROWS])
+    labels = _labels(some)
+    if len(some) < 3 or len(np.unique(labels)) < 2:
+        msg = f"Need at least 3 rows and 2 labels, got {len(some)} and {len(np.unique(labels))}."
+        raise ValueError(msg)
+    model = LexicalEmbeddings().fit(some.queries) if embeddings is None else embeddings
+    vectors = embed(model, some.queries)
+    cosine = (vectors @ vectors.T).astype(np.float64)
+    i, j = np.triu_indices(len(some), 1)
+    close, equal = cosine[i, j], labels[i] == labels[j]
+    edges = np.linspace(min(0.0, float(close.min())), 1.0, n_bins + 1)
+    np.fill_diagonal(cosine, -np.inf)
+    k = min(_NEIGHBORS, len(some) - 1)
+    nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+    shuffled = [_agreement(rng.permutation(labels), nearest) for _ in range(_PERMUTATIONS)]
+    agreement = _agreement(labels, nearest)
+    if predictor is None:
+        predictor = Linear(embeddings=embeddings, lexical=False, surface_share=0.0)
+    return Separability(
+        edges=edges,
+        same=_shares(close[equal], edges),
+        different=_shares(close[~equal], edges),
+        pair_auc=auc(close, equal) if 0 < equal.sum() < len(equal) else 0.5,
+        neighbor_agreement=agreement,
+        chance_agreement=float(np.mean(shuffled)),
+        p_value=(1 + int(np.sum(np.array(shuffled) >= agreement))) / (1 + _PERMUTATIONS),
+        predictor_auc=_predictor_auc(predictor, some, how),
+    )
+
+
+def _labels(outcomes: Outcomes) -> NDArray[np.intp]:
+    if len(outcomes.candidates) == 2:
+        return np.asarray(np.sign(outcomes.quality[:, 1] - outcomes.quality[:, 0]), np.intp)
+    return np.asarray(outcomes.quality.argmax(axis=1), np.intp)
+
+
+def _agreement(labels: NDArray[np.intp], nearest: NDArray[np.intp]) -> float:
+    return float((labels[nearest] == labels[:, None]).mean())
+
+
+def _shares(cosine: Floats, edges: Floats) -> Floats:
+    counts = np.histogram(np.clip(cosine, edges[0], edges[-1]), edges)[0]
+    return np.asarray(counts / max(len(cosine), 1), np.float64)
+
+
+def _predictor_auc(
+    predictor: QualityEstimator, outcomes: Outcomes, how: Resampling
+) -> Interval | None:
+    gap = outcomes.quality[:, -1] - outcomes.quality[:, 0]
+    decided = np.flatnonzero(gap != 0)
+    won = gap[decided] > 0
+    if len(decided) < 10 or won.all() or not won.any():
+        return None
+    predicted = out_of_fold(predictor, outcomes, seed=how.seed)
+    score = (predicted[:, -1] - predicted[:, 0])[decided]
+
+    def statistic(rows: NDArray[np.intp]) -> float:
+        return float("nan") if len(set(won[rows])) < 2 else auc(score[rows], won[rows])
+
+    return bootstrap(
+        statistic,
+        len(decided),
+        n_resamples=how.n_resamples,
+        confidence=how.confidence,
+        seed=how.seed,
+    )

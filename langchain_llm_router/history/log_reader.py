@@ -1,0 +1,181 @@
+"""A decision log as objects: what was decided, in which situation, and how it turned out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from langchain_llm_router.history.log_lines import frames_of
+from langchain_llm_router.loop.loop import accept_final, decision_of, situation_of
+from langchain_llm_router.types import Attempt, Decision, Situation
+
+__all__ = ["Entry", "Feedback", "History", "read_log"]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """A rating of the answer to a request."""
+
+    decision_id: str
+    score: float
+    """In [0, 1]."""
+
+    key: str = "user"
+    at_s: float | None = None
+    comment: str | None = None
+    id: str | None = None
+    """The last score under an id counts; None: the last score under the key."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One request: what was known, what was decided, and the outcome."""
+
+    decision_id: str
+    at_s: float
+    outcome: str
+    """`answered`, `failed`, or `abandoned` by the caller."""
+
+    query: str | None
+    """The text that the decision was based on; None: it was not kept."""
+
+    steps: tuple[Decision, ...]
+    attempts: tuple[Attempt, ...]
+    frames: tuple[Mapping[str, Any], ...] = ()
+    """The situation before each step, as plain data; empty: no decision was reached."""
+
+    candidate: str | None = None
+    """The candidate whose answer was returned."""
+
+    cost_usd: float | None = None
+    propensity: float = 1.0
+    shadow: Mapping[str, Any] | None = None
+    error: str | None = None
+    declined: bool = False
+    """A person declined the last step that the policy wanted."""
+
+    run_id: str | None = None
+    trace_id: str | None = None
+    query_whole: bool = True
+    """Whether the query is complete: kept, and nothing in it was redacted as a key."""
+
+    texts_kept: bool = True
+    query_hash: str | None = None
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Entry:
+        """Read one line's data.
+
+        Raises:
+            KeyError: If a required field is missing.
+        """
+        steps, frame = data["steps"], data.get("frame")
+        frames = [] if frame is None else (frames_of(frame, steps) or [frame])
+        query = data.get("query")
+        attempts = tuple(cast("Attempt", dict(attempt)) for attempt in data["attempts"])
+        taken = [decision_of(step) for step in steps]
+        if frames and data["outcome"] == "answered":
+            # Older logs hold no step that accepts a final answer.
+            seen = situation_of(frames[-1], query or "", attempts)
+            accepted = accept_final(taken, seen)
+            if accepted is not None:
+                taken, frames = [*taken, accepted], [*frames, frames[-1]]
+        return cls(
+            decision_id=data["decision_id"],
+            at_s=data["at_s"],
+            outcome=data["outcome"],
+            query=query,
+            steps=tuple(taken),
+            attempts=attempts,
+            frames=tuple(frames),
+            candidate=data.get("candidate"),
+            cost_usd=data.get("cost_usd"),
+            propensity=data.get("propensity", 1.0),
+            shadow=data.get("shadow"),
+            error=data.get("error"),
+            declined=any(step.get("declined", False) for step in steps),
+            run_id=data.get("run_id"),
+            trace_id=data.get("trace_id"),
+            query_whole=query is not None and not data.get("query_redacted", False),
+            texts_kept=data.get("texts", "full") == "full",
+            query_hash=data.get("query_hash"),
+        )
+
+    @property
+    def situations(self) -> list[Situation]:
+        """The situation before each step, without the attempts."""
+        return [situation_of(frame, self.query or "") for frame in self.frames]
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything a log holds.
+
+    Attributes:
+        entries: One per request, in order; the last line with an id counts (the retry of a graph
+            node supersedes its failure).
+        feedback: By decision id, then by the feedback's own id or key; the last score counts.
+        n_torn: Lines cut off by a crash, which were skipped.
+    """
+
+    entries: Sequence[Entry]
+    feedback: Mapping[str, Mapping[str, Feedback]] = field(default_factory=dict)
+    n_torn: int = 0
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def score(self, decision_id: str, key: str | None = None) -> float | None:
+        """The mean of the feedback under a key, or of all feedback; None: there is none."""
+        given = self.feedback.get(decision_id, {}).values()
+        scores = [item.score for item in given if key in (None, item.key)]
+        return sum(scores) / len(scores) if scores else None
+
+
+def read_log(*paths: str | Path) -> History:
+    """Read decision logs; several (one per process, or a separate one for feedback) add up.
+
+    Raises:
+        ValueError: If a file has lines, but none is a decision log's.
+        OSError: If a file cannot be read.
+    """
+    entries: dict[str, Entry] = {}
+    feedback: dict[str, dict[str, Feedback]] = {}
+    n_torn = 0
+    for path in map(Path, paths):
+        n_read = n_bad = 0
+        for data in _lines(path):
+            try:
+                if data is None:
+                    n_bad += 1
+                    continue
+                if data["kind"] == "decision":
+                    entry = Entry.from_data(data)
+                    entries.pop(entry.decision_id, None)
+                    entries[entry.decision_id] = entry
+                elif data["kind"] == "feedback":
+                    given = {name: data[name] for name in data if name != "kind"}
+                    item = Feedback(**given)
+                    feedback.setdefault(item.decision_id, {})[item.id or item.key] = item
+                n_read += 1
+            except (KeyError, TypeError, AttributeError):
+                n_bad += 1
+        if n_bad > 0 and n_read == 0:
+            msg = f"{path.name!r} is not a decision log: none of its lines can be read."
+            raise ValueError(msg)
+        n_torn += n_bad
+    return History(tuple(entries.values()), feedback, n_torn)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Every line's data; None for one cut off by a crash."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                data = json.loads(line.decode("utf-8", "surrogatepass"))
+            except ValueError:
+                data = None
+            yield data if isinstance(data, dict) else None

@@ -1,0 +1,67 @@
+"""Live numbers and failing well: what every call took, what a failure means, what is tried then.
+
+`telemetry` records the calls, `measurements` holds one arm's statistics, `decayed_statistics` the
+averages that forget, `breakers` the circuit breakers; `snapshots` saves the numbers to disk,
+`shared_telemetry` shares them through Redis. `failure_rules` are pure; `guarded_calls` makes the
+real calls of one candidate by them, `races` one or two at the same time, `bulkheads` limit how
+many there are, `notes` record the calls that failed. `live` is the set of parts that a router is
+given.
+"""
+
+from typing import TYPE_CHECKING
+
+from langchain_llm_router.types.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langchain_llm_router.live.failure_rules import (
+        BulkheadFullError,
+        Resilience,
+        failure_kind,
+        is_callers_fault,
+        is_retryable,
+        may_be_billed,
+        retry_after_s,
+        status_of,
+    )
+    from langchain_llm_router.live.live import Live
+    from langchain_llm_router.live.measurements import ArmStats, FailureKind
+    from langchain_llm_router.live.shared_telemetry import SharedTelemetry
+    from langchain_llm_router.live.snapshots import Snapshots
+    from langchain_llm_router.live.telemetry import LiveCall, Telemetry
+    from langchain_llm_router.types.errors import DeadlineError, own_error
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "langchain_llm_router.types.errors": "DeadlineError own_error",
+            ".failure_rules": (
+                "BulkheadFullError Resilience failure_kind is_callers_fault is_retryable "
+                "may_be_billed retry_after_s status_of"
+            ),
+            ".live": "Live",
+            ".measurements": "ArmStats FailureKind",
+            ".snapshots": "Snapshots",
+            ".telemetry": "LiveCall Telemetry",
+            ".shared_telemetry": "SharedTelemetry",
+        },
+    )
+
+__all__ = [
+    "ArmStats",
+    "BulkheadFullError",
+    "DeadlineError",
+    "FailureKind",
+    "Live",
+    "LiveCall",
+    "Resilience",
+    "SharedTelemetry",
+    "Snapshots",
+    "Telemetry",
+    "failure_kind",
+    "is_callers_fault",
+    "is_retryable",
+    "may_be_billed",
+    "own_error",
+    "retry_after_s",
+    "status_of",
+]

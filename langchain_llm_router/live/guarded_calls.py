@@ -1,0 +1,239 @@
+"""Real calls of one candidate: timed, limited, retried, hedged and recorded.
+
+`Guarded` has the methods of the runnable it wraps, so callers do not see the difference. One
+generator (`_tries`) decides what to try next; four thin drivers run it: whole and streamed, in
+threads and in tasks. A failure before the first token may be retried; after it, never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from langchain_llm_router.live import Telemetry
+from langchain_llm_router.live.bulkheads import Bulkhead
+from langchain_llm_router.live.failure_rules import DeadlineError, Resilience, may_be_billed
+from langchain_llm_router.live.notes import Notes, error_text
+from langchain_llm_router.live.races import NOTHING, Call, Outcome, arace, race
+from langchain_llm_router.types import Candidate
+
+__all__ = ["Guard", "Guarded"]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The guard around the calls of one candidate: its rules, its bulkhead, its deadline."""
+
+    candidate: Candidate
+    telemetry: Telemetry
+    rules: Resilience
+    bulkhead: Bulkhead | None = None
+    deadline_s: float | None = None
+    """The deadline of the whole request, on `time.monotonic`'s clock."""
+
+    twin: Guard | None = None
+    """The endpoint that a hedged call is made to; None: the same one."""
+
+    def left_s(self) -> float:
+        """How much of the request's time is left."""
+        return math.inf if self.deadline_s is None else self.deadline_s - time.monotonic()
+
+    def limit_s(self, *, first_token: bool) -> float | None:
+        """How long the next call, or its first token, may take.
+
+        Raises:
+            DeadlineError: If the request's time is up.
+        """
+        left = self.left_s()
+        if left <= 0:
+            msg = f"The request's time is up: {self.candidate.name!r} was not asked."
+            raise DeadlineError(msg)
+        limits = [None if left == math.inf else left, self.rules.timeout_s]
+        if first_token:
+            limits.append(self.rules.first_token_timeout_s)
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def hedge_s(self, *, first_token: bool) -> float | None:
+        """After how long a second call is worth making; None: never."""
+        if self.rules.hedge_after is None:
+            return None
+        return self.telemetry.quantile_s(
+            self.candidate.name, self.rules.hedge_after, first_token=first_token
+        )
+
+
+@dataclass(frozen=True)
+class _Try:
+    limit_s: float | None
+    hedge_s: float | None
+
+
+@dataclass(frozen=True)
+class _Pause:
+    seconds: float
+
+
+@dataclass
+class Guarded:
+    """A candidate's runnable behind its guard.
+
+    Args:
+        runnable: The runnable to call.
+        guard: The rules for its calls.
+        twin: The runnable for a hedged call, if that goes to another endpoint.
+        notes: Filled during the calls.
+    """
+
+    runnable: Runnable[Any, Any]
+    guard: Guard
+    twin: Runnable[Any, Any] | None = None
+    notes: Notes = field(default_factory=Notes)
+
+    def invoke(self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any) -> Any:
+        """Ask, and wait for the whole answer."""
+        return self._opened(messages, config, kwargs, streamed=False).value
+
+    async def ainvoke(
+        self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
+    ) -> Any:
+        """Ask, and wait for the whole answer."""
+        return (await self._aopened(messages, config, kwargs, streamed=False)).value
+
+    def stream(
+        self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
+    ) -> Iterator[Any]:
+        """Ask, and pass on the chunks."""
+        opened = self._opened(messages, config, kwargs, streamed=True)
+        if opened.value is NOTHING:
+            return
+        limit = self._whole_limit_s(opened.call)
+        if hasattr(opened.call.rest, "limit_s"):
+            opened.call.rest.limit_s = limit
+        try:
+            yield opened.value
+            yield from opened.call.passed_on(limit)
+        except Exception as error:
+            self.notes.lost(opened.call, error_text(error), billed=True)
+            raise
+        finally:
+            opened.call.failed(GeneratorExit())
+
+    async def astream(
+        self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Ask, and pass on the chunks."""
+        opened = await self._aopened(messages, config, kwargs, streamed=True)
+        if opened.value is NOTHING:
+            return
+        try:
+            yield opened.value
+            async for chunk in opened.call.apassed_on(self._whole_limit_s(opened.call)):
+                yield chunk
+        except Exception as error:
+            self.notes.lost(opened.call, error_text(error), billed=True)
+            raise
+        finally:
+            opened.call.failed(GeneratorExit())
+
+    def _opened(
+        self,
+        messages: Sequence[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        streamed: bool,
+    ) -> Outcome:
+        tries = self._tries(streamed=streamed)
+        first, second = self._calls(messages, config, kwargs, streamed=streamed)
+        try:
+            step = next(tries)
+            while True:
+                if isinstance(step, _Pause):
+                    time.sleep(step.seconds)
+                    step = next(tries)
+                else:
+                    step = tries.send(race(first, second, step.limit_s, step.hedge_s))
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+    async def _aopened(
+        self,
+        messages: Sequence[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        streamed: bool,
+    ) -> Outcome:
+        tries = self._tries(streamed=streamed)
+        first, second = self._calls(messages, config, kwargs, streamed=streamed)
+        try:
+            step = next(tries)
+            while True:
+                if isinstance(step, _Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = next(tries)
+                else:
+                    step = tries.send(await arace(first, second, step.limit_s, step.hedge_s))
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+    def _tries(self, *, streamed: bool) -> Generator[_Try | _Pause, Any, Outcome]:
+        """One call after another until one opens, or its failure is final."""
+        guard, n_failed = self.guard, 0
+        while True:
+            limit = guard.limit_s(first_token=streamed)
+            outcome: Outcome = yield _Try(limit, guard.hedge_s(first_token=streamed))
+            for call, why in outcome.lost:
+                self.notes.lost(call, why, billed=True)
+            if outcome.error is None:
+                if outcome.call.candidate is not guard.candidate:
+                    self.notes.answered_by = outcome.call.candidate
+                return outcome
+            n_failed += 1
+            billed = may_be_billed(outcome.error)
+            self.notes.lost(outcome.call, error_text(outcome.error), billed=billed)
+            pause = guard.rules.pause_s(outcome.error, n_failed)
+            if pause is None or pause >= guard.left_s():
+                raise outcome.error
+            yield _Pause(pause)
+
+    def _calls(
+        self,
+        messages: Sequence[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        streamed: bool,
+    ) -> Any:
+        def starter(guard: Guard, runnable: Runnable[Any, Any]) -> Any:
+            return lambda: Call(
+                guard.candidate,
+                runnable,
+                guard.telemetry,
+                guard.bulkhead,
+                guard.rules.queue_s,
+                messages,
+                config,
+                kwargs,
+                streamed,
+            )
+
+        first = starter(self.guard, self.runnable)
+        if self.twin is None or self.guard.twin is None:
+            return first, first
+        return first, starter(self.guard.twin, self.twin)
+
+    def _whole_limit_s(self, call: Call) -> float | None:
+        limits = [self.guard.rules.timeout_s]
+        if self.guard.deadline_s is not None:
+            limits.append(max(0.0, self.guard.deadline_s - call.started_s))
+        return min((limit for limit in limits if limit is not None), default=None)

@@ -1,0 +1,54 @@
+"""What happened on the way to an answer: the calls that failed or lost a race."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.secrets import redacted, secrets_of
+
+if TYPE_CHECKING:
+    from langchain_llm_router.live.races import Call
+
+__all__ = ["Notes", "error_text"]
+
+
+@dataclass
+class Notes:
+    """What happened on the way to an answer, for the record."""
+
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """Every call that failed or lost a race: candidate, error, waited_s, may_be_billed."""
+
+    answered_by: Candidate | None = None
+    """The arm that answered, where a hedged call went to another endpoint."""
+
+    def lost(self, call: Call, error: str, *, billed: bool) -> None:
+        """Note a call without an answer."""
+        waited = time.monotonic() - call.started_s if call.started_s > 0 else 0.0
+        self.failures.append(
+            {
+                "candidate": call.candidate.name,
+                "error": redacted(error, secrets_of(call.candidate.model)),
+                "waited_s": waited,
+                "may_be_billed": billed,
+            }
+        )
+
+    def refused(self, candidate: Candidate, error: Exception) -> None:
+        """Note that a candidate was not asked at all."""
+        self.failures.append(
+            {
+                "candidate": candidate.name,
+                "error": error_text(error),
+                "waited_s": 0.0,
+                "may_be_billed": False,
+            }
+        )
+
+
+def error_text(error: Exception) -> str:
+    """A failure's class and text."""
+    return f"{type(error).__name__}: {error}"

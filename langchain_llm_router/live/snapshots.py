@@ -1,0 +1,81 @@
+"""Live numbers on disk: a restarted worker begins with what it knew, aged by the pause."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from langchain_llm_router.live.telemetry import Telemetry
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.errors import ArtifactError
+
+__all__ = ["Snapshots"]
+
+
+@dataclass(eq=False)
+class Snapshots(CheckedArguments):
+    """Writes a process's `Telemetry` to a file every few seconds, in a background thread.
+
+    A process that is killed loses at most one interval. A file that cannot be read or written
+    does not stop the router: `last_error` says why.
+
+    Args:
+        telemetry: What the router of this process records into.
+        path: The file; each process needs its own.
+        every_s: How often to write.
+    """
+
+    telemetry: Telemetry
+    path: str | Path
+    every_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_range(self, "every_s", above=True)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.last_error: str | None = None
+        """Why the last read or write failed; None: it did not."""
+
+    def start(self) -> Self:
+        """Load the file, if there is one, and start to write in the background."""
+        if self._thread is None:
+            if Path(self.path).exists():
+                try:
+                    self.telemetry.load(self.path)
+                except ArtifactError as error:
+                    self.last_error = str(error)
+            self._stop.clear()
+            name = "llm-router-snapshots"
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
+        return self
+
+    def write(self) -> bool:
+        """Write now; False if that is not possible."""
+        try:
+            self.telemetry.save(self.path)
+        except OSError as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            return False
+        self.last_error = None
+        return True
+
+    def close(self) -> None:
+        """Write a last time, and stop."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+            self._thread = None
+        self.write()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every_s):
+            self.write()

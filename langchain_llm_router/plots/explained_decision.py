@@ -1,0 +1,265 @@
+"""One decision as a picture: what each arm is worth, and what would have flipped the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from langchain_llm_router.evaluation.explanation import Explanation, StepTaken
+from langchain_llm_router.plots.canvas import (
+    COLORS,
+    GOOD,
+    INK,
+    MUTED,
+    POOR,
+    Axes,
+    Figure,
+    axes,
+    dollars,
+    new,
+)
+
+__all__ = ["explanation"]
+
+_WIDTH = 9.0
+_PARTS = {"quality": GOOD, "cost": POOR, "latency": COLORS[3], "errors": COLORS[4]}
+_HEADINGS = {
+    "ask": "{} is asked",
+    "verify": "{}'s answer is verified",
+    "accept": "{}'s answer is kept",
+}
+
+Panel = tuple[float, Callable[[Axes], None], str]
+
+
+def explanation(explained: Explanation) -> Figure:
+    """A decision taken apart by `evaluation.explain`, as panels one below the other.
+
+    Stacked bars of every arm's utility; the choice at every setting of the knob; for a cascade how
+    P(good) moved, or what each score of the first answer would lead to; and the training queries
+    most like this one with what each candidate scored on them.
+    """
+    shades = _shades(explained)
+    panels: list[Panel] = []
+    weighed = [arm for arm in explained.arms if arm.terms]
+    if weighed:
+        height = 0.42 * len(explained.arms) + 0.75
+        panels.append((height, lambda ax: _bars(ax, explained), "what each arm is worth"))
+    turning = [step for step in explained.steps if len(step.spans) > 1]
+    if turning:
+        panels.append((0.9, lambda ax: _strip(ax, turning[-1], shades), _strip_title(turning[-1])))
+    if explained.outlook:
+        panels.append(
+            (2.1, lambda ax: _outlook(ax, explained, shades), "what its verifier's score leads to")
+        )
+    elif len(explained.steps) > 1:
+        height = 0.34 * len(explained.steps) + 0.35
+        panels.append((height, lambda ax: _path(ax, explained), "what was done, and why"))
+    if explained.neighbors:
+        height = 0.3 * len(explained.neighbors) + 0.45
+        panels.append((height, lambda ax: _neighbors(ax, explained), "the most similar queries"))
+    return _stacked(explained, panels)
+
+
+def _stacked(explained: Explanation, panels: Sequence[Panel]) -> Figure:
+    gap, top = 0.86, 0.75
+    height = top + sum(panel[0] + gap for panel in panels) + 0.1
+    figure = new(_WIDTH, height)
+    decision = explained.decision
+    heading = _HEADINGS[decision.action].format(decision.candidate)
+    figure.text(0.3 / _WIDTH, 1 - 0.42 / height, heading, color=INK, fontsize=14,
+                fontweight="bold")  # fmt: skip
+    query = " ".join(explained.query.split())
+    figure.text(0.3 / _WIDTH, 1 - 0.7 / height, _cut(query, 105), color=MUTED, fontsize=10)
+    y = height - top
+    for tall, draw, title in panels:
+        y -= tall + gap
+        box = (1.75 / _WIDTH, (y + 0.42) / height, (_WIDTH - 2.2) / _WIDTH, tall / height)
+        ax = axes(figure, box)
+        ax.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=9,
+                     x=-1.45 / (_WIDTH - 2.2))  # fmt: skip
+        draw(ax)
+    return figure
+
+
+def _shades(explained: Explanation) -> dict[str, str]:
+    return {arm.candidate: COLORS[i % len(COLORS)] for i, arm in enumerate(explained.arms)}
+
+
+def _bars(ax: Axes, explained: Explanation) -> None:
+    """Quality to the right of 0, what is taken off to the left, the sum as a diamond."""
+    drawn: dict[str, Any] = {}
+    for row, arm in enumerate(explained.arms):
+        ends = [0.0, 0.0]
+        for name, value in arm.terms.items():
+            side = int(value < 0)
+            bar = ax.barh(
+                row, value, 0.56, left=ends[side], color=_PARTS.get(name, MUTED), alpha=0.85
+            )
+            drawn.setdefault(name, bar)
+            ends[side] += value
+        if arm.utility is not None:
+            ax.plot(arm.utility, row, "D", color=INK, markeredgecolor="white", markersize=8)
+            ax.annotate(f"{arm.utility:.3f}", (max(ends[1], ends[0]), row), xytext=(8, 0),
+                        textcoords="offset points", va="center", color=INK, fontsize=10,
+                        fontweight="bold" if arm.chosen else "normal")  # fmt: skip
+        else:
+            ax.text(0, row, "  nothing known yet", va="center", color=MUTED, fontsize=9)
+    _name_rows(ax, [(arm.candidate, arm.chosen, _expected(arm.cost_usd)) for arm in explained.arms])
+    ax.axvline(0, color=INK, linewidth=0.9)
+    ax.margins(x=0.12)
+    ax.set_ylim(len(explained.arms) - 0.5, -0.5)
+    ax.legend(drawn.values(), list(drawn), loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4,
+              frameon=False, fontsize=9, borderaxespad=0.2, handlelength=1.2)  # fmt: skip
+
+
+def _expected(cost_usd: float | None) -> str:
+    return "" if cost_usd is None else f"{dollars(1000 * cost_usd)} per 1k"
+
+
+def _name_rows(ax: Axes, rows: Sequence[tuple[str, bool, str]]) -> None:
+    ax.set_yticks(range(len(rows)), [""] * len(rows))
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    for row, (name, chosen, note) in enumerate(rows):
+        lift = 6 if note else 0
+        ax.annotate(_cut(name, 19), (0, row), xycoords=("axes fraction", "data"),
+                    xytext=(-8, lift), textcoords="offset points", ha="right", va="center",
+                    color=INK, fontsize=10, fontweight="bold" if chosen else "normal")  # fmt: skip
+        ax.annotate(note, (0, row), xycoords=("axes fraction", "data"), xytext=(-8, -7),
+                    textcoords="offset points", ha="right", va="center", color=MUTED,
+                    fontsize=8)  # fmt: skip
+
+
+def _strip_title(step: StepTaken) -> str:
+    assert step.knob is not None, "spans have a knob"
+    if step.knob.name == "lambda":
+        return "what λ, the quality that a dollar is worth, would choose"
+    return f"what each {step.knob.name} would choose"
+
+
+def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
+    """The choice at every setting of the knob, and where it stands."""
+    knob = step.knob
+    assert knob is not None, "spans have a knob"
+    edges = [value for span in step.spans for value in (span.low, span.high) if value]
+    low, high = min(edges), max(edges)
+    if knob.name == "lambda":
+        low, high = min(low, knob.value or low) / 5, max(high, knob.value) * 5
+        ax.set_xscale("log")
+        ax.set_xlabel("λ (quality per USD)", color=INK, fontsize=10)
+        ax.xaxis.set_major_formatter(lambda value, _: _number(value))
+    else:
+        low = knob.low
+        high = max(high, knob.value) * 1.25 if knob.high is None else knob.high
+        ax.set_xlabel(knob.name, color=INK, fontsize=10)
+    verbs = {"ask": "ask ", "verify": "verify ", "accept": "keep "}
+    for span in step.spans:
+        left, right = max(span.low, low), high if span.high is None else min(span.high, high)
+        if right <= left:
+            continue
+        made = span.choice == (step.decision.action, step.decision.candidate)
+        ax.fill_betweenx([0, 1], left, right, color=shades.get(span.candidate, MUTED),
+                         alpha=0.75 if made else 0.28, linewidth=0)  # fmt: skip
+        middle = float(np.sqrt(left * right)) if knob.name == "lambda" else (left + right) / 2
+        share = (np.log(right / left) / np.log(high / low) if knob.name == "lambda"
+                 else (right - left) / (high - low))  # fmt: skip
+        room = int(share * 85)
+        if room >= 8:
+            text = _cut(verbs[span.action] + span.candidate, room)
+            ax.text(middle, 0.62, text, ha="center", va="center", fontsize=9, color=INK,
+                    fontweight="bold" if made else "normal")  # fmt: skip
+    for span in step.spans[1:]:
+        ax.annotate(f" {_number(span.low)}", (span.low, 0), xytext=(1, 3), ha="left",
+                    textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
+    now = max(knob.value, low)
+    ax.plot([now, now], [0, 1.12], color=INK, linewidth=2.2, clip_on=False)
+    ax.annotate(f"now {_number(knob.value)}", (now, 1.12), xytext=(0, 3), ha="center",
+                textcoords="offset points", fontsize=9, color=INK, fontweight="bold",
+                annotation_clip=False)  # fmt: skip
+    ax.set_xlim(low, high)
+    ax.set_ylim(0, 1.5)
+    ax.set_yticks([])
+    ax.grid(visible=False)
+    ax.spines["left"].set_visible(False)
+
+
+def _outlook(ax: Axes, explained: Explanation, shades: dict[str, str]) -> None:
+    """P(good) by score, and what is then done."""
+    first = explained.decision.candidate
+    named = set()
+    for it in explained.outlook:
+        x = -0.12 if it.score is None else it.score
+        keep = it.action == "accept"
+        color = shades.get(it.candidate, MUTED)
+        y = 0.0 if it.p_good is None else it.p_good
+        label = ("keep " if keep else "then ask ") + it.candidate
+        ax.bar(x, max(y, 0.012), 0.085, color=color, alpha=0.85 if keep else 0.35,
+               label=None if label in named else label)  # fmt: skip
+        named.add(label)
+        ax.text(x, y + 0.03, "?" if it.p_good is None else f"{y:.2f}", ha="center", fontsize=8,
+                color=INK)  # fmt: skip
+    ticks = [it.score for it in explained.outlook if it.score is not None]
+    ax.set_xticks([-0.12, *ticks], ["none", *(f"{tick:g}" for tick in ticks)], fontsize=9)
+    ax.set_xlabel(f"score of {first}'s answer", color=INK, fontsize=10)
+    ax.set_ylabel("P(good)", color=INK, fontsize=10)
+    ax.set_ylim(0, 1.15)
+    ax.grid(visible=False, axis="x")
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, frameon=False, fontsize=9,
+              borderaxespad=0.2, handlelength=1.2)  # fmt: skip
+
+
+def _path(ax: Axes, explained: Explanation) -> None:
+    """Each step on a line, with P(good) where it was known."""
+    verbs = {"ask": "ask", "verify": "verify", "accept": "keep"}
+    rows = []
+    for row, step in enumerate(explained.steps):
+        it = step.decision
+        rows.append((f"{verbs[it.action]} {it.candidate}", row + 1 == len(explained.steps), ""))
+        if it.confidence is not None:
+            ax.barh(row, it.confidence, 0.7, color=MUTED, alpha=0.25)
+            ax.plot([it.confidence] * 2, [row - 0.35, row + 0.35], color=INK, linewidth=2)
+        ax.text(0.01, row, _cut(it.reason, 88), va="center", fontsize=9, color=INK)
+    _name_rows(ax, rows)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel("P(good), where it was judged", color=INK, fontsize=10)
+
+
+def _neighbors(ax: Axes, explained: Explanation) -> None:
+    """Queries with their similarity, and a dot per candidate: filled as good as it was."""
+    names = [arm.candidate for arm in explained.arms]
+    step = min(0.075, 0.4 / len(names))
+    left = 0.9 - step * (len(names) - 1)
+    for row, it in enumerate(explained.neighbors):
+        room = int(100 * (left - 0.05))
+        ax.text(0.0, row, _cut(" ".join(it.query.split()), room), va="center", fontsize=9,
+                color=INK)  # fmt: skip
+        for k, name in enumerate(names):
+            filled = float(np.clip(it.quality.get(name, 0.0), 0, 1))
+            ax.scatter(left + k * step, row, s=70, color=GOOD, alpha=filled)
+            ax.scatter(left + k * step, row, s=70, facecolor="none", edgecolor=MUTED)
+    for k, name in enumerate(names):
+        ax.annotate(_cut(name, 18), (left + k * step, -0.45), xytext=(-3, 0), rotation=35,
+                    textcoords="offset points", ha="left", va="bottom", fontsize=8, color=INK,
+                    rotation_mode="anchor", annotation_clip=False)  # fmt: skip
+    _name_rows(ax, [(f"{it.similarity:.2f}", False, "") for it in explained.neighbors])
+    ax.set_xlim(0, 1)
+    ax.set_ylim(len(explained.neighbors) - 0.5, -0.5)
+    ax.set_xticks([])
+    ax.grid(visible=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    note = "cosine similarity on the left; a filled dot: good on that query"
+    ax.annotate(note, (0, 0), xycoords="axes fraction", xytext=(0, -12),
+                textcoords="offset points", fontsize=8, color=MUTED)  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _cut(text: str, n: int) -> str:
+    return text if len(text) <= n else text[: max(n - 1, 1)] + "…"

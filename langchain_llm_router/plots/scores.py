@@ -1,0 +1,295 @@
+"""How a verifier's score is read: from single evaluations to the bar they must pass.
+
+Each figure takes a fitted `KernelDensity`; together they tell its story in order: the evaluations
+as Gaussians, the swarm of scores, how kernels add up to a density, both densities, P(good), the
+total density, and what λ makes of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_llm_router.plots.canvas import (
+    GOOD,
+    INK,
+    MUTED,
+    POOR,
+    Axes,
+    Figure,
+    axes,
+    gradient,
+    gradient_key,
+    new,
+)
+from langchain_llm_router.policies.observation import KernelDensity, normal_density
+
+__all__ = [
+    "density_buildup",
+    "evaluation_gaussians",
+    "lambda_gradient",
+    "p_good_curve",
+    "score_densities",
+    "score_swarm",
+    "total_density",
+]
+
+Floats = NDArray[np.float64]
+
+_GRID = np.linspace(0, 1, 1001)
+_SCORE = "verifier's score"
+
+
+def evaluation_gaussians(
+    model: KernelDensity, *, title: str = "Every evaluation, a Gaussian"
+) -> Figure:
+    """Each training score as the bell it contributes: good answers above, poor ones below."""
+    figure = new(8, 4.4)
+    ax = _scores(figure, title, "good answers above the line, poor ones below", y="")
+    for scores, sign, color in _sides(model):
+        width = _width(scores, model.bandwidth)
+        shown = np.sort(scores)[:: max(1, len(scores) // 60)]
+        for score in shown:
+            bell = sign * normal_density(_GRID, score, width) / normal_density(0.0, 0.0, width)
+            ax.fill_between(_GRID, bell, color=color, alpha=1.2 / max(len(shown), 3), linewidth=0)
+            seen = np.abs(bell) > 0.005
+            ax.plot(_GRID[seen], bell[seen], color=color, alpha=0.45, linewidth=0.7)
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.set_ylim(-1.25, 1.25)
+    ax.set_yticks([])
+    _side_names(ax, model)
+    return figure
+
+
+def score_swarm(model: KernelDensity, *, title: str = "What the verifier said") -> Figure:
+    """Every training score as a dot, good answers in one row and poor ones in the other."""
+    figure = new(8, 3.8)
+    ax = _scores(figure, title, "one dot per answer", y="")
+    for scores, sign, color in _sides(model):
+        shown = scores[:: max(1, len(scores) // 400)]
+        x, y = _swarm(shown)
+        ax.scatter(x, sign + y, s=16, color=color, alpha=0.75, linewidth=0)
+    ax.set_ylim(-2, 2)
+    ax.set_yticks([])
+    _side_names(ax, model)
+    return figure
+
+
+def density_buildup(
+    model: KernelDensity,
+    *,
+    counts: Sequence[int] = (1, 4, 16),
+    title: str = "How kernels add up to a density",
+) -> Figure:
+    """The density of good scores after one, a few, and all of them: bells and their mean.
+
+    Where there was no good answer, of poor scores.
+    """
+    scores = model.scores_good_ if len(model.scores_good_) > 0 else model.scores_poor_
+    steps = [n for n in counts if n < len(scores)] + [len(scores)]
+    figure = new(10, 3.6)
+    note = "thin: one bell per evaluation (not to scale); thick: their mean"
+    # Evenly spread over the scores, so that a few already show the whole.
+    shuffled = scores[np.argsort(np.argsort(scores) * 0.6180339887 % 1)]
+    room = 0.95 / len(steps)
+    for i, n in enumerate(steps):
+        box = (0.03 + i * room, 0.17, room - 0.03, 0.55)
+        ax = axes(
+            figure, box, title=title if i == 0 else "", subtitle=note if i == 0 else "", x=_SCORE
+        )
+        width = _width(shuffled[:n], model.bandwidth)
+        bells = np.array([normal_density(_GRID, score, width) for score in shuffled[:n]])
+        density = bells.mean(axis=0)
+        ax.set_ylim(0, 1.3 * float(density.max(initial=1e-9)))
+        scale = 0.3 * float(density.max(initial=0)) * width * math.sqrt(2 * math.pi)
+        for bell in bells[:: max(1, n // 60)]:
+            ax.plot(_GRID, scale * bell, color=GOOD, alpha=0.5, linewidth=0.7)
+        ax.plot(_GRID, density, color=INK, linewidth=2)
+        text = "1 evaluation" if n == 1 else f"{n} evaluations"
+        ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", color=INK, fontsize=10)
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        ax.set_yticks([])
+    return figure
+
+
+def score_densities(
+    model: KernelDensity, *, title: str = "Scores of good and of poor answers"
+) -> Figure:
+    """Both densities, each with its own area 1, or with its class share when those count."""
+    figure = new(8, 4.4)
+    shares = (model.base_rate_, 1 - model.base_rate_) if model.base_rate else (1.0, 1.0)
+    note = "each weighted by its share of answers" if model.base_rate else "each of area 1"
+    ax = _scores(figure, title, note, y="density")
+    for (scores, _, color), density, share, name in zip(
+        _sides(model),
+        (model.density_good_, model.density_poor_),
+        shares,
+        _names(model),
+        strict=True,
+    ):
+        ax.fill_between(_GRID, share * density, color=color, alpha=0.25, linewidth=0)
+        ax.plot(_GRID, share * density, color=color, linewidth=2)
+        if len(scores) > 0:
+            peak = int(density.argmax())
+            _beside(ax, _GRID[peak], share * density[peak], name, color)
+    ax.set_ylim(0, 1.12 * ax.get_ylim()[1])
+    return figure
+
+
+def p_good_curve(
+    model: KernelDensity, *, prior: float | None = None, title: str = "P(good | score)"
+) -> Figure:
+    """What a score is worth, and where not to trust it: the gate closes where scores end."""
+    figure = new(8, 4.4)
+    ax = _scores(figure, title, "dashed: without the density gate", y="P(answer good)")
+    ungated = KernelDensity(model.base_rate, 0.0, model.bandwidth, model.reflect)
+    labels = np.repeat([True, False], [len(model.scores_good_), len(model.scores_poor_)])
+    ungated.fit(np.concatenate([model.scores_good_, model.scores_poor_]), labels)
+    p = np.array([model.p_good(float(s), prior=prior) for s in _GRID])
+    free = np.array([ungated.p_good(float(s), prior=prior) for s in _GRID])
+    trust = np.array([model.trust(float(s)) for s in _GRID])
+    ax.fill_between(
+        _GRID, 0, 1, where=trust < 0.5, color="#eceff3", linewidth=0, step="mid", zorder=0
+    )
+    ax.plot(_GRID, free, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+    ax.plot(_GRID, p, color=GOOD, linewidth=2.4)
+    ax.set_ylim(0, 1.03)
+    _name_gap(ax, trust)
+    return figure
+
+
+def total_density(model: KernelDensity, *, title: str = "Where scores have been seen") -> Figure:
+    """The density of all training scores, and the gate under which trust falls."""
+    figure = new(8, 4.0)
+    ax = _scores(figure, title, f"{_count(model)} evaluations", y="density")
+    total = model.density_total_
+    ax.fill_between(_GRID, total, color=MUTED, alpha=0.25, linewidth=0)
+    ax.plot(_GRID, total, color=INK, linewidth=2)
+    floor = model.gate * float(total.max())
+    if floor > 0:
+        ax.axhline(floor, color=POOR, linewidth=1.2, linestyle=(0, (4, 3)))
+        ax.text(0.995, floor, "gate: below it, trust falls", color=POOR, fontsize=9,
+                ha="right", va="bottom")  # fmt: skip
+    ax.set_ylim(0, None)
+    return figure
+
+
+def lambda_gradient(
+    model: KernelDensity,
+    cost_usd: float,
+    *,
+    prior: float | None = None,
+    title: str = "Up to which λ an answer is kept",
+) -> Figure:
+    """P(good) and the total density, colored by the λ at which the choice turns.
+
+    An answer is kept while P(good) exceeds λ·cost of the next candidate: the color of a score is
+    the λ at which that ends. Dear λ keeps what looks poor, cheap λ escalates what looks good.
+
+    Args:
+        model: The fitted observation model.
+        cost_usd: What asking the next candidate costs.
+        prior: P(good) before the score; None: the base rate.
+        title: The figure's title.
+    """
+    if not cost_usd > 0:
+        msg = f"`cost_usd` of the next candidate must be > 0, got {cost_usd!r}."
+        raise ValueError(msg)
+    figure = new(8, 5.6)
+    p = np.array([model.p_good(float(s), prior=prior) for s in _GRID])
+    note = f"the next candidate costs {cost_usd:.3g} USD a query"
+    upper = axes(figure, (0.1, 0.5, 0.76, 0.36), title=title, subtitle=note, y="P(answer good)")
+    lower = axes(figure, (0.1, 0.11, 0.76, 0.3), x=_SCORE, y="total density")
+    for ax, curve in ((upper, p), (lower, model.density_total_)):
+        gradient(ax, _GRID, curve, p)
+        ax.plot(_GRID, curve, color=INK, linewidth=1.6)
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1.05 * max(float(curve.max()), 0.1))
+    upper.tick_params(labelbottom=False)
+    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    gradient_key(
+        figure,
+        (0.885, 0.11, 0.02, 0.75),
+        [(t, f"{t / cost_usd:.3g}") for t in ticks],
+        "kept up to λ (quality per USD)",
+    )
+    return figure
+
+
+def _scores(figure: Figure, title: str, subtitle: str, *, y: str) -> Axes:
+    ax = axes(figure, (0.09, 0.15, 0.88, 0.68), title=title, subtitle=subtitle, x=_SCORE, y=y)
+    ax.set_xlim(-0.01, 1.01)
+    return ax
+
+
+def _sides(model: KernelDensity) -> list[tuple[Floats, int, str]]:
+    return [(model.scores_good_, 1, GOOD), (model.scores_poor_, -1, POOR)]
+
+
+def _names(model: KernelDensity) -> tuple[str, str]:
+    return f"{len(model.scores_good_)} good", f"{len(model.scores_poor_)} poor"
+
+
+def _count(model: KernelDensity) -> int:
+    return len(model.scores_good_) + len(model.scores_poor_)
+
+
+def _side_names(ax: Axes, model: KernelDensity) -> None:
+    for name, y, va, color in zip(
+        _names(model), (0.97, 0.03), ("top", "bottom"), (GOOD, POOR), strict=True
+    ):
+        ax.text(
+            0.012, y, name, transform=ax.transAxes, va=va, color=color, fontsize=11,
+            fontweight="bold",
+        )  # fmt: skip
+
+
+def _beside(ax: Axes, x: float, y: float, text: str, color: str) -> None:
+    side, ha = (8, "left") if x < 0.85 else (-8, "right")
+    ax.annotate(
+        text, (x, y), xytext=(side, 4), textcoords="offset points", ha=ha, color=color,
+        fontsize=11, fontweight="bold",
+    )  # fmt: skip
+
+
+def _name_gap(ax: Axes, trust: Floats) -> None:
+    """Write into the widest stretch without trust why it is grey."""
+    closed = np.flatnonzero(trust < 0.5)
+    if len(closed) == 0:
+        return
+    runs = np.split(closed, np.flatnonzero(np.diff(closed) > 1) + 1)
+    widest = max(runs, key=len)
+    if len(widest) > 150:
+        middle = float(_GRID[widest].mean())
+        ax.text(middle, 0.5, "hardly any score\nwas ever seen here", color=MUTED, ha="center",
+                va="center", fontsize=10)  # fmt: skip
+
+
+def _width(scores: Floats, bandwidth: float) -> float:
+    """The bandwidth that the model uses: Scott's rule with a floor."""
+    spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+    scott: float = spread * max(len(scores), 1) ** -0.2
+    return max(bandwidth, scott)
+
+
+def _swarm(scores: Floats) -> tuple[Floats, Floats]:
+    """Dots beside each other where scores are equal or close, in rows around 0."""
+    x = np.sort(scores)
+    y = np.zeros(len(x))
+    apart, rise = 0.012, 0.13
+    for i in range(len(x)):
+        near = y[:i][x[i] - x[:i] < apart]
+        level = 0
+        while np.any(np.abs(near - _level(level, rise)) < rise * 0.9):
+            level += 1
+        y[i] = _level(level, rise)
+    top = float(np.abs(y).max(initial=0.0))
+    return x, y * min(1.0, 0.85 / top) if top > 0 else y
+
+
+def _level(level: int, rise: float) -> float:
+    return rise * float((level + 1) // 2) * (1.0 if level % 2 else -1.0)

@@ -1,0 +1,418 @@
+"""From a verifier's score to P(the answer is good).
+
+A score means nothing by itself: from a model that calls every answer correct, 1.0 is no evidence.
+An observation model compares a score with the scores of answers known to be good or poor.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.data.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+
+__all__ = [
+    "BetaBinomial",
+    "KernelDensity",
+    "LikelihoodKind",
+    "ObservationModel",
+    "normal_density",
+    "score_index",
+    "score_likelihoods",
+]
+
+LikelihoodKind = Literal["rows", "kde", "beta_binomial"]
+
+Floats = NDArray[np.float64]
+
+
+class ObservationModel(CheckedArguments, ABC):
+    """Reads a verifier's score through what is known about good and poor answers.
+
+    Attributes:
+        base_rate_: Share of good answers in the training data.
+    """
+
+    base_rate_: float
+
+    @abstractmethod
+    def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
+        """Learn from scores in [0, 1] (NaN: no verdict, left out) and whether answers were good."""
+
+    @abstractmethod
+    def likelihoods(self, score: float) -> tuple[float, float]:
+        """Density or probability of the score among good and among poor answers."""
+
+    def p_good(
+        self, score: float | None, *, prior: float | None = None, missing: float = 0.0
+    ) -> float:
+        """P(answer good | score), in [0, 1].
+
+        Args:
+            score: The verifier's score in [0, 1]; None: no verdict, which leaves the prior.
+            prior: P(good) before the score, e.g. an estimator's prediction; None: the base rate.
+            missing: Share of the verifier's samples that failed, in [0, 1]: the fewer verdicts
+                behind a score, the less it moves the prior.
+
+        Raises:
+            NotFittedError: Before `fit`.
+            ValueError: If the score is outside [0, 1].
+        """
+        if not hasattr(self, "base_rate_"):
+            name = type(self).__name__
+            msg = f"This {name} is not fitted: call `fit(scores, good)` first."
+            raise NotFittedError(msg)
+        before = self.base_rate_ if prior is None else prior
+        if score is None:
+            return before
+        if not 0 <= score <= 1:
+            msg = f"A verifier's score must lie in [0, 1], got {score!r}."
+            raise ValueError(msg)
+        return self._posterior(score, before, missing)
+
+    def _posterior(self, score: float, prior: float, missing: float) -> float:
+        good, poor = (value ** (1 - missing) for value in self.likelihoods(score))
+        total = prior * good + (1 - prior) * poor
+        return prior if total <= 0 else prior * good / total
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted model into a folder."""
+        settings, arrays = self._state()
+        return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote."""
+        artifact = read_artifact(folder, cls.__name__)
+        try:
+            return cls._from_state(artifact.settings, artifact.arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            raise ArtifactError(msg) from error
+
+    @abstractmethod
+    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]: ...
+
+    @classmethod
+    @abstractmethod
+    def _from_state(
+        cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> Self: ...
+
+
+def _clean(scores: ArrayLike, good: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
+    values = np.asarray(scores, dtype=np.float64).ravel()
+    labels = np.asarray(good).ravel()
+    if values.shape != labels.shape:
+        msg = f"`scores` and `good` differ in length: {len(values)} and {len(labels)}."
+        raise ValueError(msg)
+    known = ~np.isnan(values)
+    values, labels = values[known], labels[known].astype(bool)
+    if len(values) == 0:
+        msg = "There is no score to learn from: every verdict is missing."
+        raise ValueError(msg)
+    if values.min() < 0 or values.max() > 1:
+        msg = f"Scores must lie in [0, 1], got {values.min()!r} to {values.max()!r}."
+        raise ValueError(msg)
+    return values, labels
+
+
+def normal_density(x: Floats | float, mean: Floats | float, width: float) -> Floats:
+    """Density at `x` of normal distributions of standard deviation `width`; shapes broadcast."""
+    return np.asarray(
+        np.exp(-(((x - mean) / width) ** 2) / 2.0) / (math.sqrt(2 * math.pi) * width), np.float64
+    )
+
+
+def _gaussian_kde(values: Floats) -> Callable[[Floats], Floats]:
+    from scipy.stats import gaussian_kde  # noqa: PLC0415 - takes 1 s, and only fitting needs it
+
+    return gaussian_kde(values)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+@dataclass(eq=False)
+class KernelDensity(ObservationModel):
+    """Gaussian kernel density estimates of the scores of good and of poor answers.
+
+    P(good | s) = π·f_good(s) / (π·f_good(s) + (1-π)·f_poor(s)), times a gate that falls to 0 where
+    there were hardly any training scores: a score unlike all seen before is not trusted. Kernels
+    are reflected at 0 and 1, and the bandwidth has a floor, so that constant scores, a single
+    point and mass at the ends are safe.
+
+    Args:
+        base_rate: True: π is the share of good answers (or the prior given); False: the seed
+            article's rule, which drops it (π = ½).
+        gate: Where the density over all training scores is below this share of its highest value,
+            trust falls in proportion; 0 switches the gate off.
+        bandwidth: Smallest standard deviation of a kernel.
+        reflect: Reflect kernels at 0 and 1; False lets mass leave [0, 1] as in the article.
+
+    References:
+        Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3 (Gaussian KDE as observation
+        model). Deviations: reflection, bandwidth floor, density gate.
+
+    Example:
+        >>> model = KernelDensity().fit([0.1, 0.2, 0.8, 0.9], [False, False, True, True])
+        >>> model.p_good(0.85) > 0.9 > 0.1 > model.p_good(0.15)
+        True
+    """
+
+    base_rate: bool = True
+    gate: float = 0.05
+    bandwidth: float = 0.02
+    reflect: bool = True
+
+    _GRID = 1001
+
+    def __post_init__(self) -> None:
+        check_range(self, "gate", high=1)
+        check_range(self, "bandwidth", above=True)
+
+    def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
+        """Tabulate both densities and the total on a fine grid."""
+        values, labels = _clean(scores, good)
+        self.base_rate_ = float(labels.mean())
+        self.scores_good_, self.scores_poor_ = values[labels], values[~labels]
+        grid = np.linspace(0, 1, self._GRID)
+        self.density_good_ = self._density(self.scores_good_, grid)
+        self.density_poor_ = self._density(self.scores_poor_, grid)
+        self.density_total_ = self._density(values, grid)
+        return self
+
+    def likelihoods(self, score: float) -> tuple[float, float]:
+        """Both densities at the score, linear between grid points."""
+        return self._at(self.density_good_, score), self._at(self.density_poor_, score)
+
+    def trust(self, score: float) -> float:
+        """The density gate: 1 where there were training scores, towards 0 where there were none."""
+        if self.gate <= 0:
+            return 1.0
+        floor = self.gate * float(self.density_total_.max())
+        return min(1.0, self._at(self.density_total_, score) / floor)
+
+    def _posterior(self, score: float, prior: float, missing: float) -> float:
+        prior = prior if self.base_rate else 0.5
+        return self.trust(score) * super()._posterior(score, prior, missing)
+
+    def _at(self, density: Floats, score: float) -> float:
+        position = score * (self._GRID - 1)
+        low = min(int(position), self._GRID - 2)
+        part = position - low
+        return float(density[low] * (1 - part) + density[low + 1] * part)
+
+    def _density(self, values: Floats, grid: Floats) -> Floats:
+        if len(values) == 0:
+            return np.zeros_like(grid)
+        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        narrow = spread * len(values) ** (-1 / 5) <= self.bandwidth
+        kde = None if narrow else _gaussian_kde(values)
+
+        def kernel(x: Floats) -> Floats:
+            if kde is not None:
+                return np.asarray(kde(x), dtype=np.float64)
+            # gaussian_kde raises on constant scores and single points, and Scott's rule gives
+            # needles just before that: a fixed kernel gives the same without the singularity.
+            bells = normal_density(x[:, None], values[None, :], self.bandwidth)
+            return np.asarray(bells.mean(axis=1), dtype=np.float64)
+
+        density = kernel(grid)
+        if self.reflect:
+            density = density + kernel(-grid) + kernel(2 - grid)
+        return density
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        settings = {
+            "base_rate": self.base_rate,
+            "gate": self.gate,
+            "bandwidth": self.bandwidth,
+            "reflect": self.reflect,
+        }
+        return settings, {"good": self.scores_good_, "poor": self.scores_poor_}
+
+    @classmethod
+    def _from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+        good, poor = arrays["good"], arrays["poor"]
+        labels = np.repeat([True, False], [len(good), len(poor)])
+        return cls(**settings).fit(np.concatenate([good, poor]), labels)
+
+
+@dataclass(eq=False)
+class BetaBinomial(ObservationModel):
+    """Counts of "correct" among k verdicts, Beta–binomial for good and for poor answers.
+
+    The natural model when a score is c/k: probability mass sits on the k + 1 possible scores, so
+    nothing leaves [0, 1] and constant scores are no special case.
+
+    Args:
+        n_samples: k, the number of verdicts behind a score.
+        prior_strength: Pseudo-verdicts of the uniform prior that stabilizes fits on little data.
+
+    Attributes:
+        shapes_: (α, β) for good and for poor answers, of shape (2, 2).
+    """
+
+    n_samples: int = 8
+    prior_strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.n_samples < 1:
+            msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
+            raise ValueError(msg)
+        check_range(self, "prior_strength")
+
+    def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
+        """Match mean and over-dispersion of the counts (method of moments, shrunk to uniform)."""
+        values, labels = _clean(scores, good)
+        self.base_rate_ = float(labels.mean())
+        self.shapes_ = np.array([self._shape(values[labels]), self._shape(values[~labels])])
+        return self
+
+    def likelihoods(self, score: float) -> tuple[float, float]:
+        """Probability of the nearest count under both models."""
+        return self._counted(score, self.n_samples)
+
+    def _posterior(self, score: float, prior: float, missing: float) -> float:
+        good, poor = self._counted(score, round(self.n_samples * (1 - missing)))
+        return prior * good / (prior * good + (1 - prior) * poor)
+
+    def _counted(self, score: float, k: int) -> tuple[float, float]:
+        count = round(score * k)
+        # C(k, count) = 1 / ((k + 1) B(count + 1, k - count + 1)): never too large for a float.
+        choose = -math.log(k + 1) - _log_beta(count + 1, k - count + 1)
+        good, poor = (
+            math.exp(choose + _log_beta(count + alpha, k - count + beta) - _log_beta(alpha, beta))
+            for alpha, beta in self.shapes_.tolist()
+        )
+        return good, poor
+
+    def _shape(self, values: Floats) -> tuple[float, float]:
+        k, strength = self.n_samples, self.prior_strength
+        grid: Sequence[float] = np.linspace(0, 1, k + 1).tolist()
+        # The uniform prior enters as pseudo-observations spread over all k + 1 counts.
+        weight = np.concatenate([np.ones(len(values)), np.full(k + 1, strength / (k + 1))])
+        point = np.concatenate([values, grid])
+        mean = float(np.average(point, weights=weight))
+        variance = float(np.average((point - mean) ** 2, weights=weight))
+        binomial = mean * (1 - mean) / k
+        most = mean * (1 - mean)
+        if k == 1 or variance <= binomial:
+            rho = 1e-3
+        else:
+            rho = min(max((variance - binomial) / (most - binomial), 1e-3), 1 - 1e-3)
+        total = 1 / rho - 1
+        return mean * total, (1 - mean) * total
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        settings = {
+            "n_samples": self.n_samples,
+            "prior_strength": self.prior_strength,
+            "base_rate": self.base_rate_,
+        }
+        return settings, {"shapes": self.shapes_}
+
+    @classmethod
+    def _from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+        model = cls(settings["n_samples"], settings["prior_strength"])
+        model.base_rate_ = float(settings["base_rate"])
+        model.shapes_ = arrays["shapes"]
+        return model
+
+
+def score_index(score: ArrayLike, n_samples: int) -> NDArray[np.intp]:
+    """The nearest of the k + 1 possible scores 0/k..k/k, as 0..k; NaN, no verdict, is k + 1."""
+    values = np.asarray(score, dtype=np.float64)
+    missing = np.isnan(values)
+    nearest = np.rint(np.where(missing, 0.0, values) * n_samples)
+    return np.asarray(np.where(missing, n_samples + 1, nearest), dtype=np.intp)
+
+
+def score_likelihoods(
+    scores: ArrayLike,
+    quality: ArrayLike,
+    *,
+    n_samples: int,
+    kind: LikelihoodKind = "rows",
+    bandwidth: float = 0.05,
+    good_at: float = 0.5,
+) -> Floats:
+    """P(observation | training row) of every possible observation: k + 1 scores, or no verdict.
+
+    `rows` smooths each row's own score by a Gaussian kernel, so a weighted mean over rows is the
+    kernel estimate of E[· | score] and correlations with the score are kept, e.g. that a query
+    with a doubtful answer is one on which the next model fails as well. `kde` and `beta_binomial`
+    look only at whether the row's answer was good. A missing verdict is equally likely on every
+    row.
+
+    Args:
+        scores: The verifier's scores in [0, 1], of shape (n_rows,), NaN: no verdict.
+        quality: Quality of the verified answers in [0, 1], same shape.
+        n_samples: k.
+        kind: Which of the three.
+        bandwidth: Smallest standard deviation of a kernel.
+        good_at: An answer of at least this quality counts as good (`kde`, `beta_binomial`).
+
+    Returns:
+        Probabilities of shape (n_samples + 2, n_rows), columns sum to 1.
+
+    References:
+        Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3: P(o | s) by kernel density
+        estimates with one kernel per training point.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    good = np.asarray(quality, dtype=np.float64) >= good_at
+    known = ~np.isnan(values)
+    share = (float((~known).sum()) + 0.5) / (len(values) + 1)
+    if not known.any():
+        table = np.full((n_samples + 1, len(values)), 1 / (n_samples + 1))
+    elif kind == "rows":
+        table = _row_kernels(values, n_samples, bandwidth)
+    else:
+        table = _class_likelihoods(values, good, n_samples, kind, bandwidth)
+    return np.vstack([(1 - share) * table, np.full(len(values), share)])
+
+
+_FLOOR = 1e-3
+"""Uniform share of every likelihood: a score never seen leaves the belief unchanged."""
+
+
+def _row_kernels(values: Floats, n_samples: int, bandwidth: float) -> Floats:
+    known = ~np.isnan(values)
+    width = max(bandwidth, float(values[known].std()) * float(known.sum()) ** (-1 / 5))
+    grid = np.linspace(0, 1, n_samples + 1)[:, None]
+    centers = np.where(known, values, 0.0)[None, :]
+    kernels = sum(normal_density(grid, at, width) for at in (centers, -centers, 2 - centers))
+    table = np.asarray(kernels, dtype=np.float64)
+    table = table / table.sum(axis=0, keepdims=True)
+    table[:, ~known] = table[:, known].mean(axis=1, keepdims=True)
+    return np.asarray((1 - _FLOOR) * table + _FLOOR / (n_samples + 1), dtype=np.float64)
+
+
+def _class_likelihoods(
+    values: Floats,
+    good: NDArray[np.bool_],
+    n_samples: int,
+    kind: LikelihoodKind,
+    bandwidth: float,
+) -> Floats:
+    model = KernelDensity(bandwidth=bandwidth) if kind == "kde" else BetaBinomial(n_samples)
+    model.fit(values, good)
+    grid = np.linspace(0, 1, n_samples + 1)
+    both = np.array([model.likelihoods(float(score)) for score in grid])
+    totals = both.sum(axis=0)
+    # A class without any training score has no density: its likelihood is uniform.
+    both = np.where(totals > 0, both / np.where(totals > 0, totals, 1), 1 / (n_samples + 1))
+    both = (1 - _FLOOR) * both + _FLOOR / (n_samples + 1)
+    return np.where(good[None, :], both[:, :1], both[:, 1:])

@@ -1,0 +1,62 @@
+"""One request and what drives it: a chat model, a LangGraph state machine, agent middleware.
+
+`request` is one request in three stages (prepare, decide, act), `drivers` the only loops that
+perform its operations; `parts` is the one list of what a router takes. `chat` is the router as a
+chat model (`runs` is its LangChain side), `middleware` the one of agents, `decision_model` of
+LangChain's decision models. `saved_router` keeps a router in a folder, `shadow` lets a second one
+decide beside it.
+
+`graph` builds the cascade as an explicit state machine out of `nodes` and `edges`:
+
+    predict ──► decide ──► one node per candidate ──► decide
+                  │  ▲
+                  ▼  │
+              self_evaluate          decide ──► END
+
+`decide`'s outgoing edge *is* the policy: it leads to a candidate, to `self_evaluate`, or to END. A
+one-shot policy is the same graph whose policy accepts the first answer. With `approve` there is
+one more stop on the way from a draft to a dearer candidate, where a person is asked. The state
+holds plain dicts and messages, so that every checkpointer can keep it; rejected drafts stay inside
+`trace`, where no message stream looks. Decisions, drafts and verdicts go to
+`stream_mode="custom"` as they come.
+"""
+
+from typing import TYPE_CHECKING
+
+from langchain_llm_router.types.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langchain_llm_router.router.chat import ChatLLMRouter, route_of
+    from langchain_llm_router.router.decision_model import RouterDecisionModel
+    from langchain_llm_router.router.edges import routing_edge
+    from langchain_llm_router.router.graph import create_cascade
+    from langchain_llm_router.router.middleware import LLMRouterMiddleware
+    from langchain_llm_router.router.saved_router import SavedRouter
+    from langchain_llm_router.router.shadow import Shadow
+    from langchain_llm_router.router.state import CascadeState
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            ".chat": "ChatLLMRouter route_of",
+            ".decision_model": "RouterDecisionModel",
+            ".edges": "routing_edge",
+            ".graph": "create_cascade",
+            ".middleware": "LLMRouterMiddleware",
+            ".saved_router": "SavedRouter",
+            ".shadow": "Shadow",
+            ".state": "CascadeState",
+        },
+    )
+
+__all__ = [
+    "CascadeState",
+    "ChatLLMRouter",
+    "LLMRouterMiddleware",
+    "RouterDecisionModel",
+    "SavedRouter",
+    "Shadow",
+    "create_cascade",
+    "route_of",
+    "routing_edge",
+]

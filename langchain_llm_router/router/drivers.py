@@ -1,0 +1,97 @@
+"""Performs what a request asks for: the only four loops that perform operations.
+
+Sync and async, each whole and streamed. An operation's failure is thrown into the request, which
+settles and logs however it ends; it is closed here and not left to the garbage collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from typing import Any, TypeVar
+
+from langchain_llm_router.calls.ask import Asking
+from langchain_llm_router.types.operations import Operation
+
+__all__ = ["adrive", "astream", "drive", "stream"]
+
+End = TypeVar("End")
+
+
+def drive(steps: Generator[Operation, Any, End]) -> End:
+    """Perform each operation and send back its result, or throw its failure."""
+    try:
+        operation = next(steps)
+        while True:
+            try:
+                result = operation.perform()
+            except BaseException as error:  # noqa: BLE001 - the request decides what it means
+                operation = steps.throw(error)
+            else:
+                operation = steps.send(result)
+    except StopIteration as stop:
+        end: End = stop.value
+        return end
+    finally:
+        steps.close()
+
+
+async def adrive(steps: Generator[Operation, Any, End]) -> End:
+    """As `drive`, without blocking the event loop."""
+    try:
+        operation = next(steps)
+        while True:
+            try:
+                result = await operation.aperform()
+            except BaseException as error:  # noqa: BLE001 - the request decides what it means
+                operation = steps.throw(error)
+            else:
+                operation = steps.send(result)
+    except StopIteration as stop:
+        end: End = stop.value
+        return end
+    finally:
+        steps.close()
+
+
+def stream(steps: Generator[Operation, Any, End]) -> Generator[Any, None, End]:
+    """As `drive`, passing on what may be seen at once."""
+    try:
+        operation = next(steps)
+        while True:
+            try:
+                if isinstance(operation, Asking) and operation.streams:
+                    yield from operation.stream()
+                    result = operation.answer
+                else:
+                    result = operation.perform()
+            except BaseException as error:  # noqa: BLE001 - the request decides what it means
+                operation = steps.throw(error)
+            else:
+                operation = steps.send(result)
+    except StopIteration as stop:
+        end: End = stop.value
+        return end
+    finally:
+        steps.close()
+
+
+async def astream(steps: Generator[Operation, Any, End], ended: list[End]) -> AsyncIterator[Any]:
+    """As `adrive`, passing on what may be seen at once; what it ends in is put into `ended`."""
+    try:
+        operation = next(steps)
+        while True:
+            try:
+                if isinstance(operation, Asking) and operation.streams:
+                    async for chunk in operation.astream():
+                        yield chunk
+                    result = operation.answer
+                else:
+                    result = await operation.aperform()
+            except BaseException as error:  # noqa: BLE001 - the request decides what it means
+                operation = steps.throw(error)
+            else:
+                operation = steps.send(result)
+    except StopIteration as stop:
+        ended.append(stop.value)
+    finally:
+        steps.close()

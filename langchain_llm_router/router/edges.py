@@ -1,0 +1,78 @@
+"""A policy's decision as the function of a conditional edge, for your own graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Unpack
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.runnables import RunnableConfig
+
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.router.graph import node_names
+from langchain_llm_router.router.parts import DecisionArguments, Parts, RouterFields
+from langchain_llm_router.router.request import Request
+from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.arguments import refuse_unknown
+
+__all__ = ["routing_edge"]
+
+
+def routing_edge(
+    policy: Policy,
+    candidates: Sequence[Candidate | BaseChatModel | str],
+    *,
+    messages_key: str = "messages",
+    **arguments: Unpack[DecisionArguments],
+) -> Callable[[Any, RunnableConfig], str]:
+    """Make a policy the function of a conditional edge, in a graph of your own.
+
+    `graph.add_conditional_edges(START, routing_edge(policy, candidates))`.
+
+    The function returns the candidate to ask, by the name of its node, and asks none. Your nodes
+    must have the candidates' names (see `create_cascade` for characters that LangGraph reserves),
+    or you give `add_conditional_edges` a mapping. The request's options are read from
+    `config["configurable"]["llm_router"]` as everywhere.
+
+    Args:
+        policy: Decides.
+        candidates: From cheap to strong; `Candidate`s need no model here.
+        messages_key: Where the state holds the conversation; a state that is a list of messages is
+            the conversation itself.
+        **arguments: What else the decision depends on: `estimator`, `lengths`, `live`, `sticky`,
+            `turns`.
+
+    Raises:
+        TypeError: If an argument is unknown or of the wrong kind.
+        ValueError: If the parts do not fit.
+
+    Example:
+        >>> from langgraph.graph import START, MessagesState, StateGraph
+        >>> from langchain_llm_router.policies import Always
+        >>> edge = routing_edge(Always("large"), [Candidate("small"), Candidate("large")])
+        >>> graph = StateGraph(MessagesState)
+        >>> for name in ("small", "large"):
+        ...     _ = graph.add_node(name, lambda state, name=name: {"messages": [("ai", name)]})
+        >>> _ = graph.add_conditional_edges(START, edge)
+        >>> graph.compile().invoke({"messages": [("human", "hi")]})["messages"][-1].content
+        'large'
+    """
+    refuse_unknown(arguments, DecisionArguments.__annotations__, "routing_edge")
+    given: dict[str, Any] = {**arguments, "candidates": candidates, "policy": policy}
+    parts = Parts(RouterFields(**given), asks=False)
+    nodes = node_names(parts.names)
+
+    def edge(state: Any, config: RunnableConfig) -> str:
+        messages = state
+        if isinstance(state, Mapping):
+            messages = state[messages_key]
+        elif not isinstance(state, Sequence):
+            messages = getattr(state, messages_key)
+        said: list[BaseMessage] = convert_to_messages(messages)
+        return nodes[Request(parts, said, config, {}).first_decision().candidate]
+
+    # LangGraph draws the edges that a function's annotation promises.
+    edge.__annotations__ = {"config": RunnableConfig, "return": Literal[*nodes.values()]}
+    edge.__name__ = type(policy).__name__
+    return edge

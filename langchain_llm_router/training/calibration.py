@@ -1,0 +1,387 @@
+"""Set the knob so that the target is met, and say how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.evaluation.intervals import Interval, Resampling
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.router.chat import ChatLLMRouter
+from langchain_llm_router.router.parts import columns_of
+from langchain_llm_router.router.saved_router import SavedRouter
+from langchain_llm_router.training.guarantees import certified, p_value, rows_needed
+from langchain_llm_router.training.targets import Target
+from langchain_llm_router.training.trials import (
+    Family,
+    Trials,
+    family_of,
+    try_all,
+)
+from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.errors import CalibrationError
+
+__all__ = ["Calibrated", "Split", "calibrate", "meet_target"]
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Split(CheckedArguments):
+    """Which rows choose the setting, and which check it.
+
+    Args:
+        held_out: Share of the rows that check the setting; with `confidence`, the promise is tested
+            on them.
+        seed: Another seed, another split.
+    """
+
+    held_out: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            msg = f"`held_out` must be in (0, 1), got {self.held_out!r}."
+            raise ValueError(msg)
+
+    def rows(self, n: int) -> tuple[Rows, Rows]:
+        """Row numbers of both parts, each in random order."""
+        order = np.random.default_rng(self.seed).permutation(n)
+        cut = n - round(self.held_out * n)
+        if cut < 1 or cut >= n:
+            msg = f"{n} rows cannot be split in two: label more."
+            raise CalibrationError(msg)
+        return order[:cut], order[cut:]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A setting that meets a target, and how it did on the held-out rows."""
+
+    target: str
+    knob: float
+    """The setting: λ in quality per dollar, a threshold, or the policy's own knob."""
+
+    policy: Policy | None
+    """The policy at this setting; None when there was only a table of trials."""
+
+    quality: Interval
+    """Mean quality on the held-out rows."""
+
+    cost_usd: Interval | None
+    """Mean cost per query there; None where a cost is unknown."""
+
+    strong_share: Interval
+    """Share of the held-out queries on which the last candidate was asked."""
+
+    margin: Interval
+    """By how much the target was kept on the held-out rows, negative where it was missed."""
+
+    n_rows: tuple[int, int]
+    """How many rows chose the setting, and how many checked it."""
+
+    knob_interval: Interval | None = None
+    """The range of the chosen setting when the choosing rows are resampled."""
+
+    confidence: float | None = None
+    """With this probability the target holds for new queries like these; None: not promised."""
+
+    certified: tuple[float, ...] = ()
+    """Every setting for which the target is promised, from the safest; `knob` is the last."""
+
+    more_labels: int | None = None
+    """About how many more rows would certify a better setting; None: no number would."""
+
+    cost_ceiling_usd: float | None = None
+    """Promises about cost assume that no query costs more than this."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the held-out rows kept the target on average; for "=", within the interval."""
+        if Target.parse(self.target).relation == "=":
+            return self.margin.low <= 0 <= self.margin.high
+        return self.margin.value >= 0
+
+    def explain(self) -> str:
+        """The result as a person reads it."""
+        chosen, checked = self.n_rows
+        lines = [f"{self.target}: knob {self.knob:.4g}"]
+        if self.knob_interval is not None:
+            low, high = self.knob_interval.low, self.knob_interval.high
+            lines[0] += f" (between {low:.4g} and {high:.4g} when the {chosen} rows are redrawn)"
+        lines.append(f"  on {checked} held-out rows: quality {self.quality:.3f}")
+        if self.cost_usd is not None:
+            lines.append(f"  cost per 1,000 queries, USD: {_thousandfold(self.cost_usd):.4g}")
+        lines.append(f"  strong share {self.strong_share:.3f}")
+        lines.append(f"  the target is {'kept' if self.holds else 'missed'} by {self.margin:.4f}")
+        if self.confidence is not None:
+            promise = f"  promised with confidence {self.confidence:g} for new queries like these"
+            if self.cost_ceiling_usd is not None:
+                promise += f", none of which costs more than {self.cost_ceiling_usd:.4g} USD"
+            lines.append(promise)
+            if self.more_labels is not None:
+                lines.append(f"  about {self.more_labels:,} more labels would promise a better one")
+        else:
+            lines.append("  not promised: give `confidence=0.95` for a guarantee")
+        return "\n".join(lines)
+
+
+def _thousandfold(it: Interval) -> Interval:
+    return Interval(1000 * it.value, 1000 * it.low, 1000 * it.high)
+
+
+def calibrate(
+    router: ChatLLMRouter | SavedRouter | Policy | Family,
+    data: Outcomes,
+    *,
+    target: str,
+    quality: ArrayLike | None = None,
+    evaluations: SelfEvaluations | None = None,
+    knobs: Sequence[float] | None = None,
+    confidence: float | None = None,
+    split: Split | None = None,
+) -> Calibrated:
+    """Find the setting of a policy that meets a target, e.g. `"quality >= 0.95 * best"`.
+
+    Of the settings that meet a quality, the cheapest is chosen; of those that meet a cost or a
+    share of strong calls, the best.
+
+    Args:
+        router: A router, live or saved; a policy whose knob is to be turned; or a function from
+            knob to policy.
+        data: Labeled rows that neither the estimator nor an observation model was fitted on.
+        target: See `Target.parse`; an unknown form raises an error that lists the allowed ones.
+        quality: Predicted quality, of shape (n_rows, n_candidates); a router predicts its own.
+        evaluations: What the verifier said, for policies that verify.
+        knobs: The settings to try; None: the policy's own `knob_values`.
+        confidence: The probability that the target holds for new queries; None: no promise.
+        split: Which rows choose and which check.
+
+    Raises:
+        ValueError: If the target, the confidence or the tables are invalid.
+        CalibrationError: If no setting meets the target, or the rows are too few to promise it.
+    """
+    Target.parse(target)
+    expected: ArrayLike | None = None
+    turned: Policy | Family
+    if isinstance(router, ChatLLMRouter):
+        data = data.select(router.parts.names)
+        if router.estimator is not None:
+            columns = columns_of(router.estimator, data.candidates)
+            quality = router.estimator.predict(data.queries)[:, columns]
+        costs = [candidate.expected_cost_usd for candidate in router.parts.candidates]
+        expected = None if None in costs else np.array(costs, dtype=np.float64)
+        turned = router.parts.policy
+    elif isinstance(router, SavedRouter):
+        data = data.select(router.candidates)
+        quality, expected = router.predict(data.queries), router.expected_costs
+        turned = router.policy
+    else:
+        turned = router
+    if isinstance(turned, Policy):
+        _, family = family_of(turned)
+        if knobs is None:
+            means = data.mean_cost_usd
+            knobs = turned.knob_values(() if means is None else means, quality)
+    elif knobs is None:
+        msg = "A function from knob to policy needs `knobs`, the settings to try."
+        raise ValueError(msg)
+    else:
+        family = turned
+    trials = try_all(
+        family, knobs, data, quality=quality, evaluations=evaluations, expected_cost_usd=expected
+    )
+    found = meet_target(trials, target, confidence=confidence, split=split)
+    return replace(found, policy=family(found.knob))
+
+
+def meet_target(
+    trials: Trials,
+    target: str,
+    *,
+    confidence: float | None = None,
+    split: Split | tuple[Rows, Rows] | None = None,
+) -> Calibrated:
+    """`calibrate` from a table of what every setting scored and cost.
+
+    `split` may name the rows that choose and those that check, each in random order.
+
+    References:
+        Angelopoulos et al., 2021, Learn then test, arXiv:2110.01052; with the settings put in
+        order on other rows as in Laufer-Goldshtein et al., 2022, Pareto testing, arXiv:2210.07913.
+    """
+    goal = Target.parse(target)
+    if confidence is not None and not 0 < confidence < 1:
+        msg = f"`confidence` must be in (0, 1), got {confidence!r}."
+        raise ValueError(msg)
+    if confidence is not None and goal.relation == "=":
+        msg = f"{target!r} cannot be promised: an equality has no safe side. Use '<='."
+        raise ValueError(msg)
+    if isinstance(split, tuple):
+        chosen, checked = split
+    else:
+        chosen, checked = (split or Split()).rows(len(trials))
+    choice = _Choice(goal, trials.take(chosen))
+    if confidence is None:
+        k = choice.pick()
+        found = _report(choice, k, trials.take(checked))
+        return replace(found, knob_interval=choice.redrawn())
+    return _promise(choice, trials, (chosen, checked), confidence)
+
+
+class _Choice:
+    """The settings as the choosing rows see them."""
+
+    def __init__(self, goal: Target, trials: Trials) -> None:
+        self.goal, self.trials = goal, trials
+        self.best = int(trials.single_quality.mean(axis=0).argmax())
+        self.margins = goal.margins(trials, self.best)
+        if any(np.isnan(margin).any() for margin in self.margins):
+            msg = f"{goal} needs every cost: some are unknown in the data."
+            raise ValueError(msg)
+        self.objective = self._objective()
+
+    def pick(self) -> int:
+        """The setting that meets the target and is otherwise best.
+
+        Raises:
+            CalibrationError: If none meets it.
+        """
+        picked = self._pick(np.min([m.mean(axis=1) for m in self.margins], axis=0))
+        if picked is None:
+            raise self.unreachable()
+        return picked
+
+    def redrawn(self) -> Interval:
+        """How far the choice moves when the rows are resampled."""
+        knob, picks = self.trials.knob, []
+        for drawn in Resampling(n_resamples=100).weights(len(self.trials)):
+            share = drawn / drawn.sum(axis=1, keepdims=True)
+            means = np.min([share @ margin.T for margin in self.margins], axis=0)
+            picks += [k for row in means if (k := self._pick(row)) is not None]
+        return Interval.of_draws(float(knob[self.pick()]), knob[picks])
+
+    def _pick(self, means: Floats) -> int | None:
+        if self.goal.relation == "=":
+            return int(np.abs(means).argmin())
+        meets = np.flatnonzero(means >= 0)
+        return int(meets[self.objective[meets].argmax()]) if len(meets) > 0 else None
+
+    def sequence(self) -> list[int]:
+        """Settings from the safest, each better than all before: the order to test them in."""
+        n = len(self.trials)
+        # A constant margin is not infinitely safe: one row at the other end would overturn it.
+        surest = [m.mean(axis=1) / (m.std(axis=1) + 1 / n) for m in self.margins]
+        safety = np.min(surest, axis=0)
+        order, top = [], -np.inf
+        for k in np.lexsort((-self.objective, -safety)):
+            if self.objective[k] > top:
+                order.append(int(k))
+                top = self.objective[k]
+        return order
+
+    def worst_first(self, k: int) -> list[int]:
+        """The promises of a setting, the one most in danger first."""
+        return [
+            int(j) for j in np.argsort([m[k].mean() / (m[k].std() + 1e-9) for m in self.margins])
+        ]
+
+    def unreachable(self) -> CalibrationError:
+        means = np.min([m.mean(axis=1) for m in self.margins], axis=0)
+        k = int(means.argmax())
+        msg = (
+            f"No setting meets {str(self.goal)!r}: the nearest, knob {self.trials.knob[k]:.4g}, "
+            f"{_by_how_much(means[k])} on {len(self.trials)} rows. Lower the target, or give "
+            "the policy better estimates or candidates."
+        )
+        return CalibrationError(msg)
+
+    def _objective(self) -> Floats:
+        if self.goal.metric != "quality":
+            return np.asarray(self.trials.quality.mean(axis=1), dtype=np.float64)
+        cost = self.trials.cost_usd.mean(axis=1)
+        share = self.trials.strong.mean(axis=1)
+        return np.asarray(-share if np.isnan(cost).any() else -cost, dtype=np.float64)
+
+
+def _promise(
+    choice: _Choice, trials: Trials, parts: tuple[Rows, Rows], confidence: float
+) -> Calibrated:
+    delta = 1 - confidence
+    checking = trials.take(parts[1])
+    margins = choice.goal.margins(checking, choice.best)
+    low, high = choice.goal.bounds(trials, choice.best)
+
+    def p(k: int) -> float:
+        worst = 0.0
+        for j in choice.worst_first(k):
+            worst = max(worst, p_value(margins[j][k], low, high, delta=delta))
+            if worst > delta:
+                break
+        return worst
+
+    order = choice.sequence()
+    tests: list[Callable[[], float]] = [partial(p, k) for k in order]
+    passed = certified(tests, delta)
+    share = len(checking) / len(trials)
+    needed = [_labels(choice.goal, trials, choice.best, k, delta) for k in order[passed:]]
+    total = [int(np.ceil(n / share)) for n in needed if n is not None]
+    if passed == 0:
+        if len(total) == 0:
+            raise _Choice(choice.goal, trials).unreachable()
+        more = max(min(total) - len(trials), 1)
+        msg = (
+            f"{len(trials)} labeled rows cannot promise {str(choice.goal)!r} with confidence "
+            f"{confidence:g}: about {more:,} more would be needed."
+        )
+        raise CalibrationError(msg, more_labels=more)
+    found = _report(choice, order[passed - 1], checking)
+    return replace(
+        found,
+        confidence=confidence,
+        certified=tuple(float(trials.knob[k]) for k in order[:passed]),
+        more_labels=max(min(total) - len(trials), 1) if total else None,
+        cost_ceiling_usd=trials.cost_ceiling_usd if choice.goal.metric == "cost_usd" else None,
+    )
+
+
+def _by_how_much(margin: float) -> str:
+    if margin < 0:
+        return f"misses it by {-margin:.4f}"
+    return "just keeps it, by no margin that more rows would prove,"
+
+
+def _labels(goal: Target, trials: Trials, best: int, k: int, delta: float) -> int | None:
+    """Checking rows that would show this setting to meet the target; None: it does not."""
+    needed = [rows_needed(margin[k], delta) for margin in goal.margins(trials, best)]
+    known = [n for n in needed if n is not None]
+    return max(known) if len(known) == len(needed) else None
+
+
+def _report(choice: _Choice, k: int, checking: Trials) -> Calibrated:
+    margins = choice.goal.margins(checking, choice.best)
+    worst = min((margin[k] for margin in margins), key=lambda values: float(values.mean()))
+    cost = checking.cost_usd[k]
+    return Calibrated(
+        target=str(choice.goal),
+        knob=float(choice.trials.knob[k]),
+        policy=None,
+        quality=_mean(checking.quality[k]),
+        cost_usd=None if np.isnan(cost).any() else _mean(cost),
+        strong_share=_mean(checking.strong[k]),
+        margin=_mean(worst),
+        n_rows=(len(choice.trials), len(checking)),
+    )
+
+
+def _mean(values: ArrayLike) -> Interval:
+    """Mean with its 95 % interval by normal approximation, for hundreds of rows."""
+    rows = np.asarray(values, dtype=np.float64)
+    mean, reach = float(rows.mean()), 1.96 * float(rows.std()) / len(rows) ** 0.5
+    return Interval(mean, mean - reach, mean + reach)

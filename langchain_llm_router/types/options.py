@@ -1,0 +1,231 @@
+"""What one request may change, as a mapping or as one line of text.
+
+    config={"configurable": {"llm_router": {"force": "large"}}}
+    config={"configurable": {"llm_router": "router@q:1|c:40|models:small,large|itl<20"}}
+
+The line has Unify's form: a router's name, `@`, then settings `key:value` and filters
+`metric<limit` separated by `|`. Its weights are those of `Utility` (per USD, per second). Limits on
+latencies are in milliseconds, unless a unit is given: `itl<20` is `itl<20ms` is `itl<0.02s`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
+
+__all__ = ["NO_OPTIONS", "Filter", "RoutingOptions"]
+
+Metric = Literal["quality", "cost", "ttft", "itl"]
+Comparison = Literal["<=", ">=", "<", ">"]
+
+_METRICS: tuple[Metric, ...] = get_args(Metric)
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_SHORT: dict[str, Metric] = {"q": "quality", "c": "cost", "t": "ttft", "i": "itl"}
+_LATENCIES = ("ttft", "itl")
+_UNIT_S = {"ms": 1e-3, "s": 1.0}
+_FILTER = re.compile(r"^\s*([a-z]+)\s*(<=|>=|<|>)\s*([^\s<>=]+?)\s*(ms|s)?\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter(CheckedArguments):
+    """A condition on what is expected of a candidate; one that does not meet it is not asked.
+
+    Example:
+        >>> Filter.parse("itl<20")
+        Filter(metric='itl', comparison='<', limit=0.02)
+    """
+
+    metric: Metric
+    """quality in [0, 1], cost in USD per call, ttft and itl in seconds."""
+
+    comparison: Comparison
+    limit: float
+
+    def __post_init__(self) -> None:
+        check_range(self, "limit")
+
+    @classmethod
+    def parse(cls, text: str) -> Filter:
+        """Read `metric<limit`; short names q, c, t, i; latencies in ms unless given in `s`.
+
+        Raises:
+            ValueError: If it is not a filter; the message lists what is allowed.
+        """
+        match = _FILTER.match(text)
+        if match is None:
+            msg = (
+                f"{text!r} is not a filter: write a metric of {list(_METRICS)}, a comparison of "
+                f"{list(_COMPARE)} and a number, e.g. 'itl<20'."
+            )
+            raise ValueError(msg)
+        name, comparison, number, unit = match.groups()
+        metric = _SHORT.get(name, name)
+        if metric not in _METRICS:
+            msg = f"Unknown filter metric {metric!r}: allowed are {list(_METRICS)}."
+            raise ValueError(msg)
+        limit = _number(name, number)
+        if metric in _LATENCIES:
+            limit *= _UNIT_S[unit or "ms"]
+        elif unit is not None:
+            msg = f"{text!r}: only latencies {list(_LATENCIES)} have a unit of time."
+            raise ValueError(msg)
+        return cls(metric, comparison, limit)  # type: ignore[arg-type]
+
+    def admits(self, value: float | None) -> bool:
+        """Whether the value is known and meets the condition."""
+        return value is not None and _COMPARE[self.comparison](value, self.limit)
+
+    def __str__(self) -> str:
+        unit = "s" if self.metric in _LATENCIES else ""
+        return f"{self.metric}{self.comparison}{self.limit:g}{unit}"
+
+
+@dataclass(frozen=True)
+class RoutingOptions(CheckedArguments):
+    """What one request may change: `config={"configurable": {"llm_router": {...}}}`.
+
+    Example:
+        >>> RoutingOptions.parse({"force": "large"}).force
+        'large'
+        >>> RoutingOptions.parse("router@q:1|c:40|models:small,large").candidates
+        ('small', 'large')
+    """
+
+    force: str | None = None
+    """Ask this candidate and accept its answer."""
+
+    candidates: tuple[str, ...] | None = None
+    """Only these may be asked."""
+
+    threshold: float | None = None
+    """Replaces the policy's own threshold."""
+
+    lambda_: float | None = None
+    """Replaces the policy's own λ, quality per dollar; spelled `"lambda"` in mappings."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Replaces single weights of the utility: quality, cost, ttft, itl."""
+
+    max_cost_usd: float | None = None
+    """A hard cap for this request: no candidate is asked whose expected cost would exceed it."""
+
+    filters: tuple[Filter, ...] = ()
+    """Conditions on a candidate's expected quality, cost and latencies."""
+
+    sticky: bool | Literal["escalate"] | None = None
+    """Replaces the router's own `sticky`: stay with the candidate that answered last, or with
+    `"escalate"` choose freely among the strongest one that has answered and those above it."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.weights) - set(_METRICS))
+        if unknown:
+            msg = f"Unknown weights {unknown}: allowed are {list(_METRICS)}."
+            raise ValueError(msg)
+        if self.candidates is not None and len(self.candidates) == 0:
+            msg = "`candidates` is empty: name at least one candidate or leave it out."
+            raise ValueError(msg)
+        numbers = {name: getattr(self, name) for name in ("lambda_", "max_cost_usd", "threshold")}
+        numbers |= {f"weights[{name!r}]": weight for name, weight in self.weights.items()}
+        for name, value in numbers.items():
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                msg = f"`{name.rstrip('_')}` must be a finite number >= 0, got {value!r}."
+                raise ValueError(msg)
+        strange = [item for item in self.filters if not isinstance(item, Filter)]
+        if strange:
+            msg = f"`filters` holds filters such as 'itl<20', got {strange[0]!r}."
+            raise TypeError(msg)
+
+    @classmethod
+    def parse(cls, value: RoutingOptions | Mapping[str, Any] | str | None) -> RoutingOptions:
+        """Read options from a mapping, or from a line such as `router@q:1|c:40|itl<20`.
+
+        Raises:
+            ValueError: If a key is unknown or a value is invalid; the message lists what is
+                allowed.
+            TypeError: If it is neither a mapping nor a string.
+        """
+        if value is None:
+            return NO_OPTIONS
+        if isinstance(value, RoutingOptions):
+            return value
+        if isinstance(value, str):
+            return _from_line(value)
+        if not isinstance(value, Mapping):
+            msg = f"Routing options must be a mapping or a 'router@...' string, got {value!r}."
+            raise TypeError(msg)
+        given = {("lambda_" if key == "lambda" else key): item for key, item in value.items()}
+        allowed = [name.rstrip("_") for name in cls.__dataclass_fields__]
+        unknown = sorted(str(key) for key in value if key not in allowed)
+        if unknown:
+            msg = f"Unknown routing options {unknown}: allowed are {allowed}."
+            raise ValueError(msg)
+        for name, single in (("candidates", str), ("filters", (str, Filter))):
+            if isinstance(given.get(name), single):
+                given[name] = (given[name],)
+        if given.get("candidates") is not None:
+            given["candidates"] = tuple(given["candidates"])
+        given["filters"] = tuple(
+            Filter.parse(item) if isinstance(item, str) else item
+            for item in given.get("filters") or ()
+        )
+        return cls(**given)
+
+
+NO_OPTIONS = RoutingOptions()
+
+# Key of the line form → field of the mapping form.
+_NUMBERS = {"threshold": "threshold", "lambda": "lambda", "max_cost": "max_cost_usd"}
+_KEYS = (*_SHORT, *_METRICS, *_NUMBERS, "models", "force", "sticky")
+
+
+def _from_line(line: str) -> RoutingOptions:
+    """Read Unify's form."""
+    head, separator, tail = line.partition("@")
+    if separator == "" or head.strip() != "router":
+        msg = f"A routing line starts with 'router@', got {line!r}."
+        raise ValueError(msg)
+    given: dict[str, Any] = {}
+    weights: dict[str, float] = {}
+    filters: list[Filter] = []
+    for part in filter(None, (part.strip() for part in tail.split("|"))):
+        if _FILTER.match(part):
+            filters.append(Filter.parse(part))
+            continue
+        key, colon, text = (piece.strip() for piece in part.partition(":"))
+        if colon == "" or key not in _KEYS:
+            msg = (
+                f"Unknown part {part!r} of {line!r}: allowed are the keys {list(_KEYS)} as "
+                f"'key:value', and filters on {list(_METRICS)} such as 'itl<20'."
+            )
+            raise ValueError(msg)
+        if key in _SHORT or key in _METRICS:
+            weights[_SHORT.get(key, key)] = _number(key, text)
+        elif key in _NUMBERS:
+            given[_NUMBERS[key]] = _number(key, text)
+        elif key == "models":
+            given["candidates"] = tuple(filter(None, (name.strip() for name in text.split(","))))
+        elif key == "sticky":
+            on = text.lower() in ("1", "true", "yes")
+            given["sticky"] = "escalate" if text.lower() == "escalate" else on
+        else:
+            given["force"] = text
+    return RoutingOptions.parse({**given, "weights": weights, "filters": filters})
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        msg = f"{key!r} takes a number, got {text!r}."
+        raise ValueError(msg) from error

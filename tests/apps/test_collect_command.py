@@ -1,0 +1,162 @@
+"""`llm-router collect` and `llm-router fit`, against a real server on loopback."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from langchain_llm_router import Candidate, ChatLLMRouter
+from langchain_llm_router.collect import load_journal, parse_candidates
+from langchain_llm_router.collect.graders import Judge, PairwiseJudge, grader_by_name
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.training import load_data
+from langchain_llm_router.verification import YesNo
+from tests.commands import CODE, environment, last_json, run_main
+from tests.fakes import SamplingModel, make_outcomes
+from tests.local_server import LocalServer
+
+pytest.importorskip("typer")
+pytest.importorskip("rich")
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run a command in an empty folder; its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: run_main(arguments, monkeypatch, capsys)
+
+
+@pytest.fixture
+def spawn(tmp_path):
+    """The same in a process of its own, whose end closes the clients' connections."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, *arguments],
+            capture_output=True, text=True, check=False, cwd=tmp_path, env=environment(),
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    return command
+
+
+NOBODY = "a=openai:b@http://127.0.0.1:1/v1"
+
+
+def write_questions(path, n):
+    rows = [{"query": f"What is {i} + {i}?", "reference": str(2 * i)} for i in range(n)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def pool(url):
+    return [
+        option
+        for name, price in (("weak", "0.1,0.2"), ("strong", "1,2"))
+        for option in ("--candidate", f"{name}=openai:{name}@{url}", "--price", f"{name}={price}")
+    ]
+
+
+@pytest.mark.slow
+def test_from_questions_to_a_living_router(run, spawn, tmp_path):
+    pytest.importorskip("matplotlib")
+    write_questions(tmp_path / "q.jsonl", 60)
+    with LocalServer() as server:
+        told = ("--yes", "--samples", "2", "--json")
+        code, out, err = spawn("collect", "q.jsonl", *told, *pool(server.url))
+    assert code == 0, err
+    *lines, figures = out.splitlines()
+    assert lines == ["weak: quality 0.500", "strong: quality 1.000"]
+    figures = json.loads(figures)
+    assert (figures["n_rows"], figures["left_out"]) == (60, {})
+    assert figures["candidates"]["strong"]["quality"] == 1.0
+    assert "In all 240 calls" in err
+    assert len(load_journal(tmp_path / "run.jsonl").ids) == 60
+    code, out, err = run("fit", "--data", "run.jsonl", "--out", "router", "--json")
+    assert code == 0, err
+    assert sum(last_json(out)["n_rows"].values()) == 60
+    assert "worth" in out
+    assert (tmp_path / "router" / "report.md").exists()
+    models = {name: SamplingModel("16", "Yes", "Yes", model=name) for name in ("weak", "strong")}
+    router = ChatLLMRouter.load(
+        "router",
+        candidates=[Candidate(name, model) for name, model in models.items()],
+        verifier={"self": YesNo(2)},
+    )
+    assert router.invoke("What is 8 + 8?").content == "16"
+
+
+def test_a_wrong_key_ends_in_one_line(spawn, tmp_path):
+    write_questions(tmp_path / "q.jsonl", 3)
+    with LocalServer(key="right") as server:
+        code, _, err = spawn("collect", "q.jsonl", "--yes", *pool(server.url))
+    last = err.strip().splitlines()[-1]
+    assert code == 1
+    assert last.startswith("llm-router: Candidate '")
+    assert "Incorrect API key provided" in last
+
+
+@pytest.mark.slow
+def test_rate_limits_are_waited_out_over_real_http(spawn, tmp_path):
+    write_questions(tmp_path / "q.jsonl", 4)
+    with LocalServer(rate_limited=3) as server:
+        code, out, err = spawn("collect", "q.jsonl", "--yes", "--samples", "0", *pool(server.url))
+    assert code == 0, err
+    assert "strong: quality 1.000" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--candidate", "nonsense"], "[name=]provider:model[@base-url], got 'nonsense'"),
+        (["--candidate", NOBODY, "--price", "b=1,2"], "names no candidate"),
+        (
+            ["--candidate", NOBODY, "--price", "a=x"],
+            "name=input,output",
+        ),
+        (["--grader", "judge"], "needs a model that judges"),
+        (["--grader", "coin"], "Unknown grader 'coin'"),
+    ],
+)
+def test_mistakes_end_in_one_line(run, tmp_path, arguments, words):
+    write_questions(tmp_path / "q.jsonl", 3)
+    code, _, err = run("collect", "q.jsonl", *arguments)
+    assert code == 1
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_fit_meets_a_target_and_says_so(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    make_outcomes(200, ("small", "large")).save(tmp_path / "table.jsonl")
+    target = "quality >= 0.9 * best"
+    code, out, err = run("fit", "--data", "table.jsonl", "--target", target, "--json")
+    assert code == 0, err
+    told = last_json(out)
+    assert told["target"] == target
+    assert "calibrating" in told["n_rows"]
+    assert "## The target" in (tmp_path / "router" / "report.md").read_text()
+    code, _, err = run("fit", "--data", "table.jsonl", "--target", "quality > 0.9")
+    assert code == 1
+    assert err.startswith("llm-router: Unknown target 'quality > 0.9'")
+    assert len(err.splitlines()) == 1
+
+
+def test_fit_reads_tables_as_well_as_journals(run, tmp_path):
+    make_outcomes(n=20).save(tmp_path / "table.jsonl")
+    assert isinstance(load_data(tmp_path / "table.jsonl"), Outcomes)
+    with pytest.raises(ValueError, match="give it alone"):
+        load_data(tmp_path / "table.jsonl", tmp_path / "table.jsonl")
+    code, _, err = run("fit")
+    assert code == 1
+    assert "nothing to fit on" in err
+
+
+def test_log_probabilities_are_asked_for_where_the_model_has_them():
+    url = "http://127.0.0.1:1/v1"
+    (candidate,) = parse_candidates([f"openai:tiny@{url}"], ["tiny=1,2"], logprobs=True)
+    assert candidate.name == "tiny"
+    assert candidate.model.logprobs is True
+    assert candidate.price.output_usd_per_mtok == 2.0
+    assert isinstance(grader_by_name("judge", f"openai:j@{url}"), Judge)
+    assert isinstance(grader_by_name("pairwise", f"openai:j@{url}"), PairwiseJudge)

@@ -1,0 +1,87 @@
+"""The demo: what is evaluated is what runs."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from langchain_llm_router.apps.demo.demo import DRAFTER, POOL, STRONG, Demo
+from langchain_llm_router.evaluation import replay
+from tests.commands import last_json
+
+
+@pytest.fixture(scope="module")
+def demo() -> Demo:
+    demo = Demo(seed=1)
+    demo.test = demo.test[:150]
+    return demo
+
+
+def test_the_parts_are_disjoint_and_no_question_is_seen_twice(demo):
+    whole = Demo(seed=1)
+    rows = np.concatenate([whole.train, whole.validation, whole.test])
+    assert len(np.unique(rows)) == len(rows) == len(whole.outcomes) == 2840
+    assert len(set(whole.outcomes.queries)) == 2840
+
+
+def test_replaying_the_route_equals_row_by_row_what_the_live_router_did(demo):
+    fitted = demo.fit_route()
+    live = demo.live("route", demo.answer_with_route(fitted, lambda: None))
+    unseen = demo.outcomes.take(demo.test)
+    replayed = replay(
+        fitted.policy,
+        fitted.estimator.predict(unseen.queries),
+        unseen,
+        expected_cost_usd=fitted.expected_cost_usd,
+    )
+    np.testing.assert_array_equal(live.quality, replayed.quality)
+    np.testing.assert_allclose(live.cost_usd, replayed.cost_usd, rtol=1e-12)
+
+
+def test_replaying_the_cascade_equals_row_by_row_what_the_graph_did(demo):
+    fitted = demo.fit_cascade()
+    records = demo.answer_with_cascade(fitted, lambda: None)
+    live = demo.live("cascade", records, fitted.peers)
+    replayed = replay(
+        fitted.policy,
+        None,
+        demo.outcomes.take(demo.test).select((DRAFTER, STRONG)),
+        evaluations=fitted.evaluations.take(demo.test),
+    )
+    np.testing.assert_array_equal(live.quality, replayed.quality)
+    np.testing.assert_allclose(live.cost_usd, replayed.cost_usd, rtol=1e-12)
+    assert [record["candidate"] for record in records] == [
+        (DRAFTER, STRONG)[column] for column in replayed.accepted
+    ]
+
+
+def test_the_oracle_is_never_beaten_and_never_dearer_than_the_best_single_model(demo):
+    *alone, perfect = demo.baselines()
+    assert perfect.quality.mean() >= max(strategy.quality.mean() for strategy in alone)
+    assert perfect.cost_usd.mean() <= demo.best().cost_usd.mean()
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_table_and_draws_the_picture(tmp_path):
+    from langchain_llm_router.apps.cli import build_app
+
+    done = CliRunner().invoke(build_app(), ["demo", "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    figures = last_json(done.stdout)
+    assert figures["n_test"] == 1420
+    assert set(POOL) <= set(figures["strategies"])
+    assert (tmp_path / "cost_quality.png").stat().st_size > 20_000
+
+
+@pytest.mark.local_llm
+def test_the_local_demo_answers_and_judges_live():
+    from rich.console import Console
+
+    from langchain_llm_router.apps.demo import local
+    from langchain_llm_router.types.errors import MissingExtraError
+
+    console = Console(record=True, width=100)
+    try:
+        local.show_local(console)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    assert "cascade (live)" in console.export_text()

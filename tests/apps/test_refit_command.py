@@ -1,0 +1,156 @@
+"""`llm-router feedback` and `refit`: from what people thought of answers to a router that knows."""
+
+from uuid import uuid4
+
+import pytest
+from langchain_core.tracers import LangChainTracer
+from langsmith import Client
+from langsmith.utils import get_env_var
+
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
+from langchain_llm_router.estimators import Linear, NearestNeighbors
+from langchain_llm_router.history import DecisionLog, read_log
+from langchain_llm_router.policies import Always, Utility
+from langchain_llm_router.router.saved_router import SavedRouter
+from tests.commands import last_json, run_main
+from tests.fake_langsmith import FakeLangSmith
+from tests.fakes import ScriptedModel, make_outcomes
+
+pytest.importorskip("typer")
+pytest.importorskip("rich")
+
+NAMES = ("small", "large")
+TABLE = make_outcomes(n=80, candidates=NAMES)
+TAUGHT = TABLE.take(range(60))
+SONNETS = [f"write a sonnet about the sea {i}" for i in range(20)]
+
+
+def asked(log=None) -> ChatLLMRouter:
+    return ChatLLMRouter(
+        candidates=[
+            Candidate("small", ScriptedModel("small says"), Price(1, 2)),
+            Candidate("large", ScriptedModel("large says"), Price(10, 20)),
+        ],
+        policy=Always("small"),
+        log=log,
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two fitted routers and one without an estimator, and a log of a bad day with feedback."""
+    folder = tmp_path_factory.mktemp("made")
+    TABLE.save(folder / "table.jsonl")
+    for name, estimator in (
+        ("router", NearestNeighbors(n_neighbors=5)),
+        ("linear", Linear(n_surface=32)),
+    ):
+        saved = SavedRouter(NAMES, Utility(cost=10.0), estimator.fit(TAUGHT))
+        saved.taught_by(TAUGHT.queries).save(folder / name)
+    SavedRouter(NAMES, Always("large")).save(folder / "large")
+    log = DecisionLog(folder / "log.jsonl")
+    router = asked(log)
+    for query in [*SONNETS, "nobody scored this"]:
+        record = route_of(router.invoke(query))
+        if query in SONNETS:
+            log.feedback(record["decision_id"], 0.0, key="thumb")
+    log.flush()
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, made, capsys):
+    monkeypatch.chdir(made)
+    return lambda *arguments: run_main(arguments, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("router", ["router", "linear"])
+def test_a_refitted_router_knows_what_people_thought(run, router):
+    data = [] if router == "router" else ["--data", "table.jsonl"]
+    code, out, err = run("refit", router, "--log", "log.jsonl", "--out", "better", *data, "--json")
+    assert code == 0, err
+    assert "20 of 21 requests have a score: small 20 (mean 0.00)" in out
+    figures = last_json(out)
+    assert figures["candidates"]["large"] == {"n": 0, "mean_score": None}
+    # The rows that judge the router taught nothing, though they are in the same file.
+    assert figures["n_training"] == (None if router == "router" else 60)
+    before, after = SavedRouter.load(router), SavedRouter.load("better")
+    query = "write a sonnet about the sea and the sky"
+    assert after.predict([query])[0, 0] < before.predict([query])[0, 0] - 0.1
+    assert after.policy == before.policy
+    assert not before.knows(SONNETS).any()
+    assert after.knows([*SONNETS, *TAUGHT.queries]).all()
+    assert not after.knows(TABLE.queries[60:]).all()
+
+
+MISTAKES = [
+    (["refit", "large", "--log", "log.jsonl", "--out", "x"], "has no estimator that could learn"),
+    (["refit", "router", "--log", "nothing.jsonl", "--out", "x"], "nothing.jsonl"),
+    (
+        ["refit", "router", "--log", "log.jsonl", "--key", "stars", "--out", "x"],
+        "None of the 21 requests has feedback 'stars'",
+    ),
+    (["refit", "linear", "--log", "log.jsonl", "--out", "x"], "give `training`, `--data`"),
+    (["feedback", "log.jsonl", "--worst", "5", "--best", "1"], "got 1.0 and 5.0"),
+    (["feedback", "table.jsonl"], "not a decision log"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda it: " ".join(it)[:40])
+def test_a_mistake_ends_in_one_line(run, made, arguments, words):
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert words in err
+    assert err.count("\n") == 1
+    assert not (made / "x").exists()
+
+
+@pytest.fixture
+def smith(monkeypatch):
+    with FakeLangSmith() as fake:
+        monkeypatch.setenv("LANGSMITH_ENDPOINT", fake.url)
+        monkeypatch.setenv("LANGSMITH_API_KEY", "lsv2_x")
+        get_env_var.cache_clear()
+        yield fake
+    get_env_var.cache_clear()
+
+
+def traced(path, client) -> DecisionLog:
+    """The log of one request that LangSmith knows of."""
+    log = DecisionLog(path)
+    asked(log).invoke("q", {"callbacks": [LangChainTracer(client=client)]})
+    client.flush()
+    log.flush()
+    return log
+
+
+def test_langsmiths_stars_come_into_the_log_once(run, smith, made):
+    client = Client()
+    log = traced(made / "traced.jsonl", client)
+    (entry,) = read_log(log.path).entries
+    for key, score in (("stars", 4), ("note", None)):
+        client.create_feedback(entry.run_id, key, score=score, session_id=uuid4())
+    client.flush()
+    client.cleanup()
+    for _ in range(2):
+        code, out, err = run("feedback", "traced.jsonl", "--worst", "1", "--best", "5", "--json")
+        assert code == 0, err
+        assert "1 scores for 1 requests, 1 of them traced." in out
+        counts = {"n_imported": 1, "n_without_score": 1, "n_ambiguous": 0}
+        assert last_json(out).items() >= counts.items()
+    history = read_log(log.path)
+    assert history.score(entry.decision_id) == 0.75
+    code, _, err = run("feedback", "traced.jsonl", "--key", "stars")
+    assert code == 1
+    assert "outside the scale" in err
+
+
+def test_a_langsmith_that_refuses_is_told_in_one_line(run, smith, made):
+    client = Client()
+    traced(made / "untold.jsonl", client)
+    client.cleanup()
+    smith.refuses = True
+    code, _, err = run("feedback", "untold.jsonl")
+    assert code == 1
+    assert "LangSmith did not answer" in err
+    assert err.count("\n") == 1

@@ -1,0 +1,100 @@
+"""`llm-router replay`: what would last week have cost and scored?"""
+
+import re
+
+import pytest
+
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
+from langchain_llm_router.estimators import NearestNeighbors
+from langchain_llm_router.history import DecisionLog
+from langchain_llm_router.policies import Always, Utility
+from langchain_llm_router.router.saved_router import SavedRouter
+from tests.commands import last_json, run_main
+from tests.fakes import ScriptedModel, make_outcomes
+
+pytest.importorskip("typer")
+pytest.importorskip("rich")
+
+NAMES = ("small", "large")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A saved router, and the log of a week of it with feedback."""
+    folder = tmp_path_factory.mktemp("made")
+    table = make_outcomes(n=60, candidates=NAMES)
+    estimator = NearestNeighbors(n_neighbors=10).fit(table)
+    policy = Utility(cost=40.0)
+    SavedRouter(NAMES, policy, estimator).save(folder / "router")
+    SavedRouter(NAMES, Always("large")).save(folder / "large")
+    log = DecisionLog(folder / "log.jsonl")
+    router = ChatLLMRouter(
+        candidates=[
+            Candidate("small", ScriptedModel("small says"), Price(1, 2)),
+            Candidate("large", ScriptedModel("large says"), Price(10, 20)),
+        ],
+        policy=policy,
+        estimator=estimator,
+        log=log,
+    )
+    for i, query in enumerate(table.queries):
+        record = route_of(router.invoke(query))
+        good = table.quality[i, NAMES.index(record["candidate"])]
+        log.feedback(record["decision_id"], float(good))
+    log.flush()
+    (folder / "other").write_text("hello\n")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, made, capsys):
+    monkeypatch.chdir(made)
+    return lambda *arguments: run_main(["replay", *arguments], monkeypatch, capsys)
+
+
+def test_the_router_that_wrote_the_log_decides_it_the_same_again(run):
+    for more in ([], ["--predict"]):
+        code, out, err = run("log.jsonl", "--router", "router", "--json", *more)
+        assert code == 0, err
+        assert "60 requests, 60 decided again the same to the last bit" in out
+        figures = last_json(out)
+        assert figures["n_identical"] == figures["n_requests"] == figures["n_scored"] == 60
+        assert figures["cost_usd"] == figures["recorded_cost_usd"]
+        assert figures["overlap_enough"]
+        assert figures["quality"]["ips"] == figures["quality"]["logged"]
+
+
+def test_another_lambda_says_what_it_would_have_cost_and_what_nobody_can_know(run):
+    code, out, _ = run("log.jsonl", "--router", "router", "--quality-per-usd", "1e5", "--json")
+    assert code == 0
+    figures = last_json(out)
+    assert figures["shares"]["small"][1] == 1.0
+    assert figures["cost_usd"] < figures["recorded_cost_usd"]
+    assert figures["n_unsupported"] > 0
+    assert not figures["overlap_enough"]
+    assert re.search(r"On \d+ of 60 requests", out)
+    assert "whatever was not logged" in out
+    low, high = figures["quality_bounds"]
+    assert low < figures["quality"]["dr"][0] < high
+
+
+def test_another_router_is_replayed(run):
+    code, out, _ = run("log.jsonl", "--router", "large", "--json")
+    assert code == 0
+    assert last_json(out)["shares"]["large"][1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing.jsonl", "--router", "router"], "nothing.jsonl"),
+        (["other", "--router", "router"], "not a decision log"),
+        (["log.jsonl", "--router", "nowhere"], "nowhere"),
+        (["log.jsonl", "--router", "large", "--predict"], "has no estimator"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(run, arguments, said):
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert said in err
+    assert err.count("\n") == 1

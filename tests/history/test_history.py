@@ -1,0 +1,619 @@
+"""What was decided is on record: written once, never in the way, and decided again bit for bit."""
+
+import asyncio
+import json
+import math
+import multiprocessing
+import os
+import stat
+import threading
+import time
+
+import pytest
+from langchain_core.tracers import LangChainTracer
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from langchain_llm_router import (
+    Candidate,
+    ChatLLMRouter,
+    Price,
+    SelfEvaluator,
+    create_cascade,
+    route_of,
+)
+from langchain_llm_router.budgets import Budget, BudgetExceededError, Budgets
+from langchain_llm_router.estimators import Linear, NearestNeighbors
+from langchain_llm_router.history import Changes, DecisionLog, read_log, replay_log
+from langchain_llm_router.policies import (
+    Always,
+    BudgetedRouting,
+    CascadeRouting,
+    ConfidenceThreshold,
+    Pomdp,
+    RandomMix,
+    Threshold,
+    Utility,
+)
+from langchain_llm_router.router import Shadow
+from tests.fakes import (
+    JudgeModel,
+    ScriptedModel,
+    TimedModel,
+    make_evaluations,
+    make_outcomes,
+)
+
+NAMES = ("small", "large")
+
+
+def pool(small=None, large=None, **kwargs):
+    return [
+        Candidate("small", small or ScriptedModel("small says"), Price(1, 2), **kwargs),
+        Candidate("large", large or ScriptedModel("large says"), Price(10, 20), **kwargs),
+    ]
+
+
+def cascade(log, verdicts=("yes", "no"), policy=None, **kwargs) -> ChatLLMRouter:
+    return ChatLLMRouter(
+        candidates=pool(JudgeModel("a draft", verdicts=list(verdicts))),
+        policy=policy or ConfidenceThreshold(threshold=0.7),
+        verifier=SelfEvaluator(n_samples=1),
+        log=log,
+        **kwargs,
+    )
+
+
+def read(log: DecisionLog):
+    log.flush()
+    return read_log(log.path)
+
+
+@pytest.fixture
+def log(tmp_path):
+    return DecisionLog(tmp_path / "decisions.jsonl")
+
+
+ESTIMATOR = NearestNeighbors(n_neighbors=7).fit(make_outcomes(candidates=NAMES))
+TABLE = make_outcomes(n=120, candidates=NAMES)
+QUERIES = [f"{'prove hard theorem' if i % 3 else 'add easy numbers'} {i}" for i in range(300)]
+
+ONE_SHOT = {
+    "Always": Always("large"),
+    "RandomMix": RandomMix({"small": 0.7, "large": 0.3}, seed=3),
+    "Threshold": Threshold(0.55),
+    "Utility": Utility(cost=40.0),
+    "BudgetedRouting": BudgetedRouting(2e-5).fit(ESTIMATOR.predict(TABLE.queries), [1e-5, 1e-4]),
+}
+CASCADES = {
+    "ConfidenceThreshold": ConfidenceThreshold(threshold=0.7),
+    "Pomdp": Pomdp(lambda_=20.0).fit(TABLE, make_evaluations(TABLE)),
+    "CascadeRouting": CascadeRouting(lambda_=5.0).fit(TABLE, make_evaluations(TABLE)),
+}
+
+
+# Replay
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_a_log_of_one_shot_decisions_replays_bit_for_bit(name, log):
+    policy = ONE_SHOT[name]
+    router = ChatLLMRouter(candidates=pool(), policy=policy, estimator=ESTIMATOR, log=log)
+    records = [route_of(router.invoke(query)) for query in QUERIES]
+    history = read(log)
+    assert [entry.decision_id for entry in history.entries] == [r["decision_id"] for r in records]
+    replay = replay_log(history, policy)
+    assert replay.n_identical == len(replay) == len(QUERIES)
+    assert [row.went.candidate for row in replay.rows] == [r["candidate"] for r in records]
+    assert [row.went.cost_usd for row in replay.rows] == [r["cost_usd"] for r in records]
+    assert [row.went.propensity for row in replay.rows] == [r["propensity"] for r in records]
+    # Predicting anew gives the same numbers to the last bit.
+    again = replay_log(history, policy, changes=Changes(estimator=ESTIMATOR))
+    assert again.n_identical == len(QUERIES)
+
+
+@pytest.mark.parametrize("name", CASCADES)
+def test_a_log_of_cascades_replays_bit_for_bit(name, log):
+    policy = CASCADES[name]
+    verdicts = ["yes", "no", "no", "garbage", "yes"]
+    router = cascade(log, verdicts, policy)
+    records = [route_of(router.invoke(query)) for query in QUERIES]
+    assert {len(record["attempts"]) for record in records} == {1, 2}
+    replay = replay_log(read(log), policy)
+    assert replay.n_identical == len(QUERIES)
+    assert replay.share_on_record == replay.share_agreeing == 1
+    assert [row.went.cost_usd for row in replay.rows] == [r["cost_usd"] for r in records]
+
+
+def test_the_graphs_log_replays_bit_for_bit(log):
+    small = JudgeModel("a draft", verdicts=["yes", "no", "garbage"])
+    policy = ConfidenceThreshold(threshold=0.7)
+    graph = create_cascade(
+        pool(small), policy=policy, verifier=SelfEvaluator(n_samples=1), log=log
+    ).compile()
+    for query in QUERIES[:30]:
+        graph.invoke({"messages": [("human", query)]})
+    replay = replay_log(read(log), policy)
+    assert replay.n_identical == len(replay) == 30
+    assert {len(row.entry.attempts) for row in replay.rows} == {1, 2}
+
+
+def test_another_router_s_log_is_not_identical_and_says_where(log):
+    router = ChatLLMRouter(
+        candidates=pool(), policy=Utility(cost=40.0), estimator=ESTIMATOR, log=log
+    )
+    for query in QUERIES[:20]:
+        router.invoke(query)
+    replay = replay_log(read(log), Utility(cost=41.0))
+    assert replay.n_identical < 20
+    assert replay.differing[0].went.steps[0].scores != replay.differing[0].entry.steps[0].scores
+
+
+def test_another_lambda_changes_only_whom_it_should(log):
+    router = ChatLLMRouter(
+        candidates=pool(), policy=Utility(cost=40.0), estimator=ESTIMATOR, log=log
+    )
+    for query in QUERIES:
+        router.invoke(query)
+    history = read(log)
+    replay = replay_log(history, Utility(cost=40.0), changes=Changes(lambda_=400.0))
+    for row in replay.rows:
+        arms = row.entry.situations[0].arms
+        utility = {arm.candidate: arm.quality - 400.0 * arm.cost_usd for arm in arms}
+        assert row.went.candidate == max(utility, key=utility.get)
+        assert row.went.on_record == (row.went.candidate == row.entry.candidate)
+    moved = [row for row in replay.rows if not row.agrees]
+    assert 0 < len(moved) < len(QUERIES)
+    assert {row.went.candidate for row in moved} == {"small"}
+    assert replay.cost_usd < replay.recorded_cost_usd
+    assert replay.shares()["large"][1] < replay.shares()["large"][0]
+    # Dearer never becomes cheaper as λ falls.
+    costs = [
+        replay_log(history, Utility(), changes=Changes(lambda_=value)).cost_usd
+        for value in (0.0, 40.0, 400.0, 4000.0)
+    ]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_a_stricter_threshold_leaves_the_record_where_nobody_was_asked(log):
+    router = cascade(log, ["yes", "no"])
+    for query in QUERIES[:10]:
+        router.invoke(query)
+    history = read(log)
+    strict = replay_log(history, ConfidenceThreshold(), changes=Changes(threshold=1.1))
+    assert strict.share_on_record == 0.5
+    assert all(row.went.candidate == "large" for row in strict.rows)
+    assert strict.cost_usd > strict.recorded_cost_usd
+    lax = replay_log(history, ConfidenceThreshold(), changes=Changes(threshold=0.0))
+    assert lax.share_on_record == 1
+    assert lax.cost_usd < lax.recorded_cost_usd
+
+
+def test_another_estimator_predicts_for_the_logged_queries(log):
+    router = ChatLLMRouter(candidates=pool(), policy=Utility(), estimator=ESTIMATOR, log=log)
+    for query in QUERIES[:20]:
+        router.invoke(query)
+    other = Linear(n_surface=8).fit(make_outcomes(candidates=("large", "small")))
+    replay = replay_log(read(log), Utility(), changes=Changes(estimator=other))
+    row = other.predict([QUERIES[0]])[0]
+    arms = replay.rows[0].went.situation.arms
+    assert {a.candidate: a.quality for a in arms} == {"large": row[0], "small": row[1]}
+
+
+# One entry per request
+
+
+def fail():
+    return ScriptedModel(RuntimeError("it is down"))
+
+
+async def drain(stream):
+    return [chunk async for chunk in stream]
+
+
+async def test_every_way_of_asking_writes_exactly_one_entry(log):
+    for router in (
+        ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log),
+        cascade(log, ["no"]),
+    ):
+        ids = [route_of(router.invoke("q"))["decision_id"]]
+        ids.append(route_of(await router.ainvoke("q"))["decision_id"])
+        ids.append(route_of(list(router.stream("q"))[-1])["decision_id"])
+        ids.append(route_of((await drain(router.astream("q")))[-1])["decision_id"])
+        ids += [route_of(answer)["decision_id"] for answer in router.batch(["q", "r"])]
+        entries = read(log).entries[-6:]
+        assert sorted(entry.decision_id for entry in entries) == sorted(ids)
+        assert {entry.outcome for entry in entries} == {"answered"}
+    assert len(log.path.read_text().splitlines()) == 12
+
+
+async def test_a_request_that_everybody_fails_is_an_entry_with_the_error(log):
+    router = ChatLLMRouter(
+        candidates=pool(fail(), fail()), policy=Threshold(2.0), estimator=ESTIMATOR, log=log
+    )
+    with pytest.raises(RuntimeError):
+        router.invoke("q")
+    with pytest.raises(RuntimeError):
+        await router.ainvoke("q")
+    with pytest.raises(RuntimeError):
+        list(router.stream("q"))
+    with pytest.raises(RuntimeError):
+        await drain(router.astream("q"))
+    history = read(log)
+    assert [e.outcome for e in history.entries] == ["failed"] * 4
+    for entry in history.entries:
+        assert entry.error == "RuntimeError: it is down"
+        assert [a["candidate"] for a in entry.attempts] == ["small", "large"]
+        assert entry.candidate is None
+    assert replay_log(history, Threshold(2.0)).n_identical == 4
+
+
+async def test_a_failure_that_is_not_handled_is_an_entry_too(log):
+    router = ChatLLMRouter(
+        candidates=pool(fail()), policy=Always("small"), log=log, exceptions_to_handle=(KeyError,)
+    )
+    with pytest.raises(RuntimeError):
+        router.invoke("q")
+    with pytest.raises(RuntimeError):
+        await router.ainvoke("q")
+    history = read(log)
+    assert [e.error for e in history.entries] == ["RuntimeError: it is down"] * 2
+    assert [[s.candidate for s in e.steps] for e in history.entries] == [["small"]] * 2
+    assert replay_log(history, Always("small")).n_identical == 2
+
+
+def test_an_answer_that_breaks_off_in_the_stream_is_a_failed_entry(log):
+    model = TimedModel("cut: here it ends")
+    router = ChatLLMRouter(candidates=pool(model), policy=Always("small"), log=log)
+    with pytest.raises(ConnectionResetError):
+        list(router.stream("q"))
+    (entry,) = read(log).entries
+    assert (entry.outcome, entry.error) == ("failed", "ConnectionResetError: the line went dead")
+
+
+async def test_a_caller_who_leaves_or_is_cancelled_abandons(log):
+    router = ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log)
+    stream = router.stream("q")
+    next(stream)
+    stream.close()
+    slow = ChatLLMRouter(
+        candidates=pool(TimedModel("late", delays=[30.0])), policy=Always("small"), log=log
+    )
+    task = asyncio.create_task(slow.ainvoke("q"))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [entry.outcome for entry in read(log).entries] == ["abandoned"] * 2
+
+
+def test_wrong_options_and_refused_budgets_are_entries_without_a_decision(log):
+    router = ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log)
+    with pytest.raises(ValueError, match="nobody"):
+        router.invoke("q", config={"configurable": {"llm_router": {"force": "nobody"}}})
+    (entry,) = read(log).entries
+    assert entry.outcome == "failed"
+    assert entry.error.startswith("ValueError: Unknown candidate 'nobody'")
+    assert replay_log([entry], Always("small")).n_undecided == 1
+    poor = ChatLLMRouter(
+        candidates=pool(max_output_tokens=1000),
+        policy=Always("small"),
+        budgets=Budgets([Budget(1e-9)]),
+        log=log,
+    )
+    with pytest.raises(BudgetExceededError):
+        poor.invoke("q")
+    assert read(log).entries[-1].error.startswith("BudgetExceededError")
+
+
+def test_a_budgeted_cascade_replays_with_what_it_was_granted(log):
+    router = ChatLLMRouter(
+        candidates=pool(max_output_tokens=100),
+        policy=Threshold(2.0),
+        estimator=ESTIMATOR,
+        budgets=Budgets([Budget(1.0)]),
+        log=log,
+    )
+    record = route_of(router.invoke("q"))
+    (entry,) = read(log).entries
+    assert entry.situations[0].granted_usd == record["budget"]["granted_usd"]
+    assert replay_log([entry], router.policy).n_identical == 1
+
+
+async def test_the_graph_writes_one_entry_per_turn_also_on_failure(log):
+    graph = create_cascade(
+        pool(JudgeModel("draft", verdicts=["no"])),
+        policy=ConfidenceThreshold(threshold=0.7),
+        verifier=SelfEvaluator(n_samples=1),
+        log=log,
+    ).compile(checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "t"}}
+    state = graph.invoke({"messages": [("human", "one?")]}, config)
+    first = route_of(state["messages"][-1])["decision_id"]
+    state = await graph.ainvoke({"messages": [("human", "two?")]}, config)
+    second = route_of(state["messages"][-1])["decision_id"]
+    broken = create_cascade(pool(fail(), fail()), policy=Always("small"), log=log).compile()
+    with pytest.raises(RuntimeError, match="it is down"):
+        broken.invoke({"messages": [("human", "q")]})
+    with pytest.raises(RuntimeError, match="it is down"):
+        await broken.ainvoke({"messages": [("human", "q")]})
+    history = read(log)
+    assert [e.decision_id for e in history.entries[:2]] == [first, second]
+    assert [e.outcome for e in history.entries] == ["answered"] * 2 + ["failed"] * 2
+    assert history.entries[2].error == "RuntimeError: it is down"
+    assert len(history.entries[2].attempts) == 1
+    assert replay_log(history.entries[2:], Always("small")).n_identical == 2
+    assert len(log.path.read_text().splitlines()) == 4
+
+
+def test_a_person_s_no_is_on_record_and_does_not_spoil_the_replay(log):
+    policy = ConfidenceThreshold(threshold=0.7)
+    graph = create_cascade(
+        pool(JudgeModel("draft", verdicts=["no"])),
+        policy=policy,
+        verifier=SelfEvaluator(n_samples=1),
+        approve=True,
+        log=log,
+    ).compile(checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "t"}}
+    graph.invoke({"messages": [("human", "q")]}, config)
+    log.flush()
+    assert not log.path.exists()
+    graph.invoke(Command(resume=False), config)
+    (entry,) = read(log).entries
+    assert entry.declined
+    assert entry.candidate == "small"
+    assert replay_log([entry], policy).n_identical == 1
+
+
+# Privacy
+
+
+def test_keys_never_reach_the_log(log):
+    key = "sk-abcdefghijklmnopqrstuvwx"
+    model = ScriptedModel(RuntimeError(f"bad key {key}"))
+    router = ChatLLMRouter(candidates=pool(model), policy=Always("small"), log=log)
+    with pytest.raises(RuntimeError):
+        router.invoke(f"what is {key}?")
+    (entry,) = read(log).entries
+    assert key not in log.path.read_text()
+    assert entry.query == "what is [redacted]?"
+    assert not entry.query_whole
+
+
+def test_without_texts_nothing_of_the_prompt_is_kept_and_it_still_replays(tmp_path):
+    secret = "the prompt nobody should find"
+    for texts in ("hash", "none"):
+        log = DecisionLog(tmp_path / texts, texts=texts, hash_key=b"k")
+        small = JudgeModel("draft", verdicts=["no"])
+        large = ScriptedModel(RuntimeError(f"cannot answer {secret}"))
+        router = ChatLLMRouter(
+            candidates=pool(small, large),
+            policy=ConfidenceThreshold(threshold=0.7),
+            verifier=SelfEvaluator(n_samples=1),
+            log=log,
+        )
+        router.invoke(secret)
+        log.feedback(route_of(router.invoke(secret))["decision_id"], 1.0, comment=secret)
+        history = read(log)
+        assert "nobody" not in log.path.read_text()
+        assert history.entries[0].attempts[1]["error"] == "RuntimeError"
+        assert replay_log(history, router.policy).n_identical == 2
+        with pytest.raises(ValueError, match="without their texts"):
+            replay_log(history, RandomMix({"small": 1.0}))
+        hashes = {entry.query_hash for entry in history.entries}
+        assert len(hashes) == 1
+        assert (hashes == {None}) == (texts == "none")
+
+
+def test_the_file_is_its_owner_s_alone(log):
+    ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log).invoke("q")
+    log.flush()
+    assert stat.S_IMODE(os.stat(log.path).st_mode) == 0o600
+
+
+# The writer
+
+
+def test_many_threads_and_processes_write_whole_lines(log):
+    def write(who: int) -> None:
+        for i in range(50):
+            log.append(
+                {"kind": "feedback", "decision_id": f"{who}-{i}", "score": 1.0, "key": "k" * 5000}
+            )
+
+    threads = [threading.Thread(target=write, args=(who,)) for who in range(4)]
+    processes = [
+        multiprocessing.get_context("fork").Process(target=write, args=(who,))
+        for who in range(4, 8)
+    ]
+    for worker in [*processes, *threads]:
+        worker.start()
+    for worker in [*processes, *threads]:
+        worker.join()
+    history = read(log)
+    assert history.n_torn == 0
+    assert len(history.feedback) == 400
+
+
+def test_a_process_that_ends_at_once_writes_everything_first(tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "from langchain_llm_router.history import DecisionLog\n"
+        f"log = DecisionLog({str(tmp_path / 'log')!r})\n"
+        "for i in range(1000): log.feedback(str(i), 1.0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert len(read_log(tmp_path / "log").feedback) == 1000
+
+
+def test_a_line_that_a_crash_tore_takes_no_other_with_it(log):
+    log.feedback("a", 1.0)
+    log.flush()
+    with log.path.open("ab") as file:
+        file.write(b'{"kind":"decision","decision_id":"tor')
+    log.feedback("b", 0.0)
+    history = read(log)
+    assert set(history.feedback) == {"a", "b"}
+    assert history.n_torn == 1
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    (tmp_path / "other").write_text("hello\n{}\n")
+    with pytest.raises(ValueError, match="not a decision log"):
+        read_log(tmp_path / "other")
+
+
+def test_a_failing_disk_loses_no_answer_and_is_reported_once(tmp_path, caplog):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be")
+    log = DecisionLog(blocked / "log.jsonl", most_waiting=5)
+    router = ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log)
+    for _ in range(3):
+        assert router.invoke("q").content == "small says"
+        with pytest.raises(OSError, match="blocked"):
+            log.flush()
+    assert isinstance(log.failure, OSError)
+    assert log.n_waiting == 3
+    assert len(caplog.records) == 1
+    for _ in range(4):
+        router.invoke("q")
+    with pytest.raises(OSError, match="blocked"):
+        log.flush()
+    assert (log.n_waiting, log.n_lost) == (5, 2)
+    blocked.unlink()
+    # The disk is back: what waited is written with the next line.
+    router.invoke("q")
+    assert len(read(log)) == 5
+    assert log.failure is None
+    assert log.n_lost == 3
+
+
+async def test_a_stalled_disk_does_not_stop_the_event_loop(log, monkeypatch):
+    write = os.write
+
+    def stalled(file, data):
+        time.sleep(0.5)
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", stalled)
+    router = ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log)
+    started = time.perf_counter()
+    for _ in range(5):
+        await router.ainvoke("q")
+    assert time.perf_counter() - started < 0.4
+    await asyncio.to_thread(log.flush)
+    assert len(read_log(log.path)) == 5
+
+
+def test_what_json_cannot_hold_is_counted_and_harms_nothing(log, caplog):
+    log.append({"kind": "decision", "thing": object()})
+    log.feedback("a", 1.0)
+    assert set(read(log).feedback) == {"a"}
+    assert log.n_lost == 1
+    assert "cannot be written: TypeError" in caplog.text
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1, math.nan])
+def test_a_score_out_of_range_is_refused(log, score):
+    with pytest.raises(ValueError, match="score"):
+        log.feedback("a", score)
+
+
+def test_the_runs_ids_are_on_record_for_langsmith(log):
+    from langsmith import Client
+
+    from tests.fake_langsmith import FakeLangSmith
+
+    router = ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log)
+    with FakeLangSmith() as fake:
+        client = Client(api_url=fake.url, api_key="x")
+        router.invoke("q", {"callbacks": [LangChainTracer(client=client)]})
+        client.flush()
+        client.cleanup()
+        (root,) = fake.children(None)
+    (entry,) = read(log).entries
+    assert entry.run_id == root["id"]
+    assert entry.trace_id == root["trace_id"]
+
+
+# Shadow
+
+
+async def test_a_shadow_decides_beside_the_router_and_asks_nobody(log):
+    large = ScriptedModel("large says")
+    other = NearestNeighbors(n_neighbors=3).fit(
+        make_outcomes(candidates=("large", "small"), seed=1)
+    )
+    router = ChatLLMRouter(
+        candidates=pool(large=large),
+        policy=Always("small"),
+        log=log,
+        shadow=Shadow(Always("large"), other, name="bold"),
+    )
+    answers = [router.invoke("q"), await router.ainvoke("q"), list(router.stream("q"))[-1]]
+    for answer in answers:
+        record = route_of(answer)
+        assert record["candidate"] == "small"
+        shadow = record["shadow"]
+        assert (shadow["name"], shadow["candidate"], shadow["complete"]) == ("bold", "large", False)
+        assert shadow["cost_usd"] > record["cost_usd"]
+    assert large.seen == []
+    assert [entry.shadow["candidate"] for entry in read(log).entries] == ["large"] * 3
+
+
+async def test_a_shadow_of_a_cascade_sees_what_the_router_saw(log):
+    lax = Shadow(ConfidenceThreshold(threshold=0.0))
+    router = cascade(log, ["no"], shadow=lax)
+    shadow = route_of(router.invoke("q"))["shadow"]
+    assert (shadow["candidate"], shadow["complete"]) == ("small", True)
+    assert [step["action"] for step in shadow["steps"]] == ["ask", "verify", "accept"]
+    graph = create_cascade(
+        pool(JudgeModel("draft", verdicts=["no"])),
+        policy=ConfidenceThreshold(threshold=0.7),
+        verifier=SelfEvaluator(n_samples=1),
+        shadow=Shadow(Utility(), ESTIMATOR),
+        log=log,
+    ).compile()
+    state = await graph.ainvoke({"messages": [("human", "prove hard theorem 1")]})
+    record = route_of(state["messages"][-1])
+    assert record["shadow"]["complete"]
+    assert record["shadow"]["scores"]["large"]["quality"] is not None
+    assert read(log).entries[-1].shadow == record["shadow"]
+
+
+def test_a_shadow_that_fails_harms_nobody(log):
+    class Broken(NearestNeighbors):
+        def _predict(self, queries):
+            raise RuntimeError("no")
+
+    broken = Broken(n_neighbors=3).fit(make_outcomes(candidates=NAMES))
+    router = ChatLLMRouter(
+        candidates=pool(), policy=Always("small"), log=log, shadow=Shadow(Utility(), broken)
+    )
+    assert route_of(router.invoke("q"))["shadow"]["error"] == "RuntimeError: no"
+    no_estimate = ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=Shadow(Utility()))
+    assert "needs a predicted quality" in route_of(no_estimate.invoke("q"))["shadow"]["error"]
+
+
+def test_a_shadow_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="huge"):
+        ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=Shadow(Always("huge")))
+    strange = NearestNeighbors().fit(make_outcomes(candidates=("a", "b")))
+    with pytest.raises(ValueError, match="small"):
+        ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=Shadow(Utility(), strange))
+
+
+def test_every_line_is_plain_json(log):
+    cascade(log, ["no"]).invoke(
+        "q", config={"configurable": {"llm_router": "router@q:1|itl<20"}}
+    ) if 0 else cascade(log, ["no"]).invoke("q")
+    for line in log_lines(log):
+        json.loads(line, parse_constant=pytest.fail)
+
+
+def log_lines(log):
+    log.flush()
+    return log.path.read_text().splitlines()

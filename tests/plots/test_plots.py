@@ -1,0 +1,248 @@
+"""Figures come out, as files of a sensible size, and leave nothing behind."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, plots, route_of
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.evaluation import Interval, auc, replay
+from langchain_llm_router.evaluation.sweeps import utility_sweep
+from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
+from langchain_llm_router.policies.observation import KernelDensity
+from tests.fakes import JudgeModel, ScriptedModel, make_evaluations, make_outcomes
+from tests.test_observation import article
+
+
+def size_of(path):
+    """Width and height that a PNG file declares."""
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def texts(figure):
+    return [text.get_text().strip() for ax in figure.axes for text in ax.texts]
+
+
+def readable(figure, tmp_path):
+    """Save it, check that it is a PNG of sensible size with something on it."""
+    path = plots.save(figure, tmp_path / "made" / "figure.png")
+    width, height = size_of(path)
+    assert 600 <= width <= 3000
+    assert 400 <= height <= 3000
+    assert path.stat().st_size > 10_000
+    return figure
+
+
+def test_the_cost_quality_curve_names_strategies_models_mix_and_oracle(tmp_path):
+    outcomes = make_outcomes(n=300)
+    noise = np.random.default_rng(0).normal(0, 0.3, outcomes.quality.shape)
+    predicted = np.clip(outcomes.quality + noise, 0, 1)
+    figure = readable(
+        plots.cost_quality_curve(
+            [
+                *plots.sweep_points("router", utility_sweep(predicted, outcomes, n_points=20)),
+                plots.replay_point("one λ", replay(Utility(cost=10.0), predicted, outcomes)),
+            ],
+            singles=plots.single_points(outcomes),
+            oracle=plots.oracle_point(outcomes),
+        ),
+        tmp_path,
+    )
+    shown = texts(figure)
+    for name in ("router", "one λ", "small", "large", "random mix of single models"):
+        assert name in shown
+    assert any("same quality" in text and "cheaper" in text for text in shown)
+    assert figure.axes[0].get_xscale() == "log"
+
+
+def test_costs_of_one_magnitude_are_drawn_on_a_linear_axis():
+    points = [plots.StrategyPoint("a", 0.001, 0.5), plots.StrategyPoint("b", 0.002, 0.6)]
+    assert plots.cost_quality_curve(points).axes[0].get_xscale() == "linear"
+
+
+def test_a_router_that_saves_nothing_gets_no_arrow():
+    outcomes = make_outcomes(n=300)
+    figure = plots.cost_quality_curve(
+        [plots.replay_point("always", replay(Always("small"), None, outcomes))],
+        singles=plots.single_points(outcomes),
+    )
+    assert not any("cheaper" in text for text in texts(figure))
+
+
+def test_free_models_and_a_single_point_can_be_drawn(tmp_path):
+    point = plots.StrategyPoint("free", 0.0, 1.0, 0.9, 1.0)
+    readable(plots.cost_quality_curve([point]), tmp_path)
+    readable(plots.cost_quality_curve([], singles=[point]), tmp_path)
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.cost_quality_curve([])
+
+
+def test_many_models_leave_out_names_rather_than_cover_each_other():
+    rng = np.random.default_rng(1)
+    singles = [
+        plots.StrategyPoint(f"a-model-with-a-long-name-{i}", *pair)
+        for i, pair in enumerate(rng.uniform([1e-4, 0.5], [1e-2, 0.9], (60, 2)))
+    ]
+    figure = plots.cost_quality_curve([], singles=singles)
+    ax = figure.axes[0]
+    renderer = figure.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in ax.texts if text.get_text()]
+    assert 5 < len(boxes) < 60
+    overlaps = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert overlaps <= 2
+
+
+ARTICLE = {
+    "evaluation_gaussians": "100 good",
+    "score_swarm": "50 poor",
+    "density_buildup": "1 evaluation",
+    "score_densities": "100 good",
+    "p_good_curve": "hardly any score",
+    "total_density": "gate",
+}
+
+
+@pytest.mark.parametrize(("name", "says"), ARTICLE.items(), ids=ARTICLE.keys())
+def test_every_figure_of_the_article_comes_out(name, says, tmp_path):
+    figure = readable(getattr(plots, name)(article()), tmp_path)
+    assert any(says in text for text in texts(figure))
+
+
+@pytest.mark.parametrize("name", [*ARTICLE, "lambda_gradient"])
+def test_odd_scores_can_be_drawn(name, tmp_path):
+    for scores, good in (([1.0] * 9, [True] * 9), ([0.5], [False]), ([0.0, 1.0], [False, True])):
+        model = KernelDensity().fit(scores, good)
+        extra = (0.01,) if name == "lambda_gradient" else ()
+        plots.save(getattr(plots, name)(model, *extra), tmp_path / "odd.png")
+
+
+def test_the_gradient_of_lambda_is_in_quality_per_dollar(tmp_path):
+    figure = readable(plots.lambda_gradient(article(), 0.01), tmp_path)
+    key = figure.axes[-1]
+    assert [label.get_text() for label in key.get_yticklabels()] == ["0", "25", "50", "75", "100"]
+    with pytest.raises(ValueError, match="> 0"):
+        plots.lambda_gradient(article(), 0.0)
+
+
+def test_the_reliability_curve_and_the_separability_tell_their_figures(tmp_path):
+    outcomes = make_outcomes(n=300)
+    readable(plots.reliability_curve(outcomes.quality * 0.5 + 0.2, outcomes.quality), tmp_path)
+    scores = make_evaluations(outcomes).confidence[:, 0]
+    figure = readable(plots.separability(scores, outcomes.quality[:, 0] > 0.5), tmp_path)
+    assert any("AUROC" in text and "without a verdict" in text for text in texts(figure))
+
+
+def path_of(*verdicts, **kwargs):
+    small = JudgeModel("draft", verdicts=list(verdicts))
+    large = ScriptedModel(*kwargs.pop("large", ["large says"]))
+    router = ChatLLMRouter(
+        candidates=[Candidate("small", small, Price(1, 2)), Candidate("large", large)],
+        policy=ConfidenceThreshold(threshold=0.7),
+        verifier=SelfEvaluator(len(verdicts)),
+    )
+    return plots.decision_path(route_of(router.invoke("question?")), query="question?", **kwargs)
+
+
+def test_the_path_of_a_query_shows_every_step_and_what_came_of_it(tmp_path):
+    shown = texts(readable(path_of("yes", "no", "no"), tmp_path))
+    assert [text for text in shown if text in ("ask", "verify", "keep")] == [
+        "ask", "verify", "ask", "keep",
+    ]  # fmt: skip
+    assert "score 0.33" in shown
+    assert "cost unknown" in shown
+    assert any("does not" in text for text in shown)
+
+
+def test_a_kept_draft_and_a_failure_have_a_path_as_well(tmp_path):
+    assert "keep" in texts(readable(path_of("yes"), tmp_path))
+    shown = texts(readable(path_of("no", large=[TimeoutError("slow")]), tmp_path))
+    assert any(text.startswith("TimeoutError") for text in shown)
+
+
+def test_no_global_state_of_matplotlib_is_touched():
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_contest_names_everybody_and_cuts_long_chains(tmp_path):
+    chain = " → ".join(f"candidate-number-{i}" for i in range(6))
+    figure = readable(
+        plots.contest_chart(
+            [("utility by words", 0.8), (f"POMDP on self: {chain}", 0.7), ("a", 0.6), ("b", 0.5)]
+        ),
+        tmp_path,
+    )
+    shown = texts(figure)
+    assert {"utility by words", "POMDP on self"} <= set(shown)
+    assert any(text.startswith("candidate-number-0") and text.endswith("…") for text in shown)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.contest_chart([])
+
+
+def test_the_shares_of_answers_are_written_where_there_is_room(tmp_path):
+    shares = {"all 10": {"small": 0.96, "large": 0.04}, "sums (2)": {"small": 0.5, "large": 0.5}}
+    shares |= {name: {"small": 1.0, "large": 0.0} for name in ("words", "facts")}
+    figure = readable(plots.answer_shares(shares), tmp_path)
+    assert texts(figure).count("50") == 2
+    assert "96" in texts(figure)
+    assert "4" not in texts(figure)
+    with pytest.raises(ValueError, match="nothing"):
+        plots.answer_shares({})
+
+
+def test_the_worth_curve_says_where_routing_is_not_proven_to_be_worth_it(tmp_path):
+    gains = [(0.1, Interval(0, -1, 1)), (1.0, Interval(3, 1, 5)), (10.0, Interval(0, -1, 1))]
+    shown = texts(readable(plots.worth_curve(gains, chosen=1.0), tmp_path))
+    assert "worth routing" in shown
+    assert any("not proven" in text for text in shown)
+    assert "this router's λ" in shown
+    with pytest.raises(ValueError, match="at least two"):
+        plots.worth_curve(gains[:1])
+
+
+def test_the_grid_says_which_verifier_knows_whose_good_answers(tmp_path):
+    outcomes = make_outcomes(n=300)
+    shape = outcomes.quality.shape
+    rng = np.random.default_rng(0)
+    votes = rng.integers(0, 9, shape) / 8
+    votes[:5, 0] = np.nan
+    sure = np.clip(0.4 * (outcomes.quality > 0.5) + rng.uniform(0, 0.5, shape), 0, 1)
+    swapped = SelfEvaluations(outcomes.candidates[::-1], sure[:, ::-1])
+    verifiers = {"votes": SelfEvaluations(outcomes.candidates, votes), "sure": swapped}
+    figure = readable(plots.verifier_grid(outcomes, verifiers), tmp_path)
+    assert len(figure.axes) == 2 * len(outcomes.candidates)
+    assert texts(figure).count("5 without a verdict") == 1
+    # Columns are found by name, whatever their order.
+    for j, ax in enumerate(figure.axes[-shape[1] :]):
+        area = auc(sure[:, j], outcomes.quality[:, j] >= 0.5)
+        assert f"AUROC {area:.2f}" in [text.get_text() for text in ax.texts]
+    assert {"votes", "sure"} <= {text.get_text() for text in figure.texts}
+
+
+def test_the_grid_draws_models_that_are_always_right_and_constant_scores(tmp_path):
+    outcomes = Outcomes(["a", "b", "c"], ("one", "a-model-of-a-name-longer-than-a-column"),
+                        [[1, 0], [1, 1], [1, 1]])  # fmt: skip
+    scores = np.column_stack([np.full(3, 0.5), np.full(3, np.nan)])
+    figure = readable(
+        plots.verifier_grid(outcomes, {"same": SelfEvaluations(outcomes.candidates, scores)}),
+        tmp_path,
+    )
+    assert texts(figure).count("no AUROC") == 2
+    assert "3 without a verdict" in texts(figure)
+
+
+def test_a_grid_of_nothing_or_of_others_rows_is_refused():
+    outcomes = make_outcomes(n=20)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.verifier_grid(outcomes, {})
+    fewer = SelfEvaluations(outcomes.candidates, np.ones((3, outcomes.quality.shape[1])))
+    with pytest.raises(ValueError, match="'v' has 3 rows, the outcomes have 20"):
+        plots.verifier_grid(outcomes, {"v": fewer})
+    other = SelfEvaluations(["nobody"], np.ones((20, 1)))
+    with pytest.raises(ValueError, match="none of"):
+        plots.verifier_grid(outcomes, {"v": other})
