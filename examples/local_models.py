@@ -1,8 +1,8 @@
 """From questions to a router over local models in three steps: collect, fit, ask.
 
 Offline, the recorded answers of three small models stand in. For live ones start servers that speak
-OpenAI's protocol (llama.cpp, vLLM, Ollama; `tests/local_models/serve.sh` starts three), say below
-where they are, and run this again.
+OpenAI's protocol (llama.cpp, vLLM, Ollama; `tests/support/local_models/serve.sh` starts three), say
+below where they are, and run this again.
 """
 
 import tempfile

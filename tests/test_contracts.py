@@ -61,8 +61,9 @@ from langchain_llm_router.verification import (
     compiles,
     finished,
 )
-from tests.fakes import make_evaluations, make_outcomes
-from tests.networks import tiny
+from tests.support.fakes import make_evaluations, make_outcomes
+from tests.support.networks import tiny
+from tests.support.paths import ROOT
 
 ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     # What it predicts is finite as long as it does not abstain, which p < 0 never makes it.
@@ -206,10 +207,9 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def elsewhere():
     """Loads and predicts in another process, which knows of the fitted one its folder alone."""
-    root = Path(__file__).resolve().parent.parent
     with subprocess.Popen(
         [sys.executable, "-c", _READER],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
     ) as process:  # fmt: skip
 
         def predict(kind: str, folder: Path) -> list[list[float]]:

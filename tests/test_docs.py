@@ -4,17 +4,16 @@ import doctest
 import importlib
 import pkgutil
 import re
-from pathlib import Path
 
 import pytest
 
 import langchain_llm_router
 from langchain_llm_router import estimators, policies
 from langchain_llm_router.types.errors import MissingExtraError
-from tests.fake_openai import FakeOpenAI
+from tests.support.fake_openai import FakeOpenAI
+from tests.support.paths import ROOT
 from tests.test_public_api import public
 
-ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(langchain_llm_router.__path__, "langchain_llm_router.")

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+from tests.support.paths import EXAMPLES
+
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 SERVED = EXAMPLES / "langgraph_dev"
 

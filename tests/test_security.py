@@ -38,11 +38,11 @@ from langchain_llm_router.verification import (
     verification_prompt,
 )
 from langchain_llm_router.verification.prompt_fence import fenced, speaks_to_its_judge
-from tests.attacks import ATTACKS
-from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.support.attacks import ATTACKS
+from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.support.paths import PACKAGE
 
 KEY = "sk-proj-FAKEfake0123456789abcdefFAKE"
-PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
 
 # Steering the self-evaluation
 

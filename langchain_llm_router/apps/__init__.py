@@ -1,3 +1,3 @@
 """What people start: the command line, the HTTP server, the demo; thin, over the other rooms."""
 
-__all__: list[str] = []
+__all__ = ()

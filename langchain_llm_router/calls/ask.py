@@ -27,7 +27,6 @@ __all__ = [
     "Answer",
     "Asking",
     "Calling",
-    "PartialStream",
     "Predicting",
 ]
 
@@ -107,7 +106,7 @@ class Asking(Operation):
 
     def stream(self) -> Iterator[Any]:
         """Ask, and pass chunks on as they come; a failure before the first is in `answer`."""
-        partial = PartialStream(self, time.perf_counter())
+        partial = _PartialStream(self, time.perf_counter())
         stream = self.runnable.stream(self.messages, self.config, **self.kwargs)
         try:
             for chunk in stream:
@@ -120,7 +119,7 @@ class Asking(Operation):
 
     async def astream(self) -> AsyncIterator[Any]:
         """Ask, and pass chunks on as they come; a failure before the first is in `answer`."""
-        partial = PartialStream(self, time.perf_counter())
+        partial = _PartialStream(self, time.perf_counter())
         stream = self.runnable.astream(self.messages, self.config, **self.kwargs)
         try:
             async for chunk in stream:
@@ -177,7 +176,7 @@ class Asking(Operation):
         return Answer(self._noted(attempt), message, output)
 
 
-class PartialStream:
+class _PartialStream:
     """The chunks so far, those that may be passed on, and their sum."""
 
     def __init__(self, asking: Asking, started: float) -> None:

@@ -19,7 +19,7 @@ from langchain_llm_router.collect.on_ray import Setup, collect_on_ray
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
 from langchain_llm_router.collect.quote import Quote
 from langchain_llm_router.collect.run import acollect, collect
-from langchain_llm_router.collect.watching import TerminalWatcher
+from langchain_llm_router.collect.terminal_watcher import TerminalWatcher
 
 __all__ = [
     "ChoiceMatch",

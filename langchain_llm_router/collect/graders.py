@@ -1,7 +1,8 @@
 """Grade an answer, by its reference or by a judge model. Sans-I/O.
 
 A grader is driven like a verifier (`verification/verifier.py`): it yields the calls to make
-concurrently and returns an evaluation, whose `confidence` is the quality in [0, 1]; None: no readable grade.
+concurrently and returns an evaluation, whose `confidence` is the quality in [0, 1]; None: no
+readable grade.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Three small local models: answers, and what each model thinks of every answer, several ways.
 
-Recorded with `collect` (see `tests/local_models/record.py`); where the questions come from and
-what the models are is in README.md beside this file.
+Recorded with `collect` (see `tests/support/local_models/record.py`); where the questions come from
+and what the models are is in README.md beside this file.
 """
 
 from __future__ import annotations

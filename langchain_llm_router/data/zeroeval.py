@@ -19,7 +19,7 @@ import numpy as np
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.recorded_model import RecordedChatModel
 from langchain_llm_router.types import Candidate, Price
-from langchain_llm_router.types.unknowns import share_true
+from langchain_llm_router.types.decisions import share_true
 
 __all__ = ["ZeroEval"]
 

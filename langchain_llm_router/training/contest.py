@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from langchain_llm_router.evaluation import Sweep, best_single
 from langchain_llm_router.evaluation.intervals import Interval, mean_interval
-from langchain_llm_router.evaluation.watching import Progress, Watch
+from langchain_llm_router.evaluation.progress import Progress, Watch
 from langchain_llm_router.policies import Policy
 from langchain_llm_router.router.saved_router import SavedRouter, mean_costs
 from langchain_llm_router.training import Calibrated, Target, Trials, meet_target, try_all

@@ -16,7 +16,7 @@ from langchain_llm_router.collect import Collected, load_journal
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import best_single
-from langchain_llm_router.evaluation.watching import Watch
+from langchain_llm_router.evaluation.progress import Watch
 from langchain_llm_router.training import Target
 from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Rows, Tables
 from langchain_llm_router.training.contest import Contest, Goal, Parts

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
         Price,
         candidate_names,
     )
-    from langchain_llm_router.types.decisions import Action, Arm, Attempt, Decision, Situation
+    from langchain_llm_router.types.decisions import (
+        Action,
+        Arm,
+        Attempt,
+        Decision,
+        Situation,
+        sum_usd,
+    )
     from langchain_llm_router.types.errors import (
         ArtifactError,
         BudgetExceededError,
@@ -32,14 +39,12 @@ if TYPE_CHECKING:
         PolicyError,
     )
     from langchain_llm_router.types.options import Filter, RoutingOptions
-    from langchain_llm_router.types.unknowns import sum_usd
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             ".candidates": "CHARS_PER_TOKEN Candidate Endpoint Price candidate_names",
-            ".unknowns": "sum_usd",
-            ".decisions": "Action Arm Attempt Decision Situation",
+            ".decisions": "Action Arm Attempt Decision Situation sum_usd",
             ".errors": (
                 "ArtifactError BudgetExceededError CalibrationError CollectionError "
                 "DeadlineError LlmRouterError MissingExtraError NoCandidateError "

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
-from langchain_llm_router.types.unknowns import sum_usd
 
-__all__ = ["Action", "Arm", "Attempt", "Decision", "Situation"]
+__all__ = ["Action", "Arm", "Attempt", "Decision", "Situation", "share_true", "sum_usd"]
 
 Action = Literal["ask", "verify", "accept"]
+
+
+def sum_usd(amounts: Sequence[float | None]) -> float | None:
+    """Add costs; unknown plus anything is unknown."""
+    known = [amount for amount in amounts if amount is not None]
+    return math.fsum(known) if len(known) == len(amounts) else None
+
+
+def share_true(verdicts: Sequence[bool | None]) -> float | None:
+    """Share of True among the verdicts that could be read; None if none could."""
+    read = [verdict for verdict in verdicts if verdict is not None]
+    return None if len(read) == 0 else math.fsum(read) / len(read)
 
 
 class Attempt(TypedDict, total=False):

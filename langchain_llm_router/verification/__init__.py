@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_llm_router.types.decisions import share_true
     from langchain_llm_router.types.messages import question_of
-    from langchain_llm_router.types.unknowns import share_true
     from langchain_llm_router.verification.agreement import Agreement, normalized, same_answer
     from langchain_llm_router.verification.answer_scorer import AnswerScorer
     from langchain_llm_router.verification.checks import (
@@ -53,7 +53,7 @@ else:
             ".verifier": ("ByCandidate Call Case Evaluating Evaluation Reply Verifier evaluated"),
             ".yes_no": "YesNo",
             "langchain_llm_router.types.messages": "question_of",
-            "langchain_llm_router.types.unknowns": "share_true",
+            "langchain_llm_router.types.decisions": "share_true",
         },
     )
 

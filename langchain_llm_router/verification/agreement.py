@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_llm_router.types import Candidate
-from langchain_llm_router.types.unknowns import share_true
+from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,

@@ -13,7 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import TypeAdapter, ValidationError
 
 from langchain_llm_router.types import Candidate
-from langchain_llm_router.types.unknowns import share_true
+from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.verifier import (
     Case,
     Evaluating,

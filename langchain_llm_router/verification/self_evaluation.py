@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import check_range
-from langchain_llm_router.types.unknowns import share_true
+from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.prompt_fence import fence
 from langchain_llm_router.verification.verifier import (
     Call,

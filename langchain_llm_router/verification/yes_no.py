@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import check_range
-from langchain_llm_router.types.unknowns import share_true
+from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,

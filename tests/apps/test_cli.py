@@ -25,11 +25,11 @@ from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.verification import YesNo
-from tests.commands import CODE, ROOT, environment, last_json, run_main
-from tests.fakes import make_evaluations, make_outcomes
-from tests.journals import write_journal
-from tests.loading import loaded_by
-from tests.local_server import LocalServer
+from tests.support.commands import CODE, ROOT, environment, last_json, run_main
+from tests.support.fakes import make_evaluations, make_outcomes
+from tests.support.journals import write_journal
+from tests.support.loading import loaded_by
+from tests.support.local_server import LocalServer
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")
@@ -259,7 +259,7 @@ def test_no_help_loads_a_room_that_it_does_not_print():
     )
     assert "typer" in loaded
     own = {name.split(".")[1] for name in loaded if name.startswith("langchain_llm_router.")}
-    assert own == {"cli", "errors", "lazy"}
+    assert own == {"apps", "types"}
     assert loaded & {"numpy", "scipy", "langchain_core", "langgraph", "langsmith", "httpx"} == set()
 
 

@@ -12,9 +12,9 @@ from langchain_llm_router.collect.graders import Judge, PairwiseJudge, grader_by
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.training import load_data
 from langchain_llm_router.verification import YesNo
-from tests.commands import CODE, environment, last_json, run_main
-from tests.fakes import SamplingModel, make_outcomes
-from tests.local_server import LocalServer
+from tests.support.commands import CODE, environment, last_json, run_main
+from tests.support.fakes import SamplingModel, make_outcomes
+from tests.support.local_server import LocalServer
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")

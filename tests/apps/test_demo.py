@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from langchain_llm_router.apps.demo.demo import DRAFTER, POOL, STRONG, Demo
 from langchain_llm_router.evaluation import replay
-from tests.commands import last_json
+from tests.support.commands import last_json
 
 
 @pytest.fixture(scope="module")

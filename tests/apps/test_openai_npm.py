@@ -19,8 +19,8 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price
 from langchain_llm_router.apps.server import create_app
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Utility
-from tests.fakes import CapableModel, make_outcomes
-from tests.test_serving import serve
+from tests.apps.test_server import serve
+from tests.support.fakes import CapableModel, make_outcomes
 
 NODE, NPM = shutil.which("node"), shutil.which("npm")
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
 from langchain_llm_router.apps.server import create_app
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
-from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
-from tests.test_serving import serve
+from tests.apps.test_server import serve
+from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

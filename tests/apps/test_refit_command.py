@@ -12,9 +12,9 @@ from langchain_llm_router.estimators import Linear, NearestNeighbors
 from langchain_llm_router.history import DecisionLog, read_log
 from langchain_llm_router.policies import Always, Utility
 from langchain_llm_router.router.saved_router import SavedRouter
-from tests.commands import last_json, run_main
-from tests.fake_langsmith import FakeLangSmith
-from tests.fakes import ScriptedModel, make_outcomes
+from tests.support.commands import last_json, run_main
+from tests.support.fake_langsmith import FakeLangSmith
+from tests.support.fakes import ScriptedModel, make_outcomes
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")

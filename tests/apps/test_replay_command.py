@@ -9,8 +9,8 @@ from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.history import DecisionLog
 from langchain_llm_router.policies import Always, Utility
 from langchain_llm_router.router.saved_router import SavedRouter
-from tests.commands import last_json, run_main
-from tests.fakes import ScriptedModel, make_outcomes
+from tests.support.commands import last_json, run_main
+from tests.support.fakes import ScriptedModel, make_outcomes
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")

@@ -16,7 +16,7 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
 from langchain_llm_router.apps.server import create_app
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
-from tests.fakes import CapableModel, JudgeModel, ScriptedModel, make_outcomes
+from tests.support.fakes import CapableModel, JudgeModel, ScriptedModel, make_outcomes
 
 
 def serve(app) -> Iterator[str]:

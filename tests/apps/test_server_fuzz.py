@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from langchain_llm_router import Candidate, ChatLLMRouter, Price
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Utility
-from tests.fakes import CapableModel, make_outcomes
+from tests.support.fakes import CapableModel, make_outcomes
 
 pytest.importorskip("fastapi")
 
 from langchain_llm_router.apps.server import create_app
-from tests.test_serving import serve
+from tests.apps.test_server import serve
 
 
 def make_app():

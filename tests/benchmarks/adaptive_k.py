@@ -42,7 +42,7 @@ from langchain_llm_router.verification import (  # noqa: E402
     SelfEvaluator,
     Verdict,
 )
-from tests.shared_data import shared_data_folder  # noqa: E402
+from tests.support.shared_data import shared_data_folder  # noqa: E402
 
 K, THRESHOLDS, RISKS = 8, (0.5, 0.7, 0.85), (0.0, 0.01, 0.02, 0.05)
 MODELS = {"kde": KernelDensity, "beta-binomial": lambda: BetaBinomial(K)}

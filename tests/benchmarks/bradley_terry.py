@@ -68,12 +68,12 @@ def load_battles():
     """AlpacaEval as battles whose texts are numbers of vectors, and the vectors."""
     import pandas as pd
 
-    from tests.minilm import MiniLM
-    from tests.shared_data import shared_data_folder
+    from tests.support.minilm import MiniLM
+    from tests.support.shared_data import shared_data_folder
 
     data = shared_data_folder()
     if data is None or not MiniLM.is_installed():
-        sys.exit("This benchmark needs ../shared/data and the MiniLM packages of tests/minilm.py.")
+        sys.exit("This benchmark needs ../shared/data and the packages of tests/support/minilm.py.")
     table = pd.read_parquet(data / "alpaca_eval/preferences.parquet")
     texts = pd.read_parquet(data / "alpaca_eval/instructions.parquet")
     asked = pd.read_parquet(data / "routellm/mmlu.parquet", columns=["prompt"])["prompt"]

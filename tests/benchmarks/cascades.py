@@ -56,7 +56,7 @@ from langchain_llm_router.policies import (
     Pomdp,
 )
 from langchain_llm_router.types import Arm, Attempt, RoutingOptions, Situation
-from tests.shared_data import shared_data_folder
+from tests.support.shared_data import shared_data_folder
 
 
 def lambdas(outcomes: Outcomes, n: int) -> np.ndarray:

@@ -31,7 +31,7 @@ from langchain_llm_router.calls.judge import Verifying
 from langchain_llm_router.collect import Limits, TerminalWatcher, collect, load_journal
 from langchain_llm_router.types import Attempt
 from langchain_llm_router.verification import Case, YesNo
-from tests.local_server import LocalServer
+from tests.support.local_server import LocalServer
 
 NAMES = ("weak", "strong")
 CONCURRENCY = 4

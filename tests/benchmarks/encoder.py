@@ -7,7 +7,8 @@ regraded by the last number), always with the settings below, chosen without loo
 only early stopping sees labels, those of a tenth of the training rows. The frozen counterparts are
 the same encoder's sentence embedding under a ridge (its penalty by leave-one-out on training rows)
 and under nearest neighbors. A killed run goes on from what `--keep` kept: checkpoints, and the
-predictions of finished splits. Needs the extra `torch` and the packages named in tests/minilm.py.
+predictions of finished splits. Needs the extra `torch` and the packages named in
+tests/support/minilm.py.
 """
 
 import argparse
@@ -36,8 +37,8 @@ from langchain_llm_router.estimators import (
     Training,
 )
 from langchain_llm_router.evaluation import Resampling, apgr, apgr_interval, win_rate_curve
-from tests.minilm import MiniLM
-from tests.shared_data import shared_data_folder
+from tests.support.minilm import MiniLM
+from tests.support.shared_data import shared_data_folder
 
 TRAINING = Training(
     epochs=2, batch_size=16, learning_rate=5e-5, head_learning_rate=1e-3, evaluate_every=30
@@ -59,7 +60,7 @@ def table(name: str) -> Outcomes:
     """The decontaminated table as outcomes of the weak and the strong model."""
     folder = shared_data_folder()
     if folder is None:
-        sys.exit("The real tables are not at ../shared/data: see tests/shared_data.py.")
+        sys.exit("The real tables are not at ../shared/data: see tests/support/shared_data.py.")
     frame = pyarrow.parquet.read_table(folder / "routellm" / f"{name}.parquet").to_pandas()
     frame = frame[~frame["contaminated"]].reset_index(drop=True)
     kind = "lastnum_correct" if name == "gsm8k" else "correct"

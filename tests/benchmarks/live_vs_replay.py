@@ -10,8 +10,8 @@ Timing and answering ask one question at a time.
 usage: python tests/benchmarks/live_vs_replay.py [--json] [--quick] [--n 200] [--fresh 60]
        [--keep FILE] [--port P]
 
-Needs the local servers (`tests/local_models/serve.sh`); without them it judges the answers that
-`--keep` holds, or says so and ends. What was timed is kept beside it, in FILE.timed.jsonl.
+Needs the local servers (`tests/support/local_models/serve.sh`); without them it judges the answers
+that `--keep` holds, or says so and ends. What was timed is kept beside it, in FILE.timed.jsonl.
 """
 
 import argparse
@@ -44,8 +44,8 @@ from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification import AnswerLogprob
-from tests.local_models.bench import FIRST_PORT, PREAMBLE, alive, candidates
-from tests.local_models.record import make_questions, make_sums
+from tests.support.local_models.bench import FIRST_PORT, PREAMBLE, alive, candidates
+from tests.support.local_models.record import make_questions, make_sums
 
 VERIFIER = "answer_logprob"
 CHAIN = ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
@@ -192,7 +192,7 @@ def main() -> None:
     given = parser.parse_args()
     answering = alive(given.port, CHAIN)
     if not answering and not (given.keep is not None and given.keep.exists()):
-        sys.exit("The local servers do not answer: start them with tests/local_models/serve.sh.")
+        sys.exit("No local server answers: start them with tests/support/local_models/serve.sh.")
     data = LocalModels.load()
     n, n_fresh = (20, 10) if given.quick else (given.n, given.fresh)
     questions, fresh = unseen(data, n, n_fresh)

@@ -118,12 +118,12 @@ def real_vectors():
     """Distinct real questions as unit vectors, in a fixed random order."""
     import pandas as pd
 
-    from tests.minilm import MiniLM
-    from tests.shared_data import shared_data_folder
+    from tests.support.minilm import MiniLM
+    from tests.support.shared_data import shared_data_folder
 
     data = shared_data_folder()
     if data is None or not MiniLM.is_installed():
-        sys.exit("This benchmark needs ../shared/data and the MiniLM packages of tests/minilm.py.")
+        sys.exit("This benchmark needs ../shared/data and the packages of tests/support/minilm.py.")
     texts = set()
     for name, column in TEXTS.items():
         texts |= set(pd.read_parquet(data / name, columns=[column])[column])

@@ -57,7 +57,7 @@ from langchain_llm_router.budgets import Budget, Budgets
 from langchain_llm_router.policies import Always, ConfidenceThreshold
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
 from langchain_llm_router.verification import SelfEvaluator
-from tests.source_shape import shape
+from tests.support.source_shape import shape
 
 PACKAGE = Path(langchain_llm_router.__file__).parent
 QUESTION = "What is the capital of France?"

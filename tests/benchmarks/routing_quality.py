@@ -59,8 +59,8 @@ from langchain_llm_router.evaluation import (  # noqa: E402
     single_sweep,
     utility_sweep,
 )
-from tests.minilm import MiniLM  # noqa: E402
-from tests.shared_data import shared_data_folder  # noqa: E402
+from tests.support.minilm import MiniLM  # noqa: E402
+from tests.support.shared_data import shared_data_folder  # noqa: E402
 
 BEGIN, END = "<!-- routing-quality:begin -->", "<!-- routing-quality:end -->"
 GROUP_MEAN = "group mean (sees the label)"
@@ -477,7 +477,7 @@ def main() -> None:
     if not (args.quick or args.lexical):
         if not MiniLM.is_installed() or find_spec("torch") is None:
             raise SystemExit(
-                "MiniLM or torch is not installed (see tests/minilm.py): try --lexical."
+                "MiniLM or torch is not installed (see tests/support/minilm.py): try --lexical."
             )
         known = Known(all_texts(args.data))
     tables = [kept(name, known, args) for name in names]

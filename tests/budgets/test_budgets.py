@@ -40,9 +40,9 @@ from langchain_llm_router.verification import (
     TokenProbability,
     YesNo,
 )
-from tests.fakes import JudgeModel, ProviderError, ScriptedModel, TimedModel
-from tests.redis_server import RedisServer
-from tests.spending import spend
+from tests.support.fakes import JudgeModel, ProviderError, ScriptedModel, TimedModel
+from tests.support.redis_server import RedisServer
+from tests.support.spending import spend
 
 PRICE = Price(1.0, 10.0)
 
@@ -419,7 +419,7 @@ def test_pacing_sets_the_policys_lambda():
             return super().choose(situation)
 
     from langchain_llm_router.estimators import Constant
-    from tests.fakes import make_outcomes
+    from tests.support.fakes import make_outcomes
 
     estimator = Constant().fit(make_outcomes(candidates=("first",)))
     model = router(

@@ -17,7 +17,7 @@ from langchain_llm_router import (
 )
 from langchain_llm_router.calls.answer_checks import flaw_of, is_refusal
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix
-from tests.fakes import CapableModel, JudgeModel, ScriptedModel
+from tests.support.fakes import CapableModel, JudgeModel, ScriptedModel
 
 
 class Person(BaseModel):

@@ -8,7 +8,7 @@ from langchain_llm_router.calls.provider_messages import for_provider
 from langchain_llm_router.loop.capabilities import needs_of, shortfall
 from langchain_llm_router.policies import Always
 from langchain_llm_router.types.errors import NoCandidateError
-from tests.fakes import CapableModel
+from tests.support.fakes import CapableModel
 
 
 def thought(provider: str | None = "anthropic") -> AIMessage:

@@ -27,8 +27,8 @@ from langchain_llm_router import (
 from langchain_llm_router.calls.tracing import has_no_handlers
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
-from tests.fake_langsmith import FakeLangSmith
-from tests.fakes import CapableModel, make_outcomes
+from tests.support.fake_langsmith import FakeLangSmith
+from tests.support.fakes import CapableModel, make_outcomes
 
 SECRET = "the prompt nobody should find in a log"
 

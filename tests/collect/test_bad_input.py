@@ -6,16 +6,14 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from langchain_llm_router.apps.cli import main
 from langchain_llm_router.collect import load_journal
-from tests.local_server import LocalServer
-from tests.test_collect_cli import pool, write_questions
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.apps.test_collect_command import pool, write_questions
+from tests.support.local_server import LocalServer
+from tests.support.paths import ROOT
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")

@@ -23,11 +23,11 @@ from langchain_llm_router.collect.graders import (
 )
 from langchain_llm_router.collect.journal import Journal, load_journal
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
-from langchain_llm_router.collect.watching import TerminalWatcher
+from langchain_llm_router.collect.terminal_watcher import TerminalWatcher
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types.errors import CollectionError
 from langchain_llm_router.verification import AnswerLogprob, YesNo
-from tests.fakes import GradingModel, SamplingModel, ScriptedModel
+from tests.support.fakes import GradingModel, SamplingModel, ScriptedModel
 
 PRICE = Price(1.0, 2.0)
 QUESTIONS = [

@@ -21,10 +21,10 @@ from langchain_llm_router.collect.on_ray import Wire
 from langchain_llm_router.collect.quote import Workload
 from langchain_llm_router.collect.shards import deal
 from langchain_llm_router.verification import YesNo
-from tests.commands import CODE, environment
-from tests.fakes import GradingModel, ScriptedModel
-from tests.local_server import LocalServer
-from tests.test_collect_cli import pool, write_questions
+from tests.apps.test_collect_command import pool, write_questions
+from tests.support.commands import CODE, environment
+from tests.support.fakes import GradingModel, ScriptedModel
+from tests.support.local_server import LocalServer
 
 PATIENCE_S = 240
 QUESTIONS = [Question(f"q{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(7)]

@@ -18,7 +18,7 @@ from langchain_llm_router.data.benchmarks import (
 )
 from langchain_llm_router.data.grades import GRADES, grade_quality
 from langchain_llm_router.evaluation import oracle
-from tests.shared_data import shared_data
+from tests.support.shared_data import shared_data
 
 
 def write(path, rows):

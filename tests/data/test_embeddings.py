@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed, restore_embeddings
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.types.errors import ArtifactError
-from tests.fakes import TableEmbeddings, make_outcomes
+from tests.support.fakes import TableEmbeddings, make_outcomes
 
 
 @given(st.lists(st.text(max_size=40), max_size=5))

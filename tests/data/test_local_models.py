@@ -10,7 +10,7 @@ from langchain_llm_router.evaluation import auc
 from langchain_llm_router.policies import Pomdp
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.verification import AnswerLogprob
-from tests.local_models.describe import README, figures
+from tests.support.local_models.describe import README, figures
 
 LEAST_ROWS = 1_500
 """How many questions were recorded at least."""
@@ -77,7 +77,7 @@ def test_candidates_replay_answers_usage_and_log_probabilities(data):
 
 def test_the_readme_gives_the_figures_of_the_table(data):
     assert figures(data) in README.read_text(encoding="utf-8"), (
-        "the table is another one: run `python -m tests.local_models.describe`"
+        "the table is another one: run `python -m tests.support.local_models.describe`"
     )
 
 

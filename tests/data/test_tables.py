@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations, split_indices
-from tests.fakes import make_outcomes
+from tests.support.fakes import make_outcomes
 
 NAMES = ("weak", "strong")
 

@@ -11,8 +11,8 @@ from langchain_llm_router.estimators.preference import NumberedBattles
 from langchain_llm_router.policies import Threshold
 from langchain_llm_router.types import Arm, Situation
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
-from tests.fakes import TableEmbeddings, make_outcomes
-from tests.shared_data import shared_data
+from tests.support.fakes import TableEmbeddings, make_outcomes
+from tests.support.shared_data import shared_data
 
 TABLE = {
     "north": [1.0, 0.0],

@@ -1,8 +1,8 @@
 """Grading by a causal language model.
 
-Most tests take the tiny Llama with random weights of `tests/networks.py` (it learns the toy table);
-the slow one takes the real SmolLM2-135M-Instruct, which a package carries as GGUF and transformers
-turns into safetensors.
+Most tests take the tiny Llama with random weights of `tests/support/networks.py` (it learns the toy
+table); the slow one takes the real SmolLM2-135M-Instruct, which a package carries as GGUF and
+transformers turns into safetensors.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.networks import need_torch, smollm2, tiny
+from tests.support.networks import need_torch, smollm2, tiny
 
 pytest.importorskip("torch", reason="torch is not installed (extra `torch`)")
 need_torch()
@@ -20,7 +20,7 @@ need_torch()
 from langchain_llm_router.data import Outcomes  # noqa: E402
 from langchain_llm_router.estimators import CausalLMClassifier, Training  # noqa: E402
 from langchain_llm_router.estimators.causal_lm import grade_shares  # noqa: E402
-from tests.fakes import make_outcomes  # noqa: E402
+from tests.support.fakes import make_outcomes  # noqa: E402
 
 HARD, EASY = "prove hard theorem", "add easy numbers"
 LEARNING = Training(epochs=12, learning_rate=5e-3, patience=12)

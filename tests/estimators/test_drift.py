@@ -18,7 +18,7 @@ from langchain_llm_router.policies import ConfidenceThreshold, SafeArm, Utility
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types import Arm, Attempt, Situation
 from langchain_llm_router.types.errors import NotFittedError
-from tests.fakes import JudgeModel, ScriptedModel, TableEmbeddings
+from tests.support.fakes import JudgeModel, ScriptedModel, TableEmbeddings
 
 NAMES = ("small", "large")
 TOPICS = {

@@ -1,7 +1,7 @@
 """Fine-tuned encoders.
 
-Most tests take the tiny network with random weights of `tests/networks.py` (it learns the toy
-table); those that say MiniLM take the real one.
+Most tests take the tiny network with random weights of `tests/support/networks.py` (it learns the
+toy table); those that say MiniLM take the real one.
 """
 
 import subprocess
@@ -14,8 +14,9 @@ import pytest
 from langchain_llm_router import estimators
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
-from tests.fakes import make_outcomes
-from tests.networks import minilm, tiny, tiny_encoder
+from tests.support.fakes import make_outcomes
+from tests.support.networks import minilm, tiny, tiny_encoder
+from tests.support.paths import ROOT
 
 HARD, EASY = "prove hard theorem", "add easy numbers"
 
@@ -42,14 +43,14 @@ def test_a_name_that_no_estimator_has_is_unknown():
 
 def test_without_torch_the_message_names_the_extra():
     code = (
-        "import sys\nfrom langchain_llm_router import estimators, errors\n"
+        "import sys\nfrom langchain_llm_router import estimators\n"
+        "from langchain_llm_router.types import errors\n"
         "sys.modules['torch'] = None\n"
         "try: estimators.EncoderClassifier\n"
         "except errors.MissingExtraError as error: assert '[torch]' in str(error), error\n"
         "else: raise SystemExit('no error')"
     )
-    root = Path(__file__).resolve().parent.parent
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.slow

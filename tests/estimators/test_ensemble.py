@@ -17,7 +17,7 @@ from langchain_llm_router.estimators import (
 )
 from langchain_llm_router.evaluation import brier, ece
 from langchain_llm_router.types.errors import ArtifactError
-from tests.fakes import TableEmbeddings, make_outcomes
+from tests.support.fakes import TableEmbeddings, make_outcomes
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ from langchain_llm_router.estimators.linear import _Spectrum, into_unit
 from langchain_llm_router.estimators.text_features import SURFACE_FEATURES, surface_features
 from langchain_llm_router.evaluation import apgr, win_rate_curve
 from langchain_llm_router.types.errors import ArtifactError
-from tests.fakes import TableEmbeddings, make_outcomes
+from tests.support.fakes import TableEmbeddings, make_outcomes
 
 shapes = pytest.mark.parametrize(("n", "width"), [(12, 5), (12, 30)], ids=["tall", "wide"])
 

@@ -9,7 +9,7 @@ from langchain_llm_router.estimators import MatrixFactorization
 from langchain_llm_router.estimators import matrix_factorization as module
 from langchain_llm_router.estimators.preference import NumberedBattles
 from langchain_llm_router.types.errors import ArtifactError
-from tests.fakes import TableEmbeddings, make_outcomes
+from tests.support.fakes import TableEmbeddings, make_outcomes
 
 
 def two_topics(n=400, seed=0):

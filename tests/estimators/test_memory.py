@@ -18,7 +18,7 @@ from langchain_llm_router.estimators import (
     StoreMemory,
 )
 from langchain_llm_router.types.errors import ArtifactError, MissingExtraError
-from tests.fakes import TableEmbeddings, make_outcomes
+from tests.support.fakes import TableEmbeddings, make_outcomes
 
 needs_ann = pytest.mark.skipif(find_spec("usearch") is None, reason="the extra `ann` is absent")
 

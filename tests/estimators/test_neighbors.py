@@ -6,7 +6,7 @@ import pytest
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators import Clusters
 from langchain_llm_router.estimators.neighbors import _spherical_kmeans
-from tests.fakes import TableEmbeddings, make_outcomes
+from tests.support.fakes import TableEmbeddings, make_outcomes
 
 TOPICS = {"a1": [1.0, 0.0], "a2": [0.98, 0.2], "b1": [0.0, 1.0], "b2": [0.2, 0.98]}
 QUALITY = np.array([[1, 0], [0.5, 0], [0, 1], [0, 0.5]])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.networks import need_torch
+from tests.support.networks import need_torch
 
 pytest.importorskip("torch", reason="torch is not installed (extra `torch`)")
 need_torch()

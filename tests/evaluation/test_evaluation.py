@@ -44,7 +44,7 @@ from langchain_llm_router.evaluation import (
     within_group_apgr,
 )
 from langchain_llm_router.policies import Always, RandomMix, Threshold, Utility
-from tests.fakes import make_outcomes
+from tests.support.fakes import make_outcomes
 
 RATE = np.array([0.9, 0.8, 0.4, 0.1])
 WEAK = np.array([0.0, 1.0, 0.0, 1.0])

@@ -24,7 +24,7 @@ from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types import Arm, Situation
 from langchain_llm_router.types.options import RoutingOptions
-from tests.fakes import JudgeModel, ScriptedModel, make_evaluations, make_outcomes
+from tests.support.fakes import JudgeModel, ScriptedModel, make_evaluations, make_outcomes
 
 TABLE = make_outcomes(n=120)
 SAID = make_evaluations(TABLE)

@@ -15,7 +15,7 @@ from langchain_llm_router.evaluation import (
     held_out_report,
     win_rate_curve,
 )
-from tests.fakes import make_outcomes
+from tests.support.fakes import make_outcomes
 
 FAST = Resampling(200)
 

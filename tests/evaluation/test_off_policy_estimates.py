@@ -26,7 +26,7 @@ from langchain_llm_router.policies import (
     Utility,
 )
 from langchain_llm_router.types import Arm, Situation
-from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
 
 NAMES = ("small", "large")
 QUICK = Resampling(n_resamples=100)

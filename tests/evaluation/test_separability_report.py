@@ -6,7 +6,7 @@ import pytest
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators import Random
 from langchain_llm_router.evaluation import Resampling, separability
-from tests.fakes import TableEmbeddings, make_outcomes
+from tests.support.fakes import TableEmbeddings, make_outcomes
 
 FAST = Resampling(100)
 

@@ -29,8 +29,8 @@ from langchain_llm_router.history import (
 from langchain_llm_router.policies import Always, Utility
 from langchain_llm_router.types import Endpoint
 from langchain_llm_router.types.errors import NotFittedError
-from tests.fake_langsmith import FakeLangSmith
-from tests.fakes import ScriptedModel, make_outcomes
+from tests.support.fake_langsmith import FakeLangSmith
+from tests.support.fakes import ScriptedModel, make_outcomes
 
 NAMES = ("small", "large")
 TRAINING = make_outcomes(n=80, candidates=NAMES)

@@ -36,7 +36,7 @@ from langchain_llm_router.policies import (
     Utility,
 )
 from langchain_llm_router.router import Shadow
-from tests.fakes import (
+from tests.support.fakes import (
     JudgeModel,
     ScriptedModel,
     TimedModel,
@@ -525,7 +525,7 @@ def test_a_score_out_of_range_is_refused(log, score):
 def test_the_runs_ids_are_on_record_for_langsmith(log):
     from langsmith import Client
 
-    from tests.fake_langsmith import FakeLangSmith
+    from tests.support.fake_langsmith import FakeLangSmith
 
     router = ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log)
     with FakeLangSmith() as fake:

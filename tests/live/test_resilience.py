@@ -27,7 +27,7 @@ from langchain_llm_router.live.live import Live
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix
 from langchain_llm_router.router.chat import route_of
 from langchain_llm_router.types import Endpoint
-from tests.fakes import ProviderError, ScriptedModel, TimedModel
+from tests.support.fakes import ProviderError, ScriptedModel, TimedModel
 
 
 def router(first, second="second says", **kwargs) -> ChatLLMRouter:

@@ -21,7 +21,7 @@ from langchain_llm_router.live.decayed_statistics import (
 )
 from langchain_llm_router.live.shared_telemetry import SharedTelemetry, connect
 from langchain_llm_router.types.errors import ArtifactError
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 
 class Clock:

@@ -29,7 +29,7 @@ from langchain_llm_router.policies import Always, ConfidenceThreshold, Threshold
 from langchain_llm_router.router.chat import route_of
 from langchain_llm_router.types import Arm, Attempt, Endpoint, RoutingOptions, Situation
 from langchain_llm_router.types.errors import NotFittedError
-from tests.fakes import JudgeModel, ProviderError, ScriptedModel, make_outcomes
+from tests.support.fakes import JudgeModel, ProviderError, ScriptedModel, make_outcomes
 
 CHEAP, DEAR = Price(1.0, 2.0), Price(10.0, 20.0)
 

@@ -11,8 +11,8 @@ from langchain_llm_router.policies import ConfidenceThreshold, Policy
 from langchain_llm_router.types import Decision
 from langchain_llm_router.types.errors import PolicyError
 from langchain_llm_router.verification import Evaluation, SelfEvaluator, Verifier
-from tests.drivers import DRIVERS, Drivers
-from tests.fakes import JudgeModel, ScriptedModel
+from tests.support.drivers import DRIVERS, Drivers
+from tests.support.fakes import JudgeModel, ScriptedModel
 
 QUESTION = {"messages": [("human", "q")]}
 

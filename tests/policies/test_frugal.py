@@ -12,7 +12,7 @@ from langchain_llm_router.evaluation import replay
 from langchain_llm_router.policies import AutoMix, FrugalCascade
 from langchain_llm_router.types import Arm, Attempt, Situation
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
-from tests.fakes import make_evaluations, make_outcomes
+from tests.support.fakes import make_evaluations, make_outcomes
 
 
 def small_tables(seed, n=12, k=3):

@@ -34,7 +34,7 @@ from langchain_llm_router.training import calibrate
 from langchain_llm_router.types import Arm, Attempt, Situation
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 from langchain_llm_router.types.options import RoutingOptions
-from tests.fakes import ScriptedModel, make_evaluations, make_outcomes
+from tests.support.fakes import ScriptedModel, make_evaluations, make_outcomes
 
 TRAIN, TEST = make_outcomes(n=120, seed=1), make_outcomes(n=200, seed=2)
 COSTS = dict(zip(TRAIN.candidates, TRAIN.mean_cost_usd.tolist(), strict=True))

@@ -1,6 +1,6 @@
 """An agent over routed real local models: tools called, memory on disk, tokens as they come.
 
-Which servers, says `tests/local_models/servers.py`.
+Which servers, says `tests/support/local_models/servers.py`.
 """
 
 import numpy as np
@@ -12,8 +12,8 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langchain_llm_router import ChatLLMRouter, Outcomes, route_of
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Utility
-from tests.fenced_tools import FencedToolsModel, read_call
-from tests.local_models.servers import served
+from tests.support.fenced_tools import FencedToolsModel, read_call
+from tests.support.local_models.servers import served
 
 
 def add(a: int, b: int) -> int:

@@ -5,7 +5,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_llm_router import Candidate, Price, SelfEvaluator, create_cascade, route_of
 from langchain_llm_router.policies import Always, ConfidenceThreshold
-from tests.fakes import JudgeModel, ScriptedModel
+from tests.support.fakes import JudgeModel, ScriptedModel
 
 DIAGRAM = """
 graph TD;

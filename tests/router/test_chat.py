@@ -12,7 +12,7 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator,
 from langchain_llm_router.estimators import Constant, NearestNeighbors
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix, Threshold, Utility
 from langchain_llm_router.types.errors import NoCandidateError, NotFittedError
-from tests.fakes import CapableModel, JudgeModel, ScriptedModel, make_outcomes
+from tests.support.fakes import CapableModel, JudgeModel, ScriptedModel, make_outcomes
 
 CHEAP, DEAR = Price(1.0, 2.0), Price(10.0, 20.0)
 

@@ -12,7 +12,7 @@ from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, route_of
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
-from tests.fakes import CapableModel, make_outcomes
+from tests.support.fakes import CapableModel, make_outcomes
 
 NAMES = ("small", "medium", "large")
 

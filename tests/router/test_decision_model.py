@@ -9,7 +9,7 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import RandomMix, Threshold
 from langchain_llm_router.types.errors import MissingExtraError
-from tests.fakes import CapableModel, make_outcomes
+from tests.support.fakes import CapableModel, make_outcomes
 
 HAS_DECISIONS = find_spec("langchain_core.decisions") is not None
 

@@ -12,7 +12,7 @@ from langgraph.types import Command
 from langchain_llm_router import Candidate, Price, SelfEvaluator, create_cascade, route_of
 from langchain_llm_router.policies import Always, ConfidenceThreshold
 from langchain_llm_router.types.errors import NoCandidateError
-from tests.fakes import CapableModel, JudgeModel, ScriptedModel
+from tests.support.fakes import CapableModel, JudgeModel, ScriptedModel
 
 QUESTION = {"messages": [("human", "question?")]}
 THREAD = {"configurable": {"thread_id": "t"}}

@@ -1,7 +1,7 @@
 """A graph whose process is killed by `kill -9` goes on in another one, and asks nothing twice.
 
-`tests/killed_graph.py` kills processes of one cascade (draft, verdict, escalation) over an SQLite
-checkpointer. What can be known afterwards, and is tested:
+`tests/support/killed_graph.py` kills processes of one cascade (draft, verdict, escalation) over an
+SQLite checkpointer. What can be known afterwards, and is tested:
 
 * Killed between two nodes, nothing is lost and nothing is asked again.
 * Killed in the middle of a call, that one call is made again. The first one may have been billed,
@@ -18,12 +18,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from langchain_llm_router.budgets.ledgers import to_nano
-from tests.drivers import timeless
+from tests.support.drivers import timeless
+from tests.support.paths import ROOT
 
 CALLS = ["small asked", "small judged", "large asked"]
 ACTING = {"small": "small asked", "self_evaluate": "small judged", "large": "large asked"}
@@ -32,9 +32,12 @@ ACTING = {"small": "small asked", "self_evaluate": "small judged", "large": "lar
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     """What came of every case."""
-    root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, root / "tests" / "killed_graph.py", tmp_path_factory.mktemp("kill")]
-    environment = {**os.environ, "PYTHONPATH": str(root), "LANGSMITH_TRACING": "false"}
+    command = [
+        sys.executable,
+        ROOT / "tests/support/killed_graph.py",
+        tmp_path_factory.mktemp("kill"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANGSMITH_TRACING": "false"}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

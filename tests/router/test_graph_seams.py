@@ -12,7 +12,7 @@ from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.types import Decision
 from langchain_llm_router.verification import Evaluation, SelfEvaluator
-from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
 
 QUESTION = {"messages": [("human", "q")]}
 

@@ -1,7 +1,7 @@
 """Collecting, self-evaluation and cascades over real local models, down to the token counts.
 
-Which servers, says `tests/local_models/servers.py`. Models this small are wrong as often as not,
-so everything here is about structure: what was asked for came back, was read, and adds up.
+Which servers, says `tests/support/local_models/servers.py`. Models this small are wrong as often as
+not, so everything here is about structure: what was asked for came back, was read, and adds up.
 """
 
 import json
@@ -14,9 +14,9 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
 from langchain_llm_router.collect import Limits, Question, collect
 from langchain_llm_router.policies import ConfidenceThreshold
 from langchain_llm_router.verification import SelfEvaluator, YesNo
-from tests.fakes import ScriptedModel
-from tests.local_models.bench import PREAMBLE, VERIFIERS
-from tests.local_models.servers import served
+from tests.support.fakes import ScriptedModel
+from tests.support.local_models.bench import PREAMBLE, VERIFIERS
+from tests.support.local_models.servers import served
 
 pytestmark = pytest.mark.local_llm
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, route_of
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
-from tests.fakes import CapableModel, ScriptedModel
+from tests.support.fakes import CapableModel, ScriptedModel
 
 
 def add(a: int, b: int) -> int:

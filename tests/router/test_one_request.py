@@ -29,9 +29,9 @@ from langchain_llm_router.router import Shadow
 from langchain_llm_router.types import Decision
 from langchain_llm_router.types.errors import LlmRouterError
 from langchain_llm_router.verification import SelfEvaluator, Verifier
-from tests.drivers import DRIVERS, Drivers, aoutcome, entry_facts, facts, outcome
-from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
-from tests.recorded_world import NAMES, AsksEverybody, RecordedScores, Row, World
+from tests.support.drivers import DRIVERS, Drivers, aoutcome, entry_facts, facts, outcome
+from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.support.recorded_world import NAMES, AsksEverybody, RecordedScores, Row, World
 from tests.test_contracts import POLICIES, VERIFIERS
 
 RECORDED = "RecordedScores"

@@ -18,7 +18,7 @@ from langchain_llm_router.router.parts import (
     RouterFields,
 )
 from langchain_llm_router.verification import SelfEvaluator
-from tests.fakes import JudgeModel, ScriptedModel
+from tests.support.fakes import JudgeModel, ScriptedModel
 
 
 def pool():

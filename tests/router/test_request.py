@@ -28,8 +28,8 @@ from langchain_llm_router.router import Shadow
 from langchain_llm_router.types.errors import LlmRouterError
 from langchain_llm_router.verification import Evaluation, SelfEvaluator, Verifier
 from tests.benchmarks.path import situations
-from tests.drivers import DRIVERS, Drivers, facts, outcome
-from tests.fakes import JudgeModel, ScriptedModel, TimedModel
+from tests.support.drivers import DRIVERS, Drivers, facts, outcome
+from tests.support.fakes import JudgeModel, ScriptedModel, TimedModel
 
 QUESTION = {"messages": [("human", "q")]}
 THREAD = {"configurable": {"thread_id": "t"}}

@@ -12,7 +12,7 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
 from langchain_llm_router.policies import Always, ConfidenceThreshold
-from tests.fakes import CapableModel
+from tests.support.fakes import CapableModel
 
 
 def candidates() -> list[Candidate]:

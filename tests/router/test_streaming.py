@@ -17,7 +17,7 @@ from langchain_llm_router import (
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Always, ConfidenceThreshold, RandomMix
 from langchain_llm_router.verification import Evaluation, SelfEvaluator, Verifier
-from tests.fakes import CapableModel, JudgeModel, ScriptedModel
+from tests.support.fakes import CapableModel, JudgeModel, ScriptedModel
 
 
 def cascade(verdict="yes", **kwargs) -> ChatLLMRouter:

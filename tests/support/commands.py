@@ -3,13 +3,12 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
 from langchain_llm_router.apps.cli import main
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 CODE = "from langchain_llm_router.apps.cli import main; main()"
 
 

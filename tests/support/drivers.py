@@ -14,7 +14,7 @@ from langchain_llm_router.budgets import Budgets
 from langchain_llm_router.history import DecisionLog, Entry, read_log
 from langchain_llm_router.router import Shadow
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
-from tests.fakes import ScriptedModel
+from tests.support.fakes import ScriptedModel
 
 DRIVERS = ("chat", "graph", "agent")
 TIMES = ("latency_s", "ttft_s", "finished_at_s")

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.loopback import Loopback
+from tests.support.loopback import Loopback
 
 
 class FakeLangSmith(Loopback):

@@ -4,7 +4,7 @@ import json
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.loopback import Loopback
+from tests.support.loopback import Loopback
 
 
 class FakeOpenAI(Loopback):

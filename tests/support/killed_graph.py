@@ -1,4 +1,4 @@
-"""A cascade's graph in processes that are killed: `python tests/killed_graph.py FOLDER`.
+"""A cascade's graph in processes that are killed: `python tests/support/killed_graph.py FOLDER`.
 
 Each case is a process of its own that runs one request over an SQLite checkpointer and is killed
 by `kill -9`: right after one of its checkpoints is written, or in the middle of a call to a model.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-_CACHE = Path(__file__).resolve().parents[2] / ".cache"
+_CACHE = Path(__file__).resolve().parents[3] / ".cache"
 _BATCH = 32
 
 

@@ -1,7 +1,8 @@
 """Networks for the tests: tiny ones with random weights, and real ones that packages carry.
 
 The tiny ones have two layers of width 32 and a word-level vocabulary. They prove nothing about
-quality; they do learn the toy tables of `tests/fakes.py`, and everything else is as with real ones.
+quality; they do learn the toy tables of `tests/support/fakes.py`, and everything else is as with
+real ones.
 """
 
 from functools import cache

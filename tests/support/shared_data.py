@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).resolve().parent.parent
+from tests.support.paths import ROOT
 
 
 def shared_data_folder() -> Path | None:
     """The folder of real tables, or None."""
-    places = [_ROOT.parent / "shared" / "data", _ROOT.parent.parent / "shared" / "data"]
+    places = [ROOT.parent / "shared" / "data", ROOT.parent.parent / "shared" / "data"]
     if "LLM_ROUTER_SHARED_DATA" in os.environ:
         places.insert(0, Path(os.environ["LLM_ROUTER_SHARED_DATA"]))
     return next((place for place in places if place.is_dir()), None)

@@ -4,7 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent.parent / "langchain_llm_router"
+from tests.support.paths import PACKAGE
 
 
 def code_lines(tree: ast.AST, lines: list[str]) -> set[int]:

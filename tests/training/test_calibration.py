@@ -25,7 +25,7 @@ from langchain_llm_router.training import (
     rows_needed,
 )
 from langchain_llm_router.types.errors import CalibrationError
-from tests.fakes import ScriptedModel, make_evaluations, make_outcomes
+from tests.support.fakes import ScriptedModel, make_evaluations, make_outcomes
 
 # Targets
 

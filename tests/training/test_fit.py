@@ -18,7 +18,7 @@ from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.training import fit_router
 from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables, contenders
 from langchain_llm_router.types.errors import ArtifactError, CalibrationError
-from tests.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
 
 NAMES = ("small", "medium", "large")
 

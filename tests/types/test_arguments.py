@@ -31,9 +31,9 @@ from langchain_llm_router.verification import Agreement, SelfEvaluator
 
 # Rooms offer what their `__all__` says; of these modules users import as well.
 MODULES = [
-    "budgets.ledgers", "budgets.pacing", "budgets.shared_ledger", "collect.journal", "embeddings",
-    "estimators.memory", "estimators.output_length", "middleware", "observation", "options",
-    "saved_router", "telemetry.breakers", "telemetry.shared_state", "types",
+    "apps.cli", "apps.demo", "apps.server",
+    "budgets.ledgers", "collect.journal", "data.embeddings", "estimators.memory",
+    "estimators.output_length", "live.breakers", "policies.observation",
 ]  # fmt: skip
 
 # Public, but not made by users: why its constructor is a plain one.
@@ -42,7 +42,7 @@ HOT = "made anew for every request, answer or call"
 PLAIN = {
     **dict.fromkeys(("Arm", "Attempt", "Decision", "Situation"), HOT),
     **dict.fromkeys(("Call", "Case", "Evaluation", "Reply", "LiveCall"), HOT),
-    **dict.fromkeys(("Account", "Breaker", "Held", "Hold"), HOT),
+    **dict.fromkeys(("Account", "Breaker", "Held", "Hold", "Loop", "Reader"), HOT),
     **dict.fromkeys(("ArmStats", "ArmTerms", "Calibrated", "Collected", "Curve"), FOUND),
     **dict.fromkeys(("DriftReading", "Entry", "Exam", "Explanation", "Feedback"), FOUND),
     **dict.fromkeys(("Fitted", "FittedCascade", "FittedRoute", "HeldOutReport"), FOUND),

@@ -13,9 +13,9 @@ import langchain_llm_router
 from langchain_llm_router import ChatLLMRouter, policies
 from langchain_llm_router.policies import Utility
 from langchain_llm_router.types.errors import MissingExtraError
-from tests.loading import loaded_by
+from tests.support.loading import loaded_by
+from tests.support.paths import PACKAGE
 
-PACKAGE = Path(langchain_llm_router.__file__).parent
 LAZY = sorted(
     path
     for path in PACKAGE.rglob("*.py")

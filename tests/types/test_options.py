@@ -9,7 +9,7 @@ from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Always, Threshold, Utility
 from langchain_llm_router.types.errors import NoCandidateError
 from langchain_llm_router.types.options import Filter
-from tests.fakes import ScriptedModel, make_outcomes
+from tests.support.fakes import ScriptedModel, make_outcomes
 
 
 def router(policy=None) -> ChatLLMRouter:

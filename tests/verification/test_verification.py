@@ -44,7 +44,7 @@ from langchain_llm_router.verification import (
     verification_prompt,
 )
 from langchain_llm_router.verification.self_evaluation import _foreseen
-from tests.fakes import JudgeModel, ScriptedModel
+from tests.support.fakes import JudgeModel, ScriptedModel
 
 
 def case(answer="Paris", question="What is the capital of France?", **kwargs) -> Case:

@@ -19,7 +19,7 @@ from langchain_llm_router.live.live import Live
 from langchain_llm_router.policies import Always, RandomMix
 from langchain_llm_router.types import Endpoint
 from tests.benchmarks.failing.servers import OUTPUT_TOKENS
-from tests.fakes import ProviderError
+from tests.support.fakes import ProviderError
 
 PRICE = Price(1.0, 10.0)
 DEADLINE_S, TIMEOUT_S, RETRIES = 60.0, 8.0, 2

@@ -15,7 +15,7 @@ from langchain_llm_router.router.chat import route_of
 from langchain_llm_router.types import Attempt
 from tests.benchmarks.failing.clients import make_router, plain_clients
 from tests.benchmarks.failing.servers import Servers
-from tests.shared_data import shared_data
+from tests.support.shared_data import shared_data
 
 
 def slowdown(*, probe_every_s, recover_s, concurrent=8):

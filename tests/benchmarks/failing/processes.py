@@ -23,8 +23,8 @@ from langchain_llm_router.policies import Always
 from langchain_llm_router.router.chat import route_of
 from tests.benchmarks.failing.clients import PRICE, PlainClient, in_parallel, make_router
 from tests.benchmarks.failing.servers import Servers
-from tests.fakes import ScriptedModel
-from tests.redis_server import RedisServer
+from tests.support.fakes import ScriptedModel
+from tests.support.redis_server import RedisServer
 
 SNAPSHOT_S = 0.2
 

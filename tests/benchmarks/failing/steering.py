@@ -14,7 +14,7 @@ from langchain_llm_router.calls.judge import Verifying
 from langchain_llm_router.data.local_models import LocalModels
 from langchain_llm_router.types import Attempt
 from langchain_llm_router.verification import Case, TokenProbability
-from tests.attacks import ATTACKS, UNSEEN
+from tests.support.attacks import ATTACKS, UNSEEN
 
 LONGEST = 400
 

@@ -1,6 +1,6 @@
 """Builds `langchain_llm_router/data/zeroeval.json.gz` from ZeroEval's recorded runs.
 
-Usage: python -m tests.builders.zeroeval ../shared/data/zeroeval
+Usage: python -m tests.support.builders.zeroeval ../shared/data/zeroeval
 """
 
 import gzip
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from tests.support.paths import PACKAGE
+
 # o1 models are left out: their recorded cost lacks the hidden reasoning tokens.
 MODELS = {
     "gemini-1.5-flash": "gemini-1.5-flash",
@@ -18,7 +20,7 @@ MODELS = {
     "llama-3.1-70b": "Meta-Llama-3.1-70B-Instruct",
     "claude-3.5-sonnet": "claude-3-5-sonnet-20241022",
 }
-TARGET = Path(__file__).parents[2] / "langchain_llm_router" / "data" / "zeroeval.json.gz"
+TARGET = PACKAGE / "data" / "zeroeval.json.gz"
 
 
 def main(source: Path) -> None:

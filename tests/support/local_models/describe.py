@@ -1,18 +1,17 @@
 """Write the figures of the shipped table into the README of the data sets.
 
-usage: python -m tests.local_models.describe
+usage: python -m tests.support.local_models.describe
 
 They stand between two marks; a test compares them with the table.
 """
-
-from pathlib import Path
 
 import numpy as np
 
 from langchain_llm_router.data import LocalModels
 from langchain_llm_router.evaluation import auc
+from tests.support.paths import PACKAGE
 
-README = Path(__file__).resolve().parents[2] / "langchain_llm_router" / "data" / "README.md"
+README = PACKAGE / "data" / "README.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
 

@@ -1,9 +1,9 @@
 """Record the shipped dataset from three real local models with `collect` itself.
 
-usage: python -m tests.local_models.record questions OUT.jsonl
-       python -m tests.local_models.record sums OUT.jsonl
-       python -m tests.local_models.record pack OUT.json.gz JOURNAL.jsonl [JOURNAL.jsonl ...]
-       python -m tests.local_models.record run QUESTIONS.jsonl JOURNAL.jsonl [--choice]
+usage: python -m tests.support.local_models.record questions OUT.jsonl
+       python -m tests.support.local_models.record sums OUT.jsonl
+       python -m tests.support.local_models.record pack OUT.json.gz JOURNAL.jsonl [...]
+       python -m tests.support.local_models.record run QUESTIONS.jsonl JOURNAL.jsonl [--choice]
            [--only NAME] [--part I/N] [--port P]
 """
 
@@ -25,7 +25,7 @@ from langchain_llm_router.collect import (
     load_journal,
     load_questions,
 )
-from tests.local_models.bench import (
+from tests.support.local_models.bench import (
     ANSWER,
     FIRST_PORT,
     LETTER,
@@ -35,7 +35,7 @@ from tests.local_models.bench import (
     VERIFIERS,
     candidates,
 )
-from tests.shared_data import shared_data_folder
+from tests.support.shared_data import shared_data_folder
 
 LONGEST = 420
 TASKS = ("commonsense_qa", "openbook_qa", "arc_challenge", "mmlu")

@@ -1,6 +1,6 @@
 """Where real local models answer, for the tests marked `local_llm`.
 
-Start the servers with `tests/local_models/serve.sh DIR`, or name others in
+Start the servers with `tests/support/local_models/serve.sh DIR`, or name others in
 `LLM_ROUTER_LOCAL_SERVERS`, e.g. `qwen2.5-coder-0.5b@8102,qwen2.5-coder-1.5b@8103`, from weak to
 strong.
 """
