@@ -23,7 +23,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 IMPORTED = {
     name: thing
     for module in (policies, estimators, langchain_llm_router)
-    for name, thing in public(module).items()
+    for name, thing in public(module.__name__).items()
 }
 
 

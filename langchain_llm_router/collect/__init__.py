@@ -14,7 +14,7 @@ from langchain_llm_router.collect.graders import (
     PairwiseJudge,
     grader_by_name,
 )
-from langchain_llm_router.collect.journal import Collected, load_journal
+from langchain_llm_router.collect.journal import Collected, Journal, load_journal
 from langchain_llm_router.collect.on_ray import Setup, collect_on_ray
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
 from langchain_llm_router.collect.quote import Quote
@@ -26,6 +26,7 @@ __all__ = [
     "Collected",
     "ExactMatch",
     "Grader",
+    "Journal",
     "Judge",
     "Limits",
     "NumberMatch",

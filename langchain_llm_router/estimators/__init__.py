@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemory
     from langchain_llm_router.estimators.memory_store import StoreMemory
     from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
+    from langchain_llm_router.estimators.output_length import OutputLength
     from langchain_llm_router.estimators.training_loop import Training
 else:
     __getattr__, __dir__ = lazy_names(
@@ -41,6 +42,7 @@ else:
             ".memory_store": "StoreMemory",
             ".neighbors": "Clusters NearestNeighbors",
             ".training_loop": "Training",
+            ".output_length": "OutputLength",
         },
     )
 
@@ -61,6 +63,7 @@ __all__ = [
     "MatrixFactorization",
     "ModelScorer",
     "NearestNeighbors",
+    "OutputLength",
     "QualityEstimator",
     "Random",
     "StoreMemory",

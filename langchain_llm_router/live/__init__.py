@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_llm_router.live.breakers import Breaking
     from langchain_llm_router.live.failure_rules import (
         BulkheadFullError,
         Resilience,
@@ -43,11 +44,13 @@ else:
             ".snapshots": "Snapshots",
             ".telemetry": "LiveCall Telemetry",
             ".shared_telemetry": "SharedTelemetry",
+            ".breakers": "Breaking",
         },
     )
 
 __all__ = [
     "ArmStats",
+    "Breaking",
     "BulkheadFullError",
     "DeadlineError",
     "FailureKind",

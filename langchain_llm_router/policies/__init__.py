@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from langchain_llm_router.policies.fitted_policy import FittedPolicy
     from langchain_llm_router.policies.frugal import FrugalCascade
     from langchain_llm_router.policies.knob import Knob
+    from langchain_llm_router.policies.observation import (
+        BetaBinomial,
+        KernelDensity,
+        ObservationModel,
+    )
     from langchain_llm_router.policies.one_shot import Threshold, Utility, win_rate
     from langchain_llm_router.policies.policy import Always, OneShot, Policy, RandomMix
     from langchain_llm_router.policies.pomdp import Pomdp
@@ -31,18 +36,22 @@ else:
             ".policy": "Always OneShot Policy RandomMix",
             ".pomdp": "Pomdp",
             ".safe_arm": "SafeArm",
+            ".observation": "BetaBinomial KernelDensity ObservationModel",
         },
     )
 
 __all__ = [
     "Always",
     "AutoMix",
+    "BetaBinomial",
     "BudgetedRouting",
     "CascadeRouting",
     "ConfidenceThreshold",
     "FittedPolicy",
     "FrugalCascade",
+    "KernelDensity",
     "Knob",
+    "ObservationModel",
     "OneShot",
     "Policy",
     "Pomdp",
