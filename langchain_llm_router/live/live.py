@@ -53,13 +53,13 @@ class Live(CheckedArguments):
         # A copy of a router calls the same endpoints, and their limits stay the same.
         return self
 
-    def know(self, candidates: Sequence[Candidate]) -> None:
+    def register(self, candidates: Sequence[Candidate]) -> None:
         """Register the router's arms: what they declare counts until it is measured.
 
         Raises:
             ValueError: If there are rules for an unknown candidate.
         """
-        known = {name for c in candidates for name in (c.name, c.quality_name)}
+        known = {name for c in candidates for name in (c.name, c.model_name)}
         strangers = sorted(set(self.per_candidate) - known)
         if strangers:
             msg = f"Unknown candidates {strangers} in `per_candidate`: there are {sorted(known)}."
@@ -69,13 +69,13 @@ class Live(CheckedArguments):
                 ttft_s, itl_s = candidate.ttft_s, candidate.itl_s
                 self.telemetry.expect(candidate.name, ttft_s=ttft_s, itl_s=itl_s)
 
-    def look(self, candidates: Sequence[Candidate]) -> dict[str, ArmStats]:
+    def stats(self, candidates: Sequence[Candidate]) -> dict[str, ArmStats]:
         """What is known of the arms now."""
         return self.telemetry.look(candidate.name for candidate in candidates)
 
     def rules(self, candidate: Candidate) -> Resilience:
         """The rules for one arm."""
-        for name in (candidate.name, candidate.quality_name):
+        for name in (candidate.name, candidate.model_name):
             if name in self.per_candidate:
                 return self.per_candidate[name]
         return self.resilience
@@ -113,10 +113,14 @@ class Live(CheckedArguments):
 
     def twin_of(self, candidate: Candidate, candidates: Sequence[Candidate]) -> Candidate | None:
         """The best other endpoint of the same model for a hedged call; None: there is none."""
-        if self.rules(candidate).hedge_after is None or candidate.of is None:
+        if self.rules(candidate).hedge_after is None or candidate.endpoint_of is None:
             return None
-        others = [c for c in candidates if c.of == candidate.of and c.name != candidate.name]
-        stats = self.look(others)
+        others = [
+            c
+            for c in candidates
+            if c.endpoint_of == candidate.endpoint_of and c.name != candidate.name
+        ]
+        stats = self.stats(others)
         open_ones = [c for c in others if stats[c.name].available]
         return min(open_ones, key=lambda c: stats[c.name].ttft_s or 0.0, default=None)
 

@@ -77,7 +77,7 @@ def build_arms(
                 cost_usd=cost,
                 ttft_s=candidate.ttft_s if stats.ttft_s is None else stats.ttft_s,
                 itl_s=candidate.itl_s if stats.itl_s is None else stats.itl_s,
-                model=candidate.of,
+                model=candidate.endpoint_of,
                 error_rate=stats.error_rate,
                 available=stats.available,
                 probe=stats.probe,

@@ -42,7 +42,7 @@ def expand_endpoints(candidates: Sequence[Any]) -> tuple[Any, ...]:
                 replace(
                     candidate,
                     name=f"{candidate.name}@{endpoint.name}",
-                    of=candidate.name,
+                    endpoint_of=candidate.name,
                     endpoints=(),
                     parameters={**candidate.parameters, **endpoint.parameters},
                     **own,

@@ -248,21 +248,21 @@ class Parts:
             "stop": fields.stop,
         }
         self.settings = {name: value for name, value in set_here.items() if value is not None}
-        models = [candidate.quality_name for candidate in self.candidates]
+        models = [candidate.model_name for candidate in self.candidates]
         self.columns = columns_of(fields.estimator, models)
         self.length_columns = columns_of(fields.lengths, models)
         known = {name: model.profile for name, model in self.models.items()}
         self.profiles = {name: profile for name, profile in known.items() if profile}
         self._providers = {name: provider_of(model) for name, model in self.models.items()}
         self._of_drafts = {
-            c.name: {} if fields.verifier is None else fields.verifier.answer_kwargs(c.quality_name)
+            c.name: {} if fields.verifier is None else fields.verifier.answer_kwargs(c.model_name)
             for c in self.candidates
         }
         check_policy(self.policy, list(dict.fromkeys(models)))
         if fields.shadow is not None:
             fields.shadow.check(list(dict.fromkeys(models)))
         if self.live is not None:
-            self.live.know(self.candidates)
+            self.live.register(self.candidates)
         if asks and self.policy.verifies and fields.verifier is None:
             msg = f"{type(self.policy).__name__} verifies answers: give the router a `verifier`."
             raise ValueError(msg)
@@ -284,7 +284,7 @@ class Parts:
         Raises:
             ValueError: If there is none.
         """
-        if any(name in (c.name, c.quality_name) for c in self.candidates):
+        if any(name in (c.name, c.model_name) for c in self.candidates):
             return str(name)
         for candidate, model in self.models.items():
             if name in (getattr(model, "model", None), getattr(model, "model_name", None)):

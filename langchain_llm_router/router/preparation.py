@@ -53,7 +53,7 @@ def make_situation(
         quality,
         said.query,
         output_tokens=_output_tokens(parts, said.query),
-        live=None if parts.live is None else parts.live.look(parts.candidates),
+        live=None if parts.live is None else parts.live.stats(parts.candidates),
         input_tokens=said.prompt_tokens,
         cached=said.cached_tokens,
     )

@@ -302,7 +302,7 @@ class Request:
         if predicted is None:
             return None
         if isinstance(predicted, Mapping):
-            models = [candidate.quality_name for candidate in parts.candidates]
+            models = [candidate.model_name for candidate in parts.candidates]
             return [predicted.get(model, math.nan) for model in models]
         return [predicted[column] for column in parts.columns]
 

@@ -78,14 +78,14 @@ class Contender:
 
     Args:
         name: As the report calls it.
-        teach: From rows to a family of policies: λ, quality per dollar, → policy.
+        train: From rows to a family of policies: λ, quality per dollar, → policy.
         candidates: The candidates it may ask, by cost.
         verifier: Name of the verifier it reads; None: it reads none.
         estimator: Name of the estimator it needs; None: it needs none.
     """
 
     name: str
-    teach: Callable[[Rows], Family]
+    train: Callable[[Rows], Family]
     candidates: tuple[str, ...]
     verifier: str | None = None
     estimator: str | None = None
@@ -132,12 +132,12 @@ def contenders(tables: Tables) -> Iterator[Contender]:
         yield Contender(f"FrugalGPT on {verifier}", _frugal(tables, verifier), names, verifier)
         for chain in chains:
             who = " → ".join(chain)
-            for kind, teach in (
+            for kind, train in (
                 ("threshold", _threshold),
                 ("POMDP", _pomdp),
                 ("cascade routing", _routing),
             ):
-                family = teach(tables, verifier, chain)
+                family = train(tables, verifier, chain)
                 yield Contender(f"{kind} on {verifier}: {who}", family, chain, verifier)
 
 
@@ -150,7 +150,7 @@ def _utility(rows: Rows) -> Family:
 
 
 def _threshold(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Rows], Family]:
-    def teach(rows: Rows) -> Family:
+    def train(rows: Rows) -> Family:
         outcomes, evaluations = tables.of(chain, verifier, rows)
         observed = {
             name: KernelDensity().fit(evaluations.confidence[:, j], outcomes.quality[:, j] >= 0.5)
@@ -158,7 +158,7 @@ def _threshold(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callabl
         }
         return lambda lambda_: ConfidenceThreshold(observed, lambda_=lambda_, use_prior=False)
 
-    return teach
+    return train
 
 
 def _pomdp(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Rows], Family]:
@@ -174,7 +174,7 @@ def _routing(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[
 def _frugal(tables: Tables, verifier: str) -> Callable[[Rows], Family]:
     """FrugalGPT's knob is a budget: λ chooses the budget with the highest utility at that price."""
 
-    def teach(rows: Rows) -> Family:
+    def train(rows: Rows) -> Family:
         outcomes, scores = tables.of(tables.outcomes.candidates, verifier, rows)
         costs = outcomes.mean_cost_usd
         assert costs is not None, "a router is fitted on known costs only"
@@ -196,4 +196,4 @@ def _frugal(tables: Tables, verifier: str) -> Callable[[Rows], Family]:
 
         return family
 
-    return teach
+    return train

@@ -40,7 +40,7 @@ class Goal:
 class Parts:
     """Disjoint rows, each in random order."""
 
-    teach: Rows
+    train: Rows
     pick: Rows
     calibrate: Rows | None
     test: Rows
@@ -48,7 +48,7 @@ class Parts:
     @property
     def known(self) -> Rows:
         """Those that may train the winner once it has been picked."""
-        return np.concatenate([self.teach, self.pick])
+        return np.concatenate([self.train, self.pick])
 
     @property
     def seen(self) -> Rows:
@@ -60,7 +60,7 @@ class Parts:
     def sizes(self) -> dict[str, int]:
         """How many rows do each job."""
         jobs = {
-            "teaching": self.teach,
+            "training": self.train,
             "picking": self.pick,
             "calibrating": self.calibrate,
             "testing": self.test,
@@ -88,14 +88,14 @@ class Contest:
     scale: float
     watch: Watch | None = None
 
-    def hold(self, parts: Parts, goal: Goal | None) -> Fitted:
+    def run(self, parts: Parts, goal: Goal | None) -> Fitted:
         """Train and compare all contenders; calibrate the winner to the target and test it."""
         entries: list[Entry] = []
         left_out: dict[str, str] = {}
         rival = self.best_single(parts.known, goal)
-        everybody = list(contenders(self.tables))
-        progress = Progress(self.watch, len(everybody) + (1 if goal is None else 2))
-        for contender in everybody:
+        entered = list(contenders(self.tables))
+        progress = Progress(self.watch, len(entered) + (1 if goal is None else 2))
+        for contender in entered:
             progress.begin(contender.name)
             try:
                 entries.append((self._standing(contender, parts, goal, rival), contender))
@@ -109,7 +109,7 @@ class Contest:
         if goal is None:
             winner, found = entries[0][1], None
             known = parts.known
-            policy = winner.teach(known)(self.lambda_)
+            policy = winner.train(known)(self.lambda_)
         else:
             progress.begin("calibrating the winner to the target")
             winner, policy, found, known = self._calibrated(entries, parts, goal)
@@ -124,8 +124,8 @@ class Contest:
         self, contender: Contender, parts: Parts, goal: Goal | None, rival: str
     ) -> Standing:
         if goal is None:
-            policy = contender.teach(parts.teach)(self.lambda_)
-            done = contender.replayed(policy, self.tables, parts.teach, parts.pick)
+            policy = contender.train(parts.train)(self.lambda_)
+            done = contender.replayed(policy, self.tables, parts.train, parts.pick)
             quality, cost = float(done.quality.mean()), float(done.cost_usd.mean())
             knob = self.lambda_
         else:
@@ -134,8 +134,8 @@ class Contest:
                 raise ValueError(msg)
             trials = self._trials(
                 contender,
-                contender.teach(parts.teach),
-                parts.teach,
+                contender.train(parts.train),
+                parts.train,
                 parts.pick,
                 _N_LAMBDAS_COMPARED,
             )
@@ -158,7 +158,7 @@ class Contest:
     ) -> Trials:
         """Replay every λ on some rows; single models: all, not only the chain's."""
         quality, outcomes, evaluations, costs = contender.replay_tables(self.tables, known, judged)
-        everybody = self.tables.outcomes.take(judged)
+        table = self.tables.outcomes.take(judged)
         trials = try_all(
             family,
             [0.0, *np.geomspace(self.scale / _TRIED_SPAN, self.scale * _TRIED_SPAN, n)],
@@ -171,14 +171,14 @@ class Contest:
             msg = "what verifying cost is unknown for some answers"
             raise ValueError(msg)
         strong = trials.strong
-        if contender.candidates[-1] != everybody.candidates[-1]:
+        if contender.candidates[-1] != table.candidates[-1]:
             strong = np.zeros_like(strong)
-        assert everybody.cost_usd is not None, "a router is fitted on known costs only"
+        assert table.cost_usd is not None, "a router is fitted on known costs only"
         return replace(
             trials,
             strong=strong,
-            single_quality=everybody.quality,
-            single_cost_usd=everybody.cost_usd,
+            single_quality=table.quality,
+            single_cost_usd=table.cost_usd,
         )
 
     # Calibrating
@@ -212,8 +212,8 @@ class Contest:
             known, chosen, checked = parts.known, parts.calibrate, parts.test
         else:
             # The picking rows order the settings, the calibrating ones test them.
-            known, chosen, checked = parts.teach, parts.pick, parts.calibrate
-        family = contender.teach(known)
+            known, chosen, checked = parts.train, parts.pick, parts.calibrate
+        family = contender.train(known)
         both = np.concatenate([chosen, checked])
         trials = self._trials(contender, family, known, both, _N_LAMBDAS_CALIBRATED)
         split = np.arange(len(chosen)), np.arange(len(chosen), len(both))
@@ -279,7 +279,7 @@ class Contest:
 
     def _sweep(self, winner: Contender, known: Rows, test: Rows) -> Sweep:
         knobs = np.geomspace(self.scale / _SHOWN_SPAN, self.scale * _SHOWN_SPAN, _N_LAMBDAS_SHOWN)
-        family = winner.teach(known)
+        family = winner.train(known)
         done = [winner.replayed(family(float(k)), self.tables, known, test) for k in knobs]
         return Sweep(
             knobs, np.array([d.quality for d in done]), np.array([d.cost_usd for d in done])

@@ -103,7 +103,7 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
     )
     scale = _default_lambda(outcomes.take(parts.known))
     contest = Contest(tables, scale if lambda_ is None else lambda_, scale, watch)
-    return contest.hold(parts, goal)
+    return contest.run(parts, goal)
 
 
 def _goal(target: str | None, confidence: float | None) -> Goal | None:

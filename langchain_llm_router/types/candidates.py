@@ -156,7 +156,7 @@ class Candidate(CheckedArguments):
     endpoints: Sequence[Endpoint] = ()
     """Where it can be asked: each endpoint becomes an arm, `name@endpoint`."""
 
-    of: str | None = None
+    endpoint_of: str | None = None
     """On an arm made from `endpoints`: the candidate whose quality it has."""
 
     def __post_init__(self) -> None:
@@ -173,9 +173,9 @@ class Candidate(CheckedArguments):
             raise ValueError(msg)
 
     @property
-    def quality_name(self) -> str:
+    def model_name(self) -> str:
         """The name that estimators and policies know it by: endpoints share their model's."""
-        return self.name if self.of is None else self.of
+        return self.name if self.endpoint_of is None else self.endpoint_of
 
 
 def candidate_names(candidates: Sequence[Candidate]) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ class ByCandidate(Verifier):
 
     def evaluate(self, case: Case) -> Evaluating:
         """Delegate to the candidate's verifier."""
-        name = case.candidate.quality_name
+        name = case.candidate.model_name
         verifier = self.verifiers.get(name, self.default)
         if verifier is None:
             missing = f"No verifier for {name!r}: there are {list(self.verifiers)}."
@@ -172,7 +172,7 @@ class ByCandidate(Verifier):
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
         """What the candidate's verifier can call."""
-        verifier = self.verifiers.get(candidate.quality_name, self.default)
+        verifier = self.verifiers.get(candidate.model_name, self.default)
         return [] if verifier is None else verifier.most_calls(candidate)
 
 

@@ -153,7 +153,7 @@ def test_a_verdict_may_be_longer_than_the_answer_it_is_about():
     ids=lambda value: type(value).__name__,
 )
 def test_judging_is_set_aside_for_with_every_call_it_can_make(verifier, n_calls):
-    small = Candidate("a@there", ScriptedModel("x"), PRICE, max_output_tokens=100, of="a")
+    small = Candidate("a@there", ScriptedModel("x"), PRICE, max_output_tokens=100, endpoint_of="a")
     assert len(verifier.most_calls(small)) == n_calls
     live = Live(resilience=Resilience(retries=1))
 

@@ -66,9 +66,9 @@ LARGE = arms(
 def test_endpoints_become_arms_that_inherit_from_their_candidate():
     small, azure, openai = expand_endpoints(pool())
     assert [c.name for c in (small, azure, openai)] == ["small", "large@azure", "large@openai"]
-    assert (azure.of, azure.quality_name, azure.price) == ("large", "large", Price(9, 18))
+    assert (azure.endpoint_of, azure.model_name, azure.price) == ("large", "large", Price(9, 18))
     assert openai.price == DEAR
-    assert small.of is None
+    assert small.endpoint_of is None
 
 
 def test_a_measured_mean_cost_follows_an_endpoints_own_price():

@@ -119,7 +119,7 @@ def test_a_target_is_met_for_less_than_the_best_model_costs(targeted):
 
 
 def test_no_row_has_two_jobs(targeted):
-    assert list(targeted.n_rows) == ["teaching", "picking", "calibrating", "testing"]
+    assert list(targeted.n_rows) == ["training", "picking", "calibrating", "testing"]
     assert sum(targeted.n_rows.values()) == 500
     assert len(targeted.replay.quality) == targeted.n_rows["testing"]
 

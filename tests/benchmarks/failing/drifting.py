@@ -116,7 +116,7 @@ def recorded_endpoints(n, seeds=10):
             waited, seen = 0.0, None
             for _ in names:
                 live = telemetry.look(names)
-                candidates = [Candidate(name, of="m") for name in names]
+                candidates = [Candidate(name, endpoint_of="m") for name in names]
                 arms = build_arms(candidates, [1.0] * len(names), "q", live=live)
                 seen = begin("q", arms) if seen is None else replace(seen, arms=arms)
                 name = choose(seen, rng)
