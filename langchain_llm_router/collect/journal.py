@@ -20,6 +20,7 @@ import numpy as np
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Floats
 
 try:
     import fcntl
@@ -194,11 +195,11 @@ class Collected:
     outcomes: Outcomes
     evaluations: Mapping[str, SelfEvaluations]
     answers: Sequence[Mapping[str, str]]
-    latency_s: np.ndarray[Any, np.dtype[np.float64]]
-    ttft_s: np.ndarray[Any, np.dtype[np.float64]]
-    itl_s: np.ndarray[Any, np.dtype[np.float64]]
-    input_tokens: np.ndarray[Any, np.dtype[np.float64]]
-    output_tokens: np.ndarray[Any, np.dtype[np.float64]]
+    latency_s: Floats
+    ttft_s: Floats
+    itl_s: Floats
+    input_tokens: Floats
+    output_tokens: Floats
     battles: Battles | None
     incomplete: Mapping[str, str]
 

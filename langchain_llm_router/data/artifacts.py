@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 from langchain_llm_router.types.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from langchain_llm_router.types.arrays import Arrays
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -56,7 +56,7 @@ class Artifact:
 
     kind: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
     files: Sequence[str] = ()
 
 

@@ -10,14 +10,13 @@ from zlib import crc32
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Vectors
 from langchain_llm_router.types.errors import ArtifactError
 
 __all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddings"]
 
-Vectors = NDArray[np.float32]
 
 # A million vectors are ten times larger as Python lists than as an array: convert in parts.
 _PART = 8192

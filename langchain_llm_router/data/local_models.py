@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.recorded_model import RecordedChatModel
 from langchain_llm_router.types import Candidate, Price
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["LocalModels"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

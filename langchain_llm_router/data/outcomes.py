@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.data.battles import Battles
 from langchain_llm_router.data.row_checks import (
-    Floats,
     checked_column,
     checked_matrix,
     distinct_names,
@@ -21,6 +20,7 @@ from langchain_llm_router.data.row_checks import (
 from langchain_llm_router.data.row_files import read_rows, write_rows
 from langchain_llm_router.data.rows import by_name, field, named, ordered
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["Outcomes"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = ["Floats", "checked_column", "checked_matrix", "distinct_names", "row_numbers"]
-
-Floats = NDArray[np.float64]
 
 
 def checked_matrix(
@@ -45,10 +45,10 @@ def distinct_names(candidates: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def row_numbers(rows: ArrayLike, n: int) -> NDArray[np.intp]:
+def row_numbers(rows: ArrayLike, n: int) -> Indices:
     """Row numbers from an index or a mask; an empty list, which NumPy takes for floats, is none."""
     chosen = np.asarray(rows)
-    index: NDArray[np.intp] = np.arange(n)[chosen if chosen.size > 0 else chosen.astype(np.intp)]
+    index: Indices = np.arange(n)[chosen if chosen.size > 0 else chosen.astype(np.intp)]
     return index
 
 

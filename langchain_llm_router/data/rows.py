@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from langchain_llm_router.data.row_checks import Floats
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["by_name", "field", "named", "ordered"]
 

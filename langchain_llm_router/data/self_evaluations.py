@@ -8,13 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.data.row_checks import (
-    Floats,
-    checked_matrix,
-    distinct_names,
-    row_numbers,
-)
+from langchain_llm_router.data.row_checks import checked_matrix, distinct_names, row_numbers
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["SelfEvaluations"]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from langchain_llm_router.types.arrays import Indices
 
 __all__ = ["split_indices"]
 
 
 def split_indices(
     n: int, fractions: Sequence[float], *, seed: int = 0, groups: Sequence[str] | None = None
-) -> list[NDArray[np.intp]]:
+) -> list[Indices]:
     """Cut row numbers into disjoint random parts.
 
     Args:

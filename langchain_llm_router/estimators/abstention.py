@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import Artifact
@@ -20,8 +19,9 @@ from langchain_llm_router.data.embeddings import (
 )
 from langchain_llm_router.estimators.drift import DriftGauge, DriftWatch
 from langchain_llm_router.estimators.ensemble import load_part
-from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats, QualityEstimator
+from langchain_llm_router.estimators.estimator import EmbeddingEstimator, QualityEstimator
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
+from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["Abstaining"]
 
@@ -111,10 +111,10 @@ class Abstaining(QualityEstimator):
             "embedding": describe_embeddings(embeddings, self.gauge_.reference_.shape[1]),
         }
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         arrays = self.gauge_.arrays()
         if isinstance(self.gauge_.embeddings_, LexicalEmbeddings):
-            arrays["lexical_idf"] = self.gauge_.embeddings_.idf_
+            return {**arrays, "lexical_idf": self.gauge_.embeddings_.idf_}
         return arrays
 
     def _write_files(self, folder: Path) -> Sequence[str]:
@@ -131,7 +131,7 @@ class Abstaining(QualityEstimator):
     def _restore(
         self,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None:
         own = restore_embeddings(settings["embedding"], embeddings, arrays.get("lexical_idf"))

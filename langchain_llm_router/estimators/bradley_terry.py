@@ -9,15 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from langchain_llm_router.estimators import ratings
-from langchain_llm_router.estimators.estimator import Floats
 from langchain_llm_router.estimators.memory import ExactMemory
 from langchain_llm_router.estimators.memory_based import RememberingEstimator
-from langchain_llm_router.estimators.preference import Indices, NumberedBattles, PreferenceEstimator
+from langchain_llm_router.estimators.preference import NumberedBattles, PreferenceEstimator
 from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arrays import Arrays, Floats, Indices, Vectors
 
 __all__ = ["BradleyTerry"]
 
@@ -81,7 +80,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
             msg = f"{kind} finds near queries only: give a `top_k`, such as 200, or 'loo'."
             raise ValueError(msg)
 
-    def _fit_battles(self, vectors: NDArray[np.float32], battles: NumberedBattles) -> None:
+    def _fit_battles(self, vectors: Vectors, battles: NumberedBattles) -> None:
         tier_of = self._tiers(battles)
         self.tier_ = tier_of[self._columns(battles.names)]
         self._n_tiers = int(tier_of.max()) + 1
@@ -103,7 +102,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         )
         return ratings.tiers(strengths, self.n_tiers)
 
-    def _choose(self, vectors: NDArray[np.float32], fought: NumberedBattles) -> None:
+    def _choose(self, vectors: Vectors, fought: NumberedBattles) -> None:
         """Take gamma and top_k as given, or find them by leaving one query out at a time."""
         exact = isinstance(self.memory_, ExactMemory)
         n = len(fought.texts)
@@ -124,7 +123,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
 
     def _left_out_loss(
         self,
-        vectors: NDArray[np.float32],
+        vectors: Vectors,
         fought: NumberedBattles,
         left_out: Indices,
         gamma: float,
@@ -143,7 +142,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         loss = score * np.logaddexp(0, -ahead) + (1 - score) * np.logaddexp(0, ahead)
         return float(loss.mean())
 
-    def _strengths(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+    def _strengths(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
         strengths = []
         for part in np.array_split(
             np.arange(len(queries)), self._n_parts(len(queries), self.top_k_)
@@ -161,7 +160,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
 
     def _tables(
         self,
-        vectors: NDArray[np.float32],
+        vectors: Vectors,
         texts: Sequence[str],
         gamma: float,
         top_k: int | None,
@@ -190,7 +189,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         chosen = {"gamma": self.gamma_, "top_k": self.top_k_, "n_tiers": self._n_tiers}
         return {**super()._settings(), "chosen": chosen, "leave_one_out": self.leave_one_out_}
 
-    def _learned(self) -> dict[str, NDArray[Any]]:
+    def _learned(self) -> Arrays:
         wins = self.wins_
         return {
             "tier": self.tier_,
@@ -202,7 +201,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
     def _restore(
         self,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None:
         chosen = settings["chosen"]
@@ -211,7 +210,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         self.leave_one_out_ = tuple((g, k, loss) for g, k, loss in settings["leave_one_out"])
         super()._restore(settings, arrays, embeddings)
 
-    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore_learned(self, arrays: Arrays) -> None:
         self.tier_ = arrays["tier"]
         parts = (arrays["wins_data"], arrays["wins_indices"], arrays["wins_indptr"])
         self.wins_ = csr_array(parts, shape=(self.memory_.n_rows_, self._n_tiers**2))
@@ -232,7 +231,7 @@ def _wins(fought: NumberedBattles, n_tiers: int) -> csr_array:
     return wins
 
 
-def _weights(cosine: NDArray[np.float32], gamma: float) -> Floats:
+def _weights(cosine: Vectors, gamma: float) -> Floats:
     """ω = gamma^(1 + S), S = cosine / largest cosine; what is at -inf weighs nothing.
 
     A query that resembles nothing (no cosine above 0) weighs all battles alike.

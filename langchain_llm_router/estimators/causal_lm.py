@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import data_hash
-from langchain_llm_router.estimators.estimator import Floats
 from langchain_llm_router.estimators.training_loop import Lesson
 from langchain_llm_router.estimators.transformer import TransformerEstimator, padded
+from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import import_extra
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class CausalLMClassifier(TransformerEstimator):
         quality = data.quality[:, : len(names)].reshape(-1)
         target = torch.from_numpy(grade_shares(quality).astype(np.float32)).to(self._device)
 
-        def loss(rows: NDArray[np.intp]) -> torch.Tensor:
+        def loss(rows: Indices) -> torch.Tensor:
             logits = self._forward([tokens[r] for r in rows])
             wanted = target[torch.from_numpy(rows).to(target.device)]
             return nn.functional.cross_entropy(logits, wanted, reduction="none")

@@ -10,17 +10,15 @@ from typing import Any, Self
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.arrays import Arrays, Floats, Vectors
 from langchain_llm_router.types.errors import NotFittedError
 
 __all__ = ["DriftGauge", "DriftReading", "DriftWatch"]
 
-Floats = NDArray[np.float64]
-Vectors = NDArray[np.float32]
 
 _MOST_COMPARED = 300
 _N_PERMUTATIONS = 499
@@ -183,7 +181,7 @@ class DriftGauge(CheckedArguments):
         names = ("n_neighbors", "held_out", "most_rows", "seed")
         return {name: getattr(self, name) for name in names}
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """What it learned, for an artifact."""
         return {"reference": self.reference_, "held_out": self.held_out_}
 
@@ -191,7 +189,7 @@ class DriftGauge(CheckedArguments):
     def restored(
         cls,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings,
     ) -> Self:
         """What `settings` and `arrays` were taken from."""

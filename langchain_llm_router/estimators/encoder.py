@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.data.artifacts import data_hash
-from langchain_llm_router.estimators.estimator import Floats
 from langchain_llm_router.estimators.training_loop import Lesson, Training
 from langchain_llm_router.estimators.transformer import TransformerEstimator, padded
+from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import import_extra
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class EncoderClassifier(TransformerEstimator):
         tokens = self._tokens(data.queries)
         target = torch.from_numpy(self._target(data.quality)).to(self._device)
 
-        def loss(rows: NDArray[np.intp]) -> torch.Tensor:
+        def loss(rows: Indices) -> torch.Tensor:
             logits = self._forward([tokens[i] for i in rows])
             wanted = target[torch.from_numpy(rows).to(target.device)]
             if self.objective == "three_way":
@@ -223,7 +223,7 @@ class ModelScorer(TransformerEstimator):
         candidate = np.array(columns)
         target = torch.from_numpy(data.quality.astype(np.float32)).to(self._device).reshape(-1)
 
-        def loss(rows: NDArray[np.intp]) -> torch.Tensor:
+        def loss(rows: Indices) -> torch.Tensor:
             logits = self._forward([tokens[r // k] for r in rows], candidate[rows % k])
             wanted = target[torch.from_numpy(rows).to(target.device)]
             return nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")

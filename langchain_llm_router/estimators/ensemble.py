@@ -10,16 +10,16 @@ from typing import Any, Self
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import read_artifact
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
-from langchain_llm_router.estimators.estimator import Floats, QualityEstimator
+from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.folds import out_of_fold
 from langchain_llm_router.estimators.linear import Linear, into_unit
 from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
+from langchain_llm_router.types.arrays import Arrays, Floats
 from langchain_llm_router.types.errors import ArtifactError
 
 __all__ = ["Ensemble", "load_part"]
@@ -122,7 +122,7 @@ class Ensemble(QualityEstimator):
     def _settings(self) -> dict[str, Any]:
         return {"parts": [type(part).__name__ for part in self.estimators_]}
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {"weights": self.weights_, "intercept": self.intercept_, "centers": self._centers}
 
     def _write_files(self, folder: Path) -> Sequence[str]:
@@ -135,7 +135,7 @@ class Ensemble(QualityEstimator):
     def _restore(
         self,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None:
         self._kinds = [str(kind) for kind in settings["parts"]]

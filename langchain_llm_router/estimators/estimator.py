@@ -16,7 +16,6 @@ from zlib import crc32
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import Artifact, data_hash, read_artifact, write_artifact
@@ -27,11 +26,10 @@ from langchain_llm_router.data.embeddings import (
     restore_embeddings,
 )
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Arrays, Floats, Vectors
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 
 __all__ = ["Constant", "EmbeddingEstimator", "QualityEstimator", "Random"]
-
-Floats = NDArray[np.float64]
 
 
 class QualityEstimator(CheckedArguments, ABC):
@@ -177,13 +175,13 @@ class QualityEstimator(CheckedArguments, ABC):
     def _predict(self, queries: Sequence[str]) -> Floats: ...
 
     @abstractmethod
-    def _arrays(self) -> dict[str, NDArray[Any]]: ...
+    def _arrays(self) -> Arrays: ...
 
     @abstractmethod
     def _restore(
         self,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None: ...
 
@@ -202,13 +200,13 @@ class Constant(QualityEstimator):
     def _predict(self, queries: Sequence[str]) -> Floats:
         return np.tile(self.mean_, (len(queries), 1))
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {"mean": self.mean_}
 
     def _restore(
         self,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None:
         self.mean_ = arrays["mean"]
@@ -233,13 +231,13 @@ class Random(QualityEstimator):
             [np.random.default_rng([self.seed, crc32(q.encode())]).random(k) for q in queries]
         )
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {}
 
     def _restore(
         self,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None:
         pass
@@ -266,13 +264,13 @@ class EmbeddingEstimator(QualityEstimator):
     def _predict(self, queries: Sequence[str]) -> Floats:
         return self._predict_vectors(self._embed_queries(queries), queries)
 
-    def _embed_training(self, queries: Sequence[str]) -> NDArray[np.float32]:
+    def _embed_training(self, queries: Sequence[str]) -> Vectors:
         self.embeddings_ = self.embeddings or LexicalEmbeddings().fit(queries)
         vectors = embed(self.embeddings_, queries)
         self.width_ = vectors.shape[1]
         return vectors
 
-    def _embed_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
+    def _embed_queries(self, queries: Sequence[str]) -> Vectors:
         vectors = embed(self.embeddings_, queries)
         if vectors.shape[1] != self.width_:
             msg = (
@@ -285,16 +283,16 @@ class EmbeddingEstimator(QualityEstimator):
     def _settings(self) -> dict[str, Any]:
         return {"embedding": describe_embeddings(self.embeddings_, self.width_)}
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         learned = self._learned()
         if isinstance(self.embeddings_, LexicalEmbeddings):
-            learned["lexical_idf"] = self.embeddings_.idf_
+            return {**learned, "lexical_idf": self.embeddings_.idf_}
         return learned
 
     def _restore(
         self,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None:
         described = settings["embedding"]
@@ -303,13 +301,13 @@ class EmbeddingEstimator(QualityEstimator):
         self._restore_learned(arrays)
 
     @abstractmethod
-    def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None: ...
+    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None: ...
 
     @abstractmethod
-    def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats: ...
+    def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats: ...
 
     @abstractmethod
-    def _learned(self) -> dict[str, NDArray[Any]]: ...
+    def _learned(self) -> Arrays: ...
 
     @abstractmethod
-    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None: ...
+    def _restore_learned(self, arrays: Arrays) -> None: ...

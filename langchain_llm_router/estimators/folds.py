@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, split_indices
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
-from langchain_llm_router.estimators.estimator import Floats, QualityEstimator
+from langchain_llm_router.estimators.estimator import QualityEstimator
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = ["fold_indices", "out_of_fold"]
 
 
 def fold_indices(
     n: int, n_folds: int, *, seed: int = 0, groups: Sequence[str] | None = None
-) -> list[NDArray[np.intp]]:
+) -> list[Indices]:
     """Cut row numbers into `n_folds` disjoint random parts that together hold every row.
 
     Args:

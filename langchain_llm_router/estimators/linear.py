@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
-from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
+from langchain_llm_router.estimators.estimator import EmbeddingEstimator
 from langchain_llm_router.estimators.text_features import SURFACE_FEATURES, surface_features
 from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arrays import Arrays, Floats, Vectors
 
 __all__ = [
     "Linear",
     "into_unit",
 ]
 
-Features = NDArray[np.float32]
 
 _BESIDE_WIDTH = 2048
 _ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
@@ -74,7 +73,7 @@ class Linear(EmbeddingEstimator):
             msg = f"`n_surface` must be even and >= 2, got {self.n_surface!r}."
             raise ValueError(msg)
 
-    def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
+    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
         plain = surface_features(data.queries)
         self._surface_mean, spread = plain.mean(axis=0), plain.std(axis=0)
         self._surface_scale = np.where(spread > 1e-9, spread, 1.0)
@@ -95,7 +94,7 @@ class Linear(EmbeddingEstimator):
         lengths = [max(float((block**2).sum(axis=1).mean()), 1e-12) for block in centered]
         factors = np.sqrt(np.array(shares) / np.array(lengths))
         scales = np.repeat(factors, [block.shape[1] for block in blocks])
-        features: Features = np.multiply(np.hstack(centered), scales, dtype=np.float32)
+        features: Vectors = np.multiply(np.hstack(centered), scales, dtype=np.float32)
         targets, solved = _mean_and_differences(data.quality), _Spectrum(features)
         self.alpha_ = self._choose_alpha(solved, targets)
         weights, intercept = self._solve(solved, targets, data.quality)
@@ -122,12 +121,12 @@ class Linear(EmbeddingEstimator):
         fits = [solved.logistic(self.alpha_[1], column) for column in quality.T]
         return np.column_stack([w for w, _ in fits]), np.array([b for _, b in fits])
 
-    def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+    def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
         features = np.hstack(self._blocks(vectors, queries))
         raw: Floats = features @ self.coefficients_ + self.intercept_
         return np.asarray(expit(raw)) if self.link == "logit" else into_unit(raw)
 
-    def _blocks(self, vectors: Features, texts: Sequence[str]) -> list[Features]:
+    def _blocks(self, vectors: Vectors, texts: Sequence[str]) -> list[Vectors]:
         """The kinds of features side by side: text first, then waves and plain surface."""
         standard = (surface_features(texts) - self._surface_mean) / self._surface_scale
         standard = np.clip(standard, -5, 5)
@@ -136,7 +135,7 @@ class Linear(EmbeddingEstimator):
         beside = [] if self._beside is None else [self._beside.embed_array(texts)]
         return [vectors, *beside, waves.astype(np.float32), standard.astype(np.float32)]
 
-    def _learned(self) -> dict[str, NDArray[Any]]:
+    def _learned(self) -> Arrays:
         return {
             "coefficients": self.coefficients_,
             "intercept": self.intercept_,
@@ -147,7 +146,7 @@ class Linear(EmbeddingEstimator):
             **({} if self._beside is None else {"beside_idf": self._beside.idf_}),
         }
 
-    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore_learned(self, arrays: Arrays) -> None:
         self.coefficients_, self.intercept_ = arrays["coefficients"], arrays["intercept"]
         self._surface_mean, self._surface_scale = arrays["surface_mean"], arrays["surface_scale"]
         self._frequencies = arrays["frequencies"]
@@ -166,7 +165,7 @@ class Linear(EmbeddingEstimator):
 class _Spectrum:
     """Centered features in their principal axes: every ridge and its leave-one-out in one go."""
 
-    def __init__(self, features: Features) -> None:
+    def __init__(self, features: Vectors) -> None:
         n, width = features.shape
         if width < n:
             values, axes = np.linalg.eigh((features.T @ features).astype(np.float64))
@@ -183,7 +182,7 @@ class _Spectrum:
         self._held = held
         self._squares = self.scores**2
 
-    def basis(self, features: Features) -> Floats:
+    def basis(self, features: Vectors) -> Floats:
         """From principal axes back to the features, of shape (n_features, n_axes)."""
         if self._axes is not None:
             return self._axes[:, self._held]

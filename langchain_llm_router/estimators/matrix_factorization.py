@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from langchain_llm_router.data import split_indices
-from langchain_llm_router.estimators.estimator import Floats
-from langchain_llm_router.estimators.preference import Indices, NumberedBattles, PreferenceEstimator
+from langchain_llm_router.estimators.preference import NumberedBattles, PreferenceEstimator
 from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices, Vectors
 
 __all__ = ["MatrixFactorization"]
 
-Arrays = dict[str, NDArray[np.float32]]
+Weights = dict[str, Vectors]
 
 
 @dataclass(eq=False)
@@ -64,7 +63,7 @@ class MatrixFactorization(PreferenceEstimator):
         check_range(self, "learning_rate", above=True)
         check_range(self, "weight_decay", "noise")
 
-    def _fit_battles(self, vectors: NDArray[np.float32], battles: NumberedBattles) -> None:
+    def _fit_battles(self, vectors: Vectors, battles: NumberedBattles) -> None:
         rng = np.random.default_rng(self.seed)
         weights = _start(rng, vectors.shape[1], self.n_factors, len(battles.names))
         use = battles.a != battles.b
@@ -91,16 +90,16 @@ class MatrixFactorization(PreferenceEstimator):
         chosen = _unit(best["models"])[self._columns(battles.names)]
         self.weights_ = {**best, "models": chosen}
 
-    def _strengths(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+    def _strengths(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
         hidden = vectors @ self.weights_["projection"] + self.weights_["bias"]
         return np.asarray(
             (hidden * self.weights_["output"]) @ self.weights_["models"].T, dtype=np.float64
         )
 
-    def _learned(self) -> dict[str, NDArray[Any]]:
+    def _learned(self) -> Arrays:
         return {**self.weights_, "held_out_loss": self.held_out_loss_}
 
-    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore_learned(self, arrays: Arrays) -> None:
         self.weights_ = {name: arrays[name] for name in _NAMES}
         self.held_out_loss_ = arrays["held_out_loss"]
         factors = (self.n_factors,)
@@ -117,7 +116,7 @@ _PATIENCE = 10
 _HELD_OUT = 0.05
 
 
-def _start(rng: np.random.Generator, width: int, d: int, n_models: int) -> Arrays:
+def _start(rng: np.random.Generator, width: int, d: int, n_models: int) -> Weights:
     """Start as PyTorch would: linear layers uniform in ±1/√inputs, model vectors normal."""
     inner, outer = width**-0.5, d**-0.5
     return {
@@ -128,20 +127,18 @@ def _start(rng: np.random.Generator, width: int, d: int, n_models: int) -> Array
     }
 
 
-def _held_out(battles: NumberedBattles, seed: int) -> NDArray[np.bool_]:
+def _held_out(battles: NumberedBattles, seed: int) -> Bools:
     """Battles of one in twenty queries; a query's battles stay on one side."""
     (queries,) = split_indices(len(battles.texts), [_HELD_OUT], seed=seed)
     return np.isin(battles.query, queries)
 
 
-def _unit(models: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(models: Vectors) -> Vectors:
     norms = np.linalg.norm(models, axis=1, keepdims=True)
     return np.asarray(models / np.maximum(norms, _TINY))
 
 
-def _loss(
-    weights: Arrays, vectors: NDArray[np.float32], battles: NumberedBattles, rows: Indices
-) -> float:
+def _loss(weights: Weights, vectors: Vectors, battles: NumberedBattles, rows: Indices) -> float:
     if len(rows) == 0:
         return float("nan")
     models = _unit(weights["models"])
@@ -151,25 +148,23 @@ def _loss(
     return float(np.mean(np.logaddexp(0, -ahead) * score + np.logaddexp(0, ahead) * (1 - score)))
 
 
-def _gradient(
-    weights: Arrays, x: NDArray[np.float32], battles: NumberedBattles, rows: Indices
-) -> Arrays:
+def _gradient(weights: Weights, x: Vectors, battles: NumberedBattles, rows: Indices) -> Weights:
     """Gradient of the mean log loss of σ(δ_a − δ_b) against the score."""
     models, output = _unit(weights["models"]), weights["output"]
     a, b = battles.a[rows], battles.b[rows]
-    hidden: NDArray[np.float32] = x @ weights["projection"] + weights["bias"]
+    hidden: Vectors = x @ weights["projection"] + weights["bias"]
     gap = models[a] - models[b]
     guess = expit((hidden * gap) @ output)
-    surprise: NDArray[np.float32] = (guess - battles.score[rows]).astype(np.float32)[:, None]
+    surprise: Vectors = (guess - battles.score[rows]).astype(np.float32)[:, None]
     surprise /= np.float32(len(rows))
-    on_hidden: NDArray[np.float32] = surprise * gap * output
-    on_models: NDArray[np.float32] = surprise * hidden * output
+    on_hidden: Vectors = surprise * gap * output
+    on_models: Vectors = surprise * hidden * output
     toward = np.zeros_like(models)
     np.add.at(toward, a, on_models)
     np.subtract.at(toward, b, on_models)
     norms = np.linalg.norm(weights["models"], axis=1, keepdims=True)
     along = (toward * models).sum(axis=1, keepdims=True)
-    turned: NDArray[np.float32] = (toward - along * models) / np.maximum(norms, _TINY)
+    turned: Vectors = (toward - along * models) / np.maximum(norms, _TINY)
     return {
         "projection": np.asarray(x.T @ on_hidden, dtype=np.float32),
         "bias": on_hidden.sum(axis=0, dtype=np.float32),
@@ -181,14 +176,14 @@ def _gradient(
 class _Adam:
     """Kingma and Ba, 2014, arXiv:1412.6980, algorithm 1, with L2 added to the gradient."""
 
-    def __init__(self, weights: Arrays, learning_rate: float, weight_decay: float) -> None:
+    def __init__(self, weights: Weights, learning_rate: float, weight_decay: float) -> None:
         self.learning_rate, self.weight_decay, self.n_steps = learning_rate, weight_decay, 0
         self.mean = {name: np.zeros_like(value) for name, value in weights.items()}
         self.square = {name: np.zeros_like(value) for name, value in weights.items()}
 
-    def step(self, weights: Arrays, gradient: Arrays) -> Arrays:
+    def step(self, weights: Weights, gradient: Weights) -> Weights:
         self.n_steps += 1
-        moved: Arrays = {}
+        moved: Weights = {}
         for name, value in weights.items():
             slope = gradient[name] + np.float32(self.weight_decay) * value
             self.mean[name] += np.float32(0.1) * (slope - self.mean[name])

@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.arrays import Arrays, Indices, Vectors
 from langchain_llm_router.types.errors import import_extra
 
 __all__ = ["ApproximateMemory", "ExactMemory", "Memory"]
 
-Vectors = NDArray[np.float32]
-Rows = NDArray[np.intp]
 
 _VECTORS, _INDEX = "memory_vectors.npy", "memory_index.usearch"
 
@@ -69,7 +68,7 @@ class Memory(CheckedArguments, ABC):
         """Remove from outside this process what `fit` put there."""
 
     @abstractmethod
-    def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Rows, Vectors]:
+    def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
         """Find the most similar kept queries.
 
         Args:
@@ -90,7 +89,7 @@ class Memory(CheckedArguments, ABC):
         size = {"n_rows": self.n_rows_, "width": self.width_}
         return {"kind": type(self).__name__, "params": {}, **size}
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """Arrays for the artifact."""
         return {}
 
@@ -98,17 +97,13 @@ class Memory(CheckedArguments, ABC):
         """Write what must not go through RAM; returns the names."""
         return ()
 
-    def restore(
-        self, described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], folder: Path
-    ) -> None:
+    def restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None:
         """Take over what was saved."""
         self.n_rows_, self.width_ = int(described["n_rows"]), int(described["width"])
         self._restore(described, arrays, folder)
 
     @abstractmethod
-    def _restore(
-        self, described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], folder: Path
-    ) -> None: ...
+    def _restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None: ...
 
     def _check_shape(self, vectors: NDArray[Any]) -> None:
         if vectors.shape != (self.n_rows_, self.width_):
@@ -136,7 +131,7 @@ class ExactMemory(Memory):
         """Similarity to every kept query, of shape (n_queries, n_rows)."""
         return np.asarray(vectors @ self.vectors_.T)
 
-    def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Rows, Vectors]:
+    def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
         """Find the nearest by comparing with all."""
         k = min(k, self.n_rows_)
         rows = np.empty((len(vectors), k), dtype=np.intp)
@@ -149,13 +144,11 @@ class ExactMemory(Memory):
             cosine[part] = np.take_along_axis(similarity, rows[part], axis=1)
         return rows, cosine
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """The vectors."""
         return {"vectors": self.vectors_}
 
-    def _restore(
-        self, described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], folder: Path
-    ) -> None:
+    def _restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None:
         self.vectors_ = arrays["vectors"]
         self._check_shape(self.vectors_)
 
@@ -211,7 +204,7 @@ class ApproximateMemory(Memory):
             keys = np.arange(start, start + len(part), dtype=np.uint64)
             self.index_.add(keys, part, threads=self.n_threads)
 
-    def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Rows, Vectors]:
+    def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
         """Find the nearest among what the graph proposes."""
         k = min(k, self.n_rows_)
         wide = min(int(np.ceil(k * self.oversampling)), self.n_rows_)
@@ -240,9 +233,7 @@ class ApproximateMemory(Memory):
         self.index_.save(str(folder / _INDEX))
         return _VECTORS, _INDEX
 
-    def _restore(
-        self, described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], folder: Path
-    ) -> None:
+    def _restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None:
         self.scale_ = float(described["scale"])
         self.vectors_ = np.load(folder / _VECTORS, mmap_mode="r", allow_pickle=False)
         self._check_shape(self.vectors_)

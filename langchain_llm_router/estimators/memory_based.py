@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
 from langchain_llm_router.data.artifacts import Artifact
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator
 from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemory, Memory
+from langchain_llm_router.types.arrays import Arrays, Vectors
 from langchain_llm_router.types.errors import ArtifactError
 
 __all__ = ["RememberingEstimator"]
@@ -54,7 +53,7 @@ class RememberingEstimator(EmbeddingEstimator):
         """
         return cls._load(folder, embeddings, memory=memory)
 
-    def _remember(self, vectors: NDArray[np.float32], texts: Sequence[str]) -> None:
+    def _remember(self, vectors: Vectors, texts: Sequence[str]) -> None:
         earlier: Memory | None = getattr(self, "memory_", None)
         if earlier is not None:
             earlier.forget()
@@ -63,7 +62,7 @@ class RememberingEstimator(EmbeddingEstimator):
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "memory": self.memory_.describe()}
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {**super()._arrays(), **self.memory_.arrays()}
 
     def _write_files(self, folder: Path) -> Sequence[str]:
@@ -87,7 +86,7 @@ _KINDS: Mapping[str, type[Memory]] = {
 
 def _restored(
     described: Mapping[str, Any],
-    arrays: Mapping[str, NDArray[Any]],
+    arrays: Arrays,
     folder: Path,
     given: Memory | None,
 ) -> Memory:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from langchain_core.vectorstores import VectorStore
-from numpy.typing import NDArray
 
 from langchain_llm_router.data.artifacts import data_hash
-from langchain_llm_router.estimators.memory import Memory, Rows, Vectors
+from langchain_llm_router.estimators.memory import Memory
+from langchain_llm_router.types.arrays import Arrays, Indices, Vectors
 
 __all__ = ["StoreMemory"]
 
@@ -61,7 +61,7 @@ class StoreMemory(Memory):
         for start in range(0, self.n_rows_, self.batch_size):
             self.store.delete(self._ids(start, min(start + self.batch_size, self.n_rows_)))
 
-    def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Rows, Vectors]:
+    def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
         """Ask the store, once per query."""
         rows, scores = self._search(vectors, texts, min(k, self.n_rows_))
         if np.isnan(scores).all(axis=1).any():
@@ -76,9 +76,7 @@ class StoreMemory(Memory):
         params = {"batch_size": self.batch_size}
         return {**super().describe(), "params": params, "score": self.score_, "mark": self.mark_}
 
-    def _restore(
-        self, described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], folder: Path
-    ) -> None:
+    def _restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None:
         self.score_, self.mark_ = str(described["score"]), str(described["mark"])
 
     def _ids(self, start: int, stop: int) -> list[str]:
@@ -97,7 +95,7 @@ class StoreMemory(Memory):
         else:
             self.store.add_texts(texts, metadatas=marks, ids=ids)
 
-    def _search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Rows, Vectors]:
+    def _search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
         rows = np.zeros((len(vectors), k), dtype=np.intp)
         scores = np.full((len(vectors), k), np.nan, dtype=np.float32)
         by_vector = getattr(self.store, "similarity_search_with_score_by_vector", None)

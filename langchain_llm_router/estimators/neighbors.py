@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import data_hash
-from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
+from langchain_llm_router.estimators.estimator import EmbeddingEstimator
 from langchain_llm_router.estimators.memory_based import RememberingEstimator
 from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arrays import Arrays, Floats, Indices, Vectors
 
 __all__ = ["Clusters", "NearestNeighbors"]
 
@@ -50,12 +51,12 @@ class NearestNeighbors(RememberingEstimator):
             raise ValueError(msg)
         check_range(self, "temperature", above=True)
 
-    def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
+    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
         self._remember(vectors, data.queries)
         self.quality_ = np.array(data.quality)
         self._gaps = False
 
-    def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+    def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
         nearest, found = self.memory_.search(vectors, queries, self.n_neighbors)
         cosine = found.astype(np.float64)
         weights = np.isfinite(cosine).astype(np.float64)
@@ -106,10 +107,10 @@ class NearestNeighbors(RememberingEstimator):
         )
         return mean
 
-    def _learned(self) -> dict[str, NDArray[Any]]:
+    def _learned(self) -> Arrays:
         return {"quality": self.quality_}
 
-    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore_learned(self, arrays: Arrays) -> None:
         self.quality_ = arrays["quality"]
         self._gaps = bool(np.isnan(self.quality_).any())
         expected = (self.memory_.n_rows_, len(self.candidates_))
@@ -157,7 +158,7 @@ class Clusters(EmbeddingEstimator):
                 raise ValueError(msg)
         check_range(self, "sharpness", "prior_rows")
 
-    def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
+    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
         rng = np.random.default_rng(self.seed)
         self.centers_, member = _spherical_kmeans(vectors, self.n_clusters, rng)
         self.counts_ = np.bincount(member, minlength=len(self.centers_))
@@ -165,7 +166,7 @@ class Clusters(EmbeddingEstimator):
         prior = self.prior_rows * data.quality.mean(axis=0)
         self.quality_ = (sums + prior) / (self.counts_ + self.prior_rows)[:, None]
 
-    def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+    def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
         cosine = (vectors @ self.centers_.T).astype(np.float64)
         k = min(self.n_nearest, len(self.centers_))
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
@@ -175,10 +176,10 @@ class Clusters(EmbeddingEstimator):
         mean: Floats = np.einsum("qc,qck->qk", weights, self.quality_[nearest])
         return mean
 
-    def _learned(self) -> dict[str, NDArray[Any]]:
+    def _learned(self) -> Arrays:
         return {"centers": self.centers_, "quality": self.quality_, "counts": self.counts_}
 
-    def _restore_learned(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore_learned(self, arrays: Arrays) -> None:
         self.centers_, self.quality_ = arrays["centers"], arrays["quality"]
         self.counts_ = arrays["counts"]
         expected = (len(self.quality_), self.width_)
@@ -188,8 +189,8 @@ class Clusters(EmbeddingEstimator):
 
 
 def _spherical_kmeans(
-    vectors: NDArray[np.float32], n_clusters: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    vectors: Vectors, n_clusters: int, rng: np.random.Generator
+) -> tuple[Vectors, Indices]:
     """Lloyd's algorithm on the cosine, started by k-means++; empty groups are dropped."""
     centers = vectors[[int(rng.integers(len(vectors)))]]
     nearest = vectors @ centers[0]

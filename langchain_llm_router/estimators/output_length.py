@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 
 __all__ = ["OutputLength"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(eq=False)

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.data.artifacts import data_hash
-from langchain_llm_router.estimators.estimator import EmbeddingEstimator, Floats
+from langchain_llm_router.estimators.estimator import EmbeddingEstimator
 from langchain_llm_router.estimators.ratings import mean_win_rates
+from langchain_llm_router.types.arrays import Floats, Indices, Vectors
 
 __all__ = ["NumberedBattles", "PreferenceEstimator"]
-
-Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,20 +123,20 @@ class PreferenceEstimator(EmbeddingEstimator):
     def _columns(self, names: Sequence[str]) -> Indices:
         return np.array([list(names).index(name) for name in self.candidates_], dtype=np.intp)
 
-    def _fit_vectors(self, vectors: NDArray[np.float32], data: Outcomes) -> None:
+    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
         battles = NumberedBattles.of_outcomes(data)
         self.candidates_ = self._chosen(battles.names)
         first = {text: i for i, text in reversed(list(enumerate(data.queries)))}
         self._fit_battles(vectors[[first[text] for text in battles.texts]], battles)
 
-    def _predict_vectors(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats:
+    def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
         return mean_win_rates(self._strengths(vectors, queries))
 
     @abstractmethod
-    def _fit_battles(self, vectors: NDArray[np.float32], battles: NumberedBattles) -> None: ...
+    def _fit_battles(self, vectors: Vectors, battles: NumberedBattles) -> None: ...
 
     @abstractmethod
-    def _strengths(self, vectors: NDArray[np.float32], queries: Sequence[str]) -> Floats: ...
+    def _strengths(self, vectors: Vectors, queries: Sequence[str]) -> Floats: ...
 
 
 def _numbered(texts: Sequence[str]) -> tuple[tuple[str, ...], Indices]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from langchain_llm_router.data import Battles
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = [
     "bootstrap_intervals",
@@ -29,8 +30,6 @@ __all__ = [
     "win_table",
 ]
 
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
 
 _ELO_PER_NAT = 400 / np.log(10)
 _MAX_STEPS = 100

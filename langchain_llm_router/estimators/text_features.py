@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["SURFACE_FEATURES", "surface_features"]
 
@@ -50,7 +51,7 @@ _COUNTED = {
 }
 
 
-def surface_features(texts: Sequence[str]) -> NDArray[np.float64]:
+def surface_features(texts: Sequence[str]) -> Floats:
     """One row of plain numbers per text, of shape (n_texts, len(SURFACE_FEATURES)).
 
     They cost microseconds and often tell how hard a question is as well as an embedding does.

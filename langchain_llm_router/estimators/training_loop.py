@@ -8,7 +8,7 @@ dropout, so nothing but the step number has to be remembered about randomness. N
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
@@ -17,11 +17,11 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import split_indices
 from langchain_llm_router.data.artifacts import Artifact, data_hash, read_artifact, write_artifact
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Arrays, Floats, Indices
 from langchain_llm_router.types.errors import ArtifactError, import_extra
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ class Lesson:
     """
 
     network: nn.Module
-    loss: Callable[[NDArray[np.intp]], torch.Tensor]
+    loss: Callable[[Indices], torch.Tensor]
     groups: Sequence[str]
-    lengths: NDArray[np.intp]
+    lengths: Indices
     fingerprint: str
     fresh: tuple[str, ...] = ()
     dropout: bool = True
@@ -145,15 +145,15 @@ class History:
 
     steps: int
     best_step: int
-    validation_step: NDArray[np.intp]
-    validation_loss: NDArray[np.float64]
+    validation_step: Indices
+    validation_loss: Floats
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> Arrays:
         """The history as arrays for an artifact."""
         return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> History:
+    def from_arrays(cls, arrays: Arrays) -> History:
         """Read what `to_arrays` gave."""
         return cls(
             int(arrays["steps"]),
@@ -250,12 +250,12 @@ class _Run:
         best_step = self.step if self.best is None else self.best_step
         return History(self.step, best_step, np.array(steps, np.intp), np.array(losses, float))
 
-    def _batches(self) -> Iterator[NDArray[np.intp]]:
+    def _batches(self) -> Iterator[Indices]:
         while self.step < self.n_steps and self.waited < self.training.patience:
             epoch, done = divmod(self.step, self.batches_per_epoch)
             yield from islice(self._epoch(epoch), done, done + self.n_steps - self.step)
 
-    def _epoch(self, epoch: int) -> Iterator[NDArray[np.intp]]:
+    def _epoch(self, epoch: int) -> Iterator[Indices]:
         """Shuffled batches, each of rows of similar length, so that little padding is computed."""
         rng = np.random.default_rng([self.training.seed, epoch])
         order, size = rng.permutation(self.rows), self.training.batch_size
@@ -267,7 +267,7 @@ class _Run:
         for i in rng.permutation(len(batches)):
             yield batches[i]
 
-    def _learn(self, rows: NDArray[np.intp]) -> float:
+    def _learn(self, rows: Indices) -> float:
         torch.manual_seed((self.training.seed << 32) + self.step)
         factor = _rate_factor(self.step, self.n_steps, self.training.warmup_share)
         for group in self.optimizer.param_groups:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
-from langchain_llm_router.estimators.estimator import Floats, QualityEstimator
+from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.training_loop import (
     History,
     Lesson,
@@ -27,6 +26,7 @@ from langchain_llm_router.estimators.training_loop import (
     seeded,
     train,
 )
+from langchain_llm_router.types.arrays import Arrays, Floats
 from langchain_llm_router.types.errors import ArtifactError, import_extra
 
 if TYPE_CHECKING:
@@ -122,13 +122,13 @@ class TransformerEstimator(QualityEstimator):
     def _forward(self, tokens: Sequence[Sequence[int]], *columns: Any) -> torch.Tensor:
         """One batch through the network: logits."""
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return self.history_.to_arrays()
 
     def _restore(
         self,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None:
         self.history_ = History.from_arrays(arrays)

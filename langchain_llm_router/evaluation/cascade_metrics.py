@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation.intervals import Interval, Resampling, weighted_bootstrap
 from langchain_llm_router.evaluation.metrics import hull_quality, random_mix_hull
 from langchain_llm_router.evaluation.sweeps import Sweep
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = [
     "cost_quality_area",
@@ -23,7 +24,6 @@ __all__ = [
     "region_ibc_lift_interval",
 ]
 
-Floats = NDArray[np.float64]
 Point = tuple[float, float]
 
 

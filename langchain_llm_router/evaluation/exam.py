@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import QualityEstimator
@@ -26,10 +25,9 @@ from langchain_llm_router.evaluation.table_replay import (
 )
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.saved_router import SavedRouter
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["Exam", "RouterReport"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators import QualityEstimator
@@ -19,10 +18,10 @@ from langchain_llm_router.evaluation.intervals import (
 )
 from langchain_llm_router.evaluation.metrics import brier, ece
 from langchain_llm_router.evaluation.sweeps import single_sweep, utility_sweep
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["HeldOutReport", "held_out_report"]
 
-Floats = NDArray[np.float64]
 
 Verdict = Literal["helps", "no evidence", "harms"]
 

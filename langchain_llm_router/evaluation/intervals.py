@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
 from langchain_llm_router.evaluation.sweeps import Sweep
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = [
     "Interval",
@@ -28,7 +29,6 @@ __all__ = [
     "weighted_bootstrap",
 ]
 
-Floats = NDArray[np.float64]
 
 _DRAWN_AT_ONCE = 50
 
@@ -109,7 +109,7 @@ _DEFAULT = Resampling()
 
 
 def bootstrap(
-    statistic: Callable[[NDArray[np.intp]], float],
+    statistic: Callable[[Indices], float],
     n: int,
     *,
     n_resamples: int = 1000,

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = [
     "Curve",
@@ -29,7 +31,6 @@ __all__ = [
     "within_group_apgr",
 ]
 
-Floats = NDArray[np.float64]
 
 ROUNDING = 1e-12
 """Shares this close are the same: sums over rows differ by their order."""
@@ -346,7 +347,7 @@ class Reliability:
 
     predicted: Floats
     measured: Floats
-    count: NDArray[np.intp]
+    count: Indices
 
 
 def reliability(predicted: ArrayLike, measured: ArrayLike, *, n_bins: int = 10) -> Reliability:

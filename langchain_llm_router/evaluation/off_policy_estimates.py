@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.evaluation import Interval, Resampling, weighted_bootstrap
 from langchain_llm_router.history.log_reader import History
@@ -23,6 +23,7 @@ from langchain_llm_router.loop.endpoints import ByModel
 from langchain_llm_router.loop.loop import next_decision
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Decision, Situation
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = [
     "OffPolicy",
@@ -33,7 +34,6 @@ __all__ = [
     "self_normalized",
 ]
 
-Floats = NDArray[np.float64]
 _DEFAULT = Resampling()
 _ENOUGH = 30.0
 

@@ -10,15 +10,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation.intervals import Interval, Resampling, weighted_bootstrap
 from langchain_llm_router.evaluation.metrics import hull_quality, random_mix_hull
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["Spent", "cost_saved", "cost_saved_interval", "quality_above_mix_interval"]
-
-Floats = NDArray[np.float64]
 
 
 class Spent(Protocol):

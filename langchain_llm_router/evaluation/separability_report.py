@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed
 from langchain_llm_router.estimators import Linear, QualityEstimator, out_of_fold
 from langchain_llm_router.evaluation.intervals import Interval, Resampling, bootstrap
 from langchain_llm_router.evaluation.metrics import auc
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = ["Separability", "separability"]
 
-Floats = NDArray[np.float64]
 
 _ROWS = 2000
 _NEIGHBORS = 10
@@ -126,13 +125,13 @@ def separability(
     )
 
 
-def _labels(outcomes: Outcomes) -> NDArray[np.intp]:
+def _labels(outcomes: Outcomes) -> Indices:
     if len(outcomes.candidates) == 2:
         return np.asarray(np.sign(outcomes.quality[:, 1] - outcomes.quality[:, 0]), np.intp)
     return np.asarray(outcomes.quality.argmax(axis=1), np.intp)
 
 
-def _agreement(labels: NDArray[np.intp], nearest: NDArray[np.intp]) -> float:
+def _agreement(labels: Indices, nearest: Indices) -> float:
     return float((labels[nearest] == labels[:, None]).mean())
 
 
@@ -152,7 +151,7 @@ def _predictor_auc(
     predicted = out_of_fold(predictor, outcomes, seed=how.seed)
     score = (predicted[:, -1] - predicted[:, 0])[decided]
 
-    def statistic(rows: NDArray[np.intp]) -> float:
+    def statistic(rows: Indices) -> float:
         return float("nan") if len(set(won[rows])) < 2 else auc(score[rows], won[rows])
 
     return bootstrap(

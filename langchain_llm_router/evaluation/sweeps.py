@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = ["Sweep", "single_sweep", "utility_sweep"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +89,7 @@ def utility_sweep(
     )
 
 
-def _best(utility: Floats, cost: Floats) -> NDArray[np.intp]:
+def _best(utility: Floats, cost: Floats) -> Indices:
     """Column of the highest utility per row; ties go to the lower cost, then to the first."""
     return np.lexsort((cost, -utility), axis=1)[:, 0]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation.metrics import Curve
@@ -14,10 +14,9 @@ from langchain_llm_router.loop.arms import begin
 from langchain_llm_router.loop.loop import Loop, check_policy
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Decision
+from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
 __all__ = ["Replay", "best_single", "curve", "oracle", "replay"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +33,8 @@ class Replay:
     """
 
     candidates: tuple[str, ...]
-    accepted: NDArray[np.intp]
-    asked: NDArray[np.bool_]
+    accepted: Indices
+    asked: Bools
     quality: Floats
     cost_usd: Floats
     decisions: tuple[Decision, ...]
@@ -217,7 +216,7 @@ def best_single(outcomes: Outcomes) -> int:
     return int(outcomes.quality.mean(axis=0).argmax())
 
 
-def oracle(outcomes: Outcomes) -> NDArray[np.intp]:
+def oracle(outcomes: Outcomes) -> Indices:
     """Column of the cheapest among the best answers of each row: what perfect routing would ask."""
     best = outcomes.quality >= outcomes.quality.max(axis=1, keepdims=True)
     cost = outcomes.cost_usd

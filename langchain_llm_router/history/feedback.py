@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
 from langchain_llm_router.history.decision_log import DecisionLog
 from langchain_llm_router.history.log_reader import Entry, History
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = [
     "FeedbackClient",
@@ -46,7 +46,7 @@ class ScoredRows:
 
     queries: Sequence[str]
     candidates: Sequence[str]
-    quality: NDArray[np.float64]
+    quality: Floats
     decision_ids: Sequence[str]
 
     def __len__(self) -> int:

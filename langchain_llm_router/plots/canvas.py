@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.errors import import_extra
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
 
 Figure = Any
 Axes = Any
-Floats = NDArray[np.float64]
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 GOOD, POOR = "#0072b2", "#d55e00"

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.plots.canvas import (
     GOOD,
@@ -26,6 +25,7 @@ from langchain_llm_router.plots.canvas import (
     new,
 )
 from langchain_llm_router.policies.observation import KernelDensity, normal_density
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = [
     "density_buildup",
@@ -37,7 +37,6 @@ __all__ = [
     "total_density",
 ]
 
-Floats = NDArray[np.float64]
 
 _GRID = np.linspace(0, 1, 1001)
 _SCORE = "verifier's score"

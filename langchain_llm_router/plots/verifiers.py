@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
@@ -20,10 +19,10 @@ from langchain_llm_router.plots.canvas import (
     axes,
     new,
 )
+from langchain_llm_router.types.arrays import Bools, Floats
 
 __all__ = ["verifier_grid"]
 
-Floats = NDArray[np.float64]
 
 _LEFT, _WIDE, _HIGH, _GAP, _ABOVE, _BELOW = 2.05, 2.9, 1.45, 0.45, 1.3, 0.65
 """Inches: of the verifiers' names, of a panel, between panels, of the heading, of the foot."""
@@ -107,7 +106,7 @@ def _span(scores: Floats) -> tuple[float, float]:
     return float(low) - pad, float(high) + pad
 
 
-def _panel(ax: Axes, scores: Floats, good: NDArray[np.bool_]) -> None:
+def _panel(ax: Axes, scores: Floats, good: Bools) -> None:
     known = ~np.isnan(scores)
     values, labels = scores[known], good[known]
     sides = [(values[labels], GOOD, -1), (values[~labels], POOR, 1)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
@@ -17,11 +16,10 @@ from langchain_llm_router.policies.policy import accept
 from langchain_llm_router.policies.training_tables import check_tables, known_means
 from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices
 
 __all__ = ["AutoMix"]
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 _Family = Literal["threshold", "double_threshold", "greedy", "needy", "union"]
 
 
@@ -118,10 +116,10 @@ class AutoMix(FittedPolicy):
     def _settings(self) -> dict[str, Any]:
         return {"candidates": list(self.candidates_)}
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {"escalate": self.escalate_}
 
-    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
         self.candidates_ = tuple(settings["candidates"])
         self.escalate_ = arrays["escalate"]
 
@@ -134,7 +132,7 @@ class AutoMix(FittedPolicy):
         # IBC_BASE is the same for every set, so the largest IBC is the largest lift.
         return (quality - weak_quality) / max(spent - weak_cost, 1e-30)
 
-    def _sets(self, score: NDArray[np.intp], small: Floats, large: Floats) -> Iterable[Bools]:
+    def _sets(self, score: Indices, small: Floats, large: Floats) -> Iterable[Bools]:
         k = self.n_samples
         scores = np.arange(k + 1)
         if self.lambda_ is not None:
@@ -162,14 +160,14 @@ def _nested(worth: Floats) -> Iterable[Bools]:
         yield chosen
 
 
-def _smoothed_gain(score: NDArray[np.intp], gain: Floats, k: int) -> Floats:
+def _smoothed_gain(score: Indices, gain: Floats, k: int) -> Floats:
     counts = np.bincount(score, minlength=k + 2)[: k + 1]
     sums = np.bincount(score, gain, minlength=k + 2)[: k + 1]
     mean = sums / np.maximum(counts, 1)
     return np.asarray(gaussian_filter1d(mean, sigma=2), dtype=np.float64)
 
 
-def _needy(score: NDArray[np.intp], small: Floats, large: Floats, k: int) -> Iterable[Bools]:
+def _needy(score: Indices, small: Floats, large: Floats, k: int) -> Iterable[Bools]:
     """Escalate iff r·P(needy) > 100·(P(needy) + P(good)) + 99·P(hopeless), for r = 0..4999.
 
     The repository's POMDP collapses to this rule; rows on which the small one was strictly better

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = [
     "MAX_HISTORIES",
@@ -31,7 +32,6 @@ __all__ = [
     "solve",
 ]
 
-Floats = NDArray[np.float64]
 
 MAX_HISTORIES = 3_000_000
 """Largest table of histories; a larger one takes too much memory for a policy."""

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.one_shot import known_cost, known_quality
 from langchain_llm_router.policies.policy import OneShot, query_uniform
 from langchain_llm_router.types import Arm, Decision, Situation
+from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["BudgetedRouting"]
 
-Floats = NDArray[np.float64]
 
 # Utilities this close are a tie: wider than what bisection leaves between λ and the true one.
 _TIE = 1e-9
@@ -157,7 +157,7 @@ class BudgetedRouting(FittedPolicy, OneShot):
     def _settings(self) -> dict[str, Any]:
         return {"lambda": self.lambda_, "gamma": self.gamma_}
 
-    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
         self.lambda_, self.gamma_ = float(settings["lambda"]), float(settings["gamma"])
 
     def _find(self, quality: Floats, cost: Floats, paid: Floats) -> tuple[float, float]:

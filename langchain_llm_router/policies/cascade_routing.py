@@ -18,10 +18,10 @@ from langchain_llm_router.policies.policy import accept, last_resort, query_unif
 from langchain_llm_router.policies.supermodels import LinearUpdate, Planner, Stage, sobol_normals
 from langchain_llm_router.policies.training_tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
+from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["CascadeRouting"]
 
-Floats = NDArray[np.float64]
 Group = tuple[int, ...]
 
 
@@ -219,7 +219,7 @@ class CascadeRouting(FittedPolicy):
             "uses_predictions": self.uses_predictions_,
         }
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         arrays: dict[str, NDArray[Any]] = {
             "cost_usd": self.cost_usd_,
             "verification_cost_usd": self.verification_cost_usd_,
@@ -228,7 +228,7 @@ class CascadeRouting(FittedPolicy):
             arrays |= {f"{name}_{part}": array for part, array in vars(update).items()}
         return arrays
 
-    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
         self.candidates_ = tuple(settings["candidates"])
         low, high, gamma = settings["mix"]
         self.mix_ = (low, high, gamma)

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from numpy.typing import NDArray
-
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.types.arrays import Arrays
 from langchain_llm_router.types.errors import NotFittedError
 
 __all__ = ["FittedPolicy"]
@@ -85,4 +84,4 @@ class FittedPolicy(Policy):
         """Compute the values derived from what was learned."""
 
     @abstractmethod
-    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None: ...
+    def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None: ...

@@ -8,7 +8,6 @@ from itertools import permutations
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brute, fmin
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
@@ -16,10 +15,10 @@ from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.policy import accept
 from langchain_llm_router.policies.training_tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
+from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["FrugalCascade"]
 
-Floats = NDArray[np.float64]
 
 _INFEASIBLE = 10_000.0
 
@@ -132,7 +131,7 @@ class FrugalCascade(FittedPolicy):
             "mean_score": list(self.mean_score_),
         }
 
-    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
         self.chain_ = tuple(settings["chain"])
         self.thresholds_ = tuple(settings["thresholds"])
         self.mean_score_ = tuple(settings["mean_score"])

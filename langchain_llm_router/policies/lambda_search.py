@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.policies.supermodels import Planner, Stage
+from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
 __all__ = ["Rehearsal", "best_first_step", "lambda_for"]
 
-Floats = NDArray[np.float64]
 
 _FACTORS = (1.0, 2.0, 4.0, 8.0)
 _ROWS = 400
@@ -44,7 +43,7 @@ class Rehearsal:
         spent, accepted = np.zeros(n), np.zeros(n, dtype=np.intp)
         active = np.arange(n)
         while len(active) > 0:
-            going: list[NDArray[np.intp]] = []
+            going: list[Indices] = []
             codes = np.hstack([run[active], observed[active]])
             _, code = np.unique(codes, axis=0, return_inverse=True)
             code = code.ravel()
@@ -76,9 +75,7 @@ class Rehearsal:
             verifying=self.verifying[rows],
         )
 
-    def _stage(
-        self, run: NDArray[np.bool_], observed: NDArray[np.bool_], row: np.intp | int
-    ) -> Stage:
+    def _stage(self, run: Bools, observed: Bools, row: np.intp | int) -> Stage:
         done = np.flatnonzero(run[row])
         allowed = np.flatnonzero(~run[row])
         if self.planner.chain and len(done) > 0:
@@ -90,9 +87,7 @@ class Rehearsal:
             self.max_depth - len(done),
         )
 
-    def _choose(
-        self, rows: NDArray[np.intp], stage: Stage, lambda_: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def _choose(self, rows: Indices, stage: Stage, lambda_: float) -> tuple[Indices, Indices]:
         """Which candidate to ask next (-1: none), and whose answer to keep if it stops here."""
         quality = self.planner.quality(self.features[rows], stage.observed)
         ratio = self.actual[rows] / np.maximum(self.expected[rows], 1e-30)
@@ -105,10 +100,10 @@ class Rehearsal:
 
     def _verify(
         self,
-        rows: NDArray[np.intp],
+        rows: Indices,
         j: int,
-        run: NDArray[np.bool_],
-        observed: NDArray[np.bool_],
+        run: Bools,
+        observed: Bools,
         spent: Floats,
         lambda_: float,
     ) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data.artifacts import Artifact, read_artifact, write_artifact
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 
 __all__ = [
@@ -31,8 +32,6 @@ __all__ = [
 ]
 
 LikelihoodKind = Literal["rows", "kde", "beta_binomial"]
-
-Floats = NDArray[np.float64]
 
 
 class ObservationModel(CheckedArguments, ABC):
@@ -100,16 +99,14 @@ class ObservationModel(CheckedArguments, ABC):
             raise ArtifactError(msg) from error
 
     @abstractmethod
-    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]: ...
+    def _state(self) -> tuple[dict[str, Any], Arrays]: ...
 
     @classmethod
     @abstractmethod
-    def _from_state(
-        cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-    ) -> Self: ...
+    def _from_state(cls, settings: Mapping[str, Any], arrays: Arrays) -> Self: ...
 
 
-def _clean(scores: ArrayLike, good: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
+def _clean(scores: ArrayLike, good: ArrayLike) -> tuple[Floats, Bools]:
     values = np.asarray(scores, dtype=np.float64).ravel()
     labels = np.asarray(good).ravel()
     if values.shape != labels.shape:
@@ -233,7 +230,7 @@ class KernelDensity(ObservationModel):
             density = density + kernel(-grid) + kernel(2 - grid)
         return density
 
-    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
         settings = {
             "base_rate": self.base_rate,
             "gate": self.gate,
@@ -243,7 +240,7 @@ class KernelDensity(ObservationModel):
         return settings, {"good": self.scores_good_, "poor": self.scores_poor_}
 
     @classmethod
-    def _from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def _from_state(cls, settings: Mapping[str, Any], arrays: Arrays) -> Self:
         good, poor = arrays["good"], arrays["poor"]
         labels = np.repeat([True, False], [len(good), len(poor)])
         return cls(**settings).fit(np.concatenate([good, poor]), labels)
@@ -315,7 +312,7 @@ class BetaBinomial(ObservationModel):
         total = 1 / rho - 1
         return mean * total, (1 - mean) * total
 
-    def _state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
         settings = {
             "n_samples": self.n_samples,
             "prior_strength": self.prior_strength,
@@ -324,14 +321,14 @@ class BetaBinomial(ObservationModel):
         return settings, {"shapes": self.shapes_}
 
     @classmethod
-    def _from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def _from_state(cls, settings: Mapping[str, Any], arrays: Arrays) -> Self:
         model = cls(settings["n_samples"], settings["prior_strength"])
         model.base_rate_ = float(settings["base_rate"])
         model.shapes_ = arrays["shapes"]
         return model
 
 
-def score_index(score: ArrayLike, n_samples: int) -> NDArray[np.intp]:
+def score_index(score: ArrayLike, n_samples: int) -> Indices:
     """The nearest of the k + 1 possible scores 0/k..k/k, as 0..k; NaN, no verdict, is k + 1."""
     values = np.asarray(score, dtype=np.float64)
     missing = np.isnan(values)
@@ -402,7 +399,7 @@ def _row_kernels(values: Floats, n_samples: int, bandwidth: float) -> Floats:
 
 def _class_likelihoods(
     values: Floats,
-    good: NDArray[np.bool_],
+    good: Bools,
     n_samples: int,
     kind: LikelihoodKind,
     bandwidth: float,

@@ -30,9 +30,10 @@ from langchain_llm_router.types.errors import ArtifactError
 from langchain_llm_router.types.options import RoutingOptions
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from langchain_llm_router.policies.observation import ObservationModel
+    from langchain_llm_router.types.arrays import Arrays
 
 __all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", "query_uniform"]
 
@@ -263,11 +264,11 @@ class Policy(CheckedArguments, ABC):
         """The part of what it has learned that belongs in the manifest."""
         return {}
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         """The arrays that it has learned."""
         return {}
 
-    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
         """Restore what `_settings` and `_arrays` returned."""
 
 

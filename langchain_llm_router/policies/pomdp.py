@@ -30,10 +30,10 @@ from langchain_llm_router.policies.policy import accept, last_resort
 from langchain_llm_router.policies.training_tables import check_tables, known_means
 from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["Pomdp"]
 
-Floats = NDArray[np.float64]
 _Solver = Callable[..., Plan]
 
 
@@ -171,7 +171,7 @@ class Pomdp(FittedPolicy):
     def _settings(self) -> dict[str, Any]:
         return {"candidates": list(self.candidates_), "data_hash": self.data_hash_}
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         arrays: dict[str, NDArray[Any]] = {
             "performance": self._performance,
             "scores": self._scores,
@@ -181,7 +181,7 @@ class Pomdp(FittedPolicy):
         }
         return arrays if self._weights is None else {**arrays, "weights": self._weights}
 
-    def _restore(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
         self.candidates_ = tuple(settings["candidates"])
         self.data_hash_ = settings["data_hash"]
         self.cost_usd_ = arrays["cost_usd"]

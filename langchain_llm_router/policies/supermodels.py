@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 
+from langchain_llm_router.types.arrays import Bools, Floats, Indices
+
 __all__ = ["LinearUpdate", "Planner", "Search", "Stage", "sobol_normals"]
 
-Floats = NDArray[np.float64]
 Group = tuple[int, ...]
 
 _TIE = 1e-12
@@ -127,7 +127,7 @@ class Search:
     greedy: bool = False
     chain: bool = False
 
-    def next(self, quality: Floats, cost: Floats, lambda_: Floats) -> NDArray[np.intp]:
+    def next(self, quality: Floats, cost: Floats, lambda_: Floats) -> Indices:
         """The candidate to run next on each row, -1 to stop.
 
         Args:
@@ -272,9 +272,7 @@ class Planner:
         total: Floats = expected * scale / np.maximum(self.cost_update.mean_y, 0.1) + verifying
         return total
 
-    def next(
-        self, stage: Stage, quality: Floats, cost: Floats, lambda_: Floats
-    ) -> NDArray[np.intp]:
+    def next(self, stage: Stage, quality: Floats, cost: Floats, lambda_: Floats) -> Indices:
         """Which candidate to ask next on each row, -1 to stop."""
         if not stage.can_go_on:
             return np.full(len(quality), -1, dtype=np.intp)
@@ -288,9 +286,7 @@ class Planner:
         )
         return search.next(quality, cost, lambda_)
 
-    def worth_verifying(
-        self, stage: Stage, last: int, quality: Floats, lambda_: Floats
-    ) -> NDArray[np.bool_]:
+    def worth_verifying(self, stage: Stage, last: int, quality: Floats, lambda_: Floats) -> Bools:
         """Whether to verify the last answer: to decide whether to continue, or which to keep."""
         if stage.can_go_on and self.verifiable[last]:
             return np.ones(len(quality), dtype=bool)
@@ -302,7 +298,7 @@ class Planner:
         drawn = self.normals[:, : len(columns)] @ _root(spread[np.ix_(columns, columns)]).T
         held = quality[:, columns]
         gain = (held[:, None, :] + drawn[None]).max(axis=2).mean(axis=1) - held.max(axis=1)
-        worth: NDArray[np.bool_] = gain > lambda_ * self.verifying[last] + 1e-9
+        worth: Bools = gain > lambda_ * self.verifying[last] + 1e-9
         return worth
 
     def _weights(self, observed: Group) -> Floats:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["check_tables", "known_means"]
-
-Floats = NDArray[np.float64]
 
 
 def check_tables(outcomes: Outcomes, evaluations: SelfEvaluations) -> None:

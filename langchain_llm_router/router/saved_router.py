@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
 from langchain_llm_router import estimators
 from langchain_llm_router.data.artifacts import (
@@ -27,6 +26,7 @@ from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.policies import Policy, SafeArm
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Bools, Floats
 from langchain_llm_router.types.errors import ArtifactError
 
 __all__ = [
@@ -60,11 +60,11 @@ class SavedRouter(CheckedArguments):
         """The same router, with these queries marked as seen too."""
         return replace(self, seen=self.seen | {_fingerprint(query) for query in queries})
 
-    def knows(self, queries: Sequence[str]) -> NDArray[np.bool_]:
+    def knows(self, queries: Sequence[str]) -> Bools:
         """Which of the queries it has seen, of shape (n_queries,)."""
         return np.array([_fingerprint(query) in self.seen for query in queries], dtype=bool)
 
-    def predict(self, queries: Sequence[str]) -> NDArray[np.float64] | None:
+    def predict(self, queries: Sequence[str]) -> Floats | None:
         """Predicted quality, of shape (n_queries, n_candidates); None without an estimator."""
         if self.estimator is None:
             return None

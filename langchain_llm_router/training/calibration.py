@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation.intervals import Interval, Resampling
@@ -24,12 +24,10 @@ from langchain_llm_router.training.trials import (
     try_all,
 )
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import CalibrationError
 
 __all__ = ["Calibrated", "Split", "calibrate", "meet_target"]
-
-Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Split(CheckedArguments):
             msg = f"`held_out` must be in (0, 1), got {self.held_out!r}."
             raise ValueError(msg)
 
-    def rows(self, n: int) -> tuple[Rows, Rows]:
+    def rows(self, n: int) -> tuple[Indices, Indices]:
         """Row numbers of both parts, each in random order."""
         order = np.random.default_rng(self.seed).permutation(n)
         cut = n - round(self.held_out * n)
@@ -206,7 +204,7 @@ def meet_target(
     target: str,
     *,
     confidence: float | None = None,
-    split: Split | tuple[Rows, Rows] | None = None,
+    split: Split | tuple[Indices, Indices] | None = None,
 ) -> Calibrated:
     """`calibrate` from a table of what every setting scored and cost.
 
@@ -311,7 +309,7 @@ class _Choice:
 
 
 def _promise(
-    choice: _Choice, trials: Trials, parts: tuple[Rows, Rows], confidence: float
+    choice: _Choice, trials: Trials, parts: tuple[Indices, Indices], confidence: float
 ) -> Calibrated:
     delta = 1 - confidence
     checking = trials.take(parts[1])

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import (
@@ -29,11 +28,10 @@ from langchain_llm_router.policies import (
 )
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.training.trials import Family
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = ["CHEAP_ESTIMATORS", "Contender", "Tables", "contenders"]
 
-Rows = NDArray[np.intp]
-Floats = NDArray[np.float64]
 Estimators = Mapping[str, Callable[[], QualityEstimator]]
 
 CHEAP_ESTIMATORS: Estimators = {
@@ -58,13 +56,13 @@ class Tables:
     _fitted: dict[tuple[str, bytes], QualityEstimator] = field(default_factory=dict)
 
     def of(
-        self, chain: Sequence[str], verifier: str, rows: Rows
+        self, chain: Sequence[str], verifier: str, rows: Indices
     ) -> tuple[Outcomes, SelfEvaluations]:
         """Some rows and columns, with a verifier's evaluations of them."""
         evaluations = self.evaluations[verifier].select(chain).take(rows)
         return self.outcomes.select(chain).take(rows), evaluations
 
-    def estimator(self, name: str, rows: Rows) -> QualityEstimator:
+    def estimator(self, name: str, rows: Indices) -> QualityEstimator:
         """An estimator fitted on some rows, once."""
         key = (name, rows.tobytes())
         if key not in self._fitted:
@@ -85,12 +83,12 @@ class Contender:
     """
 
     name: str
-    train: Callable[[Rows], Family]
+    train: Callable[[Indices], Family]
     candidates: tuple[str, ...]
     verifier: str | None = None
     estimator: str | None = None
 
-    def replayed(self, policy: Policy, tables: Tables, known: Rows, judged: Rows) -> Replay:
+    def replayed(self, policy: Policy, tables: Tables, known: Indices, judged: Indices) -> Replay:
         """Replay a policy of this family on rows, with the mean costs of the `known` rows.
 
         Raises:
@@ -104,7 +102,7 @@ class Contender:
         return done
 
     def replay_tables(
-        self, tables: Tables, known: Rows, judged: Rows
+        self, tables: Tables, known: Indices, judged: Indices
     ) -> tuple[Floats | None, Outcomes, SelfEvaluations | None, Floats | None]:
         """What `replay` needs: predictions, outcomes, evaluations, expected costs."""
         chain = self.candidates
@@ -141,16 +139,18 @@ def contenders(tables: Tables) -> Iterator[Contender]:
                 yield Contender(f"{kind} on {verifier}: {who}", family, chain, verifier)
 
 
-def _always(name: str) -> Callable[[Rows], Family]:
+def _always(name: str) -> Callable[[Indices], Family]:
     return lambda rows: lambda lambda_: Always(name)
 
 
-def _utility(rows: Rows) -> Family:
+def _utility(rows: Indices) -> Family:
     return lambda lambda_: Utility(cost=lambda_)
 
 
-def _threshold(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Rows], Family]:
-    def train(rows: Rows) -> Family:
+def _threshold(
+    tables: Tables, verifier: str, chain: tuple[str, ...]
+) -> Callable[[Indices], Family]:
+    def train(rows: Indices) -> Family:
         outcomes, evaluations = tables.of(chain, verifier, rows)
         observed = {
             name: KernelDensity().fit(evaluations.confidence[:, j], outcomes.quality[:, j] >= 0.5)
@@ -161,20 +161,20 @@ def _threshold(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callabl
     return train
 
 
-def _pomdp(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Rows], Family]:
+def _pomdp(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Indices], Family]:
     return lambda rows: (
         Pomdp(0.0, likelihood="kde").fit(*tables.of(chain, verifier, rows)).with_knob
     )
 
 
-def _routing(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Rows], Family]:
+def _routing(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[[Indices], Family]:
     return lambda rows: CascadeRouting(0.0).fit(*tables.of(chain, verifier, rows)).with_knob
 
 
-def _frugal(tables: Tables, verifier: str) -> Callable[[Rows], Family]:
+def _frugal(tables: Tables, verifier: str) -> Callable[[Indices], Family]:
     """FrugalGPT's knob is a budget: λ chooses the budget with the highest utility at that price."""
 
-    def train(rows: Rows) -> Family:
+    def train(rows: Indices) -> Family:
         outcomes, scores = tables.of(tables.outcomes.candidates, verifier, rows)
         costs = outcomes.mean_cost_usd
         assert costs is not None, "a router is fitted on known costs only"

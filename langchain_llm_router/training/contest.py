@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.evaluation import Sweep, best_single
 from langchain_llm_router.evaluation.intervals import Interval, mean_interval
@@ -14,9 +13,10 @@ from langchain_llm_router.evaluation.progress import Progress, Watch
 from langchain_llm_router.policies import Policy
 from langchain_llm_router.router.saved_router import SavedRouter, mean_costs
 from langchain_llm_router.training import Calibrated, Target, Trials, meet_target, try_all
-from langchain_llm_router.training.contenders import Contender, Rows, Tables, contenders
+from langchain_llm_router.training.contenders import Contender, Tables, contenders
 from langchain_llm_router.training.fitted_router import Fitted, Standing
 from langchain_llm_router.training.trials import Family
+from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import CalibrationError
 
 __all__ = ["Contest", "Goal", "Parts"]
@@ -40,18 +40,18 @@ class Goal:
 class Parts:
     """Disjoint rows, each in random order."""
 
-    train: Rows
-    pick: Rows
-    calibrate: Rows | None
-    test: Rows
+    train: Indices
+    pick: Indices
+    calibrate: Indices | None
+    test: Indices
 
     @property
-    def known(self) -> Rows:
+    def known(self) -> Indices:
         """Those that may train the winner once it has been picked."""
         return np.concatenate([self.train, self.pick])
 
     @property
-    def seen(self) -> Rows:
+    def seen(self) -> Indices:
         """All rows that the router has seen: every row but those that test it."""
         rows = [self.known] if self.calibrate is None else [self.known, self.calibrate]
         return np.concatenate(rows)
@@ -154,7 +154,7 @@ class Contest:
         return -standing.quality, standing.cost_usd
 
     def _trials(
-        self, contender: Contender, family: Family, known: Rows, judged: Rows, n: int
+        self, contender: Contender, family: Family, known: Indices, judged: Indices, n: int
     ) -> Trials:
         """Replay every λ on some rows; single models: all, not only the chain's."""
         quality, outcomes, evaluations, costs = contender.replay_tables(self.tables, known, judged)
@@ -185,7 +185,7 @@ class Contest:
 
     def _calibrated(
         self, entries: Iterable[Entry], parts: Parts, goal: Goal
-    ) -> tuple[Contender, Policy, Calibrated, Rows]:
+    ) -> tuple[Contender, Policy, Calibrated, Indices]:
         """Set the winner's λ on rows that were not used to pick it.
 
         A promise is made for the first contender or not at all: trying contenders until one passes
@@ -205,7 +205,7 @@ class Contest:
 
     def _set(
         self, contender: Contender, parts: Parts, goal: Goal
-    ) -> tuple[Policy, Calibrated, Rows]:
+    ) -> tuple[Policy, Calibrated, Indices]:
         assert parts.calibrate is not None, "there is a target"
         if goal.confidence is None:
             # λ is chosen on the calibrating rows; the untouched ones check it.
@@ -222,7 +222,7 @@ class Contest:
 
     # Testing
 
-    def best_single(self, rows: Rows, goal: Goal | None) -> str:
+    def best_single(self, rows: Indices, goal: Goal | None) -> str:
         """The single model to beat, as these rows see it."""
         known = self.tables.outcomes.take(rows)
         assert known.cost_usd is not None, "a router is fitted on known costs only"
@@ -238,7 +238,7 @@ class Contest:
         self,
         winner: Contender,
         policy: Policy,
-        known: Rows,
+        known: Indices,
         parts: Parts,
         rival: str,
         *,
@@ -270,14 +270,14 @@ class Contest:
             margins=self._margins(sweep, known, parts.test),
         )
 
-    def _utility(self, rows: Rows, name: str, lambda_: float | None = None) -> NDArray[np.float64]:
+    def _utility(self, rows: Indices, name: str, lambda_: float | None = None) -> Floats:
         alone = self.tables.outcomes.take(rows).select([name])
         assert alone.cost_usd is not None, "a router is fitted on known costs only"
         rate = self.lambda_ if lambda_ is None else lambda_
-        values: NDArray[np.float64] = alone.quality[:, 0] - rate * alone.cost_usd[:, 0]
+        values: Floats = alone.quality[:, 0] - rate * alone.cost_usd[:, 0]
         return values
 
-    def _sweep(self, winner: Contender, known: Rows, test: Rows) -> Sweep:
+    def _sweep(self, winner: Contender, known: Indices, test: Indices) -> Sweep:
         knobs = np.geomspace(self.scale / _SHOWN_SPAN, self.scale * _SHOWN_SPAN, _N_LAMBDAS_SHOWN)
         family = winner.train(known)
         done = [winner.replayed(family(float(k)), self.tables, known, test) for k in knobs]
@@ -285,7 +285,7 @@ class Contest:
             knobs, np.array([d.quality for d in done]), np.array([d.cost_usd for d in done])
         )
 
-    def _margins(self, sweep: Sweep, known: Rows, test: Rows) -> list[tuple[float, Interval]]:
+    def _margins(self, sweep: Sweep, known: Indices, test: Indices) -> list[tuple[float, Interval]]:
         seen = self.tables.outcomes.take(known)
         assert seen.cost_usd is not None, "a router is fitted on known costs only"
         margins = []
@@ -296,7 +296,7 @@ class Contest:
             margins.append((float(knob), mean_interval(gain)))
         return margins
 
-    def _router(self, winner: Contender, policy: Policy, known: Rows) -> SavedRouter:
+    def _router(self, winner: Contender, policy: Policy, known: Indices) -> SavedRouter:
         chain = policy.asks(winner.candidates)
         verifier = winner.verifier if policy.verifies else None
         estimator = winner.estimator

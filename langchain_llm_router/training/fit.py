@@ -18,9 +18,10 @@ from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import best_single
 from langchain_llm_router.evaluation.progress import Watch
 from langchain_llm_router.training import Target
-from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Rows, Tables
+from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables
 from langchain_llm_router.training.contest import Contest, Goal, Parts
 from langchain_llm_router.training.fitted_router import Fitted
+from langchain_llm_router.types.arrays import Indices
 
 __all__ = ["fit_router", "load_data"]
 
@@ -129,7 +130,7 @@ def _parts(
         raise ValueError(msg)
     # A promise is tested row by row, so that the order of the file must not matter.
     rng = np.random.default_rng(seed)
-    mixed: list[Rows] = [rng.permutation(part) for part in parts]
+    mixed: list[Indices] = [rng.permutation(part) for part in parts]
     if goal is None:
         return Parts(mixed[0], mixed[1], None, mixed[2])
     return Parts(*mixed)

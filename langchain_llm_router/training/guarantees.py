@@ -12,11 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 __all__ = ["certified", "p_value", "rows_needed"]
-
-Floats = NDArray[np.float64]
 
 _BOLDEST = 0.75
 """Largest part of the capital that a single row may cost."""

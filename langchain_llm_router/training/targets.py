@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langchain_llm_router.training.trials import Trials
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["ALLOWED", "Target"]
 
-Floats = NDArray[np.float64]
 
 ALLOWED = (
     "quality >= 0.9",

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation import replay
 from langchain_llm_router.evaluation.sweeps import Sweep
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.types.arrays import Bools, Floats
 
 __all__ = ["Family", "Trials", "family_of", "try_all"]
 
-Floats = NDArray[np.float64]
 Family = Callable[[float], Policy]
 
 
@@ -36,7 +36,7 @@ class Trials:
     knob: Floats
     quality: Floats
     cost_usd: Floats
-    strong: NDArray[np.bool_]
+    strong: Bools
     single_quality: Floats
     single_cost_usd: Floats
     cost_ceiling_usd: float

@@ -23,12 +23,11 @@ from langchain_llm_router.data.embeddings import (
 )
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 from langchain_llm_router.verification.verifier import Case, Evaluating, Evaluation, Verifier
 
 __all__ = ["AnswerScorer"]
-
-Floats = NDArray[np.float64]
 
 
 class AnswerScorer(Verifier):

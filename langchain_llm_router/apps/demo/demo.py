@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.data.zeroeval import ZeroEval
@@ -28,6 +27,7 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router import create_cascade
 from langchain_llm_router.router.chat import ChatLLMRouter, route_of
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.verification import Agreement, same_answer
 
 __all__ = ["Demo", "FittedCascade", "FittedRoute", "Strategy"]
@@ -38,7 +38,6 @@ PEERS = ("gemini-1.5-flash", "deepseek-v2.5", "llama-3.1-70b")
 LAMBDAS = tuple(np.geomspace(1e3, 0.3, 40))
 
 _P = TypeVar("_P", bound=Policy)
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
