@@ -12,7 +12,6 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation.held_out import HeldOutReport, held_out_report
 from langchain_llm_router.evaluation.intervals import Interval, Resampling, mean_interval
-from langchain_llm_router.evaluation.progress import Progress, Watch
 from langchain_llm_router.evaluation.random_mix import (
     cost_saved_interval,
     quality_above_mix_interval,
@@ -26,6 +25,7 @@ from langchain_llm_router.evaluation.table_replay import (
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.progress import Progress, Watch
 
 __all__ = ["Exam", "RouterReport"]
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from langchain_llm_router.evaluation import Sweep, best_single
 from langchain_llm_router.evaluation.intervals import Interval, mean_interval
-from langchain_llm_router.evaluation.progress import Progress, Watch
 from langchain_llm_router.policies import Policy
 from langchain_llm_router.router.saved_router import SavedRouter, mean_costs
 from langchain_llm_router.training import Calibrated, Target, Trials, meet_target, try_all
@@ -18,6 +17,7 @@ from langchain_llm_router.training.fitted_router import Fitted, Standing
 from langchain_llm_router.training.trials import Family
 from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import CalibrationError
+from langchain_llm_router.types.progress import Progress, Watch
 
 __all__ = ["Contest", "Goal", "Parts"]
 

@@ -16,12 +16,12 @@ from langchain_llm_router.collect import Collected, load_journal
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import best_single
-from langchain_llm_router.evaluation.progress import Watch
 from langchain_llm_router.training import Target
 from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables
 from langchain_llm_router.training.contest import Contest, Goal, Parts
 from langchain_llm_router.training.fitted_router import Fitted
 from langchain_llm_router.types.arrays import Indices
+from langchain_llm_router.types.progress import Watch
 
 __all__ = ["fit_router", "load_data"]
 

@@ -25,7 +25,7 @@ def test_the_parts_are_disjoint_and_no_question_is_seen_twice(demo):
 
 def test_replaying_the_route_equals_row_by_row_what_the_live_router_did(demo):
     fitted = demo.fit_route()
-    live = demo.live("route", demo.answer_with_route(fitted, lambda: None))
+    live = demo.live("route", demo.answer_with_route(fitted))
     unseen = demo.outcomes.take(demo.test)
     replayed = replay(
         fitted.policy,
@@ -39,7 +39,7 @@ def test_replaying_the_route_equals_row_by_row_what_the_live_router_did(demo):
 
 def test_replaying_the_cascade_equals_row_by_row_what_the_graph_did(demo):
     fitted = demo.fit_cascade()
-    records = demo.answer_with_cascade(fitted, lambda: None)
+    records = demo.answer_with_cascade(fitted)
     live = demo.live("cascade", records, fitted.peers)
     replayed = replay(
         fitted.policy,

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import Data, Folder, Json, load_exam
-from langchain_llm_router.apps.cli.terminal import say, steps, write_json
+from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
     from langchain_llm_router.training import Calibrated
@@ -43,7 +44,7 @@ def calibrate(
     Target.parse(target)
     exam = load_exam(router, data)
     split = Split(seed=seed)
-    with steps("trying every setting on every row"):
+    with Bar("trying every setting on every row"):
         knob, _ = family_of(exam.saved.policy)
         found = turn(
             exam.saved,

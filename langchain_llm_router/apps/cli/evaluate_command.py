@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import Data, Folder, Json, load_exam
-from langchain_llm_router.apps.cli.terminal import say, steps, write_json
+from langchain_llm_router.apps.cli.terminal import say, write_json
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
     from langchain_llm_router.evaluation import Interval, RouterReport
@@ -30,8 +31,8 @@ def evaluate(
 
     Example: llm-router evaluate router --data run.jsonl
     """
-    with steps("predicting") as bar:
-        report = load_exam(router, data, seen=seen).report(bar.reach)
+    with Bar("predicting") as bar:
+        report = load_exam(router, data, seen=seen).report(bar)
     say(_title(router, report), _table(report), *_sentences(report))
     if json:
         write_json(report.as_dict())

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from langchain_llm_router.apps.cli.parameters import Json
-from langchain_llm_router.apps.cli.terminal import say, steps, write_json
+from langchain_llm_router.apps.cli.terminal import say, write_json
 from langchain_llm_router.types.errors import LlmRouterError
+from langchain_llm_router.types.progress import Bar
 
 __all__ = ["feedback"]
 
@@ -41,7 +42,7 @@ def feedback(
     history, kept = room.read_log(log), room.DecisionLog(log)
     client = Client(auto_batch_tracing=False)
     try:
-        with steps("asking LangSmith"):
+        with Bar("asking LangSmith"):
             done = room.import_langsmith(
                 kept, history, client, keys=key or None, scale=(worst, best)
             )

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import Data, Json
-from langchain_llm_router.apps.cli.terminal import say, steps, write_json
+from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
     from langchain_llm_router.training import Fitted
@@ -34,14 +35,14 @@ def fit(
     from langchain_llm_router.training import fit_router, load_data  # noqa: PLC0415 - the same
 
     tables = load_data(*data)
-    with steps("comparing all contenders") as bar:
+    with Bar("comparing all contenders") as bar:
         fitted = fit_router(
             tables,
             lambda_=quality_per_usd,
             target=target,
             confidence=confidence,
             seed=seed,
-            watch=bar.reach,
+            watch=bar,
         )
     fitted.save(out)
     report = write_report(fitted, out)

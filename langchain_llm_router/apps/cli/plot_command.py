@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from langchain_llm_router.apps.cli.parameters import Data, Folder, Json, load_tables
-from langchain_llm_router.apps.cli.terminal import say, steps, write_json
+from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.types.progress import Bar, Progress
 
 __all__ = ["plot"]
 
@@ -43,11 +44,11 @@ def plot(
         # What the scores are worth does not depend on the router: all rows count.
         figures["verifiers"] = partial(plots.verifier_grid, outcomes, evaluations)
     written = {}
-    with steps("drawing", len(figures)) as bar:
+    with Bar("drawing") as bar:
+        progress = Progress(bar, len(figures))
         for name, draw in figures.items():
-            bar.begin(f"drawing {name}")
+            progress.begin(f"drawing {name}")
             written[name] = str(plots.save(draw(), out / f"{name}.{format}"))
-            bar.done()
     say(*written.values())
     if json:
         write_json({"router": str(router), "n_rows": len(exam.own), "pictures": written})

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import Folder, Json, load_tables
-from langchain_llm_router.apps.cli.terminal import say, steps, write_json
+from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ def refit(
     if len(rows) == 0:
         raise ValueError(_nothing(len(history), key))
     training = _training(saved, data)
-    with steps(f"learning from {len(rows):,} scores"):
+    with Bar(f"learning from {len(rows):,} scores"):
         learned = room.refit(saved.estimator, rows, training)
     folder = replace(saved, estimator=learned).taught_by(rows.queries).save(out)
     figures = _figures(rows, len(history), training)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import Json
-from langchain_llm_router.apps.cli.terminal import say, steps, write_json
+from langchain_llm_router.apps.cli.terminal import say, write_json
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.progress import Bar, track
 
 if TYPE_CHECKING:
     from langchain_llm_router.evaluation import OffPolicy
@@ -54,14 +55,9 @@ def replay(
         saved.estimator if predict else None, lambda_=quality_per_usd, threshold=threshold
     )
     history = room.read_log(*log)
-    with steps("deciding again", total=len(history)) as bar:
-
-        def watched() -> Any:
-            for entry in history.entries:
-                yield entry
-                bar.done()
-
-        replayed = room.replay_log(watched(), saved.policy, changes=changes)
+    with Bar("deciding again") as bar:
+        entries = track(history.entries, "deciding again", bar)
+        replayed = room.replay_log(entries, saved.policy, changes=changes)
         found = off_policy(history, saved.policy, key=key, replay=replayed)
     figures = _figures(found, history.n_torn, saved.policy)
     say(*_sentences(figures), _table(found), str(found.overlap))

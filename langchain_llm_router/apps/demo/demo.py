@@ -6,7 +6,7 @@ routes them is the real `ChatLLMRouter` and a real compiled LangGraph cascade.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from langchain_llm_router.router import create_cascade
 from langchain_llm_router.router.chat import ChatLLMRouter, route_of
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.progress import Watch, track
 from langchain_llm_router.verification import Agreement, same_answer
 
 __all__ = ["Demo", "FittedCascade", "FittedRoute", "Strategy"]
@@ -149,13 +150,14 @@ class Demo(CheckedArguments):
         return FittedCascade(peers, policy, said)
 
     def answer_with_route(
-        self, route: FittedRoute, tick: Callable[[], None]
+        self, route: FittedRoute, watch: Watch | None = None
     ) -> list[dict[str, Any]]:
         """Answer the test questions through the chat model; the decision records."""
-        return [_record(route.router.invoke(q), tick) for q in self._questions()]
+        questions = track(self._questions(), "answering through ChatLLMRouter", watch)
+        return [_record(route.router.invoke(question)) for question in questions]
 
     def answer_with_cascade(
-        self, cascade: FittedCascade, tick: Callable[[], None]
+        self, cascade: FittedCascade, watch: Watch | None = None
     ) -> list[dict[str, Any]]:
         """Answer the test questions through the compiled LangGraph cascade."""
         known = self.table.outcomes.take(self.train)
@@ -167,9 +169,10 @@ class Demo(CheckedArguments):
         # The peers answer from a table: a thread for each would only wait for the next.
         config = RunnableConfig(max_concurrency=1)
         records = []
-        for question in self._questions():
+        what = "answering through the LangGraph cascade"
+        for question in track(self._questions(), what, watch):
             state = graph.invoke({"messages": [HumanMessage(question)]}, config)
-            records.append(_record(state["messages"][-1], tick))
+            records.append(_record(state["messages"][-1]))
         return records
 
     def cascade_router(self) -> ChatLLMRouter:
@@ -235,10 +238,9 @@ class Demo(CheckedArguments):
         return self.baselines()[best_single(self.unseen)]
 
 
-def _record(message: AIMessage, tick: Callable[[], None]) -> dict[str, Any]:
+def _record(message: AIMessage) -> dict[str, Any]:
     record = route_of(message)
     assert record is not None
-    tick()
     return record
 
 

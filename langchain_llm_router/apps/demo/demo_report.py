@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from langchain_llm_router import plots
@@ -35,6 +34,7 @@ from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
 from langchain_llm_router.plots.canvas import Figure
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.observation import KernelDensity
+from langchain_llm_router.types.progress import Bar, track
 
 __all__ = ["show"]
 
@@ -58,23 +58,18 @@ def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
     console = Console(stderr=as_json)
     demo = Demo(seed)
     _introduce(console, demo)
-    with _progress(console) as progress:
-        route, cascade = _fitted(progress, demo)
-        tick = _ticker(progress, "answering through ChatLLMRouter", len(demo.test))
-        routed = demo.answer_with_route(route, tick)
-        tick = _ticker(progress, "answering through the LangGraph cascade", len(demo.test))
-        cascaded = demo.answer_with_cascade(cascade, tick)
-        tick = _ticker(progress, "counting", 4)
+    with Bar("fitting and calibrating") as bar:
+        route, cascade = demo.fit_route(), demo.fit_cascade()
+        routed = demo.answer_with_route(route, bar)
+        cascaded = demo.answer_with_cascade(cascade, bar)
         ours = [
             demo.live("one-shot route", routed),
             demo.live("cascade", cascaded, cascade.peers),
         ]
         saved, lifts = {}, {}
-        for strategy in ours:
+        for strategy in track(ours, "redrawing the rows", bar):
             saved[strategy.name] = cost_saved_interval(strategy, demo.unseen)
-            tick()
             lifts[strategy.name] = quality_above_mix_interval(strategy, demo.unseen)
-            tick()
     console.print(_table(demo, ours, saved))
     console.print(_call_table(demo, ours))
     for line in _verdicts(demo, ours, saved, lifts):
@@ -87,21 +82,6 @@ def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
         sys.stdout.write(json.dumps(_figures(demo, ours, saved, lifts, cascade)) + "\n")
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<42}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-
-
-def _ticker(progress: Progress, text: str, total: int) -> Callable[[], None]:
-    task = progress.add_task(text, total=total)
-    return lambda: progress.advance(task)
-
-
 def _introduce(console: Console, demo: Demo) -> None:
     n = {name: len(getattr(demo, name)) for name in ("train", "validation", "test")}
     console.print(
@@ -109,15 +89,6 @@ def _introduce(console: Console, demo: Demo) -> None:
         f"of {len(POOL)} models.\n{n['train']} questions to fit on, {n['validation']} to calibrate "
         f'"as good as the best single model at the least cost", {n["test"]} unseen ones to answer.'
     )
-
-
-def _fitted(progress: Progress, demo: Demo) -> tuple[FittedRoute, FittedCascade]:
-    tick = _ticker(progress, "fitting and calibrating", 2)
-    route = demo.fit_route()
-    tick()
-    cascade = demo.fit_cascade()
-    tick()
-    return route, cascade
 
 
 def _table(demo: Demo, ours: Sequence[Strategy], saved: dict[str, Interval]) -> Table:

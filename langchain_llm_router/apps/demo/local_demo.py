@@ -27,7 +27,6 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from langchain_openai import ChatOpenAI
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from langchain_llm_router.data.recorded_model import RecordedChatModel
@@ -37,6 +36,7 @@ from langchain_llm_router.router import create_cascade
 from langchain_llm_router.router.chat import route_of
 from langchain_llm_router.types import Candidate, Price
 from langchain_llm_router.types.errors import MissingExtraError
+from langchain_llm_router.types.progress import Bar, Watch, track
 from langchain_llm_router.verification import YesNo
 
 __all__ = ["local_server", "show_local"]
@@ -75,13 +75,13 @@ def show_local(console: Console | None = None) -> None:
         f"and judges each answer 8 times; {STRONG}'s answers are recorded. The observation model "
         f"knows {len(known)} earlier self-evaluations."
     )
-    with local_server() as url:
-        records = list(_answers(url, live, model))
+    with local_server() as url, Bar("asking and judging") as bar:
+        records = list(_answers(url, live, model, bar))
     _report(console, live, records, model)
 
 
 def _answers(
-    url: str, live: list[dict[str, Any]], model: KernelDensity
+    url: str, live: list[dict[str, Any]], model: KernelDensity, watch: Watch
 ) -> Iterator[dict[str, Any]]:
     small = ChatOpenAI(
         base_url=f"{url}/v1",
@@ -103,7 +103,7 @@ def _answers(
         policy=ConfidenceThreshold(model, threshold=max(model.base_rate_, 0.3)),
         verifier=YesNo(8, question=question, kwargs=verdict),
     ).compile()
-    for row in track(live, "asking and judging"):
+    for row in track(live, "asking and judging", watch):
         messages: list[AnyMessage] = [*PREAMBLE, HumanMessage(row["question"])]
         answer = graph.invoke({"messages": messages})["messages"][-1]
         record = route_of(answer)
