@@ -19,6 +19,7 @@ import numpy as np
 
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
+from langchain_llm_router.data.row_files import json_lines
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
 
@@ -131,15 +132,14 @@ class Journal(CheckedArguments):
                 raise ValueError(msg) from error
         self._file.seek(0)
         data = self._file.read()
-        whole = data[: data.rfind(b"\n") + 1]
         try:
-            for line in _lines(whole, self.path.name):
+            for line in _lines(data, self.path.name):
                 self.record.add(line)
         except ValueError:
             self._file.close()
             raise
         # A line without an end was cut off by a crash: its call counts as never made.
-        self._file.truncate(len(whole))
+        self._file.truncate(data.rfind(b"\n") + 1)
         return self
 
     def __exit__(
@@ -161,18 +161,12 @@ class Journal(CheckedArguments):
 
 
 def _lines(data: bytes, name: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise ValueError(_not_a_line(name, number, line)) from error
-        if not isinstance(value, dict) or "kind" not in value:
-            raise ValueError(_not_a_line(name, number, line))
-        yield value
-
-
-def _not_a_line(name: str, number: int, line: bytes) -> str:
-    return f"{name} line {number} is not a line of a journal: {line[:60]!r}."
+    """What the lines say, without the last one if it was cut off."""
+    for number, text, line in json_lines(data.split(b"\n")[:-1]):
+        if line is None or "kind" not in line:
+            msg = f"{name} line {number} is not a line of a journal: {text[:60]!r}."
+            raise ValueError(msg)
+        yield line
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,8 +210,7 @@ def load_journal(*paths: str | Path) -> Collected:
     """
     record = Record()
     for path in map(Path, paths):
-        data = path.read_bytes()
-        for line in _lines(data[: data.rfind(b"\n") + 1], path.name):
+        for line in _lines(path.read_bytes(), path.name):
             record.add(line)
     return tabulate(record, " + ".join(Path(path).name for path in paths))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from langchain_llm_router.data.row_files import check_suffix, read_rows
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.errors import import_extra
 
@@ -49,16 +48,8 @@ def load_questions(path: str | Path) -> list[Question]:
     if kind == "langsmith" and name:
         return from_langsmith(name)
     path = Path(path)
-    if path.suffix == ".jsonl":
-        return parse_questions(_json_lines(path), source=path.name)
-    if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8") as file:
-            return parse_questions(list(csv.DictReader(file)), source=path.name)
-    if path.suffix == ".parquet":
-        parquet = import_extra("pyarrow.parquet", "data")
-        return parse_questions(parquet.read_table(path).to_pylist(), source=path.name)
-    msg = f"{path.name!r} must end in `.jsonl`, `.csv` or `.parquet`, or be `langsmith:NAME`."
-    raise ValueError(msg)
+    check_suffix(path, (".jsonl", ".csv", ".parquet"), others=", or be `langsmith:NAME`")
+    return parse_questions(read_rows(path), source=path.name)
 
 
 def from_langsmith(dataset: str, client: Any = None) -> list[Question]:
@@ -118,20 +109,3 @@ def _check_ids(questions: Sequence[Question], source: str) -> None:
             msg = f"{source} row {i}: row {rows[question.id]} already has the id {question.id!r}."
             raise ValueError(msg)
         rows[question.id] = i
-
-
-def _json_lines(path: Path) -> list[Mapping[str, Any]]:
-    rows = []
-    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            msg = f"{path.name} row {i} is not JSON: {error.msg}."
-            raise ValueError(msg) from error
-        if not isinstance(row, Mapping):
-            msg = f"{path.name} row {i} must be a JSON object, got {row!r}."
-            raise ValueError(msg)
-        rows.append(row)
-    return rows

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from langchain_llm_router.data import Battles, Outcomes
+from langchain_llm_router.data.row_files import check_suffix
 from langchain_llm_router.types.errors import import_extra
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "without_overlap",
 ]
 
+_SUFFIXES = (".parquet", ".csv", ".jsonl")
 ROUTELLM_PAIR = ("mixtral-8x7b-instruct-v0.1", "gpt-4-1106-preview")
 
 Table = dict[str, list[Any]]
@@ -252,7 +254,7 @@ def _alpaca(
 
 
 def _read_named(folder: Path, stem: str, columns: Sequence[str]) -> Table:
-    for suffix in (".parquet", ".csv", ".jsonl"):
+    for suffix in _SUFFIXES:
         path = folder / f"{stem}{suffix}"
         if path.is_file():
             return _read(path, columns)
@@ -261,16 +263,14 @@ def _read_named(folder: Path, stem: str, columns: Sequence[str]) -> Table:
 
 
 def _read(path: Path, columns: Sequence[str]) -> Table:
-    """The named columns of a file as lists."""
+    """The named columns of a file as lists; pyarrow knows the type of each, in CSV too."""
+    check_suffix(path, _SUFFIXES)
     if path.suffix == ".parquet":
         table = import_extra("pyarrow.parquet", "data").read_table(path)
     elif path.suffix == ".csv":
         table = import_extra("pyarrow.csv", "data").read_csv(path)
-    elif path.suffix == ".jsonl":
-        table = import_extra("pyarrow.json", "data").read_json(path)
     else:
-        msg = f"{path.name!r} must end in `.parquet`, `.csv` or `.jsonl`."
-        raise ValueError(msg)
+        table = import_extra("pyarrow.json", "data").read_json(path)
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         msg = f"{path.name!r} lacks the columns {missing}: it has {table.column_names}."

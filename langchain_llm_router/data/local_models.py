@@ -6,11 +6,8 @@ and what the models are is in README.md beside this file.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.recorded_model import RecordedChatModel
+from langchain_llm_router.data.row_files import read_shipped
 from langchain_llm_router.types import Candidate, Price
 from langchain_llm_router.types.arrays import Floats
 
@@ -50,9 +48,7 @@ class LocalModels:
     @classmethod
     def load(cls) -> LocalModels:
         """Read the table that ships with the package."""
-        folder = files("langchain_llm_router.data")
-        packed = folder.joinpath("local_models.json.gz").read_bytes()
-        table = json.loads(gzip.decompress(packed))
+        table = read_shipped("local_models")
         models: dict[str, dict[str, Any]] = table["models"]
         names = tuple(models)
         outcomes = Outcomes(

@@ -17,7 +17,7 @@ from langchain_llm_router.data.row_checks import (
     distinct_names,
     row_numbers,
 )
-from langchain_llm_router.data.row_files import read_rows, write_rows
+from langchain_llm_router.data.row_files import check_suffix, read_rows, write_rows
 from langchain_llm_router.data.rows import by_name, field, named, ordered
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
@@ -166,4 +166,6 @@ class Outcomes(CheckedArguments):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote, or a file of your own in the same format."""
-        return cls.from_rows(read_rows(Path(path)))
+        path = Path(path)
+        check_suffix(path, (".jsonl", ".parquet"))
+        return cls.from_rows(read_rows(path))

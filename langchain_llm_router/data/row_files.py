@@ -1,24 +1,27 @@
-"""Rows in a file: JSONL, or Parquet with a column per number (extra `data`)."""
+"""Rows in a file: JSONL, CSV, or Parquet with a column per number (extra `data`)."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from langchain_llm_router.types.errors import import_extra
 
-__all__ = ["read_rows", "write_rows"]
+__all__ = ["check_suffix", "json_lines", "read_rows", "read_shipped", "write_rows"]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write rows as JSONL or Parquet, by the suffix."""
+    check_suffix(path, (".jsonl", ".parquet"))
     if path.suffix == ".jsonl":
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        path.write_text("".join(lines), encoding="utf-8")
+        path.write_text("".join(lines), encoding="utf-8", errors="surrogatepass")
         return path
-    _must_be_parquet(path)
     pyarrow = import_extra("pyarrow", "data")
     parquet = import_extra("pyarrow.parquet", "data")
     parquet.write_table(
@@ -28,19 +31,77 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a JSONL or Parquet file, by the suffix."""
+    """Read the rows of a file, by the suffix; in CSV every value is a text.
+
+    Raises:
+        ValueError: If a line of a `.jsonl` file is not a JSON object; file and line are named.
+    """
+    check_suffix(path, (".jsonl", ".csv", ".parquet"))
     if path.suffix == ".jsonl":
-        rows = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                msg = f"{path.name} line {number} is not JSON: {error.msg}."
-                raise ValueError(msg) from error
-        return rows
-    _must_be_parquet(path)
+        return [_row(path.name, *line) for line in json_lines(path)]
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
     parquet = import_extra("pyarrow.parquet", "data")
     return [_nested(row) for row in parquet.read_table(path).to_pylist()]
+
+
+def json_lines(
+    source: Path | Iterable[bytes],
+) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+    """The lines of a JSONL file that are not blank: number, text, and what it says.
+
+    Args:
+        source: A file, or its lines.
+
+    Returns:
+        Numbers from 1; None where a line is not a JSON object, as one that a crash cut off.
+    """
+    if isinstance(source, Path):
+        # Bytes: a text may hold characters (U+2028) that end a line of text, but not of JSONL.
+        with source.open("rb") as file:
+            yield from json_lines(file)
+        return
+    for number, line in enumerate(source, start=1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except ValueError:
+            data = None
+        yield number, line, data if isinstance(data, dict) else None
+
+
+def read_shipped(name: str) -> dict[str, Any]:
+    """Read a table that ships with the package, by the name of its file."""
+    packed = files("langchain_llm_router.data").joinpath(f"{name}.json.gz").read_bytes()
+    table: dict[str, Any] = json.loads(gzip.decompress(packed))
+    return table
+
+
+def check_suffix(path: Path, known: tuple[str, ...], *, others: str = "") -> None:
+    """Refuse a file that no reader knows.
+
+    Args:
+        path: The file.
+        known: Suffixes with their dots.
+        others: What else may be given, to be said in the error.
+
+    Raises:
+        ValueError: If the file has another suffix.
+    """
+    if path.suffix not in known:
+        *first, last = (f"`{suffix}`" for suffix in known)
+        msg = f"{path.name!r} must end in {', '.join(first)} or {last}{others}."
+        raise ValueError(msg)
+
+
+def _row(name: str, number: int, line: bytes, data: dict[str, Any] | None) -> dict[str, Any]:
+    if data is None:
+        shown = line[:60].decode("utf-8", "replace").rstrip()
+        msg = f"{name} line {number} is not a JSON object: {shown!r}."
+        raise ValueError(msg)
+    return data
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,9 +123,3 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         else:
             row[key] = value
     return row
-
-
-def _must_be_parquet(path: Path) -> None:
-    if path.suffix != ".parquet":
-        msg = f"{path.name!r} must end in `.jsonl` or `.parquet`."
-        raise ValueError(msg)

@@ -7,17 +7,15 @@ model, so costs are estimates; prices are list prices of late 2024.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 
 import numpy as np
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.recorded_model import RecordedChatModel
+from langchain_llm_router.data.row_files import read_shipped
 from langchain_llm_router.types import Candidate, Price
 from langchain_llm_router.types.decisions import share_true
 
@@ -43,8 +41,7 @@ class ZeroEval:
     @classmethod
     def load(cls) -> ZeroEval:
         """Read the table that ships with the package."""
-        packed = files("langchain_llm_router.data").joinpath("zeroeval.json.gz").read_bytes()
-        table = json.loads(gzip.decompress(packed))
+        table = read_shipped("zeroeval")
         models = table["models"]
         prompt_tokens: list[int] = table["prompt_tokens"]
         prices = {

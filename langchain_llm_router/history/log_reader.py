@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from langchain_llm_router.data.row_files import json_lines
 from langchain_llm_router.history.log_lines import frames_of
 from langchain_llm_router.loop.loop import accept_final, decision_of, situation_of
 from langchain_llm_router.types import Attempt, Decision, Situation
@@ -147,7 +147,7 @@ def read_log(*paths: str | Path) -> History:
     n_torn = 0
     for path in map(Path, paths):
         n_read = n_bad = 0
-        for data in _lines(path):
+        for _, _, data in json_lines(path):
             try:
                 if data is None:
                     n_bad += 1
@@ -168,14 +168,3 @@ def read_log(*paths: str | Path) -> History:
             raise ValueError(msg)
         n_torn += n_bad
     return History(tuple(entries.values()), feedback, n_torn)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
-    """Every line's data; None for one cut off by a crash."""
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                data = json.loads(line.decode("utf-8", "surrogatepass"))
-            except ValueError:
-                data = None
-            yield data if isinstance(data, dict) else None

@@ -53,7 +53,7 @@ def answers(path):
             '{"query": "1 + 1?", "reference": "2"}\n{"query": "2 + 2?"}\n',
             "Row 1 (id '1') cannot be",
         ),
-        ('{"query": "1 + 1?"}\nnonsense\n', "q.jsonl row 1 is not JSON"),
+        ('{"query": "1 + 1?"}\nnonsense\n', "q.jsonl line 2 is not a JSON object"),
     ],
     ids=["missing field", "duplicate id", "missing reference", "not JSON"],
 )

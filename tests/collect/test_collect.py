@@ -168,7 +168,7 @@ def test_questions_come_from_jsonl_csv_parquet_and_langsmith(tmp_path):
     with pytest.raises(ValueError, match=r"must end in"):
         load_questions(tmp_path / "q.xlsx")
     (tmp_path / "bad.jsonl").write_text('{"query": "a?"}\n{"query"')
-    with pytest.raises(ValueError, match=r"bad\.jsonl row 1 is not JSON"):
+    with pytest.raises(ValueError, match=r"bad\.jsonl line 2 is not a JSON object"):
         load_questions(tmp_path / "bad.jsonl")
 
     class Example:

@@ -61,10 +61,18 @@ def test_outcomes_come_back_from_disk_as_they_were(tmp_path, suffix):
     np.testing.assert_array_equal(again.cost_usd, table.cost_usd)
 
 
+@pytest.mark.parametrize("text", ["two\u2028lines", "next\x85line", "lone \ud800 surrogate"])
+def test_a_text_with_odd_characters_stays_one_row(tmp_path, text):
+    table = Outcomes([text, "b"], ("x",), [[1.0], [0.0]])
+    assert Outcomes.load(table.save(tmp_path / "table.jsonl")).queries == (text, "b")
+
+
 def test_a_broken_file_names_the_line_or_row(tmp_path):
     path = tmp_path / "table.jsonl"
     path.write_text('{"query": "a", "quality": {"x": 1}}\n{"query": \n')
-    with pytest.raises(ValueError, match="line 2 is not JSON"):
+    with pytest.raises(
+        ValueError, match=r"table\.jsonl line 2 is not a JSON object: '{\"query\":'"
+    ):
         Outcomes.load(path)
     path.write_text('{"query": "a", "quality": {"x": 1}}\n{"quality": {"x": 1}}\n')
     with pytest.raises(ValueError, match="Row 1 has no `query`"):

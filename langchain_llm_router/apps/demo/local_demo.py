@@ -7,8 +7,6 @@ verdicts are near chance, the observation model notices, and the cascade escalat
 
 from __future__ import annotations
 
-import gzip
-import json
 import shutil
 import socket
 import subprocess
@@ -16,7 +14,6 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from langchain_llm_router.data.recorded_model import RecordedChatModel
+from langchain_llm_router.data.row_files import read_shipped
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.router import create_cascade
@@ -63,8 +61,7 @@ def show_local(console: Console | None = None) -> None:
         MissingExtraError: If the server or the weights are not installed.
     """
     console = Console() if console is None else console
-    packed = files("langchain_llm_router.data").joinpath("local_questions.json.gz").read_bytes()
-    rows: list[dict[str, Any]] = json.loads(gzip.decompress(packed))["rows"]
+    rows: list[dict[str, Any]] = read_shipped("local_questions")["rows"]
     live, known = rows[:N_LIVE], rows[N_LIVE:]
     model = KernelDensity().fit(
         [row["small"]["self_evaluation"] for row in known],
