@@ -9,42 +9,26 @@ killed, every answer of an unfinished block would be lost and asked again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
-
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from typing import Any
 
 from langchain_llm_router.collect.collector import Collector, Limits, Watcher
-from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Collected, Journal, Record
-from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Workload
-from langchain_llm_router.collect.run import finish, make_workload, opened
+from langchain_llm_router.collect.run import Questions, Setup, finish, make_workload, opened
 from langchain_llm_router.collect.shards import Shard, deal
-from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.errors import CollectionError, import_extra
-from langchain_llm_router.verification import Verifier
 
-__all__ = ["Setup", "Wire", "collect_on_ray"]
+__all__ = ["Wire", "collect_on_ray"]
 
 # A lost worker is not the run's fault, until it happens repeatedly.
 _STARTS = 4
 
 
-class Setup(TypedDict):
-    """The arguments of `collect` without the questions; created again on every worker."""
-
-    candidates: Sequence[Candidate | BaseChatModel | str]
-    grader: NotRequired[Grader | PairwiseJudge | str]
-    verifiers: NotRequired[Mapping[str, Verifier] | None]
-    preamble: NotRequired[Sequence[BaseMessage]]
-
-
 def collect_on_ray(
-    questions: str | Path | Iterable[Question | Mapping[str, Any]],
+    questions: Questions,
     setup: Callable[[], Setup],
     *,
     journal: str | Path,
@@ -72,7 +56,7 @@ def collect_on_ray(
         CollectionError: As in `collect`, or if Ray fails; shards continue when another one stops.
     """
     ray = import_extra("ray", "ray")
-    work = make_workload(questions, **setup())
+    work = make_workload(questions, setup())
     limits, watcher = limits or Limits(), watcher or Watcher()
     # Before the journal is opened: a run that cannot be split is not begun.
     deal(work, Record(), limits, n_shards)
@@ -129,7 +113,7 @@ def _collect_shard(
     wire: Any, setup: Callable[[], Setup], shard: Shard, known: Record
 ) -> str | None:
     """Run one worker's part; return what made it stop early."""
-    work = make_workload(shard.questions, **setup())
+    work = make_workload(shard.questions, setup())
     far = _Far(wire, shard.name, known)
     return asyncio.run(Collector(work, far, shard.limits, far).everything())
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, ParamSpec, TypedDict, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -24,14 +25,30 @@ from langchain_llm_router.collect.journal import Collected, Journal, tabulate
 from langchain_llm_router.collect.questions import Question, load_questions, parse_questions
 from langchain_llm_router.collect.quote import Workload, make_quote
 from langchain_llm_router.types import Candidate, candidate_names
+from langchain_llm_router.types.arguments import refuse_unknown
 from langchain_llm_router.types.errors import CollectionError
 from langchain_llm_router.verification import Verifier
 
-__all__ = ["Limits", "Watcher", "acollect", "collect", "finish", "make_workload", "opened"]
+__all__ = ["Questions", "Setup", "acollect", "collect", "finish", "make_workload", "opened"]
 
 
-def collect(
-    questions: str | Path | Iterable[Question | Mapping[str, Any]],
+Questions = str | Path | Iterable[Question | Mapping[str, Any]]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Setup(TypedDict):
+    """What `collect` needs to know besides the questions."""
+
+    candidates: Sequence[Candidate | BaseChatModel | str]
+    grader: NotRequired[Grader | PairwiseJudge | str]
+    verifiers: NotRequired[Mapping[str, Verifier] | None]
+    preamble: NotRequired[Sequence[BaseMessage]]
+
+
+async def acollect(
+    questions: Questions,
     candidates: Sequence[Candidate | BaseChatModel | str],
     *,
     journal: str | Path,
@@ -41,6 +58,29 @@ def collect(
     limits: Limits | None = None,
     watcher: Watcher | None = None,
 ) -> Collected:
+    """As `collect`, inside a running event loop."""
+    setup = Setup(candidates=candidates, grader=grader, verifiers=verifiers, preamble=preamble)
+    work = make_workload(questions, setup)
+    limits, watcher = limits or Limits(), watcher or Watcher()
+    with opened(work, journal, limits, watcher) as log:
+        stopped = await Collector(work, log, limits, watcher).everything()
+        return finish(work, log, limits, stopped)
+
+
+def _with_arguments_of(
+    function: Callable[_P, Any],
+) -> Callable[[Callable[..., _R]], Callable[_P, _R]]:
+    """Say that a function hands all its arguments to another one: to readers and type checkers."""
+
+    def mark(passing: Callable[..., _R]) -> Callable[_P, _R]:
+        passing.__signature__ = signature(function)  # type: ignore[attr-defined]
+        return passing
+
+    return mark
+
+
+@_with_arguments_of(acollect)
+def collect(*args: Any, **kwargs: Any) -> Collected:  # noqa: D417 - those of `acollect`
     """Ask every candidate every question, verify, grade, and return the tables.
 
     Args:
@@ -60,54 +100,21 @@ def collect(
         CollectionError: If a candidate or judge fails permanently, naming it and the question;
             everything so far is in the journal, and the same call resumes from there.
     """
-    return asyncio.run(
-        acollect(
-            questions,
-            candidates,
-            journal=journal,
-            grader=grader,
-            verifiers=verifiers,
-            preamble=preamble,
-            limits=limits,
-            watcher=watcher,
-        )
-    )
+    return asyncio.run(acollect(*args, **kwargs))
 
 
-async def acollect(
-    questions: str | Path | Iterable[Question | Mapping[str, Any]],
-    candidates: Sequence[Candidate | BaseChatModel | str],
-    *,
-    journal: str | Path,
-    grader: Grader | PairwiseJudge | str = "exact",
-    verifiers: Mapping[str, Verifier] | None = None,
-    preamble: Sequence[BaseMessage] = (),
-    limits: Limits | None = None,
-    watcher: Watcher | None = None,
-) -> Collected:
-    """As `collect`, inside a running event loop."""
-    work = make_workload(questions, candidates, grader, verifiers, preamble)
-    limits, watcher = limits or Limits(), watcher or Watcher()
-    with opened(work, journal, limits, watcher) as log:
-        stopped = await Collector(work, log, limits, watcher).everything()
-        return finish(work, log, limits, stopped)
-
-
-def make_workload(
-    questions: str | Path | Iterable[Question | Mapping[str, Any]],
-    candidates: Sequence[Candidate | BaseChatModel | str],
-    grader: Grader | PairwiseJudge | str = "exact",
-    verifiers: Mapping[str, Verifier] | None = None,
-    preamble: Sequence[BaseMessage] = (),
-) -> Workload:
+def make_workload(questions: Questions, setup: Setup) -> Workload:
     """Read the questions and resolve every candidate to a model."""
+    refuse_unknown(setup, Setup.__annotations__, "Setup")
     if isinstance(questions, str | Path):
         asked = load_questions(questions)
     else:
         asked = parse_questions(questions)
-    pool = tuple(resolve_candidate(given) for given in candidates)
+    pool = tuple(resolve_candidate(given) for given in setup["candidates"])
     candidate_names(pool)
-    return Workload(asked, pool, _ready(make_grader(grader)), dict(verifiers or {}), preamble)
+    grader = _ready(make_grader(setup.get("grader", "exact")))
+    verifiers = dict(setup.get("verifiers") or {})
+    return Workload(asked, pool, grader, verifiers, setup.get("preamble", ()))
 
 
 @contextmanager

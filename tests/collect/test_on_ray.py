@@ -19,6 +19,7 @@ from langchain_llm_router.collect.graders import ExactMatch, Judge, PairwiseJudg
 from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.on_ray import Wire
 from langchain_llm_router.collect.quote import Workload
+from langchain_llm_router.collect.run import make_workload
 from langchain_llm_router.collect.shards import deal
 from langchain_llm_router.verification import YesNo
 from tests.apps.test_collect_command import pool, write_questions
@@ -134,6 +135,11 @@ async def test_who_sends_waits_until_the_other_side_has_dealt_with_it():
     assert await receiving == ["c"]
     assert not last.done()
     last.cancel()
+
+
+def test_a_misspelled_name_in_a_setup_is_an_error():
+    with pytest.raises(TypeError, match="Did you mean `verifiers`"):
+        make_workload([{"query": "a?"}], {"candidates": [], "verifier": {}})
 
 
 def test_a_record_knows_what_it_holds_and_can_be_parted():
