@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -66,10 +65,6 @@ class ZeroEval:
         )
         answers = {name: m["answer"] for name, m in models.items()}
         return cls(outcomes, answers, tokens, prices)
-
-    @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {question: i for i, question in enumerate(self.outcomes.queries)}
 
     def candidates(self, names: Sequence[str], *, known: Outcomes | None = None) -> list[Candidate]:
         """Candidates that replay the recorded answers.

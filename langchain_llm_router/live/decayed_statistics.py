@@ -59,13 +59,15 @@ class DecayedLogMean:
         self.log_mean += (math.log(value) - self.log_mean) / self.weight
         self.at_s = max(now, self.at_s)
 
-    def value(self, now: float, prior: float | None = None, strength: float = 1.0) -> float | None:
-        """The mean, drawn towards the prior as samples age; None if there is neither."""
+    def value(self, now: float, prior: float | None = None) -> float | None:
+        """The mean, drawn towards the prior as samples age; None if there is neither.
+
+        The prior counts as much as one fresh sample.
+        """
         weight = self.weight_at(now)
         if prior is None:
             return math.exp(self.log_mean) if self.weight > 0 else None
-        total = weight + strength
-        return math.exp((weight * self.log_mean + strength * math.log(prior)) / total)
+        return math.exp((weight * self.log_mean + math.log(prior)) / (weight + 1))
 
     def take_in(self, other: DecayedLogMean, now: float) -> None:
         """Add the samples of another one."""

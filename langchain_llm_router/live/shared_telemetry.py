@@ -21,20 +21,22 @@ from langchain_llm_router.types.errors import import_extra
 
 __all__ = ["SharedTelemetry", "connect"]
 
+# For connecting and for every command.
+_TIMEOUT_S = 0.25
 
-def connect(url: str, *, timeout_s: float = 0.25) -> Any:
+
+def connect(url: str) -> Any:
     """A Redis client with short timeouts.
 
     Args:
         url: Such as `"redis://127.0.0.1:6379/0"` or `"unix:///run/redis.sock"`.
-        timeout_s: For connecting and for every command.
 
     Raises:
         MissingExtraError: If `redis` is not installed.
     """
     redis = import_extra("redis", "redis")
     return redis.Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=None
+        url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=None
     )
 
 

@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 _LONGEST_TURN = 4000
+# How long providers keep a prefix in their prompt cache.
+_PREFIX_LIVES_S = 300.0
 
 
 class Conversation(NamedTuple):
@@ -109,9 +111,7 @@ def _record(message: BaseMessage) -> Mapping[str, Any] | None:
     return record if isinstance(record, Mapping) else None
 
 
-def cached_prefixes(
-    messages: Sequence[BaseMessage], *, lives_s: float = 300.0, now: float | None = None
-) -> dict[str, int]:
+def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
     """How many tokens of a conversation each candidate's provider has in its prompt cache.
 
     The provider of an answer has the prompt and the answer cached, the provider of a discarded
@@ -120,13 +120,11 @@ def cached_prefixes(
 
     Args:
         messages: The conversation, with the router's records on its answers.
-        lives_s: How long providers keep a prefix.
-        now: Unix time; None: the clock's.
 
     Returns:
         Tokens by candidate; a candidate that is not named has nothing cached, or it is unknown.
     """
-    oldest = (time.time() if now is None else now) - lives_s
+    oldest = time.time() - _PREFIX_LIVES_S
     found: dict[str, int] = {}
     for message in reversed(messages):
         record = _record(message)

@@ -198,10 +198,10 @@ _CROWDED = 10.0
 Box = tuple[float, float, float, float]
 
 
-def _along(ax: Axes, points: Floats, n: int = 60) -> Floats:
+def _along(ax: Axes, points: Floats) -> Floats:
     """Points close together on the lines between points, evenly spread as they are drawn."""
     drawn = ax.transData.transform(points)
-    steps = np.linspace(0, len(points) - 1, max(n, 4 * len(points)))
+    steps = np.linspace(0, len(points) - 1, max(60, 4 * len(points)))
     index = np.arange(len(points))
     dense = np.column_stack([np.interp(steps, index, drawn[:, k]) for k in (0, 1)])
     return np.asarray(ax.transData.inverted().transform(dense), dtype=np.float64)

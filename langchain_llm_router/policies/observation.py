@@ -343,15 +343,14 @@ def score_likelihoods(
     n_samples: int,
     kind: LikelihoodKind = "rows",
     bandwidth: float = 0.05,
-    good_at: float = 0.5,
 ) -> Floats:
     """P(observation | training row) of every possible observation: k + 1 scores, or no verdict.
 
     `rows` smooths each row's own score by a Gaussian kernel, so a weighted mean over rows is the
     kernel estimate of E[· | score] and correlations with the score are kept, e.g. that a query
     with a doubtful answer is one on which the next model fails as well. `kde` and `beta_binomial`
-    look only at whether the row's answer was good. A missing verdict is equally likely on every
-    row.
+    look only at whether the row's answer was good, of quality 0.5 or more. A missing verdict is
+    equally likely on every row.
 
     Args:
         scores: The verifier's scores in [0, 1], of shape (n_rows,), NaN: no verdict.
@@ -359,7 +358,6 @@ def score_likelihoods(
         n_samples: k.
         kind: Which of the three.
         bandwidth: Smallest standard deviation of a kernel.
-        good_at: An answer of at least this quality counts as good (`kde`, `beta_binomial`).
 
     Returns:
         Probabilities of shape (n_samples + 2, n_rows), columns sum to 1.
@@ -369,7 +367,7 @@ def score_likelihoods(
         estimates with one kernel per training point.
     """
     values = np.asarray(scores, dtype=np.float64)
-    good = np.asarray(quality, dtype=np.float64) >= good_at
+    good = np.asarray(quality, dtype=np.float64) >= 0.5
     known = ~np.isnan(values)
     share = (float((~known).sum()) + 0.5) / (len(values) + 1)
     if not known.any():

@@ -3,7 +3,7 @@
 `candidates` and `decisions` are the basic types, `options` what one request may change,
 `operations` what a request wants done, `errors` what can go wrong. `arguments` checks what a
 constructor is given, `secrets` removes keys from what is recorded, `lazy` imports a name when it
-is first asked for.
+is first asked for. `arrays` names kinds of numpy arrays, `progress` tells how far work has come.
 """
 
 from typing import TYPE_CHECKING

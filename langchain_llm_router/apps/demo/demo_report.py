@@ -72,7 +72,7 @@ def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
             lifts[strategy.name] = quality_above_mix_interval(strategy, demo.unseen)
     console.print(_table(demo, ours, saved))
     console.print(_call_table(demo, ours))
-    for line in _verdicts(demo, ours, saved, lifts):
+    for line in _verdicts(demo, ours, lifts):
         console.print(line)
     _explain(console, demo, routed, cascaded)
     out.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,6 @@ def _call_table(demo: Demo, ours: Sequence[Strategy]) -> Table:
 def _verdicts(
     demo: Demo,
     ours: Sequence[Strategy],
-    saved: dict[str, Interval],
     lifts: dict[str, Interval],
 ) -> list[str]:
     best = demo.best()
