@@ -30,7 +30,7 @@ from langchain_llm_router.live.shared_telemetry import SharedTelemetry
 from langchain_llm_router.policies import ConfidenceThreshold, RandomMix, Threshold
 from langchain_llm_router.router.chat import route_of
 from langchain_llm_router.types.errors import ArtifactError
-from langchain_llm_router.types.secrets import redact_error, redacted, secrets_of
+from langchain_llm_router.types.secrets import find_secrets, redact, redact_error
 from langchain_llm_router.verification import (
     Case,
     TokenProbability,
@@ -373,7 +373,7 @@ def test_a_real_clients_keys_are_known_and_hidden():
         api_key=KEY,
         default_headers={"X-Auth-Token": "swordfish-123", "X-Plain": "plain"},
     )
-    secrets = secrets_of(model)
+    secrets = find_secrets(model)
     assert KEY in secrets
     assert "swordfish-123" in secrets
     assert "plain" not in secrets
@@ -390,7 +390,7 @@ def test_a_real_clients_keys_are_known_and_hidden():
      "api_key=FAKEFAKE123"],
 )  # fmt: skip
 def test_what_looks_like_a_key_is_hidden_wherever_it_comes_from(text):
-    clean = redacted(text)
+    clean = redact(text)
     assert "[redacted]" in clean
     for secret in (KEY, "FAKEFAKE", "hunter2", "AKIAIOSFODNN7", "dXNlcjpw", "eyJhbGci"):
         assert secret not in clean
@@ -398,7 +398,7 @@ def test_what_looks_like_a_key_is_hidden_wherever_it_comes_from(text):
 
 @pytest.mark.parametrize("text", ["risk-averse sk-1", "the token is short", "http://x.y:80/z", ""])
 def test_ordinary_text_is_left_alone(text):
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 def test_redaction_keeps_the_error_itself():

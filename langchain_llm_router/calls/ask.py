@@ -18,7 +18,7 @@ from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Attempt, Candidate
 from langchain_llm_router.types.errors import is_pause
 from langchain_llm_router.types.operations import Operation
-from langchain_llm_router.types.secrets import redact_error, redacted, secrets_of
+from langchain_llm_router.types.secrets import find_secrets, redact, redact_error
 
 if TYPE_CHECKING:
     from langchain_llm_router.estimators.estimator import QualityEstimator
@@ -131,17 +131,17 @@ class Asking(Operation):
             partial.failed(error)
         self.answer = partial.answer()
 
-    def refused(self, error: Exception) -> Answer:
+    def on_refusal(self, error: Exception) -> Answer:
         """The result for a candidate that was not asked."""
         self.notes.refused(self.candidate, error)
         return self._failed(error, time.perf_counter())
 
     def _failed(self, error: Exception, started: float) -> Answer:
-        secrets = secrets_of(self.candidate.model)
+        secrets = find_secrets(self.candidate.model)
         redact_error(error, secrets)
         attempt = Attempt(
             candidate=self.candidate.name,
-            error=redacted(f"{type(error).__name__}: {error}", secrets),
+            error=redact(f"{type(error).__name__}: {error}", secrets),
             verified=False,
             confidence=None,
             cost_usd=None,
@@ -216,7 +216,7 @@ class _PartialStream:
     def failed(self, error: Exception) -> None:
         if len(self._chunks) > len(self._held):
             # Part of an answer has been streamed: another one appended to it would be no answer.
-            redact_error(error, secrets_of(self._asking.candidate.model))
+            redact_error(error, find_secrets(self._asking.candidate.model))
             raise error
         self._failure = self._asking._failed(error, self._started)
 
@@ -261,7 +261,7 @@ class Calling(Operation):
     config: RunnableConfig
     worst_usd: float | None = 0.0
 
-    def refused(self, error: Exception) -> Any:
+    def on_refusal(self, error: Exception) -> Any:
         """A missing verdict: of user-defined nodes only a verifying one is paid for."""
         said = [f"{type(error).__name__}: {error}"]
         return {"verified": True, "confidence": None, "verification_errors": said,

@@ -20,7 +20,7 @@ from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.types.errors import is_pause
 from langchain_llm_router.types.operations import Operation
-from langchain_llm_router.types.secrets import redacted, secrets_of
+from langchain_llm_router.types.secrets import find_secrets, redact
 from langchain_llm_router.verification import (
     Call,
     Case,
@@ -53,7 +53,7 @@ class Verifying(Operation):
     worst_usd: float | None = 0.0
     draft: bool = True
 
-    def refused(self, error: Exception) -> Attempt:
+    def on_refusal(self, error: Exception) -> Attempt:
         """The attempt with a missing verdict, where the budget does not allow one."""
         unjudged = evaluated(
             self.attempt, Evaluation(None, errors=(f"{type(error).__name__}: {error}",))
@@ -249,7 +249,7 @@ def _samples(result: LLMResult) -> list[AIMessage]:
 
 
 def _safe_text(call: Call, error: BaseException) -> str:
-    return redacted(f"{type(error).__name__}: {error}", secrets_of(call.candidate.model))
+    return redact(f"{type(error).__name__}: {error}", find_secrets(call.candidate.model))
 
 
 def _at_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:

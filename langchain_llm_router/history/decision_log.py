@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from langchain_llm_router.history.log_lines import as_json
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.secrets import redacted_data
+from langchain_llm_router.types.secrets import redact_data
 
 try:
     import fcntl
@@ -260,7 +260,7 @@ class DecisionLog(CheckedArguments):
             data["query_hash"] = digest.hexdigest()[:32]
         if self.texts != "full":
             data = _without_texts({**data, "query": None, "texts": self.texts})
-        data = redacted_data(data, secrets)
+        data = redact_data(data, secrets)
         if query is not None and self.texts == "full" and data["query"] != query:
             data["query_redacted"] = True
         return as_json(data)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_llm_router.types import Candidate
-from langchain_llm_router.types.secrets import redacted, secrets_of
+from langchain_llm_router.types.secrets import find_secrets, redact
 
 if TYPE_CHECKING:
     from langchain_llm_router.live.races import Call
@@ -31,7 +31,7 @@ class Notes:
         self.failures.append(
             {
                 "candidate": call.candidate.name,
-                "error": redacted(error, secrets_of(call.candidate.model)),
+                "error": redact(error, find_secrets(call.candidate.model)),
                 "waited_s": waited,
                 "may_be_billed": billed,
             }

@@ -29,7 +29,7 @@ from langchain_llm_router.loop.loop import Reader, check_policy
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.arguments import check_kind, refuse_unknown
-from langchain_llm_router.types.secrets import secrets_of
+from langchain_llm_router.types.secrets import find_secrets
 from langchain_llm_router.verification.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class Parts:
     @cached_property
     def secrets(self) -> tuple[str, ...]:
         """Every key that the candidates' models hold."""
-        return tuple({key for c in self.candidates for key in secrets_of(c.model)})
+        return tuple({key for c in self.candidates for key in find_secrets(c.model)})
 
     def candidate_called(self, name: Any) -> str:
         """The candidate of that name, or whose model has that name.

@@ -474,7 +474,7 @@ class Request:
             try:
                 yield from self._spending.set_aside(operation, situation, name, begun)
             except BudgetExceededError as error:
-                return operation.refused(error)
+                return operation.on_refusal(error)
         self._spending.under_way = operation
         return (yield operation)
 

@@ -1,9 +1,10 @@
-"""The nouns that every room knows: what is routed to, what was seen, what was decided.
+"""The types that every room shares.
 
-`candidates` and `decisions` are the basic types, `options` what one request may change,
-`operations` what a request wants done, `errors` what can go wrong. `arguments` checks what a
-constructor is given, `secrets` removes keys from what is recorded, `lazy` imports a name when it
-is first asked for. `arrays` names kinds of numpy arrays, `progress` tells how far work has come.
+`candidates`: models, endpoints and prices. `decisions`: arms, attempts, situations and decisions.
+`options`: the settings of a single request. `operations`: the base class of I/O. `errors`: the
+exceptions. `arguments` checks constructor arguments, `secrets` redacts API keys, `messages` reads
+the query of a conversation, `arrays` names kinds of NumPy arrays, `progress` reports how far a long
+operation is, `lazy` defers an import until a name is used.
 """
 
 from typing import TYPE_CHECKING

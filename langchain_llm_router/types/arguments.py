@@ -1,4 +1,4 @@
-"""What a constructor is given: nothing that a user says is ignored or misread."""
+"""Checks of constructor arguments: no argument is silently ignored or misread."""
 
 from __future__ import annotations
 
@@ -13,74 +13,74 @@ from numbers import Integral, Real
 from types import NoneType, SimpleNamespace, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from langchain_llm_router.types.lazy import nearest
+from langchain_llm_router.types.lazy import suggest_name
 
 __all__ = [
     "CheckedArguments",
     "argument_types",
     "check_kind",
     "check_range",
-    "make_plain",
     "refuse_unknown",
+    "unwrap_numpy",
 ]
 
-_LOOKED_AT = 100
-"""So many elements of a sequence are looked at; what a table holds it checks itself."""
+_MAX_CHECKED = 100
+"""Number of elements of a collection that are checked; tables check their own contents."""
 
 
 class CheckedArguments:
-    """Refuses an argument that the constructor does not have, or whose type is plainly wrong.
+    """Base class that refuses unknown constructor arguments and values of a wrong type.
 
-    A base class for dataclasses and plain classes, one's own included. Types are those of the
-    annotations: an int will do for a float and a NumPy scalar for either, but no bool. What cannot
-    be resolved is not checked; ranges are the classes' own matter.
+    For dataclasses and plain classes, users' subclasses included. The types are those of the
+    annotations: an int is accepted for a float and a NumPy scalar for either, but a bool is not. An
+    annotation that cannot be resolved is not checked; ranges are checked by each class itself.
     """
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # A type checker looks at `__init__` alone.
+    if not TYPE_CHECKING:  # A type checker reads `__init__` alone.
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-            """Check what the constructor is given; `copy` and `pickle` give it nothing."""
+            """Check the arguments; `copy` and `pickle` pass none."""
             if args or kwargs:
                 _check(cls, args, kwargs)
             return super().__new__(cls)
 
 
-def refuse_unknown(given: Iterable[str], known: Iterable[str], who: str) -> None:
-    """Refuse names that are not known.
+def refuse_unknown(names: Iterable[str], allowed: Iterable[str], owner: str) -> None:
+    """Refuse argument names that are not allowed.
 
     Args:
-        given: The names that were given.
-        known: The names that are allowed.
-        who: What was given them, e.g. a class's name.
+        names: The argument names to check.
+        allowed: The allowed names.
+        owner: Name of the class or function that has the arguments, for the message.
 
     Raises:
-        TypeError: If one is unknown; the message names the nearest known one.
+        TypeError: If a name is not allowed; the message suggests the nearest allowed one.
     """
-    known = list(known)
-    for name in given:
-        if name not in known:
-            public = [one for one in known if not one.startswith("_")]
-            near = nearest(name, public)
-            msg = f"{who} has no argument `{name}`.{near} Allowed are {public}."
+    allowed = list(allowed)
+    for name in names:
+        if name not in allowed:
+            public = [one for one in allowed if not one.startswith("_")]
+            choices = f"It must be one of {public}." if public else "It takes none."
+            msg = f"{owner} has no argument `{name}`.{suggest_name(name, public)} {choices}"
             raise TypeError(msg)
 
 
 def check_range(
     owner: object, *names: str, low: float = 0.0, high: float = math.inf, above: bool = False
 ) -> None:
-    """Refuse attributes that are NaN, infinite or out of range; None is let through.
+    """Refuse attributes that are NaN, infinite or out of range; None is accepted.
 
     Args:
-        owner: Whose attributes.
-        names: Which of them.
-        low: The least that is allowed.
-        high: The most that is allowed.
-        above: `low` itself is not allowed.
+        owner: The object whose attributes are checked.
+        names: Names of the attributes.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        above: Whether `low` itself is excluded.
 
     Raises:
-        ValueError: If one is; the message names its value and the range.
+        ValueError: If a value is not allowed; the message states it and the range.
     """
     for name in names:
         value = getattr(owner, name)
@@ -96,8 +96,8 @@ def check_range(
         raise ValueError(msg)
 
 
-def make_plain(owner: object, *names: str) -> None:
-    """Make a frozen object's numbers Python's own; strict checkpointers refuse NumPy's."""
+def unwrap_numpy(owner: object, *names: str) -> None:
+    """Convert a frozen object's NumPy numbers, which strict checkpointers refuse, to Python's."""
     for name in names:
         value = getattr(owner, name)
         if value is not None and hasattr(value, "dtype"):
@@ -108,7 +108,7 @@ def check_kind(name: str, value: Any, kind: type) -> None:
     """Refuse a value of the wrong class.
 
     Raises:
-        TypeError: With the argument's name and the value.
+        TypeError: If it is not an instance of `kind`.
     """
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
@@ -117,13 +117,13 @@ def check_kind(name: str, value: Any, kind: type) -> None:
 
 
 def argument_types(cls: type) -> dict[str, Any]:
-    """The constructor's arguments and their types; `Any` where there is no annotation.
+    """Return the constructor's arguments and their types; `Any` where there is no annotation.
 
     Raises:
-        NameError: If an annotation names what its module does not have.
+        NameError: If an annotation uses a name that its module does not define.
     """
     constructor = _constructor(cls)
-    return {name: constructor.resolved(name) for name in constructor.parameters}
+    return {name: constructor.resolve(name) for name in constructor.parameters}
 
 
 def _check(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -131,82 +131,82 @@ def _check(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if constructor.is_closed and not kwargs.keys() <= constructor.parameters.keys():
         refuse_unknown(kwargs, constructor.parameters, cls.__name__)
     if args and constructor.is_empty:
-        msg = f"{cls.__name__} takes no arguments, got {_shown(args[0])}."
+        msg = f"{cls.__name__} takes no arguments, got {_short_repr(args[0])}."
         raise TypeError(msg)
-    given = dict(zip(constructor.places, args, strict=False)) | kwargs
-    for place, (name, value) in enumerate(given.items()):
-        if constructor.takes(name, value):
+    arguments = dict(zip(constructor.positional, args, strict=False)) | kwargs
+    for position, (name, value) in enumerate(arguments.items()):
+        if constructor.accepts(name, value):
             continue
-        kind, meant = constructor.kind(name), "."
-        # A text fits in many places.
-        if place < len(args) and not isinstance(value, str):
-            for other in (one for one in constructor.parameters if one not in given):
-                if constructor.kind(other) is not Any and constructor.takes(other, value):
-                    meant = f": did you mean {other}={_shown(value)}?"
+        kind, hint = constructor.type_of(name), "."
+        # Too many arguments accept a string for a suggestion to be of use.
+        if position < len(args) and not isinstance(value, str):
+            for other in (one for one in constructor.parameters if one not in arguments):
+                if constructor.type_of(other) is not Any and constructor.accepts(other, value):
+                    hint = f": did you mean {other}={_short_repr(value)}?"
                     break
-        msg = f"`{name}` must be {_described(kind)}, got {_shown(value)}{meant}"
+        msg = f"`{name}` must be {_describe(kind)}, got {_short_repr(value)}{hint}"
         choices = [choice for part in _parts(kind) for choice in _choices(part)]
         same_type = any(type(value) is type(choice) for choice in choices)
         raise (ValueError if same_type else TypeError)(msg)
 
 
 class _Constructor:
-    """The arguments of a class, their types found as they are needed."""
+    """A class's constructor arguments, whose types are resolved on first use."""
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
         self.init: Any = cls.__init__  # type: ignore[misc]
         self.is_empty = self.init is object.__init__
-        found: list[inspect.Parameter] = []
+        signature: list[inspect.Parameter] = []
         if not self.is_empty:
-            found = list(inspect.signature(self.init).parameters.values())[1:]
-        self.is_closed = all(one.kind is not one.VAR_KEYWORD for one in found)
-        named = [one for one in found if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+            signature = list(inspect.signature(self.init).parameters.values())[1:]
+        self.is_closed = all(one.kind is not one.VAR_KEYWORD for one in signature)
+        named = [one for one in signature if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
         self.parameters = {one.name: one for one in named}
-        self.places = [one.name for one in named if one.kind is not one.KEYWORD_ONLY]
+        self.positional = [one.name for one in named if one.kind is not one.KEYWORD_ONLY]
         self._tests: dict[str, Callable[[Any], bool]] = {}
 
-    def takes(self, name: str, value: Any) -> bool:
-        """Whether an argument may have this value."""
+    def accepts(self, name: str, value: Any) -> bool:
+        """Return whether an argument may have this value."""
         if name not in self._tests:
-            self._tests[name] = _test(self.kind(name))
+            self._tests[name] = _make_test(self.type_of(name))
         if self._tests[name](value):
             return True
         return name in self.parameters and value is self.parameters[name].default
 
-    def kind(self, name: str) -> Any:
-        """The type of an argument, `Any` where it is unknown."""
+    def type_of(self, name: str) -> Any:
+        """Return the type of an argument, `Any` where it cannot be resolved."""
         try:
-            return self.resolved(name)
-        # A class made in a function, or a name for type checkers: nothing to check against.
+            return self.resolve(name)
+        # A class defined in a function, or a name that only type checkers import.
         except (NameError, AttributeError, TypeError, ImportError):
             return Any
 
-    def resolved(self, name: str) -> Any:
+    def resolve(self, name: str) -> Any:
         text = self.parameters[name].annotation if name in self.parameters else Any
         if not isinstance(text, str):
-            return Any if text is inspect.Parameter.empty else _with_arrays(text)
-        # A dataclass's `__init__` has the fields of its bases too, whose types other modules know.
+            return Any if text is inspect.Parameter.empty else _replace_array_like(text)
+        # The fields that a dataclass inherits were annotated in the modules of its bases.
         bases = (one for one in self.cls.__mro__ if name in vars(one).get("__annotations__", ()))
         module = sys.modules[next(bases, self.init).__module__]
-        # Through `getattr`, since a name may be imported when it is first asked for.
+        # `getattr` imports names that are imported lazily.
         names = re.findall(r"[^\W\d]\w*", text)
         local = {one: getattr(module, one) for one in names if hasattr(module, one)}
         holder = SimpleNamespace(__annotations__={"it": text})
-        return _with_arrays(get_type_hints(holder, vars(module), local)["it"])
+        return _replace_array_like(get_type_hints(holder, vars(module), local)["it"])
 
 
 _constructor = lru_cache(maxsize=1024)(_Constructor)
 
 
 class _Array:
-    """Stands for NumPy's `ArrayLike`, whose members mean nothing in an error message."""
+    """Stand-in for NumPy's `ArrayLike`, whose members mean nothing in an error message."""
 
 
 _MEMBERS = (complex, float, int, bool, str, bytes)
 
 
-def _with_arrays(kind: Any) -> Any:
+def _replace_array_like(kind: Any) -> Any:
     parts = _parts(kind)
     rest = [p for p in parts if not getattr(p, "__module__", "").startswith("numpy._typing")]
     if len(rest) == len(parts):
@@ -215,7 +215,7 @@ def _with_arrays(kind: Any) -> Any:
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:
-    """The members of a union; of anything else itself."""
+    """Return the members of a union; for any other type a tuple of itself."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
@@ -223,22 +223,22 @@ def _choices(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
-def _test(kind: Any) -> Callable[[Any], bool]:
-    """A function that tells of a value whether it is of a type, without changing it."""
+def _make_test(kind: Any) -> Callable[[Any], bool]:
+    """Return a function that checks whether a value is of a type."""
     parts = _parts(kind)
     if len(parts) > 1:
-        tests = [_test(part) for part in parts]
+        tests = [_make_test(part) for part in parts]
         return lambda value: any(test(value) for test in tests)
     base, inside = get_origin(kind) or kind, get_args(kind)
     if base is Any:
         return lambda value: True
     if base is Literal:
         return lambda value: any(type(value) is type(one) and value == one for one in inside)
-    is_one = _SPECIAL.get(base) or partial(_is, base)
+    is_base = _SPECIAL.get(base) or partial(_is, base)
     if not inside or base not in _COLLECTIONS:
-        return is_one
-    held = _test_of_elements(base, inside)
-    return lambda value: is_one(value) and held(value)
+        return is_base
+    has_elements = _make_element_test(base, inside)
+    return lambda value: is_base(value) and has_elements(value)
 
 
 def _is(base: Any, value: Any) -> bool:
@@ -253,9 +253,9 @@ def _is_number(kind: type, value: Any) -> bool:
 
 
 def _is_sequence(value: Any) -> bool:
-    # NumPy's arrays are none by name, and a text is one by name only.
-    listed = hasattr(value, "__len__") and hasattr(value, "__getitem__")
-    return listed and not isinstance(value, str | bytes | Mapping)
+    # A NumPy array is no `Sequence`, and a string is one, though not a list of items.
+    indexable = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    return indexable and not isinstance(value, str | bytes | Mapping)
 
 
 _SPECIAL: dict[Any, Callable[[Any], bool]] = {
@@ -272,18 +272,18 @@ _SPECIAL: dict[Any, Callable[[Any], bool]] = {
 _COLLECTIONS = (Mapping, Sequence, dict, frozenset, list, set, tuple)
 
 
-def _test_of_elements(base: Any, inside: tuple[Any, ...]) -> Callable[[Any], bool]:
-    """The same of the first elements of a collection."""
-    tests = [_test(one) for one in inside if one is not ...]
+def _make_element_test(base: Any, inside: tuple[Any, ...]) -> Callable[[Any], bool]:
+    """Return a function that checks the types of a collection's first elements."""
+    tests = [_make_test(one) for one in inside if one is not ...]
     if base in (Mapping, dict):
         return lambda value: all(
-            tests[0](key) and tests[1](held) for key, held in islice(value.items(), _LOOKED_AT)
+            tests[0](key) and tests[1](item) for key, item in islice(value.items(), _MAX_CHECKED)
         )
     if base is tuple and ... not in inside:
         return lambda value: (
             len(value) == len(tests) and all(t(v) for t, v in zip(tests, value, strict=True))
         )
-    return lambda value: all(map(tests[0], islice(value, _LOOKED_AT)))
+    return lambda value: all(map(tests[0], islice(value, _MAX_CHECKED)))
 
 
 _WORDS: dict[Any, tuple[str, str]] = {
@@ -293,18 +293,24 @@ _WORDS: dict[Any, tuple[str, str]] = {
     bytes: ("bytes", "bytes"),
     float: ("a number", "numbers"),
     int: ("a whole number", "whole numbers"),
-    str: ("a text", "texts"),
+    str: ("a string", "strings"),
 }
 
 
-def _described(kind: Any, *, several: bool = False, them: Sequence[Any] = ()) -> str:
-    """A type in words, `several` as what a collection holds; `them` were named just before."""
+def _describe(kind: Any, *, plural: bool = False, named: Sequence[Any] = ()) -> str:
+    """Describe a type in words, in the plural for a collection's elements.
+
+    Args:
+        kind: The type.
+        plural: Whether to use the plural.
+        named: The types named just before, for which "them" is enough.
+    """
     parts = sorted(_parts(kind), key=lambda part: part is NoneType)
     if len(parts) > 1:
-        texts = [_described(part, several=several, them=parts) for part in parts]
+        texts = [_describe(part, plural=plural, named=parts) for part in parts]
         return f"{', '.join(texts[:-1])} or {texts[-1]}"
     if kind in _WORDS:
-        return _WORDS[kind][several]
+        return _WORDS[kind][plural]
     base, inside = get_origin(kind) or kind, get_args(kind)
     if base is Literal:
         return f"one of {list(inside)}" if len(inside) > 1 else repr(inside[0])
@@ -314,14 +320,14 @@ def _described(kind: Any, *, several: bool = False, them: Sequence[Any] = ()) ->
     elif base is type:
         name = "class"
     elif inside and isinstance(base, type) and issubclass(base, Sequence | Mapping):
-        held = inside[-1] if issubclass(base, Mapping) else inside[0]
-        of = "them" if held in them else _described(held, several=True)
+        element = inside[-1] if issubclass(base, Mapping) else inside[0]
+        of = "them" if element in named else _describe(element, plural=True)
         name = f"{'mapping' if issubclass(base, Mapping) else 'sequence'} of {of}"
-    if several:
+    if plural:
         return name
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

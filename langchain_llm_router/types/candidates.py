@@ -1,7 +1,7 @@
-"""What is routed to: candidates, their endpoints and prices.
+"""Candidates, their endpoints and prices.
 
-Values that live in Python are frozen dataclasses. What enters a LangGraph state or a JSON log
-(`Attempt`) is a `TypedDict`, because checkpointers reject unknown classes.
+The types of this room are frozen dataclasses, except for `Attempt`: it enters LangGraph states and
+JSON logs and is a `TypedDict`, because checkpointers reject unknown classes.
 
 Units are in the names: `_usd`, `_usd_per_mtok` (USD per million tokens), `_s`, `_tokens`.
 Quality, confidence and probability are floats in [0, 1]. Unknown is `None`, never 0.
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langchain_llm_router.types.arguments import CheckedArguments, check_range, make_plain
+from langchain_llm_router.types.arguments import CheckedArguments, check_range, unwrap_numpy
 from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 CHARS_PER_TOKEN = 4.0
-"""Approximate length of a token where none were counted: English text, any tokenizer."""
+"""Approximate number of characters per token of English text, where tokens were not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price(CheckedArguments):
-    """What tokens cost.
+    """Token prices of a model.
 
     Example:
         >>> Price(0.15, 0.60).estimate_usd(input_tokens=1_000, output_tokens=500)
@@ -56,12 +56,12 @@ class Price(CheckedArguments):
     """USD per million output tokens."""
 
     cache_read_usd_per_mtok: float | None = None
-    """USD per million input tokens read from the provider's prompt cache; None: as for others."""
+    """USD per million input tokens read from the prompt cache; if None, the input price."""
 
     def __post_init__(self) -> None:
         names = ("input_usd_per_mtok", "output_usd_per_mtok", "cache_read_usd_per_mtok")
         check_range(self, *names)
-        make_plain(self, *names)
+        unwrap_numpy(self, *names)
 
     def estimate_usd(
         self, *, input_tokens: float, output_tokens: float, cache_read_tokens: float = 0
@@ -90,7 +90,9 @@ class Price(CheckedArguments):
 
 @dataclass(frozen=True)
 class Endpoint(CheckedArguments):
-    """One of several places or ways to ask the same model; None means: as for its candidate.
+    """One of several deployments or service tiers of a model.
+
+    A field that is None is that of the candidate.
 
     Example:
         >>> Candidate("gpt-4o", endpoints=[Endpoint("azure"), Endpoint("openai")]).endpoints[1].name
@@ -98,12 +100,12 @@ class Endpoint(CheckedArguments):
     """
 
     name: str
-    """Unique within its candidate; the arm is called `candidate@endpoint`."""
+    """Name, unique within its candidate; the arm is named `candidate@endpoint`."""
 
     model: BaseChatModel | str | None = None
     price: Price | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Keywords of every call, e.g. `{"service_tier": "flex"}`, added to its candidate's."""
+    """Keyword arguments of its calls, e.g. `{"service_tier": "flex"}`, added to the candidate's."""
 
     ttft_s: float | None = None
     itl_s: float | None = None
@@ -114,7 +116,7 @@ class Endpoint(CheckedArguments):
 
 @dataclass(frozen=True)
 class Candidate(CheckedArguments):
-    """A model that may be asked.
+    """A model that queries can be routed to.
 
     Example:
         >>> Candidate("small", price=Price(0.15, 0.6)).price.output_usd_per_mtok
@@ -122,24 +124,24 @@ class Candidate(CheckedArguments):
     """
 
     name: str
-    """Its name in policies, records and saved tables; unique within a router."""
+    """Name in policies, records and saved tables; unique within a router."""
 
     model: BaseChatModel | str | None = None
-    """A chat model, or `"provider:model"`; None for offline replay only.
+    """Chat model, or `"provider:model"`; None for offline replay only.
 
     Tokens and cost of a streamed answer are known only if the model reports usage in streams:
     `ChatOpenAI(base_url=...)` does so with `stream_usage=True`. Otherwise they stay unknown (None).
     """
 
     price: Price | None = None
-    """None: looked up by provider and model name where possible, otherwise unknown."""
+    """Token prices; if None, looked up by provider and model name, and unknown if not found."""
 
     expected_output_tokens: float = 256
     """Length of a typical answer, for pricing a call before it is made."""
 
     expected_cost_usd: float | None = None
-    """Measured mean cost of a call, e.g. from training outcomes; used instead of price x tokens
-    where no length is predicted."""
+    """Measured mean cost of a call, e.g. from training outcomes; replaces price x tokens where no
+    answer length is predicted."""
 
     ttft_s: float | None = None
     """Typical time to first token, used until live telemetry has measured it."""
@@ -148,16 +150,16 @@ class Candidate(CheckedArguments):
     """Typical inter-token latency, used until live telemetry has measured it."""
 
     max_output_tokens: int | None = None
-    """Longest answer it can give; with a hard budget its worst case must be known."""
+    """Maximum length of an answer; a budget needs it to bound the cost of a call."""
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Keywords of every call, e.g. `{"reasoning_effort": "low"}`."""
+    """Keyword arguments of every call, e.g. `{"reasoning_effort": "low"}`."""
 
     endpoints: Sequence[Endpoint] = ()
-    """Where it can be asked: each endpoint becomes an arm, `name@endpoint`."""
+    """Endpoints of the model; each becomes an arm, `name@endpoint`."""
 
     endpoint_of: str | None = None
-    """On an arm made from `endpoints`: the candidate whose quality it has."""
+    """On an arm expanded from `endpoints`: name of the candidate that has them."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -166,7 +168,7 @@ class Candidate(CheckedArguments):
         numbers = ("expected_output_tokens", "expected_cost_usd", "ttft_s", "itl_s")
         check_range(self, *numbers)
         check_range(self, "max_output_tokens", low=1)
-        make_plain(self, *numbers, "max_output_tokens")
+        unwrap_numpy(self, *numbers, "max_output_tokens")
         names = [endpoint.name for endpoint in self.endpoints]
         if len(set(names)) < len(names) or "" in names:
             msg = f"Endpoints of {self.name!r} must have distinct, non-empty names, got {names}."
@@ -174,18 +176,18 @@ class Candidate(CheckedArguments):
 
     @property
     def model_name(self) -> str:
-        """The name that estimators and policies know it by: endpoints share their model's."""
+        """The name used by estimators and policies, which all endpoints of a model share."""
         return self.name if self.endpoint_of is None else self.endpoint_of
 
 
 def candidate_names(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """Names in order, after checking that there is at least one and none occurs twice."""
+    """Return the names in order; refuse duplicates and an empty list."""
     names = tuple(candidate.name for candidate in candidates)
     if not names:
         msg = "`candidates` is empty: give at least one `Candidate`."
         raise ValueError(msg)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        msg = f"Candidate names must be unique, but {twice} come more than once in {list(names)}."
+        msg = f"Candidate names must be unique, but {twice} occur more than once in {list(names)}."
         raise ValueError(msg)
     return names

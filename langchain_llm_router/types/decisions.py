@@ -1,4 +1,4 @@
-"""What was seen and what was decided: attempts, arms, situations, decisions."""
+"""Attempts, arms, situations and decisions."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ Action = Literal["ask", "verify", "accept"]
 
 
 def sum_usd(amounts: Sequence[float | None]) -> float | None:
-    """Add costs; unknown plus anything is unknown."""
+    """Add costs; the sum is None (unknown) if any of them is."""
     known = [amount for amount in amounts if amount is not None]
     return math.fsum(known) if len(known) == len(amounts) else None
 
 
 def share_true(verdicts: Sequence[bool | None]) -> float | None:
-    """Share of True among the verdicts that could be read; None if none could."""
+    """Return the share of True among the verdicts that could be read; None if there are none."""
     read = [verdict for verdict in verdicts if verdict is not None]
     return None if len(read) == 0 else math.fsum(read) / len(read)
 
 
 class Attempt(TypedDict, total=False):
-    """One candidate asked once, as plain data: what it cost, and what its verifier said."""
+    """One request to a candidate as plain data: its outcome, cost and verification."""
 
     candidate: str
     error: str | None
-    """Class and text of the candidate's failure; None when it answered."""
+    """Class and message of the candidate's error; None if it answered."""
 
     form: Literal["text", "tool_calls", "structured"]
-    """What kind of answer it is; only text is sent to a verifier."""
+    """Kind of the answer; only text is verified."""
 
     flaw: str | None
-    """What visibly makes the answer useless: a refusal, an invalid tool call, a failed parse."""
+    """Defect that makes the answer unusable: a refusal, an invalid tool call, a failed parse."""
 
     committed: bool
-    """Whether it was streamed to the caller before it was complete, so that it must be kept."""
+    """Whether it was streamed to the caller before it was complete: it can no longer be
+    discarded."""
 
     verified: bool
-    """Whether a verifier has looked at this answer (it may still have no verdict)."""
+    """Whether the answer was verified (even if the verifier returned no verdict)."""
 
     confidence: float | None
-    """The verifier's raw score in [0, 1]; None: not verified, or no verdict could be read."""
+    """The verifier's raw score in [0, 1]; None if not verified or without a readable verdict."""
 
     verdicts: list[bool | None]
     """The single samples behind `confidence`, None for each that could not be read."""
 
     verification_errors: list[str]
-    """What went wrong in the verifier's calls, one entry per failed call."""
+    """Errors of the verifier's calls, one per failed call."""
 
     cost_usd: float | None
     verification_cost_usd: float | None
@@ -64,14 +65,14 @@ class Attempt(TypedDict, total=False):
     latency_s: float | None
     ttft_s: float | None
     finished_at_s: float
-    """Unix time; it tells how old a prompt cache is."""
+    """Unix time; the age of a prompt cache is computed from it."""
 
     failures: list[dict[str, Any]]
-    """Single calls that failed or lost a race; the last one's error is `error` if set."""
+    """Calls that failed or lost a race; if the attempt failed, `error` is that of the last one."""
 
     interrupted: list[Action]
-    """Steps on it that were under way when their process ended, and were run again: what they
-    cost is unknown."""
+    """Steps of this attempt that were running when their process ended and were then repeated;
+    the cost of the interrupted ones is unknown."""
 
     answered_by: str
     """The endpoint that answered, where a hedged call to another one was faster."""
@@ -79,7 +80,7 @@ class Attempt(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A candidate as the policy sees it for one query: what is expected of asking it."""
+    """A candidate as the policy sees it for one query, with the expected outcome of a call."""
 
     candidate: str
     quality: float | None = None
@@ -91,36 +92,36 @@ class Arm:
     ttft_s: float | None = None
     itl_s: float | None = None
     verification_cost_usd: float | None = None
-    """Expected cost of having its answer verified."""
+    """Expected cost of verifying its answer."""
 
     model: str | None = None
-    """With several endpoints: the candidate that this is one endpoint of."""
+    """Name of the candidate that this arm is an endpoint of; None if it is no endpoint."""
 
     error_rate: float | None = None
-    """P(the call fails), as measured recently; None: unknown."""
+    """P(the call fails), as measured recently; None if unknown."""
 
     available: bool = True
     """Whether its circuit breaker lets a call through."""
 
     probe: bool = False
-    """A probe is due: its statistics are stale or missing, or its breaker is half-open."""
+    """Whether a probe is due: statistics are stale or missing, or the breaker is half-open."""
 
     worst_call_usd: float | None = None
-    """Upper bound on the cost of one call; None: there is none."""
+    """Upper bound on the cost of one call; None if there is no bound."""
 
     worst_asking_usd: float | None = None
-    """The same with all retries and hedged calls."""
+    """Upper bound on the cost of asking it, with all retries and hedged calls."""
 
     worst_verification_usd: float | None = None
-    """Upper bound on having its answer judged."""
+    """Upper bound on the cost of verifying its answer."""
 
     worst_cost_usd: float | None = None
-    """Upper bound on everything that asking it may cost, verification included."""
+    """Upper bound on the total cost of asking it and verifying its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything a policy may look at: the arms, and what has been seen so far."""
+    """Everything that a decision may depend on: the query, the arms, the attempts so far."""
 
     query: str
     arms: tuple[Arm, ...]
@@ -128,30 +129,32 @@ class Situation:
     options: RoutingOptions = NO_OPTIONS
 
     granted_usd: float | None = None
-    """What a budget has set aside for this request; worst cases must fit. None: no budget."""
+    """Amount that a budget has reserved for this request; worst cases must fit in it. None means
+    that there is no budget."""
 
     prefer: str | None = None
-    """The candidate to ask first, whatever the policy: it has the thread or its tool loop."""
+    """Candidate to ask first regardless of the policy, because it answered last in this
+    conversation or runs a tool loop."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Candidates in their declared order."""
+        """Names of the candidates in declared order."""
         return tuple(arm.candidate for arm in self.arms)
 
     @property
     def open_arms(self) -> tuple[Arm, ...]:
-        """The arms that have not been asked yet, in their declared order."""
+        """The arms that have not been asked yet, in declared order."""
         asked = {attempt["candidate"] for attempt in self.attempts}
         return tuple(arm for arm in self.arms if arm.candidate not in asked)
 
     @property
     def answered(self) -> tuple[Attempt, ...]:
-        """The attempts that brought an answer."""
+        """The attempts that returned an answer."""
         return tuple(attempt for attempt in self.attempts if attempt.get("error") is None)
 
     @property
     def spent_usd(self) -> float | None:
-        """What all attempts and verifications have cost so far; unknown if any of them is."""
+        """Total cost of all attempts and verifications so far; None if any of it is unknown."""
         costs: list[float | None] = []
         for attempt in self.attempts:
             # A call that failed before it was billed has no cost.
@@ -163,7 +166,7 @@ class Situation:
         return sum_usd(costs)
 
     def arm(self, name: str) -> Arm:
-        """The arm of a candidate.
+        """Return the arm of a candidate.
 
         Raises:
             ValueError: If no arm has this name.
@@ -177,26 +180,26 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a policy wants next, and why."""
+    """The next step that a policy takes, and why."""
 
     action: Action
-    """`ask` the candidate, have its answer `verify`-ed, or `accept` the answer it gave."""
+    """`ask` the candidate, `verify` its answer, or `accept` its answer."""
 
     candidate: str
     policy: str
     """Class name of the policy that decided."""
 
     reason: str
-    """One sentence a person can read."""
+    """The reason, as one sentence."""
 
     final: bool = False
     """With `ask`: the answer will be accepted unverified, so it may be streamed directly."""
 
     scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    """For every arm: quality, cost_usd, utility, or what else the policy looked at."""
+    """For every arm the numbers behind the decision, e.g. quality, cost_usd, utility."""
 
     confidence: float | None = None
-    """P(answer good) after the verifier's score was read through the observation model."""
+    """P(the answer is good), given the verifier's score."""
 
     propensity: float = 1.0
     """Probability with which the policy takes this action in this situation."""
@@ -205,10 +208,10 @@ class Decision:
     """The change of the policy's knob that would have changed the choice."""
 
     decision_id: str = ""
-    """Set by the live router; feedback refers to it."""
+    """Identifier of the request, set by the live router; feedback refers to it."""
 
     def explain(self) -> str:
-        """The decision as text: the choice, the reason, and every arm's numbers."""
+        """Return the decision as text: the choice, the reason, and every arm's numbers."""
         lines = [f"{self.action} {self.candidate}  ({self.policy}: {self.reason})"]
         for name, numbers in self.scores.items():
             shown = "  ".join(

@@ -1,4 +1,4 @@
-"""What can go wrong, as a small tree.
+"""The exceptions of the package.
 
     LlmRouterError
     ├── NotFittedError          an estimator, observation model or policy used before `fit`
@@ -8,7 +8,7 @@
     ├── DeadlineError           the time of the whole request is up
     ├── CollectionError         collecting stopped early; the journal holds everything so far
     ├── CalibrationError        no setting meets the target, or the labels are too few to promise it
-    ├── ArtifactError           a saved router that cannot be trusted: wrong version, width or hash
+    ├── ArtifactError           a saved artifact cannot be used: wrong version, dimension or hash
     └── MissingExtraError       an optional dependency is not installed
 
 A wrong argument is a plain `ValueError` or `TypeError`; a candidate's own failure is raised as it
@@ -40,27 +40,27 @@ __all__ = [
 
 
 class LlmRouterError(Exception):
-    """Anything this package raises that is not a plain wrong argument."""
+    """Base class of this package's errors, wrong arguments excepted."""
 
 
 class NotFittedError(LlmRouterError):
-    """When an estimator, observation model or policy is used before it was fitted."""
+    """Raised when an estimator, observation model or policy is used before it was fitted."""
 
 
 class NoCandidateError(LlmRouterError):
-    """When no candidate may be asked under the request's options, needs and budget."""
+    """Raised when no candidate may be asked under the request's options, needs and budget."""
 
 
 class BudgetExceededError(NoCandidateError):
-    """When a budget has too little left even for the cheapest candidate's worst case."""
+    """Raised when a budget has too little left even for the cheapest candidate's worst case."""
 
 
 class CollectionError(LlmRouterError):
-    """When collecting had to stop before its end; a later run resumes there."""
+    """Raised when collecting had to stop before its end; a later run resumes there."""
 
 
 class CalibrationError(LlmRouterError):
-    """When a target cannot be met, or cannot be guaranteed with the available labels.
+    """Raised when a target cannot be met, or cannot be guaranteed with the available labels.
 
     Attributes:
         more_labels: About how many more labeled rows are needed; None: no number is enough.
@@ -72,31 +72,31 @@ class CalibrationError(LlmRouterError):
 
 
 class PolicyError(LlmRouterError):
-    """When a policy decides what cannot be done, or never accepts."""
+    """Raised when a policy decides what cannot be done, or never accepts."""
 
 
 class DeadlineError(LlmRouterError, TimeoutError):
-    """When the time of the whole request is up before a candidate could be asked."""
+    """Raised when the time of the whole request is up before a candidate could be asked."""
 
 
 class ArtifactError(LlmRouterError):
-    """When a saved artifact is corrupted, too new, or does not fit its embedding."""
+    """Raised when a saved artifact is corrupted, too new, or does not fit its embedding."""
 
 
 class MissingExtraError(LlmRouterError, ImportError):
-    """When a feature needs an optional dependency that is not installed."""
+    """Raised when a feature needs an optional dependency that is not installed."""
 
 
 def own_error(errors: Sequence[Exception | None]) -> Exception:
-    """The last error that a candidate raised; a `DeadlineError` only if there is no other."""
+    """Return the last error that a candidate raised; a `DeadlineError` only if there is none."""
     raised = [error for error in errors if error is not None]
     own = [error for error in raised if not isinstance(error, DeadlineError)]
     return (own or raised)[-1]
 
 
 def is_pause(error: BaseException) -> bool:
-    """Whether this is LangGraph's interrupt, to resume later: neither a failure nor an end."""
-    # Without langgraph loaded nothing can pause, and only graphs need it.
+    """Return whether an error is LangGraph's interrupt, which pauses a graph and is no failure."""
+    # Only a graph is interrupted, and langgraph is loaded then; importing it takes long.
     langgraph = sys.modules.get("langgraph.errors")
     return langgraph is not None and isinstance(error, langgraph.GraphBubbleUp)
 

@@ -1,4 +1,4 @@
-"""What a list of messages asks."""
+"""The query of a conversation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["question_of"]
 
 
 def question_of(messages: Sequence[BaseMessage]) -> str:
-    """The text of the last human message, or of everything if there is none."""
+    """Return the text of the last human message, or of all messages if there is none."""
     for message in reversed(messages):
         if isinstance(message, HumanMessage):
             return str(message.text)

@@ -1,4 +1,4 @@
-"""What a request wants done, and what everybody else needs to know about it."""
+"""The base class of the operations that a request yields to its driver."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ __all__ = ["Operation"]
 
 
 class Operation(ABC):
-    """One piece of I/O, performed by a driver; the same thing twice, around logic written once.
+    """One piece of I/O that a driver performs, in threads or in async tasks.
 
-    Money and hiding are decided by the two declarations below and by nothing else.
+    `worst_usd` and `draft` alone decide how much is reserved for it and whether its text is hidden.
     """
 
     worst_usd: float | None = 0.0
-    """Upper bound on what it may be billed, also if it is cancelled under way; None: unknown."""
+    """Upper bound on its cost, also if it is cancelled; None if unknown."""
 
     draft: bool = False
-    """Whether its text must not be seen by the caller before it is accepted."""
+    """Whether its text is hidden from the caller until it is accepted."""
 
     @abstractmethod
     def perform(self) -> Any:
-        """Do it, and give the result."""
+        """Perform the operation and return its result."""
 
-    def refused(self, error: Exception) -> Any:
-        """The result where there is no money for it."""
+    def on_refusal(self, error: Exception) -> Any:
+        """Return the result where the budget does not cover it; raises `error` by default."""
         raise error
 
     async def aperform(self) -> Any:
-        """Do it, and give the result; as it stands only for what never waits."""
+        """Perform the operation; an operation that waits overrides this."""
         return self.perform()

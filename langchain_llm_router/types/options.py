@@ -1,11 +1,12 @@
-"""What one request may change, as a mapping or as one line of text.
+"""The options of a single request, as a mapping or as one line of text.
 
     config={"configurable": {"llm_router": {"force": "large"}}}
     config={"configurable": {"llm_router": "router@q:1|c:40|models:small,large|itl<20"}}
 
-The line has Unify's form: a router's name, `@`, then settings `key:value` and filters
+The line follows Unify's syntax: a router's name, `@`, then settings `key:value` and filters
 `metric<limit` separated by `|`. Its weights are those of `Utility` (per USD, per second). Limits on
-latencies are in milliseconds, unless a unit is given: `itl<20` is `itl<20ms` is `itl<0.02s`.
+latencies are in milliseconds unless a unit is given: `itl<20`, `itl<20ms` and `itl<0.02s` are the
+same.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_SHORT: dict[str, Metric] = {"q": "quality", "c": "cost", "t": "ttft", "i": "itl"}
+_SHORT_NAMES: dict[str, Metric] = {"q": "quality", "c": "cost", "t": "ttft", "i": "itl"}
 _LATENCIES = ("ttft", "itl")
 _UNIT_S = {"ms": 1e-3, "s": 1.0}
 _FILTER = re.compile(r"^\s*([a-z]+)\s*(<=|>=|<|>)\s*([^\s<>=]+?)\s*(ms|s)?\s*$")
@@ -39,7 +40,7 @@ _FILTER = re.compile(r"^\s*([a-z]+)\s*(<=|>=|<|>)\s*([^\s<>=]+?)\s*(ms|s)?\s*$")
 
 @dataclass(frozen=True, slots=True)
 class Filter(CheckedArguments):
-    """A condition on what is expected of a candidate; one that does not meet it is not asked.
+    """A condition on a candidate's expected values; a candidate that fails it is not asked.
 
     Example:
         >>> Filter.parse("itl<20")
@@ -57,10 +58,10 @@ class Filter(CheckedArguments):
 
     @classmethod
     def parse(cls, text: str) -> Filter:
-        """Read `metric<limit`; short names q, c, t, i; latencies in ms unless given in `s`.
+        """Parse `metric<limit`; latencies are in ms unless a unit is given, q, c, t, i are short.
 
         Raises:
-            ValueError: If it is not a filter; the message lists what is allowed.
+            ValueError: If the text is not a filter.
         """
         match = _FILTER.match(text)
         if match is None:
@@ -70,11 +71,11 @@ class Filter(CheckedArguments):
             )
             raise ValueError(msg)
         name, comparison, number, unit = match.groups()
-        metric = _SHORT.get(name, name)
+        metric = _SHORT_NAMES.get(name, name)
         if metric not in _METRICS:
-            msg = f"Unknown filter metric {metric!r}: allowed are {list(_METRICS)}."
+            msg = f"The metric of a filter must be one of {list(_METRICS)}, got {metric!r}."
             raise ValueError(msg)
-        limit = _number(name, number)
+        limit = _parse_number(name, number)
         if metric in _LATENCIES:
             limit *= _UNIT_S[unit or "ms"]
         elif unit is not None:
@@ -83,7 +84,7 @@ class Filter(CheckedArguments):
         return cls(metric, comparison, limit)  # type: ignore[arg-type]
 
     def admits(self, value: float | None) -> bool:
-        """Whether the value is known and meets the condition."""
+        """Return whether the value is known and meets the condition."""
         return value is not None and _COMPARE[self.comparison](value, self.limit)
 
     def __str__(self) -> str:
@@ -93,7 +94,7 @@ class Filter(CheckedArguments):
 
 @dataclass(frozen=True)
 class RoutingOptions(CheckedArguments):
-    """What one request may change: `config={"configurable": {"llm_router": {...}}}`.
+    """Options of a single request: `config={"configurable": {"llm_router": {...}}}`.
 
     Example:
         >>> RoutingOptions.parse({"force": "large"}).force
@@ -103,10 +104,10 @@ class RoutingOptions(CheckedArguments):
     """
 
     force: str | None = None
-    """Ask this candidate and accept its answer."""
+    """Name of the candidate to ask, whose answer is accepted."""
 
     candidates: tuple[str, ...] | None = None
-    """Only these may be asked."""
+    """Names of the only candidates that may be asked."""
 
     threshold: float | None = None
     """Replaces the policy's own threshold."""
@@ -115,22 +116,23 @@ class RoutingOptions(CheckedArguments):
     """Replaces the policy's own λ, quality per dollar; spelled `"lambda"` in mappings."""
 
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Replaces single weights of the utility: quality, cost, ttft, itl."""
+    """Replaces weights of the utility by name: quality, cost, ttft, itl."""
 
     max_cost_usd: float | None = None
-    """A hard cap for this request: no candidate is asked whose expected cost would exceed it."""
+    """Cap on this request: a candidate whose expected cost would exceed it is not asked."""
 
     filters: tuple[Filter, ...] = ()
     """Conditions on a candidate's expected quality, cost and latencies."""
 
     sticky: bool | Literal["escalate"] | None = None
-    """Replaces the router's own `sticky`: stay with the candidate that answered last, or with
-    `"escalate"` choose freely among the strongest one that has answered and those above it."""
+    """Replaces the router's own `sticky`: whether to stay with the candidate that answered last.
+    With `"escalate"` the choice is free among the strongest one that has answered and all stronger
+    ones."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.weights) - set(_METRICS))
         if unknown:
-            msg = f"Unknown weights {unknown}: allowed are {list(_METRICS)}."
+            msg = f"`weights` must be keyed by {list(_METRICS)}, got {unknown}."
             raise ValueError(msg)
         if self.candidates is not None and len(self.candidates) == 0:
             msg = "`candidates` is empty: name at least one candidate or leave it out."
@@ -141,61 +143,60 @@ class RoutingOptions(CheckedArguments):
             if value is not None and not (math.isfinite(value) and value >= 0):
                 msg = f"`{name.rstrip('_')}` must be a finite number >= 0, got {value!r}."
                 raise ValueError(msg)
-        strange = [item for item in self.filters if not isinstance(item, Filter)]
-        if strange:
-            msg = f"`filters` holds filters such as 'itl<20', got {strange[0]!r}."
+        invalid = [item for item in self.filters if not isinstance(item, Filter)]
+        if invalid:
+            msg = f"`filters` must hold filters such as 'itl<20', got {invalid[0]!r}."
             raise TypeError(msg)
 
     @classmethod
     def parse(cls, value: RoutingOptions | Mapping[str, Any] | str | None) -> RoutingOptions:
-        """Read options from a mapping, or from a line such as `router@q:1|c:40|itl<20`.
+        """Parse a mapping, or a line such as `router@q:1|c:40|itl<20`.
 
         Raises:
-            ValueError: If a key is unknown or a value is invalid; the message lists what is
-                allowed.
-            TypeError: If it is neither a mapping nor a string.
+            ValueError: If a key is unknown or a value is invalid.
+            TypeError: If the value is neither a mapping nor a string.
         """
         if value is None:
             return NO_OPTIONS
         if isinstance(value, RoutingOptions):
             return value
         if isinstance(value, str):
-            return _from_line(value)
+            return _parse_line(value)
         if not isinstance(value, Mapping):
             msg = f"Routing options must be a mapping or a 'router@...' string, got {value!r}."
             raise TypeError(msg)
-        given = {("lambda_" if key == "lambda" else key): item for key, item in value.items()}
+        settings = {("lambda_" if key == "lambda" else key): item for key, item in value.items()}
         allowed = [name.rstrip("_") for name in cls.__dataclass_fields__]
         unknown = sorted(str(key) for key in value if key not in allowed)
         if unknown:
-            msg = f"Unknown routing options {unknown}: allowed are {allowed}."
+            msg = f"Unknown routing options {unknown}: they must be among {allowed}."
             raise ValueError(msg)
         for name, single in (("candidates", str), ("filters", (str, Filter))):
-            if isinstance(given.get(name), single):
-                given[name] = (given[name],)
-        if given.get("candidates") is not None:
-            given["candidates"] = tuple(given["candidates"])
-        given["filters"] = tuple(
+            if isinstance(settings.get(name), single):
+                settings[name] = (settings[name],)
+        if settings.get("candidates") is not None:
+            settings["candidates"] = tuple(settings["candidates"])
+        settings["filters"] = tuple(
             Filter.parse(item) if isinstance(item, str) else item
-            for item in given.get("filters") or ()
+            for item in settings.get("filters") or ()
         )
-        return cls(**given)
+        return cls(**settings)
 
 
 NO_OPTIONS = RoutingOptions()
 
-# Key of the line form → field of the mapping form.
+# Key in a line → key in a mapping.
 _NUMBERS = {"threshold": "threshold", "lambda": "lambda", "max_cost": "max_cost_usd"}
-_KEYS = (*_SHORT, *_METRICS, *_NUMBERS, "models", "force", "sticky")
+_KEYS = (*_SHORT_NAMES, *_METRICS, *_NUMBERS, "models", "force", "sticky")
 
 
-def _from_line(line: str) -> RoutingOptions:
-    """Read Unify's form."""
+def _parse_line(line: str) -> RoutingOptions:
+    """Parse Unify's syntax."""
     head, separator, tail = line.partition("@")
     if separator == "" or head.strip() != "router":
-        msg = f"A routing line starts with 'router@', got {line!r}."
+        msg = f"A routing line must start with 'router@', got {line!r}."
         raise ValueError(msg)
-    given: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     weights: dict[str, float] = {}
     filters: list[Filter] = []
     for part in filter(None, (part.strip() for part in tail.split("|"))):
@@ -205,27 +206,27 @@ def _from_line(line: str) -> RoutingOptions:
         key, colon, text = (piece.strip() for piece in part.partition(":"))
         if colon == "" or key not in _KEYS:
             msg = (
-                f"Unknown part {part!r} of {line!r}: allowed are the keys {list(_KEYS)} as "
-                f"'key:value', and filters on {list(_METRICS)} such as 'itl<20'."
+                f"Unknown part {part!r} of {line!r}: write 'key:value' with a key of "
+                f"{list(_KEYS)}, or a filter on one of {list(_METRICS)} such as 'itl<20'."
             )
             raise ValueError(msg)
-        if key in _SHORT or key in _METRICS:
-            weights[_SHORT.get(key, key)] = _number(key, text)
+        if key in _SHORT_NAMES or key in _METRICS:
+            weights[_SHORT_NAMES.get(key, key)] = _parse_number(key, text)
         elif key in _NUMBERS:
-            given[_NUMBERS[key]] = _number(key, text)
+            settings[_NUMBERS[key]] = _parse_number(key, text)
         elif key == "models":
-            given["candidates"] = tuple(filter(None, (name.strip() for name in text.split(","))))
+            settings["candidates"] = tuple(filter(None, (name.strip() for name in text.split(","))))
         elif key == "sticky":
             on = text.lower() in ("1", "true", "yes")
-            given["sticky"] = "escalate" if text.lower() == "escalate" else on
+            settings["sticky"] = "escalate" if text.lower() == "escalate" else on
         else:
-            given["force"] = text
-    return RoutingOptions.parse({**given, "weights": weights, "filters": filters})
+            settings["force"] = text
+    return RoutingOptions.parse({**settings, "weights": weights, "filters": filters})
 
 
-def _number(key: str, text: str) -> float:
+def _parse_number(key: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        msg = f"{key!r} takes a number, got {text!r}."
+        msg = f"{key!r} must be a number, got {text!r}."
         raise ValueError(msg) from error

@@ -1,4 +1,4 @@
-"""Removes keys from everything that is recorded, traced or raised."""
+"""Redaction of API keys in everything that is recorded, traced or raised."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-__all__ = ["redact_error", "redacted", "redacted_data", "secrets_of"]
+__all__ = ["find_secrets", "redact", "redact_data", "redact_error"]
 
-_HIDDEN = "[redacted]"
-_SHORTEST = 6
-_DEPTH = 3
+_MASK = "[redacted]"
+_MIN_LENGTH = 6
+_MAX_DEPTH = 3
 
-# What keys of well-known providers look like, for keys that come from elsewhere than the model.
+# Key formats of well-known providers, for keys that are not found on the model itself.
 _PATTERNS = re.compile(
     r"""
     \b(?:sk|pk|rk|gsk|xai|hf|csk|pplx|tvly|lsv2|fw|r8|nvapi|ghp|gho|glpat)[-_][A-Za-z0-9_\-]{12,}
@@ -30,13 +30,13 @@ _PATTERNS = re.compile(
 )
 
 
-def secrets_of(model: object) -> tuple[str, ...]:
-    """Every secret that a chat model holds: its `SecretStr`s, and the values in its headers."""
-    found = {text for text in _secrets(model, _DEPTH) if len(text) >= _SHORTEST}
+def find_secrets(model: object) -> tuple[str, ...]:
+    """Return a chat model's secrets, longest first: its `SecretStr`s and keys in its headers."""
+    found = {text for text in _walk(model, _MAX_DEPTH) if len(text) >= _MIN_LENGTH}
     return tuple(sorted(found, key=len, reverse=True))
 
 
-def _secrets(value: object, depth: int) -> Iterator[str]:
+def _walk(value: object, depth: int) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
         return
@@ -51,7 +51,7 @@ def _secrets(value: object, depth: int) -> Iterator[str]:
         if "header" in name and isinstance(item, Mapping):
             yield from _header_secrets(item)
         else:
-            yield from _secrets(item, depth - 1)
+            yield from _walk(item, depth - 1)
 
 
 def _header_secrets(headers: Mapping[Any, Any]) -> Iterator[str]:
@@ -62,33 +62,33 @@ def _header_secrets(headers: Mapping[Any, Any]) -> Iterator[str]:
             yield text.rpartition(" ")[2]
 
 
-def redacted(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """The text without the secrets, and without anything that looks like a key."""
+def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """Replace the secrets in a text, and everything that looks like a key."""
     for secret in secrets:
-        text = text.replace(secret, _HIDDEN)
-    return _PATTERNS.sub(_HIDDEN, text)
+        text = text.replace(secret, _MASK)
+    return _PATTERNS.sub(_MASK, text)
 
 
 def redact_error(error: BaseException, secrets: tuple[str, ...] = ()) -> None:
-    """Take keys out of an error's texts, in place: it is still the provider's own error."""
-    seen: BaseException | None = error
+    """Redact the messages of an error and its causes in place, as callers catch its class."""
+    current: BaseException | None = error
     for _ in range(8):
-        if seen is None:
+        if current is None:
             return
-        seen.args = tuple(redacted_data(item, secrets) for item in seen.args)
+        current.args = tuple(redact_data(item, secrets) for item in current.args)
         for name in ("message", "body"):
-            value = getattr(seen, name, None)
-            if value is not None and (clean := redacted_data(value, secrets)) != value:
-                setattr(seen, name, clean)
-        seen = seen.__cause__ or seen.__context__
+            value = getattr(current, name, None)
+            if value is not None and (clean := redact_data(value, secrets)) != value:
+                setattr(current, name, clean)
+        current = current.__cause__ or current.__context__
 
 
-def redacted_data(value: Any, secrets: tuple[str, ...] = ()) -> Any:
-    """The same for every text in plain data."""
+def redact_data(value: Any, secrets: tuple[str, ...] = ()) -> Any:
+    """Return plain data in which every text is redacted."""
     if isinstance(value, str):
-        return redacted(value, secrets)
+        return redact(value, secrets)
     if isinstance(value, dict):
-        return {key: redacted_data(item, secrets) for key, item in value.items()}
+        return {key: redact_data(item, secrets) for key, item in value.items()}
     if isinstance(value, list):
-        return [redacted_data(item, secrets) for item in value]
+        return [redact_data(item, secrets) for item in value]
     return value

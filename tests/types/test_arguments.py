@@ -95,7 +95,7 @@ def test_an_unknown_keyword_is_refused_with_the_nearest_known_one(name):
             CHECKED[name](**{f"{argument}x": 1})
     with pytest.raises(TypeError) as told:
         CHECKED[name](qqqq=1)
-    assert str(told.value) == f"{name} has no argument `qqqq`. Allowed are {known}."
+    assert str(told.value) == f"{name} has no argument `qqqq`. It must be one of {known}."
 
 
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
@@ -190,7 +190,7 @@ def test_a_value_in_the_wrong_place_is_told_where_it_belongs():
         ),
         (
             lambda: Outcomes(["q"], "abc", [[1, 0, 1]]),
-            "`candidates` must be a sequence of texts, got 'abc'.",
+            "`candidates` must be a sequence of strings, got 'abc'.",
         ),
     ],
 )
@@ -313,7 +313,7 @@ def test_unknown_names_are_refused_for_others_too():
         refuse_unknown(["policy", "budget"], ["policy", "budgets", "_own"], "ChatLLMRouter")
     assert str(told.value) == (
         "ChatLLMRouter has no argument `budget`. Did you mean `budgets`? "
-        "Allowed are ['policy', 'budgets']."
+        "It must be one of ['policy', 'budgets']."
     )
 
 

@@ -49,15 +49,15 @@ def test_mapping_and_line_say_the_same():
 
 
 WRONG = [
-    ("roter@q:1", "starts with 'router@'"),
+    ("roter@q:1", "must start with 'router@'"),
     ("router@z:1", r"Unknown part 'z:1'.*'q', 'c', 't', 'i'"),
-    ("router@speed<3", r"allowed are \['quality', 'cost', 'ttft', 'itl'\]"),
+    ("router@speed<3", r"must be one of \['quality', 'cost', 'ttft', 'itl'\]"),
     ("router@itl<fast", "'itl' takes a number, got 'fast'"),
     ("router@cost<3ms", "only latencies"),
     ("router@q:much", "'q' takes a number, got 'much'"),
     ("router@models:", "`candidates` is empty"),
-    ({"colour": "red"}, r"Unknown routing options \['colour'\]: allowed are \['force'"),
-    ({"weights": {"speed": 1}}, r"Unknown weights \['speed'\]"),
+    ({"colour": "red"}, r"Unknown routing options \['colour'\]: they must be among \['force'"),
+    ({"weights": {"speed": 1}}, r"`weights` must be keyed by .*got \['speed'\]"),
     ({"filters": ["itl"]}, "is not a filter"),
     ({"max_cost_usd": -1}, "`max_cost_usd` must be a finite number >= 0"),
     ({"threshold": float("nan")}, "`threshold` must be"),
