@@ -1,7 +1,7 @@
-"""What may be spent, and the accounts of what was.
+"""Budgets, the ledgers that account for spending, and pacing.
 
-`budgets` are the limits, `ledgers` the accounts (`redis_ledger`: in Redis), `pacer` sets λ over a
-period, `spending` is one request's money.
+`budgets`: limits and worst cases. `ledgers`: accounts of one process. `redis_ledger`: accounts that
+processes share. `pacer`: λ over a period. `spending`: the reservations of a single request.
 """
 
 from typing import TYPE_CHECKING

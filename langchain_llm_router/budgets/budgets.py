@@ -1,8 +1,8 @@
-"""What may be spent: per call, run, user or key, in total or per period, and never more.
+"""Limits on spending per call, run, user or key, in total or per period.
 
-A request reserves the worst case of everything it may still do, is routed within what was granted
-(an arm whose worst case no longer fits is not asked), and settles what it really cost. So the sum
-stays within the limit, however many callers there are.
+A request reserves the worst case of everything that it may still do, is routed within the granted
+amount (an arm whose worst case does not fit is not asked), and settles its actual cost. The sum
+therefore stays within the limit for any number of concurrent callers.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.budgets.ledgers import (
     Account,
-    Hold,
     InProcessLedger,
     Ledger,
+    Reservation,
     to_nano,
     to_usd,
 )
@@ -38,7 +38,7 @@ __all__ = [
     "BudgetExceededError",
     "Budgets",
     "Held",
-    "Reserving",
+    "ReserveOperation",
     "bounded",
     "prompt_bound",
     "worst_cost_usd",
@@ -49,7 +49,7 @@ _VERDICT_PROMPT_TOKENS = 4000
 
 @dataclass(frozen=True)
 class Budget(CheckedArguments):
-    """A limit on spending, and what it applies to.
+    """A limit on spending and its scope.
 
     Example:
         >>> Budget(5.0, per="user_id", period_s=86_400).limit_usd
@@ -57,18 +57,20 @@ class Budget(CheckedArguments):
     """
 
     limit_usd: float
-    """Hard: worst cases count."""
+    """Limit in USD; a reserved worst case counts until its actual cost is settled."""
 
     per: str | None = None
-    """A key of `config["configurable"]` (or of its metadata) that says whose money it is, such as
-    `"user_id"`, `"thread_id"`, `"run_id"`; `"call"`: each call alone; None: all callers share."""
+    """Key of `config["configurable"]` (or of the metadata) whose values have accounts of their
+    own, such as `"user_id"`, `"thread_id"`, `"run_id"`; `"call"` limits each single call; None
+    means that all callers share one account."""
 
     period_s: float | None = None
-    """The limit is for each period of this length (86,400: a day in UTC); None: for all time."""
+    """Length of the periods to each of which the limit applies (86,400 is a day in UTC); None means
+    that it applies for all time."""
 
     pace: float | None = None
-    """Initial λ, in quality per dollar: the policy's λ is then adjusted so that the period's
-    money lasts; None: λ is not adjusted."""
+    """Initial λ in quality per dollar, which is then adjusted so that the budget lasts for the
+    period. If None, λ is not adjusted."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.limit_usd < 9e6:
@@ -79,18 +81,21 @@ class Budget(CheckedArguments):
             raise ValueError(msg)
         check_range(self, "pace", above=True)
         if self.pace is not None and (self.period_s is None or self.per is not None):
-            msg = "`pace` needs a `period_s`, and a budget that all callers share (`per` None)."
+            msg = (
+                f"`pace` must be None unless `period_s` is set and `per` is None, got "
+                f"{self.pace!r}: set a `period_s` and let all callers share the budget."
+            )
             raise ValueError(msg)
 
     @property
     def label(self) -> str:
-        """Its name in error messages."""
+        """Description for error messages."""
         whose = "" if self.per is None else f" per {self.per}"
         when = "" if self.period_s is None else f" in {self.period_s:g} s"
         return f"{self.limit_usd:g} USD{whose}{when}"
 
     def account(self, config: Mapping[str, Any], now: float) -> Account | None:
-        """The account that a request draws on; None: it is a limit on the call alone."""
+        """Return the account that a request draws on; None for a limit on each call."""
         if self.per == "call":
             return None
         subject = ""
@@ -106,7 +111,7 @@ class Budget(CheckedArguments):
 
 
 def prompt_bound(messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> int:
-    """Upper bound on a prompt's tokens with any tokenizer: a token is at least one byte long."""
+    """Return an upper bound on a prompt's tokens; with any tokenizer a token has a byte or more."""
     content = sum(len(str(message.content).encode()) + 32 for message in messages)
     extra = sum(
         len(str(getattr(message, name, "") or "").encode())
@@ -120,39 +125,39 @@ def prompt_bound(messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> 
 def worst_cost_usd(
     candidate: Candidate, prompt_tokens: int, most_tokens: int | None
 ) -> float | None:
-    """Upper bound on the cost of one call; None if price or length is unbounded.
+    """Return an upper bound on the cost of one call; None if price or length is unknown.
 
     Args:
-        candidate: The candidate, with its price and longest answer.
+        candidate: The candidate, with its price and maximum answer length.
         prompt_tokens: Upper bound on the prompt's length.
-        most_tokens: `max_tokens` of the call; None: the candidate's own limit.
+        most_tokens: `max_tokens` of the call; if None, the candidate's own limit.
     """
     if most_tokens is None:
-        most_tokens = _own_limit(candidate)
+        most_tokens = _output_limit(candidate)
     if candidate.price is None or most_tokens is None:
         return None
     return candidate.price.estimate_usd(input_tokens=prompt_tokens, output_tokens=most_tokens)
 
 
-# The same limit under the names that providers give it.
+# Providers' names for the maximum length of an answer.
 _LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
 
 
-def _most_tokens(candidate: Candidate, kwargs: Mapping[str, Any]) -> int | None:
-    """The longest answer that a call's keywords allow, over all choices; None: no limit set."""
-    named = [int(kwargs[name]) for name in _LENGTHS if kwargs.get(name) is not None]
-    longest = max(named, default=_own_limit(candidate))
+def _max_tokens(candidate: Candidate, kwargs: Mapping[str, Any]) -> int | None:
+    """Return the output tokens that a call allows, over all choices; None if unlimited."""
+    limits = [int(kwargs[name]) for name in _LENGTHS if kwargs.get(name) is not None]
+    longest = max(limits, default=_output_limit(candidate))
     n_choices = kwargs.get("n") or 1
     return None if longest is None else longest * int(n_choices)
 
 
-def _own_limit(candidate: Candidate) -> int | None:
-    """The longest answer that a candidate gives without such keywords; None: unknown."""
+def _output_limit(candidate: Candidate) -> int | None:
+    """Return the maximum answer length of a candidate or its model; None if unknown."""
     if candidate.max_output_tokens is not None:
         return candidate.max_output_tokens
     profile = getattr(candidate.model, "profile", None) or {}
-    own: int | None = getattr(candidate.model, "max_tokens", None)
-    return own or profile.get("max_output_tokens")
+    configured: int | None = getattr(candidate.model, "max_tokens", None)
+    return configured or profile.get("max_output_tokens")
 
 
 def bounded(
@@ -165,39 +170,41 @@ def bounded(
     verifier: Verifier | None = None,
     live: Live | None = None,
 ) -> tuple[Arm, ...]:
-    """The arms with their worst cases.
+    """Return the arms with upper bounds on their costs.
 
     Args:
-        arms: Of a situation.
-        candidates: By name.
+        arms: Arms of a situation.
+        candidates: Candidates by name.
         messages: The conversation.
-        kwargs: Keywords of the call: tools count, and `max_tokens` bounds the answer.
-        settings: The router's own keywords, which a candidate's and the call's override.
-        verifier: The verifier of their answers; None: answers are not verified.
-        live: Its rules say how many calls one request to an arm can make.
+        kwargs: Keyword arguments of the call: tools add to the prompt, `max_tokens` bounds the
+            answer.
+        settings: Keyword arguments of the router; those of a candidate and of the call override
+            them.
+        verifier: Verifier of the answers; if None, answers are not verified.
+        live: Retry and hedging rules, which bound the number of calls; if None, one call.
     """
     prompt_tokens = prompt_bound(messages, kwargs)
     calls: dict[str, float | None] = {}
     lengths: dict[str, int | None] = {}
     for arm in arms:
         candidate = candidates[arm.candidate]
-        given = {**(settings or {}), **candidate.parameters, **kwargs}
-        lengths[candidate.name] = _most_tokens(candidate, given)
+        call_kwargs = {**(settings or {}), **candidate.parameters, **kwargs}
+        lengths[candidate.name] = _max_tokens(candidate, call_kwargs)
         prompt = prompt_tokens + (
             4 * len(repr(candidate.parameters)) if candidate.parameters else 0
         )
         calls[candidate.name] = worst_cost_usd(candidate, prompt, lengths[candidate.name])
-    found = []
+    bounded_arms = []
     for arm in arms:
         candidate = candidates[arm.candidate]
-        call = _with_twins(arm, arms, calls, live.rules(candidate) if live else None)
+        call = _worst_call_usd(arm, arms, calls, live.rules(candidate) if live else None)
         n_calls = 1 if live is None else live.most_calls(candidate)
         asking = None if call is None else call * n_calls
         judging: float | None = 0.0
         if verifier is not None:
             longest = lengths[candidate.name]
             judging = _verification_bound(verifier, candidate, prompt_tokens, longest, live)
-        found.append(
+        bounded_arms.append(
             replace(
                 arm,
                 worst_call_usd=call,
@@ -206,13 +213,13 @@ def bounded(
                 worst_cost_usd=sum_usd([asking, judging]),
             )
         )
-    return tuple(found)
+    return tuple(bounded_arms)
 
 
-def _with_twins(
+def _worst_call_usd(
     arm: Arm, arms: Sequence[Arm], calls: Mapping[str, float | None], rules: Resilience | None
 ) -> float | None:
-    """The most expensive call to an arm: a hedged one may go to an endpoint that costs more."""
+    """Return the cost of the dearest call, as a hedged call may go to a dearer endpoint."""
     if rules is None or rules.hedge_after is None or arm.model is None:
         return calls[arm.candidate]
     twins = [calls[other.candidate] for other in arms if other.model == arm.model]
@@ -226,33 +233,33 @@ def _verification_bound(
     most_tokens: int | None,
     live: Live | None,
 ) -> float | None:
-    """Upper bound on the cost of judging one answer; the judge reads prompt and answer."""
-    # Our bound counts one token per byte; for the judge a token has at most about four bytes.
+    """Return an upper bound on the cost of judging one answer; judges read prompt and answer."""
+    # A token of the answer has about four bytes at most, each of which may be a token to the judge.
     prompt = prompt_tokens + 4 * (most_tokens or 0) + _VERDICT_PROMPT_TOKENS
     costs: list[float | None] = []
     for judge, longest in verifier.most_calls(candidate):
-        # A verdict is as long as its judge may write, whatever the call allows for the answer.
-        tries = 1 if live is None else live.rules(judge).retries + 1
-        costs += [worst_cost_usd(judge, prompt, longest)] * tries
+        # `max_tokens` of the call limits the answer; a verdict's limit is that of its judge.
+        n_calls = 1 if live is None else live.rules(judge).retries + 1
+        costs += [worst_cost_usd(judge, prompt, longest)] * n_calls
     return sum_usd(costs)
 
 
 @dataclass(frozen=True)
 class Held:
-    """A request's reservation: what it may spend, and where to settle."""
+    """A request's reservation and the amount that it may spend."""
 
-    hold: Hold
+    hold: Reservation
     granted_usd: float
 
 
 @dataclass(eq=False)
 class Budgets(CheckedArguments):
-    """A router's budgets and the ledger with their accounts.
+    """A router's budgets and the ledger that keeps their accounts.
 
     Args:
-        budgets: All of them hold at once.
-        ledger: Where accounts are kept; a `RedisLedger` shares them among processes.
-        clock: Unix time.
+        budgets: The budgets, all of which apply at once.
+        ledger: Keeps the accounts; with a `RedisLedger` processes share them.
+        clock: Returns the Unix time.
     """
 
     budgets: Sequence[Budget]
@@ -274,7 +281,7 @@ class Budgets(CheckedArguments):
         return self
 
     def lambda_(self, config: Mapping[str, Any]) -> float | None:
-        """The highest λ that a paced budget asks for; None: none is paced."""
+        """Return the highest λ of the paced budgets; None if no budget is paced."""
         now, values = self.clock(), []
         for i, pacer in self._pacers.items():
             account = self.budgets[i].account(config, now)
@@ -283,57 +290,59 @@ class Budgets(CheckedArguments):
         return max(values, default=None)
 
     def reserve(self, situation: Situation, config: Mapping[str, Any]) -> Held:
-        """Set money aside for everything that the request may still cost.
+        """Reserve the worst case of everything that the request may still do.
 
         Raises:
-            BudgetExceededError: If there is not enough for the worst case of any candidate.
+            BudgetExceededError: If the budgets do not cover the worst case of any candidate, or no
+                worst case is known.
         """
         worst = [a.worst_cost_usd for a in situation.arms if a.worst_cost_usd is not None]
         if len(worst) == 0:
             names = [arm.candidate for arm in situation.arms]
             msg = (
-                f"A budget needs to know what a call can cost at most, but {names} have no price "
-                "or no longest answer: give them a `price`, and `max_tokens` or "
+                f"A budget needs an upper bound on the cost of a call, but none of {names} has a "
+                "known price and a maximum answer length: give them a `price`, and `max_tokens` or "
                 "`max_output_tokens`."
             )
             raise BudgetExceededError(msg)
         now = self.clock()
-        drawn = [(budget, budget.account(config, now)) for budget in self.budgets]
-        most = [budget.limit_usd for budget, account in drawn if account is None]
-        want, least = min([math.fsum(worst), *most]), min(worst)
-        accounts = [account for _, account in drawn if account is not None]
-        hold = None
+        pairs = [(budget, budget.account(config, now)) for budget in self.budgets]
+        call_limits = [budget.limit_usd for budget, account in pairs if account is None]
+        want, least = min([math.fsum(worst), *call_limits]), min(worst)
+        accounts = [account for _, account in pairs if account is not None]
+        reservation = None
         if least <= want:
-            hold = self.ledger.reserve(accounts, to_nano(want), to_nano(least))
-        if hold is None:
+            reservation = self.ledger.reserve(accounts, to_nano(want), to_nano(least))
+        if reservation is None:
             labels = [budget.label for budget in self.budgets]
             used = [to_usd(self.ledger.used_nano(account)) for account in accounts]
+            spent = f"; already spent or reserved: {used} USD" if used else ""
             msg = (
-                f"The budgets {labels} leave too little for any candidate: the cheapest call can "
-                f"cost {least:.6g} USD; already spent or set aside: {used}."
+                f"The budgets {labels} leave too little for any candidate: the cheapest one can "
+                f"cost {least:.6g} USD{spent}. Raise the limit or lower `max_output_tokens`."
             )
             raise BudgetExceededError(msg)
-        return Held(hold, to_usd(hold.granted_nano))
+        return Held(reservation, to_usd(reservation.granted_nano))
 
     def settle(self, held: Held, spent_usd: float) -> None:
-        """Book what the request has cost; never waits."""
+        """Settle a reservation with what the request has cost, without waiting."""
         self.ledger.settle(held.hold, to_nano(spent_usd))
 
 
 @dataclass(frozen=True)
-class Reserving(Operation):
-    """Set money aside for a request, or for a single operation of it."""
+class ReserveOperation(Operation):
+    """Reserves the worst case of a request, or of a single operation of it."""
 
     budgets: Budgets
     situation: Situation
     config: Mapping[str, Any]
 
     def perform(self) -> Held:
-        """Reserve in place."""
+        """Reserve in the calling thread."""
         return self.budgets.reserve(self.situation, self.config)
 
     async def aperform(self) -> Held:
-        """Reserve in a thread if the ledger may wait for a network."""
+        """Reserve in another thread if the ledger may wait for a network."""
         if self.budgets.ledger.blocks:
             return await asyncio.to_thread(self.perform)
         return self.perform()

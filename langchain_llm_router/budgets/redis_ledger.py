@@ -1,13 +1,13 @@
-"""Budgets shared among processes through plain Redis: one Lua script per step, never overdrawn.
+"""A ledger that processes share through Redis, with one Lua script for each step.
 
-Every account is one hash with whole nano-dollars: `settled` what was spent, `reserved` what
-requests under way may still spend. Reserving checks all accounts and takes from all of them in
-one script, so two processes cannot both take the last dollar.
+Every account is a hash of whole nano-dollars: `settled` is the amount spent, `reserved` the amount
+that running requests may still spend. One script checks all accounts and reserves in all of them,
+so that two processes cannot both reserve the last dollar.
 
-Without Redis a process spends only from its *escrow*, money that it had set aside in Redis before,
-so the limit still holds. When Redis is back, requests go through it again. A Redis that lost its
-data gets back the highest balance that any worker has seen (with `appendonly yes` it loses
-none).
+While Redis is down, a process spends only from its *escrow*, an amount that it reserved in Redis
+before, so the limit still applies. When Redis is back, requests go through it again. If Redis lost
+its data, it is restored to the highest balance that a worker has read (with `appendonly yes` it
+loses none).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from itertools import zip_longest
 from typing import Any
 from uuid import uuid4
 
-from langchain_llm_router.budgets.ledgers import Account, Hold, InProcessLedger, Ledger
+from langchain_llm_router.budgets.ledgers import Account, InProcessLedger, Ledger, Reservation
 from langchain_llm_router.live.shared_telemetry import connect
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.errors import import_extra
 
 __all__ = ["RedisLedger"]
 
-# KEYS: accounts, and the hold. ARGV: want, least, epoch if new, then per account: limit, seen,
-# seconds to live. A command that timed out may still have run, so what was granted is written
-# under the hold's own key.
+# KEYS: the accounts and the reservation. ARGV: want, least, epoch of a new account, then for each
+# account: limit, largest settled amount read so far, seconds to live. A command that timed out may
+# still have run, so the granted amount is stored under the reservation's own key.
 _RESERVE = """
 local granted = tonumber(ARGV[1])
 local answer = {0}
@@ -64,9 +64,10 @@ redis.call('SET', KEYS[#KEYS], answer[1], 'EX', 86400)
 return answer
 """
 
-# KEYS: accounts, and the hold. ARGV: spent, then per account: epoch of the hold, seconds to live.
-# Booked once, however often it is sent: the hold's own key says whether it is still open. Where
-# the data was lost meanwhile (another epoch) there is nothing to give back, but it was spent.
+# KEYS: the accounts and the reservation. ARGV: spent, then for each account: its epoch when the
+# amount was reserved, seconds to live. A repeated command has no effect while Redis keeps its data,
+# because the reservation's own key is deleted. If the data was lost (another epoch), there is
+# nothing to release, but the amount was spent.
 _SETTLE = """
 local granted = redis.call('GET', KEYS[#KEYS])
 redis.call('DEL', KEYS[#KEYS])
@@ -94,13 +95,13 @@ _OFFLINE = "offline"
 
 @dataclass(eq=False)
 class RedisLedger(Ledger):
-    """Accounts that several processes share.
+    """Ledger that several processes share through Redis.
 
     Args:
-        url: Where Redis is.
-        escrow: Share of each limit that every process sets aside for times without Redis; 0:
-            without Redis no request can be paid.
-        retry_s: After a failure, how long to wait before trying Redis again.
+        url: URL of the Redis server.
+        escrow: Share of each limit that every process reserves for times without Redis; with 0 no
+            request is granted anything while Redis is down.
+        retry_s: Seconds after a failure before Redis is tried again.
         prefix: Prefix of every key, so that several routers can share one Redis.
     """
 
@@ -121,62 +122,64 @@ class RedisLedger(Ledger):
         )
         self._client = connect(self.url)
         self._lock = threading.Lock()
-        self._seen: dict[str, tuple[int, int]] = {}
-        self._escrows: dict[str, Hold | None] = {}
+        self._balances: dict[str, tuple[int, int]] = {}
+        self._escrows: dict[str, Reservation | None] = {}
         self._down_until = 0.0
-        self._outbox: queue.Queue[tuple[Hold, int] | None] = queue.Queue()
+        self._outbox: queue.Queue[tuple[Reservation, int] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
     @property
     def identity(self) -> str:
-        """The same in every process: they share the accounts."""
+        """Identifier of the accounts, the same in every process."""
         return blake2b(f"{self.url} {self.prefix}".encode(), digest_size=8).hexdigest()
 
     def __deepcopy__(self, memo: dict[int, object]) -> RedisLedger:
         # A copy of a router spends from the same accounts.
         return self
 
-    def reserve(self, accounts: Sequence[Account], want_nano: int, least_nano: int) -> Hold | None:
-        """Set aside up to `want_nano` in all the accounts, all or nothing."""
+    def reserve(
+        self, accounts: Sequence[Account], want_nano: int, least_nano: int
+    ) -> Reservation | None:
+        """Reserve one amount, at most `want_nano`, in all accounts, or nothing in any."""
         if len(accounts) == 0:
-            return Hold((), want_nano)
+            return Reservation((), want_nano)
         if time.monotonic() >= self._down_until:
             try:
-                hold = self._take(accounts, want_nano, least_nano)
+                reservation = self._reserve(accounts, want_nano, least_nano)
             except self._redis_errors:
                 self._down_until = time.monotonic() + self.retry_s
             else:
                 for account in accounts:
                     self._fill_escrow(account)
-                return hold
-        return self._from_escrow(accounts, want_nano, least_nano)
+                return reservation
+        return self._reserve_from_escrow(accounts, want_nano, least_nano)
 
-    def settle(self, hold: Hold, spent_nano: int) -> None:
-        """Book what was spent and give back the rest, in the ledger's own thread."""
-        if hold.tokens == (_OFFLINE,):
+    def settle(self, hold: Reservation, spent_nano: int) -> None:
+        """Settle the actual cost and release the rest, in the ledger's own thread."""
+        if hold.account_states == (_OFFLINE,):
             self._offline.settle(hold, spent_nano)
         elif len(hold.accounts) > 0:
-            self._later(hold, spent_nano)
+            self._settle_later(hold, spent_nano)
 
     def used_nano(self, account: Account) -> int:
-        """What is spent or set aside, as this process saw it last."""
+        """Return the amount spent or reserved, as last read by this process."""
         with self._lock:
-            return sum(self._seen.get(account.key, (0, 0)))
+            return sum(self._balances.get(account.key, (0, 0)))
 
     def read_nano(self, account: Account) -> tuple[int, int]:
-        """What Redis says now: spent, and set aside."""
+        """Read the spent and the reserved amount from Redis."""
         settled, reserved = self._client.hmget(self._key(account), "settled", "reserved")
         return int(settled or 0), int(reserved or 0)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until everything that was spent is booked; False if that took too long."""
+        """Wait until all spending is settled; return False if that takes too long."""
         until = time.monotonic() + timeout_s
         while self._outbox.unfinished_tasks > 0 and time.monotonic() < until:
             time.sleep(0.005)
         return self._outbox.unfinished_tasks == 0
 
     def close(self) -> None:
-        """Book what is left, give back the unspent escrow, and close the connection."""
+        """Settle what is pending, release the unspent escrow, and close the connection."""
         with self._lock:
             escrows, self._escrows = list(self._escrows.values()), {}
         for escrow in escrows:
@@ -189,41 +192,46 @@ class RedisLedger(Ledger):
         self._client.close()
 
     def _key(self, account: Account) -> str:
-        # One hash slot for all, so that a script over several accounts runs on a cluster too.
+        # All keys share a hash slot, because on a cluster a script may use one slot only.
         return f"{{{self.prefix}:budget}}:{account.key}"
 
-    def _hold_key(self, hold_id: str) -> str:
-        return f"{{{self.prefix}:budget}}:hold:{hold_id}"
+    def _reservation_key(self, reservation_id: str) -> str:
+        return f"{{{self.prefix}:budget}}:hold:{reservation_id}"
 
-    def _take(self, accounts: Sequence[Account], want_nano: int, least_nano: int) -> Hold | None:
-        hold_id = uuid4().hex
-        numbers: list[Any] = [want_nano, least_nano, hold_id]
+    def _reserve(
+        self, accounts: Sequence[Account], want_nano: int, least_nano: int
+    ) -> Reservation | None:
+        reservation_id = uuid4().hex
+        numbers: list[Any] = [want_nano, least_nano, reservation_id]
         with self._lock:
             for account in accounts:
-                seen = self._seen.get(account.key, (0, 0))[0]
+                seen = self._balances.get(account.key, (0, 0))[0]
                 numbers += [account.limit_nano, seen, _ttl_s(account)]
-        keys = [*(self._key(account) for account in accounts), self._hold_key(hold_id)]
+        keys = [
+            *(self._key(account) for account in accounts),
+            self._reservation_key(reservation_id),
+        ]
         try:
             answer = self._client.eval(_RESERVE, len(keys), *keys, *numbers)
         except self._redis_errors:
-            # It may still have run: whatever it took is given back when Redis answers.
-            self._later(Hold(tuple(accounts), 0, (hold_id,)), 0)
+            # It may still have run: what it reserved is released once Redis is reachable.
+            self._settle_later(Reservation(tuple(accounts), 0, (reservation_id,)), 0)
             raise
         granted = int(answer[0])
         epochs = tuple(bytes(text).decode() for text in answer[1::3])
-        self._note(accounts, answer[2::3], answer[3::3], max(granted, 0))
+        self._record_balances(accounts, answer[2::3], answer[3::3], max(granted, 0))
         if granted < 0:
             return None
-        return Hold(tuple(accounts), granted, (hold_id, *epochs))
+        return Reservation(tuple(accounts), granted, (reservation_id, *epochs))
 
-    def _later(self, hold: Hold, spent_nano: int) -> None:
+    def _settle_later(self, reservation: Reservation, spent_nano: int) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
-                    target=self._run, name="llm-router-ledger", daemon=True
+                    target=self._settle_outbox, name="llm-router-ledger", daemon=True
                 )
                 self._thread.start()
-        self._outbox.put((hold, spent_nano))
+        self._outbox.put((reservation, spent_nano))
 
     def _fill_escrow(self, account: Account) -> None:
         with self._lock:
@@ -231,63 +239,68 @@ class RedisLedger(Ledger):
                 return
             self._escrows[account.key] = None
         try:
-            hold = self._take([account], int(account.limit_nano * self.escrow), 1)
+            reservation = self._reserve([account], int(account.limit_nano * self.escrow), 1)
         except self._redis_errors:
             # The next request that reaches Redis tries again.
             with self._lock:
                 del self._escrows[account.key]
         else:
             with self._lock:
-                self._escrows[account.key] = hold
+                self._escrows[account.key] = reservation
 
-    def _from_escrow(
+    def _reserve_from_escrow(
         self, accounts: Sequence[Account], want_nano: int, least_nano: int
-    ) -> Hold | None:
+    ) -> Reservation | None:
         with self._lock:
-            held = [self._escrows.get(account.key) for account in accounts]
-        own = [
+            escrows = [self._escrows.get(account.key) for account in accounts]
+        limited = [
             replace(account, limit_nano=0 if escrow is None else escrow.granted_nano)
-            for account, escrow in zip(accounts, held, strict=True)
+            for account, escrow in zip(accounts, escrows, strict=True)
         ]
-        hold = self._offline.reserve(own, want_nano, least_nano)
-        return None if hold is None else replace(hold, tokens=(_OFFLINE,))
+        reservation = self._offline.reserve(limited, want_nano, least_nano)
+        if reservation is None:
+            return None
+        return replace(reservation, account_states=(_OFFLINE,))
 
-    def _run(self) -> None:
+    def _settle_outbox(self) -> None:
         while True:
             entry = self._outbox.get()
             if entry is None:
                 self._outbox.task_done()
                 return
-            while not self._settled(*entry):
+            while not self._settle_in_redis(*entry):
                 time.sleep(self.retry_s)
             self._outbox.task_done()
 
-    def _settled(self, hold: Hold, spent_nano: int) -> bool:
-        hold_id, *epochs = hold.tokens
-        keys = [*(self._key(account) for account in hold.accounts), self._hold_key(hold_id)]
+    def _settle_in_redis(self, reservation: Reservation, spent_nano: int) -> bool:
+        reservation_id, *epochs = reservation.account_states
+        keys = [
+            *(self._key(account) for account in reservation.accounts),
+            self._reservation_key(reservation_id),
+        ]
         numbers: list[Any] = [spent_nano]
-        for account, epoch in zip_longest(hold.accounts, epochs, fillvalue=""):
+        for account, epoch in zip_longest(reservation.accounts, epochs, fillvalue=""):
             assert isinstance(account, Account)
             numbers += [epoch, _ttl_s(account)]
         try:
             answer = self._client.eval(_SETTLE, len(keys), *keys, *numbers)
         except self._redis_errors:
             return False
-        self._note(hold.accounts, answer[0::2], answer[1::2])
+        self._record_balances(reservation.accounts, answer[0::2], answer[1::2])
         return True
 
-    def _note(
+    def _record_balances(
         self,
         accounts: Sequence[Account],
         settled: Sequence[bytes],
         reserved: Sequence[bytes],
-        taken_nano: int = 0,
+        new_nano: int = 0,
     ) -> None:
-        """Remember what Redis said; answers may come out of order, but spending only grows."""
+        """Record balances read from Redis; `settled` only grows, replies may be out of order."""
         with self._lock:
-            for account, spent, held in zip(accounts, settled, reserved, strict=True):
-                before = self._seen.get(account.key, (0, 0))[0]
-                self._seen[account.key] = max(before, int(spent)), int(held) + taken_nano
+            for account, spent, pending in zip(accounts, settled, reserved, strict=True):
+                before = self._balances.get(account.key, (0, 0))[0]
+                self._balances[account.key] = max(before, int(spent)), int(pending) + new_nano
 
 
 def _ttl_s(account: Account) -> int:

@@ -13,7 +13,7 @@ from langgraph.func import task
 from langgraph.runtime import DEFAULT_RUNTIME
 
 from langchain_llm_router.budgets.ledgers import process_id
-from langchain_llm_router.budgets.spending import Begun
+from langchain_llm_router.budgets.spending import EarlierRuns
 from langchain_llm_router.router.drivers import adrive, drive
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.request import Request, Stage, new_id
@@ -120,26 +120,26 @@ class _Begin(Operation):
     books: str
     n_retries: int
 
-    def perform(self) -> Begun:
+    def perform(self) -> EarlierRuns:
         """Leave the mark."""
         mark = self._mark()
-        return self._begun(mark, _marked(mark).result())
+        return self._earlier_runs(mark, _marked(mark).result())
 
-    async def aperform(self) -> Begun:
+    async def aperform(self) -> EarlierRuns:
         """Leave the mark."""
         mark = self._mark()
-        return self._begun(mark, await _marked(mark))
+        return self._earlier_runs(mark, await _marked(mark))
 
     def _mark(self) -> dict[str, str]:
         return {"id": new_id(), "process": process_id(), "books": self.books}
 
-    def _begun(self, mark: dict[str, str], found: dict[str, str]) -> Begun:
+    def _earlier_runs(self, mark: dict[str, str], found: dict[str, str]) -> EarlierRuns:
         # Retries of this process are counted; the mark may be that of the first of them.
         ours = found["process"] == mark["process"] and self.n_retries > 0
         lost = 0 if found == mark or ours else 1
         # Where the ledger is the same, that run has settled in it, or its money is still reserved.
-        unbooked = lost if found["books"] != mark["books"] else 0
-        return Begun(n_earlier=self.n_retries + lost, n_unbooked=unbooked)
+        uncharged = lost if found["books"] != mark["books"] else 0
+        return EarlierRuns(n_unfinished=self.n_retries + lost, n_uncharged=uncharged)
 
 
 @task

@@ -43,7 +43,7 @@ from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import Case
 
 if TYPE_CHECKING:
-    from langchain_llm_router.budgets.spending import Begun, Spending
+    from langchain_llm_router.budgets.spending import EarlierRuns, Spending
 
 __all__ = ["NOSTREAM", "Done", "Request", "Stage", "new_id"]
 
@@ -254,7 +254,7 @@ class Request:
         situation = make_situation(parts, self.messages, quality, self.config, self.kwargs)
         if self._spending is not None:
             earlier = None if self._loop is None else self._loop.situation
-            situation = yield from self._spending.grant(situation, earlier)
+            situation = yield from self._spending.reserve_request(situation, earlier)
         if self._loop is None:
             self._loop = Loop(parts.policy, situation)
             return
@@ -337,7 +337,7 @@ class Request:
             attempt["interrupted"] = [*attempt.get("interrupted", []), *again]
         self.loop.saw(attempt)
         if self._spending is not None:
-            self._spending.under_way = None
+            self._spending.pending = None
         if attempt.get("error") is not None and self._is_over():
             # Here, where the candidate's own error is available: exceptions are not plain data.
             raise own_error([answer.error for answer in self.answers.values()])
@@ -468,14 +468,14 @@ class Request:
         if self._spending is None:
             return (yield operation)
         if self.in_nodes:
-            begun: Begun | None = None if self.begin is None else (yield self.begin)
-            self._n_interrupted = 0 if begun is None else begun.n_earlier
+            earlier: EarlierRuns | None = None if self.begin is None else (yield self.begin)
+            self._n_interrupted = 0 if earlier is None else earlier.n_unfinished
             situation, name = self.loop.situation, self.loop.steps[-1].candidate
             try:
-                yield from self._spending.set_aside(operation, situation, name, begun)
+                yield from self._spending.reserve_operation(operation, situation, name, earlier)
             except BudgetExceededError as error:
                 return operation.on_refusal(error)
-        self._spending.under_way = operation
+        self._spending.pending = operation
         return (yield operation)
 
     def _worst(self, step: Decision) -> Arm:

@@ -23,7 +23,13 @@ from langchain_llm_router.budgets import (
     prompt_bound,
     worst_cost_usd,
 )
-from langchain_llm_router.budgets.ledgers import Account, Hold, InProcessLedger, to_nano, to_usd
+from langchain_llm_router.budgets.ledgers import (
+    Account,
+    InProcessLedger,
+    Reservation,
+    to_nano,
+    to_usd,
+)
 from langchain_llm_router.budgets.pacer import Pacer
 from langchain_llm_router.budgets.redis_ledger import RedisLedger
 from langchain_llm_router.live import Resilience
@@ -152,7 +158,7 @@ def test_a_verdict_may_be_longer_than_the_answer_it_is_about():
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_judging_is_set_aside_for_with_every_call_it_can_make(verifier, n_calls):
+def test_judging_is_reserved_for_with_every_call_it_can_make(verifier, n_calls):
     small = Candidate("a@there", ScriptedModel("x"), PRICE, max_output_tokens=100, endpoint_of="a")
     assert len(verifier.most_calls(small)) == n_calls
     live = Live(resilience=Resilience(retries=1))
@@ -522,11 +528,11 @@ def test_without_redis_only_the_escrow_is_spent_and_afterwards_all_goes_on(redis
 class Interrupted(RedisLedger):
     """A ledger whose Redis goes away after so many commands, and comes back."""
 
-    def _take(self, accounts, want_nano, least_nano):
+    def _reserve(self, accounts, want_nano, least_nano):
         self.taken = getattr(self, "taken", 0) + 1
         if self.taken == 2:
             raise ConnectionResetError
-        return super()._take(accounts, want_nano, least_nano)
+        return super()._reserve(accounts, want_nano, least_nano)
 
 
 def test_an_escrow_that_failed_loses_no_reservation_and_is_tried_again(redis_server):
@@ -607,8 +613,8 @@ def test_a_settlement_that_is_sent_twice_is_booked_once(redis_server):
     account = Account("all", 10_000)
     ledger = RedisLedger(redis_server.url, escrow=0.0)
     hold = ledger.reserve([account], 500, 500)
-    assert ledger._settled(hold, 300)
-    assert ledger._settled(hold, 300)
+    assert ledger._settle_in_redis(hold, 300)
+    assert ledger._settle_in_redis(hold, 300)
     assert ledger.read_nano(account) == (300, 0)
     ledger.close()
 
@@ -617,7 +623,7 @@ def test_a_reservation_whose_answer_was_lost_is_given_back(redis_server):
     account = Account("all", 10_000)
     ledger = RedisLedger(redis_server.url, escrow=0.0)
     hold = ledger.reserve([account], 500, 500)
-    ledger._later(Hold((account,), 0, hold.tokens[:1]), 0)
+    ledger._settle_later(Reservation((account,), 0, hold.account_states[:1]), 0)
     assert ledger.flush()
     assert ledger.read_nano(account) == (0, 0)
     ledger.close()

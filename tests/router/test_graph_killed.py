@@ -7,7 +7,7 @@ SQLite checkpointer. What can be known afterwards, and is tested:
 * Killed in the middle of a call, that one call is made again. The first one may have been billed,
   so the record's `charged_usd` holds its worst case on top of what the rest has cost. A ledger
   that processes share (here a file, usually Redis) still holds the money that the killed process
-  had set aside for the call, so it agrees with the record to the nano-dollar. A ledger in memory
+  had reserved for the call, so it agrees with the record to the nano-dollar. A ledger in memory
   has died with its process: there the record is all that is left.
 * The checkpoint of a step that was decided and has no result yet does not tell whether its call was
   begun. Killed just there, the record may charge that one step's worst case, and never less than
@@ -95,7 +95,7 @@ def test_killed_in_a_call_it_makes_that_one_again(call, cases):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_shared_ledger_keeps_what_was_set_aside_for_the_call_that_was_killed(call, cases):
+def test_a_shared_ledger_keeps_what_was_reserved_for_the_call_that_was_killed(call, cases):
     worst = to_nano(cases["worst_usd"][call])
     assert cases["shared"][call]["used_nano"] == cases["whole"]["used_nano"] + worst
 

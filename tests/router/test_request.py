@@ -66,7 +66,7 @@ def answer(state: dict[str, Any]):
 
 
 def used_nano(budgets: Budgets) -> int:
-    """What is spent or set aside."""
+    """The amount spent or reserved."""
     account = budgets.budgets[0].account({}, 0.0)
     assert account is not None
     return budgets.ledger.used_nano(account)

@@ -25,7 +25,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade, route_of
 from langchain_llm_router.budgets import Budget, Budgets
-from langchain_llm_router.budgets.ledgers import Hold, InProcessLedger, Ledger
+from langchain_llm_router.budgets.ledgers import InProcessLedger, Ledger, Reservation
 from langchain_llm_router.policies import ConfidenceThreshold
 from langchain_llm_router.verification import SelfEvaluator
 
@@ -73,7 +73,7 @@ class FileModel(BaseChatModel):
 class FileLedger(Ledger):
     """Accounts in a file, which the processes share one after the other.
 
-    As in any ledger that processes share, what a killed one has set aside stays set aside.
+    As in any ledger that processes share, what a killed one has reserved stays reserved.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,15 +90,15 @@ class FileLedger(Ledger):
         fresh.write_text(json.dumps(used))
         fresh.replace(self._path)
 
-    def reserve(self, accounts, want_nano: int, least_nano: int) -> Hold | None:
+    def reserve(self, accounts, want_nano: int, least_nano: int) -> Reservation | None:
         room = [account.limit_nano - self.used_nano(account) for account in accounts]
         granted = min([want_nano, *room])
         if granted < least_nano:
             return None
         self._add(accounts, granted)
-        return Hold(tuple(accounts), granted)
+        return Reservation(tuple(accounts), granted)
 
-    def settle(self, hold: Hold, spent_nano: int) -> None:
+    def settle(self, hold: Reservation, spent_nano: int) -> None:
         self._add(hold.accounts, spent_nano - hold.granted_nano)
 
     def used_nano(self, account) -> int:

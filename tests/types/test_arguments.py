@@ -42,7 +42,7 @@ HOT = "made anew for every request, answer or call"
 PLAIN = {
     **dict.fromkeys(("Arm", "Attempt", "Decision", "Situation"), HOT),
     **dict.fromkeys(("Call", "Case", "Evaluation", "Reply", "LiveCall"), HOT),
-    **dict.fromkeys(("Account", "Breaker", "Held", "Hold", "Loop", "Reader"), HOT),
+    **dict.fromkeys(("Account", "Breaker", "Held", "Reservation", "Loop", "Reader"), HOT),
     **dict.fromkeys(("ArmStats", "ArmTerms", "Calibrated", "Collected", "Curve"), FOUND),
     **dict.fromkeys(("DriftReading", "Entry", "Exam", "Explanation", "Feedback"), FOUND),
     **dict.fromkeys(("Fitted", "FittedCascade", "FittedRoute", "HeldOutReport"), FOUND),
