@@ -1,11 +1,12 @@
-"""Is this answer good? Verifiers, written once and without I/O.
+"""Verifiers, which score how good an answer is, without I/O.
 
-A verifier is a generator: it yields the model calls it needs *at the same time*, is sent the
-replies, and returns an `Evaluation`. `calls/judge.py` makes the calls, sync or async. The score
-means nothing by itself; an observation model reads it.
+A verifier is a generator: it yields the model calls to make *at the same time*, receives the
+replies, and returns an `Evaluation`. `calls/judge.py` makes the calls, sync or async. A score is
+not a probability until an observation model has calibrated it.
 
-What they cost per answer: `SelfEvaluator` k calls (fewer with `adaptive`), `YesNo` and
-`TokenProbability` one, `Agreement` one per peer, `AnswerLogprob`, `AnswerScorer` and `Checks` none.
+Calls per answer: `SelfEvaluator` k (fewer with `adaptive`), `YesNo` one for k samples,
+`TokenProbability` one, `Agreement` one per peer and resample, `AnswerLogprob`, `AnswerScorer` and
+`Checks` none.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Do other models say the same? The strongest cheap signal where answers are short."""
+"""Agreement with other models, the strongest cheap signal where answers are short."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Agreement", "normalized", "same_answer"]
 
 
 def normalized(text: str) -> str:
-    """An answer reduced to what matters for comparing it with another.
+    """Normalize an answer for comparison with another.
 
     Case, character width, spaces, a final period, surrounding quotes, and the format of numbers
     ($, %, thousands commas, trailing zeros) do not matter.
@@ -39,21 +39,22 @@ def normalized(text: str) -> str:
 
 
 def same_answer(a: str, b: str) -> bool:
-    """Whether two answers are the same after `normalized`; an empty one is never the same."""
+    """Return whether two answers are equal after `normalized`; an empty answer equals none."""
     return bool(a.strip()) and normalized(a) == normalized(b)
 
 
 @dataclass(frozen=True)
 class Agreement(Verifier):
-    """Do other models give the same answer? The score is the share of them that agree.
+    """Compares the answer with those of other models; the score is the share that agrees.
 
     The strongest cheap signal where answers are short: two different cheap models rarely make the
     same mistake. A peer that fails counts as missing, not as disagreeing.
 
     Args:
-        peers: Cheap candidates that are asked the same question, all at the same time.
-        n_resamples: How often the answering candidate itself is asked again at temperature 1.
-        same: Whether two answers are the same; the default compares normalized text.
+        peers: Cheap candidates that are asked the same query, all at the same time.
+        n_resamples: Number of further samples from the answering candidate, at temperature 1.
+        same: Function that returns whether two answers are the same; the default compares
+            normalized text.
 
     References:
         Yue et al., 2023, Large language model cascades with mixture of thoughts, arXiv:2310.03094,
@@ -70,17 +71,17 @@ class Agreement(Verifier):
             raise ValueError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """One call per peer, and `n_resamples` calls of the candidate."""
-        return [(one, None) for one in (*self.peers, *[candidate] * self.n_resamples)]
+        """Return one call per peer and `n_resamples` calls to the candidate."""
+        return [(peer, None) for peer in (*self.peers, *[candidate] * self.n_resamples)]
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Ask all of them at the same time and take the share that gives the same answer."""
+        """Ask all of them at the same time and return the share with the same answer."""
         calls = [Call(case.messages, peer) for peer in self.peers]
         calls += [Call(case.messages, case.candidate, temperature=1.0)] * self.n_resamples
         replies = yield calls
-        own = str(case.answer.text)
+        answer = str(case.answer.text)
         verdicts = tuple(
-            None if reply.message is None else self.same(own, str(reply.message.text))
+            None if reply.message is None else self.same(answer, str(reply.message.text))
             for reply in replies
         )
         return Evaluation(share_true(verdicts), verdicts)

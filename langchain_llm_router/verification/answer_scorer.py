@@ -1,4 +1,4 @@
-"""FrugalGPT's scorer: a small classifier reads the query and the answer, for free."""
+"""FrugalGPT's scorer: a small classifier of queries with their answers, without model calls."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = ["AnswerScorer"]
 class AnswerScorer(Verifier):
     """Logistic regression on the embedding of "query answer"; the score is P(good).
 
-    Fit one per candidate (`ByCandidate`), or one for all. Its scores of its own training rows are
-    far too optimistic, so learn thresholds and observation models from `held_out_scores_`, where
-    each row was scored by a fit without it, or from other rows.
+    Fit one per candidate (`ByCandidate`), or one for all. Scores of training rows are far too
+    optimistic, so fit thresholds and observation models on `held_out_scores_`, which are
+    out-of-fold, or on other rows.
 
     Args:
-        embeddings: Turns text into vectors; None: hashed words, which need no model.
+        embeddings: Embeds the texts; if None, hashed words, which need no model.
         l2: Strength of the penalty ½·l2·|w|² on the summed log-loss.
         n_folds: Number of folds for `held_out_scores_`.
 
@@ -62,15 +62,15 @@ class AnswerScorer(Verifier):
         check_range(self, "l2", above=True)
 
     def fit(self, queries: Sequence[str], answers: Sequence[str], good: ArrayLike) -> Self:
-        """Learn from answers and how good they were.
+        """Fit on answers of measured quality.
 
         Args:
-            queries: The questions; those of equal text stay in one fold.
-            answers: An answer to each.
-            good: Measured quality in [0, 1] of each, of shape (n_rows,).
+            queries: The queries; equal ones stay in one fold.
+            answers: The answer to each query.
+            good: Quality of each answer in [0, 1], of shape (n_rows,).
 
         Raises:
-            ValueError: If lengths differ, or labels are missing or outside [0, 1].
+            ValueError: If lengths differ, or a quality is missing or outside [0, 1].
         """
         labels = np.asarray(good, dtype=np.float64)
         if not len(queries) == len(answers) == labels.size or labels.ndim != 1 or not labels.size:
@@ -83,8 +83,8 @@ class AnswerScorer(Verifier):
             msg = "`good` must lie in [0, 1], without NaN: drop the rows that were not measured."
             raise ValueError(msg)
         texts = _texts(queries, answers)
-        own = self.embeddings
-        self.fitted_embeddings_ = LexicalEmbeddings().fit(texts) if own is None else own
+        given = self.embeddings
+        self.fitted_embeddings_ = LexicalEmbeddings().fit(texts) if given is None else given
         vectors = self._vectors(texts)
         self.weights_, self.intercept_ = _logistic(vectors, labels, self.l2)
         parts = split_indices(len(texts), [1 / self.n_folds] * self.n_folds, groups=queries)
@@ -98,7 +98,7 @@ class AnswerScorer(Verifier):
         return self
 
     def score(self, queries: Sequence[str], answers: Sequence[str]) -> Floats:
-        """P(good) of each answer, of shape (n_rows,).
+        """Return P(good) of each answer, of shape (n_rows,).
 
         Raises:
             NotFittedError: Before `fit`.
@@ -108,7 +108,7 @@ class AnswerScorer(Verifier):
         return np.asarray(expit(vectors @ self.weights_ + self.intercept_), dtype=np.float64)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """It calls no model."""
+        """Return no calls: the scorer calls no model."""
         return []
 
     def evaluate(self, case: Case) -> Evaluating:
@@ -139,11 +139,12 @@ class AnswerScorer(Verifier):
         """Read what `save` wrote.
 
         Args:
-            folder: What `save` wrote.
-            embeddings: The embedding it was fitted with; not needed for the lexical one.
+            folder: The folder that `save` wrote.
+            embeddings: The embeddings that the scorer was fitted with; not needed for the lexical
+                ones.
 
         Raises:
-            ArtifactError: If the folder is corrupted or needs another embedding.
+            ArtifactError: If the folder is corrupted or needs other embeddings.
         """
         artifact = read_artifact(folder, cls.__name__)
         settings, arrays = artifact.settings, artifact.arrays
@@ -156,12 +157,12 @@ class AnswerScorer(Verifier):
             scorer.held_out_scores_ = arrays["held_out_scores"]
             scorer.data_hash_ = settings["data_hash"]
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            msg = f"{str(folder)!r} does not hold a complete {cls.__name__}: {error}."
             raise ArtifactError(msg) from error
         return scorer
 
     def _vectors(self, texts: Sequence[str]) -> Any:
-        # Hashed words are nearly all zeros: with a sparse matrix a fit takes a tenth of a second.
+        # Vectors of hashed words are nearly all zeros, and a sparse fit takes a tenth of a second.
         vectors = embed(self.fitted_embeddings_, texts)
         lexical = isinstance(self.fitted_embeddings_, LexicalEmbeddings)
         return sparse.csr_array(vectors) if lexical else vectors
@@ -180,9 +181,9 @@ def _texts(queries: Sequence[str], answers: Sequence[str]) -> list[str]:
 
 
 def _logistic(vectors: Any, labels: Floats, l2: float) -> tuple[Floats, float]:
-    """Weights and intercept that minimize the penalized log-loss; the intercept has no penalty.
+    """Minimize the penalized log-loss over weights and intercept; only weights are penalized.
 
-    One pseudo-row per label, without features, keeps the intercept finite on constant labels.
+    Two pseudo-rows without features, one per label, keep the intercept finite on constant labels.
     """
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
@@ -194,5 +195,5 @@ def _logistic(vectors: Any, labels: Floats, l2: float) -> tuple[Floats, float]:
         slope = vectors.T @ excess + l2 * weights
         return float(value), np.append(slope, excess.sum() + 2 * expit(intercept) - 1)
 
-    found = minimize(loss, np.zeros(vectors.shape[1] + 1), jac=True, method="L-BFGS-B").x
-    return np.asarray(found[:-1], dtype=np.float64), float(found[-1])
+    solution = minimize(loss, np.zeros(vectors.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    return np.asarray(solution[:-1], dtype=np.float64), float(solution[-1])

@@ -1,4 +1,4 @@
-"""What can be checked for free: does it parse, does it compile, is the tool call valid?"""
+"""Checks that need no model: whether an answer parses, compiles, calls tools correctly."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from langchain_llm_router.verification.verifier import (
 __all__ = ["Check", "Checks", "compiles", "finished", "parses_as", "valid_tool_calls"]
 
 Check = Callable[[Case], bool | None]
-"""True passed, False failed, None does not apply."""
+"""Returns True (passed), False (failed) or None (does not apply)."""
 
 
 @dataclass(frozen=True)
 class Checks(Verifier):
     """Runs checks on the answer; the score is the share of those that passed.
 
-    No model is called. An answer that passes is not yet good: let an observation model say what
-    passing is worth. A check that raises counts as missing, not as failed.
+    No model is called. A passed check does not make an answer good: fit an observation model to
+    the scores. A check that raises counts as missing, not as failed.
 
     Args:
         checks: Functions from a case to True (passed), False (failed), or None (does not apply):
-            `finished`, `compiles`, `parses_as(Invoice)`, `valid_tool_calls([search])`, or yours.
+            `finished`, `compiles`, `parses_as(Invoice)`, `valid_tool_calls([search])`, or your own.
 
     Example:
         >>> Checks([finished, lambda case: len(case.answer.text) < 500]).checks[0] is finished
@@ -51,11 +51,11 @@ class Checks(Verifier):
             raise ValueError(msg)
         for check in self.checks:
             if not callable(check):
-                msg = f"A check is a callable that takes a `Case`, got {check!r}."
+                msg = f"Each of `checks` must be a callable that takes a `Case`, got {check!r}."
                 raise TypeError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """It calls no model."""
+        """Return no calls: checks call no model."""
         return []
 
     def evaluate(self, case: Case) -> Evaluating:
@@ -73,15 +73,15 @@ class Checks(Verifier):
 
 
 def finished(case: Case) -> bool:
-    """Whether the answer is not empty and was not cut off by a length limit or a filter."""
+    """Return whether the answer is not empty and was not cut off by a length limit or a filter."""
     metadata = case.answer.response_metadata
     reason = metadata.get("finish_reason") or metadata.get("stop_reason")
-    whole = reason not in ("length", "max_tokens", "content_filter", "refusal")
-    return whole and bool(str(case.answer.text).strip() or case.answer.tool_calls)
+    complete = reason not in ("length", "max_tokens", "content_filter", "refusal")
+    return complete and bool(str(case.answer.text).strip() or case.answer.tool_calls)
 
 
 def parses_as(schema: Any) -> Check:
-    """A check that the answer is JSON of a type, bare or in a fenced block.
+    """Return a check that the answer is JSON of a type, bare or in a fenced block.
 
     Args:
         schema: A pydantic model, a dataclass, a `TypedDict`, or any annotation.
@@ -90,7 +90,7 @@ def parses_as(schema: Any) -> Check:
 
     def check(case: Case) -> bool:
         text = str(case.answer.text)
-        return any(_validates(adapter, body) for body in [text, *_blocks(text, ("", "json"))])
+        return any(_validates(adapter, body) for body in [text, *_iter_blocks(text, ("", "json"))])
 
     return check
 
@@ -106,10 +106,10 @@ def _validates(adapter: TypeAdapter[Any], text: str) -> bool:
 def valid_tool_calls(
     tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
 ) -> Check:
-    """A check that every tool call names one of the tools and gives it the arguments it needs.
+    """Return a check that every tool call names a known tool and has its required arguments.
 
-    Does not apply to answers without tool calls. Arguments are checked for names: required ones
-    are there, unknown ones are not; tools with a pydantic schema validate their values too.
+    It does not apply to answers without tool calls. Argument names are checked: required ones must
+    be present and unknown ones absent; values are validated for tools with a pydantic schema.
     """
     specs = {spec["name"]: spec for spec in (convert_to_openai_tool(t)["function"] for t in tools)}
     schemas = {tool.name: tool for tool in tools if isinstance(tool, BaseTool)}
@@ -119,18 +119,18 @@ def valid_tool_calls(
             return False
         if len(case.answer.tool_calls) == 0:
             return None
-        return all(_fits(call, specs, schemas) for call in case.answer.tool_calls)
+        return all(_is_valid_call(call, specs, schemas) for call in case.answer.tool_calls)
 
     return check
 
 
-def _fits(call: Any, specs: dict[str, Any], schemas: dict[str, BaseTool]) -> bool:
+def _is_valid_call(call: Any, specs: dict[str, Any], schemas: dict[str, BaseTool]) -> bool:
     spec = specs.get(call["name"])
     if spec is None:
         return False
     parameters = spec.get("parameters", {})
-    given = set(call["args"])
-    if not set(parameters.get("required", ())) <= given <= set(parameters.get("properties", {})):
+    names = set(call["args"])
+    if not set(parameters.get("required", ())) <= names <= set(parameters.get("properties", {})):
         return False
     tool = schemas.get(call["name"])
     if tool is None:
@@ -143,11 +143,11 @@ def _fits(call: Any, specs: dict[str, Any], schemas: dict[str, BaseTool]) -> boo
 
 
 def compiles(case: Case) -> bool | None:
-    """Whether every fenced Python block of the answer compiles; does not apply without one.
+    """Return whether every fenced Python block of the answer parses; None if there is none.
 
-    The code is parsed, never run.
+    The code is parsed and not run.
     """
-    blocks = list(_blocks(str(case.answer.text), ("python", "py", "python3")))
+    blocks = list(_iter_blocks(str(case.answer.text), ("python", "py", "python3")))
     return None if len(blocks) == 0 else all(_parses(block) for block in blocks)
 
 
@@ -162,7 +162,7 @@ def _parses(code: str) -> bool:
 _FENCE = re.compile(r"^```[ \t]*(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def _blocks(text: str, languages: Sequence[str]) -> Iterator[str]:
+def _iter_blocks(text: str, languages: Sequence[str]) -> Iterator[str]:
     for language, body in _FENCE.findall(text):
         if language.lower() in languages:
             yield body

@@ -1,4 +1,4 @@
-"""What the model's own token probabilities say: one call, or none at all.
+"""Scores from a model's own token probabilities, with one call or none.
 
 Both read `response_metadata["logprobs"]["content"]` as OpenAI, llama-server and vLLM fill it.
 """
@@ -20,12 +20,12 @@ from langchain_llm_router.verification.verifier import (
     Evaluating,
     Evaluation,
     Verifier,
-    steered,
+    injection_evaluation,
 )
 
 __all__ = ["AnswerLogprob", "TokenProbability"]
 
-_NONE = (
+_NO_LOGPROBS = (
     "The answer has no token log-probabilities: this model, or this endpoint of it, does not "
     "return `logprobs`. Choose another verifier for it."
 )
@@ -33,15 +33,15 @@ _NONE = (
 
 @dataclass(frozen=True)
 class AnswerLogprob(Verifier):
-    """How sure the candidate was while it wrote: exp of the mean token log-probability.
+    """Scores the answer by exp of its mean token log-probability.
 
-    Costs nothing: candidates are called with `logprobs=True`. It often works for small models
-    whose verdicts on their own answers are worthless. The scores of two candidates are not
-    comparable: calibrate per candidate.
+    It needs no further call: candidates are called with `logprobs=True`. It often works for small
+    models whose verdicts on their own answers are worthless. Scores of two candidates are not
+    comparable: calibrate each candidate.
 
     Args:
-        last_tokens: Only this many tokens at the end count, where the result follows a chain of
-            thought; None: all.
+        last_tokens: Number of tokens at the end that count, for results after a chain of thought;
+            if None, all.
 
     References:
         Kadavath et al., 2022, Language models (mostly) know what they know, arXiv:2207.05221.
@@ -55,19 +55,19 @@ class AnswerLogprob(Verifier):
             raise ValueError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """It calls no model."""
+        """Return no calls: the answer's own probabilities are used."""
         return []
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Read the answer's own log-probabilities without calling a model."""
+        """Score the answer by its own log-probabilities."""
         score = self.score_so_far(case.answer)
-        return Evaluation(score, errors=(_NONE,) if score is None else ())
+        return Evaluation(score, errors=(_NO_LOGPROBS,) if score is None else ())
         yield  # pragma: no cover - makes this a generator like every verifier
 
     def score_so_far(self, answer: AIMessage) -> float | None:
-        """The score of a whole or partial answer; None without log-probabilities."""
-        # Some servers report the token that ends the answer in whole replies and not in streams;
-        # it has no text, and with it the score would depend on whether the answer was streamed.
+        """Return the score of a complete or partial answer; None without log-probabilities."""
+        # Some servers report the empty end token in complete replies and not in streams: with it
+        # the score would depend on whether the answer was streamed.
         written = [token for token in _tokens(answer) if token.get("token") != ""]
         values = [_logprob(token) for token in written]
         known = [value for value in values if value is not None]
@@ -76,21 +76,21 @@ class AnswerLogprob(Verifier):
         return min(1.0, math.exp(math.fsum(known) / len(known))) if known else None
 
     def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
-        """Candidates must return their log-probabilities."""
+        """Make candidates return their log-probabilities."""
         return {"logprobs": True}
 
 
 @dataclass(frozen=True)
 class TokenProbability(Verifier):
-    """A one-word verdict, read as a probability: P(Correct) against P(Incorrect).
+    """Scores the answer by the probability of the one-word verdict "Correct".
 
-    It gets from one call what k sampled verdicts estimate: the probability mass of the words' first
-    tokens at the verdict's position. Needs a model that returns `top_logprobs`.
+    One call gives what k sampled verdicts estimate: P(Correct) / (P(Correct) + P(Incorrect)), from
+    the words' first tokens at the verdict's position. It needs a judge that returns `top_logprobs`.
 
     Args:
-        judge: Another candidate that judges instead; None: the one that answered.
-        top_logprobs: How many alternatives to ask for at each token.
-        max_tokens: Longest reply; a word or two are enough.
+        judge: Candidate that judges the answer; if None, the one that answered.
+        top_logprobs: Number of alternatives to request for each token.
+        max_tokens: Maximum length of the reply; a word or two are enough.
 
     References:
         Kadavath et al., 2022, Language models (mostly) know what they know, arXiv:2207.05221,
@@ -102,13 +102,13 @@ class TokenProbability(Verifier):
     max_tokens: int = 8
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """One."""
+        """Return the one call to the judge."""
         return [(self.judge or candidate, self.max_tokens)]
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Ask once, and compare the two words' probabilities."""
-        if (refused := steered(case)) is not None:
-            return refused
+        """Ask once and compare the probabilities of the two words."""
+        if (rejected := injection_evaluation(case)) is not None:
+            return rejected
         kwargs = {
             "logprobs": True,
             "top_logprobs": self.top_logprobs,
@@ -125,11 +125,11 @@ class TokenProbability(Verifier):
             return Evaluation(None)
         tokens = _tokens(reply.message)
         if len(tokens) == 0:
-            return Evaluation(None, errors=(_NONE,))
+            return Evaluation(None, errors=(_NO_LOGPROBS,))
         confidence = _p_correct(tokens)
         if confidence is None:
-            said = f"The reply {reply.message.text!r} holds neither Correct nor Incorrect."
-            return Evaluation(None, errors=(said,))
+            text = f"The reply {reply.message.text!r} has neither Correct nor Incorrect."
+            return Evaluation(None, errors=(text,))
         return Evaluation(confidence)
 
 
@@ -145,15 +145,15 @@ def _logprob(token: Mapping[str, Any]) -> float | None:
 
 
 def _p_correct(tokens: Sequence[Mapping[str, Any]]) -> float | None:
-    """P(Correct) at the first token that begins one of the words."""
-    for place, token in enumerate(tokens):
-        # Inside a sentence "I" or "in" is not the start of a verdict; as the first token it is.
-        if _word(token, least=1 if place == 0 else 3) is None:
+    """Return P(Correct) at the first token that begins one of the two words."""
+    for position, token in enumerate(tokens):
+        # Only as the first token is "I" or "in" likely to begin a verdict.
+        if _find_word(token, min_length=1 if position == 0 else 3) is None:
             continue
         mass = {"correct": 0.0, "incorrect": 0.0}
         alternatives = token.get("top_logprobs") or [token]
         for alternative in alternatives:
-            word, logprob = _word(alternative, least=1), _logprob(alternative)
+            word, logprob = _find_word(alternative, min_length=1), _logprob(alternative)
             if word is not None and logprob is not None:
                 mass[word] += math.exp(logprob)
         total = math.fsum(mass.values())
@@ -162,10 +162,10 @@ def _p_correct(tokens: Sequence[Mapping[str, Any]]) -> float | None:
     return None
 
 
-def _word(token: Mapping[str, Any], *, least: int) -> str | None:
-    """Which of the two words a token begins, e.g. " Cor", "In", "correct."."""
+def _find_word(token: Mapping[str, Any], *, min_length: int) -> str | None:
+    """Return the word of the two that a token begins, e.g. for " Cor", "In" or "correct."."""
     text = str(token.get("token", "")).strip(" \t\n\r\"'*_`▁Ġ").lower()
-    if len(text) < least:
+    if len(text) < min_length:
         return None
     for word in ("correct", "incorrect"):
         if word.startswith(text) or text.startswith(word):

@@ -1,4 +1,4 @@
-"""The candidate, or another model, judges the answer: as many sampled verdicts as needed."""
+"""Self-evaluation: the answer is judged by sampled verdicts of the candidate or a judge."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from langchain_llm_router.verification.verifier import (
     Evaluation,
     Reply,
     Verifier,
-    steered,
+    injection_evaluation,
 )
 
 __all__ = ["SelfEvaluator", "Verdict", "verification_prompt"]
@@ -61,26 +61,26 @@ Drake. AI generated answer: Pink Floyd. Verification decision: Incorrect"""
 
 @dataclass(frozen=True)
 class SelfEvaluator(Verifier):
-    """The candidate judges its own answer several times; the score is the share of "Correct".
+    """Samples verdicts on the answer; the score is the share of "Correct".
 
-    Verdicts use structured output, at temperature 1 (a model without that setting keeps its
-    default), all at the same time unless `adaptive`. A verdict that fails or cannot be read is
+    The candidate judges its own answer unless there is a `judge`. Verdicts use structured output
+    at temperature 1 (a model without that setting keeps its default) and are requested all at the
+    same time unless `adaptive`. A verdict that fails or cannot be read is
     missing, not "Incorrect".
 
     Args:
-        n_samples: k, how many verdicts.
-        judge: Another candidate that judges instead; None: the one that answered.
-        method: How to get structured output; `json_schema` where the provider has it.
+        n_samples: k, the number of verdicts.
+        judge: Candidate that judges the answer; if None, the one that answered.
+        method: Method of structured output; use `json_schema` where the provider has it.
         temperature: Sampling temperature of the verdicts.
-        adaptive: Ask for the fewest verdicts that could settle the router's next step, and
-            continue only while the rest could still change it: fewer calls in more rounds. The
-            score is what k verdicts would most likely have given. Outside a router all k are
-            asked for.
-        risk: With `adaptive`, stop when the rest would change the step with at most this
-            probability; 0: only when it cannot.
-        expected: How often 0, 1, …, k of k verdicts are "Correct", in any unit: it predicts the
-            remaining verdicts from those so far (`expecting` counts it). None: as if the
-            probability of "Correct" were Beta(½, ½)-distributed among answers.
+        adaptive: Whether to request as few verdicts as can determine the router's next step, and
+            more only while they could change it: fewer calls in more rounds. The score is then
+            the most likely one of all k verdicts. Outside a router all k are requested.
+        risk: With `adaptive`, the probability below which a change of the next step by the
+            remaining verdicts is ignored; with 0 they must not be able to change it.
+        expected: Relative frequencies of 0, 1, …, k "Correct" among k verdicts, from which the
+            remaining verdicts are predicted (`expecting` counts them). If None, the probability
+            of "Correct" is assumed to be Beta(½, ½)-distributed among answers.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, section 3.1 (few-shot self-verification,
@@ -99,7 +99,7 @@ class SelfEvaluator(Verifier):
     def __post_init__(self) -> None:
         check_range(self, "temperature")
         if not 0 <= self.risk < 1:
-            msg = f"`risk` must be in [0, 1), got {self.risk!r}."
+            msg = f"`risk` must lie in [0, 1), got {self.risk!r}."
             raise ValueError(msg)
         if self.n_samples < 1:
             msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
@@ -110,26 +110,26 @@ class SelfEvaluator(Verifier):
             raise ValueError(msg)
 
     def expecting(self, scores: ArrayLike) -> Self:
-        """The same verifier with `expected` counted from recorded evaluations of all k verdicts.
+        """Return this verifier with `expected` counted from evaluations of all k verdicts.
 
         Args:
-            scores: Shares of "Correct" in [0, 1], any shape; NaN is left out.
+            scores: Shares of "Correct" in [0, 1], of any shape; NaN is left out.
         """
         known = np.asarray(scores, dtype=np.float64).ravel()
         known = known[~np.isnan(known)]
         counts = np.bincount(
             np.rint(known * self.n_samples).astype(int), minlength=self.n_samples + 1
         )
-        return replace(self, expected=tuple((counts + _spread(self.n_samples)).tolist()))
+        return replace(self, expected=tuple((counts + _beta_binomial(self.n_samples)).tolist()))
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """One per verdict."""
+        """Return one call per verdict."""
         return [(self.judge or candidate, None)] * self.n_samples
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Ask for verdicts and take the share of "Correct"."""
-        if (refused := steered(case)) is not None:
-            return refused
+        """Request verdicts and return the share of "Correct"."""
+        if (rejected := injection_evaluation(case)) is not None:
+            return rejected
         call = Call(
             messages=verification_prompt(case),
             candidate=self.judge or case.candidate,
@@ -137,47 +137,47 @@ class SelfEvaluator(Verifier):
             method=self.method,
             temperature=self.temperature,
         )
-        settling = _Settling(self, case) if self.adaptive else None
+        rule = _StoppingRule(self, case) if self.adaptive else None
         replies: list[Reply] = []
         verdicts: tuple[bool | None, ...] = ()
         while len(verdicts) < self.n_samples:
-            batch = self.n_samples if settling is None else settling.fewest(verdicts)
+            batch = self.n_samples if rule is None else rule.count_needed(verdicts)
             if batch == 0:
                 break
             replies += yield [call] * batch
-            verdicts = tuple(_verdict(reply) for reply in replies)
-        read = [reply.parsed for reply in replies if isinstance(reply.parsed, Verdict)]
-        rationale = read[0].rationale if read else None
-        return Evaluation(_likeliest(verdicts, self.n_samples), verdicts, rationale)
+            verdicts = tuple(_read_verdict(reply) for reply in replies)
+        parsed = [reply.parsed for reply in replies if isinstance(reply.parsed, Verdict)]
+        rationale = parsed[0].rationale if parsed else None
+        return Evaluation(_predict_score(verdicts, self.n_samples), verdicts, rationale)
 
 
-class _Settling:
-    """When further verdicts cannot, or are unlikely to, change the next step."""
+class _StoppingRule:
+    """Stops when further verdicts cannot, or are unlikely to, change the next step."""
 
     def __init__(self, verifier: SelfEvaluator, case: Case) -> None:
         self._n, self._risk = verifier.n_samples, verifier.risk
-        self._expected = verifier.expected or _spread(self._n)
+        self._expected = verifier.expected or _beta_binomial(self._n)
         self._next_step = None
         if case.next_step is not None:
             # The order of verdicts does not matter, so most states are looked up many times.
             self._next_step = lru_cache(maxsize=None)(case.next_step)
 
-    def fewest(self, verdicts: tuple[bool | None, ...]) -> int:
-        """How many more verdicts could settle it at best; 0 when it is settled."""
+    def count_needed(self, verdicts: tuple[bool | None, ...]) -> int:
+        """Return the least number of further verdicts that can determine the next step."""
         left = self._n - len(verdicts)
         if self._next_step is None:
             return left
         for more in range(left):
             best_cases = {(True,) * more, (False,) * more}
-            if any(self._settled((*verdicts, *case)) for case in best_cases):
+            if any(self._is_determined((*verdicts, *case)) for case in best_cases):
                 return more
         return left
 
-    def _settled(self, verdicts: tuple[bool | None, ...]) -> bool:
+    def _is_determined(self, verdicts: tuple[bool | None, ...]) -> bool:
         now, left = self._step(verdicts), self._n - len(verdicts)
         if self._risk == 0 or len(verdicts) == 0:
-            return all(self._step(after) == now for after in _futures(verdicts, left))
-        chance = _foreseen(self._expected, verdicts, left)
+            return all(self._step(after) == now for after in _iter_outcomes(verdicts, left))
+        chance = _predict_true(self._expected, verdicts, left)
         changed = (
             chance[true]
             for true in range(left + 1)
@@ -188,23 +188,26 @@ class _Settling:
     def _step(self, verdicts: tuple[bool | None, ...]) -> Hashable:
         assert self._next_step is not None
         ordered = tuple(sorted(verdicts, key=str))
-        return self._next_step(Evaluation(_likeliest(ordered, self._n), ordered))
+        return self._next_step(Evaluation(_predict_score(ordered, self._n), ordered))
 
 
-def _futures(verdicts: tuple[bool | None, ...], left: int) -> Iterator[tuple[bool | None, ...]]:
-    """All possible outcomes of the remaining verdicts, failures included."""
+def _iter_outcomes(
+    verdicts: tuple[bool | None, ...], left: int
+) -> Iterator[tuple[bool | None, ...]]:
+    """Iterate over all possible outcomes of the remaining verdicts, failures included."""
     for true in range(left, -1, -1):
         for false in range(left - true, -1, -1):
             missing = (None,) * (left - true - false)
             yield (*verdicts, *((True,) * true), *((False,) * false), *missing)
 
 
-def _foreseen(
+def _predict_true(
     expected: Sequence[float], verdicts: tuple[bool | None, ...], left: int
 ) -> list[float]:
-    """P(this many of the remaining verdicts are True), for 0 to `left`.
+    """Return P(m of the remaining verdicts are True) for m from 0 to `left`.
 
-    All k are exchangeable: given that c of k are True, those seen are a draw without replacement.
+    The k verdicts are exchangeable: if c of them are True, the first ones are a sample without
+    replacement.
     """
     k, true, false = len(expected) - 1, verdicts.count(True), verdicts.count(False)
     posterior = [
@@ -225,30 +228,30 @@ def _foreseen(
 
 
 @lru_cache(maxsize=16)
-def _spread(n_samples: int) -> tuple[float, ...]:
-    """P(0, …, k are True) when the probability of True is Beta(½, ½)-distributed."""
+def _beta_binomial(n_samples: int) -> tuple[float, ...]:
+    """Return P(0, …, k verdicts are True) for a Beta(½, ½)-distributed probability of True."""
     return tuple(
         math.comb(2 * c, c) * math.comb(2 * (n_samples - c), n_samples - c) / 4**n_samples
         for c in range(n_samples + 1)
     )
 
 
-def _likeliest(verdicts: tuple[bool | None, ...], n_samples: int) -> float | None:
-    """The share of True; after an early stop, the nearest share that all samples could have."""
+def _predict_score(verdicts: tuple[bool | None, ...], n_samples: int) -> float | None:
+    """Return the share of True; after an early stop the most likely one of all samples."""
     share = share_true(verdicts)
     left = n_samples - len(verdicts)
     if share is None or left == 0:
         return share
-    read = sum(verdict is not None for verdict in verdicts)
-    return (round(share * read) + round(share * left)) / (read + left)
+    n_read = sum(verdict is not None for verdict in verdicts)
+    return (round(share * n_read) + round(share * left)) / (n_read + left)
 
 
 def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessage]:
-    """The verification prompt: context, question and answer, each fenced in its own tags.
+    """Build the verification prompt: context, question and answer, each in its own fence.
 
     Args:
-        case: What is to be verified.
-        one_word: Ask for the bare verdict, without reasoning before it.
+        case: The answer to verify, with its conversation.
+        one_word: Whether to request the verdict alone, without reasoning before it.
     """
     last_human = max(
         (i for i, message in enumerate(case.messages) if isinstance(message, HumanMessage)),
@@ -268,5 +271,5 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
     ]
 
 
-def _verdict(reply: Reply) -> bool | None:
+def _read_verdict(reply: Reply) -> bool | None:
     return reply.parsed.verdict == "Correct" if isinstance(reply.parsed, Verdict) else None

@@ -1,4 +1,4 @@
-"""What every verifier is: a generator of model calls that ends in an evaluation."""
+"""The base class of verifiers: generators of model calls that return an evaluation."""
 
 from __future__ import annotations
 
@@ -24,70 +24,70 @@ __all__ = [
     "Reply",
     "Verifier",
     "evaluated",
-    "steered",
+    "injection_evaluation",
 ]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a verifier found."""
+    """The result of verifying one answer."""
 
     confidence: float | None
-    """Raw score in [0, 1]; None: there is no verdict, which does not mean "wrong"."""
+    """Raw score in [0, 1]; None if there is no verdict, which does not mean "incorrect"."""
 
     verdicts: tuple[bool | None, ...] = ()
     rationale: str | None = None
     errors: tuple[str, ...] = ()
-    """Why there is no verdict, apart from calls that failed."""
+    """Reasons why a verdict is missing, other than failed calls."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a verifier looks at: a conversation and the answer that a candidate gave."""
+    """The input of a verifier: a conversation and a candidate's answer."""
 
     messages: Sequence[BaseMessage]
     answer: AIMessage
     candidate: Candidate
     next_step: Callable[[Evaluation], Hashable] | None = None
-    """What the router would do next with this evaluation; equal values mean equal steps. A
-    verifier may stop as soon as no further result can change that. None: unknown."""
+    """Returns the router's next step after an evaluation; equal values mean equal steps. A verifier
+    may stop as soon as no further result can change it. None if the next step is unknown."""
 
     @property
     def question(self) -> str:
-        """The text of the question that was answered."""
+        """The text of the query that was answered."""
         return question_of(self.messages)
 
 
-def steered(case: Case) -> Evaluation | None:
-    """An evaluation without a verdict if the answer tells its judge what to say; otherwise None.
+def injection_evaluation(case: Case) -> Evaluation | None:
+    """Return an evaluation without a verdict if the answer instructs its judge, else None.
 
-    A missing verdict never helps an answer more than being judged.
+    Such an answer is not judged, because the judge might follow the instruction.
     """
     found = speaks_to_its_judge(str(case.answer.text))
     if found is None:
         return None
-    return Evaluation(None, errors=(f"The answer tells its judge what to say: {found!r}.",))
+    return Evaluation(None, errors=(f"The answer instructs its judge: {found!r}.",))
 
 
 @dataclass(frozen=True)
 class Call:
-    """A model call that a verifier asks for."""
+    """A model call that a verifier requests."""
 
     messages: Sequence[BaseMessage]
     candidate: Candidate
     schema: type[BaseModel] | None = None
-    """Structured output to ask for; None: plain text."""
+    """Schema of structured output; None means plain text."""
 
     method: str | None = None
-    """How: `json_schema`, `function_calling`, `json_mode`; None: the provider's own default."""
+    """`json_schema`, `function_calling` or `json_mode`; if None, the provider's default."""
 
     temperature: float | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
-    """Passed on to the model, e.g. `{"logprobs": True}`."""
+    """Keyword arguments of the call, e.g. `{"logprobs": True}`."""
 
     n_samples: int = 1
-    """How many replies to ask for in one request, for plain text; more than 1 needs a model that
-    takes `n`."""
+    """Number of replies to request in one call of plain text; more than 1 needs a model that takes
+    `n`."""
 
 
 @dataclass(frozen=True)
@@ -99,58 +99,59 @@ class Reply:
     error: str | None = None
     cost_usd: float | None = None
     samples: tuple[AIMessage, ...] = ()
-    """All replies of a plain call, the first one included."""
+    """All replies of a plain-text call, `message` included."""
 
     exception: Exception | None = None
     """The exception behind `error`."""
 
     earlier_errors: tuple[str, ...] = ()
-    """The errors of earlier tries."""
+    """Errors of earlier tries of this call."""
 
     unsure: bool = False
-    """Whether one of the failed tries may still have been billed."""
+    """Whether a failed try may still have been billed. This is a fact about the cost of the call,
+    not about the verdict."""
 
 
 Evaluating = Generator[Sequence[Call], Sequence[Reply], Evaluation]
 
 
 class Verifier(CheckedArguments, ABC):
-    """Looks at an answer and says how far to trust it."""
+    """Base class of verifiers, which score how good an answer is."""
 
     @abstractmethod
     def evaluate(self, case: Case) -> Evaluating:
-        """Yield the calls to make at once, receive their replies, return the evaluation."""
+        """Yield the calls to make at the same time, receive the replies, return the evaluation."""
 
     def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
-        """Keywords that a candidate must be called with so that its answer can be verified."""
+        """Return keyword arguments that a candidate must be called with to be verified."""
         return {}
 
     @property
     def reads_along(self) -> bool:
-        """Whether it can score an answer that is still being written."""
+        """Whether it can score a partial answer."""
         return type(self).score_so_far is not Verifier.score_so_far
 
     def score_so_far(self, answer: AIMessage) -> float | None:
-        """The score, in [0, 1], of a partial answer, without a call; None: no verdict."""
+        """Return the score in [0, 1] of a partial answer, without a call; None if it has none."""
         return None
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """Every call that judging one answer of a candidate can make, for its worst-case cost.
+        """Return all calls that judging one answer can make, for its worst-case cost.
 
         Returns:
-            The candidate that each call goes to, and how many tokens its reply may have (None:
-            the model's own limit). Empty for a verifier that calls no model.
+            For each call the candidate that is called and the maximum length of its reply in
+            tokens (None means the model's own limit). Empty for a verifier that calls no model.
         """
         return [(candidate, None)]
 
 
 @dataclass(frozen=True)
 class ByCandidate(Verifier):
-    """Another verifier for each candidate: scorers are fitted per candidate, and models differ.
+    """Uses a verifier of its own for each candidate.
 
     Args:
-        verifiers: By candidate name.
-        default: For the candidates that are not named; None: their answers get no verdict.
+        verifiers: Verifiers by candidate name.
+        default: Verifier of all other candidates; if None, their answers get no verdict.
     """
 
     verifiers: Mapping[str, Verifier]
@@ -161,23 +162,23 @@ class ByCandidate(Verifier):
         name = case.candidate.model_name
         verifier = self.verifiers.get(name, self.default)
         if verifier is None:
-            missing = f"No verifier for {name!r}: there are {list(self.verifiers)}."
+            missing = f"No verifier for {name!r}, only for {list(self.verifiers)}: set `default`."
             return Evaluation(None, errors=(missing,))
         return (yield from verifier.evaluate(case))
 
     def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
-        """What the candidate's verifier needs."""
+        """Return what the candidate's verifier needs."""
         verifier = self.verifiers.get(candidate, self.default)
         return {} if verifier is None else verifier.answer_kwargs(candidate)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """What the candidate's verifier can call."""
+        """Return the calls of the candidate's verifier."""
         verifier = self.verifiers.get(candidate.model_name, self.default)
         return [] if verifier is None else verifier.most_calls(candidate)
 
 
 def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
-    """The attempt with the verifier's results added."""
+    """Return the attempt with the results of its evaluation."""
     score, errors = evaluation.confidence, list(evaluation.errors)
     if score is not None and not 0 <= score <= 1:
         score, errors = None, [*errors, f"A score must lie in [0, 1], got {score!r}."]

@@ -1,4 +1,4 @@
-"""Self-evaluation for the price of one short call: one-word verdicts in the same conversation."""
+"""One-word verdicts in the same conversation, for the price of one short call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from langchain_llm_router.verification.verifier import (
     Evaluating,
     Evaluation,
     Verifier,
-    steered,
+    injection_evaluation,
 )
 
 __all__ = ["YesNo"]
@@ -26,20 +26,20 @@ __all__ = ["YesNo"]
 
 @dataclass(frozen=True)
 class YesNo(Verifier):
-    """The candidate is asked in the same conversation whether its answer is right: yes or no.
+    """Asks in the same conversation whether the answer is correct, yes or no.
 
-    The question follows the answer, so that a server with a prompt cache reads only the short
-    question, and k samples are asked for in one request (`n`). The price is that the model does
-    not reason before its verdict; with `SelfEvaluator` it does.
+    The question follows the answer, so that a server with a prompt cache processes only the short
+    question, and one request samples k verdicts (`n`). Unlike with `SelfEvaluator` there is no
+    reasoning before a verdict.
 
     Args:
-        n_samples: k, how many verdicts; the share of "yes" is the score.
+        n_samples: k, the number of verdicts; the score is the share of "yes".
         read: `"samples"`, or `"probability"`: one call whose score is P(yes) / (P(yes) + P(no))
             of its first token, for models that return `top_logprobs`.
-        judge: Another candidate that judges instead; None: the one that answered.
-        question: The words that ask for the verdict.
+        judge: Candidate that judges the answer; if None, the one that answered.
+        question: The text that requests the verdict.
         temperature: Sampling temperature of the verdicts.
-        kwargs: Passed on to the model, e.g. a grammar that allows nothing but yes and no.
+        kwargs: Keyword arguments of the call, e.g. a grammar that allows nothing but yes and no.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, section 3.1 (k = 8 samples, temperature 1);
@@ -60,14 +60,14 @@ class YesNo(Verifier):
             raise ValueError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """One per verdict, though all are asked for in one request."""
+        """Return one call per verdict, although one request samples all of them."""
         n_verdicts = self.n_samples if self.read == "samples" else 1
         return [(self.judge or candidate, self.kwargs.get("max_tokens"))] * n_verdicts
 
     def evaluate(self, case: Case) -> Evaluating:
-        """Ask once, and read the verdicts or the first token's probabilities."""
-        if (refused := steered(case)) is not None:
-            return refused
+        """Ask once and read the verdicts or the first token's probabilities."""
+        if (rejected := injection_evaluation(case)) is not None:
+            return rejected
         sampled = self.read == "samples"
         answer = AIMessage(str(case.answer.text))
         call = Call(
@@ -80,13 +80,13 @@ class YesNo(Verifier):
         (reply,) = yield [call]
         if not sampled:
             return Evaluation(_p_yes(reply.message))
-        verdicts = tuple(_yes(str(message.text)) for message in reply.samples)
+        verdicts = tuple(_read_yes(str(message.text)) for message in reply.samples)
         return Evaluation(share_true(verdicts), verdicts)
 
 
-def _yes(text: str) -> bool | None:
+def _read_yes(text: str) -> bool | None:
     word = text.strip(" \t\n\r\"'*.`▁Ġ").casefold()
-    # One token may hold only the beginning of the word.
+    # A token may have only the beginning of the word.
     if word[:1] == "y":
         return True
     return False if word[:2] == "no" or word == "n" else None
@@ -99,7 +99,7 @@ def _p_yes(message: AIMessage | None) -> float | None:
         return None
     mass = {True: 0.0, False: 0.0}
     for alternative in tokens[0].get("top_logprobs") or ():
-        verdict = _yes(str(alternative["token"]))
+        verdict = _read_yes(str(alternative["token"]))
         if verdict is not None:
             mass[verdict] += math.exp(alternative["logprob"])
     total = math.fsum(mass.values())

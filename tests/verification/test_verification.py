@@ -43,7 +43,7 @@ from langchain_llm_router.verification import (
     valid_tool_calls,
     verification_prompt,
 )
-from langchain_llm_router.verification.self_evaluation import _foreseen
+from langchain_llm_router.verification.self_evaluation import _predict_true
 from tests.support.fakes import JudgeModel, ScriptedModel
 
 
@@ -229,7 +229,7 @@ def test_what_is_foreseen_follows_from_exchangeability():
     for said in product([True, False], repeat=4):
         if said[0] and not said[1]:
             mass[said[3]] += expected[sum(said)] / math.comb(4, sum(said))
-    chance = _foreseen(expected, (True, False, None), 1)
+    chance = _predict_true(expected, (True, False, None), 1)
     assert chance[1] == pytest.approx(mass[True] / (mass[True] + mass[False]))
     assert sum(chance) == pytest.approx(1)
 
