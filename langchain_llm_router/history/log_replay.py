@@ -10,7 +10,7 @@ from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.history.log_lines import same
 from langchain_llm_router.history.log_reader import Entry, History
 from langchain_llm_router.history.retraced import Retraced, retrace
-from langchain_llm_router.loop.arms import with_quality
+from langchain_llm_router.loop.arms import replace_quality
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Decision, Situation, sum_usd
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
@@ -43,7 +43,7 @@ class Changes(CheckedArguments):
         if self.threshold is not None:
             options = [replace(s.options, threshold=self.threshold) for s in found]
             found = [replace(s, options=o) for s, o in zip(found, options, strict=True)]
-        return found if quality is None else [with_quality(s, quality) for s in found]
+        return found if quality is None else [replace_quality(s, quality) for s in found]
 
 
 _NOTHING = Changes()

@@ -1,9 +1,9 @@
-"""The loop of decisions over one request: situation, steps, and what may come next. No I/O.
+"""The decision loop of one request, without I/O.
 
-`arms` builds the situation that a policy sees, `loop` takes the steps, `endpoints` chooses among
-one model's endpoints, `conversation` reads the messages, `capabilities` says who can do what they
-need, `charges` what it can still afford, `commitment` whether a partial answer may be shown,
-`record` what is reported.
+`arms` builds the situation that a policy sees, `loop` takes the steps, `endpoints` chooses the
+endpoint of a model. `conversation` reads the messages, `capabilities` checks which models can serve
+them, `charges` which ones the budget covers. `commitment` decides whether a partial answer may be
+streamed, `record` builds the decision record.
 """
 
 from typing import TYPE_CHECKING

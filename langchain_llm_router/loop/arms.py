@@ -1,4 +1,4 @@
-"""A situation: the arms that a policy may choose from, and what is expected of each. Pure."""
+"""Situations: the arms that a policy may choose from, with their expected outcomes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
 __all__ = [
     "begin",
     "build_arms",
+    "drop_earlier_arms",
     "expected_cost_usd",
-    "not_below",
-    "stay_with",
+    "prefer_candidate",
+    "replace_quality",
     "switching_cost_usd",
-    "with_quality",
 ]
 
 _UNMEASURED = ArmStats()
@@ -35,21 +35,20 @@ def build_arms(
     output_tokens: Sequence[float] | None = None,
     cached: Mapping[str, float] | None = None,
 ) -> tuple[Arm, ...]:
-    """What is expected of each candidate for this query, before any is asked.
+    """Build the arms for a query: what a call to each candidate is expected to bring.
+
+    The expected cost is the price times the lengths below. Where no answer length is predicted and
+    the candidate has an `expected_cost_usd`, it is that plus the price of the earlier messages.
 
     Args:
-        candidates: The arms, endpoints expanded.
-        quality: Predicted quality per candidate; NaN where its estimator abstains.
+        candidates: The candidates, with endpoints expanded.
+        quality: Predicted quality per candidate; NaN where the estimator abstains.
         query: The text to be answered.
-        live: What telemetry measured, by name; it replaces what a candidate declares.
-        input_tokens: Length of the whole prompt; None: the query's, 4 characters a token.
-        output_tokens: Predicted length of each one's answer; None: its mean as measured, or as
-            declared.
-        cached: How many tokens of the prompt each one's provider has cached: asking those
-            candidates costs less.
-
-    The expected cost is the price times these lengths; where no length is predicted and the
-    candidate has an `expected_cost_usd`, it is that plus the price of what precedes the query.
+        live: Statistics measured by telemetry, by name; they replace what a candidate declares.
+        input_tokens: Length of the prompt; if None, that of the query at 4 characters per token.
+        output_tokens: Predicted answer length per candidate; if None, the measured or else the
+            declared mean.
+        cached: Number of prompt tokens in the prompt cache of the provider, by candidate.
     """
     if input_tokens is None:
         input_tokens = len(query) / CHARS_PER_TOKEN
@@ -61,13 +60,13 @@ def build_arms(
             length = candidate.expected_output_tokens
         if output_tokens is not None:
             length = output_tokens[i]
-        held = 0 if cached is None else cached.get(candidate.name, 0)
+        n_cached = 0 if cached is None else cached.get(candidate.name, 0)
         cost = expected_cost_usd(
             candidate,
             query_tokens=len(query) / CHARS_PER_TOKEN,
             input_tokens=input_tokens,
             output_tokens=length,
-            cached_tokens=min(held, input_tokens),
+            cached_tokens=min(n_cached, input_tokens),
             predicted=output_tokens is not None,
         )
         arms.append(
@@ -95,16 +94,16 @@ def expected_cost_usd(
     cached_tokens: float,
     predicted: bool,
 ) -> float | None:
-    """Expected cost of a call in a conversation that its provider has partly cached.
+    """Compute the expected cost of a call whose prompt the provider has partly cached.
 
     Args:
-        candidate: The model that the call is made to.
-        query_tokens: Length of the question alone.
-        input_tokens: Length of the whole prompt.
-        output_tokens: Length of the answer, as predicted or as is usual.
-        cached_tokens: How much of the prompt its provider has cached.
-        predicted: Whether the length is predicted for this query: then it counts and not the
-            measured mean cost.
+        candidate: The candidate that is called.
+        query_tokens: Length of the query alone.
+        input_tokens: Length of the prompt.
+        output_tokens: Expected length of the answer.
+        cached_tokens: Number of prompt tokens in the provider's prompt cache.
+        predicted: Whether the answer length was predicted for this query; if so, it is used
+            instead of the measured mean cost.
 
     Returns:
         None if neither a price nor a mean cost is known.
@@ -118,7 +117,7 @@ def expected_cost_usd(
             output_tokens=output_tokens,
             cache_read_tokens=cached_tokens,
         )
-    # The mean is that of questions alone: the conversation before them comes on top, cached or not.
+    # The mean cost is that of queries alone: earlier messages are added, cached or not.
     earlier = max(0.0, input_tokens - query_tokens)
     return (
         mean
@@ -128,10 +127,10 @@ def expected_cost_usd(
 
 
 def switching_cost_usd(price: Price, prefix_tokens: float) -> float:
-    """What leaving a candidate throws away: prefix · (price of a miss - price of a hit).
+    """Compute the cost of losing a cached prefix: prefix · (price of a miss - price of a hit).
 
-    It is not charged separately: an arm whose prefix is cached costs that much less, so the one
-    utility weighs it against what another arm is better at.
+    It is no separate charge: an arm whose prefix is cached costs that much less, so the utility
+    already weighs it.
     """
     hit = price.cache_read_usd_per_mtok
     return 0.0 if hit is None else prefix_tokens * (price.input_usd_per_mtok - hit) / 1e6
@@ -144,35 +143,35 @@ def begin(
     *,
     unfit: Mapping[str, str] | None = None,
 ) -> Situation:
-    """The situation before any candidate is asked, without the arms that may not be asked.
+    """Build the situation before the first step, with only the arms that may be asked.
 
     Args:
-        query: What is asked.
-        arms: All of them.
-        options: What the request forbids; `force` overrules every other condition.
-        unfit: Candidates that cannot do what the request needs, and why.
+        query: The text to be answered.
+        arms: The arms of all candidates.
+        options: The request's options; `force` overrides every other condition.
+        unfit: Reasons why candidates cannot serve the request, by name.
 
     Raises:
         ValueError: If the options name an unknown candidate, or there is no arm at all.
-        NoCandidateError: If no arm is left; the message says why for each.
+        NoCandidateError: If no arm is left; the message has the reason for each.
     """
     if len(arms) == 0:
-        msg = "A situation needs at least one arm: the pool of candidates is empty."
+        msg = "A situation needs at least one arm, but there are no candidates: add one."
         raise ValueError(msg)
     options = NO_OPTIONS if options is None else options
-    free = options.force is None and options.candidates is None and not options.filters
-    if free and not unfit:
+    unrestricted = options.force is None and options.candidates is None and not options.filters
+    if unrestricted and not unfit:
         return Situation(query, tuple(arms), (), options)
     names = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
     named = [*(options.candidates or ()), *([] if options.force is None else [options.force])]
     for name in named:
         if name not in names and all(name != arm.candidate for arm in arms):
-            msg = f"Unknown candidate {name!r} in the routing options: allowed are {names}."
+            msg = f"Unknown candidate {name!r} in the routing options: it must be one of {names}."
             raise ValueError(msg)
     if options.force is not None:
         left = tuple(arm for arm in arms if options.force in (arm.candidate, arm.model))
         return Situation(query, left, (), options)
-    reasons = {arm.candidate: _why_not(arm, options, unfit or {}) for arm in arms}
+    reasons = {arm.candidate: _exclusion_reason(arm, options, unfit or {}) for arm in arms}
     left = tuple(arm for arm in arms if reasons[arm.candidate] is None)
     if len(left) == 0:
         msg = f"No candidate may be asked for this request: {reasons}."
@@ -180,7 +179,7 @@ def begin(
     return Situation(query, left, (), options)
 
 
-def _why_not(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str | None:
+def _exclusion_reason(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str | None:
     if options.candidates is not None and not {arm.candidate, arm.model} & {*options.candidates}:
         return "the request does not allow it"
     if arm.candidate in unfit:
@@ -198,20 +197,19 @@ def _why_not(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str
     return None
 
 
-def stay_with(situation: Situation, policy: Policy, name: str | None) -> Situation:
-    """Make the candidate that holds the conversation the first to ask, if it may be asked.
+def prefer_candidate(situation: Situation, policy: Policy, name: str | None) -> Situation:
+    """Return the situation with a candidate to ask first, if it may be asked.
 
-    A policy that verifies may still escalate from there, but not start over with the cheaper
-    candidates that were skipped before.
+    A policy that verifies may escalate from it, but not ask the candidates declared before it.
     """
     if name is None or name not in situation.names or situation.options.force is not None:
         return situation
-    arms = not_below(situation, name).arms if policy.verifies else situation.arms
+    arms = drop_earlier_arms(situation, name).arms if policy.verifies else situation.arms
     return replace(situation, arms=arms, prefer=name)
 
 
-def not_below(situation: Situation, name: str | None) -> Situation:
-    """Only the candidate's model and those declared after it: a thread may climb, not fall."""
+def drop_earlier_arms(situation: Situation, name: str | None) -> Situation:
+    """Return the situation with only a candidate's model and those declared after it."""
     if name is None or name not in situation.names or situation.options.force is not None:
         return situation
     model = situation.arm(name).model or name
@@ -220,11 +218,11 @@ def not_below(situation: Situation, name: str | None) -> Situation:
     return replace(situation, arms=arms[first:])
 
 
-def with_quality(situation: Situation, quality: Mapping[str, float]) -> Situation:
-    """The situation with other predictions, by the models' names; NaN: none."""
+def replace_quality(situation: Situation, quality: Mapping[str, float]) -> Situation:
+    """Return the situation with other predictions, by model name; NaN means no prediction."""
     arms = []
     for arm in situation.arms:
         value = quality[arm.model or arm.candidate]
-        # NaN, which is not itself, is an estimator's "I do not know".
+        # An estimator abstains with NaN, which is the only value that differs from itself.
         arms.append(replace(arm, quality=value if value == value else None))  # noqa: PLR0124
     return replace(situation, arms=tuple(arms))

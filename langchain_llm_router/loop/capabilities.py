@@ -1,7 +1,6 @@
-"""Which candidates can do what a request needs, by what is known of their models.
+"""Capabilities that a request needs, compared with the profiles of models.
 
-`model.profile` says what a model can take; where it says nothing, the candidate is given the
-benefit of the doubt.
+`model.profile` lists what a model supports; what it does not list is assumed to be supported.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from langchain_llm_router.types import CHARS_PER_TOKEN
 __all__ = ["Needs", "needs_of", "shortfall"]
 
 _TOKENS_PER_MEDIUM = 256
-"""A low guess of what an image or a page costs; it is only meant to catch gross excess."""
+"""Low estimate of the tokens of an image or a page, enough to detect gross excess."""
 
 # Content block type → the flag of a model's profile.
 _MEDIA = {
@@ -32,18 +31,18 @@ _MEDIA = {
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a request asks of a model."""
+    """Capabilities that a request needs."""
 
     tools: bool = False
     structured: bool = False
     method: str | None = None
-    """The method for structured output, if the caller names one."""
+    """Method of structured output; None if the caller names none."""
 
     media: frozenset[str] = frozenset()
-    """Flags of a profile, e.g. `image_inputs`."""
+    """Flags of a profile that must hold, e.g. `image_inputs`."""
 
     input_tokens: float = 0
-    """Estimated length of the conversation, 4 characters a token."""
+    """Estimated length of the conversation at 4 characters per token."""
 
 
 def needs_of(
@@ -53,7 +52,7 @@ def needs_of(
     structured: bool = False,
     method: str | None = None,
 ) -> Needs:
-    """What a conversation and its bound tools or schema need."""
+    """Return what a conversation and its bound tools or schema need."""
     chars, media, n_media = 0, set(), 0
     for message in messages:
         content = message.content
@@ -74,7 +73,7 @@ def needs_of(
 
 
 def shortfall(profile: Mapping[str, Any] | None, needs: Needs) -> str | None:
-    """Why a model with this profile cannot serve; None if nothing rules it out."""
+    """Return why a model with this profile cannot serve; None if nothing rules it out."""
     if not profile:
         return None
     if needs.tools and profile.get("tool_calling") is False:

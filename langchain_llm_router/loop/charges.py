@@ -1,4 +1,4 @@
-"""What a request has cost at most, and which candidates it can still afford."""
+"""Upper bounds on what a request has cost, and the candidates that it can still afford."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from dataclasses import replace
 from langchain_llm_router.types import Arm, Situation
 from langchain_llm_router.types.errors import NoCandidateError
 
-__all__ = ["affordable", "charged_usd"]
+__all__ = ["charged_usd", "drop_unaffordable"]
 
 
 def charged_usd(situation: Situation) -> float:
-    """Upper bound on what was spent: unknown costs count as their worst case."""
-    worst = {arm.candidate: arm for arm in situation.arms}
-    total = []
+    """Return an upper bound on the cost so far: unknown costs count as their worst case."""
+    arms = {arm.candidate: arm for arm in situation.arms}
+    amounts = []
     for attempt in situation.attempts:
-        arm = worst.get(attempt["candidate"])
+        arm = arms.get(attempt["candidate"])
         call = 0.0 if arm is None or arm.worst_call_usd is None else arm.worst_call_usd
         cost, failures = attempt.get("cost_usd"), attempt.get("failures", [])
         unsure = sum(bool(failure["may_be_billed"]) for failure in failures)
         if cost is not None:
-            total.append(cost)
+            amounts.append(cost)
         elif attempt.get("error") is None or len(failures) == 0:
             unsure += 1
-        total.append(unsure * call)
+        amounts.append(unsure * call)
         worst_verdict = 0.0 if arm is None else arm.worst_verification_usd or 0.0
         if attempt.get("verified", False):
             verdict = attempt.get("verification_cost_usd")
             unsure_verdict = verdict is None or attempt.get("verification_unsure", False)
-            total.append(worst_verdict if unsure_verdict else verdict or 0.0)
-        # Calls under way when an earlier run of the step ended: they may have been billed in full.
+            amounts.append(worst_verdict if unsure_verdict else verdict or 0.0)
+        # Calls that were interrupted with an earlier run of the step may have been billed in full.
         worst_asking = 0.0 if arm is None else arm.worst_asking_usd or 0.0
-        total += [
+        amounts += [
             worst_asking if action == "ask" else worst_verdict
             for action in attempt.get("interrupted", [])
         ]
-    return math.fsum(total)
+    return math.fsum(amounts)
 
 
-def affordable(situation: Situation) -> Situation:
-    """Drop the arms that could exceed the request's cost cap, or what its budget granted."""
+def drop_unaffordable(situation: Situation) -> Situation:
+    """Drop the arms that could exceed the request's cost cap or the granted amount."""
     cap, granted = situation.options.max_cost_usd, situation.granted_usd
     if cap is None and granted is None:
         return situation
@@ -53,7 +53,7 @@ def affordable(situation: Situation) -> Situation:
             spent is not None and arm.cost_usd is not None and spent + arm.cost_usd <= cap
         )
         worst = arm.worst_cost_usd
-        # A nano-dollar of slack: amounts were rounded on their way through the ledger.
+        # A nano-dollar of tolerance, because ledgers round amounts.
         return within_cap and (
             granted is None or (worst is not None and charged + worst <= granted + 1e-9)
         )
@@ -64,9 +64,9 @@ def affordable(situation: Situation) -> Situation:
         worst = {arm.candidate: arm.worst_cost_usd for arm in situation.arms}
         msg = (
             f"No candidate can be asked within `max_cost_usd` ({cap!r} USD) and what the budget "
-            f"grants ({granted!r} USD; None: no limit): expected costs are {costs}, worst cases "
-            f"{worst} "
-            "(None is an unknown price or length, which no cap can admit)."
+            f"grants ({granted!r} USD; None means no limit): expected costs are {costs}, worst "
+            f"cases {worst}. None there is an unknown price or length, which fits no limit: give "
+            "the candidate a `price` and `max_output_tokens`, or raise the limit."
         )
         raise NoCandidateError(msg)
     return replace(situation, arms=left)

@@ -1,4 +1,4 @@
-"""Whether a draft looks good enough, from what has come of it, to be streamed and kept."""
+"""Commitment: the check whether a partial draft is good enough to be streamed and kept."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Attempt, Situation
 from langchain_llm_router.verification import Verifier
 
-__all__ = ["commitment"]
+__all__ = ["make_commit_check"]
 
 
-def commitment(
+def make_commit_check(
     policy: Policy,
     verifier: Verifier | None,
     situation: Situation,
     candidate: str,
     commit_at: float,
 ) -> Callable[[AIMessage | None], bool]:
-    """The question whether to commit to a draft, asked of what is out so far.
+    """Return a function that checks whether to commit to a partial draft.
 
     Args:
-        policy: Reads scores as P(good).
-        verifier: Scores what has come, if it can.
-        situation: In which the candidate is asked.
-        candidate: Writes the draft.
-        commit_at: P(good) from which on the draft is streamed.
+        policy: Converts scores to P(good).
+        verifier: Scores the partial answer, if it can.
+        situation: The situation in which the candidate is asked.
+        candidate: The candidate that writes the draft.
+        commit_at: Smallest P(good) at which the draft is streamed.
 
     Returns:
-        A function of the answer so far; None, before the first chunk: nothing has come yet.
+        A function of the answer so far, which is None before the first chunk.
     """
 
     def commits(message: AIMessage | None) -> bool:

@@ -1,8 +1,8 @@
-"""What a conversation says to a router: its question, prompt length, and which models answered.
+"""The facts of a conversation that routing needs: query, prompt length, who answered.
 
-Everything is read off the messages: the router's own record on an answer says which candidate gave
-it, the usage how long the prompt was that its provider has cached by now. Nothing has to be
-remembered between calls, so it works across processes, threads and checkpoints.
+Everything is read from the messages: the decision record of an answer names its candidate, and its
+usage has the length of the prompt that the provider has cached. As no state is kept between calls,
+this works across processes, threads and checkpoints.
 """
 
 from __future__ import annotations
@@ -18,58 +18,58 @@ from langchain_llm_router.types import CHARS_PER_TOKEN
 __all__ = [
     "Conversation",
     "cached_prefixes",
-    "no_weaker",
     "prompt_tokens",
     "read_conversation",
     "routing_text",
+    "strongest_candidate",
 ]
 
-_LONGEST_TURN = 4000
+_MAX_TURN_CHARS = 4000
 # How long providers keep a prefix in their prompt cache.
 _PREFIX_LIVES_S = 300.0
 
 
 class Conversation(NamedTuple):
-    """What routing needs to know of the messages."""
+    """The facts of a conversation that routing needs."""
 
     query: str
-    """The text that the choice is made by."""
+    """The text that candidates are chosen by."""
 
     prompt_tokens: float
-    """About how long the prompt is."""
+    """Estimated length of the prompt."""
 
     cached_tokens: Mapping[str, int]
-    """How much of it each candidate's provider has in its prompt cache."""
+    """Number of prompt tokens in the prompt cache of the provider, by candidate."""
 
     holder: str | None
-    """The candidate that gave the last answer, if a router recorded it."""
+    """Name of the candidate that gave the last answer; None if no router recorded it."""
 
     strongest: str | None
-    """The strongest candidate that has answered."""
+    """Name of the strongest candidate that has answered; None if none has."""
 
     in_tool_loop: bool
-    """Whether a model waits for the answers to its own tool calls."""
+    """Whether the last message is the result of a model's tool call."""
 
 
 def read_conversation(
     messages: Sequence[BaseMessage], order: Sequence[str], turns: int = 3
 ) -> Conversation:
-    """Read a conversation once.
+    """Read the facts that routing needs from a conversation.
 
     Args:
-        messages: With the router's records on its answers.
-        order: Candidates from weak to strong.
-        turns: How many human turns the choice is made by.
+        messages: The conversation, with the decision records of its answers.
+        order: Names of the candidates from weak to strong.
+        turns: Maximum number of human turns in the query.
 
     Raises:
         ValueError: If there is no message.
     """
     if len(messages) == 0:
-        msg = "The message list is empty: there is nothing to route."
+        msg = "The list of messages is empty: give at least one message."
         raise ValueError(msg)
     query = routing_text(messages, turns)
     if len(messages) == 1 and not isinstance(messages[0], AIMessage | ToolMessage):
-        # The first question of a conversation, which is what most requests are.
+        # The first message of a conversation, the most frequent case.
         tokens = len(_text(messages[0])) / CHARS_PER_TOKEN
         return Conversation(query, tokens, {}, None, None, in_tool_loop=False)
     return Conversation(
@@ -77,34 +77,35 @@ def read_conversation(
         prompt_tokens=prompt_tokens(messages),
         cached_tokens=cached_prefixes(messages),
         holder=_holder(messages),
-        strongest=no_weaker(messages, order),
+        strongest=strongest_candidate(messages, order),
         in_tool_loop=isinstance(messages[-1], ToolMessage),
     )
 
 
 def routing_text(messages: Sequence[BaseMessage], turns: int = 3) -> str:
-    """The text that the choice is made by: the last human turns, the latest at the end.
+    """Return the text that candidates are chosen by: the last human turns in order.
 
-    "And in French?" says little alone. A single turn is the text itself, as in training data.
+    Earlier turns count because "And in French?" has too little context. A single turn is returned
+    unchanged, as in training data.
 
     Args:
         messages: The conversation.
-        turns: How many human turns count at most.
+        turns: Maximum number of human turns.
     """
     human = [message for message in messages if isinstance(message, HumanMessage)]
     if len(human) == 0:
         return "\n".join(map(_text, messages))
-    earlier = [_text(turn)[:_LONGEST_TURN] for turn in human[-turns:-1]] if turns > 1 else []
+    earlier = [_text(turn)[:_MAX_TURN_CHARS] for turn in human[-turns:-1]] if turns > 1 else []
     return "\n".join([*earlier, _text(human[-1])])
 
 
 def _text(message: BaseMessage) -> str:
-    # `message.text` builds an object of its own, which costs more than all the rest here.
+    # `message.text` builds a new object, which takes longer than the rest of this module.
     return message.content if isinstance(message.content, str) else str(message.text)
 
 
 def _record(message: BaseMessage) -> Mapping[str, Any] | None:
-    """The decision record on a model's answer; a record on any other message is not trusted."""
+    """Return the decision record of a model's answer; records on other messages are ignored."""
     if not isinstance(message, AIMessage):
         return None
     record = message.response_metadata.get("llm_router")
@@ -112,20 +113,19 @@ def _record(message: BaseMessage) -> Mapping[str, Any] | None:
 
 
 def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
-    """How many tokens of a conversation each candidate's provider has in its prompt cache.
+    """Estimate the tokens of a conversation that each candidate's provider has cached.
 
-    The provider of an answer has the prompt and the answer cached, the provider of a discarded
-    draft has the prompt; an older turn counts as well, up to the conversation's length at that
-    time.
+    The provider of an answer has cached the prompt and the answer, the provider of a discarded
+    draft the prompt. An older turn counts up to the conversation's length at that time.
 
     Args:
-        messages: The conversation, with the router's records on its answers.
+        messages: The conversation, with the decision records of its answers.
 
     Returns:
-        Tokens by candidate; a candidate that is not named has nothing cached, or it is unknown.
+        Tokens by candidate; for a candidate that is not in it, no cached prefix is known.
     """
     oldest = time.time() - _PREFIX_LIVES_S
-    found: dict[str, int] = {}
+    cached: dict[str, int] = {}
     for message in reversed(messages):
         record = _record(message)
         if record is None or not isinstance(record.get("attempts"), list):
@@ -143,15 +143,15 @@ def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
             ):
                 usage = message.usage_metadata
                 tokens = usage["input_tokens"] + usage["output_tokens"]
-            if tokens is not None and name not in found:
-                found[name] = int(tokens)
-    return found
+            if tokens is not None and name not in cached:
+                cached[name] = int(tokens)
+    return cached
 
 
 def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
-    """About how long the prompt is: counted up to the last answer, four characters a token after.
+    """Estimate the length of the prompt from reported usage and, after it, its characters.
 
-    Each model tokenizes differently, but this is good enough for an expected cost.
+    Tokenizers differ, but the estimate is good enough for an expected cost.
     """
     tokens = 0.0
     for message in reversed(messages):
@@ -163,7 +163,7 @@ def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
 
 
 def _holder(messages: Sequence[BaseMessage]) -> str | None:
-    """The candidate that gave the last answer in this conversation, if a router recorded it."""
+    """Return the candidate that gave the last answer; None if no router recorded it."""
     for message in reversed(messages):
         if isinstance(message, AIMessage):
             record = _record(message)
@@ -171,12 +171,12 @@ def _holder(messages: Sequence[BaseMessage]) -> str | None:
     return None
 
 
-def no_weaker(messages: Sequence[BaseMessage], order: Sequence[str]) -> str | None:
-    """The strongest candidate that has answered in this conversation; None: none has.
+def strongest_candidate(messages: Sequence[BaseMessage], order: Sequence[str]) -> str | None:
+    """Return the strongest candidate that has answered in a conversation; None if none has.
 
     Args:
-        messages: The conversation, with the router's records on its answers.
-        order: Candidates from weak to strong.
+        messages: The conversation, with the decision records of its answers.
+        order: Names of the candidates from weak to strong.
     """
     ranks = {name: i for i, name in enumerate(order)}
     best: str | None = None

@@ -1,9 +1,9 @@
-"""One model at several endpoints: policies choose the model, this module the endpoint.
+"""Models at several endpoints: policies choose the model, this module chooses the endpoint.
 
-A policy knows models by name: it was fitted on them, its thresholds are between them. So it sees
-one arm per model, the best endpoint that was not asked yet, and its decision is translated to that
-endpoint. The best is the one with the highest utility by the policy's own weights; as all
-endpoints of a model have the same quality, this is the policy's argmax over model × endpoint.
+A policy is fitted on models, so it gets one arm per model: the best endpoint that was not asked
+yet. Its decision is then translated to that endpoint. The best endpoint has the highest utility by
+the policy's own weights; as all endpoints of a model have the same quality, the result is the
+policy's argmax over model × endpoint.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Price,
 
 __all__ = ["ByModel", "expand_endpoints", "pick_endpoint"]
 
-# Breaks ties between endpoints that a policy's own weights do not tell apart: quality per dollar,
-# per second to the first token, per second between tokens, per failed call.
+# Weights that break ties between endpoints of equal utility: quality per dollar, per second to the
+# first token, per second between tokens, per failed call.
 _TIE_COST, _TIE_TTFT, _TIE_ITL, _TIE_ERRORS = 10.0, 0.02, 1.0, 0.5
-_SAME = 1e-12
+_RESOLUTION = 1e-12
 
 
 def expand_endpoints(candidates: Sequence[Any]) -> tuple[Any, ...]:
-    """Every endpoint as a separate candidate, `model@endpoint`; other candidates unchanged."""
+    """Replace every candidate with endpoints by one candidate per endpoint, `model@endpoint`."""
     arms: list[Any] = []
     for candidate in candidates:
         if not isinstance(candidate, Candidate) or len(candidate.endpoints) == 0:
             arms.append(candidate)
             continue
         for endpoint in candidate.endpoints:
-            own: dict[str, Any] = {
+            overrides: dict[str, Any] = {
                 name: value
                 for name in ("model", "price", "ttft_s", "itl_s")
                 if (value := getattr(endpoint, name)) is not None
             }
             if endpoint.price is not None:
-                own["expected_cost_usd"] = _mean_cost_usd(candidate, endpoint.price)
+                overrides["expected_cost_usd"] = _mean_cost_usd(candidate, endpoint.price)
             arms.append(
                 replace(
                     candidate,
@@ -45,43 +45,44 @@ def expand_endpoints(candidates: Sequence[Any]) -> tuple[Any, ...]:
                     endpoint_of=candidate.name,
                     endpoints=(),
                     parameters={**candidate.parameters, **endpoint.parameters},
-                    **own,
+                    **overrides,
                 )
             )
     return tuple(arms)
 
 
 def _mean_cost_usd(candidate: Candidate, price: Price) -> float | None:
-    """A measured mean cost at another price: in proportion, for a typical call."""
+    """Scale the measured mean cost to another price, in proportion for a typical call."""
     if candidate.expected_cost_usd is None or candidate.price is None:
         return None
     tokens = candidate.expected_output_tokens
-    there = price.estimate_usd(input_tokens=tokens, output_tokens=tokens)
-    here = candidate.price.estimate_usd(input_tokens=tokens, output_tokens=tokens)
-    return None if here <= 0 else candidate.expected_cost_usd * there / here
+    new = price.estimate_usd(input_tokens=tokens, output_tokens=tokens)
+    old = candidate.price.estimate_usd(input_tokens=tokens, output_tokens=tokens)
+    return None if old <= 0 else candidate.expected_cost_usd * new / old
 
 
 def pick_endpoint(policy: Policy, arms: Sequence[Arm], situation: Situation) -> tuple[Arm, str]:
-    """The endpoint to ask, of those given, and why.
+    """Choose the endpoint to ask and return it with the reason.
 
-    Endpoints with open breakers come last; one that is due for a probe gets it as long as nothing
-    has failed for this query; then the policy's utility decides, then price, speed and failures.
+    Endpoints with open breakers come last. At the first step of a request an endpoint that is due
+    for a probe gets it. Otherwise the policy's utility decides, then price, speed and failures.
     """
     if len(arms) == 1:
         return arms[0], ""
-    known = all(arm.ttft_s is not None and arm.itl_s is not None for arm in arms)
+    timed = all(arm.ttft_s is not None and arm.itl_s is not None for arm in arms)
 
     def rank(arm: Arm) -> tuple[bool, float, float]:
-        own = policy.endpoint_utility(arm, situation)
-        return arm.available, round(own / _SAME) * _SAME, _tie_break(arm, timed=known)
+        utility = policy.endpoint_utility(arm, situation)
+        rounded = round(utility / _RESOLUTION) * _RESOLUTION
+        return arm.available, rounded, _tie_break(arm, timed=timed)
 
     best = max(arms, key=rank)
     if len(situation.attempts) == 0:
         due = [arm for arm in arms if arm.probe and arm.available]
-        # Of several, the one that is most likely to be the best now.
+        # Of several due for a probe, the one most likely to be the best.
         probe = max(due, key=rank, default=None)
         if probe is not None and probe is not best:
-            return probe, f"a probe of {probe.candidate}, whose present state is unknown"
+            return probe, f"a probe of {probe.candidate}, whose current state is unknown"
     names = [arm.candidate for arm in arms if arm is not best]
     return best, f"{best.candidate} is the best endpoint, ahead of {', '.join(names)}"
 
@@ -97,29 +98,29 @@ def _tie_break(arm: Arm, *, timed: bool) -> float:
 
 @dataclass(frozen=True)
 class ByModel:
-    """A situation as the policy sees it: one arm per model."""
+    """A situation with one arm per model, as the policy sees it."""
 
     situation: Situation
-    """With models' names."""
+    """The situation by models: arms and attempts have the models' names."""
 
     chosen: dict[str, tuple[Arm, str]]
-    """The endpoint of every model, and the reason for it."""
+    """The chosen endpoint of every model, and the reason."""
 
-    whole: Situation
-    """With arms' names."""
+    by_endpoint: Situation
+    """The situation by endpoints: arms and attempts have the endpoints' names."""
 
     @classmethod
-    def of(cls, policy: Policy, whole: Situation) -> ByModel:
+    def of(cls, policy: Policy, by_endpoint: Situation) -> ByModel:
         """Group arms and attempts by model.
 
-        An attempt that failed at one endpoint is no failure of the model as long as another
+        A failed attempt at one endpoint counts as a failure of the model only when no other
         endpoint can be asked.
         """
         groups: dict[str, list[Arm]] = {}
-        for arm in whole.arms:
+        for arm in by_endpoint.arms:
             groups.setdefault(arm.model or arm.candidate, []).append(arm)
-        attempts, answered = _by_model(whole, groups)
-        open_names = {arm.candidate for arm in whole.open_arms}
+        attempts, answered = _by_model(by_endpoint, groups)
+        open_names = {arm.candidate for arm in by_endpoint.open_arms}
         chosen: dict[str, tuple[Arm, str]] = {}
         for model, arms in groups.items():
             if model in answered:
@@ -127,11 +128,11 @@ class ByModel:
                 chosen[model] = answered_by, ""
             else:
                 left = [arm for arm in arms if arm.candidate in open_names]
-                chosen[model] = pick_endpoint(policy, left or arms, whole)
-        shown = tuple(replace(arm, candidate=model) for model, (arm, _) in chosen.items())
-        return cls(replace(whole, arms=shown, attempts=attempts), chosen, whole)
+                chosen[model] = pick_endpoint(policy, left or arms, by_endpoint)
+        best = tuple(replace(arm, candidate=model) for model, (arm, _) in chosen.items())
+        return cls(replace(by_endpoint, arms=best, attempts=attempts), chosen, by_endpoint)
 
-    def carried_over(self, decision: Decision) -> Decision:
+    def translate(self, decision: Decision) -> Decision:
         """Translate the decision on a model to its endpoint."""
         arm, why = self.chosen[decision.candidate]
         scores: dict[str, dict[str, float | None]] = {}
@@ -139,7 +140,7 @@ class ByModel:
             name = self.chosen[model][0].candidate if model in self.chosen else model
             scores[name] = dict(numbers)
         if len(scores) > 0:
-            for other in self.whole.arms:
+            for other in self.by_endpoint.arms:
                 numbers = scores.setdefault(other.candidate, {})
                 numbers.setdefault("cost_usd", other.cost_usd)
                 numbers |= {
@@ -154,14 +155,14 @@ class ByModel:
 
 
 def _by_model(
-    whole: Situation, groups: dict[str, list[Arm]]
+    by_endpoint: Situation, groups: dict[str, list[Arm]]
 ) -> tuple[tuple[Attempt, ...], dict[str, str]]:
-    """The attempts with their models' names, and which endpoint answered for each model."""
+    """Return the attempts with models' names, and the endpoint that answered for each model."""
     model_of = {arm.candidate: model for model, arms in groups.items() for arm in arms}
-    still_open = {model_of[arm.candidate] for arm in whole.open_arms}
+    still_open = {model_of[arm.candidate] for arm in by_endpoint.open_arms}
     attempts: list[Attempt] = []
     answered: dict[str, str] = {}
-    for attempt in whole.attempts:
+    for attempt in by_endpoint.attempts:
         name = attempt["candidate"]
         model = model_of.get(name, name)
         if attempt.get("error") is None:

@@ -1,10 +1,9 @@
 """The loop: one decision after another, without I/O.
 
-A `Loop`'s whole state is a situation and the steps so far. It is given the result of each step and
-returns the next one, until it accepts an answer or none is possible. Live requests drive it with
-model calls, replay with recorded tables and logs, a shadow and `explain` with what was recorded; so
-what is evaluated is what runs. The plain data that the state becomes between two steps is written
-and read here too.
+The state of a `Loop` is a situation and the steps so far. It receives the result of each step and
+returns the next one, until it accepts an answer or no step is possible. Live requests drive it with
+model calls; replay, shadows and `explain` drive it with recorded results, so that evaluations run
+the same code as live requests. The state is also converted to plain data and back here.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import MISSING, fields, replace
 from functools import cache
 from typing import Any, TypeVar
 
-from langchain_llm_router.loop.charges import affordable
+from langchain_llm_router.loop.charges import drop_unaffordable
 from langchain_llm_router.loop.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
@@ -37,24 +36,25 @@ __all__ = [
 
 
 Read = TypeVar("Read")
-_MOST_READ = 256
+_MAX_CACHED = 256
 
 
 class Loop:
-    """One request's decisions; each is followed by its result.
+    """The decisions of one request, each followed by its result.
 
     Args:
-        policy: Decides.
-        situation: What is known, attempts included.
+        policy: The policy that decides.
+        situation: The current situation, with the attempts so far.
         steps: The decisions so far.
-        frames: The situations in which they were taken, each with the number of steps before it;
-            None: all in this one. There is more than one only where live numbers were refreshed.
+        frames: The situations in which the steps were taken, each with the number of steps before
+            it; if None, all steps were taken in `situation`. There are several only if live
+            numbers were refreshed.
 
     Attributes:
-        situation: What is known now.
+        situation: The current situation.
         steps: The decisions so far.
-        frames: As above, the present one included.
-        unseen: Whether the last step accepts an answer for which no policy was asked.
+        frames: As above, the current situation included.
+        unseen: Whether the last step accepts an answer without a call of the policy.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Loop:
         self._restored: Sequence[tuple[Decision, Mapping[str, Any]]] = ()
 
     def peek(self) -> Decision | None:
-        """What comes next; None: every candidate has failed, and there is no answer to return.
+        """Return the next step without taking it; None if every candidate has failed.
 
         Raises:
-            PolicyError: If the policy decides what cannot be done, or does not come to an end.
+            PolicyError: If the policy's decision is impossible, or the policy never accepts.
             NoCandidateError: If no candidate may be asked and there is no answer to keep.
         """
         if self._peeked is None:
@@ -83,13 +83,13 @@ class Loop:
             self._peeked = accept_final(self.steps, self.situation)
             self.unseen = self._peeked is not None
             if self._peeked is None:
-                self._peeked = next_decision(self.policy, self.situation) or self._flawed()
+                self._peeked = next_decision(self.policy, self.situation) or self._accept_flawed()
                 if self._peeked is not None:
                     self._check(self._peeked)
         return self._peeked
 
     def next(self) -> Decision | None:
-        """Take the next step, as `peek` says it."""
+        """Take the step that `peek` returns."""
         decision = self.peek()
         if decision is not None:
             self.steps.append(decision)
@@ -97,7 +97,7 @@ class Loop:
         return decision
 
     def take(self, decision: Decision) -> Decision:
-        """Take a step that was decided elsewhere: within the same bound."""
+        """Take a step that was decided elsewhere; the same checks and bound apply."""
         self._check_bound()
         self._check(decision)
         self.steps.append(decision)
@@ -105,46 +105,50 @@ class Loop:
         return decision
 
     def saw(self, attempt: Attempt) -> None:
-        """Record the result of the last step: the attempt as it now is."""
+        """Record the result of the last step, which is the updated attempt."""
         self.situation, self._peeked = observe(self.situation, attempt), None
 
     def step_after(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The next action and candidate if the last answer were evaluated like this.
+        """Return the action and candidate that would follow this evaluation of the last answer.
 
-        With this a verifier can stop as soon as nothing it could still find out changes the step.
+        With it a verifier can stop as soon as no further verdict could change the next step.
         """
         attempt = evaluated(self.situation.attempts[-1], evaluation)
-        # The verdict's cost is unknown yet, and that would make every arm unaffordable under a cap.
+        # The cost of verification is still unknown, which would make every arm unaffordable.
         attempt["verification_cost_usd"] = 0.0
         decision = next_decision(self.policy, observe(self.situation, attempt))
-        assert decision is not None, "an answer is at hand"
+        assert decision is not None, "there is an answer to accept"
         return decision.action, decision.candidate
 
     def refresh(self, situation: Situation) -> None:
-        """Continue in another situation: newer numbers, other options; the attempts stay."""
+        """Continue in a newer situation, e.g. with new live numbers; the attempts stay."""
         self._frames.append((len(self.steps), situation))
         self.situation = replace(situation, attempts=self.situation.attempts)
         self._peeked = None
 
     def situations(self) -> list[Situation]:
-        """The situation before each step, without attempts; the last one stands for all further."""
-        (_, first), *others = self.frames
-        found = [first]
-        for at, situation in others:
-            found = [*found[:at], *[found[-1]] * (at - len(found)), situation]
-        return found
+        """Return the situation before each step, without attempts.
+
+        The last one also applies to all later steps.
+        """
+        (_, first), *later = self.frames
+        situations = [first]
+        for at, situation in later:
+            unchanged = [situations[-1]] * (at - len(situations))
+            situations = [*situations[:at], *unchanged, situation]
+        return situations
 
     def frames_data(self) -> list[dict[str, Any]]:
-        """The frames as plain data; the attempts are stored with the answers."""
+        """Return the frames as plain data; the attempts are stored with the answers."""
         return [
             {"from_step": at, "query": situation.query, **frame_data(situation)}
             for at, situation in self.frames
         ]
 
     def steps_data(self) -> list[Mapping[str, Any]]:
-        """The steps as plain data; what was restored is not written again."""
-        known = {id(step): data for step, data in self._restored}
-        return [known.get(id(step)) or step_data(step) for step in self.steps]
+        """Return the steps as plain data; restored steps keep the object they were read from."""
+        restored = {id(step): data for step, data in self._restored}
+        return [restored.get(id(step)) or step_data(step) for step in self.steps]
 
     @classmethod
     def restore(
@@ -155,10 +159,10 @@ class Loop:
         attempts: Sequence[Attempt],
         read: Reader,
     ) -> Loop:
-        """Restore what `frames_data` and `steps_data` wrote, with the attempts so far."""
+        """Restore a loop from `frames_data`, `steps_data` and the attempts so far."""
         taken = [read.once(step, decision_of) for step in steps]
-        present = read.once(frames[-1], lambda frame: situation_of(frame, frame["query"]))
-        loop = cls(policy, replace(present, attempts=tuple(attempts)), taken, ())
+        current = read.once(frames[-1], lambda frame: situation_of(frame, frame["query"]))
+        loop = cls(policy, replace(current, attempts=tuple(attempts)), taken, ())
         loop._restored = list(zip(taken, steps, strict=True))
         loop._plain_frames = frames
         return loop
@@ -175,7 +179,8 @@ class Loop:
     def _check(self, decision: Decision) -> None:
         """Refuse a decision that cannot be carried out.
 
-        A candidate is asked once and its answer verified once: what is paid is then in its attempt.
+        A candidate is asked once and its answer verified once, because an attempt has one cost of
+        each.
         """
         name, situation, wrong = decision.candidate, self.situation, None
         asked = [attempt["candidate"] for attempt in situation.attempts]
@@ -187,16 +192,16 @@ class Loop:
         elif decision.action == "verify":
             last = situation.attempts[-1] if asked else Attempt()
             if last.get("candidate") != name or last.get("error") is not None:
-                wrong = "it gave no answer just now"
+                wrong = "its last step did not return an answer"
             elif last.get("verified", False):
                 wrong = "its answer is verified already; a policy that verifies again is looping"
         elif decision.action != "accept":
-            wrong = "the actions are 'ask', 'verify' and 'accept'"
+            wrong = "the action must be one of 'ask', 'verify', 'accept'"
         elif name not in asked:
             wrong = "it has given no answer"
         if wrong is not None:
             msg = (
-                f"{type(self.policy).__name__} decides to {decision.action} {name!r}, but {wrong}."
+                f"{type(self.policy).__name__} decided to {decision.action} {name!r}, but {wrong}."
             )
             raise PolicyError(msg)
 
@@ -204,18 +209,18 @@ class Loop:
         n_arms = len(self.situation.arms)
         if len(self.steps) <= 2 * n_arms:
             return
-        # After a refresh there may be fewer arms than have been asked.
-        known = {arm.candidate for arm in self.situation.arms}
-        known.update(attempt["candidate"] for attempt in self.situation.attempts)
-        if len(self.steps) > 2 * len(known):
+        # After a refresh there may be fewer arms than candidates that have been asked.
+        names = {arm.candidate for arm in self.situation.arms}
+        names.update(attempt["candidate"] for attempt in self.situation.attempts)
+        if len(self.steps) > 2 * len(names):
             msg = (
                 f"{type(self.policy).__name__} did not accept within {len(self.steps)} decisions: "
                 "it is looping."
             )
             raise PolicyError(msg)
 
-    def _flawed(self) -> Decision | None:
-        """The acceptance of the last flawed answer, where there is no better one."""
+    def _accept_flawed(self) -> Decision | None:
+        """Accept the last flawed answer; return None if there is none."""
         flawed = [a for a in self.situation.attempts if a.get("flaw") is not None]
         if len(flawed) == 0:
             return None
@@ -224,31 +229,31 @@ class Loop:
 
 
 class Reader:
-    """Reads plain data once: within one process the nodes of a graph pass on the same objects.
+    """Cache of what plain data was read as: graph nodes of one process pass the same objects.
 
-    Reading a request again in each node took a twentieth of a whole graph's time. What comes from a
-    checkpoint is another object, and is read again.
+    Reading a request in every node took a twentieth of a graph's time. Data from a checkpoint is
+    another object, and is read again.
     """
 
     def __init__(self) -> None:
-        # The plain object is kept beside what it was read as, so that its id is not reused.
+        # The plain object is kept too, because its id must not be reused.
         self._read: dict[int, tuple[Any, Any]] = {}
 
     def once(self, plain: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Read]) -> Read:
-        """The result of `read`, kept for a plain object that nothing changes."""
-        found = self._read.get(id(plain))
-        if found is None or found[0] is not plain:
-            while len(self._read) >= _MOST_READ:
+        """Return `read(plain)`, cached as long as the plain object is the same."""
+        entry = self._read.get(id(plain))
+        if entry is None or entry[0] is not plain:
+            while len(self._read) >= _MAX_CACHED:
                 self._read.pop(next(iter(self._read)), None)
-            found = self._read[id(plain)] = (plain, read(plain))
-        value: Read = found[1]
+            entry = self._read[id(plain)] = (plain, read(plain))
+        value: Read = entry[1]
         return value
 
 
 def accept_final(steps: Sequence[Decision], situation: Situation) -> Decision | None:
-    """The acceptance of a final answer, or of one that was streamed; None: the policy decides.
+    """Accept a final or streamed answer without the policy; None if the policy must decide.
 
-    It keeps the reason and the policy of the step that asked: no policy is called for it.
+    The decision has the reason and the policy of the step that asked.
     """
     if len(steps) == 0 or len(situation.attempts) == 0 or steps[-1].action != "ask":
         return None
@@ -265,10 +270,10 @@ def accept_final(steps: Sequence[Decision], situation: Situation) -> Decision | 
 
 
 def check_policy(policy: Policy, names: Sequence[str]) -> None:
-    """Refuse a policy that names a candidate the router does not have.
+    """Refuse a policy that names a candidate which the router does not have.
 
     Raises:
-        ValueError: With the unknown name and the allowed ones.
+        ValueError: If it names an unknown candidate.
     """
     for name in policy.named_candidates:
         if name not in names:
@@ -280,34 +285,34 @@ def check_policy(policy: Policy, names: Sequence[str]) -> None:
 
 
 def next_decision(policy: Policy, situation: Situation) -> Decision | None:
-    """The policy's next step, or None when every candidate that may be asked has failed.
+    """Return the policy's next step; None if every candidate that may be asked has failed.
 
     Raises:
         NoCandidateError: If no candidate may be asked and there is no answer to keep.
     """
     if situation.options.max_cost_usd is not None or situation.granted_usd is not None:
-        situation = affordable(situation)
+        situation = drop_unaffordable(situation)
     fresh = len(situation.attempts) == 0
     unanswered = all(attempt.get("error") is not None for attempt in situation.attempts)
     if not fresh and unanswered and len(situation.open_arms) == 0:
         return None
     if situation.options.force is not None:
-        return _forced(policy, situation, situation.options.force)
+        return _decide_forced(policy, situation, situation.options.force)
     if fresh:
-        only = _without_policy(policy, situation)
-        if only is not None:
-            return only
+        first = _decide_without_policy(policy, situation)
+        if first is not None:
+            return first
     if all(arm.available for arm in situation.arms):
         return _decide(policy, situation)
-    without_closed = _closed_as_failed(situation)
-    decision = _decide(policy, without_closed)
-    if decision is None and without_closed is not situation:
-        # All remaining arms have open breakers: better to try one anyway than to give up.
+    reduced = _mark_open_breakers(situation)
+    decision = _decide(policy, reduced)
+    if decision is None and reduced is not situation:
+        # Only arms with open breakers are left: trying one is better than giving up.
         decision = _decide(policy, situation)
     return decision
 
 
-def _forced(policy: Policy, situation: Situation, force: str) -> Decision:
+def _decide_forced(policy: Policy, situation: Situation, force: str) -> Decision:
     reason = f"the request forces {force}"
     if len(situation.answered) > 0:
         answered = situation.answered[-1]["candidate"]
@@ -322,21 +327,21 @@ def _forced(policy: Policy, situation: Situation, force: str) -> Decision:
     )
 
 
-def _closed_as_failed(situation: Situation) -> Situation:
-    """Count arms behind an open breaker as failed already, as long as another one is open."""
-    waiting = situation.open_arms
-    if all(arm.available for arm in waiting) or not any(arm.available for arm in waiting):
+def _mark_open_breakers(situation: Situation) -> Situation:
+    """Count arms with open breakers as failed, as long as another arm is available."""
+    unasked = situation.open_arms
+    if all(arm.available for arm in unasked) or not any(arm.available for arm in unasked):
         return situation
     failed = tuple(
-        Attempt(candidate=arm.candidate, error="CircuitOpen: it kept failing lately")
-        for arm in waiting
+        Attempt(candidate=arm.candidate, error="CircuitOpen: its recent calls failed")
+        for arm in unasked
         if not arm.available
     )
     return replace(situation, attempts=(*failed, *situation.attempts))
 
 
 def _decide(policy: Policy, situation: Situation) -> Decision | None:
-    """The policy's decision; None if it knows only candidates that failed, as `Always`."""
+    """Return the policy's decision; None if it would ask a candidate that failed."""
     models = None
     if any(arm.model is not None for arm in situation.arms):
         models = ByModel.of(policy, situation)
@@ -348,26 +353,29 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
     if decision.action == "verify" and len(situation.attempts) > 0:
         form = situation.attempts[-1].get("form", "text")
         if form != "text":
-            # It parsed and its arguments fit; a verifier of text has nothing to read in it.
+            # It parsed and its arguments are valid; verifiers read text only.
             return accept(policy, situation.attempts[-1], f"its {form} are valid")
     asked = {attempt["candidate"] for attempt in situation.attempts}
     if decision.action == "ask" and decision.candidate in asked and not situation.answered:
         return None
     if models is None or decision.candidate not in models.chosen:
         return decision
-    return models.carried_over(decision)
+    return models.translate(decision)
 
 
-def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
-    """The first to ask where the policy has no say: the thread's holder, or the only one left."""
+def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | None:
+    """Choose the first candidate where the policy is not needed; None if it is.
+
+    That is the candidate to stay with, or the only model that may be asked.
+    """
     arms = situation.arms
     if situation.prefer is None and len(arms) > 1 and arms[0].model is None:
-        # The first is one model and the next another: it is the policy's choice.
+        # There are at least two models: the policy chooses.
         return None
     models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
-    holder = [a for a in arms if a.candidate == situation.prefer]
-    if len(holder) > 0 and (holder[0].available or not any(a.available for a in arms)):
-        arm, reason = holder[0], f"{situation.prefer} has this thread"
+    preferred = [a for a in arms if a.candidate == situation.prefer]
+    if len(preferred) > 0 and (preferred[0].available or not any(a.available for a in arms)):
+        arm, reason = preferred[0], f"{situation.prefer} has this thread"
     elif len(models) > 1 or all(named in models for named in policy.named_candidates):
         return None
     else:
@@ -383,20 +391,20 @@ def _without_policy(policy: Policy, situation: Situation) -> Decision | None:
 
 
 def observe(situation: Situation, attempt: Attempt) -> Situation:
-    """Add an attempt, or the verdict on the last one."""
+    """Add an attempt, or replace the last one if it has the same candidate."""
     earlier = situation.attempts
     if len(earlier) > 0 and earlier[-1]["candidate"] == attempt["candidate"]:
         earlier = earlier[:-1]
     return replace(situation, attempts=(*earlier, attempt))
 
 
-# Plain data. What has its default value is left out, so that a line of the log and a checkpoint
-# stay short; floats survive JSON bit for bit, because it holds their shortest exact form.
+# Plain data: default values are omitted to keep log lines and checkpoints short. Floats survive
+# JSON bit for bit, because it stores their shortest exact form.
 
 
 def step_data(decision: Decision) -> dict[str, Any]:
-    """A decision; its id is the whole request's."""
-    data = _changed(decision)
+    """Convert a decision to plain data, without the id, which is stored once per request."""
+    data = _non_defaults(decision)
     data.pop("decision_id", None)
     if "scores" in data:
         data["scores"] = {name: dict(numbers) for name, numbers in decision.scores.items()}
@@ -404,18 +412,18 @@ def step_data(decision: Decision) -> dict[str, Any]:
 
 
 def decision_of(data: Mapping[str, Any]) -> Decision:
-    """The decision that `step_data` wrote; other keys are ignored."""
-    known = Decision.__dataclass_fields__
-    return Decision(**{name: value for name, value in data.items() if name in known})
+    """Restore the decision that `step_data` wrote; other keys are ignored."""
+    names = Decision.__dataclass_fields__
+    return Decision(**{name: value for name, value in data.items() if name in names})
 
 
 def frame_data(situation: Situation) -> dict[str, Any]:
-    """A situation without the query and the attempts: arms, options, money, and preference."""
-    frame: dict[str, Any] = {"arms": [_changed(arm) for arm in situation.arms]}
+    """Convert a situation to plain data, without the query and the attempts."""
+    frame: dict[str, Any] = {"arms": [_non_defaults(arm) for arm in situation.arms]}
     if situation.options != NO_OPTIONS:
-        options = _changed(situation.options)
+        options = _non_defaults(situation.options)
         if "filters" in options:
-            options["filters"] = [_all(item) for item in situation.options.filters]
+            options["filters"] = [_all_fields(item) for item in situation.options.filters]
         if "weights" in options:
             options["weights"] = dict(situation.options.weights)
         frame["options"] = options
@@ -429,7 +437,7 @@ def frame_data(situation: Situation) -> dict[str, Any]:
 def situation_of(
     frame: Mapping[str, Any], query: str, attempts: Sequence[Attempt] = ()
 ) -> Situation:
-    """The situation that `frame_data` wrote."""
+    """Restore the situation that `frame_data` wrote."""
     options = dict(frame.get("options", {}))
     if options.get("candidates") is not None:
         options["candidates"] = tuple(options["candidates"])
@@ -445,22 +453,22 @@ def situation_of(
     )
 
 
-def _changed(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults."""
+def _non_defaults(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that are not None and differ from their defaults."""
     return {
-        name: found
+        name: current
         for name, default in _defaults(type(value))  # type: ignore[arg-type]
-        if (found := getattr(value, name)) is not None and found != default
+        if (current := getattr(value, name)) is not None and current != default
     }
 
 
-def _all(value: Any) -> dict[str, Any]:
+def _all_fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 @cache
 def _defaults(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
-    """The fields of a dataclass and their defaults."""
+    """Return the fields of a dataclass and their defaults."""
     return tuple(
         (one.name, one.default if one.default_factory is MISSING else one.default_factory())
         for one in fields(kind)

@@ -1,4 +1,4 @@
-"""What a request reports: the decision record, and the facts in traces and events."""
+"""The decision record of a request, and the data of traces and events."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["decision_data", "decision_record", "situation_data"]
 def decision_record(
     steps: Sequence[Decision], situation: Situation, decision_id: str
 ) -> dict[str, Any]:
-    """A finished request as plain data, as it stands in `response_metadata["llm_router"]`.
+    """Build the decision record, which is stored in `response_metadata["llm_router"]`.
 
-    `cost_usd` is everything that was spent: rejected drafts and verification included.
+    `cost_usd` is the total cost, with rejected drafts and verification.
 
     Args:
-        steps: Every decision; the last one accepts.
-        situation: What was known at the end, every attempt included.
-        decision_id: Feedback refers to it.
+        steps: All decisions; the last one accepts.
+        situation: The situation at the end, with all attempts.
+        decision_id: Identifier that feedback refers to.
     """
     decision = steps[-1]
     chosen = next((step for step in reversed(steps) if len(step.scores) > 0), decision)
@@ -44,7 +44,7 @@ def decision_record(
 
 
 def decision_data(decision: Decision) -> dict[str, Any]:
-    """A decision as plain data: the choice, the reason, every arm's numbers."""
+    """Convert a decision to plain data: the choice, the reason, the numbers of every arm."""
     return {
         "action": decision.action,
         "candidate": decision.candidate,
@@ -58,7 +58,7 @@ def decision_data(decision: Decision) -> dict[str, Any]:
 
 
 def situation_data(situation: Situation) -> dict[str, Any]:
-    """What the policy looked at, without the prompt: the arms, and the attempts so far."""
+    """Convert a situation to plain data without the query: the arms and the attempts so far."""
     return {
         "arms": [
             {

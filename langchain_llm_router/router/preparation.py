@@ -14,7 +14,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.calls.bindings import schema_method, wants_schema
-from langchain_llm_router.loop.arms import begin, build_arms, not_below, stay_with
+from langchain_llm_router.loop.arms import begin, build_arms, drop_earlier_arms, prefer_candidate
 from langchain_llm_router.loop.capabilities import needs_of, shortfall
 from langchain_llm_router.loop.conversation import Conversation, read_conversation
 from langchain_llm_router.router.parts import Parts
@@ -79,9 +79,9 @@ def _in_conversation(situation: Situation, parts: Parts, said: Conversation) -> 
     if sticky is None:
         sticky = parts.fields.sticky
     if said.in_tool_loop or sticky is True:
-        return stay_with(situation, parts.policy, said.holder)
+        return prefer_candidate(situation, parts.policy, said.holder)
     if sticky == "escalate":
-        return not_below(situation, said.strongest)
+        return drop_earlier_arms(situation, said.strongest)
     return situation
 
 

@@ -12,7 +12,7 @@ from langchain_core.runnables.config import run_in_executor
 
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.history.retraced import retrace
-from langchain_llm_router.loop.arms import with_quality
+from langchain_llm_router.loop.arms import replace_quality
 from langchain_llm_router.loop.loop import check_policy
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.saved_router import SavedRouter
@@ -80,7 +80,7 @@ class Shadow(CheckedArguments):
         if self.estimator is not None:
             row = self.estimator.predict([situations[0].query])[0]
             quality = dict(zip(self.estimator.fitted_candidates, row.tolist(), strict=True))
-            situations = [with_quality(situation, quality) for situation in situations]
+            situations = [replace_quality(situation, quality) for situation in situations]
         went = retrace(self.policy, situations, attempts)
         first = next((step for step in went.steps if len(step.scores) > 0), None)
         return {

@@ -41,10 +41,10 @@ class Scripted(Policy):
 IMPOSSIBLE = {
     "asks the same again": ([("ask", "small")], "has been asked already"),
     "asks an unknown one": ([("ask", "zork")], "this request can ask"),
-    "verifies what was not asked": ([("verify", "small")], "gave no answer"),
+    "verifies what was not asked": ([("verify", "small")], "did not return an answer"),
     "verifies twice": ([("ask", "small"), ("verify", "small")], "verified already"),
     "accepts what was not asked": ([("accept", "large")], "has given no answer"),
-    "does something else": ([("ponder", "small")], "the actions are"),
+    "does something else": ([("ponder", "small")], "the action must be one of"),
     "decides nothing": ([None], "must return a `Decision`"),
     "decides in words": (["small"], "must return a `Decision`"),
 }

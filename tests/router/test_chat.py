@@ -215,7 +215,7 @@ def test_an_unfitted_estimator_is_refused():
 
 def test_an_empty_message_list_is_refused():
     router = ChatLLMRouter(candidates=pair(), policy=Always("small"))
-    with pytest.raises(ValueError, match="message list is empty"):
+    with pytest.raises(ValueError, match="list of messages is empty"):
         router.invoke([])
 
 
