@@ -133,7 +133,7 @@ class Asking(Operation):
 
     def on_refusal(self, error: Exception) -> Answer:
         """The result for a candidate that was not asked."""
-        self.notes.refused(self.candidate, error)
+        self.notes.add_refusal(self.candidate, error)
         return self._failed(error, time.perf_counter())
 
     def _failed(self, error: Exception, started: float) -> Answer:

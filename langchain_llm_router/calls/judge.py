@@ -31,7 +31,7 @@ from langchain_llm_router.verification import (
 )
 
 if TYPE_CHECKING:
-    from langchain_llm_router.live.guarded_calls import Guard, Guarded
+    from langchain_llm_router.live.guarded_calls import Guard, GuardedRunnable
 
 __all__ = ["Caller", "Verifying"]
 
@@ -142,7 +142,7 @@ class Caller:
 
     def call(self, call: Call, config: RunnableConfig) -> Reply:
         """Make it; a failure is a reply without a message."""
-        guarded: Guarded | None = None
+        guarded: GuardedRunnable | None = None
         try:
             guarded = self._guarded(call)
             runnable = guarded or self._runnable(call)
@@ -153,7 +153,7 @@ class Caller:
 
     async def acall(self, call: Call, config: RunnableConfig) -> Reply:
         """Make it; a failure is a reply without a message."""
-        guarded: Guarded | None = None
+        guarded: GuardedRunnable | None = None
         try:
             guarded = self._guarded(call)
             runnable = guarded or self._runnable(call)
@@ -162,16 +162,16 @@ class Caller:
             return self._failed(call, error, guarded)
         return self._reply(call, output, guarded)
 
-    def _guarded(self, call: Call) -> Guarded | None:
+    def _guarded(self, call: Call) -> GuardedRunnable | None:
         if self._guard is None:
             return None
         from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load
-            Guarded,
+            GuardedRunnable,
         )
 
-        return Guarded(self._runnable(call), self._guard(call.candidate))
+        return GuardedRunnable(self._runnable(call), self._guard(call.candidate))
 
-    def _failed(self, call: Call, error: Exception, guarded: Guarded | None) -> Reply:
+    def _failed(self, call: Call, error: Exception, guarded: GuardedRunnable | None) -> Reply:
         if is_pause(error):
             raise error
         text = _safe_text(call, error)
@@ -203,7 +203,7 @@ class Caller:
             self._built[id(call)] = built
         return built
 
-    def _reply(self, call: Call, output: Any, guarded: Guarded | None) -> Reply:
+    def _reply(self, call: Call, output: Any, guarded: GuardedRunnable | None) -> Reply:
         message, parsed, error = output, None, None
         samples = (output,) if isinstance(output, AIMessage) else ()
         if isinstance(output, list):
@@ -221,11 +221,11 @@ class Caller:
         return replace(reply, earlier_errors=_errors(guarded), unsure=_unsure(guarded))
 
 
-def _errors(guarded: Guarded) -> tuple[str, ...]:
+def _errors(guarded: GuardedRunnable) -> tuple[str, ...]:
     return tuple(failure["error"] for failure in guarded.notes.failures)
 
 
-def _unsure(guarded: Guarded) -> bool:
+def _unsure(guarded: GuardedRunnable) -> bool:
     return any(failure["may_be_billed"] for failure in guarded.notes.failures)
 
 

@@ -1,11 +1,11 @@
-"""Live numbers and failing well: what every call took, what a failure means, what is tried then.
+"""Live statistics of every call, and the handling of failures.
 
-`telemetry` records the calls, `measurements` holds one arm's statistics, `decayed_statistics` the
-averages that forget, `breakers` the circuit breakers; `snapshots` saves the numbers to disk,
-`shared_telemetry` shares them through Redis. `failure_rules` are pure; `guarded_calls` makes the
-real calls of one candidate by them, `races` one or two at the same time, `bulkheads` limit how
-many there are, `notes` record the calls that failed. `live` is the set of parts that a router is
-given.
+`telemetry` records the calls, `measurements` has the statistics of one arm, `decayed_statistics`
+the averages with exponential decay, `breakers` the circuit breakers; `snapshots` saves the
+statistics to disk, `shared_telemetry` shares them through Redis. `failure_rules` classifies
+failures, without I/O; `guarded_calls` calls a candidate by these rules, `races` makes one or two
+calls at the same time, `bulkheads` limits concurrent calls, `notes` records failed calls. `live`
+combines these parts for a router.
 """
 
 from typing import TYPE_CHECKING

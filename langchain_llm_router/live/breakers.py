@@ -1,4 +1,4 @@
-"""When to leave a failing endpoint alone, and when to try it again.
+"""Circuit breakers: a failing endpoint is not called for a while and then probed.
 
     closed ──(failures in a row, or a high failure rate)──► open
       ▲                                                      │ its time is up
@@ -6,7 +6,7 @@
                                               │ the probe failed: open, twice as long
                                               └──────────────────────────────────────► open
 
-The time is an argument of each call, so that tests control it. `telemetry` holds the lock.
+The time is an argument of each method, so that tests control it. `telemetry` has the lock.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 @dataclass(frozen=True, slots=True)
 class Breaking(CheckedArguments):
-    """When a breaker opens, and for how long.
+    """Rules for when a breaker opens, and for how long.
 
     Args:
-        failures_in_a_row: Opens after this many failures without an answer in between.
-        failure_rate: Opens when the decayed share of failures passes this ...
-        least_calls: ... over at least this many (decayed) calls.
-        open_s: How long it stays open the first time; doubles with every failed probe.
-        longest_open_s: The longest it stays open, whatever a `Retry-After` says.
+        failures_in_a_row: Number of failures without an answer in between that open it.
+        failure_rate: Decayed share of failures that opens it.
+        least_calls: Decayed number of calls from which on `failure_rate` applies.
+        open_s: Time in seconds that it stays open at first, doubled with every failed probe.
+        longest_open_s: Maximum time in seconds that it stays open, also after a `Retry-After`.
     """
 
     failures_in_a_row: int = 5
@@ -51,14 +51,14 @@ class Breaking(CheckedArguments):
         check_range(self, "least_calls")
         if not 0 < self.open_s <= self.longest_open_s < math.inf:
             msg = (
-                "`open_s` and `longest_open_s` must be > 0 and in this order, "
-                f"got {self.open_s!r} and {self.longest_open_s!r}."
+                f"`open_s` must be > 0 and at most `longest_open_s`, which must be finite, got "
+                f"{self.open_s!r} and {self.longest_open_s!r}."
             )
             raise ValueError(msg)
 
 
 class Breaker:
-    """One endpoint's circuit breaker."""
+    """The circuit breaker of one endpoint."""
 
     __slots__ = ("failures", "open_until_s", "probing_since_s", "rules", "trips")
 
@@ -70,44 +70,44 @@ class Breaker:
         self.probing_since_s: float | None = None
 
     def state(self, now: float) -> BreakerState:
-        """Its current state."""
+        """Return the current state."""
         if self.open_until_s is None:
             return "closed"
         return "open" if now < self.open_until_s else "half_open"
 
     def admits(self, now: float) -> bool:
-        """Whether a call may be made; half-open admits one at a time."""
+        """Return whether a call may be made; a half-open breaker admits one at a time."""
         state = self.state(now)
         if state != "half_open":
             return state == "closed"
         since = self.probing_since_s
-        # A probe that never reports (its worker was killed) must not block later ones indefinitely.
+        # A probe whose worker was killed never reports: after a while another one is admitted.
         return since is None or now - since > self.rules.longest_open_s
 
     def began(self, now: float) -> None:
-        """A call was started."""
+        """Record that a call was started."""
         if self.state(now) == "half_open":
             self.probing_since_s = now
 
     def succeeded(self, now: float) -> None:
-        """A call was answered; while the breaker is open, that call began before it opened."""
+        """Record an answer; while the breaker is open, it does not close it."""
         self.failures = 0
         if self.state(now) != "open":
             self.trips = 0
             self.open_until_s = self.probing_since_s = None
 
     def abandoned(self) -> None:
-        """A call was abandoned by its caller: no evidence either way."""
+        """Record that a call was abandoned by its caller, which is no evidence either way."""
         self.probing_since_s = None
 
     def failed(self, now: float, rate: float, calls: float, retry_after_s: float | None) -> None:
-        """A call failed.
+        """Record a failure.
 
         Args:
-            now: The time.
+            now: The current time in seconds.
             rate: Decayed share of failures, this one included.
             calls: Decayed number of calls, this one included.
-            retry_after_s: How long the provider asks to be left alone; None: it does not.
+            retry_after_s: Seconds of the provider's `Retry-After`; None if it sent none.
         """
         rules, state = self.rules, self.state(now)
         self.failures += 1
@@ -129,7 +129,7 @@ class Breaker:
         self.probing_since_s = None
 
     def snapshot(self) -> dict[str, Any]:
-        """As plain numbers."""
+        """Return the state as plain numbers."""
         return {
             "failures": self.failures,
             "trips": self.trips,
@@ -137,7 +137,7 @@ class Breaker:
         }
 
     def restore(self, state: Mapping[str, Any], now: float) -> None:
-        """Restore what `snapshot` returned; a file must not keep it open longer than allowed."""
+        """Restore a snapshot, with the time that it stays open limited to `longest_open_s`."""
         self.failures, self.trips = max(0, int(state["failures"])), max(0, int(state["trips"]))
         until = state["open_until_s"]
         if until is not None:

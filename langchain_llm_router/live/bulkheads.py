@@ -1,4 +1,4 @@
-"""A limit on concurrent calls, for threads and tasks alike, first come first served."""
+"""Limits on concurrent calls, for threads and async tasks, first come first served."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Bulkhead"]
 
 
 class Bulkhead:
-    """Places for calls to one candidate.
+    """The places for concurrent calls to one candidate.
 
     Args:
-        name: Of the candidate, for the error.
-        places: How many calls may be under way.
+        name: Name of the candidate, for the error message.
+        places: Maximum number of concurrent calls.
     """
 
     def __init__(self, name: str, places: int) -> None:
@@ -28,7 +28,7 @@ class Bulkhead:
         self._lock = threading.Lock()
 
     def enter(self, timeout_s: float) -> None:
-        """Take a place, waiting in this thread.
+        """Take a place; wait in this thread until there is one.
 
         Raises:
             BulkheadFullError: If none becomes free in time.
@@ -40,7 +40,7 @@ class Bulkhead:
             self._give_up(place, timeout_s)
 
     async def aenter(self, timeout_s: float) -> None:
-        """Take a place, waiting in this task.
+        """Take a place; wait in this task until there is one.
 
         Raises:
             BulkheadFullError: If none becomes free in time.
@@ -55,12 +55,12 @@ class Bulkhead:
             self._give_up(place, timeout_s)
         except asyncio.CancelledError:
             if not place.cancel():
-                # It got the place at the same moment: pass it on.
-                self._pass_on_if_given(place)
+                # The task got a place at the same moment.
+                self._release_if_granted(place)
             raise
 
     def leave(self) -> None:
-        """Give the place to the caller that has waited longest."""
+        """Release a place to the caller that has waited longest."""
         with self._lock:
             while self._queue:
                 place = self._queue.popleft()
@@ -81,16 +81,16 @@ class Bulkhead:
 
     def _give_up(self, place: Future[None], timeout_s: float) -> None:
         if not place.cancel():
-            # It became free at the last moment.
+            # A place became free at the last moment.
             return
         msg = (
-            f"{self.name!r} has {self.places} calls under way, the most it may have, and none "
-            f"ended within {timeout_s:g} s: raise `max_concurrent` or add an endpoint."
+            f"{self.name!r} has {self.places} calls running, as many as `max_concurrent` allows, "
+            f"and none ended within {timeout_s:g} s: raise `max_concurrent` or add an endpoint."
         )
         raise BulkheadFullError(msg)
 
-    def _pass_on_if_given(self, place: Future[None]) -> None:
+    def _release_if_granted(self, place: Future[None]) -> None:
         with self._lock:
-            given = place.done() and not place.cancelled()
-        if given:
+            granted = place.done() and not place.cancelled()
+        if granted:
             self.leave()

@@ -1,8 +1,8 @@
-"""Real calls of one candidate: timed, limited, retried, hedged and recorded.
+"""Calls to one candidate with time limits, retries, hedging and telemetry.
 
-`Guarded` has the methods of the runnable it wraps, so callers do not see the difference. One
-generator (`_tries`) decides what to try next; four thin drivers run it: whole and streamed, in
-threads and in tasks. A failure before the first token may be retried; after it, never.
+`GuardedRunnable` has the methods of the runnable that it wraps. One generator (`_plan`) decides
+what to do next; four thin drivers run it: complete and streamed, sync and async. A failure before
+the first token may be retried, a later one is not.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from langchain_llm_router.live import Telemetry
 from langchain_llm_router.live.bulkheads import Bulkhead
 from langchain_llm_router.live.failure_rules import DeadlineError, Resilience, may_be_billed
 from langchain_llm_router.live.notes import Notes, error_text
-from langchain_llm_router.live.races import NOTHING, Call, Outcome, arace, race
+from langchain_llm_router.live.races import NO_CHUNK, Call, Outcome, arace, race
 from langchain_llm_router.types import Candidate
 
-__all__ = ["Guard", "Guarded"]
+__all__ = ["Guard", "GuardedRunnable"]
 
 
 @dataclass(frozen=True)
 class Guard:
-    """The guard around the calls of one candidate: its rules, its bulkhead, its deadline."""
+    """The rules, the bulkhead and the deadline for calls to one candidate."""
 
     candidate: Candidate
     telemetry: Telemetry
@@ -39,21 +39,21 @@ class Guard:
     """The deadline of the whole request, on `time.monotonic`'s clock."""
 
     twin: Guard | None = None
-    """The endpoint that a hedged call is made to; None: the same one."""
+    """The guard of the endpoint for hedged calls; None means the same endpoint."""
 
     def left_s(self) -> float:
-        """How much of the request's time is left."""
+        """Return the seconds until the request's deadline."""
         return math.inf if self.deadline_s is None else self.deadline_s - time.monotonic()
 
     def limit_s(self, *, first_token: bool) -> float | None:
-        """How long the next call, or its first token, may take.
+        """Return the time in seconds that the next call, or its first token, may take.
 
         Raises:
             DeadlineError: If the request's time is up.
         """
         left = self.left_s()
         if left <= 0:
-            msg = f"The request's time is up: {self.candidate.name!r} was not asked."
+            msg = f"The request's deadline has passed: {self.candidate.name!r} was not asked."
             raise DeadlineError(msg)
         limits = [None if left == math.inf else left, self.rules.timeout_s]
         if first_token:
@@ -61,7 +61,7 @@ class Guard:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def hedge_s(self, *, first_token: bool) -> float | None:
-        """After how long a second call is worth making; None: never."""
+        """Return the seconds after which to make a second call; None if not at all."""
         if self.rules.hedge_after is None:
             return None
         return self.telemetry.quantile_s(
@@ -70,7 +70,7 @@ class Guard:
 
 
 @dataclass(frozen=True)
-class _Try:
+class _Race:
     limit_s: float | None
     hedge_s: float | None
 
@@ -81,14 +81,14 @@ class _Pause:
 
 
 @dataclass
-class Guarded:
-    """A candidate's runnable behind its guard.
+class GuardedRunnable:
+    """A candidate's runnable, called by the rules of its guard.
 
     Args:
         runnable: The runnable to call.
         guard: The rules for its calls.
         twin: The runnable for a hedged call, if that goes to another endpoint.
-        notes: Filled during the calls.
+        notes: Record of the failed calls.
     """
 
     runnable: Runnable[Any, Any]
@@ -97,30 +97,30 @@ class Guarded:
     notes: Notes = field(default_factory=Notes)
 
     def invoke(self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any) -> Any:
-        """Ask, and wait for the whole answer."""
-        return self._opened(messages, config, kwargs, streamed=False).value
+        """Ask and wait for the complete answer."""
+        return self._open(messages, config, kwargs, streamed=False).value
 
     async def ainvoke(
         self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        """Ask, and wait for the whole answer."""
-        return (await self._aopened(messages, config, kwargs, streamed=False)).value
+        """Ask and wait for the complete answer."""
+        return (await self._aopen(messages, config, kwargs, streamed=False)).value
 
     def stream(
         self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
-        """Ask, and pass on the chunks."""
-        opened = self._opened(messages, config, kwargs, streamed=True)
-        if opened.value is NOTHING:
+        """Ask and yield the chunks."""
+        opened = self._open(messages, config, kwargs, streamed=True)
+        if opened.value is NO_CHUNK:
             return
-        limit = self._whole_limit_s(opened.call)
+        limit = self._total_limit_s(opened.call)
         if hasattr(opened.call.rest, "limit_s"):
             opened.call.rest.limit_s = limit
         try:
             yield opened.value
-            yield from opened.call.passed_on(limit)
+            yield from opened.call.read_rest(limit)
         except Exception as error:
-            self.notes.lost(opened.call, error_text(error), billed=True)
+            self.notes.add_failure(opened.call, error_text(error), billed=True)
             raise
         finally:
             opened.call.failed(GeneratorExit())
@@ -128,21 +128,21 @@ class Guarded:
     async def astream(
         self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """Ask, and pass on the chunks."""
-        opened = await self._aopened(messages, config, kwargs, streamed=True)
-        if opened.value is NOTHING:
+        """Ask and yield the chunks."""
+        opened = await self._aopen(messages, config, kwargs, streamed=True)
+        if opened.value is NO_CHUNK:
             return
         try:
             yield opened.value
-            async for chunk in opened.call.apassed_on(self._whole_limit_s(opened.call)):
+            async for chunk in opened.call.aread_rest(self._total_limit_s(opened.call)):
                 yield chunk
         except Exception as error:
-            self.notes.lost(opened.call, error_text(error), billed=True)
+            self.notes.add_failure(opened.call, error_text(error), billed=True)
             raise
         finally:
             opened.call.failed(GeneratorExit())
 
-    def _opened(
+    def _open(
         self,
         messages: Sequence[BaseMessage],
         config: RunnableConfig,
@@ -150,21 +150,21 @@ class Guarded:
         *,
         streamed: bool,
     ) -> Outcome:
-        tries = self._tries(streamed=streamed)
+        plan = self._plan(streamed=streamed)
         first, second = self._calls(messages, config, kwargs, streamed=streamed)
         try:
-            step = next(tries)
+            step = next(plan)
             while True:
                 if isinstance(step, _Pause):
                     time.sleep(step.seconds)
-                    step = next(tries)
+                    step = next(plan)
                 else:
-                    step = tries.send(race(first, second, step.limit_s, step.hedge_s))
+                    step = plan.send(race(first, second, step.limit_s, step.hedge_s))
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
 
-    async def _aopened(
+    async def _aopen(
         self,
         messages: Sequence[BaseMessage],
         config: RunnableConfig,
@@ -172,35 +172,35 @@ class Guarded:
         *,
         streamed: bool,
     ) -> Outcome:
-        tries = self._tries(streamed=streamed)
+        plan = self._plan(streamed=streamed)
         first, second = self._calls(messages, config, kwargs, streamed=streamed)
         try:
-            step = next(tries)
+            step = next(plan)
             while True:
                 if isinstance(step, _Pause):
                     await asyncio.sleep(step.seconds)
-                    step = next(tries)
+                    step = next(plan)
                 else:
-                    step = tries.send(await arace(first, second, step.limit_s, step.hedge_s))
+                    step = plan.send(await arace(first, second, step.limit_s, step.hedge_s))
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
 
-    def _tries(self, *, streamed: bool) -> Generator[_Try | _Pause, Any, Outcome]:
-        """One call after another until one opens, or its failure is final."""
+    def _plan(self, *, streamed: bool) -> Generator[_Race | _Pause, Any, Outcome]:
+        """Yield races and pauses until a call opens, or a failure is final."""
         guard, n_failed = self.guard, 0
         while True:
             limit = guard.limit_s(first_token=streamed)
-            outcome: Outcome = yield _Try(limit, guard.hedge_s(first_token=streamed))
+            outcome: Outcome = yield _Race(limit, guard.hedge_s(first_token=streamed))
             for call, why in outcome.lost:
-                self.notes.lost(call, why, billed=True)
+                self.notes.add_failure(call, why, billed=True)
             if outcome.error is None:
                 if outcome.call.candidate is not guard.candidate:
                     self.notes.answered_by = outcome.call.candidate
                 return outcome
             n_failed += 1
             billed = may_be_billed(outcome.error)
-            self.notes.lost(outcome.call, error_text(outcome.error), billed=billed)
+            self.notes.add_failure(outcome.call, error_text(outcome.error), billed=billed)
             pause = guard.rules.pause_s(outcome.error, n_failed)
             if pause is None or pause >= guard.left_s():
                 raise outcome.error
@@ -214,7 +214,7 @@ class Guarded:
         *,
         streamed: bool,
     ) -> Any:
-        def starter(guard: Guard, runnable: Runnable[Any, Any]) -> Any:
+        def make_starter(guard: Guard, runnable: Runnable[Any, Any]) -> Any:
             return lambda: Call(
                 guard.candidate,
                 runnable,
@@ -227,12 +227,12 @@ class Guarded:
                 streamed,
             )
 
-        first = starter(self.guard, self.runnable)
+        first = make_starter(self.guard, self.runnable)
         if self.twin is None or self.guard.twin is None:
             return first, first
-        return first, starter(self.guard.twin, self.twin)
+        return first, make_starter(self.guard.twin, self.twin)
 
-    def _whole_limit_s(self, call: Call) -> float | None:
+    def _total_limit_s(self, call: Call) -> float | None:
         limits = [self.guard.rules.timeout_s]
         if self.guard.deadline_s is not None:
             limits.append(max(0.0, self.guard.deadline_s - call.started_s))

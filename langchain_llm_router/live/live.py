@@ -1,4 +1,4 @@
-"""What a router needs to stay up: live statistics, and the rules for calls that fail."""
+"""The live statistics of a router, and its rules for failures."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Live(CheckedArguments):
     """Live statistics of every arm, and the rules for its calls.
 
     Args:
-        telemetry: Where every real call is recorded, and what the arms' latencies, failure rates
-            and answer lengths are read from.
+        telemetry: Records every call and provides the arms' latencies, failure rates and answer
+            lengths.
         resilience: Timeouts, retries, hedging and concurrency limits of every arm.
-        per_candidate: Other rules for single arms, by the name of the arm or of its model.
-        deadline_s: Longest time for a whole request, fallbacks included; None: no limit.
+        per_candidate: Rules for single arms, by the name of the arm or of its model.
+        deadline_s: Maximum time in seconds for a request, fallbacks included; None means no
+            limit.
 
     Example:
         >>> live = Live(resilience=Resilience(timeout_s=20, retries=1), deadline_s=30)
@@ -50,19 +51,22 @@ class Live(CheckedArguments):
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Live:
-        # A copy of a router calls the same endpoints, and their limits stay the same.
+        # A copy of a router calls the same endpoints, whose limits it must share.
         return self
 
     def register(self, candidates: Sequence[Candidate]) -> None:
-        """Register the router's arms: what they declare counts until it is measured.
+        """Register the router's arms, whose declared latencies count until they are measured.
 
         Raises:
             ValueError: If there are rules for an unknown candidate.
         """
-        known = {name for c in candidates for name in (c.name, c.model_name)}
-        strangers = sorted(set(self.per_candidate) - known)
-        if strangers:
-            msg = f"Unknown candidates {strangers} in `per_candidate`: there are {sorted(known)}."
+        names = {name for c in candidates for name in (c.name, c.model_name)}
+        unknown = sorted(set(self.per_candidate) - names)
+        if unknown:
+            msg = (
+                f"Unknown candidates {unknown} in `per_candidate`: they must be among "
+                f"{sorted(names)}."
+            )
             raise ValueError(msg)
         for candidate in candidates:
             if candidate.ttft_s is not None or candidate.itl_s is not None:
@@ -70,35 +74,35 @@ class Live(CheckedArguments):
                 self.telemetry.expect(candidate.name, ttft_s=ttft_s, itl_s=itl_s)
 
     def stats(self, candidates: Sequence[Candidate]) -> dict[str, ArmStats]:
-        """What is known of the arms now."""
+        """Return the current statistics of the arms."""
         return self.telemetry.look(candidate.name for candidate in candidates)
 
     def rules(self, candidate: Candidate) -> Resilience:
-        """The rules for one arm."""
+        """Return the rules for one arm."""
         for name in (candidate.name, candidate.model_name):
             if name in self.per_candidate:
                 return self.per_candidate[name]
         return self.resilience
 
     def most_calls(self, candidate: Candidate) -> int:
-        """How many calls one request to it can make: retries, and a hedged call for each."""
+        """Return the maximum number of calls per request: tries, each with a hedged call."""
         rules = self.rules(candidate)
         return (rules.retries + 1) * (1 if rules.hedge_after is None else 2)
 
     def due_s(self) -> float | None:
-        """The deadline of a request that begins now, on `time.monotonic`'s clock."""
+        """Return the deadline of a request that begins now, on `time.monotonic`'s clock."""
         return None if self.deadline_s is None else time.monotonic() + self.deadline_s
 
     def guard(
         self, candidate: Candidate, *, due_s: float | None = None, twin: Candidate | None = None
     ) -> Guard:
-        """The guard for calls to a candidate."""
+        """Return the guard for calls to a candidate."""
         rules = self.rules(candidate)
-        twins = None if twin is None else self.guard(twin, due_s=due_s)
-        return Guard(candidate, self.telemetry, rules, self._bulkhead(candidate), due_s, twins)
+        twin_guard = None if twin is None else self.guard(twin, due_s=due_s)
+        return Guard(candidate, self.telemetry, rules, self._bulkhead(candidate), due_s, twin_guard)
 
     def judging(self, due_s: float | None = None) -> Callable[[Candidate], Guard]:
-        """The guard for a judge's calls: its own rules, without hedging.
+        """Return a function that makes guards for judges, with their rules but without hedging.
 
         Args:
             due_s: The deadline of the request, on `time.monotonic`'s clock.
@@ -112,7 +116,7 @@ class Live(CheckedArguments):
         return guard
 
     def twin_of(self, candidate: Candidate, candidates: Sequence[Candidate]) -> Candidate | None:
-        """The best other endpoint of the same model for a hedged call; None: there is none."""
+        """Return the best other endpoint of the model for a hedged call; None if there is none."""
         if self.rules(candidate).hedge_after is None or candidate.endpoint_of is None:
             return None
         others = [
@@ -121,8 +125,8 @@ class Live(CheckedArguments):
             if c.endpoint_of == candidate.endpoint_of and c.name != candidate.name
         ]
         stats = self.stats(others)
-        open_ones = [c for c in others if stats[c.name].available]
-        return min(open_ones, key=lambda c: stats[c.name].ttft_s or 0.0, default=None)
+        available = [c for c in others if stats[c.name].available]
+        return min(available, key=lambda c: stats[c.name].ttft_s or 0.0, default=None)
 
     def _bulkhead(self, candidate: Candidate) -> Bulkhead | None:
         places = self.rules(candidate).max_concurrent

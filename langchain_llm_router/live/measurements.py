@@ -1,4 +1,4 @@
-"""What was measured of one arm, and what to expect of the next call: no lock, no clock."""
+"""The measurements of one arm and its expected latencies, without a lock or a clock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from langchain_llm_router.live.decayed_statistics import (
     DecayedRate,
 )
 
-__all__ = ["ArmStats", "FailureKind", "Measured"]
+__all__ = ["ArmMeasurements", "ArmStats", "FailureKind"]
 
 FailureKind = Literal["error", "rate_limit", "timeout", "cut"]
-"""`cut` is a stream that broke off after its first token."""
+"""Kind of a failure; `cut` is a stream that broke off after its first token."""
 
 _COLD_TTFT_S, _COLD_ITL_S = 0.5, 0.02
 _SHORTEST_S = 1e-6
@@ -29,14 +29,14 @@ _HISTOGRAMS = ("first", "whole")
 
 @dataclass(frozen=True, slots=True)
 class ArmStats:
-    """What is known of an arm at one moment."""
+    """Statistics of an arm at one moment."""
 
     ttft_s: float | None = None
-    """Typical time to first token; an arm never asked is assumed as fast as the best arm."""
+    """Typical time to first token; that of the fastest arm if the arm was never called."""
 
     itl_s: float | None = None
     error_rate: float | None = None
-    """P(the next call fails), timeouts included; None: never asked."""
+    """P(the next call fails), timeouts included; None if the arm was never called."""
 
     timeout_rate: float | None = None
     output_tokens: float | None = None
@@ -47,17 +47,16 @@ class ArmStats:
     """Whether its breaker lets a call through."""
 
     probe: bool = False
-    """A probe is due: its statistics are stale or missing, or its breaker is half-open."""
+    """Whether a probe is due: statistics are stale or missing, or the breaker is half-open."""
 
     n_calls: int = 0
 
 
-class Measured:
-    """All statistics of one arm.
+class ArmMeasurements:
+    """All measurements of one arm.
 
-    Durations have a short memory and a long one: as recent samples age, the estimate returns to
-    the arm's long-run average, so an arm that was avoided because it was slow does not count as
-    slow indefinitely.
+    Durations have a short-term and a long-term mean. As recent samples age, the estimate returns to
+    the long-term mean, because an arm that is avoided for being slow has no new samples.
     """
 
     def __init__(self, rules: Breaking, half_life_s: float, probe_every_s: float) -> None:
@@ -65,9 +64,9 @@ class Measured:
         self.probe_every_s = probe_every_s
         self.ttft = DecayedLogMean(half, idle_s=idle)
         self.itl = DecayedLogMean(half, idle_s=idle)
-        self.ttft_base = DecayedLogMean(100 * half, most=1000, idle_s=1000 * half)
-        self.itl_base = DecayedLogMean(100 * half, most=1000, idle_s=1000 * half)
-        self.output = DecayedLogMean(100 * half, most=200, idle_s=1000 * half)
+        self.ttft_base = DecayedLogMean(100 * half, max_weight=1000, idle_s=1000 * half)
+        self.itl_base = DecayedLogMean(100 * half, max_weight=1000, idle_s=1000 * half)
+        self.output = DecayedLogMean(100 * half, max_weight=200, idle_s=1000 * half)
         self.errors, self.timeouts = DecayedRate(2 * half), DecayedRate(2 * half)
         self.first, self.whole = DecayedHistogram(10 * half), DecayedHistogram(10 * half)
         self.breaker = Breaker(rules)
@@ -75,22 +74,22 @@ class Measured:
         self.prior_itl_s: float | None = None
         self.counts = {"answered": 0, "error": 0, "rate_limit": 0, "timeout": 0, "cut": 0}
         self.last_began_s: float | None = None
-        self.surprised = False
-        # Oldest first: when it started, and whether its first token will be seen.
-        self.waiting: dict[int, tuple[float, bool]] = {}
+        self.found_faster = False
+        # Running calls, oldest first: the start, and whether the call is streamed.
+        self.pending: dict[int, tuple[float, bool]] = {}
 
-    # What happened
+    # Recording
 
     def began(self, key: int, now: float, *, streamed: bool) -> None:
-        """A call was started."""
-        self.waiting[key] = (now, streamed)
+        """Record that a call was started."""
+        self.pending[key] = (now, streamed)
         self.breaker.began(now)
-        self.last_began_s, self.surprised = now, False
+        self.last_began_s, self.found_faster = now, False
 
     def answered(
         self, first_s: float | None, whole_s: float, output_tokens: int | None, now: float
     ) -> None:
-        """A call was answered; without a first token its time is split as expected so far."""
+        """Record an answer; if it was not streamed, its time is split as expected so far."""
         ttft, itl = self._ttft(now), self._itl(now)
         more = 0 if output_tokens is None else max(0, output_tokens - 1)
         if first_s is None:
@@ -99,8 +98,8 @@ class Measured:
         else:
             self.first.add(max(first_s, _SHORTEST_S), now)
             gap_s = (whole_s - first_s) / max(more, 1)
-        # Twice as fast as expected: do not wait for the next probe to find out more.
-        self.surprised = self.ttft.weight > 0 and first_s < ttft / 2
+        # An arm twice as fast as expected is worth an early probe.
+        self.found_faster = self.ttft.weight > 0 and first_s < ttft / 2
         self._add_ttft(first_s, now)
         self.whole.add(max(whole_s, _SHORTEST_S), now)
         if more > 0:
@@ -116,12 +115,12 @@ class Measured:
     def failed(
         self, kind: FailureKind, retry_after_s: float | None, waited_s: float, now: float
     ) -> None:
-        """A call failed."""
+        """Record a failure."""
         self.errors.add(now, hit=True)
         self.timeouts.add(now, hit=kind == "timeout")
         self.counts[kind] += 1
         if kind == "timeout":
-            # It took at least this long: without counting it a dead endpoint would look fast.
+            # Without this lower bound on its duration, a dead endpoint would look fast.
             self._add_ttft(waited_s, now)
             self.whole.add(max(waited_s, _SHORTEST_S), now)
         rate, calls = self.errors.value(now), self.errors.weight_at(now)
@@ -131,75 +130,79 @@ class Measured:
         self.ttft.add(max(value_s, _SHORTEST_S), now)
         self.ttft_base.add(max(value_s, _SHORTEST_S), now)
 
-    # What to expect
+    # Estimates
 
-    def is_due(self, now: float, others: Measured | None = None) -> bool:
-        """Whether it was not asked for so long that its statistics are stale."""
+    def is_due(self, now: float, others: ArmMeasurements | None = None) -> bool:
+        """Return whether the last call is so long ago that the statistics are stale."""
         began = max(self.last_began_s or 0.0, (others and others.last_began_s) or 0.0)
         return now - began >= self.probe_every_s
 
-    def stats(self, now: float, others: Measured | None = None, *, spare: bool = True) -> ArmStats:
-        """What to expect now, from this process's calls and those of other processes.
+    def stats(
+        self, now: float, others: ArmMeasurements | None = None, *, may_probe: bool = True
+    ) -> ArmStats:
+        """Return the current statistics, from the calls of this and other processes.
 
         Args:
-            now: The time.
-            others: What other processes measured of it.
-            spare: Whether calls may be spent on probes that are due.
+            now: The current time in seconds.
+            others: Measurements of the same arm by other processes.
+            may_probe: Whether calls may be used for probes that are due.
         """
         ttft = self._duration(now, "ttft", self.prior_ttft_s, others)
         itl = self._duration(now, "itl", self.prior_itl_s, others)
-        overdue = self._overdue(now)
-        # Only if well overdue: a busy moment of this process delays all its calls under way.
-        if overdue > _LATE:
-            ttft = overdue * (_COLD_TTFT_S if ttft is None else ttft)
-        asked = sum(self.counts.values()) + (sum(others.counts.values()) if others else 0)
-        state, available = self._door(now, others)
-        due = (spare or asked == 0) and self.is_due(now, others)
-        worth = state == "half_open" or (state == "closed" and (due or self.surprised))
+        delay = self._delay_ratio(now)
+        # A busy moment of this process delays all its calls, so a small delay is ignored.
+        if delay > _LATE:
+            ttft = delay * (_COLD_TTFT_S if ttft is None else ttft)
+        n_calls = sum(self.counts.values()) + (sum(others.counts.values()) if others else 0)
+        state, available = self._breaker_state(now, others)
+        due = (may_probe or n_calls == 0) and self.is_due(now, others)
+        useful = state == "half_open" or (state == "closed" and (due or self.found_faster))
         return ArmStats(
             ttft_s=ttft,
             itl_s=itl,
-            error_rate=self._rate(now, "errors", others) if asked > 0 else None,
-            timeout_rate=self._rate(now, "timeouts", others) if asked > 0 else None,
+            error_rate=self._rate(now, "errors", others) if n_calls > 0 else None,
+            timeout_rate=self._rate(now, "timeouts", others) if n_calls > 0 else None,
             output_tokens=self._duration(now, "output", None, others),
             breaker=state,
             available=available,
-            probe=worth and available,
-            n_calls=asked,
+            probe=useful and available,
+            n_calls=n_calls,
         )
 
     def _duration(
-        self, now: float, name: str, prior: float | None, others: Measured | None
+        self, now: float, name: str, prior: float | None, others: ArmMeasurements | None
     ) -> float | None:
         mean: DecayedLogMean = getattr(self, name)
         if others is not None:
-            both = DecayedLogMean(mean.half_life_s, mean.most, mean.idle_s)
-            both.take_in(mean, now)
-            both.take_in(getattr(others, name), now)
+            both = DecayedLogMean(mean.half_life_s, mean.max_weight, mean.idle_s)
+            both.merge(mean, now)
+            both.merge(getattr(others, name), now)
             mean = both
         if prior is None and name != "output":
             prior = getattr(self, f"{name}_base").value(now)
         return mean.value(now, prior)
 
-    def _rate(self, now: float, name: str, others: Measured | None) -> float:
+    def _rate(self, now: float, name: str, others: ArmMeasurements | None) -> float:
         rate: DecayedRate = getattr(self, name)
         if others is None:
             return rate.value(now)
-        both = DecayedRate(rate.half_life_s, rate.most, rate.prior, rate.strength)
-        both.take_in(rate, now)
-        both.take_in(getattr(others, name), now)
+        both = DecayedRate(rate.half_life_s, rate.max_weight, rate.prior, rate.strength)
+        both.merge(rate, now)
+        both.merge(getattr(others, name), now)
         return both.value(now)
 
-    def _door(self, now: float, others: Measured | None) -> tuple[BreakerState, bool]:
+    def _breaker_state(
+        self, now: float, others: ArmMeasurements | None
+    ) -> tuple[BreakerState, bool]:
         state = self.breaker.state(now)
         if state == "closed" and others is not None and others.breaker.state(now) == "open":
-            # An endpoint that another process found failing is left alone here too, for as long.
+            # An endpoint whose breaker another process opened is not called here either.
             return "open", False
         return state, self.breaker.admits(now)
 
-    def _overdue(self, now: float) -> float:
-        """How many times longer than expected the third oldest call has been waiting."""
-        third = next(itertools.islice(self.waiting.values(), 2, None), None)
+    def _delay_ratio(self, now: float) -> float:
+        """Return the age of the third oldest running call over its expected duration."""
+        third = next(itertools.islice(self.pending.values(), 2, None), None)
         if third is None:
             return 0.0
         started_s, streamed = third
@@ -218,7 +221,7 @@ class Measured:
     # Saving and sharing
 
     def state(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the measurements as plain data."""
         parts = {name: getattr(self, name).state() for name in _MEANS + _RATES + _HISTOGRAMS}
         return {
             **parts,
@@ -228,7 +231,7 @@ class Measured:
         }
 
     def restore(self, state: Mapping[str, Any], now: float) -> None:
-        """Set to what `state` gave."""
+        """Restore what `state` returned."""
         for name in _MEANS + _RATES + _HISTOGRAMS:
             getattr(self, name).restore(state[name])
         self.breaker.restore(state["breaker"], now)
@@ -237,10 +240,10 @@ class Measured:
         began = state["last_began_s"]
         self.last_began_s = None if began is None else min(float(began), now)
 
-    def take_in(self, other: Measured, now: float) -> None:
-        """Add what another process measured."""
+    def merge(self, other: ArmMeasurements, now: float) -> None:
+        """Add the measurements of another process."""
         for name in _MEANS + _RATES + _HISTOGRAMS:
-            getattr(self, name).take_in(getattr(other, name), now)
+            getattr(self, name).merge(getattr(other, name), now)
         for name, count in other.counts.items():
             self.counts[name] += count
         until = other.breaker.open_until_s

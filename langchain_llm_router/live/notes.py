@@ -1,4 +1,4 @@
-"""What happened on the way to an answer: the calls that failed or lost a race."""
+"""Notes on the calls of one request that failed or lost a race."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Notes", "error_text"]
 
 @dataclass
 class Notes:
-    """What happened on the way to an answer, for the record."""
+    """The failed calls of one request to a candidate, for the decision record."""
 
     failures: list[dict[str, Any]] = field(default_factory=list)
-    """Every call that failed or lost a race: candidate, error, waited_s, may_be_billed."""
+    """Calls that failed or lost a race: candidate, error, waited_s, may_be_billed."""
 
     answered_by: Candidate | None = None
     """The arm that answered, where a hedged call went to another endpoint."""
 
-    def lost(self, call: Call, error: str, *, billed: bool) -> None:
-        """Note a call without an answer."""
+    def add_failure(self, call: Call, error: str, *, billed: bool) -> None:
+        """Add a call that failed or lost a race."""
         waited = time.monotonic() - call.started_s if call.started_s > 0 else 0.0
         self.failures.append(
             {
@@ -37,8 +37,8 @@ class Notes:
             }
         )
 
-    def refused(self, candidate: Candidate, error: Exception) -> None:
-        """Note that a candidate was not asked at all."""
+    def add_refusal(self, candidate: Candidate, error: Exception) -> None:
+        """Add a candidate that was not asked at all."""
         self.failures.append(
             {
                 "candidate": candidate.name,
@@ -50,5 +50,5 @@ class Notes:
 
 
 def error_text(error: Exception) -> str:
-    """A failure's class and text."""
+    """Return the class and message of an error."""
     return f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
-"""One real call, and two of them in a race: the I/O behind `calling.Guarded`.
+"""A single call, and races of two calls: the I/O of `guarded_calls.GuardedRunnable`.
 
-A call *opens* with its whole answer, or with the first chunk of a stream. However it ends, it
-records itself in the telemetry, so that no code path forgets to.
+A call *opens* with its complete answer, or with the first chunk of a stream. It records its own end
+in the telemetry, so that no code path can omit it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from langchain_llm_router.live.bulkheads import Bulkhead
 from langchain_llm_router.live.failure_rules import failure_kind, is_callers_fault, retry_after_s
 from langchain_llm_router.types import Candidate
 
-__all__ = ["NOTHING", "Call", "Outcome", "arace", "race"]
+__all__ = ["NO_CHUNK", "Call", "Outcome", "arace", "race"]
 
-NOTHING = object()
-"""What a stream without any chunk opens with."""
+NO_CHUNK = object()
+"""The value that a stream without any chunk opens with."""
 
 
 @dataclass
@@ -44,11 +44,11 @@ class Call:
     kwargs: dict[str, Any]
     streamed: bool
     rest: Any = None
-    """The chunks of a stream after the first."""
+    """Iterator over the chunks of a stream after the first."""
 
     started_s: float = 0.0
-    given_up: bool = False
-    """The caller no longer waits for it."""
+    is_abandoned: bool = False
+    """Whether the caller no longer waits for it."""
 
     _live: LiveCall | None = None
     _n_chunks: int = 0
@@ -57,149 +57,153 @@ class Call:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self) -> Any:
-        """Ask, until the whole answer or the first chunk is there."""
+        """Ask and wait for the complete answer or the first chunk."""
         if self.bulkhead is not None:
             self.bulkhead.enter(self.queue_s)
             self._has_place = True
         try:
-            self._began()
+            self._record_start()
             if not self.streamed:
-                return self._whole(self.runnable.invoke(self.messages, self.config, **self.kwargs))
+                return self._finish_complete(
+                    self.runnable.invoke(self.messages, self.config, **self.kwargs)
+                )
             self.rest = self.runnable.stream(self.messages, self.config, **self.kwargs)
-            return self._first(next(self.rest, NOTHING))
+            return self._take_first(next(self.rest, NO_CHUNK))
         except BaseException as error:
             self.failed(error)
             raise
 
     async def aopen(self, limit_s: float | None = None) -> Any:
-        """Ask, until the whole answer or the first chunk is there."""
+        """Ask and wait for the complete answer or the first chunk."""
         if self.bulkhead is not None:
             await self.bulkhead.aenter(self.queue_s)
             self._has_place = True
         try:
-            self._began()
+            self._record_start()
             async with asyncio.timeout(limit_s):
                 if not self.streamed:
                     answer = await self.runnable.ainvoke(self.messages, self.config, **self.kwargs)
-                    return self._whole(answer)
+                    return self._finish_complete(answer)
                 self.rest = self.runnable.astream(self.messages, self.config, **self.kwargs)
-                return self._first(await anext(self.rest, NOTHING))
+                return self._take_first(await anext(self.rest, NO_CHUNK))
         except BaseException as error:
-            self.failed(self._explained(error, limit_s))
+            self.failed(self._add_message(error, limit_s))
             raise
 
-    def passed_on(self, limit_s: float | None) -> Iterator[Any]:
-        """The chunks after the first."""
+    def read_rest(self, limit_s: float | None) -> Iterator[Any]:
+        """Yield the chunks after the first."""
         try:
             for chunk in self.rest:
-                yield self._chunk(chunk)
-                self._check(limit_s)
+                yield self._count_chunk(chunk)
+                self._check_time(limit_s)
         except BaseException as error:
             self.failed(error)
             raise
         finally:
             if hasattr(self.rest, "close"):
                 self.rest.close()
-        self._ended()
+        self._finish()
 
-    async def apassed_on(self, limit_s: float | None) -> AsyncIterator[Any]:
-        """The chunks after the first."""
+    async def aread_rest(self, limit_s: float | None) -> AsyncIterator[Any]:
+        """Yield the chunks after the first."""
         try:
             while True:
                 left = None if limit_s is None else self.started_s + limit_s - time.monotonic()
                 async with asyncio.timeout(left):
-                    chunk = await anext(self.rest, NOTHING)
-                if chunk is NOTHING:
+                    chunk = await anext(self.rest, NO_CHUNK)
+                if chunk is NO_CHUNK:
                     break
-                yield self._chunk(chunk)
+                yield self._count_chunk(chunk)
         except BaseException as error:
-            self.failed(self._explained(error, limit_s))
+            self.failed(self._add_message(error, limit_s))
             raise
         finally:
             if hasattr(self.rest, "aclose"):
                 await self.rest.aclose()
-        self._ended()
+        self._finish()
 
     def failed(self, error: BaseException) -> None:
-        """Record how it ended without an answer; only the first ending counts."""
+        """Record its end without an answer; only the first recorded end counts."""
         self.leave()
         live, self._live = self._live, None
         if live is None:
             return
         if not isinstance(error, Exception) or is_callers_fault(error):
-            # Cancelled, closed by its reader, or not the endpoint's fault.
+            # It was cancelled or closed by its reader, or the request was wrong.
             live.abandoned()
         else:
             kind = failure_kind(error, started=self._n_chunks > 0)
             live.failed(kind, retry_after_s(error))
 
-    def give_up(self) -> None:
-        """Stop waiting for a thread that cannot be stopped; its place is freed when it ends."""
-        self.given_up = True
+    def abandon(self) -> None:
+        """Stop waiting for a thread, which cannot be stopped; its place is freed when it ends."""
+        self.is_abandoned = True
         live, self._live = self._live, None
         if live is not None:
             live.abandoned()
 
     def timed_out(self, limit_s: float | None) -> TimeoutError:
-        """Abandon it because it took too long."""
+        """Abandon it because it took too long, and return the error."""
         error = self.timeout(limit_s)
         live, self._live = self._live, None
         if live is not None:
             live.failed(failure_kind(error, started=self._n_chunks > 0))
-        self.given_up = True
+        self.is_abandoned = True
         return error
 
     def timeout(self, limit_s: float | None) -> TimeoutError:
-        """The error that says what did not arrive in time."""
+        """Return the error, which says what did not arrive in time."""
         what = "an answer"
         if self.streamed:
             what = "the end of its answer" if self._n_chunks else "its first token"
-        return TimeoutError(f"{self.candidate.name!r} was waited for {limit_s:.3g} s for {what}.")
+        return TimeoutError(
+            f"{self.candidate.name!r} did not return {what} within {limit_s:.3g} s."
+        )
 
-    def _explained(self, error: BaseException, limit_s: float | None) -> BaseException:
+    def _add_message(self, error: BaseException, limit_s: float | None) -> BaseException:
         if type(error) is TimeoutError and not error.args and limit_s is not None:
             error.args = self.timeout(limit_s).args
         return error
 
-    def _began(self) -> None:
+    def _record_start(self) -> None:
         self.started_s = time.monotonic()
         self._live = self.telemetry.began(self.candidate.name, streamed=self.streamed)
 
-    def _whole(self, answer: Any) -> Any:
+    def _finish_complete(self, answer: Any) -> Any:
         raw = answer.get("raw") if isinstance(answer, dict) else answer
         usage = raw.usage_metadata if isinstance(raw, AIMessage) else None
         self._tokens = None if usage is None else usage["output_tokens"]
-        self._ended()
+        self._finish()
         return answer
 
-    def _first(self, chunk: Any) -> Any:
-        if chunk is NOTHING:
-            self._ended()
+    def _take_first(self, chunk: Any) -> Any:
+        if chunk is NO_CHUNK:
+            self._finish()
             return chunk
         if self._live is not None:
             self._live.got_first_token()
-        return self._chunk(chunk)
+        return self._count_chunk(chunk)
 
-    def _chunk(self, chunk: Any) -> Any:
+    def _count_chunk(self, chunk: Any) -> Any:
         self._n_chunks += 1
         usage = chunk.usage_metadata if isinstance(chunk, AIMessage) else None
         if usage is not None:
             self._tokens = (self._tokens or 0) + usage["output_tokens"]
         return chunk
 
-    def _check(self, limit_s: float | None) -> None:
+    def _check_time(self, limit_s: float | None) -> None:
         if limit_s is not None and time.monotonic() - self.started_s > limit_s:
             raise self.timeout(limit_s)
 
-    def _ended(self) -> None:
+    def _finish(self) -> None:
         self.leave()
         live, self._live = self._live, None
         if live is not None:
-            # One chunk is about one token where the provider does not count.
+            # Without usage from the provider a chunk counts as about one token.
             live.answered(self._tokens or self._n_chunks or None)
 
     def leave(self) -> None:
-        """Free its place in the bulkhead, once."""
+        """Release its place in the bulkhead, once."""
         with self._lock:
             had, self._has_place = self._has_place, False
         if had and self.bulkhead is not None:
@@ -211,22 +215,22 @@ class Outcome:
     """The outcome of a call, or of a race of two."""
 
     call: Call
-    """The one that answered, or that failed last."""
+    """The call that answered, or that failed last."""
 
     value: Any = None
     error: Exception | None = None
     lost: list[tuple[Call, str]] = field(default_factory=list)
-    """The other call, if there was one, and how it ended."""
+    """The other call, if there was one, and the reason why it has no answer."""
 
 
 Start = Callable[[], Call]
-_Done = queue.Queue[tuple[Call, Any, Exception | None]]
-_LOST = "Hedged: the other call answered first"
+_Results = queue.Queue[tuple[Call, Any, Exception | None]]
+_LOST_RACE = "Hedged: the other call answered first"
 
 
 @dataclass
-class _Race:
-    """The calls that are running, and those that have lost."""
+class _RaceState:
+    """The calls of a race that are running, and those that have failed or lost."""
 
     running: list[Call]
     lost: list[tuple[Call, str]] = field(default_factory=list)
@@ -234,11 +238,11 @@ class _Race:
     def may_hedge(self) -> bool:
         return len(self.running) == 1 and len(self.lost) == 0
 
-    def finished(self, call: Call, value: Any, error: Exception | None) -> Outcome | None:
-        """The outcome, unless this was a failure and another call is still running."""
+    def add_result(self, call: Call, value: Any, error: Exception | None) -> Outcome | None:
+        """Return the outcome; None after a failure while another call is still running."""
         self.running.remove(call)
         if error is None:
-            self.lost += [(other, _LOST) for other in self.running]
+            self.lost += [(other, _LOST_RACE) for other in self.running]
             return Outcome(call, value, lost=self.lost)
         if len(self.running) == 0:
             return Outcome(call, error=error, lost=self.lost)
@@ -247,40 +251,42 @@ class _Race:
 
 
 def race(start: Start, twin: Start, limit_s: float | None, hedge_s: float | None) -> Outcome:
-    """Make a call; if it has not opened after `hedge_s`, make a second one and take the first."""
+    """Make a call and, if it has not opened after `hedge_s`, a second; the first to open wins."""
     call = start()
     if limit_s is None and hedge_s is None:
         try:
             return Outcome(call, call.open())
-        except Exception as error:  # noqa: BLE001 - the caller decides what it means
+        except Exception as error:  # noqa: BLE001 - the caller classifies it
             return Outcome(call, error=error)
-    done: _Done = queue.Queue()
+    results: _Results = queue.Queue()
     until = math.inf if limit_s is None else time.monotonic() + limit_s
-    state = _Race([call])
-    _in_thread(call, done)
+    state = _RaceState([call])
+    _open_in_thread(call, results)
     while True:
         left = until - time.monotonic()
         hedging = hedge_s is not None and hedge_s < left and state.may_hedge()
         wait = hedge_s if hedging else left
         try:
-            entry = done.get(timeout=None if wait is None or wait == math.inf else max(wait, 0.0))
+            entry = results.get(
+                timeout=None if wait is None or wait == math.inf else max(wait, 0.0)
+            )
         except queue.Empty:
             if hedging:
                 state.running.append(twin())
-                _in_thread(state.running[-1], done)
+                _open_in_thread(state.running[-1], results)
                 continue
             errors = [late.timed_out(limit_s) for late in state.running]
             lost = [(late, str(errors[-1])) for late in state.running[1:]]
             return Outcome(state.running[0], error=errors[0], lost=state.lost + lost)
-        outcome = state.finished(*entry)
+        outcome = state.add_result(*entry)
         if outcome is not None:
             for other in state.running:
-                other.give_up()
+                other.abandon()
             return outcome
 
 
-def _in_thread(call: Call, done: _Done) -> None:
-    """Open a call in a thread; a stream's further chunks are read there too."""
+def _open_in_thread(call: Call, results: _Results) -> None:
+    """Open a call in a thread, which also reads the further chunks of a stream."""
     chunks: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
 
     def run() -> None:
@@ -288,15 +294,15 @@ def _in_thread(call: Call, done: _Done) -> None:
             value = call.open()
         except Exception as error:  # noqa: BLE001 - passed to the waiting thread
             call.leave()
-            done.put((call, None, error))
+            results.put((call, None, error))
             return
         source = call.rest
         if call.streamed:
-            call.rest = _Pumped(chunks, call)
-        done.put((call, value, None))
+            call.rest = _ThreadedStream(chunks, call)
+        results.put((call, value, None))
         if call.streamed and source is not None:
-            _pump(source, chunks, call)
-        if call.given_up:
+            _read_chunks(source, chunks, call)
+        if call.is_abandoned:
             call.leave()
 
     context = contextvars.copy_context()
@@ -304,27 +310,27 @@ def _in_thread(call: Call, done: _Done) -> None:
     threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
 
 
-def _pump(
+def _read_chunks(
     source: Iterator[Any], chunks: queue.Queue[tuple[Any, BaseException | None]], call: Call
 ) -> None:
     try:
         for chunk in source:
-            if call.given_up:
+            if call.is_abandoned:
                 return
             chunks.put((chunk, None))
-        chunks.put((NOTHING, None))
+        chunks.put((NO_CHUNK, None))
     except Exception as error:  # noqa: BLE001 - passed to the reading thread
-        chunks.put((NOTHING, error))
+        chunks.put((NO_CHUNK, error))
 
 
-class _Pumped:
-    """Chunks read in another thread, waited for no longer than the call may take."""
+class _ThreadedStream:
+    """Iterator over chunks that another thread reads, within the time limit of the call."""
 
     def __init__(self, chunks: queue.Queue[tuple[Any, BaseException | None]], call: Call) -> None:
         self._chunks, self._call = chunks, call
         self.limit_s: float | None = None
 
-    def __iter__(self) -> _Pumped:
+    def __iter__(self) -> _ThreadedStream:
         return self
 
     def __next__(self) -> Any:
@@ -337,21 +343,21 @@ class _Pumped:
             raise self._call.timed_out(self.limit_s) from None
         if error is not None:
             raise error
-        if chunk is NOTHING:
+        if chunk is NO_CHUNK:
             raise StopIteration
         return chunk
 
 
 async def arace(start: Start, twin: Start, limit_s: float | None, hedge_s: float | None) -> Outcome:
-    """Make a call; if it has not opened after `hedge_s`, make a second one and take the first."""
+    """Make a call and, if it has not opened after `hedge_s`, a second; the first to open wins."""
     call = start()
     if hedge_s is None:
         try:
             return Outcome(call, await call.aopen(limit_s))
-        except Exception as error:  # noqa: BLE001 - the caller decides what it means
+        except Exception as error:  # noqa: BLE001 - the caller classifies it
             return Outcome(call, error=error)
     until = math.inf if limit_s is None else time.monotonic() + limit_s
-    state = _Race([call])
+    state = _RaceState([call])
     tasks = {asyncio.create_task(call.aopen(limit_s)): call}
     try:
         await asyncio.wait(tasks, timeout=hedge_s)
@@ -370,11 +376,11 @@ async def arace(start: Start, twin: Start, limit_s: float | None, hedge_s: float
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _first_of(tasks: dict[asyncio.Task[Any], Call], state: _Race) -> Outcome | None:
+async def _first_of(tasks: dict[asyncio.Task[Any], Call], state: _RaceState) -> Outcome | None:
     finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     task = finished.pop()
     failure = task.exception()
     if failure is not None and not isinstance(failure, Exception):
         raise failure
     value = None if failure is not None else task.result()
-    return state.finished(tasks.pop(task), value, failure)
+    return state.add_result(tasks.pop(task), value, failure)

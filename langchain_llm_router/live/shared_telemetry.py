@@ -1,8 +1,8 @@
-"""Live numbers shared among processes through plain Redis; without Redis each works alone.
+"""Telemetry shared by processes through Redis; without Redis each process uses its own.
 
-Each worker writes its own statistics into one field of one hash and reads those of the others,
-every `every_s` seconds in a background thread: the others' numbers are at most that old, a
-decision never waits for the network, and a worker that is killed loses at most one interval.
+Every `every_s` seconds a background thread writes the worker's statistics into one field of a hash
+and reads those of other workers. These are at most that old, a decision never waits for the
+network, and a killed worker loses at most one interval.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _TIMEOUT_S = 0.25
 
 
 def connect(url: str) -> Any:
-    """A Redis client with short timeouts.
+    """Make a Redis client with short timeouts.
 
     Args:
-        url: Such as `"redis://127.0.0.1:6379/0"` or `"unix:///run/redis.sock"`.
+        url: URL such as `"redis://127.0.0.1:6379/0"` or `"unix:///run/redis.sock"`.
 
     Raises:
         MissingExtraError: If `redis` is not installed.
@@ -42,19 +42,19 @@ def connect(url: str) -> Any:
 
 @dataclass(eq=False)
 class SharedTelemetry(CheckedArguments):
-    """Keeps a process's `Telemetry` in step with that of other processes.
+    """Synchronizes a process's `Telemetry` with that of other processes.
 
     Args:
-        telemetry: What the router of this process records into.
-        url: Where Redis is.
-        every_s: How often to write and read; the others' numbers are at most this old.
-        forget_s: A worker that has not written for this long no longer counts.
+        telemetry: Telemetry of this process's router.
+        url: URL of the Redis server.
+        every_s: Seconds between two synchronizations.
+        forget_s: Seconds after its last write when a worker no longer counts.
         prefix: Prefix of every key, so that several routers can share one Redis.
 
     Example:
         >>> telemetry = Telemetry()
         >>> with SharedTelemetry(telemetry, "redis://127.0.0.1:1") as shared:
-        ...     shared.sync()  # no Redis listens there
+        ...     shared.sync()  # there is no Redis
         False
     """
 
@@ -68,8 +68,8 @@ class SharedTelemetry(CheckedArguments):
     def __post_init__(self) -> None:
         if not 0 < self.every_s <= self.forget_s < math.inf:
             msg = (
-                "`every_s` and `forget_s` must be > 0 and in this order, "
-                f"got {self.every_s!r} and {self.forget_s!r}."
+                f"`every_s` must be > 0 and at most `forget_s`, which must be finite, got "
+                f"{self.every_s!r} and {self.forget_s!r}."
             )
             raise ValueError(msg)
         self._redis_errors: tuple[type[Exception], ...] = (
@@ -80,10 +80,10 @@ class SharedTelemetry(CheckedArguments):
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.last_error: str | None = None
-        """Why the last `sync` failed; None: it did not."""
+        """Error of the last `sync`; None if it succeeded."""
 
     def start(self) -> Self:
-        """Start to synchronize in the background."""
+        """Start synchronizing in the background."""
         if self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="llm-router-sync", daemon=True)
@@ -91,7 +91,7 @@ class SharedTelemetry(CheckedArguments):
         return self
 
     def close(self) -> None:
-        """Write a last time, and stop."""
+        """Stop, after a last synchronization."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
@@ -106,42 +106,42 @@ class SharedTelemetry(CheckedArguments):
         self.close()
 
     def sync(self) -> bool:
-        """Write this worker's numbers and read the others'; False if Redis cannot be reached."""
+        """Write this worker's statistics and read the others'; return False without Redis."""
         key = f"{self.prefix}:telemetry"
         own = {"at_s": time.time(), "state": self.telemetry.state()}
         try:
             pipe = self._client.pipeline(transaction=False)
             pipe.hset(key, self.worker, json.dumps(own, allow_nan=False))
             pipe.hgetall(key)
-            found: dict[bytes, bytes] = pipe.execute()[1]
-            states, dead = self._read(found)
-            if dead:
-                self._client.hdel(key, *dead)
+            entries: dict[bytes, bytes] = pipe.execute()[1]
+            states, stale = self._read(entries)
+            if stale:
+                self._client.hdel(key, *stale)
         except self._redis_errors as error:
-            # The others' numbers age by themselves; this worker's own are enough to continue.
+            # The router continues with this worker's statistics; those of others age.
             self.last_error = f"{type(error).__name__}: {error}"
             return False
         self.telemetry.take_in_others(states)
         self.last_error = None
         return True
 
-    def _read(self, found: dict[bytes, bytes]) -> tuple[list[dict[str, Any]], list[bytes]]:
-        states, dead = [], []
-        for worker, text in found.items():
+    def _read(self, entries: dict[bytes, bytes]) -> tuple[list[dict[str, Any]], list[bytes]]:
+        states, stale = [], []
+        for worker, text in entries.items():
             if worker == self.worker.encode():
                 continue
             try:
                 entry = json.loads(text)
                 fresh = time.time() - float(entry["at_s"]) <= self.forget_s
-                # Parsed on its own first: one worker's broken entry must not hide the others.
+                # Entries are parsed one by one, because a broken one must not hide the others.
                 Telemetry(clock=self.telemetry.clock).take_in_others([entry["state"]])
             except (KeyError, TypeError, ValueError):
                 fresh = False
             if fresh:
                 states.append(entry["state"])
             else:
-                dead.append(worker)
-        return states, dead
+                stale.append(worker)
+        return states, stale
 
     def _run(self) -> None:
         while not self._stop.wait(self.every_s):

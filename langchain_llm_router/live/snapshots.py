@@ -1,4 +1,4 @@
-"""Live numbers on disk: a restarted worker begins with what it knew, aged by the pause."""
+"""Snapshots of telemetry on disk, which a restarted worker loads, aged by the pause."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Snapshots"]
 class Snapshots(CheckedArguments):
     """Writes a process's `Telemetry` to a file every few seconds, in a background thread.
 
-    A process that is killed loses at most one interval. A file that cannot be read or written
-    does not stop the router: `last_error` says why.
+    A killed process loses at most one interval. A file that cannot be read or written does not
+    stop the router; the error is in `last_error`.
 
     Args:
-        telemetry: What the router of this process records into.
+        telemetry: Telemetry of this process's router.
         path: The file; each process needs its own.
-        every_s: How often to write.
+        every_s: Seconds between two writes.
     """
 
     telemetry: Telemetry
@@ -36,10 +36,10 @@ class Snapshots(CheckedArguments):
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.last_error: str | None = None
-        """Why the last read or write failed; None: it did not."""
+        """Error of the last read or write; None if it succeeded."""
 
     def start(self) -> Self:
-        """Load the file, if there is one, and start to write in the background."""
+        """Load the file, if there is one, and start writing in the background."""
         if self._thread is None:
             if Path(self.path).exists():
                 try:
@@ -53,7 +53,7 @@ class Snapshots(CheckedArguments):
         return self
 
     def write(self) -> bool:
-        """Write now; False if that is not possible."""
+        """Write now; return False if that fails."""
         try:
             self.telemetry.save(self.path)
         except OSError as error:
@@ -63,7 +63,7 @@ class Snapshots(CheckedArguments):
         return True
 
     def close(self) -> None:
-        """Write a last time, and stop."""
+        """Stop, after a last write."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=5)

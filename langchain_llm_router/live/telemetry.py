@@ -1,12 +1,12 @@
-"""How long every real call took and how it ended: live numbers for the arms.
+"""Telemetry: the duration and end of every call, as live statistics of the arms.
 
     call = telemetry.began("gpt-4o@azure", streamed=True)
     call.got_first_token()
     call.answered(output_tokens=180)          # or call.failed("timeout"), or call.abandoned()
-    telemetry.look(["gpt-4o@azure", ...])     # what the policy sees: plain numbers
+    telemetry.look(["gpt-4o@azure", ...])     # the statistics, as plain numbers
 
-Recording is O(1) under one short lock and performs no I/O, so it works in async code and in
-threads. A policy is given the numbers and stays pure.
+Recording takes O(1) under a short lock and performs no I/O, so that it works in async code and in
+threads. Policies stay pure, because they only get the numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_llm_router.live.breakers import Breaking
-from langchain_llm_router.live.measurements import ArmStats, FailureKind, Measured
+from langchain_llm_router.live.measurements import ArmMeasurements, ArmStats, FailureKind
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.errors import ArtifactError
 
@@ -30,30 +30,30 @@ __all__ = ["ArmStats", "FailureKind", "LiveCall", "Telemetry"]
 
 _SCHEMA_VERSION = 1
 _COLD_TTFT_S, _COLD_ITL_S = 0.5, 0.02
-_MOST_SPARE = 2.0
+_MAX_PROBE_CREDIT = 2.0
 
 
 class LiveCall:
-    """One call under way; the first reported ending counts, further ones are ignored."""
+    """A running call; the first reported end counts, further ones are ignored."""
 
     __slots__ = ("_first_s", "_key", "_measured", "_open", "_started_s", "_telemetry")
 
     def __init__(
-        self, telemetry: Telemetry, measured: Measured, key: int, started_s: float
+        self, telemetry: Telemetry, measured: ArmMeasurements, key: int, started_s: float
     ) -> None:
         self._telemetry, self._measured, self._key = telemetry, measured, key
         self._started_s, self._open = started_s, True
         self._first_s: float | None = None
 
     def got_first_token(self) -> None:
-        """The first token arrived."""
+        """Record that the first token arrived."""
         with self._telemetry.lock:
             if self._open and self._first_s is None:
                 self._first_s = self._telemetry.clock() - self._started_s
-                self._measured.waiting.pop(self._key, None)
+                self._measured.pending.pop(self._key, None)
 
     def answered(self, output_tokens: int | None = None) -> None:
-        """The whole answer arrived; its length in tokens where the provider reports it."""
+        """Record a complete answer, with its length in tokens if the provider reports it."""
         with self._telemetry.lock:
             if self._end():
                 now = self._telemetry.clock()
@@ -61,21 +61,21 @@ class LiveCall:
                 self._measured.answered(self._first_s, whole_s, output_tokens, now)
 
     def failed(self, kind: FailureKind, retry_after_s: float | None = None) -> None:
-        """It failed; if the provider sent a `Retry-After`, the arm is left alone that long."""
+        """Record a failure; the breaker stays open for the seconds of a `Retry-After`."""
         with self._telemetry.lock:
             if self._end():
                 now = self._telemetry.clock()
                 self._measured.failed(kind, retry_after_s, now - self._started_s, now)
 
     def abandoned(self) -> None:
-        """Its caller abandoned it, e.g. because a hedged call was faster: no evidence."""
+        """Record that the caller abandoned it, e.g. because a hedged call was faster."""
         with self._telemetry.lock:
             if self._end():
                 self._measured.breaker.abandoned()
 
     def _end(self) -> bool:
         was_open, self._open = self._open, False
-        self._measured.waiting.pop(self._key, None)
+        self._measured.pending.pop(self._key, None)
         return was_open
 
 
@@ -83,20 +83,19 @@ class LiveCall:
 class Telemetry(CheckedArguments):
     """Live statistics of every arm of one process.
 
-    A call that was not streamed shows only its total time, which is split between first token and
-    the rest in the proportion expected so far. Calls still waiting count too: when the third
-    oldest waits longer than expected, the arm is at least that slow, so that an endpoint that
-    hangs is avoided before its first slow answer arrives.
+    A call that is not streamed has only a total time, which is split into the time to first token
+    and the rest in the proportion expected so far. Running calls count too: when the third oldest
+    takes longer than expected, the arm is at least that slow, so that an endpoint that hangs is
+    avoided before its first answer arrives.
 
     Args:
-        half_life_s: The time after which a duration counts half (failures: twice as long,
-            quantiles: ten times, so that they have enough samples).
-        probe_every_s: An arm not asked for this long is due for a probe; its past then weighs
-            one sample at most.
-            probe_share: Largest share of calls that may be such probes; first calls and those of
+        half_life_s: Time in seconds after which a duration counts half (twice as long for
+            failures, ten times for quantiles, which need more samples).
+        probe_every_s: Seconds without a call after which an arm is due for a probe.
+        probe_share: Maximum share of calls that are such probes; first calls and probes of
             half-open breakers do not count.
-        breaking: When circuit breakers open.
-        clock: Returns the time in seconds; wall-clock time, so that processes and restarts agree.
+        breaking: Rules for when circuit breakers open.
+        clock: Returns the time in seconds; wall-clock time, because processes share it.
     """
 
     half_life_s: float = 30.0
@@ -109,56 +108,58 @@ class Telemetry(CheckedArguments):
         check_range(self, "half_life_s", "probe_every_s", above=True)
         check_range(self, "probe_share", high=1)
         self.lock = threading.Lock()
-        self._spare = _MOST_SPARE
+        self._probe_credit = _MAX_PROBE_CREDIT
         self._keys = itertools.count()
-        self._arms: dict[str, Measured] = {}
-        self._others: dict[str, Measured] = {}
+        self._arms: dict[str, ArmMeasurements] = {}
+        self._others: dict[str, ArmMeasurements] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Telemetry:
         # A copy of a router calls the same endpoints.
         return self
 
     def expect(self, arm: str, *, ttft_s: float | None = None, itl_s: float | None = None) -> None:
-        """Set what to assume of an arm until it has been measured."""
+        """Set the latencies to assume for an arm until it has been measured."""
         with self.lock:
             measured = self._measured(arm)
             measured.prior_ttft_s, measured.prior_itl_s = ttft_s, itl_s
 
     def began(self, arm: str, *, streamed: bool = False) -> LiveCall:
-        """A call to an arm starts now."""
+        """Record that a call to an arm starts now."""
         with self.lock:
             now, key, measured = self.clock(), next(self._keys), self._measured(arm)
             if any(measured.counts.values()) and measured.is_due(now, self._others.get(arm)):
-                self._spare = max(0.0, self._spare - 1)
-            self._spare = min(self._spare + self.probe_share, _MOST_SPARE)
+                self._probe_credit = max(0.0, self._probe_credit - 1)
+            self._probe_credit = min(self._probe_credit + self.probe_share, _MAX_PROBE_CREDIT)
             measured.began(key, now, streamed=streamed)
         return LiveCall(self, measured, key, now)
 
     def look(self, arms: Iterable[str]) -> dict[str, ArmStats]:
-        """What is known of the arms now: all that a policy sees of the telemetry."""
+        """Return the current statistics of the arms."""
         with self.lock:
             now = self.clock()
-            spare = self._spare >= 1
-            found = {
-                name: self._measured(name).stats(now, self._others.get(name), spare=spare)
+            may_probe = self._probe_credit >= 1
+            measured = {
+                name: self._measured(name).stats(now, self._others.get(name), may_probe=may_probe)
                 for name in arms
             }
-        # Optimism about arms never asked: as good as the best, so that they get asked.
-        ttft = min((s.ttft_s for s in found.values() if s.ttft_s is not None), default=_COLD_TTFT_S)
-        itl = min((s.itl_s for s in found.values() if s.itl_s is not None), default=_COLD_ITL_S)
+        # Arms without calls are assumed to be as fast as the fastest, so that they are tried.
+        ttft = min(
+            (s.ttft_s for s in measured.values() if s.ttft_s is not None), default=_COLD_TTFT_S
+        )
+        itl = min((s.itl_s for s in measured.values() if s.itl_s is not None), default=_COLD_ITL_S)
         return {
             name: replace(
                 stats,
                 ttft_s=ttft if stats.ttft_s is None else stats.ttft_s,
                 itl_s=itl if stats.itl_s is None else stats.itl_s,
             )
-            for name, stats in found.items()
+            for name, stats in measured.items()
         }
 
     def quantile_s(
         self, arm: str, q: float, *, first_token: bool = False, least_calls: float = 8.0
     ) -> float | None:
-        """A quantile of the time to an answer, or to its first token; None: too few calls."""
+        """Return a quantile of the time to an answer or its first token; None if calls are few."""
         with self.lock:
             if arm not in self._arms:
                 return None
@@ -168,7 +169,7 @@ class Telemetry(CheckedArguments):
             return histogram.quantile(q)
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Everything about every arm, for people and dashboards, with quantiles and counts."""
+        """Return all statistics of every arm, with quantiles and counts, e.g. for dashboards."""
         with self.lock:
             now, table = self.clock(), {}
             for name, arm in self._arms.items():
@@ -180,7 +181,7 @@ class Telemetry(CheckedArguments):
                 for label, histogram in (("ttft", arm.first), ("latency", arm.whole)):
                     row[f"{label}_p50_s"] = histogram.quantile(0.5)
                     row[f"{label}_p95_s"] = histogram.quantile(0.95)
-                row["in_flight"], row["counts"] = len(arm.waiting), dict(arm.counts)
+                row["in_flight"], row["counts"] = len(arm.pending), dict(arm.counts)
                 began = arm.last_began_s
                 row["asked_s_ago"] = None if began is None else now - began
                 table[name] = row
@@ -189,7 +190,7 @@ class Telemetry(CheckedArguments):
     # Saving and sharing
 
     def state(self) -> dict[str, Any]:
-        """This process's own statistics, as plain data."""
+        """Return the statistics of this process, as plain data."""
         with self.lock:
             arms = {name: measured.state() for name, measured in self._arms.items()}
         return {"schema_version": _SCHEMA_VERSION, "arms": arms}
@@ -198,9 +199,9 @@ class Telemetry(CheckedArguments):
         """Load what `state` returned, aged by the time since.
 
         Raises:
-            ValueError: If the data is not what `state` gives; nothing is changed then.
+            ValueError: If the data is not what `state` returns; then nothing is changed.
         """
-        arms = self._parsed(state)
+        arms = self._parse(state)
         with self.lock:
             for name, measured in arms.items():
                 old = self._arms.get(name)
@@ -210,36 +211,36 @@ class Telemetry(CheckedArguments):
                 self._arms[name] = measured
 
     def take_in_others(self, states: Iterable[Mapping[str, Any]]) -> None:
-        """Take in what other processes measured, replacing what they reported before.
+        """Set the measurements of other processes, replacing earlier ones.
 
         Raises:
-            ValueError: If one of them is not what `state` gives; nothing is changed then.
+            ValueError: If one of them is not what `state` returns; then nothing is changed.
         """
-        merged: dict[str, Measured] = {}
+        merged: dict[str, ArmMeasurements] = {}
         now = self.clock()
         for state in states:
-            for name, measured in self._parsed(state).items():
+            for name, measured in self._parse(state).items():
                 if name in merged:
-                    merged[name].take_in(measured, now)
+                    merged[name].merge(measured, now)
                 else:
                     merged[name] = measured
         with self.lock:
             self._others = merged
 
     def save(self, path: str | Path) -> Path:
-        """Write a snapshot; a reader sees the old file or the new one, never half of it."""
+        """Write a snapshot atomically, so that readers get the old or the new file."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        half.write_text(json.dumps(self.state(), allow_nan=False), encoding="utf-8")
-        half.replace(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        temporary.write_text(json.dumps(self.state(), allow_nan=False), encoding="utf-8")
+        temporary.replace(path)
         return path
 
     def load(self, path: str | Path) -> None:
         """Load a snapshot that `save` wrote.
 
         Raises:
-            ArtifactError: If the file is not one.
+            ArtifactError: If the file is not a snapshot.
         """
         try:
             self.restore(json.loads(Path(path).read_text(encoding="utf-8")))
@@ -247,22 +248,22 @@ class Telemetry(CheckedArguments):
             msg = f"{str(path)!r} is not a snapshot of telemetry: {error}."
             raise ArtifactError(msg) from error
 
-    def _measured(self, arm: str) -> Measured:
+    def _measured(self, arm: str) -> ArmMeasurements:
         if arm not in self._arms:
-            self._arms[arm] = Measured(self.breaking, self.half_life_s, self.probe_every_s)
+            self._arms[arm] = ArmMeasurements(self.breaking, self.half_life_s, self.probe_every_s)
         return self._arms[arm]
 
-    def _parsed(self, state: Mapping[str, Any]) -> dict[str, Measured]:
+    def _parse(self, state: Mapping[str, Any]) -> dict[str, ArmMeasurements]:
         now, arms = self.clock(), {}
         try:
             if state["schema_version"] != _SCHEMA_VERSION:
                 msg = f"schema version {state['schema_version']!r}, expected {_SCHEMA_VERSION}"
                 raise ValueError(msg)
             for name, plain in state["arms"].items():
-                measured = Measured(self.breaking, self.half_life_s, self.probe_every_s)
+                measured = ArmMeasurements(self.breaking, self.half_life_s, self.probe_every_s)
                 measured.restore(plain, now)
                 arms[str(name)] = measured
         except (AttributeError, KeyError, TypeError, OverflowError) as error:
-            msg = f"not what `Telemetry.state` gives: {type(error).__name__} {error}"
+            msg = f"not what `Telemetry.state` returns: {type(error).__name__} {error}"
             raise ValueError(msg) from error
         return arms

@@ -327,14 +327,14 @@ class Parts:
         if self.live is not None:
             twin = self.live.twin_of(candidate, self.candidates)
             from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load
-                Guarded,
+                GuardedRunnable,
             )
 
             guard = self.live.guard(candidate, due_s=due_s, twin=twin)
             other = None
             if twin is not None:
                 other, _ = self._bound(twin, kwargs, include_raw=include_raw)
-            runnable = cast("Runnable[Any, Any]", Guarded(runnable, guard, other, notes))
+            runnable = cast("Runnable[Any, Any]", GuardedRunnable(runnable, guard, other, notes))
         return Asking(
             candidate=candidate,
             runnable=runnable,

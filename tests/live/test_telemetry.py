@@ -126,7 +126,7 @@ def test_merged_histograms_are_as_if_one_had_seen_everything():
         value, now = rng.lognormvariate(-2, 1), i / 10
         (one if i % 2 else other).add(value, now)
         both.add(value, now)
-    one.take_in(other, 30.0)
+    one.merge(other, 30.0)
     assert one.quantile(0.9) == both.quantile(0.9)
     assert one.weight_at(30.0) == pytest.approx(both.weight_at(30.0))
 
