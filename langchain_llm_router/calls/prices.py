@@ -7,6 +7,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
+from langchain_llm_router.calls.langchain_internals import langsmith_params
 from langchain_llm_router.types import Price
 
 __all__ = ["look_up_price"]
@@ -34,7 +35,7 @@ def look_up_price(model: BaseChatModel) -> Price | None:
     """
     if find_spec("genai_prices") is None:
         return None
-    params = model._get_ls_params()
+    params = langsmith_params(model)
     name, provider = params.get("ls_model_name"), params.get("ls_provider")
     if not name:
         return None

@@ -13,6 +13,8 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
+from langchain_llm_router.calls.langchain_internals import langsmith_params
+
 __all__ = ["for_provider", "provider_of"]
 
 _REASONING = frozenset(
@@ -36,7 +38,7 @@ _FAMILIES = {
 
 def provider_of(model: BaseChatModel) -> str | None:
     """The family of providers a model belongs to, by its LangSmith parameters."""
-    return _family(model._get_ls_params().get("ls_provider"))
+    return _family(langsmith_params(model).get("ls_provider"))
 
 
 def for_provider(messages: Sequence[BaseMessage], provider: str | None) -> Sequence[BaseMessage]:

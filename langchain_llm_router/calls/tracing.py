@@ -19,6 +19,7 @@ from langchain_core.globals import get_debug
 from langchain_core.runnables import RunnableConfig
 from langsmith.utils import tracing_is_enabled
 
+from langchain_llm_router.calls.langchain_internals import has_context_handlers
 from langchain_llm_router.loop.record import decision_data, situation_data
 from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.operations import Operation
@@ -49,14 +50,10 @@ def has_no_handlers(config: RunnableConfig) -> bool:
     """
     if is_traced(config) or get_debug():
         return False
+    if has_context_handlers():
+        return False
     from langchain_core.tracers import context  # noqa: PLC0415 - for the first call, not the import
 
-    # The list is private; without it (a later version) callbacks are configured as usual.
-    hooks = getattr(context, "_configure_hooks", None)
-    if hooks is None or any(
-        variable.get() is not None or env_var is not None for variable, _, _, env_var in hooks
-    ):
-        return False
     return context.tracing_v2_callback_var.get() is None and not tracing_is_enabled()
 
 

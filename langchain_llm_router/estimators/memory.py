@@ -272,6 +272,8 @@ class ApproximateMemory(Memory):
 
 def _unmap_pages(vectors: NDArray[Any]) -> None:
     """Give back the pages just read: the kernel maps 16 around each, and all would stay counted."""
-    mapped = getattr(vectors, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    base: Any = vectors
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -23,6 +23,7 @@ from pydantic import model_validator
 
 from langchain_llm_router.calls.bindings import bind_structured_output
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
+from langchain_llm_router.calls.langchain_internals import identifying_params
 from langchain_llm_router.loop.endpoints import expand_endpoints
 from langchain_llm_router.router.parts import Parts, RouterFields, refuse_misplaced
 from langchain_llm_router.router.runs import RequestChatModel
@@ -300,7 +301,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {
             "candidates": {
-                c.name: live_model(c)._identifying_params for c in self.parts.candidates
+                c.name: identifying_params(live_model(c)) for c in self.parts.candidates
             },
             "policy": repr(self.policy),
         }

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.func import task
-from langgraph.runtime import DEFAULT_RUNTIME
 
 from langchain_llm_router.budgets.ledgers import process_id
 from langchain_llm_router.budgets.spending import EarlierRuns
+from langchain_llm_router.calls.langchain_internals import graph_runtime
 from langchain_llm_router.router.drivers import adrive, drive
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.request import Request, Stage, new_id
@@ -70,11 +70,11 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         )
         if self.begins and "version" not in (state.get("request") or {"version": None}):
             request.nodes = dict(state["request"]["nodes"])
-        configurable = request.config.get("configurable") or {}
-        request.tells = _is_streamed(configurable)
+        runtime = graph_runtime(request.config)
+        request.tells = runtime is not None
         budgets = self._parts.fields.budgets
         if budgets is not None:
-            info = getattr(configurable.get("__pregel_runtime"), "execution_info", None)
+            info = getattr(runtime, "execution_info", None)
             n_retries = 0 if info is None else info.node_attempt - 1
             request.begin = _Begin(budgets.ledger.identity, n_retries)
         if self._user_node is not None:
@@ -97,12 +97,6 @@ class StageNode(Runnable[Any, dict[str, Any]]):
     ) -> dict[str, Any]:
         """Run the stage."""
         return await adrive(self._run(input, config))
-
-
-def _is_streamed(configurable: Mapping[str, Any]) -> bool:
-    """Whether the graph is streamed with `stream_mode="custom"`."""
-    runtime = configurable.get("__pregel_runtime", DEFAULT_RUNTIME)
-    return runtime.stream_writer is not DEFAULT_RUNTIME.stream_writer
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from langchain_llm_router.calls.answer_checks import classify
 from langchain_llm_router.calls.ask import Answer, Asking, Calling, Predicting
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
 from langchain_llm_router.calls.judge import Verifying
+from langchain_llm_router.calls.langchain_internals import graph_runtime
 from langchain_llm_router.calls.tracing import Announcing, Noting, Tracing
 from langchain_llm_router.history.log_entries import entry_data, run_ids
 from langchain_llm_router.loop.charges import charged_usd
@@ -493,9 +494,7 @@ class Request:
 
     def _tell(self, name: str, facts: Mapping[str, Any]) -> Stage:
         event = {"event": name, **facts, "decision_id": self.decision_id}
-        # The key is LangGraph's own; asking `langgraph.config` would import all of it.
-        runtime = (self.config.get("configurable") or {}).get("__pregel_runtime")
-        writer = getattr(runtime, "stream_writer", None)
+        writer = getattr(graph_runtime(self.config), "stream_writer", None)
         if writer is not None:
             writer(event)
         elif self._traced:

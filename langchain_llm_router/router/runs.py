@@ -29,14 +29,13 @@ from langchain_core.runnables.config import (
     set_config_context,
 )
 
+from langchain_llm_router.calls.langchain_internals import VERSIONS_KEY
 from langchain_llm_router.calls.tracing import has_no_handlers
 from langchain_llm_router.router.drivers import adrive, astream, drive, stream
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.request import Done, Request
 
 __all__ = ["RequestChatModel"]
-
-_VERSIONS = "lc_versions"
 
 
 class RequestChatModel(BaseChatModel):
@@ -262,7 +261,7 @@ class RequestChatModel(BaseChatModel):
     @property
     def _versions(self) -> dict[str, Any]:
         # Candidates report their own, and merging nested metadata is what costs most in a call.
-        return {_VERSIONS: (self.metadata or {}).get(_VERSIONS, {})}
+        return {VERSIONS_KEY: (self.metadata or {}).get(VERSIONS_KEY, {})}
 
     def _own(self, config: RunnableConfig | None) -> RunnableConfig:
         """The call's config with this model's own callbacks, tags and metadata.
@@ -274,9 +273,9 @@ class RequestChatModel(BaseChatModel):
         if self.tags:
             own["tags"] = [*(own.get("tags") or []), *self.tags]
         metadata = self.metadata
-        if metadata and (len(metadata) > 1 or _VERSIONS not in metadata):
+        if metadata and (len(metadata) > 1 or VERSIONS_KEY not in metadata):
             own["metadata"] = {**metadata, **(own.get("metadata") or {})}
-            own["metadata"].pop(_VERSIONS, None)
+            own["metadata"].pop(VERSIONS_KEY, None)
         if self.callbacks:
             given = own.get("callbacks")
             ours = self.callbacks

@@ -9,10 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
-from langchain_core.language_models._compat_bridge import achunks_to_events, chunks_to_events
 from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, ChatModelStream
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
+
+from langchain_llm_router.calls.langchain_internals import (
+    acreate_events,
+    create_events,
+    start_producer,
+)
 
 __all__ = ["atyped_stream", "typed_stream"]
 
@@ -21,7 +26,7 @@ def typed_stream(chunks: Iterator[AIMessageChunk]) -> ChatModelStream:
     """A typed stream that pulls chunks as its reader asks for them."""
     stream = ChatModelStream()
     generations = (ChatGenerationChunk(message=chunk) for chunk in chunks)
-    events = chunks_to_events(generations, message_id=stream.message_id)
+    events = create_events(generations, stream.message_id)
 
     def pull() -> bool:
         try:
@@ -49,7 +54,7 @@ async def atyped_stream(chunks: AsyncIterator[AIMessageChunk]) -> AsyncChatModel
 
     async def produce() -> None:
         try:
-            async for event in achunks_to_events(generations(), message_id=stream.message_id):
+            async for event in acreate_events(generations(), stream.message_id):
                 stream.dispatch(event)
             if not stream.done:
                 stream.fail(ValueError("The router's stream ended without an answer."))
@@ -60,8 +65,7 @@ async def atyped_stream(chunks: AsyncIterator[AIMessageChunk]) -> AsyncChatModel
             stream.fail(error)
 
     async def start() -> None:
-        if stream._producer_task is None:
-            stream._producer_task = asyncio.get_running_loop().create_task(produce())
+        start_producer(stream, produce)
 
     stream.set_start(start)
     return stream

@@ -1,0 +1,126 @@
+"""Every private name of LangChain and LangGraph that the package uses, one function a name.
+
+A private name may change in any release, so a test checks each against the installed version, and
+no other file names one. What a chat model inherits and calls on itself (`_convert_input`,
+`_transform_stream_with_config`, `_add_version`) or overrides (`_get_ls_params`,
+`_identifying_params`) is called where it is needed, and the same test checks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.runnables import RunnableConfig
+
+__all__ = [
+    "VERSIONS_KEY",
+    "acreate_events",
+    "create_events",
+    "graph_runtime",
+    "has_context_handlers",
+    "identifying_params",
+    "langsmith_params",
+    "start_producer",
+]
+
+VERSIONS_KEY = "lc_versions"
+"""The metadata of a chat model under which `BaseChatModel._add_version` keeps package versions.
+
+What for: the router's own runs skip the merging of these versions, which costs most in a call.
+Since: langchain-core 1.5. Where it is named otherwise: the versions are merged like other metadata.
+"""
+
+
+def has_context_handlers() -> bool:
+    """Whether a context variable, like `get_usage_metadata_callback`'s, may bring a handler.
+
+    What for: without any handler the router makes no run, which saves most of a call's time.
+    Private: `langchain_core.tracers.context._configure_hooks`, since 0.1 at the latest.
+    Where it is missing: True, so that callbacks are configured as usual.
+    """
+    from langchain_core.tracers import context  # noqa: PLC0415 - for the first call, not the import
+
+    hooks = getattr(context, "_configure_hooks", None)
+    return hooks is None or any(
+        variable.get() is not None or env_var is not None for variable, _, _, env_var in hooks
+    )
+
+
+def langsmith_params(model: BaseChatModel) -> Mapping[str, Any]:
+    """Provider and name of a model (`ls_provider`, `ls_model_name`), as its traces show them.
+
+    What for: prices, and which messages a provider can read. No public name gives the provider.
+    Private: `BaseChatModel._get_ls_params`, which chat models override, since 0.2 at the latest.
+    Where it is missing: an `AttributeError`; no supported version lacks it.
+    """
+    return model._get_ls_params()
+
+
+def identifying_params(model: BaseChatModel) -> Mapping[str, Any]:
+    """What tells one chat model from another, for caches and traces.
+
+    What for: a router is identified by its candidates.
+    Private: `BaseChatModel._identifying_params`, which chat models override, since 0.1 at the
+    latest. Where it is missing: an `AttributeError`; no supported version lacks it.
+    """
+    return model._identifying_params
+
+
+def create_events(chunks: Iterator[ChatGenerationChunk], message_id: str | None) -> Iterator[Any]:
+    """The protocol events of a stream of chunks, for typed streams (`version="v3"`).
+
+    What for: LangChain makes them for a model's own run only, and the router's is a chain run.
+    Private: `langchain_core.language_models._compat_bridge.chunks_to_events`, since 1.4.
+
+    Raises:
+        NotImplementedError: Where it is missing; `version="v2"` still works.
+    """
+    return _compat_bridge().chunks_to_events(chunks, message_id=message_id)  # type: ignore[no-any-return]
+
+
+def acreate_events(
+    chunks: AsyncIterator[ChatGenerationChunk], message_id: str | None
+) -> AsyncIterator[Any]:
+    """The async twin of `create_events`, of `achunks_to_events`."""
+    return _compat_bridge().achunks_to_events(chunks, message_id=message_id)  # type: ignore[no-any-return]
+
+
+def _compat_bridge() -> ModuleType:
+    try:
+        from langchain_core.language_models import _compat_bridge  # noqa: PLC0415 - v3 is beta
+    except ImportError as error:
+        msg = (
+            f"langchain-core {version('langchain-core')} makes typed streams in a way that this "
+            'package does not know: ask for `version="v2"`, or install langchain-core 1.6 to 1.8.'
+        )
+        raise NotImplementedError(msg) from error
+    return _compat_bridge
+
+
+def start_producer(stream: Any, produce: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start the task that fills an `AsyncChatModelStream`, once.
+
+    What for: LangChain gives the stream a start callback, and no public place for the task.
+    Private: `AsyncChatModelStream._producer_task`, which `aclose` cancels, since 1.4.
+    Where it is named otherwise: the stream works, and `aclose` does not stop the task.
+    """
+    if getattr(stream, "_producer_task", None) is None:
+        stream._producer_task = asyncio.get_running_loop().create_task(produce())
+
+
+def graph_runtime(config: RunnableConfig) -> Any:
+    """LangGraph's `Runtime` of the node that a config belongs to, None outside of graphs.
+
+    What for: its `stream_writer` (events of `stream_mode="custom"`) and `execution_info`, for a
+    router in a node as well, which must not import langgraph.
+    Private: the config's key `__pregel_runtime`, since langgraph 0.6; `execution_info` since 1.2.
+    Where it is missing: as outside of graphs, so events go to LangChain's callbacks, and a node
+    that a retry policy runs again counts as one that was interrupted.
+    """
+    return (config.get("configurable") or {}).get("__pregel_runtime")
