@@ -329,7 +329,7 @@ def test_a_knob_that_is_turned_to_where_it_stands_changes_nothing(make):
     policy = make()
     knob = policy.knob
     if knob is None:
-        with pytest.raises(ValueError, match="no knob to turn"):
+        with pytest.raises(ValueError, match="has no knob"):
             policy.with_knob(0.5)
         return
     assert knob.low <= knob.value

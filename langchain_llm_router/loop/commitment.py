@@ -10,10 +10,10 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Attempt, Situation
 from langchain_llm_router.verification import Verifier
 
-__all__ = ["make_commit_check"]
+__all__ = ["commit_rule"]
 
 
-def make_commit_check(
+def commit_rule(
     policy: Policy,
     verifier: Verifier | None,
     situation: Situation,

@@ -1,4 +1,4 @@
-"""Which candidate to ask? Pure functions from what is known to what to do next."""
+"""Policies: pure functions from a situation to the next step."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The policies that AutoMix's own repository ships, as baselines: a set of scores escalates."""
+"""The policies of AutoMix's repository, as baselines: a set of scores escalates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.observation import score_index
 from langchain_llm_router.policies.policy import accept
-from langchain_llm_router.policies.training_tables import check_tables, known_means
+from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices
@@ -25,23 +25,23 @@ _Family = Literal["threshold", "double_threshold", "greedy", "needy", "union"]
 
 @dataclass(eq=False)
 class AutoMix(FittedPolicy):
-    """Escalates from a small to a large candidate iff the score is in a learned set of scores.
+    """Escalates from a small to a large candidate iff the score is in a fitted set of scores.
 
-    The families differ in the sets they try on the training rows: `threshold` scores up to t;
+    The families differ in the sets that are tried on the training rows: `threshold` scores up to t;
     `double_threshold` scores from t₁ to t₂; `greedy` the scores with the highest smoothed mean
     gain; `needy` those where P(only the large one is right | score) is high against the other
-    cases (the repository's one-step POMDP); `union` all of them. The best one on training rows is
-    kept. A missing verdict is no evidence for the answer: the large candidate is asked.
+    cases (the repository's one-step POMDP); `union` all of them. The best set on training rows is
+    kept. After a missing verdict the large candidate is asked.
 
     Args:
-        family: Which sets to try.
-        n_samples: k: scores are read as the nearest of 0/k, …, 1.
-        lambda_: Take the set with the best quality - λ·cost; None: with the best benefit per cost,
-            as the repository does, which may pick a set that rarely escalates.
+        family: The family of sets to try.
+        n_samples: k; scores are rounded to the nearest of 0/k, …, 1.
+        lambda_: λ in quality per dollar: the set with the best quality - λ·cost is chosen. If None,
+            that with the best benefit per cost, as in the repository, which may rarely escalate.
 
     Attributes:
-        candidates_: (small, large).
-        escalate_: For each of the k + 1 scores, whether it escalates.
+        candidates_: Names of the small and the large candidate.
+        escalate_: Whether each of the k + 1 scores escalates.
 
     References:
         Aggarwal et al., 2024, AutoMix, arXiv:2310.12963, and its repository. Deviation: scores are
@@ -67,22 +67,24 @@ class AutoMix(FittedPolicy):
         """Try every set of the family on the training rows and keep the best.
 
         Raises:
-            ValueError: If there are not exactly two candidates, or costs are unknown.
+            ValueError: If there are not two candidates, or costs are unknown.
         """
         check_tables(outcomes, evaluations)
         if len(outcomes.candidates) != 2:
-            msg = f"AutoMix escalates within a pair, got {list(outcomes.candidates)}."
+            msg = (
+                f"`outcomes` must have two candidates for AutoMix, got {list(outcomes.candidates)}."
+            )
             raise ValueError(msg)
-        cost = known_means("outcomes", outcomes.cost_usd, outcomes.candidates)
-        checking = None if evaluations.cost_usd is None else evaluations.cost_usd[:, :1]
-        paid = float(known_means("evaluations", checking, outcomes.candidates[:1])[0])
+        cost = mean_costs("outcomes", outcomes.cost_usd, outcomes.candidates)
+        verification = None if evaluations.cost_usd is None else evaluations.cost_usd[:, :1]
+        verifying = float(mean_costs("evaluations", verification, outcomes.candidates[:1])[0])
         score = score_index(evaluations.confidence[:, 0], self.n_samples)
         small, large = outcomes.quality.T
         best, best_value = np.zeros(self.n_samples + 1, dtype=bool), -np.inf
         for escalate in self._sets(score, small, large):
             up = np.append(escalate, True)[score]
             quality = float(np.where(up, large, small).mean())
-            spent = float(cost[0] + paid + up.mean() * cost[1])
+            spent = float(cost[0] + verifying + up.mean() * cost[1])
             value = self._value(quality, spent, float(small.mean()), float(cost[0]))
             if value > best_value:
                 best, best_value = escalate, value
@@ -91,7 +93,7 @@ class AutoMix(FittedPolicy):
         return self
 
     def decide(self, situation: Situation) -> Decision:
-        """Ask the small one, verify, and escalate if its score says so."""
+        """Ask the small candidate, verify its answer, and escalate on a score of the set."""
         self._check_fitted()
         answered = situation.answered
         waiting = [arm.candidate for arm in situation.open_arms]
@@ -129,30 +131,30 @@ class AutoMix(FittedPolicy):
     def _value(self, quality: float, spent: float, weak_quality: float, weak_cost: float) -> float:
         if self.lambda_ is not None:
             return quality - self.lambda_ * spent
-        # IBC_BASE is the same for every set, so the largest IBC is the largest lift.
+        # IBC_BASE is the same for every set, so this has the same maximum as the lift.
         return (quality - weak_quality) / max(spent - weak_cost, 1e-30)
 
     def _sets(self, score: Indices, small: Floats, large: Floats) -> Iterable[Bools]:
         k = self.n_samples
         scores = np.arange(k + 1)
         if self.lambda_ is not None:
-            # No row escalates: sensible at a high λ, but it has no benefit per cost.
+            # The set without escalation is sensible at a high λ, but has no benefit per cost.
             yield np.zeros(k + 1, dtype=bool)
-        wanted = get_args(_Family)[:-1] if self.family == "union" else (self.family,)
-        for family in wanted:
+        families = get_args(_Family)[:-1] if self.family == "union" else (self.family,)
+        for family in families:
             if family == "threshold":
                 yield from (scores <= t for t in range(k + 1))
             elif family == "double_threshold":
                 for low in range(k + 1):
                     yield from ((scores >= low) & (scores <= t) for t in range(low, k + 1))
             elif family == "greedy":
-                yield from _nested(_smoothed_gain(score, large - small, k))
+                yield from _nested_sets(_smoothed_gain(score, large - small, k))
             else:
-                yield from _needy(score, small, large, k)
+                yield from _needy_sets(score, small, large, k)
 
 
-def _nested(worth: Floats) -> Iterable[Bools]:
-    """The best score alone, the best two, and so on."""
+def _nested_sets(worth: Floats) -> Iterable[Bools]:
+    """Yield the set of the best score, of the best two, and so on."""
     order = np.argsort(-worth, kind="stable")
     for size in range(1, len(worth) + 1):
         chosen = np.zeros(len(worth), dtype=bool)
@@ -167,11 +169,11 @@ def _smoothed_gain(score: Indices, gain: Floats, k: int) -> Floats:
     return np.asarray(gaussian_filter1d(mean, sigma=2), dtype=np.float64)
 
 
-def _needy(score: Indices, small: Floats, large: Floats, k: int) -> Iterable[Bools]:
-    """Escalate iff r·P(needy) > 100·(P(needy) + P(good)) + 99·P(hopeless), for r = 0..4999.
+def _needy_sets(score: Indices, small: Floats, large: Floats, k: int) -> Iterable[Bools]:
+    """Yield the sets with r·P(needy) > 100·(P(needy) + P(good)) + 99·P(hopeless), r = 0..4999.
 
-    The repository's POMDP collapses to this rule; rows on which the small one was strictly better
-    ("undefined") are ignored, in the repository as here.
+    The repository's POMDP reduces to this rule. Rows on which the small candidate was strictly
+    better ("undefined") are ignored, as in the repository.
     """
     needy = small < large
     poor = (small <= np.quantile(small, 0.1)) & (large <= np.quantile(large, 0.1))

@@ -1,10 +1,10 @@
-"""What to believe after any history of verdicts, and what is best to do next: exact, offline.
+"""Beliefs after every history of verdicts, and exact plans over them.
 
-A particle is a training row: how good each candidate's answer to that query was, and what its
-verifier said about it. After a history of observations the particles are weighted by how well they
-explain it, so every belief is a weighted mean over rows. With k + 1 scores a candidate there are
-finitely many histories, whose masses and qualities do not depend on λ: they are tabulated once,
-and one backward pass over the table solves the decision problem for any λ in milliseconds.
+A particle is a training row: the quality of each candidate's answer to that query and the
+verifier's score of it. After a history of observations the particles are weighted by their
+likelihood, so every belief is a weighted mean over rows. With k + 1 scores per candidate there are
+finitely many histories, whose masses and qualities do not depend on λ: they are tabulated once, and
+one backward pass over the table solves the decision problem for any λ in milliseconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
     "Beliefs",
     "Option",
     "Plan",
-    "View",
+    "PlanState",
     "best_option",
     "build_beliefs",
     "group_centers",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 MAX_HISTORIES = 3_000_000
-"""Largest table of histories; a larger one takes too much memory for a policy."""
+"""Maximum size of a table of histories, because a larger one takes too much memory."""
 
 _CHUNK = 8192
 _TIE = 1e-12
@@ -44,8 +44,8 @@ _TIE = 1e-12
 class Beliefs:
     """Masses and qualities of all histories.
 
-    A history has one index per candidate but the last (whose answer is never verified): 0..k for an
-    observed score, k + 1 for a verdict that is missing, k + 2 for "not observed".
+    A history has one index per candidate except the last, whose answer is never verified: 0..k for
+    an observed score, k + 1 for a missing verdict, k + 2 for "not observed".
 
     Attributes:
         mass: P(history), of shape (k + 3,) * (n_candidates - 1).
@@ -57,16 +57,16 @@ class Beliefs:
 
     @property
     def n_candidates(self) -> int:
-        """Number of candidates."""
+        """The number of candidates."""
         return int(self.quality.shape[-1])
 
     @property
-    def unseen(self) -> int:
-        """The index that says "not observed"."""
+    def unobserved(self) -> int:
+        """The index that means "not observed"."""
         return int(self.mass.shape[0]) - 1 if self.mass.ndim > 0 else 0
 
     def expected_quality(self, history: tuple[int, ...]) -> Floats:
-        """E[quality of each candidate | history], of shape (n_candidates,)."""
+        """Return E[quality of each candidate | history], of shape (n_candidates,)."""
         expected: Floats = self.quality[history] / self.mass[history]
         return expected
 
@@ -77,10 +77,12 @@ def build_beliefs(
     """Tabulate the beliefs after every history.
 
     Args:
-        performance: Quality of each candidate on each particle, (n_particles, n_candidates).
-        likelihoods: For each candidate but the last, P(observation | particle) of shape
+        performance: Quality of each candidate on each particle, of shape (n_particles,
+            n_candidates).
+        likelihoods: P(observation | particle) for each candidate except the last, each of shape
             (k + 2, n_particles): scores 0..k, then a missing verdict.
-        weights: Belief before any observation, of shape (n_particles,); None: uniform.
+        weights: Weights of the particles before any observation, of shape (n_particles,); if None,
+            uniform.
 
     Raises:
         ValueError: If there are more histories than `MAX_HISTORIES`.
@@ -90,71 +92,72 @@ def build_beliefs(
     if math.prod(sides) * (n_candidates + 1) > MAX_HISTORIES:
         msg = (
             f"{n_candidates} candidates with {sides[0] - 3} verdicts each have "
-            f"{math.prod(sides)} histories of observations: too many to tabulate. "
-            "Use fewer candidates, or a smaller `n_samples`."
+            f"{math.prod(sides)} histories of observations, too many to tabulate: "
+            "use fewer candidates or a smaller `n_samples`."
         )
         raise ValueError(msg)
-    first = np.ones(n_particles) if weights is None else weights
+    prior = np.ones(n_particles) if weights is None else weights
     half = len(likelihoods) // 2
     table = np.zeros((math.prod(sides[:half]), math.prod(sides[half:]), n_candidates + 1))
     for start in range(0, n_particles, _CHUNK):
         part = slice(start, start + _CHUNK)
         left = _products([rows[:, part] for rows in likelihoods[:half]], performance[part])
-        left = left * first[part]
+        left = left * prior[part]
         right = _products([rows[:, part] for rows in likelihoods[half:]], performance[part])
         table[:, :, 0] += left @ right.T
         for j in range(n_candidates):
             table[:, :, j + 1] += (left * performance[part, j]) @ right.T
-    table = table.reshape(*sides, n_candidates + 1) / first.sum()
+    table = table.reshape(*sides, n_candidates + 1) / prior.sum()
     return Beliefs(np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1:]))
 
 
 def _products(likelihoods: Sequence[Floats], performance: Floats) -> Floats:
-    """Joint likelihoods of all combinations, "not observed" included: (n_combinations, n)."""
+    """Return joint likelihoods of all combinations of observations, (n_combinations, n)."""
     product = np.ones((1, len(performance)))
     for table in likelihoods:
-        whole = np.vstack([table, np.ones(len(performance))])
-        product = (product[:, None, :] * whole[None, :, :]).reshape(-1, len(performance))
+        extended = np.vstack([table, np.ones(len(performance))])  # The last row: not observed.
+        product = (product[:, None, :] * extended[None, :, :]).reshape(-1, len(performance))
     return product
 
 
 class Option(NamedTuple):
-    """One possible action, and its expected outcome under the best continuation."""
+    """A possible action and its expected outcome under the best continuation."""
 
     candidate: int
     verify: bool
-    """Whether its answer is verified afterwards; False: it is accepted unseen."""
+    """Whether its answer is verified; if not, it is accepted unverified."""
 
     quality: float
-    """Expected quality of the answer accepted in the end."""
+    """Expected quality of the answer that is finally accepted."""
 
     cost_usd: float
-    """Expected cost from here on."""
+    """Expected further cost."""
 
     utility: float
     """quality - λ·cost_usd."""
 
 
 def group_centers(predicted: Floats, n_groups: int) -> Floats:
-    """Typical rows of predictions, by k-means from quantiles along their main direction."""
+    """Cluster predictions by k-means, started from quantiles along their main direction."""
     mean = predicted.mean(axis=0)
     _, _, axes = np.linalg.svd(predicted - mean, full_matrices=False)
     order = np.argsort((predicted - mean) @ axes[0], kind="stable")
     centers = np.array([predicted[rows].mean(axis=0) for rows in np.array_split(order, n_groups)])
     for _ in range(50):
         nearest = _distances(predicted, centers).argmin(axis=1)
-        kept = np.unique(nearest)
-        moved = np.array([predicted[nearest == g].mean(axis=0) for g in kept])
-        if moved.shape == centers.shape and np.allclose(moved, centers):
+        groups = np.unique(nearest)
+        means = np.array([predicted[nearest == g].mean(axis=0) for g in groups])
+        if means.shape == centers.shape and np.allclose(means, centers):
             break
-        centers = moved
+        centers = means
     return centers
 
 
 def group_weights(predicted: Floats, centers: Floats) -> Floats:
-    """How much each particle counts for a query of each group, of shape (n_groups, n_particles).
+    """Return the weight of each particle in each group, of shape (n_groups, n_particles).
 
-    A Gaussian kernel around the group's center, as wide as groups are, over a thin uniform base.
+    The weight is a Gaussian kernel around the group's center, as wide as a typical group, plus a
+    small uniform part.
     """
     squared = _distances(predicted, centers)
     width = max(float(squared.min(axis=1).mean()), 1e-12)
@@ -165,7 +168,7 @@ def group_weights(predicted: Floats, centers: Floats) -> Floats:
 
 
 def nearest_group(row: Floats, centers: Floats) -> int:
-    """The group of a query by its predictions, -1 where there are none (NaN: unknown)."""
+    """Return the group nearest to a row of predictions, -1 if all are NaN (unknown)."""
     known = ~np.isnan(row)
     if len(centers) == 0 or not known.any():
         return -1
@@ -179,12 +182,12 @@ def _distances(rows: Floats, centers: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is best after every history, for one λ.
+    """The best action after every history, for one λ.
 
     Attributes:
-        gains: For each candidate that may be asked and verified: the expected (quality, cost) under
-            the best continuation, times the mass of the history before, each of shape
-            (k + 3,) * j for candidate j; None for the other candidates.
+        gains: The expected (quality, cost) of asking and verifying each candidate under the best
+            continuation, times the mass of the history before it, each of shape (k + 3,) * j for
+            candidate j; None for candidates that cannot be verified.
     """
 
     beliefs: Beliefs
@@ -195,22 +198,22 @@ class Plan:
     gains: tuple[tuple[Floats, Floats] | None, ...]
 
     def options(self, history: tuple[int, ...], after: int) -> list[Option]:
-        """Every candidate that may be asked after `after` (-1: none was asked yet)."""
+        """Return the options after candidate `after` was asked last (-1 if none was)."""
         mass = float(self.beliefs.mass[history])
         quality = self.beliefs.quality[history].tolist()
         costs = self.cost_usd.tolist()
-        found = []
+        options = []
         for j in range(after + 1, len(self.available)):
             if self.available[j]:
-                found.append(self._option(j, quality[j] / mass, costs[j], verify=False))
+                options.append(self._option(j, quality[j] / mass, costs[j], verify=False))
                 gain = self.gains[j]
                 if gain is not None:
                     a, b = float(gain[0][history[:j]]) / mass, float(gain[1][history[:j]]) / mass
-                    found.append(self._option(j, a, b, verify=True))
-        return found
+                    options.append(self._option(j, a, b, verify=True))
+        return options
 
     def worth_verifying(self, history: tuple[int, ...], j: int) -> bool:
-        """Whether candidate j's answer, which is there already, should be verified."""
+        """Return whether to verify the answer that candidate j has given."""
         gain = self.gains[j]
         if gain is None or not any(self.available[j + 1 :]):
             return False
@@ -223,24 +226,24 @@ class Plan:
         return Option(j, verify, quality, cost, quality - self.lambda_ * cost)
 
 
-class View:
-    """A situation as the tables see it.
+class PlanState:
+    """A situation in terms of a plan.
 
     Args:
-        plan: What is best after every history.
-        history: What was observed, as an index into the tables.
-        held: Candidates that answered, in order.
+        plan: The plan.
+        history: The observations, as an index into the plan's tables.
+        answered: Candidates that have answered, in order.
     """
 
-    __slots__ = ("expected", "held", "history", "plan")
+    __slots__ = ("answered", "expected", "history", "plan")
 
-    def __init__(self, plan: Plan, history: tuple[int, ...], held: tuple[int, ...]) -> None:
-        self.plan, self.history, self.held = plan, history, held
+    def __init__(self, plan: Plan, history: tuple[int, ...], answered: tuple[int, ...]) -> None:
+        self.plan, self.history, self.answered = plan, history, answered
         self.expected = plan.beliefs.expected_quality(history)
 
 
 def best_option(options: Sequence[Option]) -> Option:
-    """The option of highest utility; ties go to the one listed first."""
+    """Return the option of highest utility; ties go to the first one."""
     best = options[0]
     for option in options[1:]:
         if option.utility > best.utility + _TIE:
@@ -257,10 +260,10 @@ def solve(
     available: tuple[bool, ...],
     recall: bool = False,
 ) -> Plan:
-    """Exact expectimax by one backward pass over the table of histories.
+    """Solve the decision problem exactly (expectimax) in one backward pass over the histories.
 
-    After candidate i is verified, the policy keeps its answer (with `recall`: the best-looking
-    answer so far), or asks any candidate j > i, skipping those between, and verifies it or not.
+    After candidate i is verified, the policy keeps its answer (with `recall` the one of highest
+    expected quality so far), or asks any candidate j > i and verifies its answer or not.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3: V(b) = max_a R(b, a) +
@@ -273,15 +276,15 @@ def solve(
         if not available[j]:
             continue
         quality, cost = _best_after(beliefs, lambda_, cost_usd, gains, available, j, recall=recall)
-        before = _before(beliefs.mass, j, beliefs.unseen)
+        mass = _take_unobserved(beliefs.mass, j, beliefs.unobserved)
         paid = float(cost_usd[j] + verification_cost_usd[j])
-        gains[j] = (quality.sum(axis=-1), cost.sum(axis=-1) + paid * before)
+        gains[j] = (quality.sum(axis=-1), cost.sum(axis=-1) + paid * mass)
     return Plan(beliefs, lambda_, cost_usd, verification_cost_usd, available, tuple(gains))
 
 
-def _before(table: Floats, j: int, unseen: int) -> Floats:
-    """The part of a table in which candidates j, j + 1, … are not observed."""
-    index = (slice(None),) * j + (unseen,) * (table.ndim - j)
+def _take_unobserved(table: Floats, j: int, unobserved: int) -> Floats:
+    """Return the part of a table in which candidates j, j + 1, … are not observed."""
+    index = (slice(None),) * j + (unobserved,) * (table.ndim - j)
     part: Floats = table[index]
     return part
 
@@ -296,24 +299,27 @@ def _best_after(
     *,
     recall: bool,
 ) -> tuple[Floats, Floats]:
-    """(quality, cost) × mass of the best continuation once candidate j's verdict is in."""
-    unseen, n = beliefs.unseen, beliefs.n_candidates
-    observed = slice(0, unseen)
-    mass = _before(beliefs.mass, j + 1, unseen)[..., observed]
-    held = [_before(beliefs.quality[..., i], j + 1, unseen)[..., observed] for i in range(n)]
-    best_quality = _recalled(held, j, unseen) if recall else held[j]
+    """Return (quality, cost) × mass of the best continuation after candidate j's verdict."""
+    unobserved, n = beliefs.unobserved, beliefs.n_candidates
+    observed = slice(0, unobserved)
+    mass = _take_unobserved(beliefs.mass, j + 1, unobserved)[..., observed]
+    qualities = [
+        _take_unobserved(beliefs.quality[..., i], j + 1, unobserved)[..., observed]
+        for i in range(n)
+    ]
+    best_quality = _recall_best(qualities, j, unobserved) if recall else qualities[j]
     best_cost = np.zeros_like(mass)
     best_utility = best_quality
     for i in range(j + 1, n):
         if not available[i]:
             continue
-        choices = [(held[i], cost_usd[i] * mass)]
+        choices = [(qualities[i], cost_usd[i] * mass)]
         gain = gains[i]
         if gain is not None:
             choices.append(
                 (
-                    _before(gain[0], j + 1, unseen)[..., observed],
-                    _before(gain[1], j + 1, unseen)[..., observed],
+                    _take_unobserved(gain[0], j + 1, unobserved)[..., observed],
+                    _take_unobserved(gain[1], j + 1, unobserved)[..., observed],
                 )
             )
         for quality, cost in choices:
@@ -325,12 +331,12 @@ def _best_after(
     return best_quality, best_cost
 
 
-def _recalled(held: Sequence[Floats], j: int, unseen: int) -> Floats:
-    """Mass × quality of the best-looking answer among candidate j and those observed before."""
-    best = held[j]
+def _recall_best(qualities: Sequence[Floats], j: int, unobserved: int) -> Floats:
+    """Return mass × the highest expected quality of candidate j and those observed before."""
+    best = qualities[j]
     for i in range(j):
-        seen = np.arange(unseen + 1) != unseen
+        is_observed = np.arange(unobserved + 1) != unobserved
         shape = [1] * best.ndim
-        shape[i] = unseen + 1
-        best = np.where(seen.reshape(shape), np.maximum(best, held[i]), best)
+        shape[i] = unobserved + 1
+        best = np.where(is_observed.reshape(shape), np.maximum(best, qualities[i]), best)
     return best

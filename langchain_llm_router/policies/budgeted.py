@@ -1,4 +1,4 @@
-"""The best one-shot routing under a mean budget: λ by bisection, ties mixed exactly."""
+"""One-shot routing under a mean budget: λ by bisection, with an exact mixture of ties."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
-from langchain_llm_router.policies.one_shot import known_cost, known_quality
+from langchain_llm_router.policies.one_shot import require_cost, require_quality
 from langchain_llm_router.policies.policy import OneShot, query_uniform
 from langchain_llm_router.types import Arm, Decision, Situation
 from langchain_llm_router.types.arrays import Arrays, Floats
@@ -19,7 +19,7 @@ from langchain_llm_router.types.arrays import Arrays, Floats
 __all__ = ["BudgetedRouting"]
 
 
-# Utilities this close are a tie: wider than what bisection leaves between λ and the true one.
+# Utilities within this distance are tied; the error of λ after bisection is smaller.
 _TIE = 1e-9
 
 
@@ -27,13 +27,13 @@ _TIE = 1e-9
 class BudgetedRouting(FittedPolicy, OneShot):
     """Asks the candidate with the best predicted quality - λ·cost, at the λ that fits a budget.
 
-    Among ties it takes the cheapest with probability 1 - γ and the most expensive with γ, so
-    that the expected mean cost meets the budget exactly where the budget binds. The draw depends on
-    the query and the seed alone.
+    Among ties the cheapest is asked with probability 1 - γ and the most expensive with γ, so that
+    the mean cost equals the budget where the budget binds. The draw depends on the query and the
+    seed alone.
 
     Args:
-        max_cost_usd: What a query may cost on average.
-        seed: Changes the draw among ties.
+        max_cost_usd: Mean cost that a query may have.
+        seed: Seed of the draw among ties.
 
     Attributes:
         lambda_: λ in quality per USD; 0 where the budget does not bind.
@@ -52,7 +52,7 @@ class BudgetedRouting(FittedPolicy, OneShot):
     max_cost_usd: float
     seed: int = 0
 
-    _learned: ClassVar[str] = "lambda_"
+    _fitted_attribute: ClassVar[str] = "lambda_"
     _fit_call: ClassVar[str] = "fit(quality, cost_usd)"
 
     def __post_init__(self) -> None:
@@ -63,29 +63,31 @@ class BudgetedRouting(FittedPolicy, OneShot):
     def fit(
         self, quality: ArrayLike, cost_usd: ArrayLike, *, spent_usd: ArrayLike | None = None
     ) -> Self:
-        """Find λ and γ on queries like those that will be routed.
+        """Find λ and γ on queries like those to be routed.
 
         Args:
             quality: Predicted quality in [0, 1], of shape (n_queries, n_candidates), for rows that
-                the estimator was not fitted on: on its own training rows it is overconfident.
+                the estimator was not fitted on, because it is overconfident on training rows.
             cost_usd: Expected cost of a call, of shape (n_candidates,) or like `quality`.
-            spent_usd: What each call really cost, like `quality`: the budget then holds for actual
-                spending, though queries sent to a candidate may cost more than its average one.
+            spent_usd: Actual cost of each call, like `quality`. The budget then applies to it,
+                because the queries routed to a candidate may cost more than its mean.
 
         Raises:
-            ValueError: If even the cheapest candidates cost more than the budget.
+            ValueError: If the cheapest candidates cost more than the budget.
         """
         q = np.asarray(quality, dtype=np.float64)
         if q.ndim != 2 or q.size == 0 or np.isnan(q).any():
-            msg = f"`quality` must be known, of shape (n_queries, n_candidates), got {q.shape}."
+            msg = (
+                f"`quality` must have shape (n_queries, n_candidates), without NaN, got {q.shape}."
+            )
             raise ValueError(msg)
         c = np.broadcast_to(np.asarray(cost_usd, dtype=np.float64), q.shape)
         if np.isnan(c).any() or c.min() < 0:
-            msg = "`cost_usd` must be known and >= 0: some prices are unknown."
+            msg = "`cost_usd` must be >= 0, without NaN: give each candidate a price."
             raise ValueError(msg)
         paid = c if spent_usd is None else np.asarray(spent_usd, dtype=np.float64)
         if paid.shape != q.shape or np.isnan(paid).any():
-            msg = f"`spent_usd` must be known, of shape {q.shape}, got {paid.shape}."
+            msg = f"`spent_usd` must have shape {q.shape}, without NaN, got {paid.shape}."
             raise ValueError(msg)
         least = float(np.take_along_axis(paid, c.argmin(axis=1)[:, None], axis=1).mean())
         if least > self.max_cost_usd:
@@ -98,7 +100,7 @@ class BudgetedRouting(FittedPolicy, OneShot):
         return self
 
     def choose(self, situation: Situation) -> Decision:
-        """Take the argmax of quality - λ·cost over those not asked yet, mixing among ties."""
+        """Choose the argmax of quality - λ·cost over the arms not asked yet; draw among ties."""
         self._check_fitted()
         lambda_, gamma = self.lambda_, self.gamma_
         if situation.options.lambda_ is not None:
@@ -106,8 +108,8 @@ class BudgetedRouting(FittedPolicy, OneShot):
         name = type(self).__name__
         scored: list[tuple[float, float, Arm]] = []
         for arm in situation.open_arms:
-            cost = known_cost(arm, name)
-            scored.append((known_quality(arm, name) - lambda_ * cost, cost, arm))
+            cost = require_cost(arm, name)
+            scored.append((require_quality(arm, name) - lambda_ * cost, cost, arm))
         best = max(utility for utility, _, _ in scored)
         ties = [item for item in scored if best - item[0] <= _TIE]
         cheapest, dearest = min(ties, key=_cost), max(ties, key=_cost)
@@ -126,23 +128,23 @@ class BudgetedRouting(FittedPolicy, OneShot):
 
     @property
     def knob(self) -> Knob:
-        """λ: with another value the budget that it was found for is no longer met."""
+        """λ; the budget is met only at the fitted value."""
         self._check_fitted()
         return Knob("lambda", self.lambda_, more="cheaper answers")
 
     def with_knob(self, value: float) -> Self:
-        """The same policy with another λ, at which ties go to the cheapest."""
+        """Return this policy with another λ, where ties go to the cheapest."""
         other = super().with_knob(value)
         other.gamma_ = self.gamma_ if value == self.lambda_ else 0.0
         return other
 
     @property
     def reads_query(self) -> bool:
-        """Whether it draws among ties; the draw depends on the query."""
+        """Whether ties are drawn, which depends on the query."""
         return getattr(self, "gamma_", 0.0) > 0
 
     def chance(self, situation: Situation, step: Decision) -> float:
-        """1 or 0, except for ties: the most expensive one is drawn with probability γ."""
+        """Return 1 or 0 without ties; among ties the most expensive one has probability γ."""
         own = self.decide(situation)
         if own.propensity == 1.0 or own.candidate == step.candidate:
             return own.propensity if own.candidate == step.candidate else 0.0
@@ -193,7 +195,7 @@ def _cost(item: tuple[float, float, Arm]) -> float:
 def _cost_bounds(
     quality: Floats, cost: Floats, paid: Floats, lambda_: float
 ) -> tuple[float, float]:
-    """Mean spending when ties go to the cheapest, and when they go to the most expensive."""
+    """Return the mean cost when ties go to the cheapest, and to the most expensive."""
     utility = quality - lambda_ * cost
     tied = utility.max(axis=1, keepdims=True) - utility <= _TIE
     rows = np.arange(len(cost))

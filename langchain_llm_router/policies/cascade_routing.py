@@ -1,4 +1,4 @@
-"""Cascade routing: before every step choose among all candidates which to ask next, or stop."""
+"""Cascade routing: before each step, choose any candidate to ask next, or stop."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.lambda_search import Rehearsal, best_first_step, lambda_for
-from langchain_llm_router.policies.one_shot import known_quality
+from langchain_llm_router.policies.one_shot import require_quality
 from langchain_llm_router.policies.policy import accept, last_resort, query_uniform
 from langchain_llm_router.policies.supermodels import LinearUpdate, Planner, Stage, sobol_normals
-from langchain_llm_router.policies.training_tables import check_tables, known_means
+from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.arrays import Arrays, Floats
 
@@ -29,27 +29,27 @@ Group = tuple[int, ...]
 class CascadeRouting(FittedPolicy):
     """Runs the set of candidates with the best expected quality - λ·cost, replanned at each step.
 
-    Before each step every set of further candidates is valued at E[max] of what their estimates may
-    still become, minus λ times their cost; the cheapest of the best set is asked, its answer
-    verified, and all estimates of quality and cost are updated. It stops when no set is worth more
-    than the best answer so far, and accepts that answer.
+    The value of a set of further candidates is the expected maximum of their later quality
+    estimates, minus λ times their cost. The cheapest candidate of the best set is asked, its answer
+    is verified, and all estimates of quality and cost are updated. When no set has a higher value
+    than the best answer so far, that answer is accepted.
 
     Args:
-        lambda_: λ, quality per dollar; a request may replace it, `fit` can find it for a budget.
-        max_depth: At most so many candidates are asked for one query; None: all of them.
-        greedy: Look only one candidate ahead: faster, somewhat worse.
-        chain: Only in declared order without skipping: the optimal cascade.
-        first_step: λ of the first step over that of later steps; None: `fit` chooses. A set is
-            priced whole although routing often stops earlier, so the first step may need a larger
-            λ.
-        n_draws: Draws behind E[max], a power of 2 (the paper uses 100).
-        seed: Of the draws, and of the mixing of two λ that meets a budget exactly.
+        lambda_: λ in quality per dollar; a request may replace it, `fit` can find it for a budget.
+        max_depth: Maximum number of candidates asked for one query; if None, all.
+        greedy: Whether to plan only one candidate ahead, which is faster and somewhat worse.
+        chain: Whether to ask in declared order without skipping (the optimal cascade).
+        first_step: Ratio of the first step's λ to that of later steps; if None, `fit` chooses it. A
+            set is charged in full although routing often stops earlier, so a larger λ may be
+            better at the first step.
+        n_draws: Number of draws for E[max], a power of 2 (the paper uses 100).
+        seed: Seed of these draws and of the mixture of two λ that meets a budget exactly.
 
     Attributes:
-        candidates_: Names, in the order of the training columns.
-        update_: How confidences and predictions change the expected qualities.
-        first_step_: The factor in use.
-        mix_: (λ that overspends, λ that underspends, probability of the first).
+        candidates_: Names of the candidates, in the order of the training columns.
+        update_: Model of how confidences and predictions change the expected qualities.
+        first_step_: The ratio in use.
+        mix_: The λ that overspends, the λ that underspends, and the probability of the former.
 
     References:
         Dekoninck et al., 2024, A Unified Approach to Routing and Cascading for LLMs,
@@ -67,7 +67,7 @@ class CascadeRouting(FittedPolicy):
     seed: int = 0
 
     verifies: ClassVar[bool] = True
-    _remembered: ClassVar[frozenset[str]] = frozenset({"_planner"})
+    _derived_names: ClassVar[frozenset[str]] = frozenset({"_planner"})
 
     def __post_init__(self) -> None:
         if not 0 <= self.lambda_ < np.inf:
@@ -92,16 +92,16 @@ class CascadeRouting(FittedPolicy):
         expected_cost_usd: ArrayLike | None = None,
         max_cost_usd: float | None = None,
     ) -> Self:
-        """Learn how observations change the estimates, and λ if there is a budget.
+        """Fit how observations change the estimates, and find λ if there is a budget.
 
         Args:
             outcomes: Measured quality and cost.
-            evaluations: The verifier's scores and costs, same rows and columns.
-            predicted: An estimator's predictions, of shape (n_queries, n_candidates), for rows it
-                was not fitted on; then routing needs them as well. None: no estimator.
-            expected_cost_usd: What a call was expected to cost, like `predicted` or one per
-                candidate; None: the mean.
-            max_cost_usd: Find λ so that a training query costs this on average.
+            evaluations: The verifier's scores and costs, with the same rows and columns.
+            predicted: Predictions of an estimator, of shape (n_queries, n_candidates), for rows
+                that it was not fitted on; routing then needs the estimator. None without estimator.
+            expected_cost_usd: Expected cost of a call, like `predicted` or one per candidate; if
+                None, the mean.
+            max_cost_usd: Mean cost of a training query that λ is chosen for.
 
         Raises:
             ValueError: If tables do not fit each other, costs are unknown, or the budget is below
@@ -109,17 +109,17 @@ class CascadeRouting(FittedPolicy):
         """
         check_tables(outcomes, evaluations)
         self.candidates_ = tuple(outcomes.candidates)
-        self.cost_usd_ = known_means("outcomes", outcomes.cost_usd, self.candidates_)
+        self.cost_usd_ = mean_costs("outcomes", outcomes.cost_usd, self.candidates_)
         self.verification_cost_usd_ = _verification_means(evaluations)
         self.uses_predictions_ = predicted is not None
         features = _features(outcomes, evaluations, predicted)
         expected = self._expected(outcomes, expected_cost_usd)
-        assert outcomes.cost_usd is not None, "its means are known"
+        assert outcomes.cost_usd is not None, "it has means"
         ratio = outcomes.cost_usd / np.maximum(expected, 1e-30)
         self.update_ = LinearUpdate.fit(features, outcomes.quality)
         self.cost_update_ = LinearUpdate.fit(ratio, np.where(np.isnan(ratio), 1.0, ratio))
         self.mix_ = (self.lambda_, self.lambda_, 0.0)
-        self._remember()
+        self._derive()
         rehearsal = self._rehearsal(outcomes, evaluations, features, expected)
         self.first_step_ = self.first_step or best_first_step(rehearsal)
         if max_cost_usd is not None:
@@ -136,18 +136,17 @@ class CascadeRouting(FittedPolicy):
         predicted: ArrayLike | None = None,
         expected_cost_usd: ArrayLike | None = None,
     ) -> tuple[Floats, Floats]:
-        """What a replay of this policy gives at several λ, but much faster.
+        """Replay this policy at several λ, much faster than `evaluation.replay`.
 
         Args:
-            lambdas: The λ to try.
-            outcomes: As in `fit`, of any rows.
+            lambdas: The values of λ.
+            outcomes: As in `fit`, for any rows.
             evaluations: As in `fit`.
             predicted: As in `fit`.
-            expected_cost_usd: As in `fit`; None: the mean of the training rows.
+            expected_cost_usd: As in `fit`; if None, the mean of the training rows.
 
         Returns:
-            Quality of the accepted answer and cost of everything asked and verified, each of shape
-            (n_lambdas, n_queries).
+            Quality of the accepted answer and total cost, each of shape (n_lambdas, n_queries).
         """
         self._check_fitted()
         check_tables(outcomes, evaluations)
@@ -159,24 +158,24 @@ class CascadeRouting(FittedPolicy):
 
     @property
     def knob(self) -> Knob:
-        """λ; if the policy mixes two, the higher one."""
+        """λ; if two are mixed, the higher one."""
         return Knob("lambda", self.lambda_, more="cheaper answers")
 
     def with_knob(self, value: float) -> Self:
-        """The same policy with one other λ; nothing is fitted again."""
+        """Return this policy with a single other λ, without fitting it again."""
         other = super().with_knob(value)
         if value != self.lambda_:
             other.mix_ = (value, value, 0.0)
         return other
 
     def with_lambda(self, lambda_: float) -> Self:
-        """The same as `with_knob`."""
+        """Return `with_knob(lambda_)`."""
         return self.with_knob(lambda_)
 
     def decide(self, situation: Situation) -> Decision:
-        """Verify the last answer, then ask the first candidate of the best set, or stop."""
+        """Verify the last answer, then ask a candidate of the best set, or accept."""
         self._check_fitted()
-        view = self._view(situation)
+        view = self._encode(situation)
         stage, lambda_ = view.stage, np.array([view.lambda_])
         name = type(self).__name__
         if len(stage.run) == 0 and len(stage.allowed) == 0:
@@ -185,11 +184,11 @@ class CascadeRouting(FittedPolicy):
         if last is not None and self._planner.worth_verifying(stage, last, view.quality, lambda_):
             candidate = self.candidates_[last]
             return Decision("verify", candidate, name, "a verdict may change the choice")
-        # After failures a candidate must be asked even beyond `max_depth`.
-        must = replace(stage, depth=max(stage.depth, 1)) if len(stage.run) == 0 else stage
+        # Without an answer a candidate must be asked even beyond `max_depth`.
+        required = replace(stage, depth=max(stage.depth, 1)) if len(stage.run) == 0 else stage
         if len(stage.run) == 0:
             lambda_ = lambda_ * self.first_step_
-        chosen = int(self._planner.next(must, view.quality, view.cost, lambda_)[0])
+        chosen = int(self._planner.next(required, view.quality, view.cost, lambda_)[0])
         scores: dict[str, dict[str, float | None]] = {
             candidate: {"quality": float(q), "cost_usd": float(c)}
             for candidate, q, c in zip(
@@ -200,14 +199,16 @@ class CascadeRouting(FittedPolicy):
             best = max(stage.run, key=lambda j: (view.quality[0, j], -j))
             quality = min(max(float(view.quality[0, best]), 0.0), 1.0)
             attempt = Attempt(candidate=self.candidates_[best])
-            reason = f"the best answer so far promises {quality:.3f}, no further set is worth more"
+            reason = (
+                f"the best answer so far is expected at {quality:.3f}, no further set is worth more"
+            )
             return accept(self, attempt, reason, scores=scores, confidence=quality)
         return Decision(
             action="ask",
             candidate=self.candidates_[chosen],
             policy=name,
             reason=f"the first of the best set at λ = {view.lambda_:.4g} per USD",
-            final=len(stage.run) == 0 and (must.depth == 1 or len(stage.allowed) == 1),
+            final=len(stage.run) == 0 and (required.depth == 1 or len(stage.allowed) == 1),
             scores=scores,
         )
 
@@ -239,9 +240,9 @@ class CascadeRouting(FittedPolicy):
         parts = tuple(LinearUpdate.__dataclass_fields__)
         self.update_ = LinearUpdate(*(arrays[f"quality_{part}"] for part in parts))
         self.cost_update_ = LinearUpdate(*(arrays[f"cost_{part}"] for part in parts))
-        self._remember()
+        self._derive()
 
-    def _remember(self) -> None:
+    def _derive(self) -> None:
         normals = sobol_normals(self.n_draws, len(self.candidates_), self.seed)
         self._planner = Planner(
             self.update_,
@@ -253,15 +254,15 @@ class CascadeRouting(FittedPolicy):
         )
 
     def _expected(self, outcomes: Outcomes, expected_cost_usd: ArrayLike | None) -> Floats:
-        believed = self.cost_usd_ if expected_cost_usd is None else expected_cost_usd
-        return np.broadcast_to(np.asarray(believed, dtype=np.float64), outcomes.quality.shape)
+        expected = self.cost_usd_ if expected_cost_usd is None else expected_cost_usd
+        return np.broadcast_to(np.asarray(expected, dtype=np.float64), outcomes.quality.shape)
 
     def _rehearsal(
         self, outcomes: Outcomes, evaluations: SelfEvaluations, features: Floats, expected: Floats
     ) -> Rehearsal:
         actual, verifying = outcomes.cost_usd, evaluations.cost_usd
         if actual is None or verifying is None:
-            msg = "A rehearsal needs the costs of answers and of their verification."
+            msg = "`outcomes` and `evaluations` must have costs: set their `cost_usd`."
             raise ValueError(msg)
         return Rehearsal(
             self._planner,
@@ -273,8 +274,8 @@ class CascadeRouting(FittedPolicy):
             self.max_depth or len(self.candidates_),
         )
 
-    def _view(self, situation: Situation) -> _View:
-        """The situation as arrays of one row."""
+    def _encode(self, situation: Situation) -> _EncodedSituation:
+        """Encode a situation as arrays of one row."""
         index = {name: j for j, name in enumerate(self.candidates_)}
         k, name = len(index), type(self).__name__
         seen = {index[a["candidate"]]: a for a in situation.attempts if a["candidate"] in index}
@@ -289,7 +290,7 @@ class CascadeRouting(FittedPolicy):
             if arm.cost_usd is not None:
                 expected[j] = arm.cost_usd
             if self.uses_predictions_:
-                features[j] = known_quality(arm, name)
+                features[j] = require_quality(arm, name)
         verified = []
         for j in run:
             spent = seen[j].get("cost_usd")
@@ -310,11 +311,11 @@ class CascadeRouting(FittedPolicy):
         quality = self._planner.quality(features[None], stage.observed)
         cost = self._planner.cost(expected[None], ratio[None], replace(stage, run=known))
         last = run[-1] if len(run) > 0 and run[-1] not in verified else None
-        return _View(stage, quality, cost, last, self._lambda(situation))
+        return _EncodedSituation(stage, quality, cost, last, self._lambda(situation))
 
     @property
     def reads_query(self) -> bool:
-        """Whether it mixes two λ; which one it takes is drawn from the query."""
+        """Whether two λ are mixed, where the draw depends on the query."""
         return hasattr(self, "mix_") and self.mix_[2] > 0
 
     def _lambda(self, situation: Situation) -> float:
@@ -326,7 +327,7 @@ class CascadeRouting(FittedPolicy):
         return low if query_uniform(situation.query, self.seed) < gamma else high
 
 
-class _View(NamedTuple):
+class _EncodedSituation(NamedTuple):
     """A situation as arrays of one row."""
 
     stage: Stage
@@ -343,16 +344,16 @@ def _features(
         return evaluations.confidence
     prior = np.asarray(predicted, dtype=np.float64)
     if prior.shape != outcomes.quality.shape:
-        msg = f"`predicted` has shape {prior.shape}, the outcomes {outcomes.quality.shape}."
+        msg = f"`predicted` must have shape {outcomes.quality.shape}, got {prior.shape}."
         raise ValueError(msg)
     return np.hstack([prior, evaluations.confidence])
 
 
 def _verification_means(evaluations: SelfEvaluations) -> Floats:
-    """Mean cost of verifying each candidate; NaN for those with neither a score nor a cost."""
+    """Return the mean cost of verifying each candidate; NaN where there is no score."""
     scored = (~np.isnan(evaluations.confidence)).sum(axis=0) > 0
     cost = evaluations.cost_usd
     if cost is not None:
         cost = np.where(scored[None, :] | ~np.isnan(cost), cost, 0.0)
-    means = known_means("evaluations", cost, evaluations.candidates)
+    means = mean_costs("evaluations", cost, evaluations.candidates)
     return np.where(scored, means, np.nan)

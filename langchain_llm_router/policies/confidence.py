@@ -1,4 +1,4 @@
-"""The simple cascade policy: ask in order, verify, keep the answer when it looks good enough."""
+"""The simple cascade policy: ask in order, verify, accept the first good enough answer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_llm_router.data.artifacts import kind_of, known_class
-from langchain_llm_router.policies.knob import Knob, with_just_above_one
-from langchain_llm_router.policies.one_shot import known_cost
+from langchain_llm_router.policies.knob import Knob, append_just_above_one
+from langchain_llm_router.policies.one_shot import require_cost
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from langchain_llm_router.policies.observation import ObservationModel
 else:
-    # Types of arguments, looked up when one is checked.
+    # Types of arguments, which are resolved when an argument is checked.
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
@@ -35,19 +35,19 @@ __all__ = ["ConfidenceThreshold"]
 
 @dataclass(frozen=True)
 class ConfidenceThreshold(Policy):
-    """Escalates through the candidates in their declared order until an answer looks good.
+    """Escalates through the candidates in declared order until an answer is good enough.
 
-    After each verified answer the score is read as P(good) through the observation model (with the
-    estimator's prediction as prior where there is one). With `lambda_` the answer is kept iff
+    After each verification the observation model converts the score to P(good), with the
+    estimator's prediction as prior if there is one. With `lambda_` the answer is accepted iff
     P(good) - λ·cost of the next candidate > 0, otherwise iff P(good) ≥ `threshold`. The answer of
-    the last candidate is kept unverified. A missing verdict is no evidence: the prior decides, and
-    without any prior the next candidate is asked.
+    the last candidate is accepted unverified. If the verdict is missing, the prior decides, and
+    without a prior the next candidate is asked.
 
     Args:
-        observation: One model for all candidates, one per candidate name, or None: the raw score
-            is used as P(good).
-        threshold: Keep an answer iff P(good) is at least this.
-        lambda_: λ in quality per dollar, the seed article's rule; replaces `threshold`.
+        observation: Observation model of all candidates, or one per candidate name; if None, the
+            raw score is used as P(good).
+        threshold: Smallest P(good) at which an answer is accepted.
+        lambda_: λ in quality per dollar, for the seed article's rule; replaces `threshold`.
         use_prior: Whether an estimator's prediction replaces the base rate.
 
     References:
@@ -67,11 +67,11 @@ class ConfidenceThreshold(Policy):
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """Candidates with an observation model of their own."""
+        """The candidates that have an observation model of their own."""
         return tuple(self.observation) if isinstance(self.observation, Mapping) else ()
 
     def decide(self, situation: Situation) -> Decision:
-        """Ask, verify, then keep or escalate."""
+        """Ask, verify, then accept or escalate."""
         waiting = situation.open_arms
         if len(situation.attempts) == 0:
             return self._ask(waiting, "the first in order")
@@ -79,7 +79,7 @@ class ConfidenceThreshold(Policy):
         if last.get("error") is not None:
             if len(waiting) > 0:
                 return self._ask(waiting, f"{last['candidate']} failed")
-            return self._best_held(situation)
+            return self._accept_best(situation)
         if len(waiting) == 0:
             return accept(self, last, "no candidate is left to ask")
         if not last.get("verified", False):
@@ -89,10 +89,10 @@ class ConfidenceThreshold(Policy):
                 policy=type(self).__name__,
                 reason="is this answer good enough?",
             )
-        return self._judge(situation, last, waiting)
+        return self._accept_or_escalate(situation, last, waiting)
 
     def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
-        """P(this attempt's answer is good); None when nothing is known about it."""
+        """Return P(the attempt's answer is good); None without score and prior."""
         name = attempt["candidate"]
         score = attempt.get("confidence")
         prior = situation.arm(name).quality if self.use_prior else None
@@ -104,19 +104,19 @@ class ConfidenceThreshold(Policy):
         return model.p_good(score, prior=prior, missing=missing)
 
     def observation_model(self, candidate: str) -> ObservationModel | None:
-        """The candidate's own model, or the one for all."""
+        """Return the observation model of a candidate."""
         model = self.observation
         return model.get(candidate) if isinstance(model, Mapping) else model
 
     @property
     def knob(self) -> Knob:
-        """λ if it is set, else the threshold: more of either raises the bar."""
+        """λ if it is set, otherwise the threshold; an increase of either raises the bar."""
         if self.lambda_ is not None:
             return Knob("lambda", self.lambda_, more="more escalations")
         return Knob("threshold", self.threshold, high=1.0, more="more escalations")
 
     def with_options(self, options: RoutingOptions) -> Self:
-        """With the request's λ, or else its threshold."""
+        """Return this policy with the request's λ or threshold."""
         if options.lambda_ is not None:
             return replace(self, lambda_=options.lambda_)
         if options.threshold is not None:
@@ -126,15 +126,15 @@ class ConfidenceThreshold(Policy):
     def knob_values(
         self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
     ) -> list[float]:
-        """As for every policy, plus a threshold that not even P(good) = 1 reaches."""
+        """Return values as any policy does; for a threshold also one that P(good) = 1 misses."""
         values = super().knob_values(cost_usd, quality, n=n)
-        return with_just_above_one(values) if self.knob.name == "threshold" else values
+        return append_just_above_one(values) if self.knob.name == "threshold" else values
 
     def _save_fields(self, folder: Path) -> dict[str, Any]:
         settings = Policy._save_fields(replace(self, observation=None), folder)
         given = self.observation
         models = given if isinstance(given, Mapping) else {} if given is None else {"": given}
-        # Numbered: candidates' names need not be file names.
+        # Folders are numbered, because candidates' names need not be file names.
         for i, model in enumerate(models.values()):
             model.save(folder / str(i))
         kinds = {name: kind_of(type(model)) for name, model in models.items()}
@@ -148,12 +148,14 @@ class ConfidenceThreshold(Policy):
 
         models = {}
         for i, (name, kind) in enumerate(settings["observation"].items()):
-            found = known_class(ObservationModel, kind, folder)  # type: ignore[type-abstract]
-            models[name] = found.load(folder / str(i))
-        one = models.get("") if "" in models else models or None
-        return {**super()._load_fields(settings, folder), "observation": one}
+            model_class = known_class(ObservationModel, kind, folder)  # type: ignore[type-abstract]
+            models[name] = model_class.load(folder / str(i))
+        observation = models.get("") if "" in models else models or None
+        return {**super()._load_fields(settings, folder), "observation": observation}
 
-    def _judge(self, situation: Situation, last: Attempt, waiting: tuple[Arm, ...]) -> Decision:
+    def _accept_or_escalate(
+        self, situation: Situation, last: Attempt, waiting: tuple[Arm, ...]
+    ) -> Decision:
         p = self.p_good(situation, last)
         bar, rule = self._bar(situation, waiting[0])
         if p is None:
@@ -182,7 +184,7 @@ class ConfidenceThreshold(Policy):
     def _bar(self, situation: Situation, following: Arm) -> tuple[float, str]:
         lambda_ = self._effective_lambda(situation)
         if lambda_ is not None:
-            bar = lambda_ * known_cost(following, "ConfidenceThreshold with λ")
+            bar = lambda_ * require_cost(following, "ConfidenceThreshold with λ")
             return bar, f"λ·cost of {following.candidate} = {bar:.3f}"
         bar = self.threshold
         if situation.options.threshold is not None:
@@ -209,10 +211,10 @@ class ConfidenceThreshold(Policy):
             flip=flip,
         )
 
-    def _best_held(self, situation: Situation) -> Decision:
-        held = situation.answered
-        if len(held) == 0:
+    def _accept_best(self, situation: Situation) -> Decision:
+        answered = situation.answered
+        if len(answered) == 0:
             return accept(self, situation.attempts[-1], "every candidate failed")
-        ranked = [(self.p_good(situation, attempt), i) for i, attempt in enumerate(held)]
+        ranked = [(self.p_good(situation, attempt), i) for i, attempt in enumerate(answered)]
         _, best = max(ranked, key=lambda pair: (-1.0 if pair[0] is None else pair[0], pair[1]))
-        return accept(self, held[best], "the best answer so far; the last candidate failed")
+        return accept(self, answered[best], "the best answer so far; the last candidate failed")

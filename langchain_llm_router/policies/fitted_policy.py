@@ -1,4 +1,4 @@
-"""What policies that learn from tables have in common."""
+"""The base class of policies that are fitted on tables."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ __all__ = ["FittedPolicy"]
 
 
 class FittedPolicy(Policy):
-    """A policy that learns before it decides.
+    """A policy that must be fitted before it decides.
 
-    A subclass is a dataclass of its settings with a `fit`. What it learns are attributes that end
-    in an underscore; `_settings` and `_arrays` return them for `save`, `_restore` sets them again.
-    Values derived from them are computed in `_remember`, which must not depend on the knob; they
-    are neither saved nor pickled.
+    A subclass is a dataclass of its settings with a `fit`. Fitted attributes end in an underscore;
+    `_settings` and `_arrays` return them for `save`, `_restore` sets them again. Values derived
+    from them are computed in `_derive`, which must not depend on the knob; they are neither saved
+    nor pickled.
     """
 
-    _learned: ClassVar[str] = "candidates_"
-    """The attribute that exists once the policy is fitted."""
+    _fitted_attribute: ClassVar[str] = "candidates_"
+    """Name of an attribute that exists only if the policy is fitted."""
 
     _fit_call: ClassVar[str] = "fit(outcomes, evaluations)"
-    """How it is fitted, for the error message."""
+    """The call that fits it, for the error message."""
 
-    _remembered: ClassVar[frozenset[str]] = frozenset()
-    """The attributes that `_remember` makes."""
+    _derived_names: ClassVar[frozenset[str]] = frozenset()
+    """Names of the attributes that `_derive` sets."""
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """The candidates it was fitted on."""
+        """The candidates that it was fitted on."""
         return getattr(self, "candidates_", ())
 
     def with_knob(self, value: float) -> Self:
-        """The same policy at another setting of its knob; nothing is fitted again.
+        """Return this policy with another value of its knob, without fitting it again.
 
         Raises:
-            ValueError: If it has no knob, or the value makes no sense for it.
+            ValueError: If it has no knob, or the value is not allowed.
         """
         field = self.require_knob().field
         other = object.__new__(type(self))
-        # The derived values are shared: they do not depend on the knob.
+        # Derived values are shared, because they do not depend on the knob.
         vars(other).update(vars(self))
         setattr(other, field, value)
         other.__post_init__()
@@ -64,15 +64,17 @@ class FittedPolicy(Policy):
         """Check the settings."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: it for name, it in vars(self).items() if name not in self._remembered}
+        return {
+            name: value for name, value in vars(self).items() if name not in self._derived_names
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        if hasattr(self, self._learned):
-            self._remember()
+        if hasattr(self, self._fitted_attribute):
+            self._derive()
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, self._learned):
+        if not hasattr(self, self._fitted_attribute):
             name = type(self).__name__
             msg = (
                 f"This {name} is not fitted: call `{self._fit_call}` or `{name}.load(folder)` "
@@ -80,8 +82,8 @@ class FittedPolicy(Policy):
             )
             raise NotFittedError(msg)
 
-    def _remember(self) -> None:
-        """Compute the values derived from what was learned."""
+    def _derive(self) -> None:
+        """Compute the values derived from fitted attributes."""
 
     @abstractmethod
     def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None: ...

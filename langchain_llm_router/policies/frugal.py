@@ -13,7 +13,7 @@ from scipy.optimize import brute, fmin
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.policy import accept
-from langchain_llm_router.policies.training_tables import check_tables, known_means
+from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.arrays import Arrays, Floats
 
@@ -25,20 +25,20 @@ _INFEASIBLE = 10_000.0
 
 @dataclass(eq=False)
 class FrugalCascade(FittedPolicy):
-    """Asks a learned chain of candidates until a score reaches that step's threshold.
+    """Asks a fitted chain of candidates until a score reaches the threshold of its step.
 
-    Every chain of distinct candidates up to a length is tried, in any order; its thresholds are
-    searched as rising quantiles of the scores that reach each step. A missing verdict counts as
-    that candidate's mean score. The last answer of the chain is accepted unverified.
+    All chains of distinct candidates up to a length are tried, in any order; thresholds are
+    searched as increasing quantiles of the scores that reach each step. A missing verdict counts
+    as the candidate's mean score. The last answer of the chain is accepted unverified.
 
     Args:
-        max_length: Longest chain.
-        n_grid: Grid points per threshold.
+        max_length: Maximum length of a chain.
+        n_grid: Number of grid points per threshold.
 
     Attributes:
-        chain_: Names in the order of asking.
-        thresholds_: One score per step but the last.
-        mean_score_: Mean training score of each candidate of the chain but the last.
+        chain_: Names of the candidates in the order of asking.
+        thresholds_: Threshold of each step except the last.
+        mean_score_: Mean training score of each candidate of the chain except the last.
 
     References:
         Chen et al., 2023, FrugalGPT, arXiv:2305.05176, section 3 (LLM cascade). Deviation: the
@@ -49,7 +49,7 @@ class FrugalCascade(FittedPolicy):
     n_grid: int = 40
 
     verifies: ClassVar[bool] = True
-    _learned: ClassVar[str] = "chain_"
+    _fitted_attribute: ClassVar[str] = "chain_"
     _fit_call: ClassVar[str] = "fit(outcomes, scores, max_cost_usd=)"
 
     def __post_init__(self) -> None:
@@ -62,11 +62,11 @@ class FrugalCascade(FittedPolicy):
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """The chain it learned."""
+        """The candidates of the fitted chain."""
         return getattr(self, "chain_", ())
 
     def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
-        """The chain it learned."""
+        """Return the candidates of the fitted chain."""
         self._check_fitted()
         return self.chain_
 
@@ -75,11 +75,11 @@ class FrugalCascade(FittedPolicy):
 
         Args:
             outcomes: Measured quality and cost of every candidate.
-            scores: The verifier's scores and costs, on rows that it was not fitted on.
-            max_cost_usd: What a query may cost on average, verification included.
+            scores: The verifier's scores and costs, for rows that it was not fitted on.
+            max_cost_usd: Mean cost that a query may have, verification included.
 
         Raises:
-            ValueError: If no single candidate is within the budget.
+            ValueError: If each candidate alone exceeds the budget.
         """
         check_tables(outcomes, scores)
         search = _Search(outcomes, scores, max_cost_usd, self.n_grid)
@@ -97,21 +97,21 @@ class FrugalCascade(FittedPolicy):
         return self
 
     def decide(self, situation: Situation) -> Decision:
-        """Ask along the chain; keep an answer whose score reaches its step's threshold."""
+        """Ask along the chain; accept an answer whose score reaches its threshold."""
         self._check_fitted()
         name = type(self).__name__
         open_names = [arm.candidate for arm in situation.open_arms]
         waiting = [candidate for candidate in self.chain_ if candidate in open_names]
-        held = situation.answered
-        if len(waiting) == 0 and len(held) == 0:
+        answered = situation.answered
+        if len(waiting) == 0 and len(answered) == 0:
             waiting = open_names
-        if len(held) == 0 or situation.attempts[-1].get("error") is not None:
+        if len(answered) == 0 or situation.attempts[-1].get("error") is not None:
             if len(waiting) > 0:
                 final = len(waiting) == 1
                 return Decision("ask", waiting[0], name, "the next in the chain", final=final)
-            last = max(held, key=self._margin, default=situation.attempts[-1])
+            last = max(answered, key=self._margin, default=situation.attempts[-1])
             return accept(self, last, "no candidate is left to ask")
-        last = held[-1]
+        last = answered[-1]
         if len(waiting) == 0 or last["candidate"] not in self.chain_[:-1]:
             return accept(self, last, "the last in the chain")
         if not last.get("verified", False):
@@ -137,7 +137,7 @@ class FrugalCascade(FittedPolicy):
         self.mean_score_ = tuple(settings["mean_score"])
 
     def _margin(self, attempt: Attempt) -> float:
-        """How far an answer's score is above its threshold."""
+        """Return the difference between an answer's score and its threshold."""
         if attempt["candidate"] not in self.chain_[:-1]:
             return 0.0
         step = self.chain_.index(attempt["candidate"])
@@ -146,35 +146,35 @@ class FrugalCascade(FittedPolicy):
 
 
 class _Search:
-    """All chains under one budget on one table."""
+    """Search for the best chain under a budget on one table."""
 
     def __init__(
         self, outcomes: Outcomes, scores: SelfEvaluations, budget: float, n_grid: int
     ) -> None:
         self.quality, self.budget, self.n_grid = outcomes.quality, budget, n_grid
-        self.mean_cost = known_means("outcomes", outcomes.cost_usd, outcomes.candidates)
-        self.cost = _filled(outcomes.cost_usd, self.mean_cost)
-        checking = np.zeros((0, 0)) if scores.cost_usd is None else scores.cost_usd
-        if checking.size == 0 or np.isnan(checking).all():
-            msg = "`scores` has no costs, but a budget counts them (0 is fine where free)."
+        self.mean_cost = mean_costs("outcomes", outcomes.cost_usd, outcomes.candidates)
+        self.cost = _fill_missing(outcomes.cost_usd, self.mean_cost)
+        verification = np.zeros((0, 0)) if scores.cost_usd is None else scores.cost_usd
+        if verification.size == 0 or np.isnan(verification).all():
+            msg = "`scores` must have costs, because the budget counts them (0 where free)."
             raise ValueError(msg)
-        # A candidate whose verification has no known cost can only be the last in a chain.
-        sums, counts = np.nansum(checking, axis=0), (~np.isnan(checking)).sum(axis=0)
+        # A candidate whose verification cost is unknown can only be the last in a chain.
+        sums, counts = np.nansum(verification, axis=0), (~np.isnan(verification)).sum(axis=0)
         means = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-        self.verifying = _filled(checking, means)
+        self.verifying = _fill_missing(verification, means)
         known = np.where(np.isnan(scores.confidence), 0.0, scores.confidence)
         counts = (~np.isnan(scores.confidence)).sum(axis=0)
         self.mean_score = known.sum(axis=0) / np.maximum(counts, 1)
-        self.score = _filled(scores.confidence, self.mean_score)
+        self.score = _fill_missing(scores.confidence, self.mean_score)
 
     def run(self, max_length: int) -> tuple[tuple[int, ...], list[float]] | None:
-        """The best chain with its thresholds; chains that cannot be the best are not searched."""
+        """Return the best chain with its thresholds; None if none fits the budget."""
         best: tuple[tuple[int, ...], list[float]] | None = None
         best_value = _INFEASIBLE
         for length in range(1, max_length + 1):
             chains = permutations(range(self.quality.shape[1]), length)
             for bound, chain in sorted((self._bound(chain), chain) for chain in chains):
-                # No cascade is better than taking the chain's best answer on every row.
+                # The bound is the quality of the chain's best answer on every row.
                 if bound >= best_value or not self._affordable(chain):
                     continue
                 value, quantiles = self._tune(chain)
@@ -195,10 +195,10 @@ class _Search:
         if len(chain) == 1:
             return self._loss(np.empty(0), chain), np.empty(0)
         ranges = ((0.0, 1.0),) * (len(chain) - 1)
-        found, value, _, _ = brute(
+        best, value, _, _ = brute(
             self._loss, ranges, args=(chain,), Ns=self.n_grid, full_output=True, finish=None
         )
-        start = np.atleast_1d(np.asarray(found, dtype=np.float64))
+        start = np.atleast_1d(np.asarray(best, dtype=np.float64))
         polished = np.atleast_1d(fmin(self._loss, start, args=(chain,), disp=False, maxiter=50))
         after = self._loss(polished, chain)
         return (after, polished) if after < float(value) else (float(value), start)
@@ -235,6 +235,6 @@ class _Search:
         return quality / len(self.quality), spent / len(self.quality)
 
 
-def _filled(table: Floats | None, means: Floats) -> Floats:
-    assert table is not None, "its means are known"
+def _fill_missing(table: Floats | None, means: Floats) -> Floats:
+    assert table is not None, "it has means"
     return np.where(np.isnan(table), means[None, :], table)

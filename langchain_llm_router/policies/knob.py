@@ -1,4 +1,4 @@
-"""The one number that controls a policy's choice, and which values of it are worth trying."""
+"""The knob: the number that controls a policy's choice, and the values worth trying."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Knob", "lambda_values", "with_just_above_one"]
+__all__ = ["Knob", "append_just_above_one", "lambda_values"]
 
 _N_LAMBDAS = 60
 
 
 @dataclass(frozen=True)
 class Knob:
-    """The setting that calibration, explanations and plots vary.
+    """The parameter of a policy that calibration, explanations and plots vary.
 
     Example:
         >>> Knob("bar", 0.8, high=1.0, more="better and dearer answers").spread(3)
@@ -23,31 +23,31 @@ class Knob:
     """
 
     name: str
-    """`lambda` or `threshold` where the request's option of that name replaces it; otherwise the
-    name of the policy's field that holds it."""
+    """`lambda` or `threshold` if the request's option of that name replaces it; otherwise the name
+    of the policy's field."""
 
     value: float
-    """Its current value: λ in quality per USD, a threshold, or a number that the policy defines."""
+    """Current value: λ in quality per USD, a threshold, or a number that the policy defines."""
 
     low: float = 0.0
-    """Lowest value."""
+    """Smallest value."""
 
     high: float | None = None
-    """Highest value that still makes a difference; None: unbounded."""
+    """Largest value that makes a difference; None means unbounded."""
 
     more: str = ""
-    """What a higher value leads to, e.g. "cheaper answers"."""
+    """Effect of a higher value, e.g. "cheaper answers"."""
 
     exact: bool = False
     """Whether `Policy.crossings` computes the values at which a choice changes."""
 
     @property
     def field(self) -> str:
-        """The policy's field that holds it: `lambda` is a reserved word in Python."""
+        """Name of the policy's field, which is `lambda_` as `lambda` is reserved in Python."""
         return "lambda_" if self.name == "lambda" else self.name
 
     def spread(self, n: int) -> list[float]:
-        """`n` values over the range; without an upper bound, spread around the current value."""
+        """Return `n` values over the range; without an upper bound, around the current value."""
         import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
         if self.high is not None:
@@ -58,7 +58,7 @@ class Knob:
 
 
 def lambda_values(cost_usd: ArrayLike) -> list[float]:
-    """Values of λ from 0 up to where cost outweighs every difference in quality.
+    """Return values of λ from 0 to where cost outweighs every difference in quality.
 
     Args:
         cost_usd: Mean cost of each candidate, NaN where unknown.
@@ -71,14 +71,14 @@ def lambda_values(cost_usd: ArrayLike) -> list[float]:
     costs = np.asarray(cost_usd, dtype=np.float64)
     known = np.unique(costs[~np.isnan(costs)])
     if len(known) < 2 or known[-1] <= 0:
-        msg = "λ weighs costs, but too few different costs are known: pass `knobs`."
+        msg = "The scale of λ is unknown, because fewer than two different costs are: pass `knobs`."
         raise ValueError(msg)
     least = max(float(np.diff(known).min()), 1e-9 * float(known[-1]))
     return [0.0, *np.geomspace(1e-3 / known[-1], 1 / least, _N_LAMBDAS).tolist()]
 
 
-def with_just_above_one(values: ArrayLike) -> list[float]:
-    """Thresholds in ascending order, and the first one that not even P = 1 reaches."""
+def append_just_above_one(values: ArrayLike) -> list[float]:
+    """Return thresholds in ascending order, plus the smallest one above 1."""
     import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
     return [*np.unique(np.asarray(values, dtype=np.float64)).tolist(), float(np.nextafter(1, 2))]

@@ -1,4 +1,4 @@
-"""Cascade routing run over a whole training table at once, to find the λ that fits a budget."""
+"""Cascade routing over a training table in batches, to find the λ that fits a budget."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ROWS = 400
 
 @dataclass(frozen=True, eq=False)
 class Rehearsal:
-    """A table to run cascade routing over; rows at the same stage are computed together.
+    """A table for cascade routing; rows at the same stage are computed together.
 
     Attributes:
         features: Predictions (if any) and confidences, of shape (n_rows, n_features).
-        expected: What a call is expected to cost, of shape (n_rows, n_candidates).
-        actual: What it cost, same shape.
-        quality: Quality of the answer, same shape.
-        verifying: What verifying the answer cost, same shape.
+        expected: Expected cost of a call, of shape (n_rows, n_candidates).
+        actual: Actual cost of the call, of the same shape.
+        quality: Quality of the answer, of the same shape.
+        verifying: Cost of verifying the answer, of the same shape.
     """
 
     planner: Planner
@@ -37,13 +37,13 @@ class Rehearsal:
     max_depth: int
 
     def run(self, lambda_: float, first_step: float = 1.0) -> tuple[Floats, Floats]:
-        """Quality of the accepted answer and everything spent, of every row, at one λ."""
+        """Return the quality of the accepted answer and the total cost of each row at one λ."""
         n, k = self.quality.shape
         run, observed = np.zeros((n, k), dtype=bool), np.zeros((n, k), dtype=bool)
         spent, accepted = np.zeros(n), np.zeros(n, dtype=np.intp)
         active = np.arange(n)
         while len(active) > 0:
-            going: list[Indices] = []
+            continuing: list[Indices] = []
             codes = np.hstack([run[active], observed[active]])
             _, code = np.unique(codes, axis=0, return_inverse=True)
             code = code.ravel()
@@ -58,13 +58,13 @@ class Rehearsal:
                 spent[ask] += self.actual[ask, to]
                 for j in np.unique(to):
                     self._verify(ask[to == j], int(j), run, observed, spent, lambda_)
-                going.append(ask)
-            active = np.concatenate(going)
+                continuing.append(ask)
+            active = np.concatenate(continuing)
         rows = np.arange(n)
         return self.quality[rows, accepted], spent
 
-    def thinned(self, n_rows: int) -> Rehearsal:
-        """At most so many rows, evenly spread over the table."""
+    def thin(self, n_rows: int) -> Rehearsal:
+        """Return at most `n_rows` rows, evenly spread over the table."""
         rows = np.unique(np.linspace(0, len(self.quality) - 1, n_rows).astype(int))
         return replace(
             self,
@@ -88,7 +88,7 @@ class Rehearsal:
         )
 
     def _choose(self, rows: Indices, stage: Stage, lambda_: float) -> tuple[Indices, Indices]:
-        """Which candidate to ask next (-1: none), and whose answer to keep if it stops here."""
+        """Return the candidate to ask next (-1 for none) and the one to accept if it stops here."""
         quality = self.planner.quality(self.features[rows], stage.observed)
         ratio = self.actual[rows] / np.maximum(self.expected[rows], 1e-30)
         cost = self.planner.cost(self.expected[rows], ratio, stage)
@@ -122,51 +122,51 @@ class Rehearsal:
 
 
 def best_first_step(rehearsal: Rehearsal) -> float:
-    """The factor of the first step's λ over later ones that reaches the most utility in training.
+    """Return the ratio of the first step's λ to later ones with the highest training utility.
 
-    Averaged over λ from where the most expensive candidate is well worth its cost to where it
-    barely is; a few hundred rows are enough for so coarse a choice.
+    Utility is averaged over λ from where the most expensive candidate is well worth its cost to
+    where it barely is. A few hundred rows are enough for so coarse a choice.
     """
-    rehearsal = rehearsal.thinned(_ROWS)
+    rehearsal = rehearsal.thin(_ROWS)
     dearest = float(rehearsal.expected.mean(axis=0).max())
     lambdas = np.linspace(0.05, 1.0, 5) / max(dearest, 1e-30)
-    best, most = 1.0, -np.inf
+    best, best_utility = 1.0, -np.inf
     for factor in _FACTORS:
         utility = 0.0
         for lambda_ in lambdas:
             quality, cost = rehearsal.run(float(lambda_), factor)
             utility += float(quality.mean() - lambda_ * cost.mean())
-        if utility > most + 1e-9:
-            best, most = factor, utility
+        if utility > best_utility + 1e-9:
+            best, best_utility = factor, utility
     return best
 
 
 def lambda_for(
     rehearsal: Rehearsal, max_cost_usd: float, first_step: float = 1.0
 ) -> tuple[float, float, float]:
-    """The two adjacent λ between which the budget falls, and how to mix them.
+    """Return the two adjacent λ between which the budget lies, and how to mix them.
 
     Returns:
-        (λ that spends more, λ that spends at most the budget, probability of the first).
+        The λ that spends more, the λ that spends at most the budget, the probability of the former.
 
     Raises:
         ValueError: If every λ spends more than the budget.
     """
 
-    def spends(lambda_: float) -> float:
+    def mean_cost(lambda_: float) -> float:
         return float(rehearsal.run(lambda_, first_step)[1].mean())
 
-    cost = spends(0.0)
+    cost = mean_cost(0.0)
     if cost <= max_cost_usd:
         return 0.0, 0.0, 0.0
     low, high = 0.0, 1.0 / max_cost_usd
-    dear, cheap = cost, spends(high)
+    dear, cheap = cost, mean_cost(high)
     for _ in range(40):
         if cheap <= max_cost_usd:
             break
         low, dear = high, cheap
         high *= 2
-        cheap = spends(high)
+        cheap = mean_cost(high)
     else:
         msg = (
             f"`max_cost_usd` {max_cost_usd!r} is below what the cheapest policy spends on a "
@@ -175,7 +175,7 @@ def lambda_for(
         raise ValueError(msg)
     for _ in range(20):
         middle = (low + high) / 2
-        cost = spends(middle)
+        cost = mean_cost(middle)
         if cost > max_cost_usd:
             low, dear = middle, cost
         else:

@@ -1,7 +1,7 @@
-"""From a verifier's score to P(the answer is good).
+"""Observation models: from a verifier's score to P(the answer is good).
 
-A score means nothing by itself: from a model that calls every answer correct, 1.0 is no evidence.
-An observation model compares a score with the scores of answers known to be good or poor.
+Scores need calibration: if a model calls every answer correct, a score of 1.0 is no evidence. An
+observation model compares a score with those of answers known to be good or poor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LikelihoodKind = Literal["rows", "kde", "beta_binomial"]
 
 
 class ObservationModel(CheckedArguments, ABC):
-    """Reads a verifier's score through what is known about good and poor answers.
+    """Base class of models that convert a verifier's score to P(the answer is good).
 
     Attributes:
         base_rate_: Share of good answers in the training data.
@@ -45,22 +45,23 @@ class ObservationModel(CheckedArguments, ABC):
 
     @abstractmethod
     def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
-        """Learn from scores in [0, 1] (NaN: no verdict, left out) and whether answers were good."""
+        """Fit on scores in [0, 1] (NaN, no verdict, is left out) and whether answers were good."""
 
     @abstractmethod
     def likelihoods(self, score: float) -> tuple[float, float]:
-        """Density or probability of the score among good and among poor answers."""
+        """Return the density or probability of the score for good and for poor answers."""
 
     def p_good(
         self, score: float | None, *, prior: float | None = None, missing: float = 0.0
     ) -> float:
-        """P(answer good | score), in [0, 1].
+        """Return P(the answer is good | score), in [0, 1].
 
         Args:
-            score: The verifier's score in [0, 1]; None: no verdict, which leaves the prior.
-            prior: P(good) before the score, e.g. an estimator's prediction; None: the base rate.
-            missing: Share of the verifier's samples that failed, in [0, 1]: the fewer verdicts
-                behind a score, the less it moves the prior.
+            score: The verifier's score in [0, 1]; if None (no verdict), the prior is returned.
+            prior: P(good) before the score, e.g. an estimator's prediction; if None, the base
+                rate.
+            missing: Share of the verifier's samples that failed, in [0, 1]: the fewer verdicts a
+                score has, the less it changes the prior.
 
         Raises:
             NotFittedError: Before `fit`.
@@ -74,7 +75,7 @@ class ObservationModel(CheckedArguments, ABC):
         if score is None:
             return before
         if not 0 <= score <= 1:
-            msg = f"A verifier's score must lie in [0, 1], got {score!r}."
+            msg = f"`score` must lie in [0, 1], got {score!r}."
             raise ValueError(msg)
         return self._posterior(score, before, missing)
 
@@ -95,7 +96,7 @@ class ObservationModel(CheckedArguments, ABC):
         try:
             return cls._from_state(artifact.settings, artifact.arrays)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            msg = f"{str(folder)!r} does not hold a complete {cls.__name__}: {error}."
             raise ArtifactError(msg) from error
 
     @abstractmethod
@@ -106,25 +107,25 @@ class ObservationModel(CheckedArguments, ABC):
     def _from_state(cls, settings: Mapping[str, Any], arrays: Arrays) -> Self: ...
 
 
-def _clean(scores: ArrayLike, good: ArrayLike) -> tuple[Floats, Bools]:
+def _drop_missing(scores: ArrayLike, good: ArrayLike) -> tuple[Floats, Bools]:
     values = np.asarray(scores, dtype=np.float64).ravel()
     labels = np.asarray(good).ravel()
     if values.shape != labels.shape:
-        msg = f"`scores` and `good` differ in length: {len(values)} and {len(labels)}."
+        msg = f"`scores` and `good` must have the same length, got {len(values)} and {len(labels)}."
         raise ValueError(msg)
     known = ~np.isnan(values)
     values, labels = values[known], labels[known].astype(bool)
     if len(values) == 0:
-        msg = "There is no score to learn from: every verdict is missing."
+        msg = "`scores` must have at least one score that is not NaN: every verdict is missing."
         raise ValueError(msg)
     if values.min() < 0 or values.max() > 1:
-        msg = f"Scores must lie in [0, 1], got {values.min()!r} to {values.max()!r}."
+        msg = f"`scores` must lie in [0, 1], got {values.min()!r} to {values.max()!r}."
         raise ValueError(msg)
     return values, labels
 
 
 def normal_density(x: Floats | float, mean: Floats | float, width: float) -> Floats:
-    """Density at `x` of normal distributions of standard deviation `width`; shapes broadcast."""
+    """Return the density at `x` of normal distributions with standard deviation `width`."""
     return np.asarray(
         np.exp(-(((x - mean) / width) ** 2) / 2.0) / (math.sqrt(2 * math.pi) * width), np.float64
     )
@@ -145,17 +146,17 @@ class KernelDensity(ObservationModel):
     """Gaussian kernel density estimates of the scores of good and of poor answers.
 
     P(good | s) = π·f_good(s) / (π·f_good(s) + (1-π)·f_poor(s)), times a gate that falls to 0 where
-    there were hardly any training scores: a score unlike all seen before is not trusted. Kernels
-    are reflected at 0 and 1, and the bandwidth has a floor, so that constant scores, a single
-    point and mass at the ends are safe.
+    there were hardly any training scores, because a score unlike those of the training data is no
+    evidence. Kernels are reflected at 0 and 1 and the bandwidth has a lower bound, so that constant
+    scores, a single point and mass at the ends cause no errors.
 
     Args:
-        base_rate: True: π is the share of good answers (or the prior given); False: the seed
-            article's rule, which drops it (π = ½).
-        gate: Where the density over all training scores is below this share of its highest value,
-            trust falls in proportion; 0 switches the gate off.
+        base_rate: Whether π is the prior, or without one the share of good answers; if False,
+            π = ½ as in the seed article.
+        gate: Share of the highest density of all training scores below which the gate falls in
+            proportion; 0 disables the gate.
         bandwidth: Smallest standard deviation of a kernel.
-        reflect: Reflect kernels at 0 and 1; False lets mass leave [0, 1] as in the article.
+        reflect: Whether to reflect kernels at 0 and 1; if not, mass leaves [0, 1] (the article).
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3 (Gaussian KDE as observation
@@ -179,8 +180,8 @@ class KernelDensity(ObservationModel):
         check_range(self, "bandwidth", above=True)
 
     def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
-        """Tabulate both densities and the total on a fine grid."""
-        values, labels = _clean(scores, good)
+        """Tabulate the densities of good, poor and all answers on a fine grid."""
+        values, labels = _drop_missing(scores, good)
         self.base_rate_ = float(labels.mean())
         self.scores_good_, self.scores_poor_ = values[labels], values[~labels]
         grid = np.linspace(0, 1, self._GRID)
@@ -190,25 +191,27 @@ class KernelDensity(ObservationModel):
         return self
 
     def likelihoods(self, score: float) -> tuple[float, float]:
-        """Both densities at the score, linear between grid points."""
-        return self._at(self.density_good_, score), self._at(self.density_poor_, score)
+        """Return both densities at the score, interpolated between grid points."""
+        return self._interpolate(self.density_good_, score), self._interpolate(
+            self.density_poor_, score
+        )
 
     def trust(self, score: float) -> float:
-        """The density gate: 1 where there were training scores, towards 0 where there were none."""
+        """Return the density gate: 1 near training scores, towards 0 far from them."""
         if self.gate <= 0:
             return 1.0
         floor = self.gate * float(self.density_total_.max())
-        return min(1.0, self._at(self.density_total_, score) / floor)
+        return min(1.0, self._interpolate(self.density_total_, score) / floor)
 
     def _posterior(self, score: float, prior: float, missing: float) -> float:
         prior = prior if self.base_rate else 0.5
         return self.trust(score) * super()._posterior(score, prior, missing)
 
-    def _at(self, density: Floats, score: float) -> float:
+    def _interpolate(self, density: Floats, score: float) -> float:
         position = score * (self._GRID - 1)
         low = min(int(position), self._GRID - 2)
-        part = position - low
-        return float(density[low] * (1 - part) + density[low + 1] * part)
+        weight = position - low
+        return float(density[low] * (1 - weight) + density[low + 1] * weight)
 
     def _density(self, values: Floats, grid: Floats) -> Floats:
         if len(values) == 0:
@@ -220,10 +223,10 @@ class KernelDensity(ObservationModel):
         def kernel(x: Floats) -> Floats:
             if kde is not None:
                 return np.asarray(kde(x), dtype=np.float64)
-            # gaussian_kde raises on constant scores and single points, and Scott's rule gives
-            # needles just before that: a fixed kernel gives the same without the singularity.
-            bells = normal_density(x[:, None], values[None, :], self.bandwidth)
-            return np.asarray(bells.mean(axis=1), dtype=np.float64)
+            # `gaussian_kde` raises on constant scores and single points, and its bandwidth tends to
+            # zero for nearly constant ones: a fixed bandwidth has no such singularity.
+            kernels = normal_density(x[:, None], values[None, :], self.bandwidth)
+            return np.asarray(kernels.mean(axis=1), dtype=np.float64)
 
         density = kernel(grid)
         if self.reflect:
@@ -248,13 +251,13 @@ class KernelDensity(ObservationModel):
 
 @dataclass(eq=False)
 class BetaBinomial(ObservationModel):
-    """Counts of "correct" among k verdicts, Beta–binomial for good and for poor answers.
+    """Beta-binomial model of the number of "correct" verdicts, for good and for poor answers.
 
-    The natural model when a score is c/k: probability mass sits on the k + 1 possible scores, so
-    nothing leaves [0, 1] and constant scores are no special case.
+    It suits scores c/k: the probability mass is on the k + 1 possible scores, so none leaves [0, 1]
+    and constant scores are no special case.
 
     Args:
-        n_samples: k, the number of verdicts behind a score.
+        n_samples: k, the number of verdicts per score.
         prior_strength: Pseudo-verdicts of the uniform prior that stabilizes fits on little data.
 
     Attributes:
@@ -271,23 +274,23 @@ class BetaBinomial(ObservationModel):
         check_range(self, "prior_strength")
 
     def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
-        """Match mean and over-dispersion of the counts (method of moments, shrunk to uniform)."""
-        values, labels = _clean(scores, good)
+        """Fit by the method of moments, shrunk towards a uniform distribution."""
+        values, labels = _drop_missing(scores, good)
         self.base_rate_ = float(labels.mean())
         self.shapes_ = np.array([self._shape(values[labels]), self._shape(values[~labels])])
         return self
 
     def likelihoods(self, score: float) -> tuple[float, float]:
-        """Probability of the nearest count under both models."""
-        return self._counted(score, self.n_samples)
+        """Return the probability of the nearest count for good and for poor answers."""
+        return self._count_likelihoods(score, self.n_samples)
 
     def _posterior(self, score: float, prior: float, missing: float) -> float:
-        good, poor = self._counted(score, round(self.n_samples * (1 - missing)))
+        good, poor = self._count_likelihoods(score, round(self.n_samples * (1 - missing)))
         return prior * good / (prior * good + (1 - prior) * poor)
 
-    def _counted(self, score: float, k: int) -> tuple[float, float]:
+    def _count_likelihoods(self, score: float, k: int) -> tuple[float, float]:
         count = round(score * k)
-        # C(k, count) = 1 / ((k + 1) B(count + 1, k - count + 1)): never too large for a float.
+        # C(k, count) = 1 / ((k + 1) B(count + 1, k - count + 1)), whose logarithm cannot overflow.
         choose = -math.log(k + 1) - _log_beta(count + 1, k - count + 1)
         good, poor = (
             math.exp(choose + _log_beta(count + alpha, k - count + beta) - _log_beta(alpha, beta))
@@ -304,11 +307,11 @@ class BetaBinomial(ObservationModel):
         mean = float(np.average(point, weights=weight))
         variance = float(np.average((point - mean) ** 2, weights=weight))
         binomial = mean * (1 - mean) / k
-        most = mean * (1 - mean)
+        largest = mean * (1 - mean)
         if k == 1 or variance <= binomial:
             rho = 1e-3
         else:
-            rho = min(max((variance - binomial) / (most - binomial), 1e-3), 1 - 1e-3)
+            rho = min(max((variance - binomial) / (largest - binomial), 1e-3), 1 - 1e-3)
         total = 1 / rho - 1
         return mean * total, (1 - mean) * total
 
@@ -329,7 +332,7 @@ class BetaBinomial(ObservationModel):
 
 
 def score_index(score: ArrayLike, n_samples: int) -> Indices:
-    """The nearest of the k + 1 possible scores 0/k..k/k, as 0..k; NaN, no verdict, is k + 1."""
+    """Return the index 0..k of the nearest score of 0/k..k/k; NaN, no verdict, is k + 1."""
     values = np.asarray(score, dtype=np.float64)
     missing = np.isnan(values)
     nearest = np.rint(np.where(missing, 0.0, values) * n_samples)
@@ -344,23 +347,22 @@ def score_likelihoods(
     kind: LikelihoodKind = "rows",
     bandwidth: float = 0.05,
 ) -> Floats:
-    """P(observation | training row) of every possible observation: k + 1 scores, or no verdict.
+    """Return P(observation | training row) of each observation: k + 1 scores, or no verdict.
 
-    `rows` smooths each row's own score by a Gaussian kernel, so a weighted mean over rows is the
-    kernel estimate of E[· | score] and correlations with the score are kept, e.g. that a query
-    with a doubtful answer is one on which the next model fails as well. `kde` and `beta_binomial`
-    look only at whether the row's answer was good, of quality 0.5 or more. A missing verdict is
-    equally likely on every row.
+    `rows` smooths each row's own score by a Gaussian kernel: a weighted mean over rows is then the
+    kernel estimate of E[· | score], and correlations are kept, e.g. that the next model often fails
+    on the same queries. `kde` and `beta_binomial` use only whether the row's answer was good, of
+    quality 0.5 or more. A missing verdict is equally likely on every row.
 
     Args:
-        scores: The verifier's scores in [0, 1], of shape (n_rows,), NaN: no verdict.
-        quality: Quality of the verified answers in [0, 1], same shape.
-        n_samples: k.
-        kind: Which of the three.
+        scores: The verifier's scores in [0, 1], of shape (n_rows,); NaN means no verdict.
+        quality: Quality of the verified answers in [0, 1], of the same shape.
+        n_samples: k, the number of verdicts per score.
+        kind: The likelihood, see above.
         bandwidth: Smallest standard deviation of a kernel.
 
     Returns:
-        Probabilities of shape (n_samples + 2, n_rows), columns sum to 1.
+        Probabilities of shape (n_samples + 2, n_rows), whose columns sum to 1.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3: P(o | s) by kernel density
@@ -380,7 +382,7 @@ def score_likelihoods(
 
 
 _FLOOR = 1e-3
-"""Uniform share of every likelihood: a score never seen leaves the belief unchanged."""
+"""Uniform share of every likelihood, because an unseen score must leave the belief unchanged."""
 
 
 def _row_kernels(values: Floats, n_samples: int, bandwidth: float) -> Floats:
@@ -407,7 +409,7 @@ def _class_likelihoods(
     grid = np.linspace(0, 1, n_samples + 1)
     both = np.array([model.likelihoods(float(score)) for score in grid])
     totals = both.sum(axis=0)
-    # A class without any training score has no density: its likelihood is uniform.
+    # Without training scores of a class its likelihood is uniform.
     both = np.where(totals > 0, both / np.where(totals > 0, totals, 1), 1 / (n_samples + 1))
     both = (1 - _FLOOR) * both + _FLOOR / (n_samples + 1)
     return np.where(good[None, :], both[:, :1], both[:, 1:])

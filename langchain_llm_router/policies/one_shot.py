@@ -1,4 +1,4 @@
-"""Policies that choose once, by what an estimator predicts."""
+"""Policies that choose once, by an estimator's predictions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Self
 
-from langchain_llm_router.policies.knob import Knob, with_just_above_one
+from langchain_llm_router.policies.knob import Knob, append_just_above_one
 from langchain_llm_router.policies.policy import OneShot
 from langchain_llm_router.types import Arm, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Threshold",
     "Utility",
-    "known_cost",
-    "known_quality",
+    "require_cost",
+    "require_quality",
     "win_rate",
 ]
 
 
 def win_rate(weak_quality: float, strong_quality: float) -> float:
-    """The strong candidate's expected win rate with ties counted half: ½(1 + q_s - q_w).
+    """Return the strong candidate's win rate, with ties counted half: ½(1 + q_s - q_w).
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 3. Deviation: ties count half for
@@ -35,8 +35,8 @@ def win_rate(weak_quality: float, strong_quality: float) -> float:
     return 0.5 * (1 + strong_quality - weak_quality)
 
 
-def known_quality(arm: Arm, policy: str) -> float:
-    """The predicted quality of an arm.
+def require_quality(arm: Arm, policy: str) -> float:
+    """Return the predicted quality of an arm.
 
     Raises:
         ValueError: If there is no prediction.
@@ -50,16 +50,16 @@ def known_quality(arm: Arm, policy: str) -> float:
     return arm.quality
 
 
-def known_cost(arm: Arm, policy: str) -> float:
-    """The expected cost of an arm.
+def require_cost(arm: Arm, policy: str) -> float:
+    """Return the expected cost of an arm.
 
     Raises:
-        ValueError: If its price is unknown.
+        ValueError: If it is unknown.
     """
     if arm.cost_usd is None:
         msg = (
             f"{policy} weighs costs, but the price of {arm.candidate!r} is unknown: give its "
-            "`Candidate` a `price` or an `expected_cost_usd` (unknown is never taken for 0)."
+            "`Candidate` a `price` or an `expected_cost_usd`."
         )
         raise ValueError(msg)
     return arm.cost_usd
@@ -70,9 +70,9 @@ class Threshold(OneShot):
     """Asks the strong candidate iff its predicted win rate reaches a threshold.
 
     Args:
-        threshold: α in [0, 1]: 0 always asks the strong one; above 1 never.
-        weak: Name of the weak candidate; None: the first one declared.
-        strong: Name of the strong candidate; None: the last one declared.
+        threshold: α in [0, 1]: with 0 the strong candidate is always asked, above 1 never.
+        weak: Name of the weak candidate; if None, the first one declared.
+        strong: Name of the strong candidate; if None, the last one declared.
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, equation 2.
@@ -87,7 +87,7 @@ class Threshold(OneShot):
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """Those of the pair that are named."""
+        """The named candidates of the pair."""
         return tuple(name for name in (self.weak, self.strong) if name is not None)
 
     @property
@@ -98,7 +98,7 @@ class Threshold(OneShot):
     def knob_values(
         self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
     ) -> list[float]:
-        """A grid, the quantiles of the predicted win rates, and a value above all of them."""
+        """Return a grid, quantiles of the predicted win rates, and a value just above 1."""
         values = super().knob_values(cost_usd, quality, n=n)
         if quality is not None:
             import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
@@ -106,13 +106,13 @@ class Threshold(OneShot):
             predicted = np.asarray(quality, dtype=np.float64)
             rates = 0.5 * (1 + predicted[:, -1] - predicted[:, 0])
             values += np.quantile(rates, np.linspace(0, 1, n)).tolist()
-        return with_just_above_one(values)
+        return append_just_above_one(values)
 
     def choose(self, situation: Situation) -> Decision:
-        """Compare the win rate with the threshold; if one of the pair failed, ask the other."""
+        """Compare the win rate with the threshold; after a failure ask the other candidate."""
         weak = situation.arm(self.weak or situation.names[0])
         strong = situation.arm(self.strong or situation.names[-1])
-        rate = win_rate(known_quality(weak, "Threshold"), known_quality(strong, "Threshold"))
+        rate = win_rate(require_quality(weak, "Threshold"), require_quality(strong, "Threshold"))
         alpha = self.threshold
         if situation.options.threshold is not None:
             alpha = situation.options.threshold
@@ -132,15 +132,15 @@ class Utility(OneShot):
     """Asks the candidate with the highest utility: quality minus cost and waiting time.
 
     utility = quality·q - cost·cost_usd - ttft·TTFT_s - itl·ITL_s - errors·P(failure). A term with
-    weight 0 needs no data; the last one counts where a failure rate has been measured. Ties go to
-    the cheaper arm, then to the one declared first.
+    weight 0 needs no data; the last one applies if a failure rate has been measured. Ties go to the
+    cheaper arm, then to the one declared first.
 
     Args:
-        cost: λ, quality per dollar: how much quality one dollar is worth.
+        cost: λ, the quality that one dollar is worth.
         quality: Weight of the predicted quality.
-        ttft: Quality per second of waiting for the first token.
-        itl: Quality per second between tokens.
-        errors: Quality that a failed call costs, until another candidate has answered.
+        ttft: Quality that one second to the first token costs.
+        itl: Quality that one second between tokens costs.
+        errors: Quality that a failed call costs.
 
     References:
         Unify's router reward (w_q·Quality - w_c·Cost - w_t·TTFT - w_i·ITL); with the last two at
@@ -157,7 +157,7 @@ class Utility(OneShot):
         check_range(self, "cost", "quality", "ttft", "itl", "errors")
 
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
-        """The same utility, so that model and endpoint are chosen together."""
+        """Return the utility without quality, so that model and endpoint are chosen together."""
         return self._utility(arm, {**self.weights(situation), "quality": 0.0})
 
     @property
@@ -166,36 +166,36 @@ class Utility(OneShot):
         return Knob("lambda", self.cost, more="cheaper answers", exact=True)
 
     def with_knob(self, value: float) -> Self:
-        """The same policy with another λ."""
+        """Return this policy with another λ."""
         return replace(self, cost=value)
 
     def with_options(self, options: RoutingOptions) -> Self:
-        """The same policy with the request's weights."""
+        """Return this policy with the request's weights."""
         return replace(self, **self._weights(options))
 
     @property
     def maximizes_utility(self) -> bool:
-        """Whether quality has weight 1 and waiting has none."""
+        """Whether quality has weight 1 and latencies have none."""
         return (self.quality, self.ttft, self.itl) == (1.0, 0.0, 0.0)
 
     def crossings(self, situation: Situation) -> list[float]:
-        """Every λ at which two arms that may be asked have the same utility."""
+        """Return every λ at which two open arms have the same utility."""
         weights = {**self.weights(situation), "cost": 0.0}
-        worth = [(self._utility(arm, weights), arm.cost_usd) for arm in situation.open_arms]
-        found = set()
-        for (a, cost_a), (b, cost_b) in combinations(worth, 2):
+        without_cost = [(self._utility(arm, weights), arm.cost_usd) for arm in situation.open_arms]
+        crossings = set()
+        for (a, cost_a), (b, cost_b) in combinations(without_cost, 2):
             if cost_a is not None and cost_b is not None and cost_a != cost_b:
-                found.add((a - b) / (cost_a - cost_b))
-        return sorted(found)
+                crossings.add((a - b) / (cost_a - cost_b))
+        return sorted(crossings)
 
     def utility_terms(self, arm: Arm) -> dict[str, float]:
-        """The terms of its utility, both kinds of waiting added up."""
+        """Return the terms of an arm's utility, with both latencies added up."""
         terms = self.terms(arm, self._weights(NO_OPTIONS))
-        waiting = terms.pop("ttft", 0.0) + terms.pop("itl", 0.0)
-        return {**terms, "latency": waiting} if waiting else terms
+        latency = terms.pop("ttft", 0.0) + terms.pop("itl", 0.0)
+        return {**terms, "latency": latency} if latency else terms
 
     def choose(self, situation: Situation) -> Decision:
-        """Take the argmax over those not asked yet."""
+        """Choose the arm with the highest utility that was not asked yet."""
         weights = self.weights(situation)
         ranked = sorted(
             ((self._utility(arm, weights), arm) for arm in situation.open_arms),
@@ -212,7 +212,7 @@ class Utility(OneShot):
         return self.ask(best.candidate, reason, scores, flip=_flip(ranked, weights["cost"]))
 
     def weights(self, situation: Situation) -> dict[str, float]:
-        """The weight of each part, with those that the request replaces."""
+        """Return the weight of each term, replaced by those of the request."""
         return self._weights(situation.options)
 
     def _weights(self, options: RoutingOptions) -> dict[str, float]:
@@ -222,16 +222,16 @@ class Utility(OneShot):
         return {**weights, **options.weights}
 
     def terms(self, arm: Arm, weights: Mapping[str, float]) -> dict[str, float]:
-        """The parts whose sum is an arm's utility; parts without weight are left out.
+        """Return the terms whose sum is an arm's utility, without those of weight 0.
 
         Raises:
-            ValueError: If a value that has a weight is unknown.
+            ValueError: If a value with a weight is unknown.
         """
-        parts = {}
+        terms = {}
         if weights["quality"] != 0:
-            parts["quality"] = weights["quality"] * known_quality(arm, "Utility")
+            terms["quality"] = weights["quality"] * require_quality(arm, "Utility")
         if weights["cost"] != 0:
-            parts["cost"] = -weights["cost"] * known_cost(arm, "Utility")
+            terms["cost"] = -weights["cost"] * require_cost(arm, "Utility")
         for name, seconds in (("ttft", arm.ttft_s), ("itl", arm.itl_s)):
             if weights[name] != 0:
                 if seconds is None:
@@ -240,17 +240,17 @@ class Utility(OneShot):
                         f"give its `Candidate` one, or set the weight {name!r} to 0."
                     )
                     raise ValueError(msg)
-                parts[name] = -weights[name] * seconds
+                terms[name] = -weights[name] * seconds
         if arm.error_rate is not None:
-            parts["errors"] = -self.errors * arm.error_rate
-        return parts
+            terms["errors"] = -self.errors * arm.error_rate
+        return terms
 
     def _utility(self, arm: Arm, weights: Mapping[str, float]) -> float:
         return sum(self.terms(arm, weights).values(), 0.0)
 
 
 def _flip(ranked: list[tuple[float, Arm]], lambda_: float) -> str | None:
-    """The λ nearest to the current one at which another arm would be chosen."""
+    """Describe the λ nearest to the current one at which another arm would be chosen."""
     utility, best = ranked[0]
     nearest: tuple[float, str] | None = None
     for value, arm in ranked[1:]:

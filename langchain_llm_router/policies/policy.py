@@ -1,8 +1,8 @@
-"""What every policy is: a pure function from a `Situation` to a `Decision`.
+"""The base class of policies: pure functions from a `Situation` to a `Decision`.
 
-A policy performs no I/O, keeps no state between calls and draws no random numbers (a mixed policy
-hashes the query and its seed), so the live router, the LangGraph state machine and the offline
-replay take the same decision in the same situation.
+A policy performs no I/O, keeps no state between calls and draws no random numbers (a randomized
+policy hashes the query and its seed), so that the live router, the LangGraph state machine and the
+offline replay take the same decision in the same situation.
 """
 
 from __future__ import annotations
@@ -39,42 +39,42 @@ __all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", 
 
 
 class Policy(CheckedArguments, ABC):
-    """Decides which candidate to ask, whether to verify, and when to accept.
+    """Base class of policies, which choose the next step of a request.
 
-    A custom policy needs `decide` (or `OneShot.choose`). As a frozen dataclass it can be saved
-    and loaded without further code; with a `knob` it can also be calibrated, explained at every
-    setting, and drawn as a curve. The rest has defaults.
+    A custom policy needs `decide` (or `OneShot.choose`); all other methods have defaults. As a
+    frozen dataclass it can be saved and loaded without further code; with a `knob` it can also be
+    calibrated, explained at every setting, and drawn as a curve.
     """
 
     verifies: ClassVar[bool] = False
-    """Whether it ever asks for an answer to be verified; then the router needs a verifier."""
+    """Whether it may verify answers, which needs a router with a verifier."""
 
     @abstractmethod
     def decide(self, situation: Situation) -> Decision:
-        """Decide what to do next; the same situation always gets the same decision."""
+        """Decide the next step; the same situation always gets the same decision."""
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """Candidates that this policy names; a router checks that it has them."""
+        """The candidates that the policy names, which its router must have."""
         return ()
 
     @property
     def reads_query(self) -> bool:
-        """Whether it looks at the query's text, and not only at the arms."""
+        """Whether decisions depend on the query's text, not only on the arms."""
         return False
 
     def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
-        """The candidates that it may ask as long as none fails, in the order of escalation.
+        """Return the candidates that may be asked if none fails, in the order of escalation.
 
         Args:
-            candidates: All there are, in the order of escalation.
+            candidates: Names of all candidates, in the order of escalation.
         """
         return tuple(candidates)
 
     def chance(self, situation: Situation, step: Decision) -> float:
-        """Probability with which this policy would take the action of `step` on its candidate.
+        """Return the probability that this policy takes the action of `step` on its candidate.
 
-        1 or 0 here; a randomized policy says how likely each outcome of its draw is.
+        The default is 1 or 0; a randomized policy overrides it.
 
         Raises:
             NotImplementedError: If it is randomized and does not define this.
@@ -86,27 +86,27 @@ class Policy(CheckedArguments, ABC):
         return float((own.action, own.candidate) == (step.action, step.candidate))
 
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
-        """What one endpoint of a model is worth compared to the others; the quality is the same."""
+        """Return the utility of an endpoint relative to other endpoints of its model."""
         return 0.0
 
-    # How it reads what is known
+    # Scores and utilities
 
     def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
-        """P(this attempt's answer is good), in [0, 1]; None when nothing is known about it.
+        """Return P(the attempt's answer is good), in [0, 1]; None if it is unknown.
 
-        Here the verifier's raw score, or else the candidate's predicted quality.
+        The default is the verifier's raw score, or without one the predicted quality.
         """
         score = attempt.get("confidence")
         return situation.arm(attempt["candidate"]).quality if score is None else score
 
     def observation_model(self, candidate: str) -> ObservationModel | None:
-        """The model through which it reads the scores of a candidate's answers; None: no model."""
+        """Return the observation model of a candidate's scores; None if there is none."""
         return None
 
     def utility_terms(self, arm: Arm) -> dict[str, float]:
-        """The terms whose sum is an arm's utility: quality is positive; cost and others negative.
+        """Return the terms whose sum is an arm's utility: quality is positive, others negative.
 
-        Here the quality and, where the knob is λ, -λ·cost; unknown terms are left out.
+        The default is the quality and, if the knob is λ, -λ·cost, without unknown terms.
         """
         knob = self.knob
         lambda_ = knob.value if knob is not None and knob.name == "lambda" else 0.0
@@ -117,42 +117,43 @@ class Policy(CheckedArguments, ABC):
 
     @property
     def maximizes_utility(self) -> bool:
-        """Whether it takes the best predicted quality - λ·cost, and looks at nothing else.
+        """Whether it always takes the highest predicted quality - λ·cost.
 
         All λ can then be replayed at once.
         """
         return False
 
-    # Its knob
+    # The knob
 
     @property
     def knob(self) -> Knob | None:
-        """The number that controls its choice, with its current value; None: there is none.
+        """The number that controls its choice, with its current value; None if there is none.
 
-        Where it is λ, quality per USD, it has the name `lambda`.
+        The name of λ, in quality per USD, is `lambda`.
         """
         return None
 
     def require_knob(self) -> Knob:
-        """Its knob.
+        """Return the knob.
 
         Raises:
-            ValueError: If it has none.
+            ValueError: If there is none.
         """
         knob = self.knob
         if knob is None:
             msg = (
-                f"{type(self).__name__} has no knob to turn: give its class the property `knob`, "
-                "or pass a function from a number to a policy, and `knobs`."
+                f"{type(self).__name__} has no knob: define the property `knob` in its class, or "
+                "pass a function from a number to a policy, and `knobs`."
             )
             raise ValueError(msg)
         return knob
 
     def with_knob(self, value: float) -> Self:
-        """The same policy at another setting of its knob.
+        """Return this policy with another value of its knob.
 
         Raises:
-            ValueError: If it has no knob, or the value makes no sense for it.
+            TypeError: If it is not a dataclass.
+            ValueError: If it has no knob, or the value is not allowed.
         """
         field = self.require_knob().field
         if not is_dataclass(self):
@@ -161,45 +162,45 @@ class Policy(CheckedArguments, ABC):
         return replace(self, **{field: value})
 
     def with_options(self, options: RoutingOptions) -> Self:
-        """This policy with a request's options applied.
+        """Return this policy with a request's options applied.
 
-        `decide` reads the options itself, so both must agree: with the options this policy does
-        what the returned one does without them. To vary the knob within a request, vary that of
-        the returned policy.
+        `decide` reads the options too, and both must agree: with the options this policy decides
+        as the returned one does without them. To vary the knob within a request, vary that of the
+        returned policy.
         """
         knob = self.knob
-        given = {"lambda": options.lambda_, "threshold": options.threshold}
-        value = None if knob is None else given.get(knob.name)
+        values = {"lambda": options.lambda_, "threshold": options.threshold}
+        value = None if knob is None else values.get(knob.name)
         return self if value is None else self.with_knob(value)
 
     def knob_values(
         self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
     ) -> list[float]:
-        """Settings of the knob that are worth trying, in ascending order.
+        """Return values of the knob that are worth trying, in ascending order.
 
         Args:
-            cost_usd: Mean cost of each candidate, NaN where unknown: they set the scale of λ.
-            quality: Predicted quality, of shape (n_queries, n_candidates), if any.
-            n: How many, for a knob whose range is known.
+            cost_usd: Mean cost of each candidate, which sets the scale of λ; NaN where unknown.
+            quality: Predicted quality, of shape (n_queries, n_candidates); None if unknown.
+            n: Number of values, for a knob other than λ.
 
         Raises:
-            ValueError: If it has no knob, or λ has no scale.
+            ValueError: If there is no knob, or the scale of λ is unknown.
         """
         knob = self.require_knob()
         return lambda_values(cost_usd) if knob.name == "lambda" else knob.spread(n)
 
     def crossings(self, situation: Situation) -> list[float]:
-        """All settings at which the choice may change here; called only if the knob is `exact`."""
+        """Return all knob values at which the choice may change; used if the knob is `exact`."""
         return []
 
     # Saving
 
     def save(self, folder: str | Path) -> Path:
-        """Write the policy into a folder: its fields as JSON, and what it has learned.
+        """Write the policy into a folder: its fields as JSON, and its fitted attributes.
 
         Raises:
-            ArtifactError: If a field holds a value that cannot be saved.
-            NotFittedError: If it has to be fitted first.
+            ArtifactError: If the value of a field cannot be saved.
+            NotFittedError: If it must be fitted first.
         """
         folder = Path(folder)
         settings = {**self._save_fields(folder), **self._settings()}
@@ -209,8 +210,7 @@ class Policy(CheckedArguments, ABC):
     def load(cls, folder: str | Path) -> Self:
         """Read what `save` wrote; `Policy.load` reads a policy of any class.
 
-        The class must be imported already: an artifact is data and never makes Python import what
-        it names.
+        The class must be imported already, because an artifact must not be able to import code.
 
         Raises:
             ArtifactError: If the folder is corrupted, or does not hold such a policy.
@@ -223,12 +223,12 @@ class Policy(CheckedArguments, ABC):
             policy = cls(**cls._load_fields(artifact.settings, Path(folder)))
             policy._restore(artifact.settings, artifact.arrays)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            msg = f"{str(folder)!r} does not hold a complete {cls.__name__}: {error}."
             raise ArtifactError(msg) from error
         return policy
 
     def _save_fields(self, folder: Path) -> dict[str, Any]:
-        """The constructor's arguments for the manifest; policies among them get sub-folders."""
+        """Return the constructor's arguments for the manifest; save policies in sub-folders."""
         name = type(self).__name__
         if not is_dataclass(self):
             msg = f"{name} cannot be saved: make it a dataclass, or give it `save` and `load`."
@@ -245,8 +245,8 @@ class Policy(CheckedArguments, ABC):
                     params[field.name] = as_json(value)
                 except TypeError as error:
                     msg = (
-                        f"{name} cannot be saved: its field {field.name!r} holds {error}. Allowed "
-                        "are numbers, texts, lists, mappings and policies; for anything else "
+                        f"{name} cannot be saved: its field {field.name!r} holds {error}. Numbers, "
+                        "strings, lists, mappings and policies can be saved; for anything else "
                         f"{name} must define `save` and `load`."
                     )
                     raise ArtifactError(msg) from error
@@ -254,29 +254,29 @@ class Policy(CheckedArguments, ABC):
 
     @classmethod
     def _load_fields(cls, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """What `_save_fields` wrote, as the constructor's arguments."""
-        given = {name: from_json(value) for name, value in settings["params"].items()}
-        own = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        parts = own.intersection(settings.get("parts", ()))
-        return given | {name: Policy.load(folder / name) for name in parts}
+        """Return the constructor's arguments that `_save_fields` wrote."""
+        plain = {name: from_json(value) for name, value in settings["params"].items()}
+        names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        parts = names.intersection(settings.get("parts", ()))
+        return plain | {name: Policy.load(folder / name) for name in parts}
 
     def _settings(self) -> dict[str, Any]:
-        """The part of what it has learned that belongs in the manifest."""
+        """Return the fitted attributes that are stored in the manifest."""
         return {}
 
     def _arrays(self) -> Arrays:
-        """The arrays that it has learned."""
+        """Return the fitted attributes that are arrays."""
         return {}
 
     def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
-        """Restore what `_settings` and `_arrays` returned."""
+        """Set the attributes that `_settings` and `_arrays` returned."""
 
 
 class OneShot(Policy):
-    """A policy that asks one candidate and takes its answer; others only if that one fails."""
+    """A policy that asks one candidate and accepts its answer; others only after a failure."""
 
     def decide(self, situation: Situation) -> Decision:
-        """Accept an answer if there is one, otherwise choose among those not asked yet."""
+        """Accept an answer if there is one, otherwise choose among the open arms."""
         answered = situation.answered
         if len(answered) > 0:
             return accept(self, answered[-1], "it answered")
@@ -295,7 +295,7 @@ class OneShot(Policy):
         propensity: float = 1.0,
         flip: str | None = None,
     ) -> Decision:
-        """The decision to ask a candidate and take its answer."""
+        """Return the decision to ask a candidate and accept its answer."""
         return Decision(
             action="ask",
             candidate=candidate,
@@ -317,7 +317,7 @@ def accept(
     confidence: float | None = None,
     flip: str | None = None,
 ) -> Decision:
-    """The decision to keep an answer."""
+    """Return the decision to accept an answer."""
     action: Action = "accept"
     return Decision(
         action=action,
@@ -331,18 +331,18 @@ def accept(
 
 
 def last_resort(policy: Policy, situation: Situation) -> Decision:
-    """When no candidate that the policy knows can answer: ask any other one, or give up."""
+    """Return a decision where no candidate of the policy can answer: ask another, or stop."""
     if len(situation.answered) > 0:
         return accept(policy, situation.answered[-1], "the only answer there is")
     if len(situation.open_arms) > 0:
         other = situation.open_arms[0].candidate
-        reason = "every known candidate failed"
+        reason = "every candidate of the policy failed"
         return Decision("ask", other, type(policy).__name__, reason, final=True)
     return accept(policy, situation.attempts[-1], "every candidate failed")
 
 
 def query_uniform(query: str, seed: int) -> float:
-    """A number in [0, 1) that depends only on the query and the seed: reproducible randomness."""
+    """Return a pseudo-random number in [0, 1) that depends on the query and the seed alone."""
     digest = blake2b(f"{seed}:{query}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64
 
@@ -352,22 +352,22 @@ class Always(OneShot):
     """Asks the same candidate every time: the single-model baseline.
 
     Args:
-        candidate: The one to ask.
+        candidate: Name of the candidate.
     """
 
     candidate: str
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """The one candidate."""
+        """The candidate."""
         return (self.candidate,)
 
     def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
-        """The one candidate."""
+        """Return the candidate."""
         return (self.candidate,)
 
     def choose(self, situation: Situation) -> Decision:
-        """Ask it."""
+        """Ask the candidate."""
         situation.arm(self.candidate)
         return self.ask(self.candidate, "always this candidate")
 
@@ -379,8 +379,8 @@ class RandomMix(OneShot):
     The draw depends on the query and the seed alone, so a replay repeats it.
 
     Args:
-        shares: Probability per candidate; must sum to 1.
-        seed: Changes the draw.
+        shares: Probability of each candidate, by name; they must sum to 1.
+        seed: Seed of the draw.
     """
 
     shares: Mapping[str, float]
@@ -398,7 +398,7 @@ class RandomMix(OneShot):
         return tuple(self.shares)
 
     def choose(self, situation: Situation) -> Decision:
-        """Draw among those not asked yet, in proportion to their shares."""
+        """Draw among the open arms in proportion to their shares."""
         pool, total = self._pool(situation)
         draw = query_uniform(situation.query, self.seed) * total
         chosen = next(iter(pool))
@@ -413,11 +413,11 @@ class RandomMix(OneShot):
 
     @property
     def reads_query(self) -> bool:
-        """It is: the draw depends on the query."""
+        """True, because the draw depends on the query."""
         return True
 
     def chance(self, situation: Situation, step: Decision) -> float:
-        """The share of the candidate among those not asked yet."""
+        """Return the share of the candidate among the open arms."""
         if len(situation.answered) > 0 or step.action != "ask":
             return super().chance(situation, step)
         pool, total = self._pool(situation)

@@ -1,4 +1,4 @@
-"""AutoMix's POMDP for any number of candidates, solved exactly into a lookup table."""
+"""AutoMix's POMDP for any number of candidates, solved exactly with a lookup table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.policies.belief import (
     Option,
     Plan,
-    View,
+    PlanState,
     best_option,
     build_beliefs,
     group_centers,
@@ -27,7 +27,7 @@ from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.observation import LikelihoodKind, score_likelihoods
 from langchain_llm_router.policies.policy import accept, last_resort
-from langchain_llm_router.policies.training_tables import check_tables, known_means
+from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Arrays, Floats
@@ -42,23 +42,24 @@ class Pomdp(FittedPolicy):
     """Asks, verifies, and escalates so as to maximize quality - λ·cost under its belief.
 
     The belief about a query is a weighting of the training rows (particles), updated by every
-    verdict; a missing verdict leaves it unchanged. The decision problem is solved exactly over the
+    verdict and left unchanged by a missing one. The decision problem is solved exactly over the
     finite horizon; verification costs count, and candidates may be skipped. `fit` tabulates all
-    histories of observations; each λ is then solved once, in milliseconds, and kept.
+    histories of observations; the plan for a λ then takes milliseconds and is cached.
 
     Args:
-        lambda_: λ, quality per dollar; a request may replace it (`RoutingOptions.lambda_`).
-        n_samples: k: scores are read as the nearest of 0/k, 1/k, …, 1.
+        lambda_: λ in quality per dollar; a request may replace it (`RoutingOptions.lambda_`).
+        n_samples: k; scores are rounded to the nearest of 0/k, 1/k, …, 1.
         likelihood: P(score | row): `rows`, `kde` or `beta_binomial`, see `score_likelihoods`.
-        mode: `exact`, or the seed article's rule (`article`): in declared order, the answer is
-            kept iff P(good) - λ·cost of the next candidate > 0.
-        recall: Whether the best-looking answer so far may be kept, not only the last one.
+        mode: `exact`, or `article` for the seed article's rule: in declared order, the answer is
+            accepted iff P(good) - λ·cost of the next candidate > 0.
+        recall: Whether the answer of highest expected quality may be accepted, not only the last.
         bandwidth: Smallest standard deviation of a kernel.
-        n_groups: Number of groups that queries are sorted into by their predictions, where `fit`
-            gets predictions: the belief then starts from training rows with similar predictions.
+        n_groups: Number of groups of queries with similar predictions, if `fit` gets predictions:
+            the belief then starts from the training rows of a query's group.
 
     Attributes:
-        candidates_: Names, in the order of escalation: the columns of the training table.
+        candidates_: Names of the candidates in the order of escalation, which is that of the
+            training columns.
         cost_usd_: Mean cost of each candidate's answer.
         verification_cost_usd_: Mean cost of verifying it.
 
@@ -76,7 +77,7 @@ class Pomdp(FittedPolicy):
     n_groups: int = 8
 
     verifies: ClassVar[bool] = True
-    _remembered: ClassVar[frozenset[str]] = frozenset({"_solver"})
+    _derived_names: ClassVar[frozenset[str]] = frozenset({"_solver"})
 
     def __post_init__(self) -> None:
         if not 0 <= self.lambda_ < np.inf:
@@ -108,65 +109,68 @@ class Pomdp(FittedPolicy):
         *,
         predicted: ArrayLike | None = None,
     ) -> Self:
-        """Learn from the quality, cost and verifier's scores of each candidate's answers.
+        """Fit on the quality, the cost and the verifier's scores of each candidate's answers.
 
         Args:
             outcomes: Measured quality and cost; columns in the order of escalation.
-            evaluations: The verifier's scores and costs (0 where free), same rows and columns.
-                The last candidate's scores are ignored.
-            predicted: An estimator's predictions for these rows, which it was not fitted on, of
-                the shape of the qualities. A query's own predictions are then its first evidence.
+            evaluations: The verifier's scores and costs (0 where free), with the same rows and
+                columns. Scores of the last candidate are ignored.
+            predicted: Predictions of an estimator for these rows, which it was not fitted on, in
+                the shape of the qualities. The belief then starts from a query's predictions.
 
         Raises:
             ValueError: If the tables do not fit each other, or a candidate has no known cost.
         """
         check_tables(outcomes, evaluations)
         self.candidates_ = tuple(outcomes.candidates)
-        self.cost_usd_ = known_means("outcomes", outcomes.cost_usd, self.candidates_)
+        self.cost_usd_ = mean_costs("outcomes", outcomes.cost_usd, self.candidates_)
         verifying = evaluations.cost_usd
         priced = None if verifying is None else verifying[:, :-1]
-        means = known_means("evaluations", priced, self.candidates_[:-1])
+        means = mean_costs("evaluations", priced, self.candidates_[:-1])
         self.verification_cost_usd_ = np.append(means, 0.0)
         self.data_hash_ = data_hash(outcomes.queries, outcomes.candidates, outcomes.quality)
         self.centers_, weights = np.empty((0, len(self.candidates_))), None
         if predicted is not None:
-            known = np.asarray(predicted, dtype=np.float64)
-            if known.shape != outcomes.quality.shape or np.isnan(known).any():
-                msg = f"`predicted` must be known, of shape {outcomes.quality.shape}."
+            prior = np.asarray(predicted, dtype=np.float64)
+            if prior.shape != outcomes.quality.shape or np.isnan(prior).any():
+                msg = (
+                    f"`predicted` must have shape {outcomes.quality.shape}, without NaN, got "
+                    f"shape {prior.shape}."
+                )
                 raise ValueError(msg)
-            self.centers_ = group_centers(known, min(self.n_groups, max(1, len(known) // 25)))
-            weights = group_weights(known, self.centers_)
+            self.centers_ = group_centers(prior, min(self.n_groups, max(1, len(prior) // 25)))
+            weights = group_weights(prior, self.centers_)
         self._tabulate(outcomes.quality, evaluations.confidence, weights)
         return self
 
     def with_lambda(self, lambda_: float) -> Self:
-        """The same policy with another λ; nothing is fitted again."""
+        """Return this policy with another λ, without fitting it again."""
         return self.with_knob(lambda_)
 
     def decide(self, situation: Situation) -> Decision:
-        """Look up what is best after what has been observed."""
+        """Look up the best action after the observations so far."""
         self._check_fitted()
         asked = {attempt["candidate"]: attempt for attempt in situation.attempts}
         failed = {name for name, attempt in asked.items() if attempt.get("error") is not None}
-        held = [i for i, name in enumerate(self.candidates_) if name in asked.keys() - failed]
-        # Candidates already asked stay in: one table serves all steps, and it looks only forward.
+        answered = [i for i, name in enumerate(self.candidates_) if name in asked.keys() - failed]
+        # Candidates that were asked stay available, because a plan only uses later ones.
         allowed = set(situation.names) - failed
         available = tuple(name in allowed for name in self.candidates_)
-        if len(held) == 0 and not any(available):
+        if len(answered) == 0 and not any(available):
             return last_resort(self, situation)
         lambda_ = situation.options.lambda_
-        view = View(
+        state = PlanState(
             plan=self._solver(
                 self.lambda_ if lambda_ is None else lambda_, available, self._group(situation)
             ),
             history=self._history(asked, failed),
-            held=tuple(held),
+            answered=tuple(answered),
         )
-        last = asked[self.candidates_[held[-1]]] if len(held) > 0 else None
-        if last is not None and not last.get("verified", False) and self._worth_verifying(view):
+        last = asked[self.candidates_[answered[-1]]] if len(answered) > 0 else None
+        if last is not None and not last.get("verified", False) and self._worth_verifying(state):
             name = type(self).__name__
             return Decision("verify", last["candidate"], name, "a verdict may change the choice")
-        return self._article(view, last) if self.mode == "article" else self._exact(view)
+        return self._article(state, last) if self.mode == "article" else self._exact(state)
 
     def _settings(self) -> dict[str, Any]:
         return {"candidates": list(self.candidates_), "data_hash": self.data_hash_}
@@ -206,10 +210,10 @@ class Pomdp(FittedPolicy):
             build_beliefs(performance, likelihoods, row)
             for row in (() if weights is None else weights)
         ]
-        self._remember()
+        self._derive()
 
-    def _remember(self) -> None:
-        """Cache solved plans; `lru_cache` is thread-safe, and a plan is a pure function."""
+    def _derive(self) -> None:
+        """Make the cache of plans, which `lru_cache` keeps thread-safe."""
         beliefs = [self.beliefs_, *self._grouped]
         cost, verifying = self.cost_usd_, self.verification_cost_usd_
         recall = self.recall
@@ -223,7 +227,7 @@ class Pomdp(FittedPolicy):
         self._solver: _Solver = solver
 
     def _group(self, situation: Situation) -> int:
-        """The group of the query by its predictions, counted from 1; 0: not known."""
+        """Return the group of the query by its predictions, from 1; 0 if they are unknown."""
         if len(self.centers_) == 0:
             return 0
         quality = {arm.candidate: arm.quality for arm in situation.arms}
@@ -231,13 +235,13 @@ class Pomdp(FittedPolicy):
         return 1 + nearest_group(row, self.centers_)
 
     def _history(self, asked: Mapping[str, Attempt], failed: set[str]) -> tuple[int, ...]:
-        """Each candidate's observation but the last one's, as an index into the tables."""
+        """Return the observation of each candidate except the last, as an index of the tables."""
         history = []
-        unseen = self.beliefs_.unseen
+        unobserved = self.beliefs_.unobserved
         for name in self.candidates_[:-1]:
             attempt = asked.get(name)
             if attempt is None or name in failed or not attempt.get("verified", False):
-                history.append(unseen)
+                history.append(unobserved)
             else:
                 score = attempt.get("confidence")
                 if score is not None and not 0 <= score <= 1:
@@ -247,58 +251,58 @@ class Pomdp(FittedPolicy):
         return tuple(history)
 
     def _index(self, score: float | None) -> int:
-        # As `score_index`, whose arrays would cost more than the rest of the decision.
+        # `score_index` does the same, but its arrays would take longer than the rest of a decision.
         return self.n_samples + 1 if score is None else round(score * self.n_samples)
 
-    def _worth_verifying(self, view: View) -> bool:
-        j = view.held[-1]
+    def _worth_verifying(self, state: PlanState) -> bool:
+        j = state.answered[-1]
         if self.mode == "article":
-            return any(view.plan.available[j + 1 :])
-        return view.plan.worth_verifying(view.history, j)
+            return any(state.plan.available[j + 1 :])
+        return state.plan.worth_verifying(state.history, j)
 
-    def _exact(self, view: View) -> Decision:
-        expected = view.expected
-        options = view.plan.options(view.history, view.held[-1] if view.held else -1)
-        keep = self._best_held(view, expected)
+    def _exact(self, state: PlanState) -> Decision:
+        expected = state.expected
+        options = state.plan.options(state.history, state.answered[-1] if state.answered else -1)
+        keep = self._best_answer(state, expected)
         if len(options) == 0:
-            assert keep is not None, "with no arm open there is an answer to keep"
-            return self._keep(view, keep, "no candidate is left to ask")
+            assert keep is not None, "without open arms there is an answer"
+            return self._keep(state, keep, "no candidate is left to ask")
         best = best_option(options)
         if keep is not None and not best.utility > expected[keep] + 1e-12:
             reason = f"keeping it is worth {expected[keep]:.3f}, continuing {best.utility:.3f}"
-            return self._keep(view, keep, reason, options, _flip(best, expected[keep]))
+            return self._keep(state, keep, reason, options, _flip(best, expected[keep]))
         flip = None if keep is None else _flip(best, expected[keep])
         reason = f"worth {best.utility:.3f}"
         if keep is not None:
             reason += f", keeping {self.candidates_[keep]}'s answer {expected[keep]:.3f}"
         confidence = None if keep is None else float(expected[keep])
-        return self._ask(view, best, reason, options, confidence=confidence, flip=flip)
+        return self._ask(state, best, reason, options, confidence=confidence, flip=flip)
 
-    def _article(self, view: View, last: Attempt | None) -> Decision:
-        after = view.held[-1] if last is not None else -1
-        later = [j for j in range(after + 1, len(self.candidates_)) if view.plan.available[j]]
+    def _article(self, state: PlanState, last: Attempt | None) -> Decision:
+        after = state.answered[-1] if last is not None else -1
+        later = [j for j in range(after + 1, len(self.candidates_)) if state.plan.available[j]]
         if len(later) == 0:
-            return self._keep(view, after, "no candidate is left to ask")
+            return self._keep(state, after, "no candidate is left to ask")
         following = Option(later[0], len(later) > 1, 0.0, float(self.cost_usd_[later[0]]), 0.0)
         if last is None:
-            return self._ask(view, following, "the first in order")
-        p = float(view.expected[after])
-        bar = view.plan.lambda_ * following.cost_usd
+            return self._ask(state, following, "the first in order")
+        p = float(state.expected[after])
+        bar = state.plan.lambda_ * following.cost_usd
         rule = f"P(good) {p:.3f}, λ·cost of {self.candidates_[later[0]]} {bar:.3f}"
         if p - bar > 0:
-            return self._keep(view, after, rule)
-        return self._ask(view, following, rule, confidence=p)
+            return self._keep(state, after, rule)
+        return self._ask(state, following, rule, confidence=p)
 
-    def _best_held(self, view: View, expected: Floats) -> int | None:
-        if len(view.held) == 0:
+    def _best_answer(self, state: PlanState, expected: Floats) -> int | None:
+        if len(state.answered) == 0:
             return None
         if not self.recall:
-            return view.held[-1]
-        return max(view.held, key=lambda i: (float(expected[i]), i))
+            return state.answered[-1]
+        return max(state.answered, key=lambda i: (float(expected[i]), i))
 
     def _keep(
         self,
-        view: View,
+        state: PlanState,
         j: int,
         reason: str,
         options: list[Option] | None = None,
@@ -308,14 +312,14 @@ class Pomdp(FittedPolicy):
             self,
             Attempt(candidate=self.candidates_[j]),
             reason,
-            scores=self._scores_of(view, options or []),
-            confidence=float(view.expected[j]),
+            scores=self._scores_of(state, options or []),
+            confidence=float(state.expected[j]),
             flip=flip,
         )
 
     def _ask(
         self,
-        view: View,
+        state: PlanState,
         option: Option,
         reason: str,
         options: list[Option] | None = None,
@@ -329,20 +333,22 @@ class Pomdp(FittedPolicy):
             policy=type(self).__name__,
             reason=reason,
             final=not option.verify,
-            scores=self._scores_of(view, options or []),
+            scores=self._scores_of(state, options or []),
             confidence=confidence,
             flip=flip,
         )
 
-    def _scores_of(self, view: View, options: list[Option]) -> dict[str, dict[str, float | None]]:
-        """For each candidate: believed quality, cost, and the utility of asking it now."""
+    def _scores_of(
+        self, state: PlanState, options: list[Option]
+    ) -> dict[str, dict[str, float | None]]:
+        """Return each candidate's expected quality, its cost, and the utility of asking it."""
         utility: dict[int, float] = {}
         for option in options:
             utility[option.candidate] = max(
                 option.utility, utility.get(option.candidate, option.utility)
             )
         costs = self.cost_usd_.tolist()
-        expected = view.expected.tolist()
+        expected = state.expected.tolist()
         return {
             name: {"quality": expected[j], "cost_usd": costs[j], "utility": utility.get(j)}
             for j, name in enumerate(self.candidates_)
@@ -350,7 +356,7 @@ class Pomdp(FittedPolicy):
 
 
 def _flip(option: Option, keep: float) -> str | None:
-    """The λ at which this option and keeping would be worth the same, continuation unchanged."""
+    """Describe the λ at which this option and accepting now would have the same utility."""
     if option.cost_usd <= 0 or option.quality <= keep:
         return None
     return f"λ ≈ {(option.quality - keep) / option.cost_usd:.4g} per USD"

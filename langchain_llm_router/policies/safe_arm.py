@@ -1,4 +1,4 @@
-"""What to do without a prediction: ask the candidate that is safe to ask."""
+"""A policy that asks a fixed, safe candidate where no quality is predicted."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["SafeArm"]
 
 @dataclass(frozen=True)
 class SafeArm(Policy):
-    """Decides as another policy does, but asks one fixed candidate where no quality is predicted.
+    """Decides as another policy does, but asks a fixed candidate where no quality is predicted.
 
-    Use it with `estimators.Abstaining`, which predicts nothing for queries unlike those that
-    it was trained on.
+    Use it with `estimators.Abstaining`, which predicts nothing for queries unlike its training
+    data.
 
     Args:
-        policy: The policy that decides otherwise.
-        safe: The candidate to ask then, usually the best single model; its answer is not
+        policy: The policy that decides where a quality is predicted.
+        safe: The candidate to ask otherwise, usually the best single model; its answer is not
             verified.
     """
 
@@ -36,60 +36,60 @@ class SafeArm(Policy):
     safe: str
 
     def __post_init__(self) -> None:
-        # The router reads it from the instance; most policies set it on the class.
+        # Most policies set it on the class; the router reads it from the instance.
         object.__setattr__(self, "verifies", self.policy.verifies)
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
-        """The safe candidate, and those that the other policy names."""
+        """The safe candidate, and those that the wrapped policy names."""
         return tuple(dict.fromkeys([self.safe, *self.policy.named_candidates]))
 
     @property
     def reads_query(self) -> bool:
-        """As the other policy."""
+        """Whether the wrapped policy reads the query."""
         return self.policy.reads_query
 
     def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
-        """Those of the other policy, and the safe one."""
+        """Return the candidates of the wrapped policy, and the safe one."""
         return tuple(dict.fromkeys([*self.policy.asks(candidates), self.safe]))
 
     def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
-        """As the other policy."""
+        """Return that of the wrapped policy."""
         return self.policy.p_good(situation, attempt)
 
     def observation_model(self, candidate: str) -> ObservationModel | None:
-        """As the other policy."""
+        """Return that of the wrapped policy."""
         return self.policy.observation_model(candidate)
 
     def utility_terms(self, arm: Arm) -> dict[str, float]:
-        """As the other policy, where a quality is predicted."""
+        """Return those of the wrapped policy, or none without a predicted quality."""
         return {} if arm.quality is None else self.policy.utility_terms(arm)
 
     @property
     def knob(self) -> Knob | None:
-        """That of the other policy."""
+        """The knob of the wrapped policy."""
         return self.policy.knob
 
     def with_knob(self, value: float) -> Self:
-        """With the other policy's knob set to another value."""
+        """Return this policy with another value of the wrapped policy's knob."""
         return replace(self, policy=self.policy.with_knob(value))
 
     def with_options(self, options: RoutingOptions) -> Self:
-        """With the options applied to the other policy."""
+        """Return this policy with the options applied to the wrapped policy."""
         return replace(self, policy=self.policy.with_options(options))
 
     def knob_values(
         self, cost_usd: ArrayLike = (), quality: ArrayLike | None = None, *, n: int = 51
     ) -> list[float]:
-        """As the other policy."""
+        """Return that of the wrapped policy."""
         return self.policy.knob_values(cost_usd, quality, n=n)
 
     def crossings(self, situation: Situation) -> list[float]:
-        """As the other policy, where it decides."""
+        """Return that of the wrapped policy where it decides."""
         return [] if self._abstains(situation) else self.policy.crossings(situation)
 
     def endpoint_utility(self, arm: Arm, situation: Situation) -> float:
-        """As the other policy."""
+        """Return that of the wrapped policy."""
         return self.policy.endpoint_utility(arm, situation)
 
     def decide(self, situation: Situation) -> Decision:
@@ -112,7 +112,7 @@ class SafeArm(Policy):
         )
 
     def chance(self, situation: Situation, step: Decision) -> float:
-        """As the other policy, where it decides."""
+        """Return that of the wrapped policy where it decides."""
         if self._abstains(situation):
             return super().chance(situation, step)
         return self.policy.chance(situation, step)

@@ -27,7 +27,7 @@ from langchain_llm_router.calls.langchain_internals import graph_runtime
 from langchain_llm_router.calls.tracing import Announcing, Noting, Tracing
 from langchain_llm_router.history.log_entries import entry_data, run_ids
 from langchain_llm_router.loop.charges import charged_usd
-from langchain_llm_router.loop.commitment import make_commit_check
+from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop, next_decision
 from langchain_llm_router.loop.record import decision_data, decision_record
@@ -384,9 +384,7 @@ class Request:
         drafts_stream = fields.streaming_mode == "commit" and self.streaming and not step.final
         if drafts_stream and not wants_schema(self.kwargs):
             seen, policy = self.loop.situation, self.parts.policy
-            commit = make_commit_check(
-                policy, fields.verifier, seen, step.candidate, fields.commit_at
-            )
+            commit = commit_rule(policy, fields.verifier, seen, step.candidate, fields.commit_at)
         seen_at_once = step.final or (commit is not None and commit(None))
         config = self.config
         if self._traced or self.parts.models[step.candidate].callbacks is not None:

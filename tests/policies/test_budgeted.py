@@ -159,7 +159,7 @@ def test_wrong_arguments_are_refused_with_words():
         BudgetedRouting(0.0)
     with pytest.raises(ValueError, match="cheapest candidates cost 1"):
         BudgetedRouting(0.5).fit([[0.5, 0.9]], [1.0, 5.0])
-    with pytest.raises(ValueError, match="unknown"):
+    with pytest.raises(ValueError, match="without NaN"):
         BudgetedRouting(0.5).fit([[0.5, 0.9]], [np.nan, 5.0])
     with pytest.raises(ValueError, match="shape"):
         BudgetedRouting(0.5).fit([0.5, 0.9], [1.0, 5.0])

@@ -132,7 +132,7 @@ def test_scores_outside_of_the_unit_interval_are_refused(make):
 def test_nothing_to_learn_from_is_said(make):
     with pytest.raises(ValueError, match="every verdict is missing"):
         make().fit([np.nan, np.nan], [True, False])
-    with pytest.raises(ValueError, match="differ in length"):
+    with pytest.raises(ValueError, match="same length"):
         make().fit([0.5], [True, False])
     with pytest.raises(NotFittedError, match="fit"):
         make().p_good(0.5)

@@ -86,7 +86,7 @@ def test_expectimax_equals_brute_force_on_1000_random_instances():
         beliefs = build_beliefs(performance, likelihoods)
         plan = solve(beliefs, lambda_, cost, verifying, available=available, recall=recall)
         brute = BruteForce(performance, likelihoods, lambda_, cost, verifying, available, recall)
-        n, unseen = performance.shape[1], beliefs.unseen
+        n, unseen = performance.shape[1], beliefs.unobserved
         history, weights, held = [unseen] * (n - 1), np.full(len(performance), 1.0), []
         for j in [-1, *sorted(rng.permutation(n - 1)[: int(rng.integers(0, n))].tolist())]:
             if j >= 0:
@@ -194,7 +194,7 @@ def test_a_higher_lambda_never_spends_more_in_expectation(seed, n):
     spent = []
     for lambda_ in (0.0, 1.0, 10.0, 30.0, 100.0, 1000.0):
         plan = policy._solver(lambda_, (True,) * n)
-        options = plan.options((policy.beliefs_.unseen,) * (n - 1), -1)
+        options = plan.options((policy.beliefs_.unobserved,) * (n - 1), -1)
         spent.append(max(options, key=lambda option: option.utility).cost_usd)
     assert all(a >= b - 1e-12 for a, b in itertools.pairwise(spent))
 
@@ -353,13 +353,13 @@ def test_wrong_arguments_are_refused_with_words():
         Pomdp().decide(seen(2))
     with pytest.raises(ValueError, match="same"):
         Pomdp().fit(outcomes, evaluations.take([0]))
-    with pytest.raises(ValueError, match="no costs"):
+    with pytest.raises(ValueError, match="must have costs"):
         Pomdp().fit(outcomes, SelfEvaluations(NAMES[:2], evaluations.confidence))
     with pytest.raises(ValueError, match="has no cost for 'a'"):
         Pomdp().fit(
             outcomes, SelfEvaluations(NAMES[:2], evaluations.confidence, np.full((400, 2), np.nan))
         )
-    with pytest.raises(ValueError, match="about"):
+    with pytest.raises(ValueError, match="must have the same candidates"):
         Pomdp().fit(outcomes, SelfEvaluations(("x", "y"), evaluations.confidence))
     many = [np.full((202, 1), 1 / 202)] * 4
     with pytest.raises(ValueError, match="smaller `n_samples`"):
