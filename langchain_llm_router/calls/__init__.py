@@ -1,8 +1,8 @@
 """The only room that does I/O with models: ask a candidate, run a verifier, trace a decision.
 
-`ask` and `judge` are the operations, `bindings` keeps tools and schemas until a candidate is
-chosen, `chat_models` turns what a user passes into candidates, `prices` looks up what tokens cost,
-`provider_messages` rewrites a conversation for a provider, `answer_checks` says what an answer is.
+`ask`, `judge` and `tracing` hold the operations, `bindings` keeps tools and schemas until a
+candidate is chosen, `chat_models` resolves candidates, `prices` looks up what tokens cost,
+`provider_messages` rewrites a conversation for a provider, `answer_checks` classifies answers.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""Classifies answers without calling a model: text, tool calls, an object, or unusable.
+"""Checks that classify an answer without calling a model: its form, and what makes it unusable.
 
-These are a cascade's free signals: it costs nothing to see that a schema did not parse. What can be
-checked by code is not sent to a verifier of text.
+They are a cascade's free signals: whether a schema was parsed can be checked at no cost, so such an
+answer is not sent to a verifier of text.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _REFUSED = frozenset({"refusal", "content_filter"})
 def classify(
     attempt: Attempt, message: AIMessage, output: Any, tools: Sequence[Any], *, streamed: bool
 ) -> Attempt:
-    """The attempt with the form of its answer; in a cascade a flaw counts as a failure.
+    """Return the attempt with its answer's form and flaw; a flaw counts as a failure.
 
-    What has been streamed cannot be taken back: its flaw is recorded, but no other answer can
-    follow it.
+    An answer that has been streamed cannot be taken back: its flaw is recorded, but the attempt
+    does not fail, because no other answer can follow.
     """
     attempt = {**attempt, "form": form_of(message, output)}
     flaw = flaw_of(message, output, tools)
@@ -38,7 +38,7 @@ def classify(
 
 
 def form_of(message: AIMessage, output: Any) -> Literal["text", "tool_calls", "structured"]:
-    """Whether the answer is text, tool calls, or output for a schema (a raw-and-parsed dict)."""
+    """Return the form of an answer; "structured" is a dict with the raw and the parsed output."""
     if isinstance(output, dict):
         return "structured"
     if message.tool_calls or message.invalid_tool_calls:
@@ -47,13 +47,17 @@ def form_of(message: AIMessage, output: Any) -> Literal["text", "tool_calls", "s
 
 
 def flaw_of(message: AIMessage, output: Any, tools: Sequence[Any] = ()) -> str | None:
-    """What makes an answer useless: a refusal, a failed parse, an invalid tool call; else None.
+    """Return what makes an answer useless: a refusal, a failed parse, an invalid tool call.
 
     Args:
         message: The answer.
-        output: What the candidate's runnable returned: the message, or a raw-and-parsed dict.
-        tools: The tools that were bound; calls of others, or with arguments that their pydantic
-            schema refuses, are invalid.
+        output: The output of the candidate's runnable: the message, or a dict with the raw and the
+            parsed output.
+        tools: The tools that were bound. A call of any other tool is invalid, and so is a call
+            with arguments that the tool's pydantic schema refuses.
+
+    Returns:
+        The flaw, or None if the answer has none.
     """
     if is_refusal(message):
         return "refusal"
@@ -70,7 +74,7 @@ def flaw_of(message: AIMessage, output: Any, tools: Sequence[Any] = ()) -> str |
 
 
 def is_refusal(message: AIMessage) -> bool:
-    """Whether the model declined: by a `refusal` block, or by its stop reason."""
+    """Return whether the model declined, by a `refusal` block or by its stop reason."""
     if message.additional_kwargs.get("refusal"):
         return True
     if not isinstance(message.content, str):
@@ -88,7 +92,7 @@ def is_refusal(message: AIMessage) -> bool:
 
 def _call_flaw(message: AIMessage, tools: Mapping[str | None, Any]) -> str | None:
     for call in message.tool_calls:
-        # Tools that run at the provider have no name here: then any name may be right.
+        # Tools that run at the provider have no name here, so any name may be valid.
         if call["name"] not in tools:
             if None in tools:
                 continue

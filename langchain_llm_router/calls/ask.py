@@ -1,4 +1,4 @@
-"""Operations that call a candidate, the estimator, or a user-defined node."""
+"""Operations that ask a candidate or the estimator, or call a user-defined node."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
-    "Asking",
-    "Calling",
-    "Predicting",
+    "AskOperation",
+    "CallNodeOperation",
+    "PredictOperation",
 ]
 
 
@@ -38,14 +38,14 @@ class Answer:
     attempt: Attempt
     message: AIMessage | None = None
     output: Any = None
-    """What the runnable returned: the message itself, or a dict for structured output."""
+    """The runnable's output: the message itself, or a dict for structured output."""
 
     error: Exception | None = None
 
 
 @dataclass
-class Asking(Operation):
-    """Ask one candidate."""
+class AskOperation(Operation):
+    """The operation that asks one candidate."""
 
     candidate: Candidate
     runnable: Runnable[Any, Any]
@@ -53,31 +53,32 @@ class Asking(Operation):
     config: RunnableConfig
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     final: bool = False
-    """Its answer will be accepted without verification, so it may be streamed."""
+    """Whether the answer will be accepted without verification, so that it may be streamed."""
 
     handled: tuple[type[Exception], ...] = (Exception,)
     commit: Callable[[AIMessage | None], bool] | None = None
-    """For a draft: whether to stream it, given what has arrived so far (None: nothing yet)."""
+    """For a draft: whether to stream it, given the partial answer (None before the first chunk)."""
 
     watch_after: int | None = None
-    """From this chunk on, `commit` is called again with each; None: only before the first."""
+    """Number of chunks after which `commit` is called again for each chunk; if None, `commit` is
+    called only before the first."""
 
     worst_usd: float | None = 0.0
     draft: bool = False
     notes: Notes = field(default_factory=Notes)
-    """What the guards of its calls recorded, if it has any."""
+    """Notes of the guard around the call, if there is one."""
 
     answer: Answer | None = None
     """Set by `stream` and `astream` when they end."""
 
     @property
     def streams(self) -> bool:
-        """Whether some of it may be passed on before it is whole."""
+        """Whether part of the answer may be passed on before it is complete."""
         return self.final or self.commit is not None
 
     @property
     def shown(self) -> bool:
-        """Whether the answer was passed on as it arrived: only if it was streamed."""
+        """Whether the answer was passed on as it arrived, provided that it was streamed."""
         if self.answer is None or self.answer.error is not None:
             return False
         return self.commit is None or self.answer.attempt.get("committed", False)
@@ -90,8 +91,8 @@ class Asking(Operation):
         except self.handled as error:
             if is_pause(error):
                 raise
-            return self._failed(error, started)
-        return self._answered(output, started)
+            return self._make_failure(error, started)
+        return self._make_answer(output, started)
 
     async def aperform(self) -> Answer:
         """Ask, and wait for the whole answer."""
@@ -101,8 +102,8 @@ class Asking(Operation):
         except self.handled as error:
             if is_pause(error):
                 raise
-            return self._failed(error, started)
-        return self._answered(output, started)
+            return self._make_failure(error, started)
+        return self._make_answer(output, started)
 
     def stream(self) -> Iterator[Any]:
         """Ask, and pass chunks on as they come; a failure before the first is in `answer`."""
@@ -114,7 +115,7 @@ class Asking(Operation):
         except self.handled as error:
             if is_pause(error):
                 raise
-            partial.failed(error)
+            partial.fail(error)
         self.answer = partial.answer()
 
     async def astream(self) -> AsyncIterator[Any]:
@@ -128,15 +129,15 @@ class Asking(Operation):
         except self.handled as error:
             if is_pause(error):
                 raise
-            partial.failed(error)
+            partial.fail(error)
         self.answer = partial.answer()
 
     def on_refusal(self, error: Exception) -> Answer:
-        """The result for a candidate that was not asked."""
+        """Return the result for a candidate that was not asked."""
         self.notes.add_refusal(self.candidate, error)
-        return self._failed(error, time.perf_counter())
+        return self._make_failure(error, time.perf_counter())
 
-    def _failed(self, error: Exception, started: float) -> Answer:
+    def _make_failure(self, error: Exception, started: float) -> Answer:
         secrets = find_secrets(self.candidate.model)
         redact_error(error, secrets)
         attempt = Attempt(
@@ -147,16 +148,16 @@ class Asking(Operation):
             cost_usd=None,
             latency_s=time.perf_counter() - started,
         )
-        return Answer(self._noted(attempt), error=error)
+        return Answer(self._with_notes(attempt), error=error)
 
-    def _noted(self, attempt: Attempt) -> Attempt:
+    def _with_notes(self, attempt: Attempt) -> Attempt:
         if self.notes.failures:
             attempt["failures"] = self.notes.failures
         if self.notes.answered_by is not None:
             attempt["answered_by"] = self.notes.answered_by.name
         return attempt
 
-    def _answered(self, output: Any, started: float, ttft_s: float | None = None) -> Answer:
+    def _make_answer(self, output: Any, started: float, ttft_s: float | None = None) -> Answer:
         raw = output.get("raw") if isinstance(output, dict) else output
         message = raw if isinstance(raw, AIMessage) else None
         usage = None if message is None else message.usage_metadata
@@ -173,52 +174,52 @@ class Asking(Operation):
             ttft_s=ttft_s,
             finished_at_s=time.time(),
         )
-        return Answer(self._noted(attempt), message, output)
+        return Answer(self._with_notes(attempt), message, output)
 
 
 class _PartialStream:
-    """The chunks so far, those that may be passed on, and their sum."""
+    """The chunks of an answer so far, those not yet passed on, and their sum."""
 
-    def __init__(self, asking: Asking, started: float) -> None:
-        self._asking, self._started = asking, started
+    def __init__(self, asking: AskOperation, started: float) -> None:
+        self._operation, self._started = asking, started
         self._chunks: list[Any] = []
-        self._held: list[Any] = []
+        self._buffer: list[Any] = []
         self._sum: AIMessageChunk | None = None
         self._ttft_s: float | None = None
         self._failure: Answer | None = None
         self._open = asking.commit is None or asking.commit(None)
 
     def take(self, chunk: Any) -> Sequence[Any]:
-        """Add a chunk, and return what may be passed on now."""
+        """Add a chunk, and return the chunks that may be passed on now."""
         if self._ttft_s is None:
             self._ttft_s = time.perf_counter() - self._started
         self._chunks.append(chunk)
-        # A draft that is whole is for the policy to judge.
-        whole = isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last"
-        if whole:
+        # A complete draft is not committed here: the policy decides on it.
+        is_last = isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last"
+        if is_last:
             # The router adds one more chunk with its record; only that one is the last.
             chunk = chunk.model_copy(update={"chunk_position": None})
-        self._held.append(chunk)
-        if not (self._open or whole) and self._asking.watch_after is not None:
+        self._buffer.append(chunk)
+        if not (self._open or is_last) and self._operation.watch_after is not None:
             self._open = self._looks_good(chunk)
         if not self._open:
             return ()
-        passed, self._held = self._held, []
+        passed, self._buffer = self._buffer, []
         return passed
 
     def _looks_good(self, chunk: Any) -> bool:
-        if not isinstance(chunk, AIMessageChunk) or self._asking.commit is None:
+        if not isinstance(chunk, AIMessageChunk) or self._operation.commit is None:
             return False
         self._sum = chunk if self._sum is None else self._sum + chunk
-        enough = len(self._chunks) >= (self._asking.watch_after or 0)
-        return enough and self._asking.commit(self._sum)
+        enough = len(self._chunks) >= (self._operation.watch_after or 0)
+        return enough and self._operation.commit(self._sum)
 
-    def failed(self, error: Exception) -> None:
-        if len(self._chunks) > len(self._held):
-            # Part of an answer has been streamed: another one appended to it would be no answer.
-            redact_error(error, find_secrets(self._asking.candidate.model))
+    def fail(self, error: Exception) -> None:
+        if len(self._chunks) > len(self._buffer):
+            # Part of this answer has been streamed, so another answer cannot be appended to it.
+            redact_error(error, find_secrets(self._operation.candidate.model))
             raise error
-        self._failure = self._asking._failed(error, self._started)
+        self._failure = self._operation._make_failure(error, self._started)
 
     def answer(self) -> Answer:
         if self._failure is not None:
@@ -228,23 +229,23 @@ class _PartialStream:
         if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
             output = add_ai_message_chunks(chunks[0], *chunks[1:])
         elif chunks and all(isinstance(chunk, AddableDict) for chunk in chunks):
-            # Structured output that includes its raw message, and so its usage.
+            # Structured output that includes its raw message, and with it the usage.
             output = reduce(add, chunks)
-        answer = self._asking._answered(output, self._started, self._ttft_s)
-        if self._asking.commit is not None and self._open:
+        answer = self._operation._make_answer(output, self._started, self._ttft_s)
+        if self._operation.commit is not None and self._open:
             answer.attempt["committed"] = True
         return answer
 
 
 @dataclass(frozen=True)
-class Predicting(Operation):
-    """Ask the estimator; its embedding may be a model behind a network."""
+class PredictOperation(Operation):
+    """The operation that predicts quality; the estimator may embed the query over the network."""
 
     estimator: QualityEstimator
     query: str
 
     def perform(self) -> list[float]:
-        """Predict in place."""
+        """Predict in this thread."""
         row: list[float] = self.estimator.predict([self.query])[0].tolist()
         return row
 
@@ -254,17 +255,17 @@ class Predicting(Operation):
 
 
 @dataclass(frozen=True)
-class Calling(Operation):
-    """Call a user-defined node."""
+class CallNodeOperation(Operation):
+    """The operation that calls a user-defined node."""
 
     runnable: Runnable[Any, Any]
     config: RunnableConfig
     worst_usd: float | None = 0.0
 
     def on_refusal(self, error: Exception) -> Any:
-        """A missing verdict: of user-defined nodes only a verifying one is paid for."""
-        said = [f"{type(error).__name__}: {error}"]
-        return {"verified": True, "confidence": None, "verification_errors": said,
+        """Return a missing verdict, because money is reserved only for nodes that verify."""
+        errors = [f"{type(error).__name__}: {error}"]
+        return {"verified": True, "confidence": None, "verification_errors": errors,
                 "verification_cost_usd": 0.0}  # fmt: skip
 
     def perform(self) -> Any:

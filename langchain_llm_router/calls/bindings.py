@@ -1,7 +1,7 @@
-"""Tools and schemas, kept as given until a candidate is chosen.
+"""Tools and schemas, kept unconverted until a candidate is chosen.
 
-Every provider converts tools and schemas its own way, so the router keeps the raw ones as bound
-keywords and replays `bind_tools` / `with_structured_output` on the candidate that is chosen.
+Every provider converts tools and schemas its own way, so the router keeps the originals as bound
+keyword arguments and replays `bind_tools` or `with_structured_output` on the chosen candidate.
 """
 
 from __future__ import annotations
@@ -26,75 +26,76 @@ __all__ = [
 
 _STRUCTURED = "llm_router_structured_output"
 
-# Keywords that a provider's `bind_tools` takes, rather than the call itself.
+# Keyword arguments for a provider's `bind_tools` rather than for the call.
 _TOOL_KEYWORDS = ("strict", "parallel_tool_calls", "response_format", "ls_structured_output_format")
 
 
 def bind_structured_output(
     model: BaseChatModel, schema: dict[str, Any] | type, *, include_raw: bool, **kwargs: Any
 ) -> Runnable[Any, Any]:
-    """The model with a schema to be replayed on the chosen candidate."""
+    """Bind a schema to the model, to be replayed on the chosen candidate."""
     return model.bind(**{_STRUCTURED: (schema, {"include_raw": include_raw, **kwargs})})
 
 
 def caller_output(output: Any, record: dict[str, Any], kwargs: Mapping[str, Any]) -> Any:
-    """What the caller gets: the message with its record, or the parsed object it asked for.
+    """Return the caller's output: the message with its record, or the parsed object.
 
     Raises:
-        Exception: The parser's own error, where the caller did not ask for the raw message.
+        Exception: The parser's error, if the caller did not ask for the raw message.
     """
     if isinstance(output, BaseMessage):
-        return _recorded(output, record)
+        return _with_record(output, record)
     if _STRUCTURED not in kwargs or not isinstance(output, dict) or not output.keys() >= _RAW_KEYS:
         return output
     if kwargs[_STRUCTURED][1]["include_raw"]:
-        return {**output, "raw": _recorded(output["raw"], record)}
+        return {**output, "raw": _with_record(output["raw"], record)}
     if output.get("parsing_error") is not None:
         raise output["parsing_error"]
     return output.get("parsed")
 
 
-def _recorded(message: BaseMessage, record: dict[str, Any]) -> BaseMessage:
-    # A copy: on a cache miss this very object has just been stored in the candidate's cache.
+def _with_record(message: BaseMessage, record: dict[str, Any]) -> BaseMessage:
+    # A copy, because on a cache miss this object has just been stored in the candidate's cache.
     metadata = {**message.response_metadata, "llm_router": record}
     return message.model_copy(update={"response_metadata": metadata})
 
 
 def wants_schema(kwargs: Mapping[str, Any]) -> bool:
-    """Whether the call is bound to a schema."""
+    """Return whether the call is bound to a schema."""
     return _STRUCTURED in kwargs
 
 
 def schema_method(kwargs: Mapping[str, Any]) -> str | None:
-    """How structured output was asked for; None: the provider's own default."""
+    """Return the method for structured output; None means the provider's default."""
     method = kwargs[_STRUCTURED][1].get("method") if _STRUCTURED in kwargs else None
     return None if method is None else str(method)
 
 
-_MOST_BINDINGS = 256
+_MAX_BINDINGS = 256
 _RAW_KEYS = {"raw", "parsed", "parsing_error"}
 
 
 class Bindings:
-    """Builds the runnable to call, once per candidate and set of tools.
+    """A cache of the runnables to call, one per candidate and set of tools.
 
-    An agent binds its tools again for every call, so tools are compared by identity and the oldest
-    bindings are evicted.
+    Tools are compared by identity. An agent binds its tools again for every call, so the oldest
+    entries are evicted.
     """
 
     def __init__(self) -> None:
-        # The tools or schema are kept beside the runnable, so that their id is not reused.
+        # The tools or schema are kept beside the runnable so that their `id` is not reused.
         self._built: dict[tuple[Any, ...], tuple[Any, Runnable[Any, Any]]] = {}
 
     def apply(
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool
     ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
-        """The runnable to ask, and the keywords left for the call.
+        """Return the runnable to ask, and the keyword arguments for its call.
 
         Args:
             candidate: The candidate to ask.
-            kwargs: Keywords of the router's call, bound tools and schema among them.
-            include_raw: Ask structured output for the raw message too, whatever the caller wants.
+            kwargs: Keyword arguments of the router's call, including bound tools and schema.
+            include_raw: Whether structured output must include the raw message even if the caller
+                does not want it.
         """
         model = live_model(candidate)
         if not kwargs:
@@ -111,7 +112,7 @@ class Bindings:
                 id(schema),
                 repr(sorted(options.items(), key=str)),
             )
-            return self._once(
+            return self._get_or_build(
                 key, schema, lambda: model.with_structured_output(schema, **options)
             ), rest
         if tools is None:
@@ -121,14 +122,14 @@ class Bindings:
             options["tool_choice"] = choice
         ids = tuple(id(tool) for tool in tools)
         key = (candidate.name, "tools", ids, repr(sorted(options.items(), key=str)))
-        return self._once(key, tools, lambda: model.bind_tools(tools, **options)), rest
+        return self._get_or_build(key, tools, lambda: model.bind_tools(tools, **options)), rest
 
-    def _once(
-        self, key: tuple[Any, ...], held: Any, build: Callable[[], Runnable[Any, Any]]
+    def _get_or_build(
+        self, key: tuple[Any, ...], bound: Any, build: Callable[[], Runnable[Any, Any]]
     ) -> Runnable[Any, Any]:
-        found = self._built.get(key)
-        if found is None:
-            while len(self._built) >= _MOST_BINDINGS:
+        entry = self._built.get(key)
+        if entry is None:
+            while len(self._built) >= _MAX_BINDINGS:
                 self._built.pop(next(iter(self._built)), None)
-            found = self._built[key] = (held, build())
-        return found[1]
+            entry = self._built[key] = (bound, build())
+        return entry[1]

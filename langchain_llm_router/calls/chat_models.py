@@ -1,4 +1,4 @@
-"""Turns what a user passes into candidates that can be asked."""
+"""Candidates with live models, made from what a user passes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,36 @@ from langchain_llm_router.types.errors import MissingExtraError
 __all__ = ["live_model", "resolve_candidate"]
 
 
-def resolve_candidate(given: Candidate | BaseChatModel | str) -> Candidate:
-    """A candidate with a live model and, where it can be looked up, a price.
+def resolve_candidate(candidate: Candidate | BaseChatModel | str) -> Candidate:
+    """Return a candidate with a live model and, if one can be looked up, a price.
 
     Raises:
-        ValueError: If there is no model to ask.
-        MissingExtraError: If a `"provider:model"` string needs `langchain` and it is missing.
+        TypeError: If it is neither a candidate, nor a chat model, nor a string.
+        ValueError: If the candidate has no model.
+        MissingExtraError: If a `"provider:model"` string needs `langchain`, which is missing.
     """
-    if isinstance(given, str):
-        given = Candidate(given.partition(":")[2] or given, given)
-    elif isinstance(given, BaseChatModel):
-        name = next((v for k in ("model_name", "model") if (v := getattr(given, k, None))), None)
-        given = Candidate(str(name or type(given).__name__), given)
-    elif not isinstance(given, Candidate):
-        msg = f"A candidate is a `Candidate`, a chat model or 'provider:model', got {given!r}."
+    if isinstance(candidate, str):
+        candidate = Candidate(candidate.partition(":")[2] or candidate, candidate)
+    elif isinstance(candidate, BaseChatModel):
+        name = next(
+            (v for k in ("model_name", "model") if (v := getattr(candidate, k, None))), None
+        )
+        candidate = Candidate(str(name or type(candidate).__name__), candidate)
+    elif not isinstance(candidate, Candidate):
+        msg = (
+            "A candidate must be a `Candidate`, a chat model or a 'provider:model' string, "
+            f"got {candidate!r}."
+        )
         raise TypeError(msg)
-    if given.model is None:
-        msg = f"Candidate {given.name!r} has no `model`, so it can be replayed but not asked."
+    if candidate.model is None:
+        msg = (
+            f"Candidate {candidate.name!r} has no `model`, so it can be replayed but not asked: "
+            "give it a chat model or a 'provider:model' string."
+        )
         raise ValueError(msg)
-    model = _init_model(given.model) if isinstance(given.model, str) else given.model
-    price = given.price if given.price is not None else look_up_price(model)
-    return replace(given, model=model, price=price)
+    model = _init_model(candidate.model) if isinstance(candidate.model, str) else candidate.model
+    price = candidate.price if candidate.price is not None else look_up_price(model)
+    return replace(candidate, model=model, price=price)
 
 
 def _init_model(spec: str) -> BaseChatModel:
@@ -46,7 +55,7 @@ def _init_model(spec: str) -> BaseChatModel:
         from langchain.chat_models import init_chat_model  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:
         msg = (
-            f"{spec!r} needs `langchain` to be turned into a model: "
+            f"{spec!r} cannot be turned into a model without `langchain`: "
             'run `pip install "langchain-llm-router[agents]"` or pass a chat model.'
         )
         raise MissingExtraError(msg) from error
@@ -54,8 +63,8 @@ def _init_model(spec: str) -> BaseChatModel:
 
 
 def live_model(candidate: Candidate) -> BaseChatModel:
-    """The candidate's chat model; the candidate must have been resolved."""
+    """Return the chat model of a resolved candidate."""
     if not isinstance(candidate.model, BaseChatModel):
-        msg = f"Candidate {candidate.name!r} has no live model: `resolve_candidate` it first."
+        msg = f"Candidate {candidate.name!r} has no live model: call `resolve_candidate` first."
         raise TypeError(msg)
     return candidate.model

@@ -1,7 +1,7 @@
-"""Runs a verifier's model calls, limited and measured like all other calls.
+"""The model calls of a verifier, limited and measured like all other calls.
 
-Its measurements have their own name, `small (judging)`: verdicts are short, so their latency does
-not tell how long the same model takes to answer.
+They are measured under a name of their own, `small (judging)`, because verdicts are short: their
+latency does not tell how long the same model takes to answer.
 """
 
 from __future__ import annotations
@@ -33,86 +33,86 @@ from langchain_llm_router.verification import (
 if TYPE_CHECKING:
     from langchain_llm_router.live.guarded_calls import Guard, GuardedRunnable
 
-__all__ = ["Caller", "Verifying"]
+__all__ = ["VerifierCalls", "VerifyOperation"]
 
 
 @dataclass(frozen=True)
-class Verifying(Operation):
-    """Drive a verifier: make the calls it yields, all of a batch at once."""
+class VerifyOperation(Operation):
+    """The operation that drives a verifier: it makes each batch of calls concurrently."""
 
     verifier: Verifier
     case: Case
     attempt: Attempt
     config: RunnableConfig
     guard: Callable[[Candidate], Guard] | None = None
-    """Guards for a judge's calls; None: plain calls."""
+    """Returns the guard of a call to a candidate; if None, calls are not guarded."""
 
     traced: bool | None = None
-    """Whether any handler listens; None: as the config says."""
+    """Whether any callback handler is attached; if None, this is read from the config."""
 
     worst_usd: float | None = 0.0
     draft: bool = True
 
     def on_refusal(self, error: Exception) -> Attempt:
-        """The attempt with a missing verdict, where the budget does not allow one."""
+        """Return the attempt with a missing verdict, because the budget does not allow one."""
         unjudged = evaluated(
             self.attempt, Evaluation(None, errors=(f"{type(error).__name__}: {error}",))
         )
         return {**unjudged, "verification_cost_usd": 0.0}
 
     def perform(self) -> Attempt:
-        """The attempt with its verdict."""
+        """Verify the answer, and return the attempt with its verdict."""
         if not self._is_traced:
             return self._perform(self.attempt, self.config)
-        return self._grouped().invoke(self.attempt, self.config)
+        return self._traced_runnable().invoke(self.attempt, self.config)
 
     def _perform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
-        steps, seen = self.verifier.evaluate(self.case), _Seen()
+        steps, tally = self.verifier.evaluate(self.case), _Tally()
         try:
             calls = next(steps)
             while True:
-                calls = steps.send(seen.note(self._calling().batch(list(calls), config)))
+                calls = steps.send(tally.add(self._call_runnable().batch(list(calls), config)))
         except StopIteration as stop:
-            return seen.verdict(attempt, stop.value)
+            return tally.verdict(attempt, stop.value)
 
     async def aperform(self) -> Attempt:
-        """The attempt with its verdict."""
+        """Verify the answer, and return the attempt with its verdict."""
         if not self._is_traced:
             return await self._aperform(self.attempt, self.config)
-        return await self._grouped().ainvoke(self.attempt, self.config)
+        return await self._traced_runnable().ainvoke(self.attempt, self.config)
 
     async def _aperform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
-        steps, seen = self.verifier.evaluate(self.case), _Seen()
+        steps, tally = self.verifier.evaluate(self.case), _Tally()
         try:
             calls = next(steps)
             while True:
-                replies = await self._calling().abatch(list(calls), config)
-                calls = steps.send(seen.note(replies))
+                replies = await self._call_runnable().abatch(list(calls), config)
+                calls = steps.send(tally.add(replies))
         except StopIteration as stop:
-            return seen.verdict(attempt, stop.value)
+            return tally.verdict(attempt, stop.value)
 
     @property
     def _is_traced(self) -> bool:
         return is_traced(self.config) if self.traced is None else self.traced
 
-    def _grouped(self) -> RunnableLambda[Attempt, Attempt]:
-        # One run around all samples, so that a trace shows an evaluation and not its votes.
+    def _traced_runnable(self) -> RunnableLambda[Attempt, Attempt]:
+        # One run around all samples, so that a trace shows one evaluation.
         name = type(self.verifier).__name__
         return RunnableLambda(self._perform, self._aperform, name=name)
 
-    def _calling(self) -> RunnableLambda[Call, Reply]:
-        # Not `model.batch`: a lambda around each call keeps the trace a tree.
-        caller = Caller(self.guard)
-        return RunnableLambda(caller.call, caller.acall, name="verdict")
+    def _call_runnable(self) -> RunnableLambda[Call, Reply]:
+        # Not `model.batch`: with a lambda around each call, the trace stays a tree.
+        calls = VerifierCalls(self.guard)
+        return RunnableLambda(calls.call, calls.acall, name="verdict")
 
 
-class _Seen:
-    """The replies of one evaluation, and what they add up to."""
+class _Tally:
+    """The replies of one evaluation, with their total cost and their errors."""
 
     def __init__(self) -> None:
         self._replies: list[Reply] = []
 
-    def note(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+    def add(self, replies: Sequence[Reply]) -> Sequence[Reply]:
         self._replies += replies
         return replies
 
@@ -129,11 +129,11 @@ class _Seen:
         return judged
 
 
-class Caller:
-    """Makes one verifier call; equal calls of a batch share the runnable.
+class VerifierCalls:
+    """Calls of a verifier; a call that is repeated or retried reuses its runnable.
 
     Args:
-        guard: Guards for a judge's calls; None: none.
+        guard: Returns the guard of a call to a candidate. If None, calls are not guarded.
     """
 
     def __init__(self, guard: Callable[[Candidate], Guard] | None = None) -> None:
@@ -141,28 +141,28 @@ class Caller:
         self._built: dict[int, Runnable[Any, Any]] = {}
 
     def call(self, call: Call, config: RunnableConfig) -> Reply:
-        """Make it; a failure is a reply without a message."""
+        """Make a call; a failure becomes a reply without a message."""
         guarded: GuardedRunnable | None = None
         try:
-            guarded = self._guarded(call)
+            guarded = self._guard_call(call)
             runnable = guarded or self._runnable(call)
             output = runnable.invoke(call.messages, config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return self._failed(call, error, guarded)
+            return self._failure_reply(call, error, guarded)
         return self._reply(call, output, guarded)
 
     async def acall(self, call: Call, config: RunnableConfig) -> Reply:
-        """Make it; a failure is a reply without a message."""
+        """Make a call; a failure becomes a reply without a message."""
         guarded: GuardedRunnable | None = None
         try:
-            guarded = self._guarded(call)
+            guarded = self._guard_call(call)
             runnable = guarded or self._runnable(call)
             output = await runnable.ainvoke(call.messages, config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return self._failed(call, error, guarded)
+            return self._failure_reply(call, error, guarded)
         return self._reply(call, output, guarded)
 
-    def _guarded(self, call: Call) -> GuardedRunnable | None:
+    def _guard_call(self, call: Call) -> GuardedRunnable | None:
         if self._guard is None:
             return None
         from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load
@@ -171,33 +171,31 @@ class Caller:
 
         return GuardedRunnable(self._runnable(call), self._guard(call.candidate))
 
-    def _failed(self, call: Call, error: Exception, guarded: GuardedRunnable | None) -> Reply:
+    def _failure_reply(self, call: Call, error: Exception, guarded: GuardedRunnable | None) -> Reply:
         if is_pause(error):
             raise error
-        text = _safe_text(call, error)
+        text = _redacted_error(call, error)
         if guarded is None:
             from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
                 may_be_billed,
             )
 
             return Reply(error=text, exception=error, unsure=may_be_billed(error))
-        earlier = tuple(one for one in _errors(guarded) if one != text)
-        unsure = _unsure(guarded)
+        earlier = tuple(failure for failure in _failure_texts(guarded) if failure != text)
+        unsure = _may_be_billed(guarded)
         return Reply(error=text, exception=error, earlier_errors=earlier, unsure=unsure)
 
     def _runnable(self, call: Call) -> Runnable[Any, Any]:
         built = self._built.get(id(call))
         if built is None:
-            given = call.candidate.model
-            model = given if isinstance(given, BaseChatModel) else live_model(call.candidate)
-            model = _at_temperature(model, call.temperature)
+            model = _with_temperature(live_model(call.candidate), call.temperature)
             if call.schema is not None:
                 method = {} if call.method is None else {"method": call.method}
                 built = model.with_structured_output(
                     call.schema, include_raw=True, **method, **call.kwargs
                 )
             elif call.n_samples > 1:
-                built = _sampling(model, call)
+                built = _sampler(model, call)
             else:
                 built = model.bind(**call.kwargs) if call.kwargs else model
             self._built[id(call)] = built
@@ -211,26 +209,28 @@ class Caller:
         if isinstance(output, dict):
             message, parsed = output.get("raw"), output.get("parsed")
             failure = output.get("parsing_error")
-            error = None if failure is None else _safe_text(call, failure)
+            error = None if failure is None else _redacted_error(call, failure)
         price = call.candidate.price
         usage = getattr(message, "usage_metadata", None)
         cost = None if price is None else price.cost_usd(usage)
         reply = Reply(message, parsed, error, cost, samples)
         if guarded is None or len(guarded.notes.failures) == 0:
             return reply
-        return replace(reply, earlier_errors=_errors(guarded), unsure=_unsure(guarded))
+        return replace(
+            reply, earlier_errors=_failure_texts(guarded), unsure=_may_be_billed(guarded)
+        )
 
 
-def _errors(guarded: GuardedRunnable) -> tuple[str, ...]:
+def _failure_texts(guarded: GuardedRunnable) -> tuple[str, ...]:
     return tuple(failure["error"] for failure in guarded.notes.failures)
 
 
-def _unsure(guarded: GuardedRunnable) -> bool:
+def _may_be_billed(guarded: GuardedRunnable) -> bool:
     return any(failure["may_be_billed"] for failure in guarded.notes.failures)
 
 
-def _sampling(model: BaseChatModel, call: Call) -> Runnable[Any, list[AIMessage]]:
-    """Several samples in one request: `invoke` would drop all but the first."""
+def _sampler(model: BaseChatModel, call: Call) -> Runnable[Any, list[AIMessage]]:
+    """A runnable that draws several samples in one request; `invoke` keeps only the first."""
     kwargs = {**call.kwargs, "n": call.n_samples}
 
     def sample(messages: Any, config: RunnableConfig) -> list[AIMessage]:
@@ -248,12 +248,12 @@ def _samples(result: LLMResult) -> list[AIMessage]:
     return [g.message for g in generations if isinstance(g.message, AIMessage)]
 
 
-def _safe_text(call: Call, error: BaseException) -> str:
+def _redacted_error(call: Call, error: BaseException) -> str:
     return redact(f"{type(error).__name__}: {error}", find_secrets(call.candidate.model))
 
 
-def _at_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:
-    """A copy that samples at a temperature; models without one are left alone."""
+def _with_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:
+    """Return a copy with this temperature, or the model itself if it has no such setting."""
     fixed = (model.profile or {}).get("temperature") is False
     if temperature is None or fixed or "temperature" not in type(model).model_fields:
         return model

@@ -1,4 +1,4 @@
-"""What a model's tokens cost, looked up offline; what is not known stays unknown."""
+"""Prices of models' tokens, looked up offline; an unknown price is None."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PROVIDERS = {
 
 
 def look_up_price(model: BaseChatModel) -> Price | None:
-    """The base price of a chat model by its LangSmith provider and model name.
+    """Look up the base price of a chat model by its LangSmith provider and model name.
 
-    Uses `genai-prices` (extra `prices`), whose table comes with the package. Models with prices
-    tiered by context length get the first tier.
+    Prices come from the table in the package `genai-prices` (extra `prices`). If a model's price
+    depends on the context length, the price for the shortest contexts is returned.
 
     Returns:
-        None where the package is not installed or does not know the model.
+        The price, or None if the package is not installed or has no price for the model.
     """
     if find_spec("genai_prices") is None:
         return None
@@ -43,10 +43,10 @@ def look_up_price(model: BaseChatModel) -> Price | None:
 
     provider = None if provider is None else _PROVIDERS.get(provider, provider)
     try:
-        found = calc_price(Usage(input_tokens=1, output_tokens=1), name, provider_id=provider)
+        calculation = calc_price(Usage(input_tokens=1, output_tokens=1), name, provider_id=provider)
     except LookupError:
         return None
-    rates = found.model_price
+    rates = calculation.model_price
     input_rate, output_rate = _rate(rates.input_mtok), _rate(rates.output_mtok)
     if input_rate is None or output_rate is None:
         return None

@@ -1,7 +1,7 @@
-"""Messages as a provider's model can read them, in a conversation of several providers.
+"""Messages adapted to the provider that reads them, in a conversation of several providers.
 
-Provider-specific blocks that other providers reject are removed: most of them refuse foreign
-reasoning blocks and cache settings, and one that is in a checkpoint would fail every later call.
+Most providers reject the reasoning blocks and cache settings of other providers. Such a block in a
+checkpoint would make every later call fail, so it is removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REASONING = frozenset(
 _REASONING_KEYS = ("reasoning", "reasoning_content", "thinking_blocks", "thought_signature")
 _CACHE_KEYS = ("cache_control", "cachePoint", "cache_point")
 
-# One family, several of LangChain's names for it.
+# LangChain has several provider names for one family of models.
 _FAMILIES = {
     "azure": "openai",
     "azure_openai": "openai",
@@ -37,29 +37,29 @@ _FAMILIES = {
 
 
 def provider_of(model: BaseChatModel) -> str | None:
-    """The family of providers a model belongs to, by its LangSmith parameters."""
+    """Return the provider family of a model, read from its LangSmith parameters."""
     return _family(langsmith_params(model).get("ls_provider"))
 
 
 def for_provider(messages: Sequence[BaseMessage], provider: str | None) -> Sequence[BaseMessage]:
-    """The conversation as a provider's model can read it.
+    """Return the conversation in a form that a provider's models accept.
 
-    From answers of *another* provider: reasoning blocks and the signatures on other blocks go,
-    what was said and the tool calls stay. Cache settings stay only where they were made for this
-    provider, which only Anthropic's and Bedrock's models understand. If nothing has to be removed,
-    the same object is returned.
+    From the answers of *other* providers, reasoning blocks and the signatures on other blocks are
+    removed; texts and tool calls stay. Cache settings are kept only in the form that this provider
+    accepts (Anthropic and Bedrock have one). If nothing has to be removed, the same object is
+    returned.
     """
-    changed = [_readable(message, provider) for message in messages]
+    changed = [_adapt(message, provider) for message in messages]
     return messages if all(map(is_, changed, messages)) else changed
 
 
-def _readable(message: BaseMessage, provider: str | None) -> BaseMessage:
+def _adapt(message: BaseMessage, provider: str | None) -> BaseMessage:
     foreign = isinstance(message, AIMessage) and _is_foreign(message, provider)
     update: dict[str, Any] = {}
     if not isinstance(message.content, str):
-        blocks = _blocks(message.content, provider, foreign=foreign)
+        blocks = _adapt_blocks(message.content, provider, foreign=foreign)
         if blocks != message.content:
-            # A message of reasoning only still needs some content.
+            # A message that had only reasoning still needs some content.
             update["content"] = blocks or ""
     if message.additional_kwargs:
         dropped = [*(_REASONING_KEYS if foreign else ()), *_cache_keys(provider)]
@@ -74,7 +74,7 @@ def _is_foreign(message: AIMessage, provider: str | None) -> bool:
     return origin is not None and provider is not None and origin != provider
 
 
-def _blocks(
+def _adapt_blocks(
     content: Sequence[str | Mapping[str, Any]], provider: str | None, *, foreign: bool
 ) -> list[Any]:
     kept: list[Any] = []
@@ -87,15 +87,15 @@ def _blocks(
             continue
         dropped = [key for key in cache_keys if key in block]
         if foreign:
-            # Signatures and item ids mean something to their own provider only.
+            # Signatures and item ids are meaningful only to the provider that made them.
             dropped += [k for k in ("signature", "extras") if k in block]
             if block.get("type") in ("text", "refusal") and "id" in block:
                 dropped.append("id")
-        left = {key: item for key, item in block.items() if key not in dropped}
-        if dropped and not left.keys() - {"type"}:
-            # It was only a cache mark.
+        rest = {key: item for key, item in block.items() if key not in dropped}
+        if dropped and not rest.keys() - {"type"}:
+            # The block was only a cache marker.
             continue
-        kept.append(left if dropped else block)
+        kept.append(rest if dropped else block)
     return kept
 
 

@@ -1,10 +1,11 @@
-"""How a decision is shown: as its own run in the trace, and as an event while the request runs.
+"""Decisions in traces and streams: as a run of their own, and as events during the request.
 
-Both cost nothing without handlers: then no run is made, and no facts are put together.
+If no callback handler is attached, no run and no event is made.
 
-Usage belongs to the candidates' own runs. LangSmith counts it there only; in its OpenTelemetry
-export every chain that ends in a message, `prompt | model` as much as a router, repeats that
-message's `gen_ai.usage.*`, so sum over the spans whose `langsmith.span.kind` is `llm`.
+Token usage belongs to the candidates' runs, and LangSmith counts it only there. In its
+OpenTelemetry export, however, every chain that ends in a message (`prompt | model` as well as a
+router) repeats that message's `gen_ai.usage.*`: sum only over the spans whose
+`langsmith.span.kind` is `llm`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.operations import Operation
 
 __all__ = [
-    "Announcing",
-    "Noting",
-    "Tracing",
+    "AnnotateOperation",
+    "DispatchEventOperation",
+    "TraceOperation",
     "has_no_handlers",
     "is_traced",
 ]
@@ -36,13 +37,13 @@ _EVENT = "llm_router"
 
 
 def is_traced(config: RunnableConfig) -> bool:
-    """Whether any handler listens to runs under this config."""
+    """Return whether the config has any callback handler."""
     callbacks = config.get("callbacks")
     return bool(callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None))
 
 
 def has_no_handlers(config: RunnableConfig) -> bool:
-    """Whether configuring callbacks would find no handler; False wherever that is not certain.
+    """Return whether configuring callbacks would find no handler; False if that is uncertain.
 
     Handlers come from the config, from LangSmith's settings and contexts, from debug mode, and
     from context variables such as `get_usage_metadata_callback`'s. Checking these sources takes a
@@ -58,8 +59,8 @@ def has_no_handlers(config: RunnableConfig) -> bool:
 
 
 @dataclass(frozen=True)
-class Tracing(Operation):
-    """Show a decision as a child run: what the policy saw goes in, what it chose comes out."""
+class TraceOperation(Operation):
+    """The operation that traces a decision as a child run, from the situation to the choice."""
 
     decision: Decision
     situation: Situation
@@ -89,8 +90,8 @@ class Tracing(Operation):
 
 
 @dataclass(frozen=True)
-class Noting(Operation):
-    """Put the outcome on the router's own LangSmith run, so that runs can be filtered by it."""
+class AnnotateOperation(Operation):
+    """The operation that adds the outcome to the router's LangSmith run, for use in filters."""
 
     record: Mapping[str, Any]
 
@@ -113,8 +114,8 @@ class Noting(Operation):
 
 
 @dataclass(frozen=True)
-class Announcing(Operation):
-    """Report what happens while it happens: to `astream_events`, as a custom event `llm_router`."""
+class DispatchEventOperation(Operation):
+    """The operation that reports a step to `astream_events` as a custom event `llm_router`."""
 
     event: Mapping[str, Any]
     config: RunnableConfig

@@ -27,7 +27,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
 
 from langchain_llm_router import Candidate, Price, SelfEvaluator
-from langchain_llm_router.calls.judge import Verifying
+from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.collect import Limits, TerminalWatcher, collect, load_journal
 from langchain_llm_router.types import Attempt
 from langchain_llm_router.verification import Case, YesNo
@@ -150,7 +150,9 @@ async def self_evaluation(delay_s: float, repeats: int, port: int | None) -> dic
             times = []
             for _ in range(repeats):
                 started = time.perf_counter()
-                attempt = await Verifying(verifier, case, Attempt(candidate="weak"), {}).aperform()
+                attempt = await VerifyOperation(
+                    verifier, case, Attempt(candidate="weak"), {}
+                ).aperform()
                 times.append(time.perf_counter() - started)
                 assert port is not None or attempt["confidence"] == 1.0
             return sorted(times)[len(times) // 2]

@@ -15,7 +15,7 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from langchain_llm_router import Candidate, ChatLLMRouter, create_cascade, route_of
-from langchain_llm_router.calls.judge import Verifying
+from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.evaluation.metrics import auc
 from langchain_llm_router.loop.arms import begin
@@ -585,6 +585,6 @@ class TwoRounds(Verifier):
 def test_both_drivers_go_on_until_the_verifier_is_done():
     small = Candidate("small", JudgeModel("draft", verdicts=["yes", "no"]))
     about = Case([HumanMessage("q")], AIMessage("a"), small)
-    verifying = Verifying(TwoRounds(), about, Attempt(candidate="small"), {})
+    verifying = VerifyOperation(TwoRounds(), about, Attempt(candidate="small"), {})
     assert verifying.perform()["verdicts"] == [True, False]
     assert asyncio.run(verifying.aperform())["verdicts"] == [True, False]

@@ -10,7 +10,7 @@ from langchain_openai import ChatOpenAI
 from tqdm import tqdm
 
 from langchain_llm_router import Candidate
-from langchain_llm_router.calls.judge import Verifying
+from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.data.local_models import LocalModels
 from langchain_llm_router.types import Attempt
 from langchain_llm_router.verification import Case, TokenProbability
@@ -44,7 +44,7 @@ def steering(url, n, n_attacks=None, seed=0):
         attempt = Attempt(candidate="small", error=None)
         case = Case([HumanMessage(question)], AIMessage(text), Candidate("small", client))
         bar.update()
-        confidence = Verifying(verifier, case, attempt, {}).perform()["confidence"]
+        confidence = VerifyOperation(verifier, case, attempt, {}).perform()["confidence"]
         return np.nan if confidence is None else confidence
 
     of_right = np.array([trust(*pair) for pair in right])
