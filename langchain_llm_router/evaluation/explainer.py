@@ -18,7 +18,7 @@ from langchain_llm_router.evaluation.explanation import (
     StepTaken,
 )
 from langchain_llm_router.evaluation.flips import knob_of, spans
-from langchain_llm_router.history.retraced import unjudged
+from langchain_llm_router.history.retraced import without_verdict
 from langchain_llm_router.loop.arms import begin, build_arms
 from langchain_llm_router.loop.loop import Loop, next_decision, observe
 from langchain_llm_router.policies import Policy
@@ -129,7 +129,7 @@ def _walk(
         attempt = known.get(decision.candidate)
         if decision.action == "accept" or attempt is None:
             break
-        loop.saw(attempt if decision.action == "verify" else unjudged(attempt))
+        loop.saw(attempt if decision.action == "verify" else without_verdict(attempt))
     return walked
 
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from langchain_llm_router.evaluation import Interval, Resampling, weighted_bootstrap
 from langchain_llm_router.history.log_reader import History
 from langchain_llm_router.history.log_replay import Changes, LogReplay, Replayed, replay_log
-from langchain_llm_router.history.retraced import before_each
+from langchain_llm_router.history.retraced import situations_before_steps
 from langchain_llm_router.loop.endpoints import ByModel
 from langchain_llm_router.loop.loop import next_decision
 from langchain_llm_router.policies.policy import Policy
@@ -263,7 +263,7 @@ def _effective(weight: Floats) -> float:
 def _chance(row: Replayed, policy: Policy) -> float:
     """Probability with which the policy would have taken the recorded steps."""
     chance = 1.0
-    seen = before_each(row.situations, row.entry.steps, row.entry.attempts)
+    seen = situations_before_steps(row.situations, row.entry.steps, row.entry.attempts)
     for situation, step in zip(seen, row.entry.steps, strict=False):
         chance *= _chance_of(policy, situation, step)
         if chance == 0:

@@ -1,9 +1,8 @@
-"""What was decided, what would have been decided, and how it turned out.
+"""The decision log: writing and reading it, replaying its decisions, and users' feedback.
 
-`decision_log` writes one line per request, `log_reader` reads it back, `log_replay` makes every
-decision again under the same or another policy; `evaluation.off_policy` says what that would have
-scored and how sure that is. `feedback` imports users' ratings of the answers and refits an
-estimator on them.
+`decision_log` writes one line per request, `log_reader` reads them, and `log_replay` makes every
+decision again under the same or another policy; `evaluation.off_policy` estimates the quality that
+this would have had. `feedback` imports users' ratings of answers and refits an estimator on them.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
-"""An append-only file of decisions, one JSON line each, that never makes an answer wait.
+"""An append-only file of decisions, one JSON line each, that no answer has to wait for.
 
-Lines are written by a thread that lives as long as there is something to write; the process waits
-for it before it exits. One line is one append under a lock, so threads, event loops and processes
-may share a file. A line cut off by a crash is ended by the next append and skipped by the reader.
+Lines are written by a thread that ends when there is nothing left to write; the process waits for
+it before it exits. Each append is made under a lock, so threads, event loops and processes may
+share a file. A line cut off by a crash is ended by the next append and skipped by the reader.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any, Literal
 
-from langchain_llm_router.history.log_lines import as_json
+from langchain_llm_router.history.log_lines import to_json_line
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.secrets import redact_data
 
@@ -35,27 +35,27 @@ Line = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 _logger = logging.getLogger(__name__)
 
-_LINGERS_S = 0.05
-_MOST_AT_ONCE = 256
-_MADE_OF_TEXT = ("error", "flaw", "verification_errors", "failures", "reason", "comment")
+_IDLE_S = 0.05
+_MAX_BATCH_LINES = 256
+_TEXT_FIELDS = ("error", "flaw", "verification_errors", "failures", "reason", "comment")
 
 
 class DecisionLog(CheckedArguments):
-    """Where a router's decisions, and the feedback on its answers, are kept.
+    """A log of a router's decisions and of the feedback on its answers.
 
-    A slow or failing disk never affects an answer: if a write fails, the lines are held back and
-    retried with the next one, an error is logged once per outage, `failure` and `n_waiting` show
-    it, and `flush` raises it. Beyond `most_waiting` the oldest are dropped (`n_lost`).
+    A slow or failing disk never affects an answer. If a write fails, the lines are kept and written
+    with the next one, an error is logged once per outage, `failure` and `n_waiting` show it, and
+    `flush` raises it. If more than `most_waiting` lines wait, the oldest are dropped (`n_lost`).
 
     Args:
-        path: A JSONL file; it is created, readable by its owner only, with the first line.
-        texts: `"full"` keeps each query (keys in it are redacted); `"hash"` a hash by which equal
-            queries can be recognized; `"none"` not even that. Without texts no reason or error
-            text is kept either, and policies and estimators that read the query cannot be
-            replayed.
-        hash_key: Makes the hashes useless without it (short texts can be guessed).
-        sync: Wait for the disk itself (fsync) after each batch of lines.
-        most_waiting: The most lines that are held back.
+        path: Path of a JSONL file. It is created with the first line, readable by its owner only.
+        texts: What is kept of each query: `"full"` keeps its text, with keys redacted; `"hash"` a
+            hash by which equal queries can be recognized; `"none"` nothing. Without full texts, no
+            text of a reason or an error is kept either, and policies and estimators that read the
+            query cannot be replayed.
+        hash_key: Secret key of the hashes; without one, short texts can be guessed.
+        sync: Whether to wait for the disk itself (fsync) after each batch of lines.
+        most_waiting: Maximum number of lines that wait to be written.
 
     Example:
         >>> log = DecisionLog("decisions.jsonl", texts="hash")
@@ -73,7 +73,7 @@ class DecisionLog(CheckedArguments):
         most_waiting: int = 10_000,
     ) -> None:
         if most_waiting < 1:
-            msg = f"`most_waiting` must be >= 1, got {most_waiting!r}."
+            msg = f"`most_waiting` must be at least 1, got {most_waiting!r}."
             raise ValueError(msg)
         self.path, self.texts, self.sync = Path(path), texts, sync
         self.n_lost = 0
@@ -93,14 +93,15 @@ class DecisionLog(CheckedArguments):
 
     @property
     def n_waiting(self) -> int:
-        """Lines that are not in the file yet."""
+        """Number of lines that are not in the file yet."""
         return len(self._waiting)
 
     def append(self, line: Line) -> None:
         """Queue a line; returns at once and never raises because of the disk.
 
         Args:
-            line: JSON-ready data, or a function that returns it, called by the writing thread.
+            line: Data that can be written as JSON, or a function that returns it and is called in
+                the writing thread.
         """
         with self._changes:
             self._waiting.append(line)
@@ -118,20 +119,24 @@ class DecisionLog(CheckedArguments):
         comment: str | None = None,
         id: str | None = None,
     ) -> None:
-        """Note how good the answer to a request was.
+        """Log a score for the answer to a request.
 
         Args:
-            decision_id: As in `response_metadata["llm_router"]["decision_id"]`.
-            score: In [0, 1].
-            key: Who or what judged.
+            decision_id: The request's `response_metadata["llm_router"]["decision_id"]`.
+            score: Quality of the answer, in [0, 1].
+            key: Name of the source of the score.
             comment: Free text; kept only with full texts.
-            id: A later score under the same id replaces an earlier one; None: the key.
+            id: Id of the score: a later score with the same id replaces an earlier one. If None,
+                the key is the id.
 
         Raises:
-            ValueError: If the id is empty or the score is not in [0, 1].
+            ValueError: If the decision id is empty or the score is not in [0, 1].
         """
         if not decision_id:
-            msg = "`decision_id` is empty: take it from the answer's record."
+            msg = (
+                f"`decision_id` must not be empty, got {decision_id!r}: take it from the answer's "
+                "decision record."
+            )
             raise ValueError(msg)
         if not 0 <= score <= 1:
             msg = f"`score` must be in [0, 1], got {score!r}."
@@ -150,18 +155,24 @@ class DecisionLog(CheckedArguments):
         self.append(line)
 
     def flush(self, timeout_s: float = 10.0) -> None:
-        """Wait until everything so far is in the file.
+        """Wait until all lines so far are in the file.
+
+        Args:
+            timeout_s: Maximum time to wait, in seconds.
 
         Raises:
-            OSError: If it could not be written.
-            TimeoutError: If it takes longer than `timeout_s`.
+            OSError: If the lines could not be written.
+            TimeoutError: If writing takes longer than `timeout_s`.
         """
         written = Event()
         with self._changes:
             self._flushing.append(written)
             self._wake()
         if not written.wait(timeout_s):
-            msg = f"{self.n_waiting} lines for {str(self.path)!r} still wait after {timeout_s} s."
+            msg = (
+                f"{self.n_waiting} lines for {str(self.path)!r} were not written within "
+                f"`timeout_s` = {timeout_s} s: the disk may be slow or failing."
+            )
             raise TimeoutError(msg)
         if self.failure is not None:
             raise self.failure
@@ -170,7 +181,7 @@ class DecisionLog(CheckedArguments):
         """Create the file if it does not exist.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the file cannot be created or written.
         """
         self._append(b"")
 
@@ -186,17 +197,17 @@ class DecisionLog(CheckedArguments):
         if self._thread is not None and self._thread.is_alive():
             self._changes.notify()
             return
-        # Not a daemon: before it exits, the process waits for what is still to be written.
+        # Not a daemon thread, so that the process waits for the remaining lines before it exits.
         self._thread = Thread(target=self._write_all, name="llm-router-decision-log", daemon=False)
         try:
             self._thread.start()
         except RuntimeError:
             # The interpreter is shutting down and starts no more threads.
             self._thread = None
-            self._write(*self._taken())
+            self._write(*self._take_batch())
 
-    def _taken(self) -> tuple[list[Line], list[Event]]:
-        n = min(len(self._waiting), _MOST_AT_ONCE)
+    def _take_batch(self) -> tuple[list[Line], list[Event]]:
+        n = min(len(self._waiting), _MAX_BATCH_LINES)
         lines = [self._waiting.popleft() for _ in range(n)]
         flushing: list[Event] = []
         if len(self._waiting) == 0:
@@ -207,14 +218,14 @@ class DecisionLog(CheckedArguments):
         while True:
             with self._changes:
                 if not self._waiting and not self._flushing:
-                    self._changes.wait(_LINGERS_S)
+                    self._changes.wait(_IDLE_S)
                 if not self._waiting and not self._flushing:
                     self._thread = None
                     return
-                lines, flushing = self._taken()
+                lines, flushing = self._take_batch()
             if not self._write(lines, flushing):
                 with self._changes:
-                    # The next line retries it.
+                    # These lines are retried with the next one.
                     for event in self._flushing:
                         event.set()
                     self._flushing = []
@@ -222,34 +233,34 @@ class DecisionLog(CheckedArguments):
                 return
 
     def _write(self, lines: list[Line], flushing: list[Event]) -> bool:
-        made = [text for text in map(self._made, lines) if text is not None]
+        texts = [text for text in map(self._serialize, lines) if text is not None]
         try:
-            if made:
-                self._append(b"".join(made))
+            if texts:
+                self._append(b"".join(texts))
         except OSError as error:
             if self.failure is None:
-                _logger.error("%d decisions wait: %s", len(made), error)
+                _logger.error("%d lines wait to be written: %s", len(texts), error)
             self.failure = error
             with self._changes:
                 room = self._most_waiting - len(self._waiting)
-                kept = made[-room:] if room > 0 else []
-                self.n_lost += len(made) - len(kept)
-                self._waiting.extendleft(_Made(text) for text in reversed(kept))
+                kept = texts[-room:] if room > 0 else []
+                self.n_lost += len(texts) - len(kept)
+                self._waiting.extendleft(_SerializedLine(text) for text in reversed(kept))
         else:
             self.failure = None
         for event in flushing:
             event.set()
         return self.failure is None
 
-    def _made(self, line: Line) -> bytes | None:
-        if isinstance(line, _Made):
+    def _serialize(self, line: Line) -> bytes | None:
+        if isinstance(line, _SerializedLine):
             return line.text
         try:
             data = line() if callable(line) else line
             return self._as_text(data).encode("utf-8", "surrogatepass") + b"\n"
         except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
             self.n_lost += 1
-            _logger.error("A decision cannot be written: %s", type(error).__name__)
+            _logger.error("A line cannot be written as JSON: %s", type(error).__name__)
             return None
 
     def _as_text(self, line: Mapping[str, Any]) -> str:
@@ -259,11 +270,11 @@ class DecisionLog(CheckedArguments):
             digest = blake2b(query.encode("utf-8", "surrogatepass"), key=self._hash_key)
             data["query_hash"] = digest.hexdigest()[:32]
         if self.texts != "full":
-            data = _without_texts({**data, "query": None, "texts": self.texts})
+            data = _strip_texts({**data, "query": None, "texts": self.texts})
         data = redact_data(data, secrets)
         if query is not None and self.texts == "full" and data["query"] != query:
             data["query_redacted"] = True
-        return as_json(data)
+        return to_json_line(data)
 
     def _append(self, data: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -274,7 +285,7 @@ class DecisionLog(CheckedArguments):
                 fcntl.flock(file, fcntl.LOCK_EX)
             size = os.lseek(file, 0, os.SEEK_END)
             if size > 0 and os.lseek(file, -1, os.SEEK_END) >= 0 and os.read(file, 1) != b"\n":
-                # A crash cut off the last line: it must not corrupt the next one.
+                # A crash cut off the last line: end it, so that it does not corrupt the next one.
                 data = b"\n" + data
             try:
                 while data:
@@ -289,8 +300,8 @@ class DecisionLog(CheckedArguments):
             os.close(file)
 
 
-class _Made(dict[str, Any]):
-    """A line that is already serialized, and waits for the disk."""
+class _SerializedLine(dict[str, Any]):
+    """A serialized line whose write has failed and is to be retried."""
 
     def __init__(self, text: bytes) -> None:
         super().__init__()
@@ -298,26 +309,26 @@ class _Made(dict[str, Any]):
 
 
 def _reset(log: DecisionLog | None) -> None:
-    # The child of a fork has no writing thread, and the parent writes its own waiting lines.
+    # The child of a fork has no writing thread, and the parent writes the waiting lines.
     if log is not None:
         log._reset()
 
 
-def _without_texts(value: Any) -> Any:
-    """The data without texts that may quote a query or an answer; errors keep their class only."""
+def _strip_texts(value: Any) -> Any:
+    """Remove texts that may quote a query or an answer; of an error, only its class is kept."""
     if isinstance(value, list):
-        return [_without_texts(item) for item in value]
+        return [_strip_texts(item) for item in value]
     if not isinstance(value, Mapping):
         return value
     return {
-        key: _class_only(item) if key in _MADE_OF_TEXT else _without_texts(item)
+        key: _keep_class_only(item) if key in _TEXT_FIELDS else _strip_texts(item)
         for key, item in value.items()
     }
 
 
-def _class_only(value: Any) -> Any:
+def _keep_class_only(value: Any) -> Any:
     if isinstance(value, str):
         return value.partition(":")[0] if ":" in value else "omitted"
     if isinstance(value, list):
-        return [_class_only(item) for item in value]
-    return _without_texts(value)
+        return [_keep_class_only(item) for item in value]
+    return _strip_texts(value)

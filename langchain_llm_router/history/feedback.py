@@ -1,9 +1,9 @@
-"""From users' feedback on answers to an estimator fitted on it.
+"""Feedback: importing users' scores, and refitting an estimator on them.
 
-A score rates only the answer that was given; the quality of the other candidates' answers stays
-unknown (NaN). `NearestNeighbors` adds such rows as they are, without a refit. Every other estimator
-is refitted on its training table and these rows, with the unknown cells filled by its earlier
-predictions, so that they add no information and do not shift it.
+A score rates only the answer that was returned; the quality of the other candidates' answers is
+unknown (NaN). `NearestNeighbors` adds such rows as they are, without being refitted. Every other
+estimator is refitted on its training table and these rows. For that, the unknown cells are filled
+with its earlier predictions, which add no information and do not shift it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "scored_rows",
 ]
 
-_AT_ONCE = 100
+_RUNS_PER_REQUEST = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +38,11 @@ class ScoredRows:
     """Requests with a score, as a table whose unknown cells are NaN.
 
     Attributes:
-        queries: The texts, n of them.
-        candidates: Names of the k candidates: the columns.
-        quality: Of shape (n, k): the score for the candidate that answered, NaN for the others.
-        decision_ids: Of the rows.
+        queries: Text of each of the n requests.
+        candidates: Names of the k candidates.
+        quality: Array of shape (n, k): the score for the candidate that answered, NaN for the
+            others.
+        decision_ids: Decision id of each row.
     """
 
     queries: Sequence[str]
@@ -56,21 +57,21 @@ class ScoredRows:
 def scored_rows(
     history: History, candidates: Sequence[str], *, key: str | None = None
 ) -> ScoredRows:
-    """The answered requests that got feedback.
+    """Tabulate the answered requests that have feedback.
 
-    Requests whose text was not kept, or which another candidate answered, are left out.
+    Requests without a text, and those answered by any other candidate, are left out.
 
     Args:
         history: A log with feedback.
-        candidates: The columns, e.g. an estimator's `fitted_candidates`.
-        key: Which feedback counts; None: the mean of all that a request got.
+        candidates: Names of the columns, e.g. an estimator's `fitted_candidates`.
+        key: The feedback key to read; if None, the mean of all feedback on a request is used.
     """
     queries: list[str] = []
     ids: list[str] = []
     cells: list[list[float]] = []
     for entry in history.entries:
         score = history.score(entry.decision_id, key)
-        name = _model(entry)
+        name = _model_name(entry)
         if score is None or entry.query is None or name not in candidates:
             continue
         queries.append(entry.query)
@@ -80,8 +81,8 @@ def scored_rows(
     return ScoredRows(tuple(queries), tuple(candidates), quality, tuple(ids))
 
 
-def _model(entry: Entry) -> str | None:
-    """The candidate that answered; the model's name where it is one of several endpoints."""
+def _model_name(entry: Entry) -> str | None:
+    """Return the candidate that answered, or its model's name if it is an endpoint."""
     if entry.candidate is None or len(entry.frames) == 0:
         return entry.candidate
     arms = {arm["candidate"]: arm.get("model") for arm in entry.frames[0]["arms"]}
@@ -91,12 +92,13 @@ def _model(entry: Entry) -> str | None:
 def refit(
     estimator: QualityEstimator, rows: ScoredRows, training: Outcomes | None = None
 ) -> QualityEstimator:
-    """A copy of the estimator fitted on the rows too; the given one is unchanged.
+    """Return an estimator fitted on the rows too; the argument itself is not changed.
 
     Args:
-        estimator: A fitted one.
-        rows: From `scored_rows`, with the estimator's candidates.
-        training: The data it was fitted on; only `NearestNeighbors`, which keeps it, needs none.
+        estimator: A fitted estimator.
+        rows: Rows from `scored_rows`, with the estimator's candidates.
+        training: The data that it was fitted on. `NearestNeighbors` keeps these itself and does not
+            need them.
 
     Raises:
         ValueError: If the candidates differ, or `training` is missing.
@@ -104,7 +106,10 @@ def refit(
     """
     names = tuple(estimator.fitted_candidates)
     if tuple(rows.candidates) != names:
-        msg = f"The rows are about {list(rows.candidates)}, the estimator about {list(names)}."
+        msg = (
+            f"`rows` must have the estimator's candidates {list(names)}, got "
+            f"{list(rows.candidates)}: pass `fitted_candidates` to `scored_rows`."
+        )
         raise ValueError(msg)
     if len(rows) == 0:
         return estimator
@@ -112,11 +117,14 @@ def refit(
         if isinstance(estimator, NearestNeighbors):
             return estimator.extended(rows.queries, rows.quality)
         kind = type(estimator).__name__
-        msg = f"A {kind} does not keep its training rows: give `training`, `--data`."
+        msg = (
+            f"A {kind} does not keep its training rows: pass them as `training` "
+            "(`--data` on the command line)."
+        )
         raise ValueError(msg)
     training = training.select(names)
     predicted = estimator.predict(rows.queries)
-    # Where it abstained, the candidate's mean is the least informative guess.
+    # For a query without a prediction, the candidate's mean is the least informative value.
     guess = np.where(np.isnan(predicted), training.quality.mean(axis=0), predicted)
     filled = np.where(np.isnan(rows.quality), guess, rows.quality)
     both = Outcomes(
@@ -126,12 +134,12 @@ def refit(
 
 
 class FeedbackClient(Protocol):
-    """The part of `langsmith.Client` that is used."""
+    """The part of `langsmith.Client` that is used here."""
 
     def list_feedback(
         self, *, run_ids: Any, feedback_key: Any = None, **kwargs: Any
     ) -> Iterator[Any]:
-        """Feedback on runs."""
+        """List the feedback on runs."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +147,9 @@ class Imported:
     """The result of an import.
 
     Attributes:
-        n_imported: Scores written to the log.
-        n_without_score: Feedback with only a comment or a value.
-        n_ambiguous: Feedback on a whole trace in which several requests were routed.
+        n_imported: Number of scores written to the log.
+        n_without_score: Number of feedback items that have only a comment or a value.
+        n_ambiguous: Number of feedback items on a trace in which several requests were routed.
     """
 
     n_imported: int
@@ -157,17 +165,17 @@ def import_langsmith(
     keys: Sequence[str] | None = None,
     scale: tuple[float, float] = (0.0, 1.0),
 ) -> Imported:
-    """Write LangSmith's feedback to the log; importing it again changes nothing.
+    """Import LangSmith's feedback into the log; importing it again changes nothing.
 
-    Feedback on the router's own run belongs to that request. Feedback on a whole trace (where chat
-    frontends put thumbs up or down) belongs to the request routed in it, if there is only one.
+    Feedback on the router's run belongs to that request. Feedback on a trace (where chat frontends
+    put thumbs up or down) belongs to the request routed in it, if there is only one.
 
     Args:
-        log: Where the scores are written.
-        history: The same log as read, with the runs' ids.
-        client: `langsmith.Client()`.
-        keys: Only feedback of these names; None: all.
-        scale: The worst and the best possible score, mapped to 0 and 1.
+        log: The log that the scores are written to.
+        history: The contents of the same log, with the ids of the runs.
+        client: A `langsmith.Client`.
+        keys: Feedback keys to import; if None, all feedback is imported.
+        scale: The worst and the best possible score, which are mapped to 0 and 1.
 
     Raises:
         ValueError: If a score is outside the scale.
@@ -179,22 +187,22 @@ def import_langsmith(
             by_trace.setdefault(entry.trace_id, []).append(entry.decision_id)
     runs = list(dict.fromkeys([*by_run, *by_trace]))
     n_imported = n_without = n_ambiguous = 0
-    for start in range(0, len(runs), _AT_ONCE):
-        part = runs[start : start + _AT_ONCE]
-        for given in client.list_feedback(run_ids=part, feedback_key=keys):
-            decision_id = _request_of(str(given.run_id), by_run, by_trace)
+    for start in range(0, len(runs), _RUNS_PER_REQUEST):
+        part = runs[start : start + _RUNS_PER_REQUEST]
+        for item in client.list_feedback(run_ids=part, feedback_key=keys):
+            decision_id = _find_decision(str(item.run_id), by_run, by_trace)
             if decision_id is None:
                 n_ambiguous += 1
-            elif given.score is None:
+            elif item.score is None:
                 n_without += 1
             else:
-                score = _scaled(float(given.score), scale)
-                log.feedback(decision_id, score, key=given.key, id=f"langsmith:{given.id}")
+                score = _rescale(float(item.score), scale)
+                log.feedback(decision_id, score, key=item.key, id=f"langsmith:{item.id}")
                 n_imported += 1
     return Imported(n_imported, n_without, n_ambiguous)
 
 
-def _request_of(
+def _find_decision(
     run_id: str, by_run: Mapping[str, str], by_trace: Mapping[str, Sequence[str]]
 ) -> str | None:
     if run_id in by_run:
@@ -203,10 +211,13 @@ def _request_of(
     return routed[0] if len(routed) == 1 else None
 
 
-def _scaled(score: float, scale: tuple[float, float]) -> float:
+def _rescale(score: float, scale: tuple[float, float]) -> float:
     worst, best = scale
     value = (score - worst) / (best - worst)
     if not 0 <= value <= 1:
-        msg = f"A score of {score!r} is outside the scale {scale!r}: give its ends as `scale`."
+        msg = (
+            f"A score must be on the scale from {worst!r} to {best!r}, got {score!r}: pass the "
+            "worst and the best possible score as `scale`."
+        )
         raise ValueError(msg)
     return value

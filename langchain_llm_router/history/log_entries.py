@@ -1,4 +1,4 @@
-"""Build the log entry of one request."""
+"""The log entry of one request."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from langchain_core.runnables import RunnableConfig
 from langchain_llm_router.loop.loop import frame_data, step_data
 from langchain_llm_router.types import Attempt, Decision, Situation
 
-__all__ = ["entry_data", "run_ids"]
+__all__ = ["build_entry", "find_run_ids"]
 
 _FACTS = ("run_id", "trace_id", "candidate", "propensity", "cost_usd", "budget", "shadow")
 
 
-def entry_data(  # noqa: PLR0913 - everything that a line holds
+def build_entry(  # noqa: PLR0913 - everything that a line holds
     query: str,
     frames: Sequence[tuple[int, Situation]],
     steps: Sequence[Decision],
@@ -28,18 +28,18 @@ def entry_data(  # noqa: PLR0913 - everything that a line holds
     secrets: tuple[str, ...] = (),
     declined: bool = False,
 ) -> dict[str, Any]:
-    """One line of the log.
+    """Build one line of the log.
 
     Args:
         query: The text that the decision was based on.
-        frames: The situations, each with the number of steps before it; none if the request did
-            not come to a decision.
-        steps: Every decision.
-        attempts: Every attempt, as it stood at the end.
-        facts: The decision's id, the runs' ids, and the parts of the record that are kept.
+        frames: The situations, each with the number of steps before it; empty if the request did
+            not reach a decision.
+        steps: All decisions.
+        attempts: All attempts, in their final state.
+        facts: The decision id, the ids of the run and its trace, and the decision record.
         outcome: `answered`, `failed`, or `abandoned` by the caller.
-        error: What was raised.
-        secrets: Keys to redact in what is written.
+        error: The exception that ended the request, if there was one.
+        secrets: API keys to redact in the line.
         declined: Whether a person declined the last step.
     """
     written = [step_data(step) for step in steps]
@@ -65,15 +65,15 @@ def entry_data(  # noqa: PLR0913 - everything that a line holds
     return data
 
 
-def run_ids(config: RunnableConfig) -> dict[str, str]:
-    """The ids of the run and its trace, by which LangSmith's feedback finds the decision."""
+def find_run_ids(config: RunnableConfig) -> dict[str, str]:
+    """Find the ids of the run and its trace, which LangSmith's feedback refers to."""
     manager = config.get("callbacks")
     run_id = getattr(manager, "parent_run_id", None)
     if run_id is None:
         return {}
-    found = {"run_id": str(run_id)}
+    ids = {"run_id": str(run_id)}
     for handler in getattr(manager, "handlers", ()):
         order = getattr(handler, "order_map", None)
         if order and run_id in order:
-            found["trace_id"] = str(order[run_id][0])
-    return found
+            ids["trace_id"] = str(order[run_id][0])
+    return ids

@@ -1,4 +1,4 @@
-"""Log lines as text: JSON that keeps numbers exactly, and equality to the last bit."""
+"""Log lines as JSON that keeps numbers exactly, and the comparison of decisions."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 from langchain_llm_router.loop.loop import step_data
 from langchain_llm_router.types import Decision
 
-__all__ = ["as_json", "frames_of", "same"]
+__all__ = ["expand_frames", "is_identical", "to_json_line"]
 
 
-def as_json(value: Any) -> str:
-    """One line of JSON; NumPy numbers are written as Python numbers."""
+def to_json_line(value: Any) -> str:
+    """Write a value as one line of JSON; NumPy numbers become Python numbers."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_number)
 
 
-def same(one: Decision, other: Decision) -> bool:
-    """Whether two decisions are equal to the last bit, NaN included."""
-    left, right = step_data(one), step_data(other)
+def is_identical(a: Decision, b: Decision) -> bool:
+    """Return whether two decisions are equal to the last bit; NaN equals NaN."""
+    left, right = step_data(a), step_data(b)
     return json.dumps(left, sort_keys=True, default=_number) == json.dumps(
         right, sort_keys=True, default=_number
     )
 
 
-def frames_of(
+def expand_frames(
     first: Mapping[str, Any] | None, steps: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """The frame that each step was taken in: its own, or else the previous step's."""
+    """Return the frame of each step: its own, or else that of the previous step."""
     frames: list[Mapping[str, Any]] = []
     frame = first
     for step in steps:
@@ -41,6 +41,6 @@ def frames_of(
 def _number(value: Any) -> Any:
     item = getattr(value, "item", None)
     if item is None:
-        msg = f"{type(value).__name__} cannot be written to a decision log."
+        msg = f"A value of type {type(value).__name__} cannot be written to a decision log."
         raise TypeError(msg)
     return item()

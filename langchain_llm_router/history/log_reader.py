@@ -1,4 +1,4 @@
-"""A decision log as objects: what was decided, in which situation, and how it turned out."""
+"""Reading decision logs: the requests with their decisions and situations, and the feedback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from langchain_llm_router.data.row_files import json_lines
-from langchain_llm_router.history.log_lines import frames_of
+from langchain_llm_router.history.log_lines import expand_frames
 from langchain_llm_router.loop.loop import accept_final, decision_of, situation_of
 from langchain_llm_router.types import Attempt, Decision, Situation
 
@@ -21,18 +21,18 @@ class Feedback:
 
     decision_id: str
     score: float
-    """In [0, 1]."""
+    """Quality of the answer, in [0, 1]."""
 
     key: str = "user"
     at_s: float | None = None
     comment: str | None = None
     id: str | None = None
-    """The last score under an id counts; None: the last score under the key."""
+    """Id of the score: the last score with an id counts. If None, the key is the id."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One request: what was known, what was decided, and the outcome."""
+    """One request: its situations, its decisions, and its outcome."""
 
     decision_id: str
     at_s: float
@@ -40,12 +40,12 @@ class Entry:
     """`answered`, `failed`, or `abandoned` by the caller."""
 
     query: str | None
-    """The text that the decision was based on; None: it was not kept."""
+    """The text that the decision was based on, or None if it was not kept."""
 
     steps: tuple[Decision, ...]
     attempts: tuple[Attempt, ...]
     frames: tuple[Mapping[str, Any], ...] = ()
-    """The situation before each step, as plain data; empty: no decision was reached."""
+    """The situation before each step, as plain data; empty if no decision was reached."""
 
     candidate: str | None = None
     """The candidate whose answer was returned."""
@@ -55,32 +55,32 @@ class Entry:
     shadow: Mapping[str, Any] | None = None
     error: str | None = None
     declined: bool = False
-    """A person declined the last step that the policy wanted."""
+    """Whether a person declined the policy's last step."""
 
     run_id: str | None = None
     trace_id: str | None = None
     query_whole: bool = True
-    """Whether the query is complete: kept, and nothing in it was redacted as a key."""
+    """Whether the query was kept, and no part of it was redacted as a key."""
 
     texts_kept: bool = True
     query_hash: str | None = None
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Entry:
-        """Read one line's data.
+        """Make an entry from the data of one line.
 
         Raises:
             KeyError: If a required field is missing.
         """
         steps, frame = data["steps"], data.get("frame")
-        frames = [] if frame is None else (frames_of(frame, steps) or [frame])
+        frames = [] if frame is None else (expand_frames(frame, steps) or [frame])
         query = data.get("query")
         attempts = tuple(cast("Attempt", dict(attempt)) for attempt in data["attempts"])
         taken = [decision_of(step) for step in steps]
         if frames and data["outcome"] == "answered":
-            # Older logs hold no step that accepts a final answer.
-            seen = situation_of(frames[-1], query or "", attempts)
-            accepted = accept_final(taken, seen)
+            # Older logs do not have the step that accepts a final answer.
+            situation = situation_of(frames[-1], query or "", attempts)
+            accepted = accept_final(taken, situation)
             if accepted is not None:
                 taken, frames = [*taken, accepted], [*frames, frames[-1]]
         return cls(
@@ -112,13 +112,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class History:
-    """Everything a log holds.
+    """The contents of a log.
 
     Attributes:
-        entries: One per request, in order; the last line with an id counts (the retry of a graph
-            node supersedes its failure).
-        feedback: By decision id, then by the feedback's own id or key; the last score counts.
-        n_torn: Lines cut off by a crash, which were skipped.
+        entries: One entry per request, in order. The last line with an id counts, because the
+            retry of a graph node supersedes its failure.
+        feedback: Feedback by decision id, then by the feedback's id or key; the last score counts.
+        n_torn: Number of lines that could not be read, e.g. cut off by a crash, and were skipped.
     """
 
     entries: Sequence[Entry]
@@ -129,17 +129,17 @@ class History:
         return len(self.entries)
 
     def score(self, decision_id: str, key: str | None = None) -> float | None:
-        """The mean of the feedback under a key, or of all feedback; None: there is none."""
-        given = self.feedback.get(decision_id, {}).values()
-        scores = [item.score for item in given if key in (None, item.key)]
+        """Return the mean score under a key, or under all keys; None if there is no feedback."""
+        items = self.feedback.get(decision_id, {}).values()
+        scores = [item.score for item in items if key in (None, item.key)]
         return sum(scores) / len(scores) if scores else None
 
 
 def read_log(*paths: str | Path) -> History:
-    """Read decision logs; several (one per process, or a separate one for feedback) add up.
+    """Read one or several decision logs, e.g. one per process, or a separate one for feedback.
 
     Raises:
-        ValueError: If a file has lines, but none is a decision log's.
+        ValueError: If a file has lines, but none of them belongs to a decision log.
         OSError: If a file cannot be read.
     """
     entries: dict[str, Entry] = {}
@@ -157,14 +157,16 @@ def read_log(*paths: str | Path) -> History:
                     entries.pop(entry.decision_id, None)
                     entries[entry.decision_id] = entry
                 elif data["kind"] == "feedback":
-                    given = {name: data[name] for name in data if name != "kind"}
-                    item = Feedback(**given)
+                    item = Feedback(**{name: data[name] for name in data if name != "kind"})
                     feedback.setdefault(item.decision_id, {})[item.id or item.key] = item
                 n_read += 1
             except (KeyError, TypeError, AttributeError):
                 n_bad += 1
         if n_bad > 0 and n_read == 0:
-            msg = f"{path.name!r} is not a decision log: none of its lines can be read."
+            msg = (
+                f"{path.name!r} must be a decision log, but none of its lines can be read as a "
+                "decision or as feedback."
+            )
             raise ValueError(msg)
         n_torn += n_bad
     return History(tuple(entries.values()), feedback, n_torn)

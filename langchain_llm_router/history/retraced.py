@@ -1,7 +1,8 @@
-"""Take a policy's steps again over recorded attempts, through the same loop, without calls.
+"""The steps that a policy takes over the recorded attempts of a request, without calls.
 
-The record supplies the recorded answers and verdicts. Where a policy wants an answer or a verdict
-that was not recorded, it leaves the record, and only the expected values of that step are known.
+The loop is that of a live request; answers and verdicts come from the record. If a policy needs an
+answer or a verdict that was not recorded, it is off the record, and only the expected values of
+that step are known.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Attempt, Decision, Situation, sum_usd
 from langchain_llm_router.types.errors import LlmRouterError
 
-__all__ = ["Retraced", "before_each", "retrace", "unjudged"]
+__all__ = ["Retraced", "retrace", "situations_before_steps", "without_verdict"]
 
 _VERDICT = (
     "verdicts",
@@ -30,37 +31,37 @@ class Retraced:
     """The steps that a policy took over one record."""
 
     steps: tuple[Decision, ...]
-    """Its decisions; the last is the one that the record cannot answer, if there is one."""
+    """The decisions. Off the record, the last one is the step that was not recorded."""
 
     situation: Situation
-    """What it had seen by its last decision."""
+    """The situation of the last decision."""
 
     decision: Decision | None
-    """The acceptance; None when every candidate failed, or off the record."""
+    """The acceptance, or None if every candidate failed or the policy is off the record."""
 
     on_record: bool
-    """Whether the record answered everything it wanted."""
+    """Whether every step was recorded."""
 
     error: str | None = None
-    """Why the policy could not decide at all."""
+    """Why the policy could not decide, if it failed."""
 
     @property
     def candidate(self) -> str | None:
-        """The candidate accepted; off the record, whose answer or verdict it wanted next."""
+        """The accepted candidate; off the record, the candidate of the last step."""
         if self.decision is not None:
             return self.decision.candidate
         return self.steps[-1].candidate if self.steps and not self.on_record else None
 
     @property
     def recorded_cost_usd(self) -> float | None:
-        """The cost of its steps as far as they were recorded."""
+        """Cost of the recorded steps."""
         return self.situation.spent_usd
 
     @property
     def expected_cost_usd(self) -> float | None:
-        """Expected cost of the call that was never made; 0 on the record.
+        """Expected cost of the step that was not recorded; 0 on the record.
 
-        It is a lower bound on the rest, as the policy might have taken more steps after it.
+        The policy might have taken more steps after it, whose costs are not included.
         """
         if self.on_record or len(self.steps) == 0:
             return 0.0
@@ -69,75 +70,76 @@ class Retraced:
 
     @property
     def cost_usd(self) -> float | None:
-        """Recorded and expected cost together."""
+        """Sum of the recorded and the expected cost."""
         return sum_usd([self.recorded_cost_usd, self.expected_cost_usd])
 
     @property
     def expected_quality(self) -> float | None:
-        """Predicted quality of the candidate it ends with."""
+        """Predicted quality of `candidate`."""
         name = self.candidate
         return None if name is None else self.situation.arm(name).quality
 
     @property
     def propensity(self) -> float:
-        """Probability with which the policy takes these steps."""
+        """Probability that the policy takes these steps."""
         return math.prod(step.propensity for step in self.steps)
 
 
 def retrace(
     policy: Policy, situations: Sequence[Situation], attempts: Sequence[Attempt]
 ) -> Retraced:
-    """Take a policy's steps over what was recorded of one request.
+    """Take a policy's steps over the recorded attempts of one request.
 
     Args:
         policy: The policy that decides.
-        situations: Before each step, without attempts; the last one serves for all later steps.
-        attempts: The recorded attempts, as they stood at the end.
+        situations: The situation before each step, without attempts; the last one is used for all
+            later steps.
+        attempts: The recorded attempts, in their final state.
     """
-    known = {attempt["candidate"]: attempt for attempt in attempts}
-    loop, now = Loop(policy, situations[0]), situations[0]
+    recorded = {attempt["candidate"]: attempt for attempt in attempts}
+    loop, current = Loop(policy, situations[0]), situations[0]
     try:
         while (step := loop.next()) is not None and step.action != "accept":
-            attempt = _recorded(step, known)
+            attempt = _recorded_attempt(step, recorded)
             if attempt is None:
                 return Retraced(tuple(loop.steps), loop.situation, None, on_record=False)
             loop.saw(attempt)
             following = situations[min(len(loop.steps), len(situations) - 1)]
-            if following is not now:
-                now = following
-                loop.refresh(now)
+            if following is not current:
+                current = following
+                loop.refresh(current)
     except (LlmRouterError, ValueError) as error:
         return Retraced(tuple(loop.steps), loop.situation, None, on_record=False, error=str(error))
     return Retraced(tuple(loop.steps), loop.situation, step, on_record=True)
 
 
-def before_each(
+def situations_before_steps(
     situations: Sequence[Situation], steps: Sequence[Decision], attempts: Sequence[Attempt]
 ) -> list[Situation]:
-    """What was known before each recorded step, including the attempts of earlier steps."""
-    known = {attempt["candidate"]: attempt for attempt in attempts}
-    found: list[Situation] = []
-    seen: tuple[Attempt, ...] = ()
+    """Return the situation before each recorded step, with the attempts of the earlier steps."""
+    recorded = {attempt["candidate"]: attempt for attempt in attempts}
+    before: list[Situation] = []
+    earlier: tuple[Attempt, ...] = ()
     for i, step in enumerate(steps):
-        situation = replace(situations[min(i, len(situations) - 1)], attempts=seen)
-        found.append(situation)
-        attempt = None if step.action == "accept" else _recorded(step, known)
+        situation = replace(situations[min(i, len(situations) - 1)], attempts=earlier)
+        before.append(situation)
+        attempt = None if step.action == "accept" else _recorded_attempt(step, recorded)
         if attempt is not None:
-            seen = observe(situation, attempt).attempts
-    return found
+            earlier = observe(situation, attempt).attempts
+    return before
 
 
-def _recorded(step: Decision, known: dict[str, Attempt]) -> Attempt | None:
-    """The recorded result of a step; None: it was never taken."""
-    attempt = known.get(step.candidate)
+def _recorded_attempt(step: Decision, recorded: dict[str, Attempt]) -> Attempt | None:
+    """Return the recorded result of a step, or None if the step was not recorded."""
+    attempt = recorded.get(step.candidate)
     if attempt is None or not attempt.get("verified", False):
         return None if step.action == "verify" else attempt
     if step.action == "verify":
         return attempt
-    return unjudged(attempt)
+    return without_verdict(attempt)
 
 
-def unjudged(attempt: Attempt) -> Attempt:
-    """The attempt as it stood before its answer was judged."""
+def without_verdict(attempt: Attempt) -> Attempt:
+    """Return the attempt as it was before its answer was verified."""
     before = {name: value for name, value in attempt.items() if name not in _VERDICT}
     return Attempt(**{**before, "verified": False, "confidence": None})  # type: ignore[typeddict-item]

@@ -1,10 +1,10 @@
-"""One request and what drives it: a chat model, a LangGraph state machine, agent middleware.
+"""One request and what drives it: a chat model, a LangGraph state machine, or agent middleware.
 
-`request` is one request in three stages (prepare, decide, act), `drivers` the only loops that
-perform its operations; `parts` is the one list of what a router takes. `chat` is the router as a
-chat model (`runs` is its LangChain side), `middleware` the one of agents, `decision_model` of
-LangChain's decision models. `saved_router` keeps a router in a folder, `shadow` lets a second one
-decide beside it.
+`request` is one request in three stages (prepare, decide, act), `drivers` has the only loops that
+perform its operations, `parts` the only list of a router's arguments. `chat` is the router as a
+chat model (`runs` is its LangChain side), `middleware` routes inside agents, `decision_model`
+inside LangChain's own router middleware. `saved_router` keeps a router in a folder, `shadow` makes
+the decisions of a second router.
 
 `graph` builds the cascade as an explicit state machine out of `nodes` and `edges`:
 
@@ -14,11 +14,10 @@ decide beside it.
               self_evaluate          decide ──► END
 
 `decide`'s outgoing edge *is* the policy: it leads to a candidate, to `self_evaluate`, or to END. A
-one-shot policy is the same graph whose policy accepts the first answer. With `approve` there is
-one more stop on the way from a draft to a dearer candidate, where a person is asked. The state
-holds plain dicts and messages, so that every checkpointer can keep it; rejected drafts stay inside
-`trace`, where no message stream looks. Decisions, drafts and verdicts go to
-`stream_mode="custom"` as they come.
+one-shot policy has the same graph and accepts the first answer. With `approve`, a person is asked
+before a draft is escalated to a more expensive candidate. The state holds plain dicts and messages,
+so that every checkpointer can keep it; rejected drafts stay in `trace`, which message streams do
+not read. Decisions, drafts and verdicts are sent to `stream_mode="custom"` as they happen.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The stage in which a person is asked whether an escalation may be paid for."""
+"""The stage in which a person approves or declines an escalation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from langgraph.types import interrupt
 
-from langchain_llm_router.calls.ask import Calling
+from langchain_llm_router.calls.ask import CallNodeOperation
 from langchain_llm_router.policies.policy import accept
 from langchain_llm_router.router.request import Request, Stage
 from langchain_llm_router.types.errors import NoCandidateError
@@ -16,7 +16,7 @@ __all__ = ["approve", "proposal"]
 
 
 def proposal(request: Request) -> dict[str, Any] | None:
-    """What a person is asked about; None unless the last step escalates."""
+    """Return the escalation that a person is to approve; None unless the last step escalates."""
     step, attempts = request.loop.steps[-1], request.loop.situation.attempts
     if step.action != "ask" or len(attempts) == 0:
         return None
@@ -32,15 +32,15 @@ def proposal(request: Request) -> dict[str, Any] | None:
 
 
 def approve(request: Request) -> Stage:
-    """Ask a person, and continue: with newer numbers, or by keeping the draft."""
-    if request.custom is None:
+    """Ask a person, then continue with refreshed numbers, or keep the draft."""
+    if request.user_node is None:
         reply = interrupt(proposal(request))
     else:
-        reply = yield Calling(request.custom, request.config)
-        request.custom = None
+        reply = yield CallNodeOperation(request.user_node, request.config)
+        request.user_node = None
     approved = reply.get("approve") if isinstance(reply, Mapping) else reply
     if not isinstance(approved, bool):
-        msg = f"Resume with True or False (or {{'approve': True}}), got {reply!r}."
+        msg = f"Resume the graph with True, False or {{'approve': True}}, got {reply!r}."
         raise TypeError(msg)
     if approved:
         yield from request.prepare()

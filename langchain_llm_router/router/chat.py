@@ -1,7 +1,6 @@
-"""The router as a chat model: one LangChain `BaseChatModel` that asks the right one of several.
+"""The router as a LangChain chat model, which chooses among several candidates.
 
-What happens between a question and its answer is in `request.py`; how that is run the LangChain way
-is in `runs.py`.
+`request.py` has what happens between a query and its answer, `runs.py` the LangChain runs.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from langchain_llm_router.verification import Verifier
 
 __all__ = ["ChatLLMRouter", "route_of"]
 
-_OF_PARTS = {
+_PART_FIELDS = {
     *RouterFields.model_fields,
     "cache",
     "rate_limiter",
@@ -45,7 +44,7 @@ _OF_PARTS = {
 
 
 def route_of(message: BaseMessage) -> dict[str, Any] | None:
-    """The decision record on a router's answer; None on any other message."""
+    """Return the decision record of a router's answer, or None for any other message."""
     record = message.response_metadata.get("llm_router")
     return cast("dict[str, Any] | None", record)
 
@@ -53,37 +52,41 @@ def route_of(message: BaseMessage) -> dict[str, Any] | None:
 class ChatLLMRouter(RouterFields, RequestChatModel):
     """A chat model that chooses, for every call, which of its candidates answers.
 
-    With a one-shot policy the chosen candidate's answer is passed on as it comes. With a policy
-    that verifies, and a `verifier`, it is a cascade: drafts are judged and kept or escalated, and
-    only the accepted answer is ever seen.
+    With a one-shot policy the chosen candidate's answer is passed on as it arrives. With a policy
+    that verifies, and a `verifier`, it is a cascade: drafts are verified and accepted or escalated,
+    and only the accepted answer is ever returned.
 
     Args:
-        candidates: From cheap to strong: `Candidate`s, chat models, or `"provider:model"` strings.
-        policy: Chooses which candidate to ask; None: `ConfidenceThreshold()` with a verifier,
-            otherwise `Utility()`.
-        estimator: Predicts each candidate's quality; fitted on these candidates' names.
-        verifier: Judges answers for policies that verify.
-        lengths: Predicts how long answers will be, for their expected cost.
+        candidates: The models to choose from, ordered from cheap to strong: `Candidate`s, chat
+            models, or `"provider:model"` strings.
+        policy: The policy that chooses which candidate to ask. If None, `ConfidenceThreshold()`
+            with a verifier and `Utility()` without one.
+        estimator: A fitted estimator of each candidate's quality, by the candidates' names.
+        verifier: Evaluates answers for policies that verify.
+        lengths: Predicts the lengths of answers, from which their expected costs follow.
         live: Measures every call, avoids failing and slow endpoints, limits and retries calls.
-        budgets: Hard limits on what may be spent; no call is made whose worst case breaks them.
-        exceptions_to_handle: Failures of a candidate that are observations for the policy; others
-            are raised at once. If no candidate answers, the last one's own error is raised.
-        sticky: Stay with the candidate that gave the conversation's last answer; `"escalate"`:
-            choose anew each time, but never below the strongest that has answered.
-        turns: How many human turns of the conversation the choice is made by.
-        log: Gets one line per request, however it ends: for replay, feedback, refitting.
-        shadow: A second router that decides beside this one and answers nothing.
-        trace_decision: Show each decision as a child run of its own in the trace.
-        streaming_mode: For a cascade's drafts: `buffer` them until accepted, `commit` to one and
-            stream it once P(good) reaches `commit_at`, or report them as `events` as they happen.
-            P(good) is the policy's before the draft, and with a verifier that reads along
-            (`AnswerLogprob`) after each chunk from the `commit_after`th on.
-        temperature: Of every candidate's answer; a call's own keywords take precedence.
-        max_tokens: Longest answer of every candidate.
-        stop: Where every candidate's answer ends.
-        timeout: Longest time for one call, in seconds; with `live`, set it there.
-        max_retries: How often a candidate is asked again before its failure counts; with `live`,
-            set it there.
+        budgets: Hard limits on spending: a call whose worst-case cost exceeds one is not made.
+        exceptions_to_handle: Exceptions of a candidate that the policy observes as failures; all
+            others are raised at once. If no candidate answers, the last error is raised.
+        sticky: Whether to stay with the candidate that gave the conversation's last answer. With
+            `"escalate"` the policy chooses again each time, but never a candidate below the
+            strongest that has answered.
+        turns: Number of human turns of the conversation that the choice is based on.
+        log: Gets one line per request, however it ends, for replay, feedback and refitting.
+        shadow: A second router whose decisions are recorded and not carried out.
+        trace_decision: Whether each decision is a child run of its own in the trace.
+        streaming_mode: What a stream does with a cascade's drafts: `buffer` them until one is
+            accepted, `commit` to a draft and stream it once P(good) reaches `commit_at`, or report
+            them as `events` as they happen. P(good) is the policy's estimate before the draft;
+            with a verifier that can score partial answers (`AnswerLogprob`) it is updated with
+            each chunk from the `commit_after`th on.
+        temperature: Sampling temperature of every candidate; keyword arguments of a call take
+            precedence over this and the next two.
+        max_tokens: Maximum length of an answer, in tokens.
+        stop: Strings at which an answer ends.
+        timeout: Maximum duration of one call, in seconds; with `live`, set it there.
+        max_retries: Number of retries before a candidate's failure counts; with `live`, set it
+            there.
 
     Example:
         >>> from langchain_llm_router.data import RecordedChatModel
@@ -105,8 +108,8 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         return self
 
     def _prepare(self) -> None:
-        """Fit the parts together, as the fields now say."""
-        given = {name: getattr(self, name) for name in RouterFields.model_fields}
+        """Fit the parts together again from the current fields."""
+        fields = {name: getattr(self, name) for name in RouterFields.model_fields}
         refuse_misplaced({name: getattr(self, name) for name in ("cache", "rate_limiter")})
         if self.disable_streaming not in (True, False, "tool_calling"):
             msg = (
@@ -115,21 +118,21 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             )
             raise ValueError(msg)
         pool = [resolve_candidate(candidate) for candidate in expand_endpoints(self.candidates)]
-        # These fields concern the candidates: they are the ones that stream and generate.
+        # These fields are passed on to the candidates, which stream and generate.
         update: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("output_version", "disable_streaming")
             if name in self.model_fields_set and getattr(self, name) not in (None, False)
         }
-        given["candidates"] = pool
+        fields["candidates"] = pool
         if update:
             models = [live_model(candidate).model_copy(update=update) for candidate in pool]
-            given["candidates"] = [
+            fields["candidates"] = [
                 replace(candidate, model=model)
                 for candidate, model in zip(pool, models, strict=True)
             ]
-        parts = Parts(RouterFields(**given))
-        # Not plain assignment: it would fit the parts together again, without end.
+        parts = Parts(RouterFields(**fields))
+        # Plain assignment would fit the parts together again, without end.
         object.__setattr__(self, "candidates", tuple(pool))
         object.__setattr__(self, "policy", parts.policy)
         self.__dict__["parts"] = parts
@@ -138,7 +141,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         if not name.startswith("_") and name not in type(self).model_fields:
             refuse_misplaced({name: value})
             refuse_unknown([name], type(self).model_fields, type(self).__name__)
-        if name not in _OF_PARTS or name not in self.__dict__:
+        if name not in _PART_FIELDS or name not in self.__dict__:
             super().__setattr__(name, value)
             return
         before = self.__dict__[name]
@@ -150,7 +153,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             raise
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy the router; what is updated is checked and takes effect."""
+        """Copy the router; updated fields are checked and take effect."""
         refuse_unknown(update or {}, type(self).model_fields, type(self).__name__)
         copied = super().model_copy(update=update, deep=deep)
         if update:
@@ -167,17 +170,20 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         embeddings: Embeddings | None = None,
         **settings: Any,
     ) -> Self:
-        """Load a fitted router (`fit_router`, `llm-router fit`) and give it live models.
+        """Load a router saved by `fit_router` or `llm-router fit`, and give it live models.
 
         Args:
             folder: The router's folder.
-            candidates: Live models by the names that it was fitted with; others are ignored.
-            verifier: The one it was fitted with, or several by name, as given to `collect`.
-            embeddings: What the estimator was fitted with; not needed for the lexical one.
+            candidates: Live candidates under the names that the router was fitted with; others
+                are ignored.
+            verifier: The verifier that the router was fitted with, or a mapping with several
+                verifiers by name, as passed to `collect`.
+            embeddings: The embeddings that the estimator was fitted with; not needed for the
+                lexical ones.
             **settings: Further fields of the router.
 
         Raises:
-            ArtifactError: If the folder is corrupted or holds something else.
+            ArtifactError: If the folder is corrupted or holds another kind of artifact.
             ValueError: If a candidate or the verifier is missing.
         """
         from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - loads NumPy
@@ -187,7 +193,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         if isinstance(verifier, Mapping):
             verifier = None if saved.verifier is None else verifier.get(saved.verifier)
         if saved.verifier is not None and verifier is None:
-            msg = f"Fitted on the verifier {saved.verifier!r}: give it as `verifier`."
+            msg = f"The router was fitted with the verifier {saved.verifier!r}: pass `verifier`."
             raise ValueError(msg)
         return cls(
             candidates=saved.pool(pool),
@@ -199,8 +205,8 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         msg = (
-            "A router holds live clients and does not travel to other processes: ship its policy "
-            "and estimator (they pickle, and have `save` and `load`) and build the router there."
+            "A router cannot be pickled because it holds live clients: send its policy and "
+            "estimator, which can be pickled or saved, and build the router in the other process."
         )
         raise TypeError(msg)
 
@@ -217,7 +223,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
     def situation(
         self, input: LanguageModelInput, config: RunnableConfig | None = None
     ) -> Situation:
-        """What the policy is shown before any is asked: every arm, and what it is expected of.
+        """Return the policy's situation before any candidate is asked: all arms, with estimates.
 
         Raises:
             NoCandidateError: If no candidate may be asked.
@@ -225,9 +231,9 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         return self._request(input, config, {}).first_situation()
 
     def as_decision_model(self) -> Any:
-        """This router as a `BaseDecisionModel`, to drive LangChain's `ModelRouterMiddleware`.
+        """Return a `BaseDecisionModel` with which LangChain's `ModelRouterMiddleware` can route.
 
-        Its choices must be named as the candidates are.
+        The middleware's choices must have the candidates' names.
 
         Raises:
             ImportError: If the installed langchain-core is older than 1.8.
@@ -242,7 +248,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
 
         return RouterDecisionModel(router=self)
 
-    # What LangChain asks of a chat model
+    # LangChain's interface of a chat model
 
     def bind_tools(
         self,
@@ -251,18 +257,18 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Keep the tools as given; each candidate converts them its own way when it is asked."""
+        """Bind tools, which are converted for the chosen candidate when it is asked."""
         return self.bind(tools=tuple(tools), tool_choice=tool_choice, **kwargs)
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """Keep the schema; each candidate uses its own method when it is asked.
+        """Bind a schema, for which each candidate uses its own method when it is asked.
 
-        A parsed object has no room for the decision record: it is on the raw message that
-        `include_raw=True` brings along (when streamed, on the last `raw` chunk), and on the
-        router's run in LangSmith. Streamed without `include_raw`, no usage is seen, so what the
-        answer cost stays unknown (None).
+        A parsed object has no room for the decision record, which is on the raw message that
+        `include_raw=True` returns (in a stream, on the last `raw` chunk) and on the router's run in
+        LangSmith. A stream without `include_raw` reports no usage, so the cost of its answer is
+        unknown (None).
         """
         return bind_structured_output(self, schema, include_raw=include_raw, **kwargs)
 
@@ -273,20 +279,20 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         return live_model(self.parts.candidates[0]).get_num_tokens_from_messages(messages, tools)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Tokenize as `custom_get_token_ids` does, or else the first candidate."""
+        """Tokenize with `custom_get_token_ids` if it is set, else as the first candidate does."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return live_model(self.parts.candidates[0]).get_token_ids(text)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        """What every candidate can do: flags and-ed, limits at their smallest."""
+        """Return what every candidate can do: all flags combined by `and`, the lowest limits."""
         profiles = [live_model(candidate).profile for candidate in self.parts.candidates]
         if any(profile is None for profile in profiles):
             return None
-        known = cast("list[dict[str, Any]]", profiles)
+        complete = cast("list[dict[str, Any]]", profiles)
         shared: dict[str, Any] = {}
-        for key in set.intersection(*(set(profile) for profile in known)):
-            values = [profile[key] for profile in known]
+        for key in set.intersection(*(set(profile) for profile in complete)):
+            values = [profile[key] for profile in complete]
             if all(isinstance(value, bool) for value in values):
                 shared[key] = all(values)
             elif all(isinstance(value, int) for value in values):

@@ -1,7 +1,7 @@
-"""The router as LangChain's own kind of decision model (langchain-core >= 1.8).
+"""The router as a LangChain decision model (langchain-core >= 1.8).
 
-So a policy that was trained here drives LangChain's `ModelRouterMiddleware`, which by itself asks
-a model which model to ask.
+It makes LangChain's `ModelRouterMiddleware`, in which otherwise a model chooses the model, route by
+a policy of this package.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["RouterDecisionModel"]
 
 
 class RouterDecisionModel(_decisions.BaseDecisionModel):  # type: ignore[misc]
-    """Answers `Choice` questions whose labels are the router's candidates.
+    """A decision model for `Choice` questions whose labels are the router's candidates.
 
-    The probabilities are those with which the policy chooses each label (one of them 1 for a
-    policy that is deterministic); the confidence is the chosen candidate's expected quality, or its
-    probability where no estimator predicts one. No candidate is asked, so nothing is billed.
+    The chosen label's probability is the decision's propensity (1 for a deterministic policy), and
+    the rest is divided evenly among the other labels. The confidence is the chosen candidate's
+    expected quality, or the propensity if no estimator predicts one. No candidate is asked.
 
     Args:
         router: The router that decides.
@@ -52,7 +52,7 @@ class RouterDecisionModel(_decisions.BaseDecisionModel):  # type: ignore[misc]
 
     def _choice(self, state: Any, question: Any) -> Any:
         if not isinstance(question, _decisions.Choice):
-            msg = f"A router answers only `Choice` questions, got {question!r}."
+            msg = f"A router can only answer `Choice` questions, got {question!r}."
             raise TypeError(msg)
         labels = list(question.criteria)
         config: Any = {"configurable": {"llm_router": {"candidates": labels}}}
@@ -75,8 +75,8 @@ def _messages(state: Any) -> list[BaseMessage]:
     if isinstance(state, Mapping) and "messages" in state:
         state = state["messages"]
     if isinstance(state, Sequence) and not isinstance(state, str):
-        found = [item for item in state if isinstance(item, BaseMessage)]
-        if len(found) > 0:
-            return found
+        messages = [item for item in state if isinstance(item, BaseMessage)]
+        if len(messages) > 0:
+            return messages
     text = state if isinstance(state, str) else json.dumps(state, default=str)
     return [HumanMessage(text)]

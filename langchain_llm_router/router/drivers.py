@@ -1,7 +1,7 @@
-"""Performs what a request asks for: the only four loops that perform operations.
+"""The only four loops that perform a request's operations: sync and async, plain and streaming.
 
-Sync and async, each whole and streamed. An operation's failure is thrown into the request, which
-settles and logs however it ends; it is closed here and not left to the garbage collector.
+An operation's failure is thrown into the request, which settles its money and is logged however it
+ends. The loops close the request themselves instead of leaving it to the garbage collector.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator
 from typing import Any, TypeVar
 
-from langchain_llm_router.calls.ask import Asking
+from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.types.operations import Operation
 
 __all__ = ["adrive", "astream", "drive", "stream"]
@@ -36,7 +36,7 @@ def drive(steps: Generator[Operation, Any, End]) -> End:
 
 
 async def adrive(steps: Generator[Operation, Any, End]) -> End:
-    """As `drive`, without blocking the event loop."""
+    """Do the same as `drive`, without blocking the event loop."""
     try:
         operation = next(steps)
         while True:
@@ -54,12 +54,12 @@ async def adrive(steps: Generator[Operation, Any, End]) -> End:
 
 
 def stream(steps: Generator[Operation, Any, End]) -> Generator[Any, None, End]:
-    """As `drive`, passing on what may be seen at once."""
+    """Do the same as `drive`, and yield the chunks that may be shown at once."""
     try:
         operation = next(steps)
         while True:
             try:
-                if isinstance(operation, Asking) and operation.streams:
+                if isinstance(operation, AskOperation) and operation.streams:
                     yield from operation.stream()
                     result = operation.answer
                 else:
@@ -76,12 +76,12 @@ def stream(steps: Generator[Operation, Any, End]) -> Generator[Any, None, End]:
 
 
 async def astream(steps: Generator[Operation, Any, End], ended: list[End]) -> AsyncIterator[Any]:
-    """As `adrive`, passing on what may be seen at once; what it ends in is put into `ended`."""
+    """Do the same as `stream`, without blocking the event loop; append the result to `ended`."""
     try:
         operation = next(steps)
         while True:
             try:
-                if isinstance(operation, Asking) and operation.streams:
+                if isinstance(operation, AskOperation) and operation.streams:
                     async for chunk in operation.astream():
                         yield chunk
                     result = operation.answer

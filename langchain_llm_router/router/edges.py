@@ -1,4 +1,4 @@
-"""A policy's decision as the function of a conditional edge, for your own graphs."""
+"""A policy's decision as the function of a conditional edge, for a graph of your own."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def routing_edge(
 ) -> Callable[[Any, RunnableConfig], str]:
     """Make a policy the function of a conditional edge, in a graph of your own.
 
-    `graph.add_conditional_edges(START, routing_edge(policy, candidates))`.
+    Use it as in `graph.add_conditional_edges(START, routing_edge(policy, candidates))`.
 
-    The function returns the candidate to ask, by the name of its node, and asks none. Your nodes
-    must have the candidates' names (see `create_cascade` for characters that LangGraph reserves),
-    or you give `add_conditional_edges` a mapping. The request's options are read from
-    `config["configurable"]["llm_router"]` as everywhere.
+    The function returns the node of the candidate to ask, and asks none itself. Your nodes must
+    have the candidates' names (see `create_cascade` for characters that LangGraph reserves), or you
+    pass a mapping to `add_conditional_edges`. The request's options are read from
+    `config["configurable"]["llm_router"]`.
 
     Args:
-        policy: Decides.
-        candidates: From cheap to strong; `Candidate`s need no model here.
-        messages_key: Where the state holds the conversation; a state that is a list of messages is
+        policy: The policy that decides.
+        candidates: The candidates, ordered from cheap to strong; they need no model here.
+        messages_key: The state's key for the conversation; a state that is a list of messages is
             the conversation itself.
-        **arguments: What else the decision depends on: `estimator`, `lengths`, `live`, `sticky`,
+        **arguments: The other parts of a decision: `estimator`, `lengths`, `live`, `sticky`,
             `turns`.
 
     Raises:
-        TypeError: If an argument is unknown or of the wrong kind.
-        ValueError: If the parts do not fit.
+        TypeError: If an argument is unknown or has the wrong type.
+        ValueError: If candidates, policy and estimator do not fit together.
 
     Example:
         >>> from langgraph.graph import START, MessagesState, StateGraph
@@ -59,8 +59,8 @@ def routing_edge(
         'large'
     """
     refuse_unknown(arguments, DecisionArguments.__annotations__, "routing_edge")
-    given: dict[str, Any] = {**arguments, "candidates": candidates, "policy": policy}
-    parts = Parts(RouterFields(**given), asks=False)
+    fields: dict[str, Any] = {**arguments, "candidates": candidates, "policy": policy}
+    parts = Parts(RouterFields(**fields), asks=False)
     nodes = node_names(parts.names)
 
     def edge(state: Any, config: RunnableConfig) -> str:
@@ -69,10 +69,10 @@ def routing_edge(
             messages = state[messages_key]
         elif not isinstance(state, Sequence):
             messages = getattr(state, messages_key)
-        said: list[BaseMessage] = convert_to_messages(messages)
-        return nodes[Request(parts, said, config, {}).first_decision().candidate]
+        conversation: list[BaseMessage] = convert_to_messages(messages)
+        return nodes[Request(parts, conversation, config, {}).first_decision().candidate]
 
-    # LangGraph draws the edges that a function's annotation promises.
+    # LangGraph draws the edges that are in the annotation of the function's return value.
     edge.__annotations__ = {"config": RunnableConfig, "return": Literal[*nodes.values()]}
     edge.__name__ = type(policy).__name__
     return edge

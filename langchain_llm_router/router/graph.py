@@ -1,4 +1,4 @@
-"""Builds the graph: its nodes, and the edges between them."""
+"""The cascade's graph: its nodes and the edges between them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["create_cascade", "node_names"]
 
 _PREDICT, _DECIDE, _VERIFY, _APPROVE = "predict", "decide", "self_evaluate", "approve"
 _RESERVED = "|:"
-"""Characters that LangGraph allows in no node's name."""
+"""Characters that LangGraph does not allow in the name of a node."""
 
 
 def create_cascade(
@@ -45,71 +45,76 @@ def create_cascade(
     nodes: Mapping[str, Callable[..., Any]] | None = None,
     **arguments: Unpack[RouterArguments],
 ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
-    """Build the cascade; compile it with your own checkpointer, or add it to a larger graph.
+    """Build the cascade as a graph, to be compiled or added to a larger graph.
 
     Args:
-        candidates: From cheap to strong; each becomes a node with its name (characters that
-            LangGraph reserves are replaced by `_`; records keep the candidate's own name).
-        tools: Bound to every candidate that is asked.
-        approve: Interrupt before a draft is escalated (needs a checkpointer): for all, or where a
-            function of the proposal says so. Resume with True, or with False to keep the draft.
-        nodes: Functions of your own by the name of a node. `f(state)` or `f(state, config)`
-            replaces it and returns its result: for `predict` a quality by candidate, for `decide` a
-            `Decision`, for a candidate an `AIMessage`, for `self_evaluate` a confidence in [0, 1],
-            for `approve` True or False. A function with a parameter `node` wraps it: it gets the
-            graph's own node there and returns what `node.invoke(state, config)` returned, changed
-            or not. The decision record names every such node that ran.
-        **arguments: All that `ChatLLMRouter` takes: `policy`, `verifier`, `estimator`, `live`,
-            `budgets`, `log`, `temperature` and the others.
+        candidates: The candidates, ordered from cheap to strong. Each becomes a node with its name;
+            characters that LangGraph reserves are replaced by `_` there, but not in records.
+        tools: Tools that are bound to every candidate.
+        approve: Whether to interrupt before a draft is escalated (this needs a checkpointer): True
+            for every escalation, or a function that returns True for those that a person must
+            approve. Resume with True, or with False to keep the draft.
+        nodes: Functions of your own, by the name of a node. A function `f(state)` or
+            `f(state, config)` replaces the node and returns its result: for `predict` a mapping
+            from candidate to quality, for `decide` a `Decision`, for a candidate an `AIMessage`,
+            for `self_evaluate` a confidence in [0, 1], for `approve` True or False. A function with
+            a parameter `node` wraps the node: it gets the graph's node as `node`, and returns the
+            result of `node.invoke(state, config)`, changed or not. The decision record names every
+            such node that ran.
+        **arguments: All other arguments of `ChatLLMRouter`: `policy`, `verifier`, `estimator`,
+            `live`, `budgets`, `log`, `temperature` and so on.
 
     Returns:
-        An uncompiled `StateGraph`, messages in and messages out.
+        An uncompiled `StateGraph` whose input and output are messages.
 
     Raises:
-        TypeError: If an argument is unknown or of the wrong kind.
+        TypeError: If an argument is unknown or has the wrong type.
         ValueError: If candidates, policy, verifier and estimator do not fit together.
     """
     if arguments.get("streaming_mode") == "commit":
         msg = (
-            "`streaming_mode='commit'` needs a ChatLLMRouter: a node's draft is shown whole or "
-            "not at all."
+            "`streaming_mode` must be 'buffer' or 'events' in a graph, got 'commit': use a "
+            "ChatLLMRouter to stream a draft before it is complete."
         )
         raise ValueError(msg)
-    # Every node is a run of its own already.
-    given: dict[str, Any] = {"trace_decision": False, **arguments, "candidates": candidates}
+    # A decision needs no run of its own because every node already has one.
+    fields: dict[str, Any] = {"trace_decision": False, **arguments, "candidates": candidates}
     if not isinstance(approve, bool) and (
         not callable(approve) or inspect.iscoroutinefunction(approve)
     ):
-        msg = f"`approve` must be True, False or a plain function of the proposal, got {approve!r}."
+        msg = (
+            "`approve` must be True, False or a synchronous function of the proposal, "
+            f"got {approve!r}."
+        )
         raise TypeError(msg)
-    refuse_misplaced(given)
-    refuse_unknown(given, RouterFields.model_fields, "create_cascade")
-    parts = Parts(RouterFields(**given))
-    return _Builder(parts, tools, nodes or {}).build(approving=approve)
+    refuse_misplaced(fields)
+    refuse_unknown(fields, RouterFields.model_fields, "create_cascade")
+    parts = Parts(RouterFields(**fields))
+    return _GraphBuilder(parts, tools, nodes or {}).build(approving=approve)
 
 
 def node_names(names: Sequence[str]) -> dict[str, str]:
-    """A legal node name for each candidate.
+    """Return a legal node name for each candidate.
 
     Raises:
-        ValueError: If a candidate has the name of one of the graph's own nodes.
+        ValueError: If a candidate has the name of one of the graph's other nodes.
     """
-    own = {_PREDICT, _DECIDE, _VERIFY, _APPROVE, START, END}
-    taken = sorted(own & set(names))
+    reserved = {_PREDICT, _DECIDE, _VERIFY, _APPROVE, START, END}
+    taken = sorted(reserved & set(names))
     if taken:
-        msg = f"Candidates cannot be named {taken}: the graph has nodes of those names."
+        msg = f"The graph has other nodes with the names {taken}: rename these candidates."
         raise ValueError(msg)
-    found: dict[str, str] = {}
+    nodes: dict[str, str] = {}
     for name in names:
         legal = "".join("_" if letter in _RESERVED else letter for letter in name)
-        while legal in own or legal in found.values() or (legal != name and legal in names):
+        while legal in reserved or legal in nodes.values() or (legal != name and legal in names):
             legal += "_"
-        found[name] = legal
-    return found
+        nodes[name] = legal
+    return nodes
 
 
-class _Builder:
-    """Puts the nodes and edges of one graph together."""
+class _GraphBuilder:
+    """Builder of one graph's nodes and edges."""
 
     def __init__(
         self, parts: Parts, tools: Sequence[Any], functions: Mapping[str, Callable[..., Any]]
@@ -127,7 +132,7 @@ class _Builder:
     def build(
         self, *, approving: bool | Callable[[dict[str, Any]], bool]
     ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
-        """The whole graph."""
+        """Add all nodes and edges, and return the graph."""
         graph = self._graph
         self._check_functions(approves=approving is not False)
         self._add(_PREDICT, "predict", Request.prepare)
@@ -164,23 +169,23 @@ class _Builder:
 
     def _add(self, name: str, kind: Kind, stage: Callable[[Request], Stage]) -> StageNode:
         function = self._functions.get(name)
-        own = StageNode(self._parts, self._tools, stage)
-        node: Any = own
+        stage_node = StageNode(self._parts, self._tools, stage)
+        node: Any = stage_node
         if function is not None and wraps(function):
-            node = WrappedNode(name, function, own)
+            node = WrappedNode(name, function, stage_node)
         elif function is not None:
             user_node = UserNode(name, kind, function)
-            node = own = StageNode(self._parts, self._tools, stage, user_node)
+            node = stage_node = StageNode(self._parts, self._tools, stage, user_node)
         self._graph.add_node(name, node)
-        return own
+        return stage_node
 
     def _check_functions(self, *, approves: bool) -> None:
-        known = [_PREDICT, _DECIDE, *self._node_of.values()]
-        known += [_VERIFY] if self._parts.policy.verifies else []
-        known += [_APPROVE] if approves else []
+        nodes = [_PREDICT, _DECIDE, *self._node_of.values()]
+        nodes += [_VERIFY] if self._parts.policy.verifies else []
+        nodes += [_APPROVE] if approves else []
         for name, function in self._functions.items():
-            if name not in known:
-                msg = f"Unknown node {name!r} in `nodes`: this graph has {known}."
+            if name not in nodes:
+                msg = f"Unknown node {name!r} in `nodes`: this graph has {nodes}."
                 raise ValueError(msg)
             if not callable(function):
                 msg = f"`nodes[{name!r}]` must be a function of the state, got {function!r}."
@@ -188,7 +193,7 @@ class _Builder:
             check_parameters(name, function)
 
     def _label(self, state: CascadeState) -> str:
-        """The label of the edge that the last decision takes."""
+        """Return the label of the edge that follows from the last decision."""
         step = state["steps"][-1]
         if step["action"] == "ask":
             return self._ask_label[step["candidate"]]
@@ -198,6 +203,6 @@ class _Builder:
         step = state["steps"][-1]
         asked = [entry["attempt"]["candidate"] for entry in state["trace"]]
         if step["action"] != "accept" and step["candidate"] in asked:
-            # What was approved is no longer allowed.
+            # The approved candidate may no longer be asked.
             return "decide again"
         return self._label(state)

@@ -1,7 +1,7 @@
 """Routing inside `create_agent`: each model call of the agent's loop is a request of its own.
 
-The agent's other middleware, such as prompt caching, sees the real model that answers, because
-the router puts it into the request instead of standing in front of it. Needs the extra `agents`.
+The chosen candidate's model is put into the agent's `ModelRequest`, so that other middleware, such
+as prompt caching, gets the model that answers. Needs the extra `agents`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ Options = RoutingOptions | Mapping[str, Any] | str | None
 
 
 class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
-    """Chooses, for every model call of an agent, which candidate makes it.
+    """Agent middleware that chooses a candidate for every model call.
 
-    Inside a tool loop the candidate that started it continues. With a cascade, an answer in words
-    is verified and escalated; tool calls are checked against the tools' own schemas.
+    Inside a tool loop the candidate that started it continues. With a cascade, text answers are
+    verified and may be escalated; tool calls are checked against the schemas of the tools.
 
     Args:
-        router: Its candidates, policy, estimator and verifier make the choice.
-        options: What the agent's state changes for one call: takes the `ModelRequest`, returns
-            routing options. `config["configurable"]["llm_router"]`, if given, is used instead.
-        sticky: Stay with the candidate that gave the thread's last answer; None: as the router
-            does.
+        router: The router whose candidates, policy, estimator and verifier are used.
+        options: A function that returns the routing options of one call, given its `ModelRequest`.
+            It is not called if `config["configurable"]["llm_router"]` is set.
+        sticky: Whether to stay with the candidate that gave the thread's last answer, as in
+            `ChatLLMRouter`; if None, the router's setting is used.
 
     Example:
         `create_agent(model, tools, middleware=[LLMRouterMiddleware(router)])`
@@ -92,7 +92,7 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
             config = {**config, "configurable": configurable}
         tools: list[Any] = list(request.tools)
         if request.response_format is not None:
-            # Its schema becomes a tool under a name that is settled only later.
+            # Its schema becomes a tool whose name is not known yet.
             tools.append({})
         system = [] if request.system_message is None else [request.system_message]
         kwargs: dict[str, Any] = {"tools": tuple(tools)} if tools else {}
@@ -101,7 +101,7 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
 
 
 class _AgentBindings(Bindings):
-    """Has the agent call the model: it binds tools and schema to the one in the request."""
+    """Bindings that let the agent call the model, to which it binds tools and schema itself."""
 
     def __init__(self, call: _ModelCall) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _AgentBindings(Bindings):
 
 
 class _ModelCall:
-    """One model call on its way through the agent."""
+    """One model call of the agent, and its responses so far."""
 
     def __init__(
         self,
@@ -127,34 +127,34 @@ class _ModelCall:
         self.request, self.handler, self.ahandler = request, handler, ahandler
         self._responses: dict[int, ModelResponse[Any]] = {}
 
-    def keep(self, response: ModelResponse[Any]) -> AIMessage:
-        """The answer, whose response is remembered."""
+    def store(self, response: ModelResponse[Any]) -> AIMessage:
+        """Store the response, and return its answer."""
         message = response.result[0]
         assert isinstance(message, AIMessage)
         self._responses[id(message)] = response
         return message
 
     def response(self, done: Done) -> ModelResponse[Any]:
-        """The kept candidate's response, with the record on its message."""
+        """Return the accepted response, with the record on its message."""
         response = self._responses[id(done.answer.message)]
         return replace(response, result=[done.output, *response.result[1:]])
 
 
 class _Candidate(Runnable[Any, AIMessage]):
-    """Stands in for a candidate's model; the agent's call has a run of its own."""
+    """A runnable in place of a candidate's model; the agent's call has a run of its own."""
 
     def __init__(self, call: _ModelCall, candidate: Candidate) -> None:
         self._call, self._candidate = call, candidate
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         assert self._call.handler is not None
-        return self._call.keep(self._call.handler(self._request(input, config, kwargs)))
+        return self._call.store(self._call.handler(self._request(input, config, kwargs)))
 
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AIMessage:
         assert self._call.ahandler is not None
-        return self._call.keep(await self._call.ahandler(self._request(input, config, kwargs)))
+        return self._call.store(await self._call.ahandler(self._request(input, config, kwargs)))
 
     def _request(
         self,
@@ -167,17 +167,20 @@ class _Candidate(Runnable[Any, AIMessage]):
         if system is not None and isinstance(messages[0], SystemMessage):
             system, messages = messages[0], messages[1:]
         return request.override(
-            model=_tagged(live_model(self._candidate), config or {}),
+            model=_with_tags(live_model(self._candidate), config or {}),
             messages=list(messages),  # type: ignore[arg-type]
             system_message=system,
             model_settings={**request.model_settings, **kwargs},
         )
 
 
-def _tagged(model: BaseChatModel, config: RunnableConfig) -> BaseChatModel:
-    """A copy that carries what the run should: `wrap_model_call` has no config to put it in."""
-    given, known = config.get("metadata") or {}, model.metadata or {}
-    ours = {key: value for key, value in given.items() if key.startswith("llm_router_")}
+def _with_tags(model: BaseChatModel, config: RunnableConfig) -> BaseChatModel:
+    """Copy a model with the router's tags and metadata, since the handler takes no config."""
+    metadata = config.get("metadata") or {}
+    added = {key: value for key, value in metadata.items() if key.startswith("llm_router_")}
     tags = [tag for tag in config.get("tags") or [] if tag.startswith(("llm_router:", NOSTREAM))]
-    update = {"tags": [*(model.tags or []), *tags], "metadata": {**known, **ours}}
+    update = {
+        "tags": [*(model.tags or []), *tags],
+        "metadata": {**(model.metadata or {}), **added},
+    }
     return model.model_copy(update=update)

@@ -1,4 +1,4 @@
-"""The nodes of the cascade's graph: each drives one stage of the turn's request."""
+"""The nodes of the cascade's graph, each of which drives one stage of the turn's request."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ __all__ = [
 ]
 
 Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve"]
-"""What a node is for, and so what a node in its place must return."""
+"""The purpose of a node, which determines what a function in its place must return."""
 
 
 class StageNode(Runnable[Any, dict[str, Any]]):
-    """One stage of the turn's request; LangGraph traces it, so it needs no run of its own.
+    """A node for one stage of the turn's request; LangGraph traces it, so it makes no run itself.
 
     Args:
         parts: The router's parts.
-        tools: Bound to every candidate.
-        stage: Which.
-        user_node: What the stage calls in place of its own operation.
+        tools: Tools that are bound to every candidate.
+        stage: The stage to run.
+        user_node: A user-defined node that is called in place of the stage's own operation.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         self._kwargs = {"tools": tuple(tools)} if tools else {}
 
     @property
-    def begins(self) -> bool:
-        """Whether a turn begins with this node."""
+    def starts_turn(self) -> bool:
+        """Whether a turn starts with this node."""
         return self._stage is Request.prepare
 
     def request(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Request:
-        """A request over the state's messages, not restored yet."""
+        """Make a request from the state's messages, not restored yet."""
         request = Request(
             self._parts,
             state["messages"],
@@ -68,22 +68,22 @@ class StageNode(Runnable[Any, dict[str, Any]]):
             dict(self._kwargs),
             in_nodes=True,
         )
-        if self.begins and "version" not in (state.get("request") or {"version": None}):
+        if self.starts_turn and "version" not in (state.get("request") or {"version": None}):
             request.nodes = dict(state["request"]["nodes"])
         runtime = graph_runtime(request.config)
-        request.tells = runtime is not None
+        request.emits_events = runtime is not None
         budgets = self._parts.fields.budgets
         if budgets is not None:
             info = getattr(runtime, "execution_info", None)
             n_retries = 0 if info is None else info.node_attempt - 1
-            request.begin = _Begin(budgets.ledger.identity, n_retries)
+            request.mark_step = _MarkOperation(budgets.ledger.identity, n_retries)
         if self._user_node is not None:
-            request.custom = self._user_node.in_state(state)
+            request.user_node = self._user_node.in_state(state)
             request.nodes = {self._user_node.node: self._user_node.label}
         return request
 
     def _run(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Any:
-        earlier = None if self.begins else state
+        earlier = None if self.starts_turn else state
         return self.request(state, config).run_stage(self._stage, earlier)
 
     def invoke(
@@ -100,39 +100,39 @@ class StageNode(Runnable[Any, dict[str, Any]]):
 
 
 @dataclass(frozen=True)
-class _Begin(Operation):
-    """Leave a mark that a step begins, and return how often earlier runs of it had begun.
+class _MarkOperation(Operation):
+    """The operation that marks the begin of a step and counts the earlier runs of that step.
 
-    The mark is a LangGraph task: its result is in the checkpoint as soon as it exists, and a node
-    that runs again gets the earlier one back.
+    The mark is the result of a LangGraph task: it is in the checkpoint as soon as it exists, and a
+    node that runs again gets the earlier mark back.
 
     Args:
         books: The ledger's identity.
-        n_retries: How often a retry policy has already run the node again in this process.
+        n_retries: Number of retries of the node in this process, under its retry policy.
     """
 
     books: str
     n_retries: int
 
     def perform(self) -> EarlierRuns:
-        """Leave the mark."""
+        """Write the mark, and count the earlier runs."""
         mark = self._mark()
-        return self._earlier_runs(mark, _marked(mark).result())
+        return self._count_earlier_runs(mark, _marked(mark).result())
 
     async def aperform(self) -> EarlierRuns:
-        """Leave the mark."""
+        """Write the mark, and count the earlier runs."""
         mark = self._mark()
-        return self._earlier_runs(mark, await _marked(mark))
+        return self._count_earlier_runs(mark, await _marked(mark))
 
     def _mark(self) -> dict[str, str]:
         return {"id": new_id(), "process": process_id(), "books": self.books}
 
-    def _earlier_runs(self, mark: dict[str, str], found: dict[str, str]) -> EarlierRuns:
-        # Retries of this process are counted; the mark may be that of the first of them.
-        ours = found["process"] == mark["process"] and self.n_retries > 0
-        lost = 0 if found == mark or ours else 1
-        # Where the ledger is the same, that run has settled in it, or its money is still reserved.
-        uncharged = lost if found["books"] != mark["books"] else 0
+    def _count_earlier_runs(self, mark: dict[str, str], stored: dict[str, str]) -> EarlierRuns:
+        # `n_retries` counts the retries in this process; the mark may be that of the first run.
+        is_retry = stored["process"] == mark["process"] and self.n_retries > 0
+        lost = 0 if stored == mark or is_retry else 1
+        # In the same ledger, an interrupted run has been settled or its money is still reserved.
+        uncharged = lost if stored["books"] != mark["books"] else 0
         return EarlierRuns(n_unfinished=self.n_retries + lost, n_uncharged=uncharged)
 
 
@@ -142,7 +142,7 @@ def _marked(mark: dict[str, str]) -> dict[str, str]:
 
 
 class _FunctionNode(Runnable[Any, Any]):
-    """Calls a user's function, sync or async, and reads its result."""
+    """A node that calls a user's function, sync or async, and reads its result."""
 
     def __init__(self, node: str, function: Callable[..., Any]) -> None:
         self.node, self._function = node, function
@@ -151,22 +151,25 @@ class _FunctionNode(Runnable[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the function."""
-        result = self._call(input, self._wanted(config))
+        result = self._call(input, self._config_kwargs(config))
         if inspect.iscoroutine(result):
             result.close()
-            msg = f"The node {self.node!r} is async: run the graph with `ainvoke` or `astream`."
+            msg = (
+                f"The function of the node {self.node!r} is async: run the graph with `ainvoke` "
+                "or `astream`."
+            )
             raise TypeError(msg)
         return self._read(result)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the function."""
-        result = self._call(input, self._wanted(config))
+        result = self._call(input, self._config_kwargs(config))
         return self._read(await result if inspect.isawaitable(result) else result)
 
-    def _wanted(self, config: RunnableConfig | None) -> dict[str, Any]:
+    def _config_kwargs(self, config: RunnableConfig | None) -> dict[str, Any]:
         return {"config": config} if "config" in _parameters(self._function) else {}
 
-    def _call(self, input: Any, given: dict[str, Any]) -> Any:
+    def _call(self, input: Any, kwargs: dict[str, Any]) -> Any:
         raise NotImplementedError
 
     def _read(self, result: Any) -> Any:
@@ -174,13 +177,13 @@ class _FunctionNode(Runnable[Any, Any]):
 
 
 class UserNode(_FunctionNode):
-    """A user's function in place of a node: what it returns is the stage's result.
+    """A user's function in place of a node; its result becomes the stage's result.
 
     Args:
-        node: Its name.
-        kind: What it is for.
-        function: Gets the state, and the config if it has a parameter `config`.
-        state: The state it is called with, whatever a stage passes.
+        node: The name of the node.
+        kind: The purpose of the node.
+        function: A function of the state, and of the config if it has a parameter `config`.
+        state: The state to call the function with; the input that a stage passes is ignored.
     """
 
     def __init__(
@@ -190,53 +193,56 @@ class UserNode(_FunctionNode):
         self._kind, self._state = kind, state
 
     def in_state(self, state: Mapping[str, Any]) -> UserNode:
-        """The same node, to be called with this state."""
+        """Return the same node, to be called with this state."""
         return UserNode(self.node, self._kind, self._function, state)
 
-    def _call(self, input: Any, given: dict[str, Any]) -> Any:
-        return self._function(self._state, **given)
+    def _call(self, input: Any, kwargs: dict[str, Any]) -> Any:
+        return self._function(self._state, **kwargs)
 
     def _read(self, result: Any) -> Any:
-        found = _READ[self._kind](result)
-        if found is None:
-            msg = f"The node {self.node!r} must return {_WANTED[self._kind]}, got {result!r}."
+        reading = _READERS[self._kind](result)
+        if reading is None:
+            msg = (
+                f"The function of the node {self.node!r} must return {_EXPECTED[self._kind]}, "
+                f"got {result!r}."
+            )
             raise TypeError(msg)
-        return found[0]
+        return reading[0]
 
 
 class WrappedNode(_FunctionNode):
-    """A user's function that wraps one of the graph's own nodes and calls it itself.
+    """A user's function that wraps one of the graph's nodes and calls that node itself.
 
     Args:
-        node: Its name.
-        function: Gets the state, `node`, and the config if it has a parameter `config`; returns
-            what `node.invoke(state, config)` returned, changed or not.
-        own: The graph's own node.
+        node: The name of the node.
+        function: A function of the state, of `node`, and of the config if it has a parameter
+            `config`. It returns the result of `node.invoke(state, config)`, changed or not.
+        stage_node: The wrapped node.
     """
 
-    def __init__(self, node: str, function: Callable[..., Any], own: StageNode) -> None:
+    def __init__(self, node: str, function: Callable[..., Any], stage_node: StageNode) -> None:
         super().__init__(node, function)
-        self._own = own
+        self._stage_node = stage_node
 
-    def _call(self, input: Any, given: dict[str, Any]) -> Any:
-        # An earlier turn's request does not belong to this one.
-        rest = {} if self._own.begins else input.get("request") or {}
+    def _call(self, input: Any, kwargs: dict[str, Any]) -> Any:
+        # A new turn does not take over the request of an earlier turn.
+        rest = {} if self._stage_node.starts_turn else input.get("request") or {}
         nodes = {**rest.get("nodes", {}), self.node: self.label}
         state = {**input, "request": {**rest, "nodes": nodes}}
-        return self._function(state, node=self._own, **given)
+        return self._function(state, node=self._stage_node, **kwargs)
 
     def _read(self, result: Any) -> Any:
         if isinstance(result, Mapping):
             return dict(result)
         msg = (
-            f"The function around the node {self.node!r} must return what "
-            f"`node.invoke(state, config)` gave, changed or not, got {result!r}."
+            f"The function around the node {self.node!r} must return the result of "
+            f"`node.invoke(state, config)`, changed or not, got {result!r}."
         )
         raise TypeError(msg)
 
 
 def wraps(function: Callable[..., Any]) -> bool:
-    """Whether a function wraps a node: it has a parameter `node`."""
+    """Return whether a function wraps a node, which means that it has a parameter `node`."""
     return "node" in _parameters(function)
 
 
@@ -244,13 +250,16 @@ def check_parameters(node: str, function: Callable[..., Any]) -> None:
     """Refuse a function that cannot be called as a node.
 
     Raises:
-        TypeError: If it takes no state, or wants more than the state, `config` and `node`.
+        TypeError: If it does not take the state, or requires more than it, `config` and `node`.
     """
-    given = {name: None for name in ("config", "node") if name in _parameters(function)}
+    kwargs = {name: None for name in ("config", "node") if name in _parameters(function)}
     try:
-        inspect.signature(function).bind(None, **given)
+        inspect.signature(function).bind(None, **kwargs)
     except TypeError as error:
-        msg = f"`nodes[{node!r}]` must take (state), and may take `config` and `node`: {error}."
+        msg = (
+            f"`nodes[{node!r}]` must take the state, and may take `config` and `node`, "
+            f"got a function with another signature: {error}."
+        )
         raise TypeError(msg) from error
 
 
@@ -258,14 +267,14 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
     return inspect.signature(function).parameters
 
 
-# What the result of each kind of node is read as, in a tuple; None: it cannot be read.
+# Each reader returns the result of one kind of node in a tuple, or None if it cannot be read.
 
 
-def _qualities(result: Any) -> tuple[Any] | None:
+def _read_qualities(result: Any) -> tuple[Any] | None:
     return (result,) if result is None or isinstance(result, Mapping) else None
 
 
-def _decision(result: Any) -> tuple[Any] | None:
+def _read_decision(result: Any) -> tuple[Any] | None:
     if isinstance(result, Decision):
         return (result,)
     if isinstance(result, Mapping) and {"action", "candidate"} <= result.keys():
@@ -273,13 +282,13 @@ def _decision(result: Any) -> tuple[Any] | None:
     return None
 
 
-def _answer(result: Any) -> tuple[Any] | None:
+def _read_answer(result: Any) -> tuple[Any] | None:
     if isinstance(result, Mapping) and result.get("messages"):
         result = result["messages"][-1]
     return (result,) if isinstance(result, AIMessage) else None
 
 
-def _verdict(result: Any) -> tuple[Any] | None:
+def _read_verdict(result: Any) -> tuple[Any] | None:
     if result is None or isinstance(result, int | float):
         result = Evaluation(None if result is None else float(result))
     if isinstance(result, Evaluation):
@@ -289,22 +298,24 @@ def _verdict(result: Any) -> tuple[Any] | None:
     return None
 
 
-def _reply(result: Any) -> tuple[Any] | None:
+def _read_reply(result: Any) -> tuple[Any] | None:
     return (result,) if isinstance(result, bool | Mapping) else None
 
 
-_READ: dict[Kind, Callable[[Any], tuple[Any] | None]] = {
-    "predict": _qualities,
-    "decide": _decision,
-    "candidate": _answer,
-    "self_evaluate": _verdict,
-    "approve": _reply,
+_READERS: dict[Kind, Callable[[Any], tuple[Any] | None]] = {
+    "predict": _read_qualities,
+    "decide": _read_decision,
+    "candidate": _read_answer,
+    "self_evaluate": _read_verdict,
+    "approve": _read_reply,
 }
 
-_WANTED: dict[Kind, str] = {
-    "predict": "a quality in [0, 1] by candidate, or None",
+_EXPECTED: dict[Kind, str] = {
+    "predict": "a mapping from candidate to quality in [0, 1], or None",
     "decide": "a `Decision`, or a mapping with `action` and `candidate`",
     "candidate": "an `AIMessage`, or a mapping with `messages`",
-    "self_evaluate": "a confidence in [0, 1], None, an `Evaluation`, or a mapping with that key",
+    "self_evaluate": (
+        "a confidence in [0, 1], None, an `Evaluation`, or a mapping with `confidence`"
+    ),
     "approve": "True or False",
 }

@@ -1,8 +1,8 @@
-"""A router's parts: the one list of what it takes, checked and fitted together.
+"""A router's arguments, and the parts that are made of them.
 
-`RouterFields` is that list; the chat model has its fields, `create_cascade` and `routing_edge` take
-them as arguments, the agent middleware takes a router's. `Parts` is what they all become: models
-that can be asked, a policy, and what can be looked up before any request.
+`RouterFields` is the only list of the arguments: they are fields of the chat model and arguments of
+`create_cascade` and `routing_edge`. `Parts` has the arguments checked and completed: live models, a
+policy, and everything that can be computed before a request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import core_schema
 
-from langchain_llm_router.calls.ask import Asking
+from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.bindings import Bindings
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
 from langchain_llm_router.calls.provider_messages import for_provider, provider_of
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from langchain_llm_router.live.live import Live as _Live
     from langchain_llm_router.router.shadow import Shadow as _Shadow
 else:
-    # Loading them all takes longer than LangChain's own chat model: `_KINDS` looks one up when it
-    # is given. Type checkers and readers see the real types.
+    # Importing them all takes longer than importing LangChain's chat model, so `_KINDS` has a class
+    # imported when an argument needs it.
     _Budgets = _DecisionLog = _Live = _OutputLength = _QualityEstimator = _Shadow = Any
 
 __all__ = [
@@ -55,11 +55,11 @@ __all__ = [
 ]
 
 StreamingMode = Literal["buffer", "commit", "events"]
-Given = Candidate | BaseChatModel | str
+CandidateLike = Candidate | BaseChatModel | str
 
 
-class _AsGiven:
-    """Has pydantic keep a value as it is: `RouterFields` checks its class itself."""
+class _Unvalidated:
+    """Annotation that makes pydantic accept any value; `RouterFields` checks the class itself."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -67,24 +67,24 @@ class _AsGiven:
 
 
 class RouterFields(BaseModel):
-    """What a router takes, in each of its forms.
+    """The arguments of a router.
 
     Raises:
-        TypeError: If an argument is unknown, or of the wrong kind.
+        TypeError: If an argument is unknown, or has the wrong type.
         ValueError: If a value is out of its range.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, title="a router")
 
-    candidates: Annotated[Sequence[Given], _AsGiven]
-    policy: Annotated[Policy | None, _AsGiven] = None
-    estimator: Annotated[_QualityEstimator | None, _AsGiven] = None
-    verifier: Annotated[Verifier | None, _AsGiven] = None
-    lengths: Annotated[_OutputLength | None, _AsGiven] = None
-    live: Annotated[_Live | None, _AsGiven] = None
-    budgets: Annotated[_Budgets | None, _AsGiven] = None
-    log: Annotated[_DecisionLog | None, _AsGiven] = None
-    shadow: Annotated[_Shadow | None, _AsGiven] = None
+    candidates: Annotated[Sequence[CandidateLike], _Unvalidated]
+    policy: Annotated[Policy | None, _Unvalidated] = None
+    estimator: Annotated[_QualityEstimator | None, _Unvalidated] = None
+    verifier: Annotated[Verifier | None, _Unvalidated] = None
+    lengths: Annotated[_OutputLength | None, _Unvalidated] = None
+    live: Annotated[_Live | None, _Unvalidated] = None
+    budgets: Annotated[_Budgets | None, _Unvalidated] = None
+    log: Annotated[_DecisionLog | None, _Unvalidated] = None
+    shadow: Annotated[_Shadow | None, _Unvalidated] = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
     sticky: bool | Literal["escalate"] = False
     turns: int = Field(default=3, ge=1)
@@ -100,23 +100,25 @@ class RouterFields(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _check_given(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            refuse_misplaced(given)
+    def _check_arguments(cls, arguments: Any) -> Any:
+        if isinstance(arguments, dict):
+            refuse_misplaced(arguments)
             aliases = [field.alias for field in cls.model_fields.values() if field.alias]
-            known = [*cls.model_fields, *aliases]
-            refuse_unknown([name for name in given if name not in _REFUSED], known, cls.__name__)
-            pool = given.get("candidates", ())
+            fields = [*cls.model_fields, *aliases]
+            refuse_unknown(
+                [name for name in arguments if name not in _REFUSAL_REASONS], fields, cls.__name__
+            )
+            pool = arguments.get("candidates", ())
             if isinstance(pool, str) or not isinstance(pool, Sequence):
                 msg = (
                     "`candidates` must be a sequence of `Candidate`s, chat models or "
                     f"'provider:model' strings, from cheap to strong, got {pool!r}."
                 )
                 raise TypeError(msg)
-            for name, value in given.items():
+            for name, value in arguments.items():
                 if name in _KINDS and value is not None:
                     check_kind(name, value, _kind_of(name))
-        return given
+        return arguments
 
 
 class DecisionArguments(TypedDict, total=False):
@@ -159,7 +161,7 @@ _KINDS: dict[str, tuple[str, str]] = {
     "log": ("history.decision_log", "DecisionLog"),
     "shadow": ("router.shadow", "Shadow"),
 }
-"""Where the class of each part is defined."""
+"""Module and class of each part."""
 
 
 def _kind_of(field: str) -> type:
@@ -168,7 +170,7 @@ def _kind_of(field: str) -> type:
     return kind
 
 
-_REFUSED = {
+_REFUSAL_REASONS = {
     "api_key": "a router has no key of its own: give it to the candidates' models",
     "base_url": "a router has no address of its own: give it to the candidates' models",
     "model": "a router's models are its `candidates`",
@@ -177,14 +179,14 @@ _REFUSED = {
 }
 
 
-def refuse_misplaced(given: Mapping[str, Any]) -> None:
-    """Refuse what LangChain's chat models take and a router cannot honour, with the reason.
+def refuse_misplaced(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of LangChain's chat models that a router cannot honour, with the reason.
 
     Raises:
         ValueError: If one of them is set.
     """
-    for name, reason in _REFUSED.items():
-        if given.get(name) not in (None, False):
+    for name, reason in _REFUSAL_REASONS.items():
+        if arguments.get(name) not in (None, False):
             msg = f"`{name}` cannot be set on a router: {reason}."
             raise ValueError(msg)
 
@@ -192,7 +194,7 @@ def refuse_misplaced(given: Mapping[str, Any]) -> None:
 def columns_of(
     estimator: _QualityEstimator | _OutputLength | None, names: Sequence[str]
 ) -> list[int]:
-    """Where each candidate stands in the estimator's predictions.
+    """Return the column of each candidate in the estimator's predictions.
 
     Raises:
         NotFittedError: If the estimator is not fitted.
@@ -200,61 +202,61 @@ def columns_of(
     """
     if estimator is None:
         return []
-    known = list(estimator.fitted_candidates)
-    missing = [name for name in names if name not in known]
+    fitted = list(estimator.fitted_candidates)
+    missing = [name for name in names if name not in fitted]
     if missing:
         msg = (
-            f"The {type(estimator).__name__} knows nothing of {missing}: it was fitted on {known}. "
-            "Name the candidates as in its training data."
+            f"The {type(estimator).__name__} was fitted on the candidates {fitted}, not on "
+            f"{missing}: name the candidates as in its training data."
         )
         raise ValueError(msg)
-    return [known.index(name) for name in names]
+    return [fitted.index(name) for name in names]
 
 
 class Parts:
-    """A router's parts, fitted together.
+    """A router's parts, checked and fitted together.
 
     Args:
-        fields: What was given.
+        fields: The router's arguments.
         asks: Whether candidates are ever asked; if not, they need no model.
 
     Attributes:
-        fields: What was given; what is not among the attributes here is read from it.
-        candidates: Endpoints expanded, each with a live model.
-        policy: The one given, or the default for the other parts.
-        live: The one given, or what `timeout` and `max_retries` ask for.
-        names: Names of the candidates, from cheap to strong.
+        fields: The router's arguments; those that need no preparation are read from here.
+        candidates: The candidates with their endpoints expanded, each with a live model.
+        policy: The policy, by default one that suits the other parts.
+        live: The given `Live`, or one made from `timeout` and `max_retries`.
+        names: The candidates' names, ordered from cheap to strong.
         by_name: The candidates by name.
         models: Their chat models by name.
-        settings: Keywords of every candidate's call.
+        settings: Keyword arguments of every candidate's call.
 
     Raises:
-        ValueError: If candidates, policy, verifier and estimator do not fit.
+        ValueError: If candidates, policy, verifier and estimator do not fit together.
     """
 
     def __init__(self, fields: RouterFields, *, asks: bool = True) -> None:
         self.fields = fields
-        given = expand_endpoints(fields.candidates)
-        self.candidates = tuple(map(resolve_candidate if asks else _as_named, given))
+        expanded = expand_endpoints(fields.candidates)
+        self.candidates = tuple(map(resolve_candidate if asks else _resolve_unasked, expanded))
         self.names = candidate_names(self.candidates)
         self.by_name = dict(zip(self.names, self.candidates, strict=True))
         self.models = {c.name: live_model(c) for c in self.candidates if c.model is not None}
-        self.policy = _policy_of(fields)
-        self.live = _live_of(fields)
+        self.policy = _resolve_policy(fields)
+        self.live = _resolve_live(fields)
         self.bindings, self.reader = Bindings(), Reader()
-        set_here = {
+        call_settings = {
             "temperature": fields.temperature,
             "max_tokens": fields.max_tokens,
             "stop": fields.stop,
         }
-        self.settings = {name: value for name, value in set_here.items() if value is not None}
+        self.settings = {name: value for name, value in call_settings.items() if value is not None}
         models = [candidate.model_name for candidate in self.candidates]
         self.columns = columns_of(fields.estimator, models)
         self.length_columns = columns_of(fields.lengths, models)
-        known = {name: model.profile for name, model in self.models.items()}
-        self.profiles = {name: profile for name, profile in known.items() if profile}
+        profiles = {name: model.profile for name, model in self.models.items()}
+        self.profiles = {name: profile for name, profile in profiles.items() if profile}
         self._providers = {name: provider_of(model) for name, model in self.models.items()}
-        self._of_drafts = {
+        self._draft_kwargs = {
             c.name: {} if fields.verifier is None else fields.verifier.answer_kwargs(c.model_name)
             for c in self.candidates
         }
@@ -264,35 +266,35 @@ class Parts:
         if self.live is not None:
             self.live.register(self.candidates)
         if asks and self.policy.verifies and fields.verifier is None:
-            msg = f"{type(self.policy).__name__} verifies answers: give the router a `verifier`."
+            msg = f"{type(self.policy).__name__} verifies answers: pass a `verifier`."
             raise ValueError(msg)
 
     def with_bindings(self, bindings: Bindings) -> Parts:
-        """The same parts, except what binds tools and schemas to a candidate."""
+        """Return a copy of the parts with other bindings of tools and schemas."""
         parts = copy.copy(self)
         parts.bindings = bindings
         return parts
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
-        """Every key that the candidates' models hold."""
+        """Every API key in the candidates' models."""
         return tuple({key for c in self.candidates for key in find_secrets(c.model)})
 
-    def candidate_called(self, name: Any) -> str:
-        """The candidate of that name, or whose model has that name.
+    def resolve_name(self, name: Any) -> str:
+        """Return the name of the candidate that has this name itself or whose model has it.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is no such candidate.
         """
         if any(name in (c.name, c.model_name) for c in self.candidates):
             return str(name)
         for candidate, model in self.models.items():
             if name in (getattr(model, "model", None), getattr(model, "model_name", None)):
                 return candidate
-        msg = f"Unknown candidate {name!r} in `model`: this router has {list(self.names)}."
+        msg = f"Unknown candidate {name!r} in `model`: must be one of {list(self.names)}."
         raise ValueError(msg)
 
-    def asking(
+    def ask_operation(
         self,
         name: str,
         messages: Sequence[BaseMessage],
@@ -303,24 +305,24 @@ class Parts:
         include_raw: bool = True,
         due_s: float | None = None,
         **declared: Any,
-    ) -> Asking:
-        """The operation that asks a candidate, with the conversation as it can read it.
+    ) -> AskOperation:
+        """Make the operation that asks a candidate, with the conversation adapted to its provider.
 
         Args:
-            name: The candidate.
+            name: Name of the candidate.
             messages: The conversation.
             config: Config of the candidate's run.
-            kwargs: Keywords of the router's call; a draft is requested with what its verifier needs
-                as well.
+            kwargs: Keyword arguments of the router's call; those that the verifier needs are added
+                for a draft.
             final: Whether the answer will be accepted without verification.
             include_raw: Whether structured output must include its raw message.
-            due_s: Deadline of the request, on `time.monotonic`'s clock.
+            due_s: Deadline of the request, in seconds on the clock `time.monotonic`.
             **declared: Further fields of the operation.
         """
         candidate, provider = self.by_name[name], self._providers[name]
-        if not final and self._of_drafts[name]:
-            kwargs = {**self._of_drafts[name], **kwargs}
-        runnable, rest = self._bound(candidate, kwargs, include_raw=include_raw)
+        if not final and self._draft_kwargs[name]:
+            kwargs = {**self._draft_kwargs[name], **kwargs}
+        runnable, rest = self._bind(candidate, kwargs, include_raw=include_raw)
         if "cache_control" in rest and provider not in (None, "anthropic", "bedrock"):
             del rest["cache_control"]
         notes = Notes()
@@ -333,9 +335,9 @@ class Parts:
             guard = self.live.guard(candidate, due_s=due_s, twin=twin)
             other = None
             if twin is not None:
-                other, _ = self._bound(twin, kwargs, include_raw=include_raw)
+                other, _ = self._bind(twin, kwargs, include_raw=include_raw)
             runnable = cast("Runnable[Any, Any]", GuardedRunnable(runnable, guard, other, notes))
-        return Asking(
+        return AskOperation(
             candidate=candidate,
             runnable=runnable,
             messages=for_provider(messages, provider),
@@ -347,7 +349,7 @@ class Parts:
             **declared,
         )
 
-    def _bound(
+    def _bind(
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool
     ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
         if self.settings or candidate.parameters:
@@ -357,16 +359,16 @@ class Parts:
         return self.bindings.apply(candidate, kwargs, include_raw=include_raw)
 
 
-def _as_named(given: Candidate | BaseChatModel | str) -> Candidate:
-    """A candidate that is only chosen, never asked."""
-    if isinstance(given, Candidate) and given.model is None:
-        return given
-    if isinstance(given, str) and ":" not in given:
-        return Candidate(given)
-    return resolve_candidate(given)
+def _resolve_unasked(candidate: Candidate | BaseChatModel | str) -> Candidate:
+    """Return a candidate that is only chosen, never asked, and so needs no model."""
+    if isinstance(candidate, Candidate) and candidate.model is None:
+        return candidate
+    if isinstance(candidate, str) and ":" not in candidate:
+        return Candidate(candidate)
+    return resolve_candidate(candidate)
 
 
-def _policy_of(fields: RouterFields) -> Policy:
+def _resolve_policy(fields: RouterFields) -> Policy:
     if fields.policy is not None:
         return fields.policy
     if fields.verifier is not None:
@@ -376,19 +378,19 @@ def _policy_of(fields: RouterFields) -> Policy:
 
         return ConfidenceThreshold()
     if fields.estimator is None:
-        msg = "Give the router a `policy`, an `estimator`, or a `verifier` to choose by."
+        msg = "A router needs a `policy`, an `estimator` or a `verifier` to choose by: pass one."
         raise ValueError(msg)
     from langchain_llm_router.policies.one_shot import Utility  # noqa: PLC0415 - the default only
 
     return Utility()
 
 
-def _live_of(fields: RouterFields) -> _Live | None:
+def _resolve_live(fields: RouterFields) -> _Live | None:
     if fields.timeout is None and fields.max_retries is None:
         return fields.live
     if fields.live is not None:
         msg = (
-            "`timeout` and `max_retries` are set twice: beside `live` give them in its "
+            "`timeout` and `max_retries` cannot be combined with `live`: set them there, as "
             "`Resilience(timeout_s=..., retries=...)`."
         )
         raise ValueError(msg)

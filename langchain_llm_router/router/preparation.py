@@ -1,8 +1,8 @@
-"""What a request's policy is shown first: read off messages, options and the router's parts.
+"""The first situation of a request, made from its messages, its options and the router's parts.
 
-Which candidates may be asked and can do what is needed, what is expected of each, and which one has
-the conversation. It is made once per request, and is pure except for the live numbers that it looks
-up.
+It says which candidates may be asked and are capable of answering, what is expected of each, and
+which of them the conversation stays with. It is made once per request; making it performs no I/O
+beyond reading live numbers and budgets.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ def make_situation(
     config: Mapping[str, Any] | None,
     kwargs: dict[str, Any],
 ) -> Situation:
-    """What the policy sees first.
+    """Make the first situation of a request.
 
     Args:
-        parts: Of the router.
+        parts: The router's parts.
         messages: The conversation.
-        quality: Predicted quality per candidate; NaN where nothing is predicted.
-        config: Holds the request's options in `configurable["llm_router"]`.
-        kwargs: Keywords of the call, bound tools and schema among them; `model`, if it is meant
-            for the router, is taken out.
+        quality: Predicted quality per candidate, NaN if there is no prediction.
+        config: The config of the call; `configurable["llm_router"]` has the request's options.
+        kwargs: Keyword arguments of the call, including bound tools and schema; `model` is removed
+            because it is an option of the router.
 
     Raises:
-        NoCandidateError: If no candidate may be asked or can do what is needed.
-        ValueError: If there is no message, or the options make no sense.
+        NoCandidateError: If no candidate may be asked or is capable of answering.
+        ValueError: If there is no message, or an option is invalid.
     """
     fields = parts.fields
     options = _options_of(parts, config, kwargs)
-    said = read_conversation(messages, parts.names, fields.turns)
+    conversation = read_conversation(messages, parts.names, fields.turns)
     arms = build_arms(
         parts.candidates,
         quality,
-        said.query,
-        output_tokens=_output_tokens(parts, said.query),
+        conversation.query,
+        output_tokens=_output_tokens(parts, conversation.query),
         live=None if parts.live is None else parts.live.stats(parts.candidates),
-        input_tokens=said.prompt_tokens,
-        cached=said.cached_tokens,
+        input_tokens=conversation.prompt_tokens,
+        cached=conversation.cached_tokens,
     )
     if fields.budgets is not None:
         from langchain_llm_router.budgets.budgets import bounded  # noqa: PLC0415 - slow to load
@@ -70,32 +70,32 @@ def make_situation(
             live=parts.live,
         )
     unfit = _unfit(parts, messages, kwargs) if parts.profiles else None
-    situation = begin(said.query, arms, options, unfit=unfit)
-    return _in_conversation(situation, parts, said)
+    situation = begin(conversation.query, arms, options, unfit=unfit)
+    return _apply_sticky(situation, parts, conversation)
 
 
-def _in_conversation(situation: Situation, parts: Parts, said: Conversation) -> Situation:
+def _apply_sticky(situation: Situation, parts: Parts, conversation: Conversation) -> Situation:
     sticky = situation.options.sticky
     if sticky is None:
         sticky = parts.fields.sticky
-    if said.in_tool_loop or sticky is True:
-        return prefer_candidate(situation, parts.policy, said.holder)
+    if conversation.in_tool_loop or sticky is True:
+        return prefer_candidate(situation, parts.policy, conversation.holder)
     if sticky == "escalate":
-        return drop_earlier_arms(situation, said.strongest)
+        return drop_earlier_arms(situation, conversation.strongest)
     return situation
 
 
 def _options_of(
     parts: Parts, config: Mapping[str, Any] | None, kwargs: dict[str, Any]
 ) -> RoutingOptions:
-    """The request's options; `model` in the keywords, if it is meant for the router, is removed."""
-    given = ((config or {}).get("configurable") or {}).get("llm_router")
-    options = NO_OPTIONS if given is None else RoutingOptions.parse(given)
+    """Return the request's options; `model` is removed from the keyword arguments."""
+    value = ((config or {}).get("configurable") or {}).get("llm_router")
+    options = NO_OPTIONS if value is None else RoutingOptions.parse(value)
     model = kwargs.pop("model", None)
     if isinstance(model, str) and model.startswith("router@"):
         options = RoutingOptions.parse(model)
     elif model is not None:
-        options = replace(options, force=parts.candidate_called(model))
+        options = replace(options, force=parts.resolve_name(model))
     budgets = parts.fields.budgets
     pace = None if budgets is None else budgets.lambda_(config or {})
     if pace is not None:
@@ -120,5 +120,5 @@ def _unfit(
         structured=wants_schema(kwargs),
         method=schema_method(kwargs),
     )
-    lacks = {name: shortfall(profile, needs) for name, profile in parts.profiles.items()}
-    return {name: reason for name, reason in lacks.items() if reason is not None}
+    reasons = {name: shortfall(profile, needs) for name, profile in parts.profiles.items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}

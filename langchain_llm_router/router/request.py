@@ -1,9 +1,9 @@
-"""One request, without I/O: from a question to an accepted answer.
+"""One request, without I/O, from a query to an accepted answer.
 
 A `Request` has three stages, `prepare`, `decide` and `act`, each a generator that yields
-operations and is sent their results. `run` is the stages in a row, for the chat model and the agent
+operations and is sent their results. `run` runs all stages, for the chat model and the agent
 middleware; the graph runs one stage per node and keeps the request as plain data in between
-(`data`, `restore`). Budgets, log, trace and shadow belong to the request, not to what drives it.
+(`data`, `restore`). Budgets, log, trace and shadow are handled here, not in the drivers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_llm_router.calls.answer_checks import classify
-from langchain_llm_router.calls.ask import Answer, Asking, Calling, Predicting
+from langchain_llm_router.calls.ask import Answer, AskOperation, CallNodeOperation, PredictOperation
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
-from langchain_llm_router.calls.judge import Verifying
+from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.calls.langchain_internals import graph_runtime
-from langchain_llm_router.calls.tracing import Announcing, Noting, Tracing
-from langchain_llm_router.history.log_entries import entry_data, run_ids
+from langchain_llm_router.calls.tracing import (
+    AnnotateOperation,
+    DispatchEventOperation,
+    TraceOperation,
+)
+from langchain_llm_router.history.log_entries import build_entry, find_run_ids
 from langchain_llm_router.loop.charges import charged_usd
 from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["NOSTREAM", "Done", "Request", "Stage", "new_id"]
 
 Stage = Generator[Operation, Any, None]
-"""Yields operations and is sent their results, or their failures by `throw`."""
+"""A generator that yields operations and is sent their results, or has their failures thrown in."""
 
 NOSTREAM = "nostream"
 """`langgraph.constants.TAG_NOSTREAM`: keeps a call out of `stream_mode="messages"`."""
@@ -58,7 +62,7 @@ _VERSION = 2
 """Version of the plain data; data of another version cannot be restored."""
 
 _CHANGES = {"decide": ("steps",), "act": ("trace",)}
-"""The keys of the plain data that a stage changes; stages not named here change all of it."""
+"""The keys of the plain data that a stage changes; the other stages change all of them."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +73,15 @@ class Done:
     """The accepted answer."""
 
     output: Any
-    """What the caller gets: the message with its record, or a parsed object."""
+    """The caller's output: the message with its record, or a parsed object."""
 
     record: dict[str, Any]
     shown: bool = False
-    """Whether the answer has been passed on already, as it arrived."""
+    """Whether the answer has already been streamed to the caller."""
 
 
 def new_id() -> str:
-    """A decision's id: 32 hexadecimal digits, random."""
+    """Return a random decision id of 32 hexadecimal digits."""
     return os.urandom(16).hex()
 
 
@@ -88,13 +92,14 @@ class Request:
     Args:
         parts: The router's parts.
         messages: The conversation.
-        config: For the runs inside the request; `configurable["llm_router"]` holds the request's
-            options.
-        kwargs: Keywords of the call, bound tools and schema among them.
+        config: The config for the runs inside the request; `configurable["llm_router"]` has the
+            request's options.
+        kwargs: Keyword arguments of the call, including bound tools and schema.
         streaming: Whether chunks that may be shown at once are passed on as they arrive.
-        in_nodes: Whether each stage runs on its own: then no money is reserved between two of them.
-        tells: Whether decisions, drafts and verdicts are reported as they happen: a node says it,
-            elsewhere the router's `streaming_mode` does.
+        in_nodes: Whether each stage runs in a node of its own, so that no money stays reserved
+            between two stages.
+        emits_events: Whether decisions, drafts and verdicts are reported as they happen. In a graph
+            its node sets this, otherwise `run` sets it from the router's `streaming_mode`.
     """
 
     parts: Parts
@@ -103,20 +108,20 @@ class Request:
     kwargs: dict[str, Any]
     streaming: bool = False
     in_nodes: bool = False
-    tells: bool = False
+    emits_events: bool = False
 
-    custom: Runnable[Any, Any] | None = None
-    """What a stage calls in place of its own operation: a user-defined node."""
+    user_node: Runnable[Any, Any] | None = None
+    """A user-defined node that a stage calls in place of its own operation."""
 
-    begin: Operation | None = None
-    """Returns what is known of earlier runs of a step about to be taken."""
+    mark_step: Operation | None = None
+    """The operation that marks the begin of a step and counts the earlier runs of that step."""
 
     nodes: dict[str, str] = field(default_factory=dict)
-    """User-defined nodes that replaced or wrapped the graph's own."""
+    """Functions that replaced or wrapped nodes of the graph, by the node's name."""
 
     decision_id: str = ""
     due_s: float | None = None
-    """Its deadline, on `time.monotonic`'s clock; pauses between nodes do not count."""
+    """Deadline in seconds on the clock `time.monotonic`; pauses between nodes do not count."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
     done: Done | None = None
@@ -127,7 +132,7 @@ class Request:
     _shown: set[str] = field(default_factory=set)
     _spending: Spending | None = None
     _n_interrupted: int = 0
-    """How many earlier runs of this step were cut off while in progress."""
+    """Number of earlier runs of this step that were interrupted."""
 
     @property
     def loop(self) -> Loop:
@@ -136,21 +141,22 @@ class Request:
         return self._loop
 
     @property
-    def _traced(self) -> bool:
+    def _has_handlers(self) -> bool:
         callbacks = self.config.get("callbacks")
         return bool(getattr(callbacks, "handlers", callbacks))
 
     # As plain data
 
     def data(self, keys: Sequence[str]) -> dict[str, Any]:
-        """What another process needs to continue, limited to the named keys.
+        """Return the request as plain data, from which another process can continue it.
 
         Args:
-            keys: `trace`, the attempts with their messages; `steps`; `request`, all the rest.
+            keys: The parts to return: `trace` (the attempts with their messages), `steps`, and
+                `request` (everything else).
         """
-        found: dict[str, Any] = {}
+        plain: dict[str, Any] = {}
         if "request" in keys:
-            found["request"] = {
+            plain["request"] = {
                 "version": _VERSION,
                 "decision_id": self.decision_id,
                 "left_s": None if self.due_s is None else self.due_s - time.monotonic(),
@@ -158,26 +164,26 @@ class Request:
                 "frames": self.loop.frames_data(),
             }
         if "steps" in keys:
-            found["steps"] = self.loop.steps_data()
+            plain["steps"] = self.loop.steps_data()
         if "trace" in keys:
             attempts = self.loop.situation.attempts
-            found["trace"] = [
+            plain["trace"] = [
                 {"attempt": attempt, "message": self.answers[attempt["candidate"]].message}
                 for attempt in attempts
             ]
-        return found
+        return plain
 
     def restore(self, data: Mapping[str, Any]) -> Request:
-        """Restore what `data` returned.
+        """Restore the request from the plain data that `data` returned.
 
         Raises:
-            LlmRouterError: If it was written by another version.
+            LlmRouterError: If another version wrote the data.
         """
         rest: Mapping[str, Any] = data.get("request") or {}
         if rest.get("version") != _VERSION:
             msg = (
-                f"This thread holds a request of version {rest.get('version')!r}, and this one "
-                f"reads {_VERSION}: send the question again, as a new turn."
+                f"The request in this thread must have version {_VERSION}, got "
+                f"{rest.get('version')!r}: send the question again, as a new turn."
             )
             raise LlmRouterError(msg)
         attempts = []
@@ -196,8 +202,8 @@ class Request:
     # The stages
 
     def run(self) -> Generator[Operation, Any, Done]:
-        """Everything between a question and its answer."""
-        self.tells = self.parts.fields.streaming_mode == "events"
+        """Run all stages, from the query to the accepted answer."""
+        self.emits_events = self.parts.fields.streaming_mode == "events"
         self._open_spending()
         try:
             yield from self.prepare()
@@ -215,14 +221,14 @@ class Request:
     def run_stage(
         self, stage: Callable[[Request], Stage], state: Mapping[str, Any] | None
     ) -> Generator[Operation, Any, dict[str, Any]]:
-        """One stage on its own, for a node of a graph: its failure ends the request.
+        """Run one stage, for a node of a graph; a failure of the stage ends the request.
 
         Args:
-            stage: Which.
-            state: State of the earlier stages; None before the first.
+            stage: The stage.
+            state: The plain data of the earlier stages, or None before the first.
 
         Returns:
-            What the stage changed, as plain data, and the answer if it has come.
+            The plain data that the stage changed, and the accepted answer if there is one.
         """
         if state is not None:
             self.restore(state)
@@ -235,23 +241,23 @@ class Request:
         finally:
             self._settle()
         keys = _CHANGES.get(stage.__name__, ("request", "steps", "trace"))
-        # Elsewhere only the time that is left changes, and which user-defined nodes have run.
-        always = self.due_s is not None or len(self.nodes) > 0
-        update = self.data(("request", *keys) if always else keys)
+        # In the other stages, only the remaining time and the list of user-defined nodes change.
+        changed = self.due_s is not None or len(self.nodes) > 0
+        update = self.data(("request", *keys) if changed else keys)
         if self.done is not None:
             update["messages"] = [self.done.output]
         return update
 
     def prepare(self) -> Stage:
-        """Make the situation: once, and again only when a person's approval has come back."""
+        """Make the situation, once per request and again only after a person's approval."""
         parts = self.parts
         self.decision_id = self.decision_id or new_id()
         if self.due_s is None and parts.live is not None:
             self.due_s = parts.live.due_s()
-        quality = self._known_quality()
-        operation = self._predicting() if self.custom is None else self._custom()
+        quality = self._earlier_quality()
+        operation = self._predict_operation() if self.user_node is None else self._call_node()
         if quality is None and operation is not None:
-            quality = self._in_order((yield operation))
+            quality = self._align_quality((yield operation))
         situation = make_situation(parts, self.messages, quality, self.config, self.kwargs)
         if self._spending is not None:
             earlier = None if self._loop is None else self._loop.situation
@@ -261,44 +267,44 @@ class Request:
             return
         step = self._loop.steps[-1]
         if step.candidate not in situation.names:
-            # What was approved is no longer allowed: the policy decides again.
+            # The approved candidate may no longer be asked: the policy decides again.
             self._loop.steps.pop()
         self._loop.refresh(situation)
 
     def first_decision(self) -> Decision:
-        """Which candidate would be asked first; none is asked."""
+        """Return the first decision, without asking a candidate."""
         decision = next_decision(self.parts.policy, self.first_situation())
         assert decision is not None, "no candidate has failed yet"
         return replace(decision, decision_id=new_id())
 
-    def _predicting(self) -> Predicting | None:
+    def _predict_operation(self) -> PredictOperation | None:
         fields = self.parts.fields
         if fields.estimator is None:
             return None
-        return Predicting(fields.estimator, routing_text(self.messages, fields.turns))
+        return PredictOperation(fields.estimator, routing_text(self.messages, fields.turns))
 
     def first_situation(self) -> Situation:
-        """What the policy is shown first, with no money reserved and no answer requested."""
-        predicting = self._predicting()
-        quality = None if predicting is None else self._in_order(predicting.perform())
+        """Return the first situation, without reserving money or asking a candidate."""
+        operation = self._predict_operation()
+        quality = None if operation is None else self._align_quality(operation.perform())
         return make_situation(self.parts, self.messages, quality, self.config, self.kwargs)
 
-    def _known_quality(self) -> list[float] | None:
-        """What was predicted for every candidate when the situation was made before."""
+    def _earlier_quality(self) -> list[float] | None:
+        """Return the predictions of the first situation, if it covers every candidate."""
         if self._loop is None:
             return None
         arms = {arm.candidate: arm.quality for arm in self._loop.frames[0][1].arms}
         if not arms.keys() >= set(self.parts.names):
             return None
-        known = [arms[name] for name in self.parts.names]
-        return [math.nan if quality is None else quality for quality in known]
+        earlier = [arms[name] for name in self.parts.names]
+        return [math.nan if quality is None else quality for quality in earlier]
 
-    def _custom(self, worst_usd: float | None = 0.0) -> Calling:
-        assert self.custom is not None
-        return Calling(self.custom, self.config, worst_usd)
+    def _call_node(self, worst_usd: float | None = 0.0) -> CallNodeOperation:
+        assert self.user_node is not None
+        return CallNodeOperation(self.user_node, self.config, worst_usd)
 
-    def _in_order(self, predicted: Sequence[float] | Mapping[str, float] | None) -> Any:
-        """Predicted qualities in the order of the candidates."""
+    def _align_quality(self, predicted: Sequence[float] | Mapping[str, float] | None) -> Any:
+        """Return the predicted qualities in the order of the candidates."""
         parts = self.parts
         if predicted is None:
             return None
@@ -309,29 +315,29 @@ class Request:
 
     def decide(self) -> Stage:
         """Take the next step; an acceptance ends the request."""
-        given = None if self.custom is None else (yield self._custom())
-        step = self.loop.next() if given is None else self.loop.take(given)
-        assert step is not None, "the stage that asked has raised"
+        user_step = None if self.user_node is None else (yield self._call_node())
+        step = self.loop.next() if user_step is None else self.loop.take(user_step)
+        assert step is not None, "`act` has raised if every candidate failed"
         fields = self.parts.fields
-        if fields.trace_decision and self._traced and not self.loop.unseen:
-            yield Tracing(step, self.loop.situation, self.config)
-        if self.tells:
-            yield from self._tell("decision", decision_data(step))
+        if fields.trace_decision and self._has_handlers and not self.loop.unseen:
+            yield TraceOperation(step, self.loop.situation, self.config)
+        if self.emits_events:
+            yield from self._emit_event("decision", decision_data(step))
         if step.action == "accept":
             yield from self.end(step)
 
     def act(self) -> Stage:
-        """Do what the last step says: ask, or verify."""
+        """Carry out the last step: ask a candidate, or verify its answer."""
         step = self.loop.steps[-1]
         if step.action == "ask":
-            asking = self._asking(step)
-            answer = yield from self._paid(asking)
-            attempt = self._asked(step, asking, answer)
-        elif self.custom is None:
-            attempt = yield from self._paid(self._verifying(step))
+            asking = self._ask_operation(step)
+            answer = yield from self._perform_paid(asking)
+            attempt = self._store_answer(step, asking, answer)
+        elif self.user_node is None:
+            attempt = yield from self._perform_paid(self._verify_operation(step))
         else:
-            operation = self._custom(self._worst(step).worst_verification_usd)
-            verdict = yield from self._paid(operation)
+            operation = self._call_node(self._worst_case_arm(step).worst_verification_usd)
+            verdict = yield from self._perform_paid(operation)
             attempt = {**self.loop.situation.attempts[-1], **verdict}
         if self._n_interrupted > 0:
             again = [step.action] * self._n_interrupted
@@ -340,20 +346,20 @@ class Request:
         if self._spending is not None:
             self._spending.pending = None
         if attempt.get("error") is not None and self._is_over():
-            # Here, where the candidate's own error is available: exceptions are not plain data.
+            # Raised here because exceptions are not plain data: the next node would not have them.
             raise own_error([answer.error for answer in self.answers.values()])
-        if self.tells:
-            yield from self._tell(*self._facts(step, attempt))
+        if self.emits_events:
+            yield from self._emit_event(*self._event_of(step, attempt))
 
     def _is_over(self) -> bool:
-        """Whether no answer is possible any more: every candidate failed, or the time is up."""
+        """Return whether the request has failed: every candidate failed, or the time is up."""
         late = self.due_s is not None and time.monotonic() >= self.due_s
         if late and all(answer.message is None for answer in self.answers.values()):
             return True
         return self.loop.peek() is None
 
     def end(self, step: Decision) -> Stage:
-        """Return the answer that a step accepts, with the record of the whole request."""
+        """End the request with the answer that a step accepts, and with its decision record."""
         fields, loop = self.parts.fields, self.loop
         record = decision_record(loop.steps, loop.situation, self.decision_id)
         if fields.budgets is not None:
@@ -365,13 +371,13 @@ class Request:
             record["nodes"] = self.nodes
         if fields.shadow is not None:
             from langchain_llm_router.router.shadow import (  # noqa: PLC0415 - slow to load
-                Shadowing,
+                ShadowOperation,
             )
 
             attempts = loop.situation.attempts
-            record["shadow"] = yield Shadowing(fields.shadow, loop.situations(), attempts)
-        if fields.trace_decision and self._traced:
-            yield Noting(record)
+            record["shadow"] = yield ShadowOperation(fields.shadow, loop.situations(), attempts)
+        if fields.trace_decision and self._has_handlers:
+            yield AnnotateOperation(record)
         answer = self.answers[step.candidate]
         self._log("answered", record)
         output = caller_output(answer.output, record, self.kwargs)
@@ -379,21 +385,23 @@ class Request:
 
     # Asking and verifying
 
-    def _asking(self, step: Decision) -> Asking:
+    def _ask_operation(self, step: Decision) -> AskOperation:
         fields, commit = self.parts.fields, None
         drafts_stream = fields.streaming_mode == "commit" and self.streaming and not step.final
         if drafts_stream and not wants_schema(self.kwargs):
-            seen, policy = self.loop.situation, self.parts.policy
-            commit = commit_rule(policy, fields.verifier, seen, step.candidate, fields.commit_at)
-        seen_at_once = step.final or (commit is not None and commit(None))
+            situation, policy = self.loop.situation, self.parts.policy
+            commit = commit_rule(
+                policy, fields.verifier, situation, step.candidate, fields.commit_at
+            )
+        shown_at_once = step.final or (commit is not None and commit(None))
         config = self.config
-        if self._traced or self.parts.models[step.candidate].callbacks is not None:
-            # Tags and metadata cost a tenth of a call, so they are made only where a handler
-            # listens.
-            config = self._child_config(step.candidate, quiet=not seen_at_once)
+        if self._has_handlers or self.parts.models[step.candidate].callbacks is not None:
+            # Tags and metadata take a tenth of a call's time, so they are made only if a handler
+            # is attached.
+            config = self._child_config(step.candidate, quiet=not shown_at_once)
         verifier = fields.verifier
         reads_along = commit is not None and verifier is not None and verifier.reads_along
-        asking = self.parts.asking(
+        asking = self.parts.ask_operation(
             step.candidate,
             self.messages,
             config,
@@ -403,12 +411,12 @@ class Request:
             due_s=self.due_s,
             commit=commit,
             watch_after=fields.commit_after if reads_along else None,
-            worst_usd=self._worst(step).worst_asking_usd,
-            draft=not seen_at_once,
+            worst_usd=self._worst_case_arm(step).worst_asking_usd,
+            draft=not shown_at_once,
         )
-        return asking if self.custom is None else replace(asking, runnable=self.custom)
+        return asking if self.user_node is None else replace(asking, runnable=self.user_node)
 
-    def _asked(self, step: Decision, asking: Asking, answer: Answer) -> Attempt:
+    def _store_answer(self, step: Decision, asking: AskOperation, answer: Answer) -> Attempt:
         streamed = self.streaming and asking.shown
         if streamed:
             self._shown.add(step.candidate)
@@ -421,8 +429,8 @@ class Request:
         self.answers[step.candidate] = answer
         return answer.attempt
 
-    def _verifying(self, step: Decision) -> Verifying:
-        parts, seen = self.parts, self.loop.situation
+    def _verify_operation(self, step: Decision) -> VerifyOperation:
+        parts, situation = self.parts, self.loop.situation
         verifier, message = parts.fields.verifier, self.answers[step.candidate].message
         assert verifier is not None
         assert message is not None
@@ -432,18 +440,18 @@ class Request:
             candidate=parts.by_name[step.candidate],
             next_step=self.loop.step_after,
         )
-        return Verifying(
+        return VerifyOperation(
             verifier=verifier,
             case=case,
-            attempt=seen.attempts[-1],
+            attempt=situation.attempts[-1],
             config=self._child_config(step.candidate, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
-            traced=self._traced,
-            worst_usd=self._worst(step).worst_verification_usd,
+            traced=self._has_handlers,
+            worst_usd=self._worst_case_arm(step).worst_verification_usd,
         )
 
     def _child_config(self, candidate: str, *, quiet: bool) -> RunnableConfig:
-        """The config of a candidate's run: tagged, and kept out of streams where it is a draft."""
+        """Return the config of a candidate's run: tagged, and hidden from streams if `quiet`."""
         tags = [*(self.config.get("tags") or []), f"llm_router:candidate:{candidate}"]
         if quiet:
             tags.append(NOSTREAM)
@@ -452,7 +460,7 @@ class Request:
             "llm_router_candidate": candidate,
             "llm_router_decision_id": self.decision_id,
         }
-        # Not `merge_configs`: inside a run it pulls in the context's callbacks a second time.
+        # Not `merge_configs`: inside a run it adds the context's callbacks a second time.
         return {**self.config, "tags": tags, "metadata": metadata}
 
     def _open_spending(self) -> None:
@@ -464,12 +472,12 @@ class Request:
 
             self._spending = Spending(budgets, self.config, in_nodes=self.in_nodes)
 
-    def _paid(self, operation: Operation) -> Generator[Operation, Any, Any]:
-        """Perform an operation; in a node, with its own worst case reserved."""
+    def _perform_paid(self, operation: Operation) -> Generator[Operation, Any, Any]:
+        """Perform an operation; in a node, its worst-case cost is reserved first."""
         if self._spending is None:
             return (yield operation)
         if self.in_nodes:
-            earlier: EarlierRuns | None = None if self.begin is None else (yield self.begin)
+            earlier: EarlierRuns | None = None if self.mark_step is None else (yield self.mark_step)
             self._n_interrupted = 0 if earlier is None else earlier.n_unfinished
             situation, name = self.loop.situation, self.loop.steps[-1].candidate
             try:
@@ -479,8 +487,8 @@ class Request:
         self._spending.pending = operation
         return (yield operation)
 
-    def _worst(self, step: Decision) -> Arm:
-        """The arm with the worst cases of a step; without budgets there are none."""
+    def _worst_case_arm(self, step: Decision) -> Arm:
+        """Return an arm with a step's worst-case costs; without budgets, an arm without them."""
         situation = self.loop.situation
         return situation.arms[0] if self._spending is None else situation.arm(step.candidate)
 
@@ -490,15 +498,15 @@ class Request:
 
     # Log and events
 
-    def _tell(self, name: str, facts: Mapping[str, Any]) -> Stage:
+    def _emit_event(self, name: str, facts: Mapping[str, Any]) -> Stage:
         event = {"event": name, **facts, "decision_id": self.decision_id}
         writer = getattr(graph_runtime(self.config), "stream_writer", None)
         if writer is not None:
             writer(event)
-        elif self._traced:
-            yield Announcing(event, self.config)
+        elif self._has_handlers:
+            yield DispatchEventOperation(event, self.config)
 
-    def _facts(self, step: Decision, attempt: Attempt) -> tuple[str, dict[str, Any]]:
+    def _event_of(self, step: Decision, attempt: Attempt) -> tuple[str, dict[str, Any]]:
         if step.action == "verify":
             return "verdict", {**attempt}
         message = self.answers[step.candidate].message
@@ -525,12 +533,12 @@ class Request:
         else:
             query = loop.situation.query
         entry = partial(
-            entry_data,
+            build_entry,
             query,
             [] if loop is None else list(loop.frames),
             [] if loop is None else list(loop.steps),
             () if loop is None else loop.situation.attempts,
-            {**(record or {}), "decision_id": self.decision_id, **run_ids(self.config)},
+            {**(record or {}), "decision_id": self.decision_id, **find_run_ids(self.config)},
             outcome=outcome,
             error=error,
             secrets=self.parts.secrets,

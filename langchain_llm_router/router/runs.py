@@ -1,7 +1,7 @@
-"""A chat model whose every call is a request: the LangChain side of routing.
+"""The base class of `ChatLLMRouter`, which drives requests as LangChain runs.
 
-A request is driven in LangChain's ways, `invoke`, `stream` and their async twins, as one chain run
-whose children are ordinary chat-model runs. The parts are defined in `chat.py`.
+`invoke`, `stream` and their async counterparts make one chain run per request, whose children are
+ordinary chat-model runs. The parts are defined in `chat.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["RequestChatModel"]
 
 
 class RequestChatModel(BaseChatModel):
-    """Drives requests as LangChain runs; a subclass defines the parts."""
+    """A chat model that drives each call as a request; a subclass defines the parts."""
 
     @cached_property
     def parts(self) -> Parts:
@@ -54,8 +54,8 @@ class RequestChatModel(BaseChatModel):
         *,
         streaming: bool = False,
     ) -> Request:
-        """Everything between a question and its answer, without the I/O."""
-        if isinstance(input, list) and all(isinstance(given, BaseMessage) for given in input):
+        """Make the request of a call."""
+        if isinstance(input, list) and all(isinstance(item, BaseMessage) for item in input):
             messages = cast("list[BaseMessage]", input)
         else:
             messages = self._convert_input(input).to_messages()
@@ -72,18 +72,18 @@ class RequestChatModel(BaseChatModel):
     ) -> AIMessage:
         """Route the input and return the accepted answer with its record."""
         kwargs = _with_stop(stop, kwargs)
-        own = self._own(config)
-        if has_no_handlers(own):
-            # A run of its own would cost as much as all the routing, and no handler would see it.
-            child = _childs(own, own.get("callbacks"))
+        merged = self._merge_config(config)
+        if has_no_handlers(merged):
+            # A run would take as much time as all the routing, and no handler would receive it.
+            child = _child_config(merged, merged.get("callbacks"))
             return cast("AIMessage", drive(self._request(input, child, kwargs).run()).output)
-        manager = get_callback_manager_for_config(own)
+        manager = get_callback_manager_for_config(merged)
         manager.add_metadata(self._versions, inherit=False)
         run = manager.on_chain_start(
-            None, input, name=own.get("run_name") or self.get_name(), run_id=own.get("run_id")
+            None, input, name=merged.get("run_name") or self.get_name(), run_id=merged.get("run_id")
         )
         try:
-            child = _childs(own, run.get_child())
+            child = _child_config(merged, run.get_child())
             with set_config_context(child) as context:
                 done = context.run(lambda: drive(self._request(input, child, kwargs).run()))
         except BaseException as error:
@@ -102,18 +102,18 @@ class RequestChatModel(BaseChatModel):
     ) -> AIMessage:
         """Route the input and return the accepted answer with its record."""
         kwargs = _with_stop(stop, kwargs)
-        own = self._own(config)
-        if has_no_handlers(own):
-            child = _childs(own, own.get("callbacks"))
+        merged = self._merge_config(config)
+        if has_no_handlers(merged):
+            child = _child_config(merged, merged.get("callbacks"))
             done = await adrive(self._request(input, child, kwargs).run())
             return cast("AIMessage", done.output)
-        manager = get_async_callback_manager_for_config(own)
+        manager = get_async_callback_manager_for_config(merged)
         manager.add_metadata(self._versions, inherit=False)
         run = await manager.on_chain_start(
-            None, input, name=own.get("run_name") or self.get_name(), run_id=own.get("run_id")
+            None, input, name=merged.get("run_name") or self.get_name(), run_id=merged.get("run_id")
         )
         try:
-            child = _childs(own, run.get_child())
+            child = _child_config(merged, run.get_child())
             with set_config_context(child) as context:
                 request = context.run(self._request, input, child, kwargs)
                 done = await asyncio.create_task(adrive(request.run()), context=context)
@@ -131,10 +131,10 @@ class RequestChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        """Stream the accepted answer; its last chunk carries the record.
+        """Stream the accepted answer; its last chunk has the decision record.
 
-        An answer accepted without verification comes token by token, a verified draft as one chunk
-        once it is accepted. Rejected drafts are never shown.
+        An answer accepted without verification arrives token by token, a verified draft as one
+        chunk once it is accepted. Rejected drafts are never shown.
         """
         kwargs = _with_stop(stop, kwargs)
 
@@ -146,7 +146,9 @@ class RequestChatModel(BaseChatModel):
             request = self._request(next(inputs), config, kwargs, streaming=True)
             yield from _last_chunks((yield from stream(request.run())))
 
-        for chunk in self._transform_stream_with_config(iter([input]), run, self._own(config)):
+        for chunk in self._transform_stream_with_config(
+            iter([input]), run, self._merge_config(config)
+        ):
             yield cast("AIMessageChunk", chunk)
 
     async def astream(
@@ -157,7 +159,7 @@ class RequestChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """Stream the accepted answer; its last chunk carries the record."""
+        """Stream the accepted answer; its last chunk has the decision record."""
         kwargs = _with_stop(stop, kwargs)
 
         async def run(
@@ -172,10 +174,12 @@ class RequestChatModel(BaseChatModel):
             for chunk in _last_chunks(ended[0]):
                 yield chunk
 
-        async def one() -> AsyncIterator[LanguageModelInput]:
+        async def inputs() -> AsyncIterator[LanguageModelInput]:
             yield input
 
-        async for chunk in self._atransform_stream_with_config(one(), run, self._own(config)):
+        async for chunk in self._atransform_stream_with_config(
+            inputs(), run, self._merge_config(config)
+        ):
             yield cast("AIMessageChunk", chunk)
 
     def stream_events(
@@ -186,7 +190,7 @@ class RequestChatModel(BaseChatModel):
         version: Literal["v1", "v2", "v3"] = "v2",
         **kwargs: Any,
     ) -> Any:
-        """Stream events; `v3` gives a typed `ChatModelStream` of the accepted answer."""
+        """Stream events; `v3` returns a typed `ChatModelStream` of the accepted answer."""
         if version != "v3":
             return super().stream_events(input, config, version=version, **kwargs)
         from langchain_llm_router.router.typed_streams import typed_stream  # noqa: PLC0415 - v3 is beta
@@ -201,7 +205,7 @@ class RequestChatModel(BaseChatModel):
         version: Literal["v1", "v2", "v3"] = "v2",
         **kwargs: Any,
     ) -> Any:
-        """Stream events; `v3` awaits to a typed stream of the accepted answer."""
+        """Stream events; with `v3`, awaiting the result gives a typed stream of the answer."""
         if version != "v3":
             return super().astream_events(input, config, version=version, **kwargs)
         from langchain_llm_router.router.typed_streams import atyped_stream  # noqa: PLC0415 - v3 is beta
@@ -220,11 +224,11 @@ class RequestChatModel(BaseChatModel):
         run_id: UUID | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Route each conversation, for callers that bypass `invoke`."""
+        """Route each conversation, for code that calls `generate` instead of `invoke`."""
         config = _config_of(callbacks, tags, metadata, run_name)
         outputs = [
-            self.invoke(given, _with_run_id(config, run_id, i), stop=stop, **kwargs)
-            for i, given in enumerate(messages)
+            self.invoke(conversation, _with_run_id(config, run_id, i), stop=stop, **kwargs)
+            for i, conversation in enumerate(messages)
         ]
         return _result(outputs)
 
@@ -240,11 +244,11 @@ class RequestChatModel(BaseChatModel):
         run_id: UUID | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Route each conversation at once, for callers that bypass `ainvoke`."""
+        """Route all conversations concurrently, for code that calls `agenerate`."""
         config = _config_of(callbacks, tags, metadata, run_name)
         calls = (
-            self.ainvoke(given, _with_run_id(config, run_id, i), stop=stop, **kwargs)
-            for i, given in enumerate(messages)
+            self.ainvoke(conversation, _with_run_id(config, run_id, i), stop=stop, **kwargs)
+            for i, conversation in enumerate(messages)
         )
         return _result(list(await asyncio.gather(*calls)))
 
@@ -260,42 +264,42 @@ class RequestChatModel(BaseChatModel):
 
     @property
     def _versions(self) -> dict[str, Any]:
-        # Candidates report their own, and merging nested metadata is what costs most in a call.
+        # Only the router's versions: candidates report theirs, and merging nested metadata is slow.
         return {VERSIONS_KEY: (self.metadata or {}).get(VERSIONS_KEY, {})}
 
-    def _own(self, config: RunnableConfig | None) -> RunnableConfig:
-        """The call's config with this model's own callbacks, tags and metadata.
+    def _merge_config(self, config: RunnableConfig | None) -> RunnableConfig:
+        """Merge this model's callbacks, tags and metadata into the call's config.
 
-        Not `merge_configs`: it runs `ensure_config` on both, which pulls the context's callbacks
-        in twice and loses the parent run.
+        Not by `merge_configs`, which runs `ensure_config` on both: that adds the context's
+        callbacks twice and loses the parent run.
         """
-        own = ensure_config(config)
+        merged = ensure_config(config)
         if self.tags:
-            own["tags"] = [*(own.get("tags") or []), *self.tags]
+            merged["tags"] = [*(merged.get("tags") or []), *self.tags]
         metadata = self.metadata
         if metadata and (len(metadata) > 1 or VERSIONS_KEY not in metadata):
-            own["metadata"] = {**metadata, **(own.get("metadata") or {})}
-            own["metadata"].pop(VERSIONS_KEY, None)
+            merged["metadata"] = {**metadata, **(merged.get("metadata") or {})}
+            merged["metadata"].pop(VERSIONS_KEY, None)
         if self.callbacks:
-            given = own.get("callbacks")
-            ours = self.callbacks
-            handlers = ours if isinstance(ours, list) else ours.handlers
-            if given is None or isinstance(given, list):
-                own["callbacks"] = [*(given or []), *handlers]
+            callbacks = merged.get("callbacks")
+            added = self.callbacks
+            handlers = added if isinstance(added, list) else added.handlers
+            if callbacks is None or isinstance(callbacks, list):
+                merged["callbacks"] = [*(callbacks or []), *handlers]
             else:
-                manager = given.copy()
+                manager = callbacks.copy()
                 for handler in handlers:
                     manager.add_handler(handler, inherit=True)
-                own["callbacks"] = manager
-        return own
+                merged["callbacks"] = manager
+        return merged
 
 
 def _with_stop(stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs if stop is None else {**kwargs, "stop": stop}
 
 
-def _childs(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
-    """The config for nested runs: `run_name` and `run_id` were the router's own."""
+def _child_config(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
+    """Return the config for nested runs; `run_name` and `run_id` belong to the router's run."""
     child = {**config, "callbacks": callbacks}
     child.pop("run_name", None)
     child.pop("run_id", None)
@@ -303,14 +307,17 @@ def _childs(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
 
 
 def _last_chunks(done: Done) -> Iterator[Any]:
-    """What is left to send when the request ends: the record, or the whole kept draft."""
+    """Yield what remains to be sent at the end: the record, or the accepted draft with it."""
     message = done.answer.message
     if message is not None and done.shown:
-        noted: dict[str, Any] = {"id": message.id, "response_metadata": {"llm_router": done.record}}
+        fields: dict[str, Any] = {
+            "id": message.id,
+            "response_metadata": {"llm_router": done.record},
+        }
         if isinstance(done.output, BaseMessage):
-            yield AIMessageChunk(content="", **noted, chunk_position="last")
+            yield AIMessageChunk(content="", **fields, chunk_position="last")
         else:
-            yield AddableDict(raw=AIMessageChunk(content="", **noted))
+            yield AddableDict(raw=AIMessageChunk(content="", **fields))
     elif isinstance(done.output, BaseMessage):
         fields = done.output.model_dump(exclude={"type"})
         yield AIMessageChunk(**{**fields, "chunk_position": "last"})
@@ -324,12 +331,12 @@ def _config_of(
     metadata: dict[str, Any] | None,
     run_name: str | None,
 ) -> RunnableConfig:
-    given = {"callbacks": callbacks, "tags": tags, "metadata": metadata, "run_name": run_name}
-    return cast("RunnableConfig", {key: item for key, item in given.items() if item is not None})
+    fields = {"callbacks": callbacks, "tags": tags, "metadata": metadata, "run_name": run_name}
+    return cast("RunnableConfig", {key: item for key, item in fields.items() if item is not None})
 
 
 def _with_run_id(config: RunnableConfig, run_id: UUID | None, i: int) -> RunnableConfig:
-    # A run id names one run: the first conversation's.
+    # A run id can be used only once: for the first conversation.
     return {**config, "run_id": run_id} if run_id is not None and i == 0 else config
 
 

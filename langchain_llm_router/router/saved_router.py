@@ -1,6 +1,6 @@
-"""A whole router in one folder: policy, estimator, and the name of the verifier it was fitted with.
+"""A router saved in one folder: policy, estimator, and the name of its verifier.
 
-The models themselves are not in it: pass candidates and verifier again on loading, by name.
+The models are not saved: on loading, pass candidates and verifier again, under the same names.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class SavedRouter(CheckedArguments):
-    """Everything in a router that was fitted on data.
+    """The fitted parts of a router.
 
     Args:
-        candidates: Names, in the order of escalation.
-        policy: Chooses the candidate to ask.
-        estimator: Predicts quality; None for policies that need none.
-        verifier: Name of the verifier whose scores the policy was fitted on; None: it needs none.
-        expected_cost_usd: Measured mean cost of one answer by candidate.
-        seen: Fingerprints of the queries it was fitted on or its knob was set on: it cannot be
-            judged on those.
+        candidates: The candidates' names, in the order of escalation.
+        policy: The policy that chooses the candidate to ask.
+        estimator: The estimator that predicts quality, or None if the policy needs none.
+        verifier: Name of the verifier whose scores the policy was fitted on, or None if the policy
+            needs none.
+        expected_cost_usd: Measured mean cost of one answer, by candidate.
+        seen: Fingerprints of the queries that the router was fitted or calibrated on; it cannot be
+            evaluated on them.
     """
 
     candidates: tuple[str, ...]
@@ -57,32 +58,32 @@ class SavedRouter(CheckedArguments):
     seen: frozenset[str] = frozenset()
 
     def taught_by(self, queries: Iterable[str]) -> SavedRouter:
-        """The same router, with these queries marked as seen too."""
+        """Return the router with these queries added to those that it was fitted on."""
         return replace(self, seen=self.seen | {_fingerprint(query) for query in queries})
 
     def knows(self, queries: Sequence[str]) -> Bools:
-        """Which of the queries it has seen, of shape (n_queries,)."""
+        """Return which of the queries the router was fitted or calibrated on, as (n_queries,)."""
         return np.array([_fingerprint(query) in self.seen for query in queries], dtype=bool)
 
     def predict(self, queries: Sequence[str]) -> Floats | None:
-        """Predicted quality, of shape (n_queries, n_candidates); None without an estimator."""
+        """Predict quality, of shape (n_queries, n_candidates); None without an estimator."""
         if self.estimator is None:
             return None
-        known = list(self.estimator.fitted_candidates)
-        return self.estimator.predict(queries)[:, [known.index(c) for c in self.candidates]]
+        fitted = list(self.estimator.fitted_candidates)
+        return self.estimator.predict(queries)[:, [fitted.index(c) for c in self.candidates]]
 
     @property
     def expected_costs(self) -> list[float] | None:
         """Measured mean costs in the order of the candidates; None if any is unknown."""
         costs = [self.expected_cost_usd.get(name) for name in self.candidates]
-        known = [cost for cost in costs if cost is not None]
-        return known if len(known) == len(costs) else None
+        known_costs = [cost for cost in costs if cost is not None]
+        return known_costs if len(known_costs) == len(costs) else None
 
     def save(self, folder: str | Path) -> Path:
         """Write the router into a folder.
 
         Raises:
-            ArtifactError: If the policy holds something that cannot be saved.
+            ArtifactError: If a field of the policy cannot be saved.
         """
         folder = Path(folder)
         settings: dict[str, Any] = {
@@ -99,12 +100,12 @@ class SavedRouter(CheckedArguments):
 
     @classmethod
     def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> SavedRouter:
-        """Read what `save` wrote.
+        """Load a router that `save` wrote.
 
-        Import your own policies and estimators first.
+        Import your own policy and estimator classes first.
 
         Raises:
-            ArtifactError: If the folder, or a part of it, is corrupted or of another kind.
+            ArtifactError: If the folder is corrupted or holds another kind of artifact.
         """
         folder = Path(folder)
         settings = read_artifact(folder, "SavedRouter").settings
@@ -122,41 +123,47 @@ class SavedRouter(CheckedArguments):
                 seen=frozenset(settings.get("seen", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole router: {error}."
+            msg = (
+                f"{str(folder)!r} must be the folder of a saved router, but it cannot be read: "
+                f"{error}."
+            )
             raise ArtifactError(msg) from error
 
     def pool(self, candidates: Mapping[str, Candidate]) -> list[Candidate]:
-        """The candidates that this router asks, in its order, with their measured costs.
+        """Select this router's candidates, in its order, with their measured costs.
 
         Raises:
-            ValueError: If one is missing.
+            ValueError: If a candidate is missing.
         """
         missing = [name for name in self.candidates if name not in candidates]
         if missing:
-            msg = f"The router was fitted with {missing}, but was given {list(candidates)}."
+            msg = (
+                f"`candidates` must include {missing}, which the router was fitted with, "
+                f"got {list(candidates)}."
+            )
             raise ValueError(msg)
         pool = [candidates[name] for name in self.candidates]
         costs = self.expected_cost_usd
         return [replace(c, expected_cost_usd=costs.get(c.name, c.expected_cost_usd)) for c in pool]
 
 
-def _load_policy(earlier: Mapping[str, Any] | None, folder: Path) -> Policy:
-    """The policy; older routers kept simple policies in their own manifest, given as `earlier`."""
-    if earlier is None:
+def _load_policy(manifest: Mapping[str, Any] | None, folder: Path) -> Policy:
+    """Load the policy; older versions saved a simple policy in the router's manifest."""
+    if manifest is None:
         return Policy.load(folder / "policy")
-    if earlier["kind"] == SafeArm.__name__:
-        return SafeArm(_load_policy(earlier["otherwise"], folder), earlier["safe"])
-    kind = known_class(Policy, earlier["kind"], folder)  # type: ignore[type-abstract]
-    if "params" not in earlier:
+    if manifest["kind"] == SafeArm.__name__:
+        return SafeArm(_load_policy(manifest["otherwise"], folder), manifest["safe"])
+    kind = known_class(Policy, manifest["kind"], folder)  # type: ignore[type-abstract]
+    if "params" not in manifest:
         return kind.load(folder / "policy")
-    return kind(**kind._load_fields(earlier, folder / "policy"))
+    return kind(**kind._load_fields(manifest, folder / "policy"))
 
 
 def _estimator_class(kind: str, folder: Path) -> type[QualityEstimator]:
     # Looked up by name, so that estimators that need torch are imported only when needed.
-    found = getattr(estimators, kind, None) if kind in estimators.__all__ else None
-    if isinstance(found, type) and issubclass(found, QualityEstimator):
-        return found
+    exported = getattr(estimators, kind, None) if kind in estimators.__all__ else None
+    if isinstance(exported, type) and issubclass(exported, QualityEstimator):
+        return exported
     return known_class(QualityEstimator, kind, folder)  # type: ignore[type-abstract]
 
 
@@ -165,7 +172,7 @@ def _fingerprint(query: str) -> str:
 
 
 def mean_costs(candidates: tuple[str, ...], costs: Any) -> dict[str, float]:
-    """Mean cost by candidate; unknown costs are left out."""
+    """Return the mean cost by candidate; candidates with unknown costs are left out."""
     if costs is None:
         return {}
     means = np.asarray(costs, dtype=np.float64).mean(axis=0)

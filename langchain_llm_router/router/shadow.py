@@ -1,4 +1,4 @@
-"""A second router that decides beside the first, answers nothing and costs nothing."""
+"""A second router whose decisions are recorded beside the first one's, but not carried out."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from langchain_llm_router.types import Attempt, Situation
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.operations import Operation
 
-__all__ = ["Shadow", "Shadowing"]
+__all__ = ["Shadow", "ShadowOperation"]
 
 
 @dataclass(frozen=True, eq=False)
 class Shadow(CheckedArguments):
-    """Which candidate another router would have asked, in each record (`shadow`) and in the log.
+    """A router whose decisions are only recorded, in each record's field `shadow` and in the log.
 
-    It takes its steps over the same candidates through the same loop, after the real answer is
-    known, and sees what the real router saw. Where it wants an answer or a verdict that the real
-    one did not get, `complete` is False and it stops there. If it fails, the record says so and
-    the answer is not affected.
+    After the real answer is accepted, the shadow's policy takes its steps in the same loop, over
+    the same candidates and attempts. If it needs an answer or a verdict that the real router did
+    not get, it stops there and `complete` is False. If it fails, the error is recorded and the
+    answer is not affected.
 
     Args:
         policy: The policy that decides.
-        estimator: Predicts quality for it; None: the real router's predictions.
-        name: Tells several shadows apart in a log.
+        estimator: The estimator that predicts quality for it; if None, the real router's
+            predictions are used.
+        name: Name in the log, to distinguish several shadows.
     """
 
     policy: Policy
@@ -46,10 +47,10 @@ class Shadow(CheckedArguments):
     def load(
         cls, folder: str | Path, *, embeddings: Embeddings | None = None, name: str | None = None
     ) -> Shadow:
-        """A fitted router (`fit_router`, `llm-router fit`) as a shadow, named after its folder.
+        """Load a saved router as a shadow, by default named after its folder.
 
         Raises:
-            ArtifactError: If the folder is corrupted or holds something else.
+            ArtifactError: If the folder is corrupted or holds another kind of artifact.
         """
         saved = SavedRouter.load(folder, embeddings=embeddings)
         return cls(saved.policy, saved.estimator, name or Path(folder).name)
@@ -58,57 +59,61 @@ class Shadow(CheckedArguments):
         """Refuse a shadow that does not fit the router's candidates.
 
         Raises:
-            ValueError: With the names that are unknown.
+            ValueError: If the policy names an unknown candidate, or the estimator was fitted
+                without one of them.
             NotFittedError: If its estimator is not fitted.
         """
         check_policy(self.policy, names)
-        known = names if self.estimator is None else self.estimator.fitted_candidates
-        missing = [name for name in names if name not in known]
+        fitted = names if self.estimator is None else self.estimator.fitted_candidates
+        missing = [name for name in names if name not in fitted]
         if missing:
-            msg = f"The shadow's estimator knows nothing of {missing}: it was fitted on {known}."
+            msg = (
+                f"The shadow's estimator was fitted on the candidates {list(fitted)}, not on "
+                f"{missing}: name the candidates as in its training data."
+            )
             raise ValueError(msg)
 
     def decide(
         self, situations: Sequence[Situation], attempts: Sequence[Attempt]
     ) -> dict[str, Any]:
-        """What it would have done, as plain data.
+        """Return the shadow's decisions, as plain data.
 
         Args:
-            situations: Before each step, as the real router saw them.
+            situations: The real router's situations, one before each step.
             attempts: The results of the real router's steps.
         """
         if self.estimator is not None:
             row = self.estimator.predict([situations[0].query])[0]
             quality = dict(zip(self.estimator.fitted_candidates, row.tolist(), strict=True))
             situations = [replace_quality(situation, quality) for situation in situations]
-        went = retrace(self.policy, situations, attempts)
-        first = next((step for step in went.steps if len(step.scores) > 0), None)
+        path = retrace(self.policy, situations, attempts)
+        first = next((step for step in path.steps if len(step.scores) > 0), None)
         return {
             "name": self.name,
             "policy": type(self.policy).__name__,
-            "candidate": went.candidate,
-            "complete": went.on_record,
-            "cost_usd": went.cost_usd,
-            "propensity": went.propensity,
+            "candidate": path.candidate,
+            "complete": path.on_record,
+            "cost_usd": path.cost_usd,
+            "propensity": path.propensity,
             "scores": {} if first is None else {n: dict(s) for n, s in first.scores.items()},
             "steps": [
                 {"action": step.action, "candidate": step.candidate, "reason": step.reason}
-                for step in went.steps
+                for step in path.steps
             ],
-            **({} if went.error is None else {"error": went.error}),
+            **({} if path.error is None else {"error": path.error}),
         }
 
 
 @dataclass(frozen=True)
-class Shadowing(Operation):
-    """Let the shadow decide; its estimator may call an embedding model over the network."""
+class ShadowOperation(Operation):
+    """The operation in which a shadow decides; it may embed the query over the network."""
 
     shadow: Shadow
     situations: Sequence[Situation]
     attempts: Sequence[Attempt]
 
     def perform(self) -> dict[str, Any]:
-        """Decide in place."""
+        """Decide in this thread."""
         try:
             return self.shadow.decide(self.situations, self.attempts)
         except Exception as error:  # noqa: BLE001 - a shadow must not break an answer

@@ -1,4 +1,4 @@
-"""What the graph remembers between two nodes: the messages, and its request as plain data."""
+"""The state of the cascade's graph: the messages, and the turn's request as plain data."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ __all__ = ["CascadeMessages", "CascadeState", "TraceEntry"]
 
 
 class TraceEntry(TypedDict):
-    """One candidate asked: what came of it as data, and the draft itself."""
+    """An attempt of the turn, and its answer."""
 
     attempt: Attempt
     message: AIMessage | None
 
 
 class CascadeState(TypedDict):
-    """What the graph remembers; everything but `messages` is about the present turn only.
+    """The state of the cascade's graph; everything but `messages` is about the current turn only.
 
-    No key has a reducer but `messages`, so that a new turn starts afresh.
+    Only `messages` has a reducer, so the other keys are overwritten in a new turn.
     """
 
     messages: Annotated[list[AnyMessage], add_messages]
-    """The conversation; the accepted answer is added at its end."""
+    """The conversation; the accepted answer is appended."""
 
     trace: NotRequired[list[TraceEntry]]
-    """The candidates asked so far, in order."""
+    """The attempts so far, in order."""
 
     steps: NotRequired[list[dict[str, Any]]]
     """The decisions so far."""
 
     request: NotRequired[dict[str, Any]]
-    """The rest of the turn's request: its decision's id, the situations in which the steps were
-    taken, the user-defined nodes that ran, the time that is left, and the format's version."""
+    """The rest of the turn's request: the decision id, the situations in which the steps were
+    taken, the user-defined nodes that ran, the remaining time, and the version of the format."""
 
 
 class CascadeMessages(TypedDict):
-    """What goes into the graph and comes out of it."""
+    """The input and the output of the graph."""
 
     messages: Annotated[list[AnyMessage], add_messages]

@@ -23,7 +23,7 @@ __all__ = ["atyped_stream", "typed_stream"]
 
 
 def typed_stream(chunks: Iterator[AIMessageChunk]) -> ChatModelStream:
-    """A typed stream that pulls chunks as its reader asks for them."""
+    """Return a typed stream that pulls a chunk whenever its reader needs one."""
     stream = ChatModelStream()
     generations = (ChatGenerationChunk(message=chunk) for chunk in chunks)
     events = create_events(generations, stream.message_id)
@@ -45,7 +45,7 @@ def typed_stream(chunks: Iterator[AIMessageChunk]) -> ChatModelStream:
 
 
 async def atyped_stream(chunks: AsyncIterator[AIMessageChunk]) -> AsyncChatModelStream:
-    """A typed stream filled by a task that starts when it is first read."""
+    """Return a typed stream that is filled by a task, which starts with the first read."""
     stream = AsyncChatModelStream()
 
     async def generations() -> AsyncIterator[ChatGenerationChunk]:

@@ -140,9 +140,9 @@ def test_rows_without_gaps_give_what_a_fit_on_all_rows_gives():
 
 def test_what_does_not_fit_is_refused():
     fitted = NearestNeighbors(n_neighbors=5).fit(TRAINING)
-    with pytest.raises(ValueError, match="the estimator about"):
+    with pytest.raises(ValueError, match="must have the estimator's candidates"):
         refit(fitted, ScoredRows(["q"], ("large", "small"), np.array([[1, np.nan]]), [""]))
-    with pytest.raises(ValueError, match="give `training`"):
+    with pytest.raises(ValueError, match="pass them as `training`"):
         refit(Linear(n_surface=8).fit(TRAINING), BAD_SMALL)
     with pytest.raises(NotFittedError):
         refit(Linear(), BAD_SMALL)
@@ -234,7 +234,7 @@ def test_several_people_on_one_run_are_averaged_and_keys_can_be_chosen(log):
     import_langsmith(log, read(log), client, scale=(1, 5))
     assert read(log).score(entry.decision_id) == 0.5
     assert import_langsmith(log, read(log), client, keys=["a"], scale=(1, 5)).n_imported == 1
-    with pytest.raises(ValueError, match="outside the scale"):
+    with pytest.raises(ValueError, match="must be on the scale"):
         import_langsmith(log, read(log), client)
 
 

@@ -399,7 +399,7 @@ def test_without_texts_nothing_of_the_prompt_is_kept_and_it_still_replays(tmp_pa
         assert "nobody" not in log.path.read_text()
         assert history.entries[0].attempts[1]["error"] == "RuntimeError"
         assert replay_log(history, router.policy).n_identical == 2
-        with pytest.raises(ValueError, match="without their texts"):
+        with pytest.raises(ValueError, match="does not have their texts"):
             replay_log(history, RandomMix({"small": 1.0}))
         hashes = {entry.query_hash for entry in history.entries}
         assert len(hashes) == 1
@@ -462,7 +462,7 @@ def test_a_line_that_a_crash_tore_takes_no_other_with_it(log):
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "other").write_text("hello\n{}\n")
-    with pytest.raises(ValueError, match="not a decision log"):
+    with pytest.raises(ValueError, match="must be a decision log"):
         read_log(tmp_path / "other")
 
 

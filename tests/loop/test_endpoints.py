@@ -451,5 +451,5 @@ def test_lengths_are_saved_and_what_is_not_whole_is_refused(tmp_path):
         OutputLength().fit(
             queries, ["a", "b"], np.column_stack([tokens[:, 1], tokens[:, 0] * np.nan])
         )
-    with pytest.raises(ValueError, match="knows nothing of"):
+    with pytest.raises(ValueError, match="was fitted on the candidates"):
         ChatLLMRouter(candidates=pool(), policy=Always("large"), lengths=fitted)

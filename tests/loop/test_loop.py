@@ -139,7 +139,7 @@ def test_an_approval_is_true_or_false_and_nothing_else(reply):
     ).compile(checkpointer=InMemorySaver())
     thread = {"configurable": {"thread_id": "t"}}
     graph.invoke(QUESTION, thread)
-    with pytest.raises(TypeError, match="Resume with True or False"):
+    with pytest.raises(TypeError, match="Resume the graph with True, False"):
         graph.invoke(Command(resume=reply), thread)
 
 
@@ -148,5 +148,7 @@ async def test_who_is_asked_for_approval_is_said_by_a_plain_function():
         return True
 
     for approve in ("no", later, 1):
-        with pytest.raises(TypeError, match="`approve` must be True, False or a plain function"):
+        with pytest.raises(
+            TypeError, match="`approve` must be True, False or a synchronous function"
+        ):
             create_cascade(pool(), verifier=Odd(0.1), approve=approve)

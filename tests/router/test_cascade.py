@@ -118,7 +118,7 @@ def test_a_cascade_is_a_node_of_a_larger_graph():
 
 
 def test_names_of_the_graphs_own_nodes_are_refused():
-    with pytest.raises(ValueError, match="cannot be named"):
+    with pytest.raises(ValueError, match="rename these candidates"):
         create_cascade([Candidate("decide", ScriptedModel("x"))], policy=Always("decide"))
     with pytest.raises(ValueError, match="verifies answers"):
         create_cascade([Candidate("a", ScriptedModel("x"))], policy=ConfidenceThreshold())

@@ -197,7 +197,7 @@ BAD = [
         lambda: ChatLLMRouter(
             candidates=pair(), estimator=Constant().fit(make_outcomes(candidates=("a", "b")))
         ),
-        "knows nothing of",
+        "was fitted on the candidates",
     ),
 ]
 
@@ -266,7 +266,7 @@ def test_copies_take_their_updates_and_share_no_state():
 
 def test_a_router_says_what_to_ship_to_a_worker_instead():
     router = ChatLLMRouter(candidates=pair(), policy=Always("small"))
-    with pytest.raises(TypeError, match="ship its policy and estimator"):
+    with pytest.raises(TypeError, match="send its policy and estimator"):
         pickle.dumps(router)
     assert pickle.loads(pickle.dumps(router.policy)) == router.policy
 

@@ -75,7 +75,7 @@ def test_a_mixed_policy_gives_its_probabilities_and_other_questions_are_refused(
     answer = model.invoke({"state": "x", "questions": {"q": question}}).choices["q"]
     assert answer.probabilities[answer.choice] == answer.confidence
     assert sum(answer.probabilities.values()) == pytest.approx(1)
-    with pytest.raises(TypeError, match="only `Choice`"):
+    with pytest.raises(TypeError, match="only answer `Choice`"):
         model.invoke({"state": "x", "questions": {"q": Noul(instructions="Is it?")}})
 
 

@@ -157,7 +157,7 @@ async def test_an_async_function_stands_around_a_node():
         ("self_evaluate", "yes", "a confidence in"),
         ("small", "words", "an `AIMessage`"),
         ("decide", "large", "a `Decision`"),
-        ("predict", 0.5, "a quality in"),
+        ("predict", 0.5, "a mapping from"),
     ],
 )
 def test_a_result_that_cannot_be_read_says_what_is_wanted(node, result, wanted):
@@ -171,7 +171,7 @@ def test_a_node_that_does_not_exist_is_refused():
     with pytest.raises(TypeError, match="must be a function of the state"):
         cascade({"decide": 3})
     for function in (lambda: 1, lambda state, other: 1):
-        with pytest.raises(TypeError, match=r"`nodes\['decide'\]` must take \(state\)"):
+        with pytest.raises(TypeError, match=r"`nodes\['decide'\]` must take the state"):
             cascade({"decide": function})
 
 
