@@ -1,6 +1,7 @@
-"""From questions to training data: ask every candidate, let it verify itself, grade the answers.
+"""Collecting training data: ask every candidate every question, verify and grade the answers.
 
-`collect` runs it, `collect_on_ray` on a cluster; `load_journal` reads what it wrote as tables.
+`collect` does it in this process, `collect_on_ray` on a cluster; both write a journal, which
+`load_journal` reads as tables.
 """
 
 from langchain_llm_router.collect.candidate_specs import parse_candidates

@@ -1,4 +1,4 @@
-"""Candidates as they are written on a command line."""
+"""Candidates and prices as written on a command line."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ _SPEC = re.compile(r"^(?:(?P<name>[^=@]+)=)?(?P<model>[^@]+?)(?:@(?P<url>https?:
 
 
 def parse_candidate(text: str, *, logprobs: bool = False) -> Candidate:
-    """Read `[name=]provider:model[@base-url]`; a base URL may be any OpenAI-compatible server's.
+    """Parse a candidate written as `[name=]provider:model[@base-url]`.
 
     Args:
-        text: What was written.
-        logprobs: Ask for the answers' log-probabilities, where the model has such a setting.
+        text: The candidate; a base URL may be that of any OpenAI-compatible server.
+        logprobs: Whether to request the log-probabilities of answers, if the model can return them.
 
     Raises:
-        ValueError: If it is not written so.
+        ValueError: If the text has another form.
 
     Example:
         >>> parse_candidate("small=openai:tiny@http://127.0.0.1:8101/v1").name
         'small'
     """
-    found = _SPEC.match(text)
-    if found is None or ":" not in found["model"]:
-        msg = f"A candidate is written [name=]provider:model[@base-url], got {text!r}."
+    match = _SPEC.match(text)
+    if match is None or ":" not in match["model"]:
+        msg = f"A candidate must be written as [name=]provider:model[@base-url], got {text!r}."
         raise ValueError(msg)
-    name = found["name"] or found["model"].partition(":")[2]
-    if found["url"] is None:
-        candidate = resolve_candidate(Candidate(name, found["model"]))
+    name = match["name"] or match["model"].partition(":")[2]
+    if match["url"] is None:
+        candidate = resolve_candidate(Candidate(name, match["model"]))
     else:
-        model = _compatible(found["model"].partition(":")[2], found["url"])
+        model = _openai_compatible_model(match["model"].partition(":")[2], match["url"])
         candidate = resolve_candidate(Candidate(name, model))
     if logprobs and "logprobs" in type(live_model(candidate)).model_fields:
-        told = live_model(candidate).model_copy(update={"logprobs": True})
-        candidate = replace(candidate, model=told)
+        with_logprobs = live_model(candidate).model_copy(update={"logprobs": True})
+        candidate = replace(candidate, model=with_logprobs)
     return candidate
 
 
-def _compatible(model: str, base_url: str) -> BaseChatModel:
+def _openai_compatible_model(model: str, base_url: str) -> BaseChatModel:
     from langchain_openai import ChatOpenAI  # noqa: PLC0415 - takes a second to import
 
-    # Local servers want no key, but the client insists on one.
+    # Local servers need no key, but the client requires one.
     key = os.environ.get("OPENAI_API_KEY", "none")
     return ChatOpenAI(model=model, base_url=base_url, api_key=lambda: key, stream_usage=True)
 
@@ -58,22 +58,29 @@ def _compatible(model: str, base_url: str) -> BaseChatModel:
 def parse_candidates(
     texts: Sequence[str], prices: Sequence[str] = (), *, logprobs: bool = False
 ) -> list[Candidate]:
-    """Read candidates and, as `name=input,output` in USD per million tokens, their prices.
+    """Parse candidates and their prices.
+
+    Args:
+        texts: Candidates, each written as `[name=]provider:model[@base-url]`.
+        prices: Prices in USD per million tokens, each written as `name=input,output`.
+        logprobs: Whether to request the log-probabilities of answers.
 
     Raises:
-        ValueError: If one is not written so, or a price names no candidate.
+        ValueError: If a text has another form, or a price has an unknown candidate.
     """
     pool = {c.name: c for c in (parse_candidate(text, logprobs=logprobs) for text in texts)}
     for text in prices:
         name, _, rates = text.partition("=")
         try:
-            given = [float(rate) for rate in rates.split(",")]
-            price = Price(*given)
+            price = Price(*[float(rate) for rate in rates.split(",")])
         except (TypeError, ValueError) as error:
-            msg = f"A price is written name=input,output in USD per million tokens, got {text!r}."
+            msg = (
+                "A price must be written as name=input,output in USD per million tokens, "
+                f"got {text!r}."
+            )
             raise ValueError(msg) from error
         if name not in pool:
-            msg = f"The price {text!r} names no candidate: the candidates are {list(pool)}."
+            msg = f"A price must be for one of the candidates {list(pool)}, got {text!r}."
             raise ValueError(msg)
         pool[name] = replace(pool[name], price=price)
     return list(pool.values())

@@ -1,4 +1,4 @@
-"""One run of collecting: workers take units of work until none is left or it must stop."""
+"""One run of `collect`: concurrent workers that ask, verify and grade, and when the run stops."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
-from langchain_llm_router.calls.ask import Asking
+from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.chat_models import live_model
-from langchain_llm_router.calls.judge import Caller
+from langchain_llm_router.calls.judge import VerifierCalls
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
-from langchain_llm_router.collect.retries import retrying
+from langchain_llm_router.collect.retries import retry_attempts
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types import Candidate, sum_usd
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
@@ -28,70 +28,82 @@ __all__ = ["Collector", "Limits", "Watcher"]
 
 
 class Watcher(CheckedArguments):
-    """Is shown the quote and the progress; this base class accepts every quote."""
+    """Base class for objects that confirm the quote and show the progress of a run.
+
+    This class accepts every quote and shows nothing.
+    """
 
     def confirm(self, quote: Quote) -> bool:
-        """Whether to begin, given the quote."""
+        """Return whether the run should begin, given its quote."""
         return True
 
     def advance(self, done: int, total: int, spent_usd: float) -> None:
-        """Called after each answer."""
+        """Show the progress; called after each answer.
+
+        Args:
+            done: Number of answers that are verified and graded, or have failed.
+            total: Number of answers in all.
+            spent_usd: Known cost so far.
+        """
 
 
 @dataclass(frozen=True)
 class Limits(CheckedArguments):
-    """Concurrency, retries, budget and failures of a run."""
+    """Limits of a run: concurrency, retries, budget and failures."""
 
     concurrency: int | Mapping[str, int] = 8
-    """Calls in flight to one model at a time; by candidate name where they differ (others: 8)."""
+    """Maximum number of concurrent calls to one model; a mapping sets it by candidate name, with 8
+    for all others."""
 
     attempts: int = 6
-    """How often a call is tried on rate limits and lost connections, backing off in between."""
+    """Maximum number of attempts at a call that meets rate limits or lost connections."""
 
     budget_usd: float | None = None
-    """No call is started whose expected cost would take the journal's total past this."""
+    """Budget in USD: no answer is requested whose expected cost would raise the journal's total
+    above it. If None, there is no budget."""
 
     failures: int = 5
-    """This many failures of one kind in a row end the run: something is wrong with the setup."""
+    """Number of consecutive failures of one kind that end the run, because the setup is faulty."""
 
     backoff_s: float = 1.0
-    """First wait of the exponential backoff; a server's `Retry-After` takes precedence."""
+    """First wait of the exponential backoff, in seconds; a server's `Retry-After` takes
+    precedence."""
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "attempts", "failures"):
             value = getattr(self, name)
             if min(value.values() if isinstance(value, Mapping) else (value,), default=1) < 1:
-                msg = f"`{name}` must be >= 1, got {value!r}."
+                msg = f"`{name}` must be at least 1, got {value!r}."
                 raise ValueError(msg)
         check_range(self, "budget_usd", "backoff_s")
 
     def concurrency_of(self, model: str) -> int:
-        """Calls in flight to the model of this name."""
+        """Return the maximum number of concurrent calls to a model."""
         if isinstance(self.concurrency, Mapping):
             return self.concurrency.get(model, Limits().concurrency_of(model))
         return self.concurrency
 
 
 class Collector:
-    """One run: workers take (question, candidate) units until none is left or it must stop."""
+    """The work of one run, done by concurrent workers until it is finished or must stop."""
 
     def __init__(self, work: Workload, log: Log, limits: Limits, watcher: Watcher) -> None:
         self._work, self._log, self._limits, self._watcher = work, log, limits, watcher
         self._done = 0
         self._stop: str | None = None
         self._slots: dict[str, asyncio.Semaphore] = {}
-        self._in_a_row: dict[str, int] = {}
+        self._consecutive_failures: dict[str, int] = {}
         self._reserved_usd = 0.0
 
-    async def everything(self) -> str | None:
-        """Do what is not done yet; return what made it stop early, if anything did."""
+    async def run(self) -> str | None:
+        """Do everything that is not in the journal; return why the run stopped early, or None."""
         await self._drain(
             {c.name: [(q, c) for q in self._work.questions] for c in self._work.candidates},
-            self._unit,
+            self._process_unit,
         )
         if isinstance(self._work.grader, PairwiseJudge):
             judge = self._work.grader.judge.name
-            await self._drain({judge: list(self._work.questions)}, self._duels)
+            await self._drain({judge: list(self._work.questions)}, self._compare_answers)
         return self._stop
 
     async def _drain(
@@ -106,24 +118,24 @@ class Collector:
                 for name, queue in queues.items():
                     for _ in range(self._limits.concurrency_of(name)):
                         group.create_task(work(queue))
-        except BaseExceptionGroup as failed:
-            # A bug in the user's own grader or verifier: one error is easier to read than many.
-            raise failed.exceptions[0] from None
+        except BaseExceptionGroup as group_error:
+            # A bug in a user's grader or verifier: one error is easier to read than many.
+            raise group_error.exceptions[0] from None
 
     # One question to one candidate
 
-    async def _unit(self, unit: tuple[Question, Candidate]) -> None:
-        await self._deal_with(*unit)
+    async def _process_unit(self, unit: tuple[Question, Candidate]) -> None:
+        await self._complete(*unit)
         self._done += 1
         total = len(self._work.questions) * len(self._work.candidates)
         self._watcher.advance(self._done, total, self._log.record.spent_usd)
 
-    async def _deal_with(self, question: Question, candidate: Candidate) -> None:
+    async def _complete(self, question: Question, candidate: Candidate) -> None:
         key = (question.id, candidate.name)
         if key not in self._log.record.answers and not await self._answer(question, candidate):
             return
         line = self._log.record.answers[key]
-        case = Case(self._work.messages(question), _message(line), candidate)
+        case = Case(self._work.messages(question), _answer_message(line), candidate)
         for name, verifier in self._work.verifiers.items():
             if (*key, name) not in self._log.record.evaluations and self._stop is None:
                 await self._verify(question, case, name, verifier)
@@ -136,21 +148,21 @@ class Collector:
         budget = self._limits.budget_usd
         spent = self._log.record.spent_usd + self._reserved_usd
         if budget is not None and spent + expected > budget:
-            self._stop = "The budget is used up."
+            self._stop = "The next answer would exceed the budget."
             return False
         self._reserved_usd += expected
         try:
-            asked = await self._ask(question, candidate)
+            fields = await self._ask(question, candidate)
         except Exception as error:  # noqa: BLE001 - a candidate's failure is data
             text = f"{type(error).__name__}: {error}"
             where = f"Candidate {candidate.name!r}, question {question.id!r}"
             self._log.write("answer", id=question.id, candidate=candidate.name, error=text)
-            self._failed(f"answers of {candidate.name}", where, text, error)
+            self._count_failure(f"answers of {candidate.name}", where, text, error)
             return False
         finally:
             self._reserved_usd -= expected
-        self._in_a_row.pop(f"answers of {candidate.name}", None)
-        self._log.write("answer", id=question.id, candidate=candidate.name, **asked)
+        self._consecutive_failures.pop(f"answers of {candidate.name}", None)
+        self._log.write("answer", id=question.id, candidate=candidate.name, **fields)
         return True
 
     async def _ask(self, question: Question, candidate: Candidate) -> dict[str, Any]:
@@ -158,8 +170,8 @@ class Collector:
         for verifier in self._work.verifiers.values():
             kwargs |= verifier.answer_kwargs(candidate.name)
         messages = self._work.messages(question)
-        asking = Asking(candidate, live_model(candidate), messages, {}, kwargs)
-        async for attempt in retrying(self._limits.attempts, self._limits.backoff_s):
+        asking = AskOperation(candidate, live_model(candidate), messages, {}, kwargs)
+        async for attempt in retry_attempts(self._limits.attempts, self._limits.backoff_s):
             with attempt:
                 async with self._slot(candidate):
                     # Streamed, to measure the time to the first token.
@@ -169,13 +181,13 @@ class Collector:
                     raise asking.answer.error
         answer = asking.answer
         if answer is None or answer.message is None:
-            msg = f"{answer!r} is not a message."
+            msg = f"{candidate.name!r} must return an AIMessage, got {answer!r}."
             raise TypeError(msg)
-        return _facts(answer.attempt, answer.message)
+        return _answer_fields(answer.attempt, answer.message)
 
     async def _verify(self, question: Question, case: Case, name: str, verifier: Verifier) -> None:
         where = f"Verifier {name!r} on candidate {case.candidate.name!r}, question {question.id!r}"
-        done = await self._drive(verifier.evaluate(case), f"verdicts of {name}", where)
+        done = await self._evaluate(verifier.evaluate(case), f"verdicts of {name}", where)
         if done is not None:
             evaluation, cost_usd, errors = done
             self._log.write(
@@ -191,14 +203,16 @@ class Collector:
 
     async def _grade(self, question: Question, case: Case, grader: Grader) -> None:
         where = f"Grade of candidate {case.candidate.name!r}, question {question.id!r}"
-        done = await self._drive(grader.grade(question, case), "grades", where)
+        done = await self._evaluate(grader.grade(question, case), "grades", where)
         if done is None:
             return
         evaluation, cost_usd, _ = done
         if evaluation.confidence is None:
-            self._failed("grades", where, f"no grade can be read: {evaluation.rationale}", None)
+            self._count_failure(
+                "grades", where, f"no grade can be read: {evaluation.rationale}", None
+            )
             return
-        self._in_a_row.pop("grades", None)
+        self._consecutive_failures.pop("grades", None)
         self._write_grade(question, case.candidate.name, evaluation, cost_usd)
 
     def _write_grade(
@@ -213,9 +227,9 @@ class Collector:
             **({} if evaluation.rationale is None else {"rationale": evaluation.rationale}),
         )
 
-    # All candidates' answers to one question against each other
+    # Pairwise comparison of all candidates' answers to one question
 
-    async def _duels(self, question: Question) -> None:
+    async def _compare_answers(self, question: Question) -> None:
         record, grader = self._log.record, self._work.grader
         assert isinstance(grader, PairwiseJudge)
         names = [c.name for c in self._work.candidates]
@@ -223,10 +237,10 @@ class Collector:
             return
         for a, b in itertools.combinations(names, 2):
             if (question.id, a, b) not in record.battles and self._stop is None:
-                await self._duel(question, a, b, grader)
-        self._win_rates(question, names)
+                await self._compare_pair(question, a, b, grader)
+        self._write_win_rates(question, names)
 
-    def _win_rates(self, question: Question, names: Sequence[str]) -> None:
+    def _write_win_rates(self, question: Question, names: Sequence[str]) -> None:
         scores: dict[str, list[float]] = {name: [] for name in names}
         for a, b in itertools.combinations(names, 2):
             line = self._log.record.battles.get((question.id, a, b))
@@ -239,50 +253,54 @@ class Collector:
                 win_rate = Evaluation(math.fsum(values) / len(values))
                 self._write_grade(question, name, win_rate, 0.0)
 
-    async def _duel(self, question: Question, a: str, b: str, grader: PairwiseJudge) -> None:
+    async def _compare_pair(
+        self, question: Question, a: str, b: str, grader: PairwiseJudge
+    ) -> None:
         texts = [self._log.record.answers[question.id, name]["text"] for name in (a, b)]
         where = f"Judgement of {a!r} against {b!r}, question {question.id!r}"
-        done = await self._drive(grader.compare(question, *texts), "judgements", where)
+        done = await self._evaluate(grader.compare(question, *texts), "judgements", where)
         if done is None:
             return
         evaluation, cost_usd, _ = done
         if evaluation.confidence is None:
-            self._failed("judgements", where, f"none can be read: {evaluation.rationale}", None)
+            self._count_failure(
+                "judgements", where, f"none can be read: {evaluation.rationale}", None
+            )
             return
-        self._in_a_row.pop("judgements", None)
+        self._consecutive_failures.pop("judgements", None)
         score = evaluation.confidence
         self._log.write("battle", id=question.id, a=a, b=b, score_a=score, cost_usd=cost_usd)
 
     # Calls
 
-    async def _drive(
+    async def _evaluate(
         self, steps: Evaluating, kind: str, where: str
     ) -> tuple[Evaluation, float | None, list[str]] | None:
-        """Make the calls a verifier or grader wants; None: it failed for good."""
+        """Drive a verifier or grader; return None if a call fails permanently."""
         replies: list[Reply] = []
         try:
             calls = next(steps)
             while True:
-                caller = Caller()
-                batch = await asyncio.gather(*(self._call(caller, call) for call in calls))
+                verifier_calls = VerifierCalls()
+                batch = await asyncio.gather(*(self._call(verifier_calls, call) for call in calls))
                 replies += batch
                 calls = steps.send(batch)
         except StopIteration as stop:
             evaluation: Evaluation = stop.value
-        broken = [reply.exception for reply in replies if reply.exception is not None]
-        if broken and (is_hopeless(broken[0]) or is_retryable(broken[0])):
-            self._failed(kind, where, f"{type(broken[0]).__name__}: {broken[0]}", broken[0])
+        first = next((r.exception for r in replies if r.exception is not None), None)
+        if first is not None and (is_hopeless(first) or is_retryable(first)):
+            self._count_failure(kind, where, f"{type(first).__name__}: {first}", first)
             return None
         errors = [reply.error for reply in replies if reply.error is not None]
         billed = [reply.cost_usd for reply in replies if reply.message is not None]
         return evaluation, sum_usd(billed), errors
 
-    async def _call(self, caller: Caller, call: Call) -> Reply:
+    async def _call(self, verifier_calls: VerifierCalls, call: Call) -> Reply:
         try:
-            async for attempt in retrying(self._limits.attempts, self._limits.backoff_s):
+            async for attempt in retry_attempts(self._limits.attempts, self._limits.backoff_s):
                 with attempt:
                     async with self._slot(call.candidate):
-                        reply = await caller.acall(call, {})
+                        reply = await verifier_calls.acall(call, {})
                     if reply.exception is not None and is_retryable(reply.exception):
                         raise reply.exception
         except Exception as error:  # noqa: BLE001 - a failure after all attempts is a reply
@@ -293,27 +311,30 @@ class Collector:
         limit = self._limits.concurrency_of(candidate.name)
         return self._slots.setdefault(candidate.name, asyncio.Semaphore(limit))
 
-    def _failed(self, kind: str, where: str, text: str, error: Exception | None) -> None:
-        """Count a failure; stop the run where continuing would only repeat it."""
-        self._in_a_row[kind] = self._in_a_row.get(kind, 0) + 1
+    def _count_failure(self, kind: str, where: str, text: str, error: Exception | None) -> None:
+        """Count a failure, and stop the run if it would only be repeated."""
+        self._consecutive_failures[kind] = self._consecutive_failures.get(kind, 0) + 1
         line = f"{where}: {' '.join(text.split())[:300]}."
         if error is not None and is_hopeless(error):
             self._stop = self._stop or line
         elif error is not None and is_retryable(error):
             self._stop = self._stop or f"{line} Gave up after {self._limits.attempts} attempts."
-        elif self._in_a_row[kind] >= self._limits.failures:
-            self._stop = self._stop or f"{line} That was failure {self._in_a_row[kind]} in a row."
+        elif self._consecutive_failures[kind] >= self._limits.failures:
+            self._stop = (
+                self._stop
+                or f"{line} That was failure {self._consecutive_failures[kind]} in a row."
+            )
 
 
-def _facts(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, Any]:
+def _answer_fields(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, Any]:
     names = ("input_tokens", "output_tokens", "cost_usd", "latency_s", "ttft_s")
     facts: dict[str, Any] = {name: attempt.get(name) for name in names}
-    spread, given = attempt.get("ttft_s"), attempt.get("output_tokens")
+    ttft_s, n_tokens = attempt.get("ttft_s"), attempt.get("output_tokens")
     facts["itl_s"] = None
-    if spread is not None and given is not None and given > 1:
-        facts["itl_s"] = (attempt["latency_s"] - spread) / (given - 1)
+    if ttft_s is not None and n_tokens is not None and n_tokens > 1:
+        facts["itl_s"] = (attempt["latency_s"] - ttft_s) / (n_tokens - 1)
     content = (message.response_metadata.get("logprobs") or {}).get("content") or ()
-    # Without the token that ends the answer: servers report it in whole replies only.
+    # Without the token that ends the answer, which servers do not report in streams.
     tokens = [token for token in content if token["token"] != ""]
     if len(tokens) > 0:
         facts["mean_logprob"] = math.fsum(token["logprob"] for token in tokens) / len(tokens)
@@ -321,8 +342,8 @@ def _facts(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, Any]:
     return {"text": str(message.text), **facts}
 
 
-def _message(line: Mapping[str, Any]) -> AIMessage:
-    """The answer as its candidate gave it, with the parts that verifiers read."""
+def _answer_message(line: Mapping[str, Any]) -> AIMessage:
+    """Restore an answer from its journal line, with the parts that verifiers read."""
     tokens = [{"token": token, "logprob": value} for token, value in line.get("logprobs", ())]
     metadata = {"logprobs": {"content": tokens}} if tokens else {}
     return AIMessage(line["text"], response_metadata=metadata)

@@ -1,8 +1,8 @@
-"""Grade an answer, by its reference or by a judge model. Sans-I/O.
+"""Graders, which compare an answer with a reference or have a judge model grade it; without I/O.
 
 A grader is driven like a verifier (`verification/verifier.py`): it yields the calls to make
-concurrently and returns an evaluation, whose `confidence` is the quality in [0, 1]; None: no
-readable grade.
+concurrently and returns an evaluation, whose `confidence` is the quality in [0, 1], or None if the
+grade cannot be read.
 """
 
 from __future__ import annotations
@@ -39,46 +39,46 @@ __all__ = [
 
 
 class Grader(CheckedArguments, ABC):
-    """Gives an answer its quality."""
+    """Base class for graders, which determine the quality of an answer."""
 
     @abstractmethod
     def check(self, question: Question) -> None:
-        """Refuse a question that this grader cannot grade answers to.
+        """Refuse a question whose answers this grader cannot grade.
 
         Raises:
-            ValueError: Why it cannot.
+            ValueError: If it cannot, with the reason.
         """
 
     @abstractmethod
     def grade(self, question: Question, case: Case) -> Evaluating:
-        """Yield the calls to make concurrently, receive their replies, return the quality."""
+        """Yield the calls to make concurrently, receive their replies, return the evaluation."""
 
 
 class _ReferenceGrader(Grader):
     def check(self, question: Question) -> None:
-        """The question must have a reference that can be compared with."""
+        """Refuse a question without a usable reference."""
         if question.reference is None:
-            msg = f"there is no `reference`, which {type(self).__name__} compares with"
+            msg = f"{type(self).__name__} needs a `reference` to compare answers with, got None"
             raise ValueError(msg)
         if not self.matches(question.reference, question.reference):
-            msg = f"the reference {question.reference!r} cannot be read by {type(self).__name__}"
+            msg = f"{type(self).__name__} cannot read the reference {question.reference!r}"
             raise ValueError(msg)
 
     def grade(self, question: Question, case: Case) -> Evaluating:
-        """Compare with the reference; no model is called."""
+        """Compare the answer with the reference; no model is called."""
         assert question.reference is not None, "checked before the first call"
-        right = self.matches(str(case.answer.text), question.reference)
-        return Evaluation(1.0 if right else 0.0)
+        correct = self.matches(str(case.answer.text), question.reference)
+        return Evaluation(1.0 if correct else 0.0)
         yield  # pragma: no cover - makes this a generator like every grader
 
     @abstractmethod
     def matches(self, answer: str, reference: str) -> bool:
-        """Whether the answer says the same as the reference."""
+        """Return whether the answer agrees with the reference."""
 
 
 @dataclass(frozen=True)
 class ExactMatch(_ReferenceGrader):
-    """1 where the normalized texts are equal, else 0."""
+    """A grader whose quality is 1 if the normalized texts are equal, else 0."""
 
     def matches(self, answer: str, reference: str) -> bool:
         """Compare the texts, ignoring case, accents, spacing and a final full stop."""
@@ -90,7 +90,11 @@ _NUMBER = re.compile(r"-?\d[\d,]*\.?\d*|-?\.\d+")
 
 @dataclass(frozen=True)
 class NumberMatch(_ReferenceGrader):
-    """1 where the last number of the answer is the reference's last number, else 0."""
+    """A grader whose quality is 1 if the last numbers of answer and reference agree, else 0.
+
+    Args:
+        tolerance: Relative and absolute tolerance of the comparison.
+    """
 
     tolerance: float = 1e-6
 
@@ -98,26 +102,26 @@ class NumberMatch(_ReferenceGrader):
         check_range(self, "tolerance")
 
     def matches(self, answer: str, reference: str) -> bool:
-        """Compare the last numbers, thousands separators ignored."""
-        said, right = _last_number(answer), _last_number(reference)
-        if said is None or right is None:
+        """Compare the last numbers, ignoring thousands separators."""
+        actual, correct = _last_number(answer), _last_number(reference)
+        if actual is None or correct is None:
             return False
-        return math.isclose(said, right, rel_tol=self.tolerance, abs_tol=self.tolerance)
+        return math.isclose(actual, correct, rel_tol=self.tolerance, abs_tol=self.tolerance)
 
 
 def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    numbers = _NUMBER.findall(text)
+    return float(numbers[-1].replace(",", "")) if numbers else None
 
 
-_SAID = re.compile(r"(?:answer|choice|option)\s*(?:is|:)?\s*[*(]*([A-J])\b", re.IGNORECASE)
-_FIRST = re.compile(r"^\W*([A-Ja-j])(?![\w'])")
-_ANY = re.compile(r"(?<![\w'])([B-HJ])(?![\w'])")
+_STATED = re.compile(r"(?:answer|choice|option)\s*(?:is|:)?\s*[*(]*([A-J])\b", re.IGNORECASE)
+_LEADING = re.compile(r"^\W*([A-Ja-j])(?![\w'])")
+_LONE = re.compile(r"(?<![\w'])([B-HJ])(?![\w'])")
 
 
 @dataclass(frozen=True)
 class ChoiceMatch(_ReferenceGrader):
-    """1 where the answer chooses the reference's letter (A to J), else 0."""
+    """A grader whose quality is 1 if the answer chooses the reference's letter (A to J), else 0."""
 
     def matches(self, answer: str, reference: str) -> bool:
         """Compare the letters; an answer without a letter is wrong."""
@@ -126,11 +130,11 @@ class ChoiceMatch(_ReferenceGrader):
 
 
 def _letter(text: str) -> str | None:
-    """The letter said: "the answer is C", a leading "C.", else any lone capital except A and I."""
-    for pattern in (_SAID, _FIRST, _ANY):
-        found = pattern.search(text)
-        if found is not None:
-            return found[1].upper()
+    """Read the letter: "the answer is C", a leading "C.", or a lone capital except A and I."""
+    for pattern in (_STATED, _LEADING, _LONE):
+        match = pattern.search(text)
+        if match is not None:
+            return match[1].upper()
     return None
 
 
@@ -165,12 +169,13 @@ _JUDGE = (
 
 @dataclass(frozen=True)
 class Judge(Grader):
-    """A model that grades each answer by itself, given the reference where there is one.
+    """A grader that has a model grade each answer alone, with the reference if there is one.
 
     Args:
         judge: The model that grades.
-        scale: `"five"` grades, whose quality is 0, 0.25, 0.5, 0.75, 1; or `"binary"`.
-        method: How to get structured output, as in `with_structured_output`.
+        scale: `"five"` for five grades, whose qualities are 0, 0.25, 0.5, 0.75 and 1, or
+            `"binary"`.
+        method: Method of structured output, as in `with_structured_output`.
     """
 
     judge: Candidate
@@ -192,15 +197,19 @@ class Judge(Grader):
         if isinstance(reply.parsed, RightOrWrong):
             quality = 1.0 if reply.parsed.grade == "correct" else 0.0
             return Evaluation(quality, rationale=reply.parsed.rationale)
-        return Evaluation(None, rationale=_said(reply.message, reply.error))
+        return Evaluation(None, rationale=_why_unreadable(reply.message, reply.error))
 
 
 @dataclass(frozen=True)
 class PairwiseJudge(CheckedArguments):
-    """A model that says which of two answers is better, asked twice with the order swapped.
+    """A grader that has a model compare two answers, twice, with their order swapped.
 
-    An answer's quality is then its win rate against the other candidates' answers to the same
-    question, ties counted half.
+    An answer's quality is its win rate against the other candidates' answers to the same question;
+    a tie counts as half a win.
+
+    Args:
+        judge: The model that compares.
+        method: Method of structured output, as in `with_structured_output`.
 
     References:
         Zheng et al., 2023, Judging LLM-as-a-judge, arXiv:2306.05685, section 3.4: a win that does
@@ -214,7 +223,7 @@ class PairwiseJudge(CheckedArguments):
         """Any question will do."""
 
     def compare(self, question: Question, a: str, b: str) -> Evaluating:
-        """Ask in both orders; `confidence` is the score of a: 1 won, 0 lost, 0.5 tie."""
+        """Ask in both orders; `confidence` is the score of a: 1 for a win, 0.5 for a tie, 0."""
         calls = []
         for first, second in ((a, b), (b, a)):
             parts = {"question": question.query, "reference": question.reference}
@@ -223,13 +232,13 @@ class PairwiseJudge(CheckedArguments):
         forward, backward = yield calls
         for reply in (forward, backward):
             if not isinstance(reply.parsed, Preference):
-                return Evaluation(None, rationale=_said(reply.message, reply.error))
+                return Evaluation(None, rationale=_why_unreadable(reply.message, reply.error))
         score = preference(forward.parsed.better, backward.parsed.better)
         return Evaluation(score, rationale=forward.parsed.rationale)
 
 
 def preference(forward: str, backward: str) -> float:
-    """Score of a from "A", "B" or "tie", said once as (a, b) and once as (b, a)."""
+    """Return the score of a from the verdicts "A", "B" or "tie" on (a, b) and on (b, a)."""
     if forward == "A" and backward == "B":
         return 1.0
     if forward == "B" and backward == "A":
@@ -248,20 +257,24 @@ def _prompt(parts: dict[str, str | None]) -> list[BaseMessage]:
     return [SystemMessage(_JUDGE), HumanMessage(text)]
 
 
-def _said(message: BaseMessage | None, error: str | None) -> str:
-    return error or "no reply" if message is None else f"it said {str(message.text)[:80]!r}"
+def _why_unreadable(message: BaseMessage | None, error: str | None) -> str:
+    return error or "no reply" if message is None else f"the reply was {str(message.text)[:80]!r}"
 
 
 def grader_by_name(name: str, judge: str | None = None) -> Grader | PairwiseJudge:
-    """A grader as it is written on a command line: a short name, or a judge with its model.
+    """Make a grader from its name on the command line.
+
+    Args:
+        name: `"exact"`, `"number"`, `"choice"`, `"judge"` or `"pairwise"`.
+        judge: The model for `"judge"` and `"pairwise"`, written like a candidate.
 
     Raises:
-        ValueError: If the name is unknown, or a judge has no model.
+        ValueError: If the name is unknown, or the model is missing.
     """
     if name not in ("judge", "pairwise"):
         return make_grader(name)
     if judge is None:
-        msg = f"The grader {name!r} needs a model that judges: give `judge`."
+        msg = f"The grader {name!r} needs a model, got None: pass `judge`."
         raise ValueError(msg)
     return (Judge if name == "judge" else PairwiseJudge)(parse_candidate(judge))
 
@@ -273,15 +286,18 @@ _BY_NAME: dict[str, type[Grader]] = {
 }
 
 
-def make_grader(given: Grader | PairwiseJudge | str) -> Grader | PairwiseJudge:
-    """A grader by its short name, or the one given.
+def make_grader(grader: Grader | PairwiseJudge | str) -> Grader | PairwiseJudge:
+    """Return a grader by its name, or the argument itself if it is a grader.
 
     Raises:
         ValueError: If the name is not `"exact"`, `"number"` or `"choice"`.
     """
-    if not isinstance(given, str):
-        return given
-    if given not in _BY_NAME:
-        msg = f"Unknown grader {given!r}: it is one of {list(_BY_NAME)}, a `Judge` or your own."
+    if not isinstance(grader, str):
+        return grader
+    if grader not in _BY_NAME:
+        msg = (
+            f"Unknown grader {grader!r}: must be one of {list(_BY_NAME)}, a `Judge`, a "
+            "`PairwiseJudge`, or a `Grader` of your own."
+        )
         raise ValueError(msg)
-    return _BY_NAME[given]()
+    return _BY_NAME[grader]()

@@ -1,8 +1,8 @@
-"""What was collected, one JSON line per fact, safe on disk before the next call is made.
+"""The journal of `collect`: one JSON line per fact, synced to disk before the next call is made.
 
-A killed run loses no answer that it received: the file is append-only, each line is synced, and a
-last line that was cut off is dropped. The field `kind` says what a line is: `run` (settings),
-`question`, `answer`, `evaluation`, `grade`, `battle`.
+A run that is killed loses no answer that it has received: the file is append-only, each line is
+synced, and a last line that was cut off is dropped. The field `kind` of a line is `run` (settings),
+`question`, `answer`, `evaluation`, `grade` or `battle`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _KEYS = {
 
 @dataclass
 class Record:
-    """Everything a journal holds, by question, candidate and verifier."""
+    """The contents of a journal, by question, candidate and verifier."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     questions: dict[str, Question] = field(default_factory=dict)
@@ -60,10 +60,10 @@ class Record:
     grades: dict[Key, dict[str, Any]] = field(default_factory=dict)
     battles: dict[Key, dict[str, Any]] = field(default_factory=dict)
     spent_usd: float = 0.0
-    """What everything in the journal is known to have cost."""
+    """Sum of all known costs."""
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Add one line; a repeated fact keeps its first version."""
+        """Add one line; if a fact is repeated, the first version is kept, of a failure the last."""
         kind = line["kind"]
         if kind == "run":
             merged = {**line["settings"], **self.settings}
@@ -87,33 +87,37 @@ class Record:
             raise ValueError(msg)
 
     def holds(self, line: Mapping[str, Any]) -> bool:
-        """Whether a fact of this kind is already known for the same question and candidate."""
+        """Return whether the record already has a fact with the kind and the key of this line."""
         kind = line["kind"]
         if kind not in _KEYS:
             return False
         return tuple(line[name] for name in _KEYS[kind]) in getattr(self, f"{kind}s")
 
     def part(self, ids: Collection[str]) -> Record:
-        """What is known about some of the questions, and what that cost."""
-        known = Record()
+        """Return the answers, evaluations, grades and battles of some of the questions."""
+        part = Record()
         for table in (self.answers, self.evaluations, self.grades, self.battles):
             for line in table.values():
                 if line["id"] in ids:
-                    known.add(line)
-        return known
+                    part.add(line)
+        return part
 
 
 class Log(Protocol):
-    """Where a run looks up what is known, and keeps what it learns."""
+    """Protocol for the object that a run reads existing facts from and writes new ones to."""
 
     record: Record
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Store one fact; when this returns it is on disk."""
+        """Store one fact, which is on disk when this returns."""
 
 
 class Journal(CheckedArguments):
-    """An append-only file of facts; one run at a time may write to it."""
+    """An append-only file of facts, which only one run at a time can open.
+
+    Args:
+        path: Path of the file (`.jsonl`).
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -128,7 +132,7 @@ class Journal(CheckedArguments):
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 self._file.close()
-                msg = f"{self.path.name} is being written by another run: wait for it to end."
+                msg = f"Another run is writing to {self.path.name}: wait until it has ended."
                 raise ValueError(msg) from error
         self._file.seek(0)
         data = self._file.read()
@@ -138,7 +142,7 @@ class Journal(CheckedArguments):
         except ValueError:
             self._file.close()
             raise
-        # A line without an end was cut off by a crash: its call counts as never made.
+        # A line without an end was cut off by a crash: its call will be made again.
         self._file.truncate(data.rfind(b"\n") + 1)
         return self
 
@@ -151,7 +155,7 @@ class Journal(CheckedArguments):
         self._file.close()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one fact; when this returns it is on disk."""
+        """Append one fact, which is on disk when this returns."""
         line = {"kind": kind, **fields}
         self.record.add(line)
         text = json.dumps(line, ensure_ascii=False, allow_nan=False)
@@ -161,28 +165,32 @@ class Journal(CheckedArguments):
 
 
 def _lines(data: bytes, name: str) -> Iterator[dict[str, Any]]:
-    """What the lines say, without the last one if it was cut off."""
+    """Yield the data of all lines except a last one that was cut off."""
     for number, text, line in json_lines(data.split(b"\n")[:-1]):
         if line is None or "kind" not in line:
-            msg = f"{name} line {number} is not a line of a journal: {text[:60]!r}."
+            msg = f"{name} line {number} must be a journal's JSON line, got {text[:60]!r}."
             raise ValueError(msg)
         yield line
 
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """The tables that a journal adds up to; rows are the questions that every candidate answered.
+    """The tables of a journal; rows are the questions whose answers by all candidates are graded.
 
     Attributes:
-        ids: Of the rows, in order.
+        ids: Question id of each of the n rows.
         outcomes: Quality and cost, of shape (n, n_candidates).
-        evaluations: Verifier name → what it said, same rows and columns; `answer_logprob` is the
-            answer's own mean token probability where the candidates returned `logprobs`.
-        answers: The answers' texts, per row by candidate.
-        latency_s: Seconds per answer, of shape (n, n_candidates), NaN where unknown; likewise
-            `ttft_s`, `itl_s` and the token counts.
-        battles: Pairwise preferences, where they were judged.
-        incomplete: Question ids left out, with the first thing each of them lacks.
+        evaluations: Evaluations by verifier name, with the same rows and columns. The entry
+            `answer_logprob` is the geometric mean of the answers' token probabilities, if the
+            candidates returned `logprobs`.
+        answers: Text of each answer, per row by candidate.
+        latency_s: Seconds per answer, of shape (n, n_candidates), NaN if unknown.
+        ttft_s: Seconds to the first token, same shape.
+        itl_s: Mean seconds between two tokens, same shape.
+        input_tokens: Number of input tokens, same shape.
+        output_tokens: Number of output tokens, same shape.
+        battles: Pairwise preferences, or None if there are none.
+        incomplete: The reason why a question is left out, by question id.
     """
 
     ids: tuple[str, ...]
@@ -199,14 +207,15 @@ class Collected:
 
 
 def load_journal(*paths: str | Path) -> Collected:
-    """Read journals that `collect` wrote as tables to train and replay on.
+    """Load journals of `collect` as tables.
 
     Args:
-        paths: One journal, or several that add up: other questions, or other candidates.
+        paths: One journal, or several that are merged because they have other questions or other
+            candidates.
 
     Raises:
-        ValueError: If a line cannot be read, or no question has been answered and graded for
-            every candidate.
+        ValueError: If a line cannot be read, or if no question has a graded answer from every
+            candidate.
     """
     record = Record()
     for path in map(Path, paths):
@@ -218,12 +227,12 @@ def load_journal(*paths: str | Path) -> Collected:
 def tabulate(record: Record, name: str) -> Collected:
     """Turn a journal's record into tables."""
     candidates: list[str] = list(record.settings.get("candidates", ()))
-    lacking = {id: _lacks(record, id, candidates) for id in record.questions}
-    ids = [id for id, lack in lacking.items() if lack is None]
-    incomplete = {id: lack for id, lack in lacking.items() if lack is not None}
+    missing = {id: _first_missing(record, id, candidates) for id in record.questions}
+    ids = [id for id, reason in missing.items() if reason is None]
+    incomplete = {id: reason for id, reason in missing.items() if reason is not None}
     if len(ids) == 0:
-        first = next(iter(incomplete.items()), ("", "nothing was asked"))
-        msg = f"{name} has no complete row: e.g. question {first[0]!r}: {first[1]}."
+        id, reason = next(iter(incomplete.items()), ("", "nothing was asked"))
+        msg = f"{name} has no complete row: e.g. question {id!r}: {reason}."
         raise ValueError(msg)
 
     def table(lines: Mapping[Key, Mapping[str, Any]], fact: str, *tail: str) -> Any:
@@ -235,7 +244,7 @@ def tabulate(record: Record, name: str) -> Collected:
         [record.questions[id].query for id in ids],
         candidates,
         table(record.grades, "quality"),
-        _known(table(record.answers, "cost_usd")),
+        _none_if_unknown(table(record.answers, "cost_usd")),
         None if None in groups else [str(group) for group in groups],
     )
     facts = ("latency_s", "ttft_s", "itl_s", "input_tokens", "output_tokens")
@@ -250,7 +259,7 @@ def tabulate(record: Record, name: str) -> Collected:
     )
 
 
-def _lacks(record: Record, id: str, candidates: Sequence[str]) -> str | None:
+def _first_missing(record: Record, id: str, candidates: Sequence[str]) -> str | None:
     for name in candidates:
         if (id, name) not in record.answers:
             return record.failures.get((id, name), f"{name!r} has not answered")
@@ -259,14 +268,14 @@ def _lacks(record: Record, id: str, candidates: Sequence[str]) -> str | None:
     return None
 
 
-def _known(costs: Any) -> Any:
+def _none_if_unknown(costs: Any) -> Any:
     return None if np.isnan(costs).all() else costs
 
 
 def _evaluations(
     record: Record, ids: Sequence[str], candidates: Sequence[str], table: Any
 ) -> dict[str, SelfEvaluations]:
-    found: dict[str, SelfEvaluations] = {}
+    evaluations: dict[str, SelfEvaluations] = {}
     for verifier in dict.fromkeys(key[2] for key in record.evaluations):
         samples = [
             [
@@ -275,23 +284,23 @@ def _evaluations(
             ]
             for id in ids
         ]
-        deepest = max(len(cell) for row in samples for cell in row)
-        verdicts = np.full((len(ids), len(candidates), deepest), np.nan)
+        n_verdicts = max(len(cell) for row in samples for cell in row)
+        verdicts = np.full((len(ids), len(candidates), n_verdicts), np.nan)
         for i, row in enumerate(samples):
             for j, cell in enumerate(row):
                 verdicts[i, j, : len(cell)] = [np.nan if v is None else float(v) for v in cell]
-        found[verifier] = SelfEvaluations(
+        evaluations[verifier] = SelfEvaluations(
             candidates,
             table(record.evaluations, "confidence", verifier),
-            _known(table(record.evaluations, "cost_usd", verifier)),
-            verdicts if deepest > 0 else None,
+            _none_if_unknown(table(record.evaluations, "cost_usd", verifier)),
+            verdicts if n_verdicts > 0 else None,
         )
     logprob = table(record.answers, "mean_logprob")
     if not np.isnan(logprob).all():
-        free = np.where(np.isnan(logprob), np.nan, 0.0)
+        no_cost = np.where(np.isnan(logprob), np.nan, 0.0)
         probability = np.exp(np.minimum(logprob, 0.0))
-        found["answer_logprob"] = SelfEvaluations(candidates, probability, free)
-    return found
+        evaluations["answer_logprob"] = SelfEvaluations(candidates, probability, no_cost)
+    return evaluations
 
 
 def _battles(record: Record) -> Battles | None:

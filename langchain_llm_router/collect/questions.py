@@ -1,4 +1,4 @@
-"""The questions that candidates are asked when data is collected."""
+"""The questions of `collect`, and how they are read."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class Question(CheckedArguments):
     """
 
     id: str
-    """Unique in its set; identifies the question in the journal."""
+    """Id, unique among the questions, by which the journal identifies the question."""
 
     query: str
     reference: str | None = None
-    """The right answer, for graders that compare; None where a judge model grades."""
+    """The correct answer, for graders that compare; a judge model needs none."""
 
     group: str | None = None
     """Data set, subject or tenant, for evaluation within groups."""
 
 
 def load_questions(path: str | Path) -> list[Question]:
-    """Read questions from a file with the fields `query` and optionally `id`, `reference`, `group`.
+    """Load questions from a file with the fields `query` and optionally `id`, `reference`, `group`.
 
     Args:
-        path: `.jsonl`, `.csv` or `.parquet` (extra `data`), or `langsmith:` and the name of a
-            LangSmith dataset. Without ids the row numbers are used.
+        path: A `.jsonl`, `.csv` or `.parquet` file (the latter needs the extra `data`), or
+            `langsmith:` and the name of a LangSmith dataset. Without ids, row indices are used.
 
     Raises:
-        ValueError: If a row has no `query` or an id is repeated; the row is named.
+        ValueError: If a row has no `query` or an id is repeated; the message names the row.
     """
     kind, _, name = str(path).partition(":")
     if kind == "langsmith" and name:
@@ -53,11 +53,11 @@ def load_questions(path: str | Path) -> list[Question]:
 
 
 def from_langsmith(dataset: str, client: Any = None) -> list[Question]:
-    """Read a LangSmith dataset: each example's first input is the query, first output the answer.
+    """Load a LangSmith dataset, with each example's first input as query and output as reference.
 
     Args:
-        dataset: Its name.
-        client: A `langsmith.Client`; None: one from the environment's key.
+        dataset: Name of the dataset.
+        client: A `langsmith.Client`; if None, one with the key in the environment is made.
     """
     if client is None:
         client = import_extra("langsmith", "agents").Client()
@@ -80,11 +80,11 @@ def parse_questions(
     """Check rows and turn them into questions.
 
     Raises:
-        ValueError: If there are none, a row has no `query`, or an id is repeated.
+        ValueError: If there are no rows, a row has no `query`, or an id is repeated.
     """
     questions = [_question(row, i, source) for i, row in enumerate(rows)]
     if len(questions) == 0:
-        msg = f"{source} has no questions."
+        msg = f"{source} must have at least one question, got none."
         raise ValueError(msg)
     _check_ids(questions, source)
     return questions
@@ -95,10 +95,13 @@ def _question(row: Question | Mapping[str, Any], i: int, source: str) -> Questio
         return row
     query = row.get("query")
     if not isinstance(query, str) or not query.strip():
-        msg = f"{source} row {i}: `query` must be text, got {query!r}; it has {sorted(row)}."
+        msg = (
+            f"{source} row {i}: `query` must be a text that is not empty, got {query!r}; "
+            f"the row has the fields {sorted(row)}."
+        )
         raise ValueError(msg)
-    given = {key: row.get(key) for key in ("id", "reference", "group")}
-    texts = {key: None if value in (None, "") else str(value) for key, value in given.items()}
+    values = {key: row.get(key) for key in ("id", "reference", "group")}
+    texts = {key: None if value in (None, "") else str(value) for key, value in values.items()}
     return Question(texts["id"] or str(i), query, texts["reference"], texts["group"])
 
 
@@ -106,6 +109,9 @@ def _check_ids(questions: Sequence[Question], source: str) -> None:
     rows: dict[str, int] = {}
     for i, question in enumerate(questions):
         if question.id in rows:
-            msg = f"{source} row {i}: row {rows[question.id]} already has the id {question.id!r}."
+            msg = (
+                f"{source} row {i}: `id` must be unique, got {question.id!r}, which row "
+                f"{rows[question.id]} also has."
+            )
             raise ValueError(msg)
         rows[question.id] = i

@@ -1,4 +1,4 @@
-"""What a run of `collect` will take, computed before the first call."""
+"""The quote of a run of `collect`: its calls, tokens and cost, computed before the first call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VERDICT_TOKENS = 60
 
 @dataclass(frozen=True)
 class Workload:
-    """Everything there is to do: the questions, candidates, verifiers and grader."""
+    """The work of a run: questions, candidates, verifiers and grader."""
 
     questions: Sequence[Question]
     candidates: Sequence[Candidate]
@@ -37,11 +37,11 @@ class Workload:
     preamble: Sequence[BaseMessage] = ()
 
     def messages(self, question: Question) -> list[BaseMessage]:
-        """The conversation that ends in the question."""
+        """Return the conversation that ends with the question."""
         return [*self.preamble, HumanMessage(question.query)]
 
     def is_done(self, question: Question, record: Record) -> bool:
-        """Whether everything about a question has been recorded."""
+        """Return whether all answers, evaluations and grades of a question are recorded."""
         names = [candidate.name for candidate in self.candidates]
         keys = [(question.id, name) for name in names]
         return (
@@ -56,7 +56,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Expected:
-    """Calls to one model, with their tokens and price as far as they can be foreseen."""
+    """The expected calls to one model, with their tokens and cost (None if unknown)."""
 
     calls: int
     input_tokens: float
@@ -66,18 +66,18 @@ class Expected:
 
 @dataclass(frozen=True)
 class Quote:
-    """What is still to be done, by the model that is called."""
+    """The calls that a run is expected to make, by model."""
 
     models: Mapping[str, Expected]
 
     @property
     def calls(self) -> int:
-        """Calls in all."""
+        """Number of calls to all models."""
         return sum(expected.calls for expected in self.models.values())
 
     @property
     def cost_usd(self) -> float | None:
-        """Dollars in all; None if any price is unknown."""
+        """Expected cost of all calls in USD; None if any price is unknown."""
         return sum_usd([expected.cost_usd for expected in self.models.values()])
 
     def __str__(self) -> str:
@@ -94,27 +94,27 @@ def _dollars(amount: float | None) -> str:
 
 
 def expected_answer_usd(work: Workload, candidate: Candidate) -> float | None:
-    """What one answer of a candidate to a typical question is expected to cost."""
+    """Return the expected cost of a candidate's answer to the question of median length."""
     if candidate.expected_cost_usd is not None:
         return candidate.expected_cost_usd
-    call = Call(work.messages(_typical(work.questions)), candidate)
+    call = Call(work.messages(_median_question(work.questions)), candidate)
     return _expect(call, candidate.expected_output_tokens).cost_usd
 
 
 def make_quote(work: Workload, record: Record) -> Quote:
-    """Count the calls that the journal does not hold yet, and estimate their tokens and cost.
+    """Count the calls that are not in the journal yet, and estimate their tokens and cost.
 
-    Lengths are those of a typical question; an answer has the candidate's
-    `expected_output_tokens`, a verdict or grade its `max_tokens` or else about 60.
+    Every question is counted with the median length, every answer with the candidate's
+    `expected_output_tokens`, every verdict and grade with its `max_tokens` or else 60 tokens.
     """
-    question = _typical(work.questions)
+    question = _median_question(work.questions)
     totals: dict[str, list[Expected]] = {}
     ids = [q.id for q in work.questions]
     for candidate in work.candidates:
-        asked = sum((id, candidate.name) not in record.answers for id in ids)
-        answering = Call(work.messages(question), candidate)
-        expected = _expect(answering, candidate.expected_output_tokens)
-        totals.setdefault(candidate.name, []).append(_times(expected, asked))
+        missing = sum((id, candidate.name) not in record.answers for id in ids)
+        call = Call(work.messages(question), candidate)
+        expected = _expect(call, candidate.expected_output_tokens)
+        totals.setdefault(candidate.name, []).append(_multiply(expected, missing))
         answer = AIMessage("x" * int(candidate.expected_output_tokens * CHARS_PER_TOKEN))
         case = Case(work.messages(question), answer, candidate)
         for name, verifier in work.verifiers.items():
@@ -128,17 +128,17 @@ def make_quote(work: Workload, record: Record) -> Quote:
         missing = sum((id, *pair) not in record.battles for id in ids for pair in pairs)
         text = "x" * int(max(c.expected_output_tokens for c in work.candidates) * CHARS_PER_TOKEN)
         _add_calls(totals, work.grader.compare(question, text, text), missing)
-    return Quote({name: _sum(parts) for name, parts in totals.items()})
+    return Quote({name: _total(parts) for name, parts in totals.items()})
 
 
-def _typical(questions: Sequence[Question]) -> Question:
-    """The question of median length stands for all."""
+def _median_question(questions: Sequence[Question]) -> Question:
+    """Return the question of median length, which represents all questions."""
     middle = statistics.median_low(len(question.query) for question in questions)
     return next(question for question in questions if len(question.query) == middle)
 
 
 def _add_calls(totals: dict[str, list[Expected]], steps: Evaluating, times: int) -> None:
-    """Look at the first calls that a verifier or grader wants, without making them."""
+    """Add the first calls that a verifier or grader yields, without making them."""
     try:
         calls = next(steps)
     except StopIteration:
@@ -146,27 +146,27 @@ def _add_calls(totals: dict[str, list[Expected]], steps: Evaluating, times: int)
     steps.close()
     for call in calls:
         output = float(call.kwargs.get("max_tokens") or _VERDICT_TOKENS) * call.n_samples
-        expected = _times(_expect(call, output), times)
+        expected = _multiply(_expect(call, output), times)
         totals.setdefault(call.candidate.name, []).append(expected)
 
 
 def _expect(call: Call, output_tokens: float) -> Expected:
-    spent = sum(len(str(message.text)) for message in call.messages) / CHARS_PER_TOKEN
+    input_tokens = sum(len(str(message.text)) for message in call.messages) / CHARS_PER_TOKEN
     price = call.candidate.price
     cost = None
     if price is not None:
-        cost = price.estimate_usd(input_tokens=spent, output_tokens=output_tokens)
-    return Expected(1, spent, output_tokens, cost)
+        cost = price.estimate_usd(input_tokens=input_tokens, output_tokens=output_tokens)
+    return Expected(1, input_tokens, output_tokens, cost)
 
 
-def _times(expected: Expected, n: int) -> Expected:
+def _multiply(expected: Expected, n: int) -> Expected:
     cost = None if expected.cost_usd is None else n * expected.cost_usd
     if n == 0:
         cost = 0.0
     return Expected(n, n * expected.input_tokens, n * expected.output_tokens, cost)
 
 
-def _sum(parts: Sequence[Expected]) -> Expected:
+def _total(parts: Sequence[Expected]) -> Expected:
     return Expected(
         sum(part.calls for part in parts),
         sum(part.input_tokens for part in parts),

@@ -1,4 +1,4 @@
-"""From questions to training data: ask every candidate, let it verify itself, grade the answers.
+"""`collect`: checks the arguments, opens the journal, runs the collector, returns the tables.
 
 Every fact is in the journal (`journal.py`) before the next call is made, so a run that was killed
 resumes where it stopped, and repeats only the calls that were in flight.
@@ -29,7 +29,7 @@ from langchain_llm_router.types.arguments import refuse_unknown
 from langchain_llm_router.types.errors import CollectionError
 from langchain_llm_router.verification import Verifier
 
-__all__ = ["Questions", "Setup", "acollect", "collect", "finish", "make_workload", "opened"]
+__all__ = ["Questions", "Setup", "acollect", "collect", "finish", "make_workload", "open_journal"]
 
 
 Questions = str | Path | Iterable[Question | Mapping[str, Any]]
@@ -39,7 +39,7 @@ _R = TypeVar("_R")
 
 
 class Setup(TypedDict):
-    """What `collect` needs to know besides the questions."""
+    """The arguments of `collect` that define the work, except the questions."""
 
     candidates: Sequence[Candidate | BaseChatModel | str]
     grader: NotRequired[Grader | PairwiseJudge | str]
@@ -58,47 +58,49 @@ async def acollect(
     limits: Limits | None = None,
     watcher: Watcher | None = None,
 ) -> Collected:
-    """As `collect`, inside a running event loop."""
+    """Do the same as `collect`, inside a running event loop."""
     setup = Setup(candidates=candidates, grader=grader, verifiers=verifiers, preamble=preamble)
     work = make_workload(questions, setup)
     limits, watcher = limits or Limits(), watcher or Watcher()
-    with opened(work, journal, limits, watcher) as log:
-        stopped = await Collector(work, log, limits, watcher).everything()
+    with open_journal(work, journal, limits, watcher) as log:
+        stopped = await Collector(work, log, limits, watcher).run()
         return finish(work, log, limits, stopped)
 
 
-def _with_arguments_of(
+def _with_signature_of(
     function: Callable[_P, Any],
 ) -> Callable[[Callable[..., _R]], Callable[_P, _R]]:
-    """Say that a function hands all its arguments to another one: to readers and type checkers."""
+    """Declare that the decorated function passes all its arguments on to another function."""
 
-    def mark(passing: Callable[..., _R]) -> Callable[_P, _R]:
-        passing.__signature__ = signature(function)  # type: ignore[attr-defined]
-        return passing
+    def decorate(caller: Callable[..., _R]) -> Callable[_P, _R]:
+        caller.__signature__ = signature(function)  # type: ignore[attr-defined]
+        return caller
 
-    return mark
+    return decorate
 
 
-@_with_arguments_of(acollect)
+@_with_signature_of(acollect)
 def collect(*args: Any, **kwargs: Any) -> Collected:  # noqa: D417 - those of `acollect`
     """Ask every candidate every question, verify, grade, and return the tables.
 
     Args:
-        questions: A file (`load_questions`), or rows with `query` and optionally `id`,
+        questions: A file (see `load_questions`), or rows with `query` and optionally `id`,
             `reference`, `group`.
-        candidates: From cheap to strong. Bind `logprobs=True` to get their log-probabilities.
-        journal: Where every fact is appended (`.jsonl`); an existing one is resumed.
-        grader: `"exact"`, `"number"`, `"choice"` against the references, or a judge.
-        verifiers: Name → verifier; each evaluates every answer.
-        preamble: Messages before each question: instructions, examples.
-        limits: Concurrency, retries, budget.
-        watcher: Confirms the quote before the first call, and is shown the progress.
+        candidates: The candidates, ordered from cheap to strong. Set `logprobs=True` on their
+            models to record log-probabilities.
+        journal: Path of the journal (`.jsonl`); an existing one is resumed.
+        grader: `"exact"`, `"number"` or `"choice"` to compare with the references, or a judge.
+        verifiers: Verifiers by name; each evaluates every answer.
+        preamble: Messages before each question, e.g. instructions and examples.
+        limits: Limits of concurrency, retries, budget and failures.
+        watcher: Object that confirms the quote before the first call, and shows the progress.
 
     Raises:
         ValueError: If a question, reference or candidate is unsuitable, or the journal
             belongs to another run.
-        CollectionError: If a candidate or judge fails permanently, naming it and the question;
-            everything so far is in the journal, and the same call resumes from there.
+        CollectionError: If a candidate or judge fails permanently, with its name and the question,
+            or if the budget is used up. Everything so far is in the journal, and the same call
+            resumes from there.
     """
     return asyncio.run(acollect(*args, **kwargs))
 
@@ -107,51 +109,55 @@ def make_workload(questions: Questions, setup: Setup) -> Workload:
     """Read the questions and resolve every candidate to a model."""
     refuse_unknown(setup, Setup.__annotations__, "Setup")
     if isinstance(questions, str | Path):
-        asked = load_questions(questions)
+        rows = load_questions(questions)
     else:
-        asked = parse_questions(questions)
-    pool = tuple(resolve_candidate(given) for given in setup["candidates"])
+        rows = parse_questions(questions)
+    pool = tuple(resolve_candidate(candidate) for candidate in setup["candidates"])
     candidate_names(pool)
-    grader = _ready(make_grader(setup.get("grader", "exact")))
+    grader = _resolve_judge(make_grader(setup.get("grader", "exact")))
     verifiers = dict(setup.get("verifiers") or {})
-    return Workload(asked, pool, grader, verifiers, setup.get("preamble", ()))
+    return Workload(rows, pool, grader, verifiers, setup.get("preamble", ()))
 
 
 @contextmanager
-def opened(
+def open_journal(
     work: Workload, journal: str | Path, limits: Limits, watcher: Watcher
 ) -> Iterator[Journal]:
-    """The journal, once the work is checked, matches the journal, and is confirmed."""
+    """Check the work, open its journal, and have the quote confirmed."""
     _check(work, limits)
     with Journal(journal) as log:
-        _agree(log, work)
+        _check_same_run(log, work)
         if not watcher.confirm(make_quote(work, log.record)):
-            msg = f"Not confirmed: no call was made, {log.path.name} is unchanged."
+            msg = f"The quote was not confirmed: no call was made, {log.path.name} is unchanged."
             raise CollectionError(msg)
-        _open(log, work)
+        _write_header(log, work)
         yield log
 
 
 def finish(work: Workload, log: Journal, limits: Limits, stopped: str | None) -> Collected:
-    """The tables; if something made the run stop early, that as an error."""
+    """Return the tables, or raise the reason why the run stopped early.
+
+    Raises:
+        CollectionError: If the run stopped early.
+    """
     if stopped is None:
         return tabulate(log.record, log.path.name)
     done, total = len(log.record.answers), len(work.questions) * len(work.candidates)
     msg = f"{stopped} {done} of {total} answers are in {log.path.name}"
     if limits.budget_usd is not None:
-        msg += f", ${log.record.spent_usd:.6g} of ${limits.budget_usd:g} are spent"
+        msg += f", and ${log.record.spent_usd:.6g} of ${limits.budget_usd:g} are spent"
     msg += "; the same call resumes from there."
     raise CollectionError(msg)
 
 
-def _ready(grader: Grader | PairwiseJudge) -> Grader | PairwiseJudge:
+def _resolve_judge(grader: Grader | PairwiseJudge) -> Grader | PairwiseJudge:
     if isinstance(grader, Judge | PairwiseJudge):
         return replace(grader, judge=resolve_candidate(grader.judge))
     return grader
 
 
 def _check(work: Workload, limits: Limits) -> None:
-    """Refuse unsuitable work before anything is spent."""
+    """Refuse unsuitable work before the first call."""
     for i, question in enumerate(work.questions):
         try:
             work.grader.check(question)
@@ -159,43 +165,47 @@ def _check(work: Workload, limits: Limits) -> None:
             msg = f"Row {i} (id {question.id!r}) cannot be graded: {error}."
             raise ValueError(msg) from error
     if isinstance(work.grader, PairwiseJudge) and len(work.candidates) < 2:
-        msg = "`PairwiseJudge` compares candidates: give at least two."
+        msg = f"`PairwiseJudge` needs at least two candidates, got {len(work.candidates)}."
         raise ValueError(msg)
     unpriced = [c.name for c in work.candidates if c.price is None]
     if limits.budget_usd is not None and unpriced:
-        msg = f"A budget needs prices, but those of {unpriced} are unknown: give them a `Price`."
+        msg = (
+            f"`budget_usd` needs the price of every candidate, but those of {unpriced} are "
+            "unknown: set `Candidate.price`."
+        )
         raise ValueError(msg)
 
 
 def _settings(work: Workload) -> dict[str, Any]:
-    said = repr([(message.type, message.text) for message in work.preamble])
+    preamble = repr([(message.type, message.text) for message in work.preamble])
     return {
         "candidates": [candidate.name for candidate in work.candidates],
-        "preamble": hashlib.sha256(said.encode()).hexdigest()[:16] if work.preamble else None,
+        "preamble": hashlib.sha256(preamble.encode()).hexdigest()[:16] if work.preamble else None,
         "grader": type(work.grader).__name__,
     }
 
 
-def _agree(log: Journal, work: Workload) -> None:
-    """A journal is resumed only with the settings and questions that it was begun with."""
+def _check_same_run(log: Journal, work: Workload) -> None:
+    """Refuse to resume a journal that was begun with other settings or questions."""
     for name, value in _settings(work).items():
         before = log.record.settings.get(name, value)
         if before != value:
             msg = (
-                f"{log.path.name} was begun with {name} = {before!r}, now it is {value!r}: "
-                "use another journal."
+                f"{log.path.name} was begun with {name} = {before!r}, got {value!r}: use the same "
+                "value or another journal."
             )
             raise ValueError(msg)
     for question in work.questions:
         before = log.record.questions.get(question.id)
         if before is not None and before != question:
             msg = (
-                f"Question {question.id!r} is a different one in {log.path.name}: {before.query!r}."
+                f"Question {question.id!r} must be the same as in {log.path.name}, "
+                f"{before.query!r}, got {question.query!r}: use another id or another journal."
             )
             raise ValueError(msg)
 
 
-def _open(log: Journal, work: Workload) -> None:
+def _write_header(log: Journal, work: Workload) -> None:
     if not log.record.settings:
         log.write("run", version=1, settings=_settings(work))
     for q in work.questions:

@@ -1,4 +1,4 @@
-"""Split a run into concurrent shards, each with its questions and its part of the limits."""
+"""Shards of a run, each with a part of the questions and of the limits."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Workload, make_quote
 
-__all__ = ["Shard", "deal"]
+__all__ = ["Shard", "split_into_shards"]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of the questions, and the part of the limits that they are asked under."""
+    """A part of the questions, with its part of the limits."""
 
     name: str
     questions: Sequence[Question]
     limits: Limits
 
-    def known(self, record: Record) -> Record:
-        """What the journal holds of its questions."""
+    def select(self, record: Record) -> Record:
+        """Return the part of the record that concerns the shard's questions."""
         return record.part({question.id for question in self.questions})
 
 
-def deal(work: Workload, record: Record, limits: Limits, n_shards: int) -> list[Shard]:
-    """Split the questions that are not done yet, and the limits, so that the parts add up.
+def split_into_shards(work: Workload, record: Record, limits: Limits, n_shards: int) -> list[Shard]:
+    """Split the pending questions and the limits into shards.
 
-    Concurrency is divided evenly; the remaining budget in proportion to each shard's calls.
+    Concurrency is divided evenly, the remaining budget in proportion to each shard's calls.
 
     Raises:
-        ValueError: If a model would have fewer calls in flight than there are shards.
+        ValueError: If there are more shards than a model's concurrency.
     """
-    models = {**make_quote(work, record).models, **dict.fromkeys(_mapped(limits))}
-    scarce = min(models, key=limits.concurrency_of)
-    most = limits.concurrency_of(scarce)
-    if not 1 <= n_shards <= most:
+    models = {**make_quote(work, record).models, **dict.fromkeys(_concurrency_by_name(limits))}
+    slowest = min(models, key=limits.concurrency_of)
+    max_shards = limits.concurrency_of(slowest)
+    if not 1 <= n_shards <= max_shards:
         msg = (
-            f"1 to {most} shards can share the {most} calls in flight to {scarce!r}, "
-            f"got {n_shards!r}: give another number of shards, or more concurrency."
+            f"`n_shards` must be 1 to {max_shards} because the concurrency of {slowest!r} is "
+            f"{max_shards}, got {n_shards!r}: change it, or raise `limits.concurrency`."
         )
         raise ValueError(msg)
-    asked = [question for question in work.questions if not work.is_done(question, record)]
-    n = min(n_shards, len(asked))
+    pending = [question for question in work.questions if not work.is_done(question, record)]
+    n = min(n_shards, len(pending))
     shards = [
-        Shard(f"{i + 1} of {n}", asked[i::n], _divided(limits, i, n, models)) for i in range(n)
+        Shard(f"{i + 1} of {n}", pending[i::n], _divide(limits, i, n, models)) for i in range(n)
     ]
     if limits.budget_usd is None:
         return shards
-    left = max(0.0, limits.budget_usd - record.spent_usd)
-    known = [shard.known(record) for shard in shards]
+    remaining_usd = max(0.0, limits.budget_usd - record.spent_usd)
+    parts = [shard.select(record) for shard in shards]
     calls = [
         make_quote(replace(work, questions=shard.questions), part).calls
-        for shard, part in zip(shards, known, strict=True)
+        for shard, part in zip(shards, parts, strict=True)
     ]
-    # A shard's spending starts at what its own questions have already cost.
+    # A shard's spending starts with the earlier cost of its questions.
     budgets = [
-        part.spent_usd + left * n_calls / max(1, sum(calls))
-        for part, n_calls in zip(known, calls, strict=True)
+        part.spent_usd + remaining_usd * n_calls / max(1, sum(calls))
+        for part, n_calls in zip(parts, calls, strict=True)
     ]
     return [
         replace(shard, limits=replace(shard.limits, budget_usd=budget))
@@ -68,15 +68,15 @@ def deal(work: Workload, record: Record, limits: Limits, n_shards: int) -> list[
     ]
 
 
-def _mapped(limits: Limits) -> Mapping[str, Any]:
+def _concurrency_by_name(limits: Limits) -> Mapping[str, Any]:
     return limits.concurrency if isinstance(limits.concurrency, Mapping) else {}
 
 
-def _divided(limits: Limits, i: int, n: int, models: Iterable[str]) -> Limits:
-    """The ith of n parts of the concurrency."""
+def _divide(limits: Limits, i: int, n: int, models: Iterable[str]) -> Limits:
+    """Return the limits with the ith of n parts of the concurrency."""
 
-    def part(whole: int) -> int:
-        return whole // n + (i < whole % n)
+    def part(total: int) -> int:
+        return total // n + (i < total % n)
 
     if isinstance(limits.concurrency, Mapping):
         parts = {name: part(limits.concurrency_of(name)) for name in models}

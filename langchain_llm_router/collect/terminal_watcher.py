@@ -13,11 +13,11 @@ __all__ = ["TerminalWatcher"]
 
 
 class TerminalWatcher(Watcher):
-    """Prints the quote and asks, then draws a bar with rate, time left and dollars spent.
+    """A watcher that asks for confirmation in the terminal and draws a progress bar.
 
     Args:
-        yes: Begin without asking.
-        console: A `rich.console.Console`; None: one on standard error.
+        yes: Whether to begin without asking.
+        console: A `rich.console.Console`; if None, one on standard error.
     """
 
     def __init__(self, *, yes: bool = False, console: Any = None) -> None:
@@ -32,7 +32,7 @@ class TerminalWatcher(Watcher):
         self._bar.__exit__(*error)
 
     def confirm(self, quote: Quote) -> bool:
-        """Print the quote; unless `yes` was given, ask whether to begin."""
+        """Print the quote, and ask whether to begin unless `yes` is set."""
         self._console.print(str(quote), highlight=False)
         if self._yes or quote.calls == 0:
             return True

@@ -132,7 +132,7 @@ def test_a_budget_that_is_used_up_ends_in_one_line(collect, tmp_path):
         few = ("--samples", "0", "--concurrency", "1", "--budget", "0.0005")
         code, said = collect("q.jsonl", "--yes", *few, *pool(server.url))
     assert code == 1
-    assert said[-1].startswith("llm-router: The budget is used up. ")
+    assert said[-1].startswith("llm-router: The next answer would exceed the budget. ")
     assert "answers are in run.jsonl" in said[-1]
 
 

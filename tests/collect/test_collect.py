@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_an_answer(tmp_path, to
 
 def test_two_runs_may_not_write_to_one_journal(tmp_path):
     pytest.importorskip("fcntl")
-    with Journal(tmp_path / "run.jsonl"), pytest.raises(ValueError, match="another run"):
+    with Journal(tmp_path / "run.jsonl"), pytest.raises(ValueError, match="Another run"):
         collect(QUESTIONS, pool(), journal=tmp_path / "run.jsonl", grader="number")
 
 
@@ -131,7 +131,7 @@ def test_a_broken_line_in_the_middle_is_named_and_nothing_is_changed(tmp_path):
 def test_a_question_that_changed_its_words_is_refused(tmp_path):
     collect(QUESTIONS, pool(), journal=tmp_path / "run.jsonl", grader="number")
     changed = [Question("q0", "What is 7 + 7?", "14"), *QUESTIONS[1:]]
-    with pytest.raises(ValueError, match="'q0' is a different one"):
+    with pytest.raises(ValueError, match="'q0' must be the same"):
         collect(changed, pool(), journal=tmp_path / "run.jsonl", grader="number")
 
 
@@ -143,8 +143,8 @@ def test_a_question_that_changed_its_words_is_refused(tmp_path):
             [{"id": "x", "query": "a?"}, {"id": "x", "query": "b?"}],
             "row 1: row 0 already has the id 'x'",
         ),
-        ([], "no questions"),
-        ([{"query": "1 + 1?", "reference": "2"}, {"query": "b?"}], r"Row 1 .*no `reference`"),
+        ([], "at least one question"),
+        ([{"query": "1 + 1?", "reference": "2"}, {"query": "b?"}], r"Row 1 .*needs a `reference`"),
         ([{"query": "1 + 1?", "reference": "two"}], r"Row 0 .*'two' cannot be read by NumberMatch"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_candidate_that_always_fails_stops_the_run(tmp_path):
 def test_the_budget_stops_cleanly_before_it_is_passed(tmp_path):
     journal = tmp_path / "run.jsonl"
     one = (5 * 1 + 1 * 2) / 1e6
-    with pytest.raises(CollectionError, match=r"budget is used up.*\$2\.8e-05 of \$2\.9e-05"):
+    with pytest.raises(CollectionError, match=r"exceed the budget.*\$2\.8e-05 of \$2\.9e-05"):
         collect(
             QUESTIONS,
             pool(),

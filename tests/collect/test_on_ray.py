@@ -20,7 +20,7 @@ from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.on_ray import Wire
 from langchain_llm_router.collect.quote import Workload
 from langchain_llm_router.collect.run import make_workload
-from langchain_llm_router.collect.shards import deal
+from langchain_llm_router.collect.shards import split_into_shards
 from langchain_llm_router.verification import YesNo
 from tests.apps.test_collect_command import pool, write_questions
 from tests.support.commands import CODE, environment
@@ -50,7 +50,7 @@ def known(*ids, names=("weak", "strong")):
 
 @pytest.mark.parametrize("n_shards", [1, 2, 3, 5])
 def test_every_question_that_is_not_done_is_dealt_to_one_shard(n_shards):
-    shards = deal(WORK, known("q0", "q4"), Limits(), n_shards)
+    shards = split_into_shards(WORK, known("q0", "q4"), Limits(), n_shards)
     dealt = [question.id for shard in shards for question in shard.questions]
     assert sorted(dealt) == ["q1", "q2", "q3", "q5", "q6"]
     assert len(shards) == n_shards
@@ -59,8 +59,8 @@ def test_every_question_that_is_not_done_is_dealt_to_one_shard(n_shards):
 
 def test_there_are_no_more_shards_than_questions_and_none_when_all_is_done():
     ids = [question.id for question in QUESTIONS]
-    assert len(deal(WORK, known(*ids[:5]), Limits(), 4)) == 2
-    assert deal(WORK, known(*ids), Limits(), 4) == []
+    assert len(split_into_shards(WORK, known(*ids[:5]), Limits(), 4)) == 2
+    assert split_into_shards(WORK, known(*ids), Limits(), 4) == []
 
 
 @pytest.mark.parametrize("lacking", ["answers", "grades", "evaluations"])
@@ -83,7 +83,7 @@ def test_a_question_without_its_duels_is_not_done():
 def test_the_calls_in_flight_of_all_shards_are_those_of_one_run(concurrency):
     judge = Candidate("judge", GradingModel(grades=[]), Price(1.0, 2.0))
     limits = Limits(concurrency)
-    shards = deal(Workload(QUESTIONS, POOL, Judge(judge), {}), Record(), limits, 3)
+    shards = split_into_shards(Workload(QUESTIONS, POOL, Judge(judge), {}), Record(), limits, 3)
     for name in ("weak", "strong", "judge"):
         parts = [shard.limits.concurrency_of(name) for shard in shards]
         assert sum(parts) == limits.concurrency_of(name)
@@ -93,14 +93,14 @@ def test_the_calls_in_flight_of_all_shards_are_those_of_one_run(concurrency):
 def test_what_is_left_of_the_budget_is_divided_by_the_calls_that_are_left():
     limits = Limits(budget_usd=2.0)
     record = known("q0", "q1")
-    shards = deal(WORK, record, limits, 2)
+    shards = split_into_shards(WORK, record, limits, 2)
     assert [len(shard.questions) for shard in shards] == [3, 2]
     assert [shard.limits.budget_usd for shard in shards] == [pytest.approx(x) for x in (0.6, 0.4)]
     # Half of q2 is there: its shard has spent that, and a smaller part of what is left.
     for table in ("answers", "grades", "evaluations"):
         getattr(record, table).update(getattr(known("q2", names=("weak",)), table))
     record.spent_usd += 0.25
-    first, second = deal(WORK, record, limits, 2)
+    first, second = split_into_shards(WORK, record, limits, 2)
     assert first.known(record).spent_usd == 0.25
     parts = first.limits.budget_usd - 0.25, second.limits.budget_usd
     assert parts == (pytest.approx(0.75 * 15 / 27), pytest.approx(0.75 * 12 / 27))
@@ -111,7 +111,7 @@ def test_what_is_left_of_the_budget_is_divided_by_the_calls_that_are_left():
 def test_more_shards_than_calls_to_share_are_refused(tmp_path, n_shards):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     limits = Limits({"strong": 2})
-    words = f"1 to 2 shards can share the 2 calls in flight to 'strong', got {n_shards}"
+    words = f"must be 1 to 2 because the concurrency of 'strong' is 2, got {n_shards}"
     with pytest.raises(ValueError, match=words):
         collect_on_ray(
             QUESTIONS,
@@ -280,7 +280,7 @@ def test_the_budget_holds_over_all_shards(start, tmp_path):
     with LocalServer() as server:
         code, _, said = ended(start("--ray", "--shards", "2", *budget, *pool(server.url)))
     assert code == 1
-    assert said[-1].startswith("llm-router: The budget is used up. ")
+    assert said[-1].startswith("llm-router: The next answer would exceed the budget. ")
     assert "of $0.0015 are spent" in said[-1]
     answers = lines(tmp_path / "run.jsonl", "answer")
     assert 0 < len(answers) < 40
