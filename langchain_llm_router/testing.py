@@ -1,10 +1,10 @@
-"""Doubles for tests of code that calls a router: models that behave, without a network or a bill.
+"""Doubles for tests of code that calls a router: chat models that need no network and no money.
 
     small = ScriptedChatModel("Lima.", "I am not sure.", verdicts=["Correct", "Incorrect"])
     large = ScriptedChatModel("It is Quito.")
 
-A router of them decides, escalates, counts money and writes records as it does with real models;
-`examples/testing.py` has a whole test. `RecordedChatModel` answers by question instead of in order.
+A router decides, escalates, computes costs and writes records with them as with real models; see
+the test in `examples/testing.py`. `RecordedChatModel` answers by question instead of in order.
 """
 
 from __future__ import annotations
@@ -48,42 +48,45 @@ __all__ = ["RecordedChatModel", "ScriptedCall", "ScriptedChatModel"]
 
 _SETTINGS = ("temperature", "max_tokens", "stop", "timeout", "max_retries")
 
-# One for all, since a model that holds a lock can be neither copied nor pickled.
-_TURN = Lock()
+# One lock for all models, because a model with a lock of its own cannot be copied or pickled.
+_LOCK = Lock()
 
 
 class ScriptedCall(NamedTuple):
-    """What a scripted model was asked once."""
+    """One call of a scripted model."""
 
     messages: list[BaseMessage]
     kwargs: dict[str, Any]
-    """The model's own settings and the call's keywords, tools and `response_format` included."""
+    """The model's settings and the call's keyword arguments, including tools and
+    `response_format`."""
 
 
 class ScriptedChatModel(BaseChatModel):
-    """Gives its answers in order, the last one again and again, and remembers every call.
+    """A chat model that returns the given answers in order, and records every call.
 
-    Apart from that it behaves as a provider's model does: it can be given tools and asked for
-    structured output, streams word by word, reports usage (a word is a token), ends its texts at
-    `stop` or after `max_tokens`, and gives `n` answers where a call asks for so many.
+    The last answer is repeated. Otherwise it behaves like a provider's model: it accepts tools and
+    schemas, streams word by word, reports usage (one token per word), ends its texts at `stop` or
+    after `max_tokens`, and returns `n` answers if a call asks for them.
 
     Args:
-        script: What it answers: a text; an `AIMessage`, e.g. with tool calls or a usage of its
-            own; a mapping or pydantic object, which is written as JSON for structured output; or
+        script: The answers. An answer is a text; an `AIMessage`, e.g. with tool calls or its own
+            usage; a mapping or pydantic object, which is written as JSON for structured output; or
             an exception, which is raised.
-        verdicts: What it answers, apart from its script, where a judgement with a field `verdict`
-            is asked for, as `SelfEvaluator` does: "Correct" or "Incorrect"; any other text cannot
-            be read; other entries as in `script`. Empty: judgements too come from the script.
-        model: Its name in answers; a call's keyword `model` comes first.
-        temperature: Remembered in `calls`, as are `timeout` and `max_retries`.
-        max_tokens: The longest answer in words, unless a call says otherwise.
-        stop: Where its texts end, unless a call says otherwise.
-        streaming: Stream, also where the whole answer is asked for.
-        calls: What it was asked so far, the oldest first.
+        verdicts: Separate answers for calls whose schema has a field `verdict`, as those of
+            `SelfEvaluator`: "Correct" or "Incorrect", any other text (which cannot be parsed), or
+            entries as in `script`. If empty, these answers come from the script too.
+        model: Name of the model in answers, unless a call has a keyword argument `model`.
+        temperature: Recorded in `calls`, like `timeout` and `max_retries`, and otherwise ignored.
+        max_tokens: Maximum length of an answer in words, unless a call has its own.
+        stop: Strings at which a text ends, unless a call has its own.
+        timeout: Recorded in `calls`.
+        max_retries: Recorded in `calls`.
+        streaming: Whether `invoke` streams internally too.
+        calls: The calls so far, oldest first.
 
     Raises:
-        TypeError: If it is given an argument that it does not have, or an answer of another kind.
-        ValueError: If there is nothing to say.
+        TypeError: If an argument is unknown, or an answer has another type.
+        ValueError: If there is neither an answer nor a verdict.
 
     Example:
         >>> model = ScriptedChatModel("Lima.", TimeoutError("too slow"))
@@ -104,18 +107,18 @@ class ScriptedChatModel(BaseChatModel):
     streaming: bool = False
     calls: list[ScriptedCall] = Field(default_factory=list)
     # Shared by shallow copies, such as those that a verifier makes to set a temperature.
-    _given: Counter[str] = PrivateAttr(default_factory=Counter)
+    _n_used: Counter[str] = PrivateAttr(default_factory=Counter)
 
     def __init__(self, *script: Any, **kwargs: Any) -> None:
         refuse_unknown(kwargs, type(self).model_fields, type(self).__name__)
         if script and "script" in kwargs:
-            msg = "Give the answers one after another or as `script=[...]`, not both."
+            msg = "Pass the answers either as positional arguments or as `script=[...]`, not both."
             raise TypeError(msg)
         super().__init__(**{"script": list(script), **kwargs})
         for entry in (*self.script, *self.verdicts):
             _check_entry(entry)
         if not self.script and not self.verdicts:
-            msg = "A ScriptedChatModel needs at least one answer, or one of `verdicts`."
+            msg = "A ScriptedChatModel needs at least one answer or verdict, got none."
             raise ValueError(msg)
 
     @property
@@ -127,7 +130,7 @@ class ScriptedChatModel(BaseChatModel):
         return {"model": self.model, **self._settings()}
 
     def get_token_ids(self, text: str) -> list[int]:
-        """One token per word; LangChain's own way would fetch a tokenizer from the network."""
+        """Return one token per word; LangChain's default would download a tokenizer."""
         return list(range(len(text.split())))
 
     def bind_tools(
@@ -137,17 +140,17 @@ class ScriptedChatModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer it tools; whether it calls them is in the script."""
+        """Bind tools; the script determines whether they are called."""
         choice = {} if tool_choice is None else {"tool_choice": tool_choice}
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **choice, **kwargs)
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """Read its answers as JSON that fits a schema; keywords such as `method` are remembered."""
-        asked = convert_to_json_schema(schema)
+        """Parse answers as JSON by a schema; keyword arguments are recorded in `calls`."""
+        json_schema = convert_to_json_schema(schema)
         traced = {"kwargs": {"method": kwargs.get("method", "json_schema")}, "schema": schema}
-        llm = self.bind(response_format=asked, ls_structured_output_format=traced, **kwargs)
+        llm = self.bind(response_format=json_schema, ls_structured_output_format=traced, **kwargs)
         parser: BaseOutputParser[Any] = JsonOutputParser()
         if isinstance(schema, type) and is_basemodel_subclass(schema):
             parser = PydanticOutputParser(pydantic_object=schema)
@@ -185,7 +188,7 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in _pieces(self._answer(messages, stop, kwargs)[0]):
+        for chunk in _split_into_chunks(self._answer(messages, stop, kwargs)[0]):
             yield ChatGenerationChunk(message=chunk)
 
     async def _astream(
@@ -199,41 +202,45 @@ class ScriptedChatModel(BaseChatModel):
             yield chunk
 
     def _settings(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in _SETTINGS}
-        return {name: value for name, value in given.items() if value is not None}
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return {name: value for name, value in settings.items() if value is not None}
 
     def _answer(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> list[AIMessage]:
-        """The next answer, or as many as the keyword `n` says."""
-        said = self._settings() | ({} if stop is None else {"stop": stop}) | kwargs
-        fields = (said.get("response_format") or {}).get("properties", ())
+        """Return the next answer, or the next `n` if a call has that keyword argument."""
+        settings = self._settings() | ({} if stop is None else {"stop": stop}) | kwargs
+        fields = (settings.get("response_format") or {}).get("properties", ())
         judged = bool(self.verdicts) and "verdict" in fields
         name = "verdicts" if judged else "script"
-        entries, n_answers = getattr(self, name), said.get("n") or 1
-        with _TURN:
-            self.calls.append(ScriptedCall(list(messages), said))
-            first = self._given[name]
-            self._given[name] += n_answers
+        entries, n_answers = getattr(self, name), settings.get("n") or 1
+        with _LOCK:
+            self.calls.append(ScriptedCall(list(messages), settings))
+            first = self._n_used[name]
+            self._n_used[name] += n_answers
         if not entries:
-            msg = f"{self.model} was asked for an answer and has only verdicts."
+            msg = (
+                f"The ScriptedChatModel {self.model!r} has only `verdicts`, got a call for an "
+                "answer: add answers to its script."
+            )
             raise ValueError(msg)
         last = len(entries) - 1
         taken = [entries[min(first + i, last)] for i in range(n_answers)]
         return [
-            self._message(_judgement(entry) if judged else entry, messages, said) for entry in taken
+            self._message(_as_judgement(entry) if judged else entry, messages, settings)
+            for entry in taken
         ]
 
     def _message(
-        self, entry: Any, messages: list[BaseMessage], said: Mapping[str, Any]
+        self, entry: Any, messages: list[BaseMessage], settings: Mapping[str, Any]
     ) -> AIMessage:
         if _is_failure(entry):
             raise entry
         if isinstance(entry, AIMessage):
-            # LangChain writes an id into what it is given.
+            # A copy, because LangChain sets the id of the message that is returned.
             message, reason = entry.model_copy(deep=True), "stop"
         else:
-            text, reason = _ended(_text(entry), said)
+            text, reason = _truncate(_text(entry), settings)
             message = AIMessage(text)
         if message.tool_calls:
             reason = "tool_calls"
@@ -241,13 +248,13 @@ class ScriptedChatModel(BaseChatModel):
             written = str(message.text) + " ".join(
                 f" {call['name']} {json.dumps(call['args'])}" for call in message.tool_calls
             )
-            spent = sum(self.get_num_tokens(str(one.text)) for one in messages)
-            wrote = self.get_num_tokens(written)
+            n_input = sum(self.get_num_tokens(str(m.text)) for m in messages)
+            n_output = self.get_num_tokens(written)
             message.usage_metadata = UsageMetadata(
-                input_tokens=spent, output_tokens=wrote, total_tokens=spent + wrote
+                input_tokens=n_input, output_tokens=n_output, total_tokens=n_input + n_output
             )
         message.response_metadata = {
-            "model_name": said.get("model", self.model),
+            "model_name": settings.get("model", self.model),
             "model_provider": "scripted",
             "finish_reason": reason,
             **message.response_metadata,
@@ -273,7 +280,7 @@ def _check_entry(entry: Any) -> None:
     raise TypeError(msg)
 
 
-def _judgement(entry: Any) -> Any:
+def _as_judgement(entry: Any) -> Any:
     if entry in ("Correct", "Incorrect"):
         return {"rationale": "It is in the script.", "verdict": entry}
     return entry
@@ -285,12 +292,12 @@ def _text(entry: str | Mapping[str, Any] | BaseModel) -> str:
     return entry.model_dump_json() if isinstance(entry, BaseModel) else json.dumps(dict(entry))
 
 
-def _ended(text: str, said: Mapping[str, Any]) -> tuple[str, str]:
-    """The text as far as the call lets it go, and why it ended."""
-    stop = said.get("stop") or ()
+def _truncate(text: str, settings: Mapping[str, Any]) -> tuple[str, str]:
+    """Cut a text at `stop` and `max_tokens`, and return it with its finish reason."""
+    stop = settings.get("stop") or ()
     for end in (stop,) if isinstance(stop, str) else stop:
         text = text.split(end, maxsplit=1)[0]
-    words, longest = _words(text), said.get("max_tokens")
+    words, longest = _words(text), settings.get("max_tokens")
     if longest is None or len(words) <= longest:
         return text, "stop"
     return "".join(words[:longest]), "length"
@@ -300,8 +307,8 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\s*\S+\s*|\s+", text)
 
 
-def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:
-    """The chunks of an answer; what is known only at its end comes with the last."""
+def _split_into_chunks(message: AIMessage) -> Iterator[AIMessageChunk]:
+    """Yield the chunks of an answer; usage and metadata are in the last."""
     content = message.content
     for piece in _words(content) if isinstance(content, str) else [[block] for block in content]:
         yield AIMessageChunk(content=piece)

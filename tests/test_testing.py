@@ -220,7 +220,7 @@ def test_scripted_verdicts_decide_a_cascade(verdicts, chosen):
 
 def test_a_model_with_verdicts_alone_can_judge_and_says_so_when_asked_to_answer():
     judge = ScriptedChatModel(verdicts=["Correct"])
-    with pytest.raises(ValueError, match="has only verdicts"):
+    with pytest.raises(ValueError, match="has only `verdicts`"):
         judge.invoke("hi")
 
 

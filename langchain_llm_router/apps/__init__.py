@@ -1,3 +1,3 @@
-"""What people start: the command line, the HTTP server, the demo; thin, over the other rooms."""
+"""The applications: command line, HTTP server and demo, each a thin layer over the other rooms."""
 
 __all__ = ()

@@ -189,7 +189,7 @@ MISTAKES = [
     (["explain", "route", "q", "--options", "router@z:1"], "Unknown part 'z:1'"),
     (["explain", "route", "q", "--picture", "why.gif"], "got 'why.gif'"),
     (["evaluate", "nowhere", "--data", "run.jsonl"], "'nowhere' is not a saved artifact"),
-    (["evaluate", "route"], "Give --data"),
+    (["evaluate", "route"], "`--data` is missing"),
     (["evaluate", "route", "--data", "nothing.jsonl"], "nothing.jsonl"),
     (["evaluate", "cascade", "--data", "table.jsonl"], "the verifier 'self'"),
     (
@@ -206,8 +206,8 @@ MISTAKES = [
     ),
     (["plot", "route", "--data", "run.jsonl", "--format", "gif"], "png, svg or pdf, got 'gif'"),
     (["serve", "route"], "--candidate small=provider:model"),
-    (["serve", "route", "--cascade"], "--cascade is for the demo only"),
-    (["serve", "--baseline", "nobody"], "Unknown baseline 'nobody': allowed are"),
+    (["serve", "route", "--cascade"], "`--cascade` must be omitted"),
+    (["serve", "--baseline", "nobody"], "`baseline` must be one of"),
     (["serve", "--shadow", "nowhere"], "'nowhere' is not a saved artifact"),
     (["serve", "--log", "route"], "Is a directory: 'route'"),
 ]  # fmt: skip

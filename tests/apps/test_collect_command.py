@@ -109,12 +109,12 @@ def test_rate_limits_are_waited_out_over_real_http(spawn, tmp_path):
     ("arguments", "words"),
     [
         (["--candidate", "nonsense"], "[name=]provider:model[@base-url], got 'nonsense'"),
-        (["--candidate", NOBODY, "--price", "b=1,2"], "names no candidate"),
+        (["--candidate", NOBODY, "--price", "b=1,2"], "must be for one of the candidates"),
         (
             ["--candidate", NOBODY, "--price", "a=x"],
             "name=input,output",
         ),
-        (["--grader", "judge"], "needs a model that judges"),
+        (["--grader", "judge"], "needs a model, got None"),
         (["--grader", "coin"], "Unknown grader 'coin'"),
     ],
 )

@@ -84,15 +84,15 @@ def test_a_refitted_router_knows_what_people_thought(run, router):
 
 
 MISTAKES = [
-    (["refit", "large", "--log", "log.jsonl", "--out", "x"], "has no estimator that could learn"),
+    (["refit", "large", "--log", "log.jsonl", "--out", "x"], "has no estimator to refit"),
     (["refit", "router", "--log", "nothing.jsonl", "--out", "x"], "nothing.jsonl"),
     (
         ["refit", "router", "--log", "log.jsonl", "--key", "stars", "--out", "x"],
         "None of the 21 requests has feedback 'stars'",
     ),
-    (["refit", "linear", "--log", "log.jsonl", "--out", "x"], "give `training`, `--data`"),
+    (["refit", "linear", "--log", "log.jsonl", "--out", "x"], "pass them as `training`"),
     (["feedback", "log.jsonl", "--worst", "5", "--best", "1"], "got 1.0 and 5.0"),
-    (["feedback", "table.jsonl"], "not a decision log"),
+    (["feedback", "table.jsonl"], "must be a decision log"),
 ]
 
 
@@ -152,5 +152,5 @@ def test_a_langsmith_that_refuses_is_told_in_one_line(run, smith, made):
     smith.refuses = True
     code, _, err = run("feedback", "untold.jsonl")
     assert code == 1
-    assert "LangSmith did not answer" in err
+    assert "LangSmith did not return" in err
     assert err.count("\n") == 1

@@ -123,7 +123,7 @@ def test_a_response_format_reaches_the_candidate():
         ({"model": "huge"}, openai.NotFoundError, r"Unknown model 'huge'.*'router'"),
         ({"model": "router@zzz:1"}, openai.BadRequestError, "Unknown part 'zzz:1'"),
         ({"temperature": 9}, openai.BadRequestError, "temperature"),
-        ({"extra_headers": {"x-llm-router-options": "{"}}, openai.BadRequestError, "not JSON"),
+        ({"extra_headers": {"x-llm-router-options": "{"}}, openai.BadRequestError, "must be JSON"),
     ],
 )
 def test_a_clients_mistake_is_an_openai_error_that_says_what_is_allowed(

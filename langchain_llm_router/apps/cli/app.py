@@ -1,4 +1,4 @@
-"""The application: every command, and how a run of one ends."""
+"""The command-line application: its commands and its exit codes."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _COMMANDS: tuple[Command, ...] = (
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line, not in a traceback.
+    """Run the command line; an error that a user can mend is printed in one line.
 
-    Exit codes: 0 done, 1 it could not be done, 2 the command was not understood, 130 interrupted.
+    Exit codes: 0 success, 1 failure, 2 invalid arguments, 130 interrupted.
     """
     try:
         build_app()(prog_name="llm-router")
@@ -53,33 +53,35 @@ def main() -> None:
         sys.stderr.write(f"llm-router: {' '.join(str(error).split())}\n")
         sys.exit(1)
     except KeyboardInterrupt:
-        _interrupted()
+        _exit_interrupted()
     except SystemExit as end:
         if end.code == 130:
-            _interrupted()
+            _exit_interrupted()
         raise
 
 
-def _interrupted() -> None:
+def _exit_interrupted() -> None:
     sys.stderr.write("llm-router: interrupted\n")
     sys.exit(130)
 
 
 def build_app() -> Any:
-    """The typer application; each command is a function of this package."""
+    """Make the typer application, whose commands are functions of this package."""
     import_extra("rich", "cli")
     typer = import_extra("typer", "cli")
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
-    def tell(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
-        if wanted:
+    def print_version(requested: bool) -> None:  # noqa: FBT001 - called by typer
+        if requested:
             typer.echo(version("langchain-llm-router"))
             raise typer.Exit
 
-    told = typer.Option("--version", callback=tell, is_eager=True, help="Print the version.")
-    app.callback(help=_ABOUT)(_for_typer(_about, typer, version=told))
+    version_option = typer.Option(
+        "--version", callback=print_version, is_eager=True, help="Print the version."
+    )
+    app.callback(help=_ABOUT)(_for_typer(_about, typer, version=version_option))
     for command in _COMMANDS:
-        text, examples = _told(command)
+        text, examples = _help_texts(command)
         app.command(help=text, epilog=examples)(_for_typer(command, typer))
     return app
 
@@ -88,24 +90,24 @@ def _about(*, version: Annotated[bool, ""] = False) -> None:
     pass
 
 
-def _told(command: Command) -> tuple[str, str]:
-    """What a command does, and its examples, each paragraph on one line."""
+def _help_texts(command: Command) -> tuple[str, str]:
+    """Return the help of a command and its examples, with each paragraph on one line."""
     paragraphs = [" ".join(p.split()) for p in (inspect.getdoc(command) or "").split("\n\n")]
     examples = [p for p in paragraphs if p.startswith("Example:")]
     return "\n\n".join(p for p in paragraphs if p not in examples), "\n\n".join(examples)
 
 
-def _for_typer(command: Command, typer: Any, **special: Any) -> Command:
-    """The command with typer's annotations: a plain function says all that is needed.
+def _for_typer(command: Command, typer: Any, **overrides: Any) -> Command:
+    """Return the command with typer's annotations, made from those of the plain function.
 
-    Parameters before the `*` of its signature are arguments, those after it options; the
-    text in `Annotated` is their help.
+    Parameters before the `*` of its signature become arguments, those after it options; the text
+    in `Annotated` is their help.
     """
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
-        positional = [given.pop(name) for name in arguments]
-        command(*positional, **given)
+    def run(**kwargs: Any) -> None:
+        positional = [kwargs.pop(name) for name in arguments]
+        command(*positional, **kwargs)
 
     hints = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command)
@@ -117,9 +119,9 @@ def _for_typer(command: Command, typer: Any, **special: Any) -> Command:
         kind, text = get_args(hints[name])[:2]
         info: Any = typer.Argument(help=text, show_default=parameter.default is not None)
         if name not in arguments:
-            # Named, so that a flag has no `--no-` beside it.
+            # With an explicit name, a flag gets no `--no-` variant.
             info = typer.Option(f"--{name.replace('_', '-')}", help=text)
-        info = special.get(name, info)
+        info = overrides.get(name, info)
         parameters.append(parameter.replace(annotation=Annotated[kind, info]))
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""`llm-router collect`: ask, grade, keep a journal."""
+"""`llm-router collect`: collects the data to fit a router on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from langchain_llm_router.apps.cli.parameters import Candidates, Json, Prices
-from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.apps.cli.parameters import CandidatesOption, JsonOption, PricesOption
+from langchain_llm_router.apps.cli.terminal import write_json, write_text
 
 if TYPE_CHECKING:
     from langchain_llm_router.collect import Collected
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 __all__ = ["collect"]
 
 
-def collect(  # noqa: PLR0913 - a command has as many options as it has
+def collect(  # noqa: PLR0913 - each option is a parameter
     questions: Annotated[
-        Path, "JSONL, CSV, Parquet with `query`, any `id`, `reference`; or langsmith:NAME."
+        Path, "JSONL, CSV or Parquet: `query`, optional `id`, `reference`; or langsmith:NAME."
     ],
     *,
-    candidate: Candidates = [],  # noqa: B006
-    journal: Annotated[Path, "Every answer is kept here; a later run resumes."] = Path("run.jsonl"),
-    price: Prices = [],  # noqa: B006
+    candidate: CandidatesOption = [],  # noqa: B006
+    journal: Annotated[Path, "File for all results; a later run resumes it."] = Path("run.jsonl"),
+    price: PricesOption = [],  # noqa: B006
     grader: Annotated[str, "exact, number, choice, judge or pairwise."] = "exact",
     judge: Annotated[str | None, "The model that grades, written like a candidate."] = None,
-    samples: Annotated[int, "Self-evaluations per answer; 0: none."] = 8,
-    concurrency: Annotated[int, "Calls in flight to one model."] = 8,
-    attempts: Annotated[int, "Tries of a call on rate limits and lost connections."] = 6,
+    samples: Annotated[int, "Number of self-evaluations per answer, may be 0."] = 8,
+    concurrency: Annotated[int, "Maximum number of concurrent calls to one model."] = 8,
+    attempts: Annotated[int, "Maximum attempts on rate limits and lost connections."] = 6,
     budget: Annotated[float | None, "Stop before spending more than this many dollars."] = None,
     logprobs: Annotated[bool, "Record the answers' log-probabilities."] = False,
-    ray: Annotated[bool, "Distribute the questions over a Ray cluster, or a local one."] = False,
-    shards: Annotated[int, "With --ray: processes; they share --concurrency and --budget."] = 4,
+    ray: Annotated[bool, "Use a Ray cluster; if there is none, start a local one."] = False,
+    shards: Annotated[int, "With --ray: processes that share --concurrency and --budget."] = 4,
     yes: Annotated[bool, "Start without asking for confirmation."] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
-    """Ask every candidate every question, grade and self-evaluate: the data to fit a router on.
+    """Collect data to fit a router on: ask every candidate, grade and self-evaluate its answers.
 
     Example: llm-router collect q.jsonl --candidate openai:gpt-4o-mini --candidate openai:gpt-4o
     --journal run.jsonl
@@ -61,10 +61,10 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
                 questions, **setup(), journal=journal, limits=limits, watcher=watcher
             )
     for name, figures in _figures(done).items():
-        say(f"{name}: quality {figures['quality']:.3f}")
+        write_text(f"{name}: quality {figures['quality']:.3f}")
     if done.incomplete:
-        question, lack = next(iter(done.incomplete.items()))
-        say(f"{len(done.incomplete)} left out, e.g. {question!r}: {lack}")
+        question, reason = next(iter(done.incomplete.items()))
+        write_text(f"{len(done.incomplete)} left out, e.g. {question!r}: {reason}")
     if json:
         left_out = dict(done.incomplete)
         write_json(
@@ -78,7 +78,7 @@ def collect(  # noqa: PLR0913 - a command has as many options as it has
 
 
 def _figures(done: Collected) -> dict[str, dict[str, float | None]]:
-    """Mean quality and cost of every candidate."""
+    """Return the mean quality and cost of every candidate."""
     table = done.outcomes
     costs = table.mean_cost_usd
     return {

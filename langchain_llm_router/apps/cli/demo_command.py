@@ -1,4 +1,4 @@
-"""`llm-router demo`."""
+"""`llm-router demo`: runs the demo."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["demo"]
 def demo(
     *,
     out: Annotated[Path, "Folder for the picture."] = Path("llm-router-demo"),
-    seed: Annotated[int, "Another seed, another split."] = 0,
+    seed: Annotated[int, "Seed of the random split."] = 0,
     json: Annotated[bool, "Print the figures as one JSON object on the last line."] = False,
-    local: Annotated[bool, "Self-evaluate live on a small local model instead."] = False,
+    local: Annotated[bool, "Run a live cascade with a small local model instead."] = False,
 ) -> None:
-    """Route 1,420 unseen real questions and show what that saved (no key, no network).
+    """Route 1,420 held-out questions and show the savings (needs no key and no network).
 
     Example: llm-router demo --out pictures
     """

@@ -1,12 +1,17 @@
-"""`llm-router evaluate`: what a saved router is worth on rows it has not seen."""
+"""`llm-router evaluate`: measures a saved router on rows that it was not fitted on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from langchain_llm_router.apps.cli.parameters import Data, Folder, Json, load_exam
-from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.apps.cli.parameters import (
+    DataOption,
+    JsonOption,
+    RouterArgument,
+    load_exam,
+)
+from langchain_llm_router.apps.cli.terminal import write_json, write_text
 from langchain_llm_router.types.errors import import_extra
 from langchain_llm_router.types.progress import Bar
 
@@ -17,13 +22,13 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    router: Folder,
+    router: RouterArgument,
     *,
-    data: Data = [],  # noqa: B006
+    data: DataOption = [],  # noqa: B006
     seen: Annotated[
-        bool, "Keep the rows that the router has seen: the figures are then too good."
+        bool, "Include rows that the router was fitted on, which makes the figures too good."
     ] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Replay a saved router on recorded rows: quality, cost and savings, with 95 % intervals.
 
@@ -33,7 +38,7 @@ def evaluate(
     """
     with Bar("predicting") as bar:
         report = load_exam(router, data, seen=seen).report(bar)
-    say(_title(router, report), _table(report), *_sentences(report))
+    write_text(_title(router, report), _table(report), *_sentences(report))
     if json:
         write_json(report.as_dict())
 
@@ -41,7 +46,7 @@ def evaluate(
 def _title(router: Path, report: RouterReport) -> str:
     title = f"{router} on {report.n_rows:,} questions"
     if report.n_left_out:
-        title += f"; {report.n_left_out:,} more that it has seen are left out"
+        title += f"; {report.n_left_out:,} others that it was fitted on are left out"
     return title
 
 
@@ -50,8 +55,9 @@ def _table(report: RouterReport) -> Any:
     table.add_column("strategy")
     for heading in ("quality %", "USD per 1,000"):
         table.add_column(heading, justify="right")
-    for name, (quality, cost) in report.alone.items():
-        table.add_row(f"{name} alone", _scaled(quality, 100, ".1f"), _scaled(cost, 1000, ".3g"))
+    for name, (alone, cost_alone) in report.alone.items():
+        cells = _scaled(alone, 100, ".1f"), _scaled(cost_alone, 1000, ".3g")
+        table.add_row(f"{name} alone", *cells)
     table.add_section()
     table.add_row(
         "this router",
@@ -59,9 +65,9 @@ def _table(report: RouterReport) -> Any:
         _scaled(report.cost_usd, 1000, ".3g"),
         style="bold",
     )
-    perfect, spent = report.oracle
-    price = "unknown" if spent is None else f"{1000 * spent:.4g}"
-    table.add_row("oracle (perfect routing)", f"{100 * perfect:.1f}", price)
+    quality, cost_usd = report.oracle
+    cost = "unknown" if cost_usd is None else f"{1000 * cost_usd:.4g}"
+    table.add_row("oracle (perfect routing)", f"{100 * quality:.1f}", cost)
     return table
 
 

@@ -1,4 +1,4 @@
-"""`llm-router explain`: one decision as text and as a picture."""
+"""`llm-router explain`: explains one decision, as text and as a picture."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from langchain_llm_router.apps.cli.parameters import Data, Folder, Json, load_tables
-from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.apps.cli.parameters import (
+    DataOption,
+    JsonOption,
+    RouterArgument,
+    load_tables,
+)
+from langchain_llm_router.apps.cli.terminal import write_json, write_text
 
 if TYPE_CHECKING:
     from langchain_llm_router.data import Outcomes
@@ -19,20 +24,20 @@ __all__ = ["explain"]
 
 
 def explain(
-    router: Folder,
+    router: RouterArgument,
     query: Annotated[str, "The question."],
     *,
-    data: Data = [],  # noqa: B006
+    data: DataOption = [],  # noqa: B006
     options: Annotated[
         str | None, 'Routing options, e.g. "router@c:40|models:small,large".'
     ] = None,
-    picture: Annotated[Path | None, "Draw it too: a .png, .svg or .pdf."] = None,
-    json: Json = False,
+    picture: Annotated[Path | None, "File for a picture of it: .png, .svg or .pdf."] = None,
+    json: JsonOption = False,
 ) -> None:
-    """Say why a saved router does what it does with a question, and what would flip it.
+    """Explain why a saved router decides as it does on a question, and what would change that.
 
-    No model is called. With data that it was fitted on, the most similar training queries are
-    shown; a question in the data is followed to the end, with its recorded answers.
+    No model is called. With the data that it was fitted on, the most similar training queries are
+    shown. A question that is in the data is replayed to the end with its recorded answers.
 
     Example: llm-router explain router "prove that pi is irrational" --picture why.png
 
@@ -42,38 +47,39 @@ def explain(
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
     if picture is not None and picture.suffix not in (".png", ".svg", ".pdf"):
-        msg = f"--picture must end in .png, .svg or .pdf, got {str(picture)!r}."
+        msg = f"`--picture` must end in .png, .svg or .pdf, got {str(picture)!r}."
         raise ValueError(msg)
     saved = SavedRouter.load(router)
-    known = _known(saved, query, data)
+    recorded = _load_recorded(saved, query, data)
     explained = evaluation.explain(
-        saved, query, attempts=known.attempts, training=known.training, options=options
+        saved, query, attempts=recorded.attempts, training=recorded.training, options=options
     )
-    say(explained.text())
+    write_text(explained.text())
     if picture is not None:
         from langchain_llm_router import plots  # noqa: PLC0415 - the same
 
-        say("", f"drawn in {plots.save(plots.explanation(explained), picture)}")
+        write_text("", f"drawn in {plots.save(plots.explanation(explained), picture)}")
     if json:
         write_json(explained.as_dict())
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What data say about a question."""
+class _RecordedData:
+    """The training table, and the recorded attempts at one question."""
 
     training: Outcomes | None = None
     attempts: Sequence[Attempt] = ()
 
 
-def _known(saved: SavedRouter, query: str, data: Sequence[Path]) -> _Known:
+def _load_recorded(saved: SavedRouter, query: str, data: Sequence[Path]) -> _RecordedData:
     from langchain_llm_router.evaluation import recorded_attempts  # noqa: PLC0415 - as above
 
     if len(data) == 0:
-        return _Known()
+        return _RecordedData()
     outcomes, evaluations = load_tables(data)
     training = outcomes.select(saved.candidates)
-    said = None if saved.verifier is None else evaluations.get(saved.verifier)
-    if query not in outcomes.queries or (saved.policy.verifies and said is None):
-        return _Known(training)
-    return _Known(training, recorded_attempts(training, outcomes.queries.index(query), said))
+    scores = None if saved.verifier is None else evaluations.get(saved.verifier)
+    if query not in outcomes.queries or (saved.policy.verifies and scores is None):
+        return _RecordedData(training)
+    attempts = recorded_attempts(training, outcomes.queries.index(query), scores)
+    return _RecordedData(training, attempts)

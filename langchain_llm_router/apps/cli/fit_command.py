@@ -1,12 +1,12 @@
-"""`llm-router fit`: from data to a saved router."""
+"""`llm-router fit`: fits a router on data and saves it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from langchain_llm_router.apps.cli.parameters import Data, Json
-from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.apps.cli.parameters import DataOption, JsonOption
+from langchain_llm_router.apps.cli.terminal import write_json, write_text
 from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
@@ -17,17 +17,19 @@ __all__ = ["fit"]
 
 def fit(
     *,
-    data: Data = [],  # noqa: B006
+    data: DataOption = [],  # noqa: B006
     out: Annotated[Path, "Folder for the router and its report."] = Path("router"),
-    target: Annotated[str | None, 'What to keep, e.g. "quality >= 0.95 * best".'] = None,
-    confidence: Annotated[float | None, "Promise the target with this probability."] = None,
-    quality_per_usd: Annotated[float | None, "λ; none: where mixing at random gains 0."] = None,
-    seed: Annotated[int, "Another seed, another split."] = 0,
-    json: Json = False,
+    target: Annotated[str | None, 'Target to meet, e.g. "quality >= 0.95 * best".'] = None,
+    confidence: Annotated[float | None, "Guarantee the target with this probability."] = None,
+    quality_per_usd: Annotated[
+        float | None, "λ; by default the one at which mixing at random gains 0."
+    ] = None,
+    seed: Annotated[int, "Seed of the random split."] = 0,
+    json: JsonOption = False,
 ) -> None:
-    """Let everything that applies compete on held-out rows; write the winner and a report.
+    """Compare all applicable routers on held-out rows, and save the best with a report.
 
-    Training, selecting, meeting the target and reporting each have rows of their own.
+    Training, selection, calibration to the target and the report each use rows of their own.
 
     Example: llm-router fit --data run.jsonl --out router --target "quality >= 0.95 * best"
     """
@@ -46,13 +48,13 @@ def fit(
         )
     fitted.save(out)
     report = write_report(fitted, out)
-    say(verdict(fitted).replace("**", ""), str(report))
+    write_text(verdict(fitted).replace("**", ""), str(report))
     if json:
         write_json({"router": str(out), "report": str(report), **_figures(fitted)})
 
 
 def _figures(fitted: Fitted) -> dict[str, Any]:
-    found = fitted.calibrated
+    calibrated = fitted.calibrated
     return {
         "winner": fitted.standings[0].name,
         "n_competed": len(fitted.standings),
@@ -61,9 +63,9 @@ def _figures(fitted: Fitted) -> dict[str, Any]:
         "cost_usd": fitted.cost_usd.as_list(),
         "saved": fitted.saved.as_list(),
         "gain": fitted.gain.as_list(),
-        "lambda": fitted.lambda_ if found is None else found.knob,
-        "target": None if found is None else found.target,
-        "confidence": None if found is None else found.confidence,
-        "holds": None if found is None else found.holds,
+        "lambda": fitted.lambda_ if calibrated is None else calibrated.knob,
+        "target": None if calibrated is None else calibrated.target,
+        "confidence": None if calibrated is None else calibrated.confidence,
+        "holds": None if calibrated is None else calibrated.holds,
         "worth_it": fitted.worth_it,
     }

@@ -1,4 +1,4 @@
-"""A report on what a fitted router is worth: Markdown with pictures."""
+"""The report on a fitted router: Markdown with pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_report(fitted: Fitted, folder: str | Path) -> Path:
     """Write `report.md` and its pictures (extra `plot`) into a folder.
 
     Returns:
-        The path of the report.
+        Path of the report.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def _lambda_of(fitted: Fitted) -> float:
 
 
 def _score(fitted: Fitted) -> tuple[str, bool]:
-    """What the standings are sorted by, and whether more is better."""
+    """Return a description of the score that ranks the routers, and whether higher is better."""
     if fitted.calibrated is None:
         return f"quality - λ·cost, λ = {fitted.lambda_:.4g} per USD", True
     if Target.parse(fitted.calibrated.target).metric == "quality":
@@ -77,7 +77,7 @@ def _score_of(fitted: Fitted, i: int) -> float:
 
 
 def _shares(fitted: Fitted) -> dict[str, dict[str, float]]:
-    """Each candidate's share of the accepted answers, over all questions and by group."""
+    """Return each candidate's share of the accepted answers, over all questions and by group."""
     done, groups = fitted.replay, fitted.test.groups
 
     def of(rows: list[int]) -> dict[str, float]:
@@ -92,12 +92,12 @@ def _shares(fitted: Fitted) -> dict[str, dict[str, float]]:
 
 
 def _markdown(fitted: Fitted) -> str:
-    rows = ", ".join(f"{n:,} for {job}" for job, n in fitted.n_rows.items())
+    rows = ", ".join(f"{n:,} for {purpose}" for purpose, n in fitted.n_rows.items())
     return f"""# Fitted router
 
 {verdict(fitted)}
 
-The router is **{fitted.standings[0].name}**{_made_of(fitted)}. Use it:
+The router is **{fitted.standings[0].name}**{_parts(fitted)}. Load it with:
 
 ```python
 {_use(fitted)}
@@ -105,12 +105,12 @@ The router is **{fitted.standings[0].name}**{_made_of(fitted)}. Use it:
 
 ## What it is worth
 
-On {len(fitted.test):,} questions that nothing was fitted, picked or set on:
+On {len(fitted.test):,} questions that were not used for fitting, selection or calibration:
 
 {_worth_table(fitted)}
 
-Against mixing single models of the same quality at random it saves {_percent(fitted.saved)} of the
-cost. The last picture shows which candidates' answers it returned.
+It saves {_percent(fitted.saved)} of the cost of a random mix of single models with the same
+quality. The last picture shows which candidates' answers it returned.
 
 ![Cost and quality](cost_quality.png)
 {_target(fitted)}
@@ -134,12 +134,12 @@ cost. The last picture shows which candidates' answers it returned.
 
 ---
 
-The {sum(fitted.n_rows.values()):,} questions were split once, equal questions together: {rows}. No
-question has two of these jobs. Intervals are 95 % and redraw the questions.
+The {sum(fitted.n_rows.values()):,} questions were split once into disjoint parts: {rows}. Equal
+questions are in the same part. Intervals are 95 % intervals from resampled questions.
 """
 
 
-def _made_of(fitted: Fitted) -> str:
+def _parts(fitted: Fitted) -> str:
     router = fitted.router
     parts = [f"policy `{type(router.policy).__name__}`"]
     if router.estimator is not None:
@@ -152,8 +152,8 @@ def _made_of(fitted: Fitted) -> str:
 def _use(fitted: Fitted) -> str:
     names = ", ".join(f'Candidate("{name}", ...)' for name in fitted.router.candidates)
     verifier = fitted.router.verifier
-    given = "" if verifier is None else f', verifier={{"{verifier}": ...}}'
-    return f'router = ChatLLMRouter.load("this folder", candidates=[{names}]{given})'
+    argument = "" if verifier is None else f', verifier={{"{verifier}": ...}}'
+    return f'router = ChatLLMRouter.load("this folder", candidates=[{names}]{argument})'
 
 
 def _worth_table(fitted: Fitted) -> str:
@@ -176,27 +176,31 @@ def _worth_table(fitted: Fitted) -> str:
 
 
 def _target(fitted: Fitted) -> str:
-    found = fitted.calibrated
-    if found is None:
+    calibrated = fitted.calibrated
+    if calibrated is None:
         return ""
-    margin = found.margin
-    kept = "kept" if found.holds else "missed"
+    margin = calibrated.margin
+    kept = "kept" if calibrated.holds else "missed"
     lines = [
         "",
         "## The target",
         "",
-        f"`{found.target}` asks for λ = {found.knob:.4g} quality per USD. On {found.n_rows[1]:,} "
-        f"questions that did not choose it, it was {kept} by {100 * margin.value:.1f} points "
+        f"`{calibrated.target}` asks for λ = {calibrated.knob:.4g} quality per USD. On "
+        f"{calibrated.n_rows[1]:,} questions that were not used to choose it, "
+        f"it was {kept} by {100 * margin.value:.1f} points "
         f"({100 * margin.low:.1f} to {100 * margin.high:.1f}).",
     ]
-    if found.confidence is None:
-        lines.append("It is not promised: `--confidence 0.95` asks for a guarantee.")
+    if calibrated.confidence is None:
+        lines.append("It is not guaranteed: `--confidence 0.95` asks for a guarantee.")
     else:
         lines.append(
-            f"**Promised for new questions like these with probability {found.confidence:g}.**"
+            "**Guaranteed for new questions like these with probability "
+            f"{calibrated.confidence:g}.**"
         )
-        if found.more_labels is not None:
-            lines.append(f"About {found.more_labels:,} more labels would promise a better setting.")
+        if calibrated.more_labels is not None:
+            lines.append(
+                f"About {calibrated.more_labels:,} more labels would guarantee a better setting."
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -210,9 +214,9 @@ def _when(fitted: Fitted) -> str:
     first, last = fitted.margins[0][0], fitted.margins[-1][0]
     text = f"The gain is proven for λ from {min(worth):.4g} to {max(worth):.4g} quality per USD."
     if min(worth) > first:
-        text += " Below that, where only quality counts, take the best model."
+        text += " For lower λ, where quality dominates, use the best model."
     if max(worth) < last:
-        text += " Above that, where only cost counts, take the cheapest."
+        text += " For higher λ, where cost dominates, use the cheapest."
     return text
 
 
@@ -248,7 +252,7 @@ def _left_out(fitted: Fitted) -> str:
 
 
 def verdict(fitted: Fitted) -> str:
-    """One sentence: whether routing is worth it on these data."""
+    """Return one sentence that says whether routing is worth it on these data."""
     single = fitted.single
     if len(fitted.router.candidates) == 1:
         (only,) = fitted.router.candidates

@@ -1,4 +1,4 @@
-"""Parameters that several commands share: a saved router's folder, data, candidates."""
+"""Parameters that several commands share, and the loading of their values."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
     from langchain_llm_router.verification import Verifier
 
 __all__ = [
-    "Candidates",
-    "Data",
-    "Folder",
-    "Json",
-    "Prices",
+    "CandidatesOption",
+    "DataOption",
+    "JsonOption",
+    "PricesOption",
+    "RouterArgument",
+    "build_verifiers",
     "load_exam",
     "load_tables",
-    "named_pool",
-    "verifiers",
+    "parse_pool",
 ]
 
-Folder = Annotated[Path, "Folder of a saved router, as `fit` writes it."]
-Data = Annotated[list[Path], "Journals of `collect`, or one table of outcomes."]
-Json = Annotated[bool, "Print the figures as one JSON object on the last line."]
-Candidates = Annotated[list[str], "[name=]provider:model[@base-url], from cheap to strong."]
-Prices = Annotated[list[str], "name=input,output in USD per million tokens."]
+RouterArgument = Annotated[Path, "Folder of a saved router, as `fit` writes it."]
+DataOption = Annotated[list[Path], "Journals of `collect`, or one table of outcomes."]
+JsonOption = Annotated[bool, "Print the figures as one JSON object on the last line."]
+CandidatesOption = Annotated[list[str], "[name=]provider:model[@base-url], from cheap to strong."]
+PricesOption = Annotated[list[str], "name=input,output in USD per million tokens."]
 
 
 def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvaluations]]:
-    """Measured quality and cost, and what verifiers said, by name."""
+    """Load the outcomes, and the evaluations by verifier name."""
     from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.training import load_data  # noqa: PLC0415 - the same
 
     if len(paths) == 0:
-        msg = "Give --data: journals of `collect`, or one table of outcomes."
+        msg = "`--data` is missing: pass journals of `collect`, or one table of outcomes."
         raise ValueError(msg)
     data = load_data(*paths)
     if isinstance(data, Outcomes):
@@ -46,28 +46,28 @@ def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvalu
 
 
 def load_exam(folder: Path, paths: Sequence[Path], *, seen: bool = False) -> Exam:
-    """A saved router, aligned with the rows that it has not seen."""
+    """Load a saved router with the rows that it was not fitted on; with `seen`, all rows."""
     from langchain_llm_router.evaluation import Exam  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
     return Exam.of(SavedRouter.load(folder), *load_tables(paths), seen=seen)
 
 
-def verifiers(samples: int) -> dict[str, Verifier]:
-    """The verifiers that `collect` records, by the names it gives them."""
+def build_verifiers(samples: int) -> dict[str, Verifier]:
+    """Make the verifiers that `collect` records, under the same names."""
     from langchain_llm_router.verification import AnswerLogprob, YesNo  # noqa: PLC0415 - the same
 
-    free: dict[str, Verifier] = {"answer_logprob": AnswerLogprob()}
-    return {"self": YesNo(samples), **free} if samples > 0 else free
+    named: dict[str, Verifier] = {"answer_logprob": AnswerLogprob()}
+    return {"self": YesNo(samples), **named} if samples > 0 else named
 
 
-def named_pool(
+def parse_pool(
     texts: Sequence[str], prices: Sequence[str], names: Sequence[str]
 ) -> list[Candidate]:
-    """The candidates that a saved router asks.
+    """Parse the candidates of a saved router.
 
     Raises:
-        ValueError: If one is not written as it should be, or one of `names` is missing.
+        ValueError: If a text has another form, or one of `names` is missing.
     """
     from langchain_llm_router.collect import parse_candidates  # noqa: PLC0415 - the same
 
@@ -75,8 +75,8 @@ def named_pool(
     missing = [name for name in names if name not in {c.name for c in pool}]
     if missing:
         msg = (
-            f"The router was fitted with {list(names)}, but {missing} are not given: write each as "
-            f"--candidate {missing[0]}=provider:model[@base-url]."
+            f"`--candidate` must include {missing} because the router was fitted with "
+            f"{list(names)}: write --candidate {missing[0]}=provider:model[@base-url]."
         )
         raise ValueError(msg)
     return pool

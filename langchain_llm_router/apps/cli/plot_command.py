@@ -1,4 +1,4 @@
-"""`llm-router plot`: the figures of a saved router."""
+"""`llm-router plot`: draws the figures of a saved router."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from langchain_llm_router.apps.cli.parameters import Data, Folder, Json, load_tables
-from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.apps.cli.parameters import (
+    DataOption,
+    JsonOption,
+    RouterArgument,
+    load_tables,
+)
+from langchain_llm_router.apps.cli.terminal import write_json, write_text
 from langchain_llm_router.types.progress import Bar, Progress
 
 __all__ = ["plot"]
 
 
 def plot(
-    router: Folder,
+    router: RouterArgument,
     *,
-    data: Data = [],  # noqa: B006
+    data: DataOption = [],  # noqa: B006
     out: Annotated[Path, "Folder for the pictures."] = Path("pictures"),
     format: Annotated[str, "png, svg or pdf."] = "png",
     seen: Annotated[
-        bool, "Keep the rows that the router has seen: the figures are then too good."
+        bool, "Include rows that the router was fitted on, which makes the figures too good."
     ] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
-    """Draw what a saved router costs and scores, and how its predictions and verdicts are read.
+    """Draw the cost and quality of a saved router, its predictions, and its verifier's scores.
 
-    With verifiers' scores in the data also `verifiers`: which of them tell good answers from poor.
+    If the data have verifiers' scores, the figure `verifiers` shows how well each of them tells
+    good answers from poor ones.
 
     Example: llm-router plot router --data run.jsonl --out pictures
     """
@@ -41,7 +47,7 @@ def plot(
     exam = Exam.of(SavedRouter.load(router), outcomes, evaluations, seen=seen)
     figures = plots.router_figures(exam)
     if evaluations:
-        # What the scores are worth does not depend on the router: all rows count.
+        # The scores do not depend on the router, so all rows are used.
         figures["verifiers"] = partial(plots.verifier_grid, outcomes, evaluations)
     written = {}
     with Bar("drawing") as bar:
@@ -49,6 +55,6 @@ def plot(
         for name, draw in figures.items():
             progress.begin(f"drawing {name}")
             written[name] = str(plots.save(draw(), out / f"{name}.{format}"))
-    say(*written.values())
+    write_text(*written.values())
     if json:
         write_json({"router": str(router), "n_rows": len(exam.own), "pictures": written})

@@ -1,12 +1,12 @@
-"""`llm-router replay`: what would last week have cost and scored?"""
+"""`llm-router replay`: makes the decisions of a log again, and estimates their cost and quality."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from langchain_llm_router.apps.cli.parameters import Json
-from langchain_llm_router.apps.cli.terminal import say, write_json
+from langchain_llm_router.apps.cli.parameters import JsonOption
+from langchain_llm_router.apps.cli.terminal import write_json, write_text
 from langchain_llm_router.types.errors import import_extra
 from langchain_llm_router.types.progress import Bar, track
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["replay"]
 
 _FIGURES = {
-    "logged": "as it was",
-    "ips": "now, inverse propensity",
-    "snips": "now, self-normalized",
-    "dr": "now, doubly robust",
+    "logged": "as logged",
+    "ips": "replayed, inverse propensity",
+    "snips": "replayed, self-normalized",
+    "dr": "replayed, doubly robust",
 }
 
 
@@ -28,16 +28,16 @@ def replay(
     log: Annotated[list[Path], "Decision logs, as `ChatLLMRouter(log=...)` writes them."],
     *,
     router: Annotated[Path, "Folder of a saved router, as `fit` writes it."],
-    quality_per_usd: Annotated[float | None, "Another λ, for every request."] = None,
-    threshold: Annotated[float | None, "Another threshold, for every request."] = None,
+    quality_per_usd: Annotated[float | None, "λ to use for every request."] = None,
+    threshold: Annotated[float | None, "Threshold to use for every request."] = None,
     predict: Annotated[bool, "Predict again with the router's estimator."] = False,
-    key: Annotated[str | None, "Which feedback counts; none: the mean of all."] = None,
-    json: Json = False,
+    key: Annotated[str | None, "Feedback key to use; without it, the mean of all."] = None,
+    json: JsonOption = False,
 ) -> None:
-    """Decide every request of a log again: what would it have cost, and scored?
+    """Make every decision of a log again, and estimate the cost and the quality of the answers.
 
-    No model is called. Under the router that wrote the log every decision comes out the same, to
-    the last bit. Scores are estimated from the feedback in the log, and only where it can tell.
+    No model is called. The router that wrote the log reproduces every decision, to the last bit.
+    Quality is estimated from the feedback in the log, if there is enough of it.
 
     Example: llm-router replay decisions.jsonl --router router
 
@@ -49,7 +49,7 @@ def replay(
 
     saved = SavedRouter.load(router)
     if predict and saved.estimator is None:
-        msg = f"{str(router)!r} has no estimator to predict with: leave out --predict."
+        msg = f"The router {str(router)!r} has no estimator to predict with: omit `--predict`."
         raise ValueError(msg)
     changes = room.Changes(
         saved.estimator if predict else None, lambda_=quality_per_usd, threshold=threshold
@@ -58,70 +58,70 @@ def replay(
     with Bar("deciding again") as bar:
         entries = track(history.entries, "deciding again", bar)
         replayed = room.replay_log(entries, saved.policy, changes=changes)
-        found = off_policy(history, saved.policy, key=key, replay=replayed)
-    figures = _figures(found, history.n_torn, saved.policy)
-    say(*_sentences(figures), _table(found), str(found.overlap))
+        estimate = off_policy(history, saved.policy, key=key, replay=replayed)
+    figures = _figures(estimate, history.n_torn, saved.policy)
+    write_text(*_sentences(figures), _table(estimate), str(estimate.overlap))
     if json:
         write_json(figures)
 
 
-def _figures(found: OffPolicy, n_torn: int, policy: Policy) -> dict[str, Any]:
-    again = found.replay
-    known = len(again) > 0 and any(row.entry.outcome == "answered" for row in again.rows)
+def _figures(estimate: OffPolicy, n_torn: int, policy: Policy) -> dict[str, Any]:
+    again = estimate.replay
+    has_answers = any(row.entry.outcome == "answered" for row in again.rows)
     return {
         "n_requests": len(again),
         "n_undecided": again.n_undecided,
         "n_torn": n_torn,
         "n_identical": again.n_identical,
         "policy": type(policy).__name__,
-        "share_agreeing": again.share_agreeing if known else None,
-        "share_cost_on_record": again.share_on_record if known else None,
+        "share_agreeing": again.share_agreeing if has_answers else None,
+        "share_cost_on_record": again.share_on_record if has_answers else None,
         "recorded_cost_usd": again.recorded_cost_usd,
         "cost_usd": again.cost_usd,
-        "shares": {name: list(pair) for name, pair in again.shares().items()} if known else {},
-        "n_scored": found.overlap.n,
-        "n_unsupported": found.overlap.n_unsupported,
-        "effective_n": found.overlap.effective_n,
-        "overlap_enough": found.overlap.enough,
+        "shares": {n: list(pair) for n, pair in again.shares().items()} if has_answers else {},
+        "n_scored": estimate.overlap.n,
+        "n_unsupported": estimate.overlap.n_unsupported,
+        "effective_n": estimate.overlap.effective_n,
+        "overlap_enough": estimate.overlap.enough,
         "quality": {
-            name: None if (interval := getattr(found, name)) is None else interval.as_list()
+            name: None if (interval := getattr(estimate, name)) is None else interval.as_list()
             for name in _FIGURES
         },
-        "quality_bounds": None if found.bounds is None else list(found.bounds),
+        "quality_bounds": None if estimate.bounds is None else list(estimate.bounds),
     }
 
 
 def _sentences(figures: dict[str, Any]) -> list[str]:
     n, same = figures["n_requests"], figures["n_identical"]
-    lines = [f"{n:,} requests, {same:,} decided again the same to the last bit."]
+    lines = [f"{n:,} requests, of which {same:,} were decided identically, to the last bit."]
     if figures["n_undecided"] or figures["n_torn"]:
         lines.append(
-            f"Left out: {figures['n_undecided']} that never came to a decision, "
-            f"{figures['n_torn']} torn lines."
+            f"Left out: {figures['n_undecided']} requests without a decision, "
+            f"{figures['n_torn']} lines that cannot be read."
         )
     was, now = figures["recorded_cost_usd"], figures["cost_usd"]
     if was is not None and now is not None:
         change = f" ({now / was - 1:+.1%})" if was > 0 else ""
         lines.append(
-            f"USD per 1,000 requests: {1000 * was:.4g} as it was, {1000 * now:.4g} now{change}; "
-            f"{figures['share_cost_on_record']:.0%} of the requests' costs are on record, "
-            "the others hold an expected cost."
+            f"USD per 1,000 requests: {1000 * was:.4g} as logged, {1000 * now:.4g} replayed"
+            f"{change}; {figures['share_cost_on_record']:.0%} of the replayed requests have a "
+            "recorded cost, the others include an expected cost."
         )
     for name, (before, after) in figures["shares"].items():
-        lines.append(f"  {name}: {before:.1%} of the answers as it was, {after:.1%} now")
+        lines.append(f"  {name}: {before:.1%} of the answers as logged, {after:.1%} replayed")
     return lines
 
 
-def _table(found: OffPolicy) -> Any:
+def _table(estimate: OffPolicy) -> Any:
     table = import_extra("rich.table", "cli").Table(box=import_extra("rich.box", "cli").SIMPLE)
     table.add_column("quality by feedback")
     table.add_column("%", justify="right")
     for name, text in _FIGURES.items():
-        interval = getattr(found, name)
+        interval = getattr(estimate, name)
         if interval is not None:
             value, low, high = (100 * x for x in (interval.value, interval.low, interval.high))
             table.add_row(text, f"{value:.1f} ({low:.1f} to {high:.1f})")
-    if found.bounds is not None and found.overlap.n_unsupported > 0:
-        low, high = (100 * bound for bound in found.bounds)
-        table.add_row("now, whatever was not logged", f"{low:.1f} to {high:.1f}")
+    if estimate.bounds is not None and estimate.overlap.n_unsupported > 0:
+        low, high = (100 * bound for bound in estimate.bounds)
+        table.add_row("replayed, bounds", f"{low:.1f} to {high:.1f}")
     return table

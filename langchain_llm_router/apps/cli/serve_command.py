@@ -1,4 +1,4 @@
-"""`llm-router serve`: a router behind OpenAI's HTTP interface."""
+"""`llm-router serve`: serves a router through OpenAI's HTTP interface."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from langchain_llm_router.apps.cli.parameters import Candidates, Prices, named_pool, verifiers
+from langchain_llm_router.apps.cli.parameters import (
+    CandidatesOption,
+    PricesOption,
+    build_verifiers,
+    parse_pool,
+)
 from langchain_llm_router.types.errors import import_extra
 
 if TYPE_CHECKING:
@@ -16,30 +21,29 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-_PATIENCE_S = 30
+_SHUTDOWN_TIMEOUT_S = 30
 
 
-def serve(  # noqa: PLR0913 - a command has as many options as it has
-    router: Annotated[Path | None, "Folder of a saved router; none: the demo's."] = None,
+def serve(  # noqa: PLR0913 - each option is a parameter
+    router: Annotated[Path | None, "Folder of a saved router; by default the demo's."] = None,
     *,
-    candidate: Candidates = [],  # noqa: B006
-    price: Prices = [],  # noqa: B006
-    samples: Annotated[int, "Self-evaluations per draft, as given to `collect`."] = 8,
+    candidate: CandidatesOption = [],  # noqa: B006
+    price: PricesOption = [],  # noqa: B006
+    samples: Annotated[int, "Number of self-evaluations per draft, as in `collect`."] = 8,
     host: Annotated[str, "Address to listen on."] = "127.0.0.1",
     port: Annotated[int, "Port to listen on."] = 8080,
     baseline: Annotated[
-        str | None, "Candidate the page counts savings against; none: last."
+        str | None, "Candidate that savings are computed against; by default the last."
     ] = None,
-    log: Annotated[Path | None, "Write every decision here, for `replay` and `refit`."] = None,
-    shadow: Annotated[Path | None, "Folder of a second router that decides beside it."] = None,
-    cascade: Annotated[bool, "For the demo: its cascade instead of its one-shot route."] = False,
+    log: Annotated[Path | None, "File for all decisions, for `replay` and `refit`."] = None,
+    shadow: Annotated[Path | None, "Folder of a router whose decisions are only recorded."] = None,
+    cascade: Annotated[bool, "Serve the demo's cascade instead of its one-shot route."] = False,
 ) -> None:
     """Serve a saved router: OpenAI's HTTP interface under /v1, a live page at /, /metrics.
 
-    Without a folder it is the demo's router over its recorded answers. Keys are read from
-    LLM_ROUTER_API_KEYS (comma-separated); without it no key is needed. Ctrl-C lets running requests
-    finish. A shadow answers nothing: what it would have done is in the log and in the field
-    `llm_router`.
+    Without a folder, the demo's router and its recorded answers are served. API keys are read from
+    LLM_ROUTER_API_KEYS (comma-separated); without it no key is needed. After Ctrl-C, running
+    requests may finish. A shadow's decisions are in the log and in the field `llm_router`.
 
     Example: llm-router serve router --candidate small=openai:qwen@http://127.0.0.1:8000/v1
     --candidate openai:gpt-4o
@@ -54,39 +58,44 @@ def serve(  # noqa: PLR0913 - a command has as many options as it has
     from langchain_llm_router.apps.server import create_app  # noqa: PLC0415 - imports what it needs
     from langchain_llm_router.router import Shadow  # noqa: PLC0415 - imports what it needs
 
-    beside = {"log": _opened(log), "shadow": None if shadow is None else Shadow.load(shadow)}
+    update = {"log": _open_log(log), "shadow": None if shadow is None else Shadow.load(shadow)}
     if router is None:
-        served = _demo(cascade=cascade)
+        served = _load_demo(cascade=cascade)
     elif cascade:
-        msg = f"--cascade is for the demo only; {str(router)!r} has the policy it was fitted with."
+        msg = (
+            "`--cascade` must be omitted with a saved router, which has a policy of its own: got "
+            f"the router {str(router)!r}."
+        )
         raise ValueError(msg)
     else:
-        served = _saved(router, candidate, price, samples)
-    served = served.model_copy(update=beside)
+        served = _load_saved(router, candidate, price, samples)
+    served = served.model_copy(update=update)
     keys = [key for key in os.environ.get("LLM_ROUTER_API_KEYS", "").split(",") if key]
     app = create_app(served, api_keys=keys, baseline=baseline)
-    uvicorn.run(app, host=host, port=port, log_level="info", timeout_graceful_shutdown=_PATIENCE_S)
+    uvicorn.run(
+        app, host=host, port=port, log_level="info", timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S
+    )
 
 
-def _opened(path: Path | None) -> DecisionLog | None:
+def _open_log(path: Path | None) -> DecisionLog | None:
     from langchain_llm_router.history import DecisionLog  # noqa: PLC0415 - imports what it needs
 
     if path is None:
         return None
     log = DecisionLog(path)
-    # A file that cannot be written is reported now, not after the first answer.
+    # Created now, so that a file that cannot be written is reported before the first answer.
     log.touch()
     return log
 
 
-def _demo(*, cascade: bool) -> ChatLLMRouter:
+def _load_demo(*, cascade: bool) -> ChatLLMRouter:
     from langchain_llm_router.apps.demo import Demo  # noqa: PLC0415 - imports what only it needs
 
     demo = Demo()
     return demo.cascade_router() if cascade else demo.fit_route().router
 
 
-def _saved(
+def _load_saved(
     folder: Path, texts: Sequence[str], prices: Sequence[str], samples: int
 ) -> ChatLLMRouter:
     from langchain_llm_router.router.chat import ChatLLMRouter  # noqa: PLC0415 - imports what it needs
@@ -94,5 +103,5 @@ def _saved(
 
     names = SavedRouter.load(folder).candidates
     return ChatLLMRouter.load(
-        folder, candidates=named_pool(texts, prices, names), verifier=verifiers(samples)
+        folder, candidates=parse_pool(texts, prices, names), verifier=build_verifiers(samples)
     )

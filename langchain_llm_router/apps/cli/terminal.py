@@ -1,4 +1,4 @@
-"""What commands print: color for people, JSON for machines."""
+"""Output of the commands: text and tables for people, JSON for machines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from langchain_llm_router.types.errors import import_extra
 
-__all__ = ["say", "write_json"]
+__all__ = ["write_json", "write_text"]
 
 
-def say(*things: Any) -> None:
+def write_text(*things: Any) -> None:
     """Print texts and rich tables on standard output."""
     console = import_extra("rich.console", "cli").Console(highlight=False, soft_wrap=True)
     for thing in things:

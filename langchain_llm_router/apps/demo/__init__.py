@@ -1,4 +1,4 @@
-"""The main job on real labelled data, as `llm-router demo` shows it."""
+"""The demo on real labelled data, as shown by `llm-router demo`."""
 
 from langchain_llm_router.apps.demo.demo import (
     Demo,

@@ -1,7 +1,7 @@
-"""The main job on real labelled data: fit, calibrate, answer unseen questions, count the savings.
+"""The demo on real labelled data: fit, calibrate, answer held-out questions, compute the savings.
 
-ZeroEval's recorded answers stand for the models, so that no key and no network is needed; what
-routes them is the real `ChatLLMRouter` and a real compiled LangGraph cascade.
+ZeroEval's recorded answers replace the models, so that no key and no network is needed. They are
+routed by an ordinary `ChatLLMRouter` and by an ordinary compiled LangGraph cascade.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _P = TypeVar("_P", bound=Policy)
 
 @dataclass(frozen=True)
 class FittedRoute:
-    """The one-shot route: a k-NN estimator and a calibrated λ."""
+    """The fitted one-shot route: a k-NN estimator and a calibrated λ."""
 
     router: ChatLLMRouter
     estimator: NearestNeighbors
@@ -53,7 +53,7 @@ class FittedRoute:
 
 @dataclass(frozen=True)
 class FittedCascade:
-    """The cascade: a draft, peers to agree with, and a calibrated threshold."""
+    """The fitted cascade: the peers whose agreement is measured, and a calibrated threshold."""
 
     peers: tuple[str, ...]
     policy: ConfidenceThreshold
@@ -62,14 +62,14 @@ class FittedCascade:
 
 @dataclass(frozen=True)
 class Strategy:
-    """One line of the table: quality and cost of every test row.
+    """A strategy in the table: its quality and cost on every test row.
 
     Attributes:
-        name: What it is called.
+        name: Name of the strategy.
         quality: Quality per row, of shape (n_rows,).
-        cost_usd: Cost per row, same shape.
-        shares: Calls per query and model; None where it makes no sense.
-        routed: Whether savings are to be counted.
+        cost_usd: Cost per row in USD, same shape.
+        shares: Calls per query, by model; None if not applicable.
+        routed: Whether it is a router, whose savings are computed.
     """
 
     name: str
@@ -80,16 +80,16 @@ class Strategy:
 
 
 class Demo(CheckedArguments):
-    """Splits the table and takes every step of the demo.
+    """The demo's data, split into three parts, and its steps.
 
     Args:
-        seed: Another seed, another split.
+        seed: Seed of the random split.
 
     Attributes:
         table: The recorded answers.
-        train: Rows to fit on (a quarter).
-        validation: Rows to calibrate on (a quarter).
-        test: Rows that nothing has seen (half).
+        train: Row indices to fit on (a quarter).
+        validation: Row indices to calibrate on (a quarter).
+        test: Row indices that are held out (half).
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -100,73 +100,71 @@ class Demo(CheckedArguments):
 
     @property
     def unseen(self) -> Outcomes:
-        """The test rows, every model of the pool."""
+        """The test rows, with every model of the pool."""
         return self.outcomes.take(self.test)
 
     def fit_route(self) -> FittedRoute:
         """Fit k-NN on the training rows, then find the λ that keeps quality at the least cost."""
-        known = self.outcomes.take(self.train)
-        estimator = NearestNeighbors().fit(known)
-        cost = known.mean_cost_usd
+        training = self.outcomes.take(self.train)
+        estimator = NearestNeighbors().fit(training)
+        cost = training.mean_cost_usd
         assert cost is not None
-        held = self.outcomes.take(self.validation)
-        predicted = estimator.predict(held.queries)
+        validation = self.outcomes.take(self.validation)
+        predicted = estimator.predict(validation.queries)
 
-        def tried() -> Iterable[tuple[Utility, Replay]]:
+        def replays() -> Iterable[tuple[Utility, Replay]]:
             for lambda_ in LAMBDAS:
                 policy = Utility(cost=float(lambda_))
-                yield policy, replay(policy, predicted, held, expected_cost_usd=cost)
+                yield policy, replay(policy, predicted, validation, expected_cost_usd=cost)
 
-        policy = _cheapest_as_good(tried(), held)
-        candidates = self.table.candidates(POOL, known=known)
+        policy = _cheapest_good_enough(replays(), validation)
+        candidates = self.table.candidates(POOL, known=training)
         router = ChatLLMRouter(candidates=candidates, estimator=estimator, policy=policy)
         return FittedRoute(router, estimator, policy, cost)
 
     def fit_cascade(self) -> FittedCascade:
-        """Choose peers and threshold that keep quality at the least cost."""
+        """Choose the peers and the threshold that keep quality at the least cost."""
         columns = self.outcomes.select((DRAFTER, STRONG))
-        held = columns.take(self.validation)
+        validation = columns.take(self.validation)
         settings: dict[ConfidenceThreshold, tuple[tuple[str, ...], SelfEvaluations]] = {}
 
-        def tried() -> Iterable[tuple[ConfidenceThreshold, Replay]]:
+        def replays() -> Iterable[tuple[ConfidenceThreshold, Replay]]:
             for n in range(1, len(PEERS) + 1):
                 for peers in combinations(PEERS, n):
-                    said = self.table.agreement(
+                    agreement = self.table.agreement(
                         DRAFTER, peers, columns.candidates, same=same_answer
                     )
-                    seen = said.take(self.train).confidence[:, 0]
-                    model = KernelDensity().fit(seen, columns.quality[self.train, 0] == 1)
+                    scores = agreement.take(self.train).confidence[:, 0]
+                    model = KernelDensity().fit(scores, columns.quality[self.train, 0] == 1)
                     levels = {model.p_good(i / n) for i in range(n + 1)}
+                    evaluations = agreement.take(self.validation)
                     for threshold in sorted(levels):
                         policy = ConfidenceThreshold(model, threshold=threshold)
-                        settings[policy] = (peers, said)
-                        yield (
-                            policy,
-                            replay(policy, None, held, evaluations=said.take(self.validation)),
-                        )
+                        settings[policy] = (peers, agreement)
+                        yield policy, replay(policy, None, validation, evaluations=evaluations)
 
-        policy = _cheapest_as_good(tried(), held)
-        peers, said = settings[policy]
-        return FittedCascade(peers, policy, said)
+        policy = _cheapest_good_enough(replays(), validation)
+        peers, agreement = settings[policy]
+        return FittedCascade(peers, policy, agreement)
 
     def answer_with_route(
         self, route: FittedRoute, watch: Watch | None = None
     ) -> list[dict[str, Any]]:
-        """Answer the test questions through the chat model; the decision records."""
+        """Answer the test questions with the chat model, and return the decision records."""
         questions = track(self._questions(), "answering through ChatLLMRouter", watch)
         return [_record(route.router.invoke(question)) for question in questions]
 
     def answer_with_cascade(
         self, cascade: FittedCascade, watch: Watch | None = None
     ) -> list[dict[str, Any]]:
-        """Answer the test questions through the compiled LangGraph cascade."""
-        known = self.table.outcomes.take(self.train)
+        """Answer the test questions with the LangGraph cascade, and return the records."""
+        training = self.table.outcomes.take(self.train)
         graph = create_cascade(
-            self.table.candidates((DRAFTER, STRONG), known=known),
+            self.table.candidates((DRAFTER, STRONG), known=training),
             policy=cascade.policy,
             verifier=Agreement(self.table.candidates(cascade.peers)),
         ).compile()
-        # The peers answer from a table: a thread for each would only wait for the next.
+        # The peers only look answers up in a table, so more threads would not be faster.
         config = RunnableConfig(max_concurrency=1)
         records = []
         what = "answering through the LangGraph cascade"
@@ -176,7 +174,7 @@ class Demo(CheckedArguments):
         return records
 
     def cascade_router(self) -> ChatLLMRouter:
-        """The calibrated cascade as a chat model."""
+        """Make a chat model of the calibrated cascade."""
         cascade = self.fit_cascade()
         return ChatLLMRouter(
             candidates=self.table.candidates((DRAFTER, STRONG)),
@@ -190,7 +188,13 @@ class Demo(CheckedArguments):
     def live(
         self, name: str, records: Sequence[dict[str, Any]], peers: Sequence[str] = ()
     ) -> Strategy:
-        """A strategy from the records of live answers."""
+        """Make a strategy of the decision records of live answers.
+
+        Args:
+            name: Name of the strategy.
+            records: One decision record per test row.
+            peers: Models that are also called in each verification.
+        """
         unseen = self.unseen
         columns = list(POOL)
         accepted = [columns.index(record["candidate"]) for record in records]
@@ -210,7 +214,7 @@ class Demo(CheckedArguments):
         )
 
     def baselines(self) -> list[Strategy]:
-        """Every model alone, and the oracle."""
+        """Return a strategy for every single model, and last the oracle."""
         unseen = self.unseen
         assert unseen.cost_usd is not None
         rows, chosen = np.arange(len(unseen)), oracle(unseen)
@@ -228,13 +232,13 @@ class Demo(CheckedArguments):
         return [*alone, perfect]
 
     def hull(self) -> Hull:
-        """What randomly mixing single models reaches on the test rows."""
+        """Return the cost and quality of random mixes of single models on the test rows."""
         unseen = self.unseen
         assert unseen.mean_cost_usd is not None
         return random_mix_hull(unseen.mean_cost_usd, unseen.quality.mean(axis=0))
 
     def best(self) -> Strategy:
-        """The best single model on the test rows: what routing has to match."""
+        """Return the best single model on the test rows, which routing has to match."""
         return self.baselines()[best_single(self.unseen)]
 
 
@@ -244,13 +248,13 @@ def _record(message: AIMessage) -> dict[str, Any]:
     return record
 
 
-def _cheapest_as_good(tried: Iterable[tuple[_P, Replay]], held: Outcomes) -> _P:
-    """The cheapest setting that is at least as good as the best single model on held-out rows."""
-    bar = float(held.quality.mean(axis=0).max())
-    results = list(tried)
+def _cheapest_good_enough(replays: Iterable[tuple[_P, Replay]], validation: Outcomes) -> _P:
+    """Return the cheapest policy that is at least as good as the best single model."""
+    min_quality = float(validation.quality.mean(axis=0).max())
+    results = list(replays)
     good = [(done.cost_usd.mean(), i) for i, (_, done) in enumerate(results)
-            if done.mean_quality >= bar]  # fmt: skip
+            if done.mean_quality >= min_quality]  # fmt: skip
     if not good:
-        # Nothing reaches the bar: keep the best quality, and let the table say so.
+        # No policy is good enough: use the best one, whose quality the table shows.
         return max(results, key=lambda result: result[1].mean_quality)[0]
     return results[min(good)[1]][0]

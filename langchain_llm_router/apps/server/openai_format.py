@@ -1,4 +1,4 @@
-"""OpenAI's wire format and LangChain's messages, one turned into the other; no I/O here."""
+"""Conversion between OpenAI's wire format and LangChain's messages, without I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-# What the schema promises; LangChain decides what is accepted, and it reads more than this.
+# The documented schema. LangChain converts the messages and accepts more than this.
 _TEXT = {
     "anyOf": [
         {"type": "string"},
@@ -71,8 +71,8 @@ _TOOL = {
 }
 
 
-def _checked(tool: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a function that no provider could read; other kinds of tools are left to them."""
+def _check_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a function that no provider accepts; other types of tools are not checked."""
     function = tool.get("function")
     if tool.get("type") != "function":
         return tool
@@ -87,7 +87,7 @@ def _checked(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 Message = Annotated[dict[str, Any], WithJsonSchema(_MESSAGE)]
-Tool = Annotated[dict[str, Any], AfterValidator(_checked), WithJsonSchema(_TOOL)]
+Tool = Annotated[dict[str, Any], AfterValidator(_check_tool), WithJsonSchema(_TOOL)]
 
 
 class ChatRequest(BaseModel):
@@ -113,51 +113,51 @@ class ChatRequest(BaseModel):
     n: Literal[1] | None = None
 
     def to_messages(self) -> list[BaseMessage]:
-        """The conversation.
+        """Return the conversation.
 
         Raises:
-            ValueError: If a message is not one.
+            ValueError: If a message cannot be converted.
         """
         try:
             return convert_to_messages(self.messages)
         except (NotImplementedError, TypeError, KeyError, AttributeError) as error:
-            msg = f"`messages` cannot be read: {error}."
+            msg = f"`messages` must be OpenAI chat messages: {error}."
             raise ValueError(msg) from error
 
     def call_kwargs(self) -> dict[str, Any]:
-        """Keywords of the router's call."""
+        """Return the keyword arguments of the router's call."""
         limit = self.max_completion_tokens or self.max_tokens
-        given = {
+        fields = {
             "temperature": self.temperature,
             "max_tokens": limit,
             "seed": self.seed,
             "response_format": self.response_format,
         }
-        kwargs: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        kwargs: dict[str, Any] = {key: value for key, value in fields.items() if value is not None}
         if self.stop is not None:
             kwargs["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
         return kwargs
 
     def tool_kwargs(self) -> dict[str, Any]:
-        """Keywords of `bind_tools`."""
-        given = {"tool_choice": self.tool_choice, "parallel_tool_calls": self.parallel_tool_calls}
-        return {name: value for name, value in given.items() if value is not None}
+        """Return the keyword arguments of `bind_tools`."""
+        fields = {"tool_choice": self.tool_choice, "parallel_tool_calls": self.parallel_tool_calls}
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def wants_usage(self) -> bool:
-        """Whether the last chunk of a stream carries the usage."""
+        """Whether the last chunk of a stream must include the usage."""
         return bool((self.stream_options or {}).get("include_usage"))
 
 
 def new_id() -> str:
-    """An id in the form that clients expect."""
+    """Return a completion id in OpenAI's form."""
     return f"chatcmpl-{uuid4().hex}"
 
 
 def completion(
     message: AIMessage, *, model: str, record: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """A whole answer; the decision record is the extension field `llm_router`."""
+    """Convert an answer; the decision record is the additional field `llm_router`."""
     body: dict[str, Any] = {
         "id": new_id(),
         "object": "chat.completion",
@@ -169,7 +169,7 @@ def completion(
                 "message": {
                     "role": "assistant",
                     "content": str(message.text) or None,
-                    **_tool_calls(message.tool_calls),
+                    **_tool_call_field(message.tool_calls),
                 },
                 "finish_reason": _finish_reason(message),
                 "logprobs": None,
@@ -185,7 +185,7 @@ def completion(
 def completion_chunks(
     chunk: AIMessageChunk, *, id: str, model: str, first: bool
 ) -> Iterator[dict[str, Any]]:
-    """What one chunk of the answer becomes on the wire."""
+    """Convert one chunk of an answer; a chunk without content gives nothing."""
     delta: dict[str, Any] = {"role": "assistant", "content": ""} if first else {}
     if chunk.text:
         delta["content"] = str(chunk.text)
@@ -199,7 +199,7 @@ def completion_chunks(
         for call in chunk.tool_call_chunks
     ]
     if calls:
-        delta["tool_calls"] = [_known(call) for call in calls]
+        delta["tool_calls"] = [_drop_none(call) for call in calls]
     if delta:
         yield _chunk(id, model, [_choice(delta, None)])
 
@@ -207,7 +207,7 @@ def completion_chunks(
 def last_chunks(
     *, id: str, model: str, whole: AIMessage, record: Mapping[str, Any] | None, usage: bool
 ) -> Iterator[dict[str, Any]]:
-    """The end of a stream: why it ended, the decision record, and the usage if it was asked for."""
+    """Yield the end of a stream: finish reason, decision record, and usage if requested."""
     end = _chunk(id, model, [_choice({}, _finish_reason(whole))])
     if record is not None:
         end["llm_router"] = dict(record)
@@ -217,7 +217,7 @@ def last_chunks(
 
 
 def error_body(message: str, kind: str = "invalid_request_error") -> dict[str, Any]:
-    """An error as OpenAI's clients read it."""
+    """Return an error in OpenAI's form."""
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
 
@@ -235,13 +235,13 @@ def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
     return {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
 
 
-def _known(call: dict[str, Any]) -> dict[str, Any]:
-    """Later pieces of a call have no id and no name; OpenAI leaves the fields out."""
+def _drop_none(call: dict[str, Any]) -> dict[str, Any]:
+    """Remove None: later pieces of a call have no id and no name, which OpenAI leaves out."""
     function = {key: value for key, value in call["function"].items() if value is not None}
     return {k: v for k, v in {**call, "function": function}.items() if v is not None}
 
 
-def _tool_calls(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _tool_call_field(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(calls) == 0:
         return {}
     return {
@@ -257,15 +257,14 @@ def _tool_calls(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
-
     return json.dumps(value, ensure_ascii=False)
 
 
 def _finish_reason(message: AIMessage) -> str:
     if message.tool_calls:
         return "tool_calls"
-    given = message.response_metadata.get("finish_reason")
-    return given if given in ("stop", "length", "content_filter") else "stop"
+    reason = message.response_metadata.get("finish_reason")
+    return reason if reason in ("stop", "length", "content_filter") else "stop"
 
 
 def _usage(message: AIMessage) -> dict[str, int] | None:

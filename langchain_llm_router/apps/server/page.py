@@ -1,4 +1,4 @@
-"""The live page: ask, watch the cascade think, move λ and see the choice move."""
+"""The live page: ask a question, watch the steps, and see how the choice depends on λ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, Field
 
 from langchain_llm_router.apps.server.counters import Counters
-from langchain_llm_router.calls.ask import Predicting
+from langchain_llm_router.calls.ask import PredictOperation
 from langchain_llm_router.loop.arms import build_arms
 from langchain_llm_router.policies import Policy
 from langchain_llm_router.router.chat import ChatLLMRouter, route_of
@@ -28,13 +28,13 @@ _LAMBDAS = np.concatenate([[0.0], np.geomspace(0.1, 1e5, 60)])
 
 
 class _Question(BaseModel):
-    """What the page sends."""
+    """The request that the page sends."""
 
     question: str = Field(min_length=1, max_length=20_000)
     lambda_: float | None = Field(default=None, ge=0, le=1e9, alias="lambda")
 
     def options(self) -> dict[str, Any]:
-        """The request's routing options."""
+        """Return the request's routing options."""
         return {} if self.lambda_ is None else {"lambda": self.lambda_}
 
 
@@ -46,15 +46,20 @@ def add_page(
     guard: Sequence[Depends] = (),
     baseline: str | None = None,
 ) -> None:
-    """Add `/` and the two calls it makes: `/live/ask` (server-sent events) and `/live/choices`."""
-    names = [candidate.name for candidate in router.parts.candidates]
-    reference = names[-1] if baseline is None else baseline
-    if reference not in names:
-        msg = f"Unknown baseline {reference!r}: allowed are {names}."
+    """Add the page `/` and its two calls, `/live/ask` (server-sent events) and `/live/choices`.
+
+    Raises:
+        ValueError: If the baseline is not one of the candidates.
+    """
+    by_name = router.parts.by_name
+    if baseline is None:
+        baseline = router.parts.names[-1]
+    if baseline not in by_name:
+        msg = f"`baseline` must be one of {list(by_name)}, got {baseline!r}."
         raise ValueError(msg)
-    against = next(c for c in router.parts.candidates if c.name == reference)
-    # The same ledger: requests from the page are logged and budgeted like all others.
-    telling = router.model_copy(update={"streaming_mode": "events"})
+    baseline_candidate = by_name[baseline]
+    # A copy shares log and budgets, so the page's requests are treated like all others.
+    event_router = router.model_copy(update={"streaming_mode": "events"})
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> str:
@@ -64,7 +69,8 @@ def add_page(
     @app.post("/live/ask", dependencies=list(guard), response_model=None)
     async def ask(body: _Question) -> StreamingResponse:
         return StreamingResponse(
-            _thinking(telling, counters, body, against), media_type="text/event-stream"
+            _stream_steps(event_router, counters, body, baseline_candidate),
+            media_type="text/event-stream",
         )
 
     @app.post("/live/choices", dependencies=list(guard))
@@ -72,7 +78,7 @@ def add_page(
         quality = None
         parts = router.parts
         if router.estimator is not None:
-            predicted = await Predicting(router.estimator, body.question).aperform()
+            predicted = await PredictOperation(router.estimator, body.question).aperform()
             quality = [predicted[column] for column in parts.columns]
         arms = build_arms(parts.candidates, quality, body.question)
         return {
@@ -81,15 +87,15 @@ def add_page(
                 for a in arms
             ],
             "curve": _curve(arms),
-            **_heeded(parts.policy),
+            **_lambda_settings(parts.policy),
             "verifies": parts.policy.verifies,
         }
 
 
-async def _thinking(
-    router: ChatLLMRouter, counters: Counters, body: _Question, against: Candidate
+async def _stream_steps(
+    router: ChatLLMRouter, counters: Counters, body: _Question, baseline_candidate: Candidate
 ) -> AsyncIterator[str]:
-    """The steps of one routing as they happen, then the answer."""
+    """Yield the steps of a request as they happen, then the answer."""
     config = RunnableConfig(configurable={"llm_router": body.options()})
     record, answer = None, ""
     try:
@@ -99,40 +105,41 @@ async def _thinking(
             elif event["event"] == "on_chain_end" and event["parent_ids"] == []:
                 message = event["data"]["output"]
                 record, answer = route_of(message), str(message.text)
-    except Exception as error:  # noqa: BLE001 - the status is sent: the page must show the error
+    except Exception as error:  # noqa: BLE001 - the status has been sent: report it as an event
         yield _event("failed", {"message": f"{type(error).__name__}: {error}"})
         return
     counters.count(record)
     yield _event(
-        "answer", {"text": answer, "record": record, "baseline": _baseline(record, against)}
+        "answer",
+        {"text": answer, "record": record, "baseline": _baseline(record, baseline_candidate)},
     )
 
 
-def _baseline(record: dict[str, Any] | None, against: Candidate) -> dict[str, Any]:
-    """What the answer would have cost from the baseline, with the tokens that were spent."""
+def _baseline(record: dict[str, Any] | None, baseline_candidate: Candidate) -> dict[str, Any]:
+    """Estimate the baseline's cost for the same numbers of tokens as the accepted answer."""
     cost = None
-    if record is not None and against.price is not None:
-        kept = [a for a in record["attempts"] if a["candidate"] == record["candidate"]][-1]
-        if kept.get("input_tokens") is not None:
-            cost = against.price.estimate_usd(
-                input_tokens=kept["input_tokens"], output_tokens=kept["output_tokens"]
+    if record is not None and baseline_candidate.price is not None:
+        accepted = [a for a in record["attempts"] if a["candidate"] == record["candidate"]][-1]
+        if accepted.get("input_tokens") is not None:
+            cost = baseline_candidate.price.estimate_usd(
+                input_tokens=accepted["input_tokens"], output_tokens=accepted["output_tokens"]
             )
-    return {"candidate": against.name, "cost_usd": cost}
+    return {"candidate": baseline_candidate.name, "cost_usd": cost}
 
 
-def _heeded(policy: Policy) -> dict[str, Any]:
-    """λ that the router chooses by, and whether the page's slider replaces it."""
-    knob, moved = policy.knob, policy.with_options(RoutingOptions(lambda_=1.0)).knob
-    own = knob.value if knob is not None and knob.name == "lambda" else None
-    return {"lambda": own, "heeds_lambda": moved is not None and moved.name == "lambda"}
+def _lambda_settings(policy: Policy) -> dict[str, Any]:
+    """Return the policy's λ, and whether the page's slider can replace it."""
+    knob, replaced = policy.knob, policy.with_options(RoutingOptions(lambda_=1.0)).knob
+    value = knob.value if knob is not None and knob.name == "lambda" else None
+    return {"lambda": value, "heeds_lambda": replaced is not None and replaced.name == "lambda"}
 
 
 def _curve(arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """For every λ, which candidate the utility would choose, and its expected cost and quality."""
-    known = [arm for arm in arms if arm.quality is not None and arm.cost_usd is not None]
+    """Return the candidate of the highest utility at each λ, with expected quality and cost."""
+    complete = [arm for arm in arms if arm.quality is not None and arm.cost_usd is not None]
     points = []
-    for lambda_ in _LAMBDAS if known else ():
-        best = max(known, key=lambda arm: (arm.quality or 0.0) - lambda_ * (arm.cost_usd or 0.0))
+    for lambda_ in _LAMBDAS if complete else ():
+        best = max(complete, key=lambda arm: (arm.quality or 0.0) - lambda_ * (arm.cost_usd or 0.0))
         points.append(
             {
                 "lambda": float(lambda_),

@@ -1,4 +1,4 @@
-"""The HTTP server: OpenAI's chat completions over any router, with health, metrics and a page."""
+"""The HTTP server: OpenAI's chat completions from any router, with health, metrics and a page."""
 
 from __future__ import annotations
 
@@ -36,34 +36,38 @@ from langchain_llm_router.types.options import RoutingOptions
 
 __all__ = ["create_app"]
 
-_NAME = "router"
+_ROUTER_MODEL = "router"
 _LOG = logging.getLogger(__name__)
 
 
 def create_app(
     router: ChatLLMRouter, *, api_keys: Sequence[str] = (), baseline: str | None = None
 ) -> FastAPI:
-    """Serve a router.
+    """Make the web application that serves a router.
 
-    The model's name routes: `router`, a candidate's name (asks that one), or a line of options
-    such as `router@c:40|models:small,large`; the header `x-llm-router-options` takes the same as
-    JSON. The decision comes back in `x-llm-router-candidate` and in the field `llm_router`.
+    A request's `model` is `router`, the name of a candidate, which is then asked, or a line of
+    options such as `router@c:40|models:small,large`; the header `x-llm-router-options` takes
+    options as JSON. The decision is in the header `x-llm-router-candidate` of the response and in
+    its field `llm_router`.
 
     Args:
         router: The router or cascade to serve.
-        api_keys: Callers need one of these; none: no key is needed.
-        baseline: The candidate that savings are counted against; None: the last one.
+        api_keys: The accepted API keys; if empty, no key is needed.
+        baseline: Name of the candidate that savings are computed against; if None, the last one.
+
+    Raises:
+        ValueError: If the baseline is not one of the candidates.
     """
     app = FastAPI(
         title="langchain-llm-router",
         version="1",
         docs_url=None,
         redoc_url=None,
-        lifespan=_closing_the_books(router.log),
+        lifespan=_flush_on_shutdown(router.log),
     )
     counters = Counters()
-    guard = [Depends(_Keys(api_keys))]
-    served = _Served(router, counters)
+    guard = [Depends(_KeyCheck(api_keys))]
+    endpoint = _ChatEndpoint(router, counters)
 
     @app.post("/v1/chat/completions", dependencies=guard, response_model=None)
     async def chat_completions(
@@ -71,7 +75,7 @@ def create_app(
         x_llm_router_options: Annotated[str | None, Header()] = None,
     ) -> Response:
         try:
-            return await served.answer(body, x_llm_router_options)
+            return await endpoint.answer(body, x_llm_router_options)
         except HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - every request gets a response
@@ -79,7 +83,7 @@ def create_app(
 
     @app.get("/v1/models", dependencies=guard)
     async def models() -> dict[str, Any]:
-        names = [_NAME, *(candidate.name for candidate in router.parts.candidates)]
+        names = [_ROUTER_MODEL, *(candidate.name for candidate in router.parts.candidates)]
         owned = {"object": "model", "created": 0, "owned_by": "langchain-llm-router"}
         return {"object": "list", "data": [{"id": name, **owned} for name in names]}
 
@@ -100,8 +104,8 @@ def create_app(
     return app
 
 
-def _closing_the_books(log: DecisionLog | None) -> Callable[[FastAPI], Any]:
-    """Waits for the log when the server stops: the signal may end the process right afterwards."""
+def _flush_on_shutdown(log: DecisionLog | None) -> Callable[[FastAPI], Any]:
+    """Make a lifespan that flushes the log on shutdown, after which the process may be ended."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -111,13 +115,13 @@ def _closing_the_books(log: DecisionLog | None) -> Callable[[FastAPI], Any]:
         try:
             await run_in_threadpool(log.flush)
         except OSError as error:
-            _LOG.warning("%d decisions are not in the log: %s", log.n_waiting, error)
+            _LOG.warning("%d lines were not written to the log: %s", log.n_waiting, error)
 
     return lifespan
 
 
-class _Keys:
-    """Lets in callers with a known key, comparing in constant time."""
+class _KeyCheck:
+    """A dependency that refuses requests without an accepted key; it compares in constant time."""
 
     def __init__(self, api_keys: Sequence[str]) -> None:
         self._keys = [key.encode() for key in api_keys]
@@ -125,20 +129,20 @@ class _Keys:
     async def __call__(self, authorization: Annotated[str | None, Header()] = None) -> None:
         if not self._keys:
             return
-        given = (authorization or "").removeprefix("Bearer ").encode()
-        if not any([secrets.compare_digest(given, key) for key in self._keys]):
+        sent = (authorization or "").removeprefix("Bearer ").encode()
+        if not any([secrets.compare_digest(sent, key) for key in self._keys]):
             raise HTTPException(401, "Incorrect API key: send `Authorization: Bearer <key>`.")
 
 
-class _Served:
-    """A router that answers requests."""
+class _ChatEndpoint:
+    """The endpoint for chat completions."""
 
     def __init__(self, router: ChatLLMRouter, counters: Counters) -> None:
         self._router, self._counters = router, counters
         self._names = [candidate.name for candidate in router.parts.candidates]
 
     async def answer(self, body: ChatRequest, header: str | None) -> Response:
-        """Answer as a whole or as a stream, as the request wants it."""
+        """Answer a request, as one body or as a stream."""
         messages = body.to_messages()
         config = RunnableConfig(configurable={"llm_router": self._options(body.model, header)})
         model: Runnable[Any, Any] = self._router
@@ -146,7 +150,7 @@ class _Served:
             model = self._router.bind_tools(body.tools, **body.tool_kwargs())
         if body.stream:
             chunks = model.astream(messages, config, **body.call_kwargs())
-            # The first chunk is awaited here, so that a refusal is still a status code.
+            # The first chunk is awaited here, so that an error before it still sets the status.
             first = await anext(chunks, None)
             stream = self._events(body, first, chunks)
             return StreamingResponse(stream, media_type="text/event-stream")
@@ -162,18 +166,20 @@ class _Served:
         self, body: ChatRequest, first: Any, rest: AsyncIterator[Any]
     ) -> AsyncIterator[str]:
         id = new_id()
-        seen: list[AIMessageChunk] = []
+        chunks: list[AIMessageChunk] = []
         try:
             chunk = first
             while isinstance(chunk, AIMessageChunk):
-                for data in completion_chunks(chunk, id=id, model=body.model, first=not seen):
+                for data in completion_chunks(chunk, id=id, model=body.model, first=not chunks):
                     yield _event(data)
-                seen.append(chunk)
+                chunks.append(chunk)
                 chunk = await anext(rest, None)
-        except Exception as error:  # noqa: BLE001 - the status is sent: the stream must report it
+        except Exception as error:  # noqa: BLE001 - the status has been sent: report it as an event
             yield _event(error_body(str(error), "upstream_error"))
             return
-        whole = add_ai_message_chunks(seen[0], *seen[1:]) if seen else AIMessageChunk(content="")
+        whole = AIMessageChunk(content="")
+        if chunks:
+            whole = add_ai_message_chunks(chunks[0], *chunks[1:])
         record = route_of(whole)
         self._counters.count(record)
         candidate = body.model if record is None else record["candidate"]
@@ -189,15 +195,17 @@ class _Served:
             options = model
         elif model in self._names:
             options = {"force": model}
-        elif model != _NAME:
+        elif model != _ROUTER_MODEL:
             raise HTTPException(
-                404, f"Unknown model {model!r}: allowed are {[_NAME, *self._names]}."
+                404,
+                f"Unknown model: `model` must be one of {[_ROUTER_MODEL, *self._names]}, "
+                f"got {model!r}.",
             )
         if header is not None:
             try:
                 options = json.loads(header)
             except json.JSONDecodeError as error:
-                msg = f"`x-llm-router-options` is not JSON: {error.msg}."
+                msg = f"`x-llm-router-options` must be JSON, got {header!r}: {error.msg}."
                 raise ValueError(msg) from error
         return RoutingOptions.parse(options)
 
@@ -216,7 +224,7 @@ def _event(data: Mapping[str, Any]) -> str:
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Refusals before a candidate is asked, in OpenAI's form."""
+    """Return errors that occur before a candidate is asked in OpenAI's form."""
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -230,7 +238,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 def _failure(error: Exception) -> JSONResponse:
-    """The status of what went wrong: the caller's mistakes are 4xx, the candidates' own 5xx."""
+    """Return an error's response; the status of a caller's mistake is 4xx, of a candidate's 5xx."""
     if isinstance(error, APIStatusError):
         return JSONResponse(error_body(error.message, "upstream_error"), error.status_code)
     if isinstance(error, NoCandidateError | ValueError | TypeError):
