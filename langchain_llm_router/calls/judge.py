@@ -171,7 +171,9 @@ class VerifierCalls:
 
         return GuardedRunnable(self._runnable(call), self._guard(call.candidate))
 
-    def _failure_reply(self, call: Call, error: Exception, guarded: GuardedRunnable | None) -> Reply:
+    def _failure_reply(
+        self, call: Call, error: Exception, guarded: GuardedRunnable | None
+    ) -> Reply:
         if is_pause(error):
             raise error
         text = _redacted_error(call, error)
