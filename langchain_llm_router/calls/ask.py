@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "AskOperation",
-    "CallNodeOperation",
+    "NodeOperation",
     "PredictOperation",
 ]
 
@@ -255,7 +255,7 @@ class PredictOperation(Operation):
 
 
 @dataclass(frozen=True)
-class CallNodeOperation(Operation):
+class NodeOperation(Operation):
     """The operation that calls a user-defined node."""
 
     runnable: Runnable[Any, Any]

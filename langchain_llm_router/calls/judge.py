@@ -190,7 +190,10 @@ class VerifierCalls:
     def _runnable(self, call: Call) -> Runnable[Any, Any]:
         built = self._built.get(id(call))
         if built is None:
-            model = _with_temperature(live_model(call.candidate), call.temperature)
+            model = call.candidate.model
+            if not isinstance(model, BaseChatModel):
+                model = live_model(call.candidate)
+            model = _with_temperature(model, call.temperature)
             if call.schema is not None:
                 method = {} if call.method is None else {"method": call.method}
                 built = model.with_structured_output(

@@ -27,7 +27,7 @@ from langchain_llm_router.types.operations import Operation
 
 __all__ = [
     "AnnotateOperation",
-    "DispatchEventOperation",
+    "EventOperation",
     "TraceOperation",
     "has_no_handlers",
     "is_traced",
@@ -114,7 +114,7 @@ class AnnotateOperation(Operation):
 
 
 @dataclass(frozen=True)
-class DispatchEventOperation(Operation):
+class EventOperation(Operation):
     """The operation that reports a step to `astream_events` as a custom event `llm_router`."""
 
     event: Mapping[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 from langgraph.types import interrupt
 
-from langchain_llm_router.calls.ask import CallNodeOperation
+from langchain_llm_router.calls.ask import NodeOperation
 from langchain_llm_router.policies.policy import accept
 from langchain_llm_router.router.request import Request, Stage
 from langchain_llm_router.types.errors import NoCandidateError
@@ -36,7 +36,7 @@ def approve(request: Request) -> Stage:
     if request.user_node is None:
         reply = interrupt(proposal(request))
     else:
-        reply = yield CallNodeOperation(request.user_node, request.config)
+        reply = yield NodeOperation(request.user_node, request.config)
         request.user_node = None
     approved = reply.get("approve") if isinstance(reply, Mapping) else reply
     if not isinstance(approved, bool):

@@ -20,15 +20,11 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_llm_router.calls.answer_checks import classify
-from langchain_llm_router.calls.ask import Answer, AskOperation, CallNodeOperation, PredictOperation
+from langchain_llm_router.calls.ask import Answer, AskOperation, NodeOperation, PredictOperation
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
 from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.calls.langchain_internals import graph_runtime
-from langchain_llm_router.calls.tracing import (
-    AnnotateOperation,
-    DispatchEventOperation,
-    TraceOperation,
-)
+from langchain_llm_router.calls.tracing import AnnotateOperation, EventOperation, TraceOperation
 from langchain_llm_router.history.log_entries import build_entry, find_run_ids
 from langchain_llm_router.loop.charges import charged_usd
 from langchain_llm_router.loop.commitment import commit_rule
@@ -299,9 +295,9 @@ class Request:
         earlier = [arms[name] for name in self.parts.names]
         return [math.nan if quality is None else quality for quality in earlier]
 
-    def _call_node(self, worst_usd: float | None = 0.0) -> CallNodeOperation:
+    def _call_node(self, worst_usd: float | None = 0.0) -> NodeOperation:
         assert self.user_node is not None
-        return CallNodeOperation(self.user_node, self.config, worst_usd)
+        return NodeOperation(self.user_node, self.config, worst_usd)
 
     def _align_quality(self, predicted: Sequence[float] | Mapping[str, float] | None) -> Any:
         """Return the predicted qualities in the order of the candidates."""
@@ -389,10 +385,8 @@ class Request:
         fields, commit = self.parts.fields, None
         drafts_stream = fields.streaming_mode == "commit" and self.streaming and not step.final
         if drafts_stream and not wants_schema(self.kwargs):
-            situation, policy = self.loop.situation, self.parts.policy
-            commit = commit_rule(
-                policy, fields.verifier, situation, step.candidate, fields.commit_at
-            )
+            now, policy = self.loop.situation, self.parts.policy
+            commit = commit_rule(policy, fields.verifier, now, step.candidate, fields.commit_at)
         shown_at_once = step.final or (commit is not None and commit(None))
         config = self.config
         if self._has_handlers or self.parts.models[step.candidate].callbacks is not None:
@@ -504,7 +498,7 @@ class Request:
         if writer is not None:
             writer(event)
         elif self._has_handlers:
-            yield DispatchEventOperation(event, self.config)
+            yield EventOperation(event, self.config)
 
     def _event_of(self, step: Decision, attempt: Attempt) -> tuple[str, dict[str, Any]]:
         if step.action == "verify":

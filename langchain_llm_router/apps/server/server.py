@@ -198,8 +198,7 @@ class _ChatEndpoint:
         elif model != _ROUTER_MODEL:
             raise HTTPException(
                 404,
-                f"Unknown model: `model` must be one of {[_ROUTER_MODEL, *self._names]}, "
-                f"got {model!r}.",
+                f"Unknown model {model!r}: must be one of {[_ROUTER_MODEL, *self._names]}.",
             )
         if header is not None:
             try:
