@@ -10,6 +10,7 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.func import task
+from langgraph.runtime import Runtime
 
 from langchain_llm_router.budgets.ledgers import process_id
 from langchain_llm_router.budgets.spending import EarlierRuns
@@ -29,6 +30,9 @@ __all__ = [
     "check_parameters",
     "wraps",
 ]
+
+# What LangGraph gives a node whose graph is not streamed with `stream_mode="custom"`.
+_NO_WRITER = Runtime().stream_writer
 
 Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve"]
 """The purpose of a node, which determines what a function in its place must return."""
@@ -71,7 +75,9 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         if self.starts_turn and "version" not in (state.get("request") or {"version": None}):
             request.nodes = dict(state["request"]["nodes"])
         runtime = graph_runtime(request.config)
-        request.emits_events = runtime is not None
+        # Without a reader of events, making them would cost a node more than its decision.
+        writer = getattr(runtime, "stream_writer", _NO_WRITER)
+        request.emits_events = writer is not _NO_WRITER
         budgets = self._parts.fields.budgets
         if budgets is not None:
             info = getattr(runtime, "execution_info", None)
