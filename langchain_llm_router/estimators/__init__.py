@@ -1,7 +1,7 @@
-"""How good would each candidate's answer be? One file per kind of estimator.
+"""Estimators of the quality of each candidate's answer, one file per kind.
 
-Those that fine-tune a transformer are imported when they are first asked for: only then is torch
-needed (extra `torch`).
+The estimators that fine-tune a transformer need torch (extra `torch`); they are imported on first
+use.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""An estimator that says nothing about queries unlike those it was trained on."""
+"""An estimator that abstains on queries unlike the training queries."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ _PART = "part_0"
 
 @dataclass(eq=False)
 class Abstaining(QualityEstimator):
-    """Predicts as another estimator does, but abstains (NaN) where queries are unfamiliar.
+    """An estimator that predicts NaN for unfamiliar queries, and as another estimator otherwise.
 
-    A query is unfamiliar if its drift p-value is below `p_query`; with a `watch` every query is,
-    as long as the window of the last ones has drifted. The policy decides what happens then:
-    `SafeArm` asks the safe candidate. The log shows it as arms without a quality, so a replay
-    needs no gauge.
+    A query is unfamiliar if its drift p-value is below `p_query`. With a `watch`, every query is
+    unfamiliar while the window of the last queries has drifted. The policy decides what happens
+    then: `SafeArm` asks the safe candidate. The log records arms without a quality, so a replay
+    does not need the gauge.
 
     Args:
-        estimator: The one that predicts; None: `NearestNeighbors`.
-        gauge: Measures the drift; an estimator on embeddings shares its own with it.
-        p_query: Abstain below this; 0: never because of a single query.
-        watch: The last queries; it makes predictions depend on what was asked before.
+        estimator: The estimator that predicts. If None, `NearestNeighbors`.
+        gauge: The gauge that measures drift. If None, a `DriftGauge`. A gauge without embeddings
+            uses the estimator's, if it has any.
+        p_query: Threshold of the p-value of a query; 0 disables this test.
+        watch: Window of the last queries. With it, a prediction depends on earlier queries.
 
     Attributes:
         estimator_: The fitted estimator.
@@ -66,15 +67,16 @@ class Abstaining(QualityEstimator):
         embeddings: Embeddings | None = None,
         watch: DriftWatch | None = None,
     ) -> Self:
-        """Read what `save` wrote.
+        """Read an estimator that `save` wrote.
 
         Args:
             folder: The artifact's folder; the estimator has a sub-folder.
-            embeddings: The embedding it was fitted with; not needed for the lexical one.
-            watch: The last queries are no part of an artifact.
+            embeddings: The embedding used for fitting; not needed for `LexicalEmbeddings`.
+            watch: Window of the last queries, which is not part of an artifact.
 
         Raises:
-            ArtifactError: If the folder is corrupted, too new, or needs another embedding.
+            ArtifactError: If the folder is corrupted, has a newer schema, or needs another
+                embedding.
         """
         return cls._load(folder, embeddings, watch=watch)
 
@@ -90,15 +92,15 @@ class Abstaining(QualityEstimator):
     def _predict(self, queries: Sequence[str]) -> Floats:
         inner, gauge = self.estimator_, self.gauge_
         if isinstance(inner, EmbeddingEstimator) and inner.embeddings_ is gauge.embeddings_:
-            # One embedding of a query is enough: it may be a model behind a network.
+            # Embed each query once, because embedding may call a model over the network.
             vectors = inner._embed_queries(queries)
             predicted = np.clip(inner._predict_vectors(vectors, queries), 0.0, 1.0)
         else:
             vectors, predicted = gauge.embed(queries), inner.predict(queries)
-        strange = gauge.p_values(gauge.distance(vectors)) < self.p_query
+        unfamiliar = gauge.p_values(gauge.distance(vectors)) < self.p_query
         if self.watch is not None and self.watch.see(gauge, vectors):
-            strange[:] = True
-        return np.where(strange[:, None], np.nan, predicted)
+            unfamiliar[:] = True
+        return np.where(unfamiliar[:, None], np.nan, predicted)
 
     def _params(self) -> dict[str, Any]:
         return {"p_query": self.p_query}
@@ -134,16 +136,16 @@ class Abstaining(QualityEstimator):
         arrays: Arrays,
         embeddings: Embeddings | None,
     ) -> None:
-        own = restore_embeddings(settings["embedding"], embeddings, arrays.get("lexical_idf"))
+        restored = restore_embeddings(settings["embedding"], embeddings, arrays.get("lexical_idf"))
         inner = self.estimator_
-        if isinstance(inner, EmbeddingEstimator) and _alike(own, inner.embeddings_):
-            own = inner.embeddings_
-        self.gauge_ = DriftGauge.restored(settings["gauge"], arrays, own)
+        if isinstance(inner, EmbeddingEstimator) and _same_vectors(restored, inner.embeddings_):
+            restored = inner.embeddings_
+        self.gauge_ = DriftGauge.restored(settings["gauge"], arrays, restored)
         self.gauge = DriftGauge(**settings["gauge"])
 
 
-def _alike(one: Embeddings, other: Embeddings) -> bool:
-    """Whether two embeddings give the same vectors, so that one of them will do."""
-    if isinstance(one, LexicalEmbeddings) and isinstance(other, LexicalEmbeddings):
-        return one.n_words == other.n_words and np.array_equal(one.idf_, other.idf_)
-    return one is other
+def _same_vectors(a: Embeddings, b: Embeddings) -> bool:
+    """Whether two embeddings give the same vectors."""
+    if isinstance(a, LexicalEmbeddings) and isinstance(b, LexicalEmbeddings):
+        return a.n_words == b.n_words and np.array_equal(a.idf_, b.idf_)
+    return a is b

@@ -1,4 +1,4 @@
-"""RouteLLM's similarity-weighted ranking: a Bradley–Terry fit per query, similar battles first."""
+"""RouteLLM's similarity-weighted ranking: a Bradley–Terry fit per query."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 
 from langchain_llm_router.estimators import ratings
 from langchain_llm_router.estimators.memory import ExactMemory
-from langchain_llm_router.estimators.memory_based import RememberingEstimator
-from langchain_llm_router.estimators.preference import NumberedBattles, PreferenceEstimator
+from langchain_llm_router.estimators.memory_based import MemoryBasedEstimator
+from langchain_llm_router.estimators.preference import IndexedBattles, PreferenceEstimator
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Arrays, Floats, Indices, Vectors
 
@@ -22,41 +22,43 @@ __all__ = ["BradleyTerry"]
 
 _GAMMAS = (1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e4, 1e6)
 _TOP_KS = (10, 30, 100, 300, 1000)
-_MOST_LEFT_OUT = 300
-_MOST_NUMBERS = 8_000_000
+_MAX_LEFT_OUT = 300
+_MAX_ENTRIES = 8_000_000
 
 
 @dataclass(eq=False)
-class BradleyTerry(RememberingEstimator, PreferenceEstimator):
-    """Ranks candidates separately for every query, each battle weighing gamma^(1 + similarity).
+class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
+    """Ranks candidates for each query by battles weighted with gamma^(1 + similarity).
 
-    Keeps the training queries: the data is the model. Battles enter a query's fit only through
-    their weighted wins per pair, so the fit works on a table of a few cells, and a decision costs
-    about what comparing the query with the stored ones costs. See `PreferenceEstimator` for how win
-    rates become qualities.
+    Battles enter a query's fit only through their weighted wins per pair, so a fit needs only a
+    small table, and a decision costs little more than the comparison with the stored queries. See
+    `PreferenceEstimator` for how win rates become qualities.
 
     Args:
-        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        gamma: How much more a similar battle weighs; 10 is the paper's. `"loo"`: chosen by
-            leave-one-query-out log loss on the training battles.
-        top_k: Only the battles of this many nearest queries count; None: all. `"loo"` as above.
-        n_tiers: Rank tiers of candidates of similar strength (the paper has 10) in place of
-            candidates, for sparse battles among many; battles within a tier are dropped.
-        ridge: Precision of the Gaussian prior that keeps unbeaten candidates finite.
-        candidates: Those to predict, in this order; None: all in the data.
-        memory: Where the queries are kept; None: `ExactMemory`. Others need a `top_k`.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        gamma: Base of the weight of similar battles; the paper's value is 10. `"loo"` chooses it
+            by leave-one-query-out log loss on the training battles.
+        top_k: Number of nearest queries whose battles are used; None uses all. `"loo"` chooses it
+            in the same way as `gamma`.
+        n_tiers: Number of tiers of similar strength (10 in the paper) that are ranked in place of
+            the candidates, for sparse battles among many candidates. Battles within a tier are
+            dropped. If None, candidates are ranked.
+        ridge: Precision of the Gaussian prior that keeps undefeated candidates finite.
+        candidates: Names of the candidates to predict, in order. If None, all in the data.
+        memory: Index of the training queries. If None, `ExactMemory`; other memories need a
+            `top_k`.
 
     Attributes:
         gamma_: The gamma in use.
         top_k_: The top_k in use.
-        tier_: Tier of each candidate, 0 the strongest; without `n_tiers` each has its own.
+        tier_: Tier index of each candidate, 0 for the strongest tier.
         wins_: Wins per query and pair of tiers, sparse, of shape (n_rows, n_tiers ** 2).
-        leave_one_out_: What was tried: (gamma, top_k, log loss), empty without `"loo"`.
+        leave_one_out_: The settings that `"loo"` compared, as (gamma, top_k, log loss).
 
     References:
-        Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2. As in its code, S is the cosine
-        over the largest cosine of the incoming query. Deviations: battles within a tier are
-        dropped (the code turns each into a loss of its tier), the small ridge.
+        Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2. As in its code, the similarity is
+        the cosine divided by the largest cosine of the query. Deviations: battles within a tier
+        are dropped (the code counts each as a loss of its tier), and a small ridge is added.
     """
 
     gamma: float | Literal["loo"] = 10.0
@@ -77,23 +79,23 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         check_range(self, "ridge", above=True)
         if self.top_k is None and not isinstance(self.memory, ExactMemory | None):
             kind = type(self.memory).__name__
-            msg = f"{kind} finds near queries only: give a `top_k`, such as 200, or 'loo'."
+            msg = f"{kind} finds only near queries: set `top_k` to a number such as 200, or 'loo'."
             raise ValueError(msg)
 
-    def _fit_battles(self, vectors: Vectors, battles: NumberedBattles) -> None:
+    def _fit_battles(self, vectors: Vectors, battles: IndexedBattles) -> None:
         tier_of = self._tiers(battles)
         self.tier_ = tier_of[self._columns(battles.names)]
         self._n_tiers = int(tier_of.max()) + 1
         a, b = tier_of[battles.a], tier_of[battles.b]
         rows = np.flatnonzero(a != b)
-        fought = NumberedBattles(
+        cross_tier = IndexedBattles(
             battles.texts, battles.names, battles.query[rows], a[rows], b[rows], battles.score[rows]
         )
-        self.wins_ = _wins(fought, self._n_tiers)
-        self._remember(vectors, battles.texts)
-        self._choose(vectors, fought)
+        self.wins_ = _wins(cross_tier, self._n_tiers)
+        self._fit_memory(vectors, battles.texts)
+        self._choose_settings(vectors, cross_tier)
 
-    def _tiers(self, battles: NumberedBattles) -> Indices:
+    def _tiers(self, battles: IndexedBattles) -> Indices:
         n = len(battles.names)
         if self.n_tiers is None or self.n_tiers >= n:
             return np.arange(n)
@@ -102,43 +104,45 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         )
         return ratings.tiers(strengths, self.n_tiers)
 
-    def _choose(self, vectors: Vectors, fought: NumberedBattles) -> None:
-        """Take gamma and top_k as given, or find them by leaving one query out at a time."""
+    def _choose_settings(self, vectors: Vectors, cross_tier: IndexedBattles) -> None:
+        """Set gamma and top_k as configured, or choose them by leave-one-query-out log loss."""
         exact = isinstance(self.memory_, ExactMemory)
-        n = len(fought.texts)
+        n = len(cross_tier.texts)
         gammas = _GAMMAS if self.gamma == "loo" else (float(self.gamma),)
         top_ks: tuple[int | None, ...] = (None if self.top_k == "loo" else self.top_k,)
         if self.top_k == "loo":
             top_ks = (*(k for k in _TOP_KS if k < n), *((None,) if exact else (n,)))
         tried: list[tuple[float, int | None, float]] = []
-        if "loo" in {self.gamma, self.top_k} and len(fought) > 0:
-            left_out = np.unique(fought.query)
-            if len(left_out) > _MOST_LEFT_OUT:
-                left_out = np.random.default_rng(0).choice(left_out, _MOST_LEFT_OUT, replace=False)
+        if "loo" in {self.gamma, self.top_k} and len(cross_tier) > 0:
+            left_out = np.unique(cross_tier.query)
+            if len(left_out) > _MAX_LEFT_OUT:
+                left_out = np.random.default_rng(0).choice(left_out, _MAX_LEFT_OUT, replace=False)
             for gamma, k in product(gammas, top_ks):
-                tried.append((gamma, k, self._left_out_loss(vectors, fought, left_out, gamma, k)))
+                tried.append(
+                    (gamma, k, self._left_out_loss(vectors, cross_tier, left_out, gamma, k))
+                )
         self.leave_one_out_ = tuple(tried)
-        best = min(tried, key=lambda one: one[2], default=(gammas[0], top_ks[-1], 0.0))
+        best = min(tried, key=lambda trial: trial[2], default=(gammas[0], top_ks[-1], 0.0))
         self.gamma_, self.top_k_ = best[0], best[1]
 
     def _left_out_loss(
         self,
         vectors: Vectors,
-        fought: NumberedBattles,
+        cross_tier: IndexedBattles,
         left_out: Indices,
         gamma: float,
         top_k: int | None,
     ) -> float:
         tables = [
-            self._tables(vectors[part], [fought.texts[i] for i in part], gamma, top_k, part)
+            self._win_tables(vectors[part], [cross_tier.texts[i] for i in part], gamma, top_k, part)
             for part in np.array_split(left_out, self._n_parts(len(left_out), top_k))
         ]
         strengths = ratings.fit_win_tables(np.concatenate(tables), ridge=self.ridge)
-        place = np.full(len(fought.texts), -1)
-        place[left_out] = np.arange(len(left_out))
-        seen = np.flatnonzero(place[fought.query] >= 0)
-        row, score = place[fought.query[seen]], fought.score[seen]
-        ahead = strengths[row, fought.a[seen]] - strengths[row, fought.b[seen]]
+        position = np.full(len(cross_tier.texts), -1)
+        position[left_out] = np.arange(len(left_out))
+        used = np.flatnonzero(position[cross_tier.query] >= 0)
+        row, score = position[cross_tier.query[used]], cross_tier.score[used]
+        ahead = strengths[row, cross_tier.a[used]] - strengths[row, cross_tier.b[used]]
         loss = score * np.logaddexp(0, -ahead) + (1 - score) * np.logaddexp(0, ahead)
         return float(loss.mean())
 
@@ -148,17 +152,17 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
             np.arange(len(queries)), self._n_parts(len(queries), self.top_k_)
         ):
             texts = [queries[i] for i in part]
-            tables = self._tables(vectors[part], texts, self.gamma_, self.top_k_)
+            tables = self._win_tables(vectors[part], texts, self.gamma_, self.top_k_)
             strengths.append(ratings.fit_win_tables(tables, ridge=self.ridge))
         return np.concatenate(strengths)[:, self.tier_]
 
     def _n_parts(self, n_queries: int, top_k: int | None) -> int:
-        """Cut a batch so that no part needs more than some 64 MB."""
+        """Return how many parts a batch needs for each to use at most about 64 MB."""
         n_weights = self.memory_.n_rows_ if top_k is None else top_k
         per_query = max(n_weights, self._n_tiers**2)
-        return max(1, -(-n_queries * per_query // _MOST_NUMBERS))
+        return max(1, -(-n_queries * per_query // _MAX_ENTRIES))
 
-    def _tables(
+    def _win_tables(
         self,
         vectors: Vectors,
         texts: Sequence[str],
@@ -166,7 +170,7 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         top_k: int | None,
         left_out: Indices | None = None,
     ) -> Floats:
-        """Weighted win tables, of shape (n_queries, n_tiers, n_tiers)."""
+        """Compute weighted win tables, of shape (n_queries, n_tiers, n_tiers)."""
         shape = (len(vectors), self._n_tiers, self._n_tiers)
         if top_k is None:
             assert isinstance(self.memory_, ExactMemory), "checked in the constructor"
@@ -174,8 +178,9 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
             if left_out is not None:
                 cosine[np.arange(len(vectors)), left_out] = -np.inf
             return np.asarray(_weights(cosine, gamma) @ self.wins_).reshape(shape)
-        n_found = top_k if left_out is None else top_k + 1
-        rows, cosine = self.memory_.search(vectors, texts, n_found)
+        # A left-out query is its own nearest neighbor, which takes one place.
+        n_nearest = top_k if left_out is None else top_k + 1
+        rows, cosine = self.memory_.search(vectors, texts, n_nearest)
         if left_out is not None:
             cosine[rows == left_out[:, None]] = -np.inf
         starts = np.arange(0, rows.size + 1, rows.shape[1])
@@ -217,30 +222,32 @@ class BradleyTerry(RememberingEstimator, PreferenceEstimator):
         self.wins_.check_format()
         in_range = bool(((self.tier_ >= 0) & (self.tier_ < self._n_tiers)).all())
         if self.tier_.shape != (len(self.candidates_),) or not in_range:
-            msg = f"tier is {self.tier_.tolist()} for {list(self.candidates_)}"
+            msg = f"the tiers {self.tier_.tolist()} do not match {list(self.candidates_)}"
             raise ValueError(msg)
 
 
-def _wins(fought: NumberedBattles, n_tiers: int) -> csr_array:
-    """Wins of tier over tier by query; a tie is half a win each."""
-    cells = np.concatenate([fought.a * n_tiers + fought.b, fought.b * n_tiers + fought.a])
-    won = np.concatenate([fought.score, 1 - fought.score])
-    rows = np.concatenate([fought.query, fought.query])
-    wins = csr_array((won, (rows, cells)), shape=(len(fought.texts), n_tiers**2))
+def _wins(cross_tier: IndexedBattles, n_tiers: int) -> csr_array:
+    """Count wins per query and pair of tiers; a tie is half a win for each side."""
+    cells = np.concatenate(
+        [cross_tier.a * n_tiers + cross_tier.b, cross_tier.b * n_tiers + cross_tier.a]
+    )
+    won = np.concatenate([cross_tier.score, 1 - cross_tier.score])
+    rows = np.concatenate([cross_tier.query, cross_tier.query])
+    wins = csr_array((won, (rows, cells)), shape=(len(cross_tier.texts), n_tiers**2))
     wins.eliminate_zeros()
     return wins
 
 
 def _weights(cosine: Vectors, gamma: float) -> Floats:
-    """ω = gamma^(1 + S), S = cosine / largest cosine; what is at -inf weighs nothing.
+    """Compute ω = gamma^(1 + S), where S = cosine / largest cosine.
 
-    A query that resembles nothing (no cosine above 0) weighs all battles alike.
+    A cosine of -inf gives the weight 0. If no cosine is above 0, all battles weigh the same.
     """
     largest = cosine.max(axis=1, keepdims=True)
-    gone = np.isneginf(cosine)
-    if gone.any():
-        cosine = np.where(gone, np.float32(0), cosine)
+    excluded = np.isneginf(cosine)
+    if excluded.any():
+        cosine = np.where(excluded, np.float32(0), cosine)
     similarity = cosine / np.where(largest > 0, largest, np.inf)
     weights = np.power(np.float32(gamma), 1 + similarity).astype(np.float64)
-    weights[gone] = 0.0
+    weights[excluded] = 0.0
     return np.asarray(weights)

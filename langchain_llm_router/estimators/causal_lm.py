@@ -1,4 +1,4 @@
-"""A causal language model that grades the answers to come: RouteLLM's strongest router."""
+"""A causal language model that predicts grades of answers: RouteLLM's strongest router."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import data_hash
-from langchain_llm_router.estimators.training_loop import Lesson
-from langchain_llm_router.estimators.transformer import TransformerEstimator, padded
+from langchain_llm_router.estimators.training_loop import TrainingJob
+from langchain_llm_router.estimators.transformer import TransformerEstimator, pad_tokens
 from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import import_extra
 
@@ -43,25 +43,26 @@ _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 @dataclass(eq=False)
 class CausalLMClassifier(TransformerEstimator):
-    """A causal language model fine-tuned to name the grade, 1 to 5, of an answer to come.
+    """A causal language model fine-tuned to predict the grade, 1 to 5, of a candidate's answer.
 
-    The softmax over the logits of the five grades, after the prompt, is read; nothing is
-    generated. Training is cross-entropy against the measured quality on the same five grades;
-    a quality between two grades is shared between them.
+    The prediction is the softmax over the logits of the five grades after the prompt; no text is
+    generated. The training loss is the cross-entropy against the measured quality as probabilities
+    of the five grades (`grade_shares`).
 
     Args:
         pretrained: Folder or hub name of a causal language model, instruction-tuned or not.
-        max_length: Longer prompts are cut to this many tokens, within the query.
-        rate: `"every"` rates each candidate, named in the prompt, and reads the mean grade.
-            `"weak"` is RouteLLM's: of two candidates only the first, weak one is rated; its
-            quality is P(grade >= 4) and the strong one's is 1 − P(grade >= 4).
-        score_tokens: `"new"` appends five tokens to the vocabulary, as RouteLLM does; `"digits"`
-            uses the tokens for 1 to 5 that are there.
-        training: How it is trained.
+        max_length: Maximum number of tokens of a prompt; longer queries are cut at the end.
+        rate: `"every"` rates each candidate, whose name is in the prompt, by the mean grade.
+            `"weak"` is RouteLLM's method for two candidates: only the first candidate, the weak
+            one, is rated. Its quality is P(grade >= 4), and that of the strong one
+            1 − P(grade >= 4).
+        score_tokens: `"new"` adds five tokens to the vocabulary, as RouteLLM does; `"digits"`
+            uses the existing tokens for 1 to 5.
+        training: The training settings.
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2 (causal LLM classifier).
-        Deviations: the grades are read directly after the prompt; N candidates.
+        Deviations: the grade follows the prompt directly; more than two candidates.
     """
 
     _auto_class: ClassVar[str] = "AutoModelForCausalLM"
@@ -78,8 +79,8 @@ class CausalLMClassifier(TransformerEstimator):
                 "select two, or use `rate='every'`."
             )
             raise ValueError(msg)
-        self._start()
-        names = self._rated
+        self._load_pretrained()
+        names = self._rated_names
         prompts = [self._prompts(data.queries, name) for name in names]
         tokens = [prompts[j][i] for i in range(len(data)) for j in range(len(names))]
         quality = data.quality[:, : len(names)].reshape(-1)
@@ -90,18 +91,18 @@ class CausalLMClassifier(TransformerEstimator):
             wanted = target[torch.from_numpy(rows).to(target.device)]
             return nn.functional.cross_entropy(logits, wanted, reduction="none")
 
-        lesson = Lesson(
+        job = TrainingJob(
             self.network_,
             loss,
             groups=[query for query in data.queries for _ in names],
             lengths=np.array([len(row) for row in tokens]),
             fingerprint=data_hash(self.data_hash_, self._params()),
         )
-        self._train(lesson, self.training)
+        self._train(job, self.training)
 
     def _predict(self, queries: Sequence[str]) -> Floats:
         columns = []
-        for name in self._rated:
+        for name in self._rated_names:
             logits = self._in_batches(self._prompts(queries, name), len(_GRADES))
             weights = np.exp(logits - logits.max(axis=1, keepdims=True))
             shares = weights / weights.sum(axis=1, keepdims=True)
@@ -113,12 +114,12 @@ class CausalLMClassifier(TransformerEstimator):
         return np.stack(columns, axis=1)
 
     @property
-    def _rated(self) -> list[str]:
+    def _rated_names(self) -> list[str]:
         return [_WEAK] if self.rate == "weak" else list(self.candidates_)
 
     def _prompts(self, queries: Sequence[str], candidate: str) -> list[list[int]]:
-        """Prompts as tokens; a long query loses its end, never the words around it."""
-        before, after = self._frame(candidate)
+        """Tokenize the prompts; of a prompt that is too long, the end of the query is cut."""
+        before, after = self._prompt_parts(candidate)
         room = self._max_tokens - len(before) - len(after)
         if room < 1:
             msg = (
@@ -129,8 +130,8 @@ class CausalLMClassifier(TransformerEstimator):
         rows = self.tokenizer_(list(queries), add_special_tokens=False)["input_ids"]
         return [[*before, *row[:room], *after] for row in rows]
 
-    def _frame(self, candidate: str) -> tuple[list[int], list[int]]:
-        """The text before and after the query, in the model's chat template if it has one."""
+    def _prompt_parts(self, candidate: str) -> tuple[list[int], list[int]]:
+        """Tokenize the prompt before and after the query, in the chat template if there is one."""
         system, user = _SYSTEM.format(candidate=candidate), _USER.format(query=_MARK)
         chat = getattr(self.tokenizer_, "chat_template", None) is not None
         if chat:
@@ -141,45 +142,45 @@ class CausalLMClassifier(TransformerEstimator):
         else:
             text = f"{system}\n\n{user}\n\n"
         before, _, after = (text + _ASSISTANT).partition(_MARK)
-        # A template writes its special tokens itself; without one the tokenizer adds the first.
+        # A chat template contains the special tokens; without one the tokenizer adds them.
         start = self.tokenizer_(before, add_special_tokens=not chat)["input_ids"]
-        return list(start), self._ids(after)
+        return list(start), self._token_ids(after)
 
     def _build(self, model: nn.Module) -> nn.Module:
         if self.score_tokens == "digits":
             return _Grader(model, self._digit_ids())
-        pieces = [self._ids(token) for token in _NEW_TOKENS]
+        pieces = [self._token_ids(token) for token in _NEW_TOKENS]
         self.tokenizer_.add_tokens(_NEW_TOKENS)
         if model.get_input_embeddings().weight.shape[0] < len(self.tokenizer_):
             model.resize_token_embeddings(len(self.tokenizer_), mean_resizing=False)
         ids = self.tokenizer_.convert_tokens_to_ids(_NEW_TOKENS)
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
             with torch.no_grad():
-                # A new token starts as the mean of what used to spell it.
+                # A new token starts as the mean of the tokens that its text had before.
                 layer.weight[ids] = torch.stack([layer.weight[row].mean(dim=0) for row in pieces])
         return _Grader(model, ids)
 
-    def _ids(self, text: str) -> list[int]:
+    def _token_ids(self, text: str) -> list[int]:
         return list(self.tokenizer_(text, add_special_tokens=False)["input_ids"])
 
     def _digit_ids(self) -> list[int]:
-        ids = [self._ids(str(grade))[-1] for grade in _GRADES]
+        ids = [self._token_ids(str(grade))[-1] for grade in _GRADES]
         read = [self.tokenizer_.decode([token]).strip() for token in ids]
         if read != [str(grade) for grade in _GRADES]:
             msg = (
-                f"{self.pretrained!r} has no token for each of 1 to 5 (found {read}): "
+                f"{self.pretrained!r} needs one token for each of 1 to 5, but has {read}: "
                 "use `score_tokens='new'`."
             )
             raise ValueError(msg)
         return ids
 
     def _forward(self, tokens: Sequence[Sequence[int]], *columns: Any) -> torch.Tensor:
-        logits: torch.Tensor = self.network_(*padded(tokens, self._device))
+        logits: torch.Tensor = self.network_(*pad_tokens(tokens, self._device))
         return logits
 
 
 class _Grader(nn.Module):
-    """Logits of the five grades after the last token, without those of the whole vocabulary."""
+    """A network that returns only the logits of the five grades after the last token."""
 
     def __init__(self, model: nn.Module, score_ids: Sequence[int]) -> None:
         super().__init__()
@@ -187,7 +188,7 @@ class _Grader(nn.Module):
         self.register_buffer("score_ids", torch.tensor(score_ids), persistent=False)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        # Padding stands on the right, where causal attention does not look.
+        # Padding is on the right, where causal attention ignores it.
         inner = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         last = inner.last_hidden_state[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1]
         head = self.model.get_output_embeddings()
@@ -196,9 +197,9 @@ class _Grader(nn.Module):
 
 
 def grade_shares(quality: Floats) -> Floats:
-    """Quality in [0, 1] as probabilities of the grades 1 to 5, of shape (n, 5), with that mean.
+    """Convert quality in [0, 1] to probabilities of the grades 1 to 5, of shape (n, 5).
 
-    A quality between two grades is shared between them: 0.6 is 0.6 of a 3 and 0.4 of a 4.
+    Their mean is the quality: 0.6 becomes 0.6 for grade 3 and 0.4 for grade 4.
     """
     place = np.asarray(quality, dtype=np.float64) * (len(_GRADES) - 1)
     distance = np.abs(place[:, None] - np.arange(len(_GRADES)))

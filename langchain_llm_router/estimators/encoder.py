@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.data.artifacts import data_hash
-from langchain_llm_router.estimators.training_loop import Lesson, Training
-from langchain_llm_router.estimators.transformer import TransformerEstimator, padded
+from langchain_llm_router.estimators.training_loop import Training, TrainingJob
+from langchain_llm_router.estimators.transformer import TransformerEstimator, pad_tokens
 from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import import_extra
 
@@ -30,25 +30,28 @@ Pooling = Literal["cls", "mean"]
 
 @dataclass(eq=False)
 class EncoderClassifier(TransformerEstimator):
-    """A BERT-type encoder fine-tuned with one linear head on [CLS].
+    """An encoder such as BERT, fine-tuned with one linear head.
 
     With `objective="quality"` the head has one logit per candidate, trained with cross-entropy
-    against the measured quality. With `"three_way"` it says for a pair whether the second
-    candidate's answer is worse, equal or better; quality is then relative, (q₀, q₁) =
-    (P(worse) + ½ P(equal), P(better) + ½ P(equal)), so that the win rate ½(1 + q₁ − q₀) counts a
-    tie half. This objective also fits on `Battles` between two candidates.
+    against the measured quality. With `"three_way"` it predicts for two candidates whether the
+    answer of the second is worse, equal or better. Quality is then relative: with a `tie_share`
+    of ½, (q₀, q₁) = (P(worse) + ½ P(equal), P(better) + ½ P(equal)), so a tie is half a win in
+    the win rate ½(1 + q₁ − q₀). This objective can also be fitted to `Battles` between two
+    candidates.
 
     Args:
         pretrained: Folder or hub name of an encoder.
-        max_length: Longer queries are cut to this many tokens.
-        objective: `"quality"` (any number of candidates) or `"three_way"` (two).
-        tie_share: Share of a tie that the second candidate gets; RouteLLM's code has 0.
-        pooling: What the head looks at: `"cls"`, or `"mean"` over tokens as sentence encoders do.
-        training: How it is trained.
+        max_length: Maximum number of tokens of a query; longer queries are cut.
+        objective: `"quality"` for any number of candidates, or `"three_way"` for two.
+        tie_share: Share of P(equal) added to the quality of the second candidate, in [0, 1]. The
+            rest is added to the first; RouteLLM's code has 0.
+        pooling: Input of the head: `"cls"` for the [CLS] token, or `"mean"` over all tokens.
+        training: The training settings.
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2 (BERT classifier). Deviations:
-        half a tie instead of none, N candidates, early stopping on held-out queries.
+        a tie is half a win instead of none, more than two candidates, early stopping on held-out
+        queries.
     """
 
     pretrained: str = "google-bert/bert-base-uncased"
@@ -70,21 +73,21 @@ class EncoderClassifier(TransformerEstimator):
         """
         if self.objective == "three_way" and len(data.candidates) != 2:
             msg = (
-                f"`objective='three_way'` compares two candidates, got {list(data.candidates)}: "
-                "select two, or use `objective='quality'`."
+                "`objective='three_way'` needs two candidates, got "
+                f"{list(data.candidates)}: select two, or use `objective='quality'`."
             )
             raise ValueError(msg)
         if isinstance(data, Outcomes):
             return super().fit(data)
         if self.objective != "three_way":
-            msg = "`objective='quality'` needs `Outcomes`; only 'three_way' fits on `Battles`."
+            msg = "`objective='quality'` needs `Outcomes`: use 'three_way' to fit to `Battles`."
             raise ValueError(msg)
         first, second = data.candidates
         score = np.where(np.array(data.candidate_a) == first, data.score_a, 1 - data.score_a)
         return super().fit(Outcomes(data.queries, (first, second), np.c_[score, 1 - score]))
 
     def _fit(self, data: Outcomes) -> None:
-        self._start()
+        self._load_pretrained()
         tokens = self._tokens(data.queries)
         target = torch.from_numpy(self._target(data.quality)).to(self._device)
 
@@ -96,7 +99,7 @@ class EncoderClassifier(TransformerEstimator):
             each = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
             return each.mean(dim=1)
 
-        lesson = Lesson(
+        job = TrainingJob(
             self.network_,
             loss,
             groups=data.queries,
@@ -104,7 +107,7 @@ class EncoderClassifier(TransformerEstimator):
             fingerprint=data_hash(self.data_hash_, self._params()),
             fresh=("head.",),
         )
-        self._train(lesson, self.training)
+        self._train(job, self.training)
 
     def _target(self, quality: Floats) -> NDArray[Any]:
         if self.objective == "quality":
@@ -129,7 +132,7 @@ class EncoderClassifier(TransformerEstimator):
         return _Classifier(model, self._width, self.pooling)
 
     def _forward(self, tokens: Sequence[Sequence[int]], *columns: Any) -> torch.Tensor:
-        logits: torch.Tensor = self.network_(*padded(tokens, self._device))
+        logits: torch.Tensor = self.network_(*pad_tokens(tokens, self._device))
         return logits
 
 
@@ -147,22 +150,23 @@ class _Classifier(nn.Module):
 
 @dataclass(eq=False)
 class ModelScorer(TransformerEstimator):
-    """An encoder that reads the query together with a learned vector for the candidate.
+    """An encoder of the query and of a trained vector per candidate.
 
-    The vector joins the query's token embeddings as one more token, and a dense head on [CLS]
-    predicts the quality of that candidate's answer. The encoder is shared, so `add_candidate`
-    learns a new model by its vector alone.
+    The vector is one more token embedding of the query, and a dense head predicts the quality of
+    that candidate's answer. Candidates share the encoder, so `add_candidate` trains only a new
+    vector.
 
     Args:
         pretrained: Folder or hub name of an encoder that accepts `inputs_embeds`.
-        max_length: Longer queries are cut to this many tokens, the candidate's included.
-        pooling: What the head looks at: `"cls"`, or `"mean"` over tokens as sentence encoders do.
-        training: How it is trained; `head_learning_rate` is also that of the vectors.
+        max_length: Maximum number of tokens of a query, the candidate's token included; longer
+            queries are cut.
+        pooling: Input of the head: `"cls"` for the [CLS] token, or `"mean"` over all tokens.
+        training: The training settings; `head_learning_rate` applies to the vectors as well.
 
     References:
         Unify's published router design: query and learned model token through BERT, dense head on
-        [CLS], quality from five grades mapped to [0, 1]. Deviation: the vector stands right after
-        [CLS] instead of at the end, where its position would change with the query's length.
+        [CLS], quality from five grades mapped to [0, 1]. Deviation: the vector is placed after
+        [CLS] because at the end its position would change with the length of the query.
     """
 
     _n_extra_tokens: ClassVar[int] = 1
@@ -173,51 +177,54 @@ class ModelScorer(TransformerEstimator):
     def add_candidate(
         self, name: str, outcomes: Outcomes, *, training: Training | None = None
     ) -> Self:
-        """Learn one more candidate's vector; every other weight stays as it is.
+        """Train the vector of one more candidate without changing other weights.
 
-        It starts from the vector of the known candidate whose answers its own resemble most.
+        The vector is initialized with that of the fitted candidate whose predictions fit the new
+        outcomes best.
 
         Args:
-            name: The new candidate, a column of `outcomes`; other columns are not looked at.
-            outcomes: Its measured answers; a few dozen are enough to start with.
-            training: How its vector is trained; None: as the whole was.
+            name: Name of the new candidate, a column of `outcomes`; other columns are ignored.
+            outcomes: Measured outcomes of the candidate; a few dozen rows are a useful minimum.
+            training: The training settings of the vector. If None, those of the estimator.
 
         Raises:
-            ValueError: If the candidate is known already, or not a column of `outcomes`.
+            ValueError: If the candidate is fitted already, is not a column of `outcomes`, or has
+                no rows.
         """
         self._check_fitted()
         if name in self.candidates_:
-            msg = f"Candidate {name!r} is known already: {list(self.candidates_)}."
+            msg = f"`name` must be a new candidate, got {name!r}, one of {list(self.candidates_)}."
             raise ValueError(msg)
         data = outcomes.select([name])
         if len(data) == 0:
-            msg = f"{name!r} cannot be learned from 0 rows."
+            msg = f"`outcomes` of {name!r} must have at least 1 row, got 0."
             raise ValueError(msg)
-        known, old_hash = self.candidates_, self.data_hash_
+        old_candidates, old_hash = self.candidates_, self.data_hash_
         self.network_.requires_grad_(requires_grad=False)
         guesses = np.clip(self._predict(data.queries), 1e-6, 1 - 1e-6)
         loss = -data.quality * np.log(guesses) - (1 - data.quality) * np.log(1 - guesses)
         start = self.network_.vectors[int(loss.mean(axis=0).argmin())].detach().clone()
         self.network_.vectors.append(nn.Parameter(start))
-        self.candidates_ = (*known, name)
+        self.candidates_ = (*old_candidates, name)
         self.report_ = None
         self.data_hash_ = data_hash(old_hash, data.queries, name, data.quality)
         try:
-            self._learn(data, [len(known)], training or self.training, whole=False)
+            columns = [len(old_candidates)]
+            self._train_pairs(data, columns, training or self.training, full=False)
         except BaseException:
-            self.candidates_, self.data_hash_ = known, old_hash
+            self.candidates_, self.data_hash_ = old_candidates, old_hash
             self.network_.vectors = self.network_.vectors[:-1]
             raise
         return self
 
     def _fit(self, data: Outcomes) -> None:
-        self._start()
-        self._learn(data, range(len(self.candidates_)), self.training, whole=True)
+        self._load_pretrained()
+        self._train_pairs(data, range(len(self.candidates_)), self.training, full=True)
 
-    def _learn(
-        self, data: Outcomes, columns: Sequence[int], training: Training, *, whole: bool
+    def _train_pairs(
+        self, data: Outcomes, columns: Sequence[int], training: Training, *, full: bool
     ) -> None:
-        """Train on every (query, candidate) pair; row r is query r // k and candidate r % k."""
+        """Train on every (query, candidate) pair: row r is query r // k and column r % k."""
         k = len(columns)
         tokens = self._tokens(data.queries)
         candidate = np.array(columns)
@@ -228,16 +235,16 @@ class ModelScorer(TransformerEstimator):
             wanted = target[torch.from_numpy(rows).to(target.device)]
             return nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
 
-        lesson = Lesson(
+        job = TrainingJob(
             self.network_,
             loss,
             groups=[query for query in data.queries for _ in columns],
             lengths=np.repeat([len(row) for row in tokens], k),
             fingerprint=data_hash(self.data_hash_, self._params()),
             fresh=("head.", "vectors."),
-            dropout=whole,
+            dropout=full,
         )
-        self._train(lesson, training)
+        self._train(job, training)
 
     def _predict(self, queries: Sequence[str]) -> Floats:
         tokens = self._tokens(queries)
@@ -252,7 +259,7 @@ class ModelScorer(TransformerEstimator):
 
     def _forward(self, tokens: Sequence[Sequence[int]], *columns: Any) -> torch.Tensor:
         candidate = torch.from_numpy(columns[0]).to(self._device)
-        logits: torch.Tensor = self.network_(*padded(tokens, self._device), candidate)
+        logits: torch.Tensor = self.network_(*pad_tokens(tokens, self._device), candidate)
         return logits
 
 

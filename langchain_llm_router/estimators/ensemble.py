@@ -1,4 +1,4 @@
-"""Several estimators as one: stacked on predictions for rows that they had not seen."""
+"""An ensemble of estimators, stacked on out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from langchain_llm_router.data.artifacts import read_artifact
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.folds import out_of_fold
-from langchain_llm_router.estimators.linear import Linear, into_unit
+from langchain_llm_router.estimators.linear import Linear, shift_to_unit_interval
 from langchain_llm_router.estimators.neighbors import Clusters, NearestNeighbors
 from langchain_llm_router.types.arrays import Arrays, Floats
 from langchain_llm_router.types.errors import ArtifactError
@@ -27,22 +27,24 @@ __all__ = ["Ensemble", "load_part"]
 
 @dataclass(eq=False)
 class Ensemble(QualityEstimator):
-    """A calibrated sum of estimators, weighted by how well each predicts unseen rows.
+    """A weighted sum of estimators, fitted to their out-of-fold predictions.
 
-    Every part predicts the training rows out of fold. Non-negative least squares then finds how
-    much of each part's differences between candidates, and of its mean over candidates, belongs in
-    the sum. A part that knows nothing gets weight 0, one that is too sure of itself is shrunk: that
-    is the calibration. Finally all parts are fitted on all rows.
+    Non-negative least squares on the out-of-fold predictions gives each part two weights: one for
+    its mean over candidates and one for its differences between candidates. A part that predicts
+    no better than the mean gets weight 0, and an overconfident part gets a small weight, which
+    calibrates the sum. Finally all parts are fitted on all rows.
 
     Args:
-        estimators: The parts; None: `Linear`, `NearestNeighbors` and `Clusters`, all lexical.
-        n_folds: Folds for the out-of-fold predictions.
-        seed: For the cut into folds.
+        estimators: The parts. If None, `Linear`, `NearestNeighbors` and `Clusters` with their
+            default arguments.
+        n_folds: Number of folds for the out-of-fold predictions.
+        seed: Seed of the split into folds.
 
     Attributes:
         estimators_: The fitted parts.
-        weights_: Of shape (2, n_parts): for the mean over candidates, for the differences.
-        intercept_: Mean training quality of each candidate.
+        weights_: Weights of the parts for the mean over candidates (row 0) and for the differences
+            between candidates (row 1), of shape (2, n_parts).
+        intercept_: Mean training quality of each candidate, of shape (n_candidates,).
 
     References:
         Breiman, 1996, Stacked regressions, Machine Learning 24, section 2 (non-negative weights on
@@ -58,7 +60,7 @@ class Ensemble(QualityEstimator):
             msg = f"`n_folds` must be >= 2, got {self.n_folds!r}."
             raise ValueError(msg)
         if self.estimators is not None and len(self.estimators) == 0:
-            msg = "`estimators` is empty: give at least one, or None for the usual ones."
+            msg = "`estimators` is empty: give at least one, or None for the default estimators."
             raise ValueError(msg)
 
     @classmethod
@@ -69,26 +71,29 @@ class Ensemble(QualityEstimator):
         embeddings: Embeddings | None = None,
         part_embeddings: Sequence[Embeddings | None] | None = None,
     ) -> Self:
-        """Read what `save` wrote.
+        """Read an ensemble that `save` wrote.
 
         Args:
             folder: The artifact's folder; each part has a sub-folder.
-            embeddings: The embedding of all parts that are not lexical.
-            part_embeddings: Instead, one embedding per part, None for lexical ones.
+            embeddings: The embedding of all parts that do not use `LexicalEmbeddings`.
+            part_embeddings: One embedding per part, in place of `embeddings`; None for a part that
+                uses `LexicalEmbeddings`.
 
         Raises:
-            ArtifactError: If a folder is corrupted, too new, or needs another embedding.
+            ArtifactError: If a folder is corrupted, has a newer schema, or needs another embedding.
         """
         ensemble = cls._load(folder, embeddings)
-        given = part_embeddings
-        if given is None:
-            given = [embeddings] * len(ensemble._kinds)
-        if len(given) != len(ensemble._kinds):
-            msg = f"`part_embeddings` has {len(given)} entries for {len(ensemble._kinds)} parts."
+        if part_embeddings is None:
+            part_embeddings = [embeddings] * len(ensemble._kinds)
+        if len(part_embeddings) != len(ensemble._kinds):
+            msg = (
+                f"`part_embeddings` must have one entry for each of the {len(ensemble._kinds)} "
+                f"parts, got {len(part_embeddings)}."
+            )
             raise ArtifactError(msg)
         ensemble.estimators_ = [
-            load_part(Path(folder) / _part(i), kind, each)
-            for i, (kind, each) in enumerate(zip(ensemble._kinds, given, strict=True))
+            load_part(Path(folder) / _part_name(i), kind, each)
+            for i, (kind, each) in enumerate(zip(ensemble._kinds, part_embeddings, strict=True))
         ]
         ensemble.estimators = ensemble.estimators_
         return ensemble
@@ -100,21 +105,21 @@ class Ensemble(QualityEstimator):
         self.intercept_ = np.array(data.quality.mean(axis=0))
         self.weights_ = np.full((2, len(parts)), 1 / len(parts))
         if len(set(data.queries)) >= 2 * self.n_folds:
-            unseen = [
+            predictions = [
                 out_of_fold(part, data, n_folds=self.n_folds, seed=self.seed) for part in parts
             ]
-            self.weights_ = _stack(np.array(unseen), np.asarray(data.quality))
-        # Copies: fitting the ensemble leaves the given parts as they are.
+            self.weights_ = _stacking_weights(np.array(predictions), np.asarray(data.quality))
+        # Copies are fitted because fitting the ensemble must not change the caller's estimators.
         self.estimators_ = [part.unfitted().fit(data) for part in parts]
         predicted = np.array([part.predict(data.queries) for part in self.estimators_])
         self._centers = predicted.mean(axis=1)
 
     def _predict(self, queries: Sequence[str]) -> Floats:
         predicted = np.array([part.predict(queries) for part in self.estimators_])
-        mean, differences = _split(predicted - self._centers[:, None, :])
+        mean, differences = _split_mean(predicted - self._centers[:, None, :])
         mean_part, difference_part = self.weights_
         total = np.tensordot(mean_part, mean, 1) + np.tensordot(difference_part, differences, 1)
-        return into_unit(self.intercept_ + total)
+        return shift_to_unit_interval(self.intercept_ + total)
 
     def _params(self) -> dict[str, Any]:
         return {"n_folds": self.n_folds, "seed": self.seed}
@@ -128,8 +133,8 @@ class Ensemble(QualityEstimator):
     def _write_files(self, folder: Path) -> Sequence[str]:
         names = []
         for i, part in enumerate(self.estimators_):
-            part.save(folder / _part(i))
-            names.append(f"{_part(i)}/manifest.json")
+            part.save(folder / _part_name(i))
+            names.append(f"{_part_name(i)}/manifest.json")
         return names
 
     def _restore(
@@ -146,33 +151,33 @@ class Ensemble(QualityEstimator):
             raise ValueError(msg)
 
 
-def _part(i: int) -> str:
+def _part_name(i: int) -> str:
     return f"part_{i}"
 
 
 def load_part(folder: Path, kind: str, embeddings: Embeddings | None) -> QualityEstimator:
-    """Load an estimator of this package by the name of its kind."""
-    found = getattr(import_module("langchain_llm_router.estimators"), kind, None)
-    if not (isinstance(found, type) and issubclass(found, QualityEstimator)):
-        msg = f"{str(folder)!r} holds a {kind!r}, which is no estimator of this package."
+    """Load an estimator of this package by its class name."""
+    cls = getattr(import_module("langchain_llm_router.estimators"), kind, None)
+    if not (isinstance(cls, type) and issubclass(cls, QualityEstimator)):
+        msg = f"{str(folder)!r} contains a {kind!r}, which is not an estimator of this package."
         raise ArtifactError(msg)
     described = read_artifact(folder, kind).settings.get("embedding", {})
     lexical = described.get("class") == LexicalEmbeddings.__name__
-    return found.load(folder, embeddings=None if lexical else embeddings)
+    return cls.load(folder, embeddings=None if lexical else embeddings)
 
 
-def _split(values: Floats) -> tuple[Floats, Floats]:
-    """Mean over candidates, and each candidate's difference to it; candidates are the last axis."""
+def _split_mean(values: Floats) -> tuple[Floats, Floats]:
+    """Split values into their mean over the last axis (candidates) and the differences from it."""
     mean = values.mean(axis=-1, keepdims=True)
     return np.broadcast_to(mean, values.shape), values - mean
 
 
-def _stack(unseen: Floats, quality: Floats) -> Floats:
-    """Weights of shape (2, n_parts) from predictions of shape (n_parts, n_queries, k)."""
-    centered = unseen - unseen.mean(axis=1, keepdims=True)
+def _stacking_weights(predictions: Floats, quality: Floats) -> Floats:
+    """Compute weights, of shape (2, n_parts), from predictions, of shape (n_parts, n_rows, k)."""
+    centered = predictions - predictions.mean(axis=1, keepdims=True)
     truth = quality - quality.mean(axis=0)
     weights = [
         nnls(guess.reshape(len(guess), -1).T, target.ravel())[0]
-        for guess, target in zip(_split(centered), _split(truth), strict=True)
+        for guess, target in zip(_split_mean(centered), _split_mean(truth), strict=True)
     ]
     return np.array(weights)

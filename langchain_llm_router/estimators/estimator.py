@@ -1,8 +1,8 @@
-"""What every estimator is: `fit` on outcomes, `predict` a quality per candidate, `save`, `load`.
+"""The base classes of estimators and two baselines.
 
 A new kind of estimator is one file with one dataclass: hyper-parameters as fields, `_fit`,
-`_predict`, and the learned arrays in `_arrays` / `_restore`. Adding it to the list in
-`tests/test_contracts.py` runs the whole contract over it.
+`_predict`, and the fitted arrays in `_arrays` and `_restore`. Adding it to the list in
+`tests/test_contracts.py` tests it against the whole contract.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = ["Constant", "EmbeddingEstimator", "QualityEstimator", "Random"]
 
 
 class QualityEstimator(CheckedArguments, ABC):
-    """Guesses how good each candidate's answer to a query would be.
+    """Base class for estimators of the quality of each candidate's answer to a query.
 
     Attributes:
         candidates_: Names of the candidates, in the order of the columns of `predict`.
         data_hash_: Fingerprint of the training data.
-        report_: What an evaluation found, JSON-ready, e.g. `held_out_report(...).as_dict()`; it is
-            saved and loaded with the estimator. None until you set it.
+        report_: A JSON-ready report of an evaluation, e.g. `held_out_report(...).as_dict()`, which
+            is saved and loaded with the estimator. None until you set it.
     """
 
     candidates_: tuple[str, ...]
@@ -47,7 +47,7 @@ class QualityEstimator(CheckedArguments, ABC):
     report_: Mapping[str, Any] | None = None
 
     def fit(self, data: Outcomes) -> Self:
-        """Learn from measured outcomes, forgetting any earlier fit.
+        """Fit to measured outcomes, replacing any earlier fit.
 
         Raises:
             ValueError: If there are no rows.
@@ -62,14 +62,14 @@ class QualityEstimator(CheckedArguments, ABC):
         return self
 
     def unfitted(self) -> Self:
-        """A copy with the same settings that has learned nothing."""
+        """Copy the settings without the fit."""
         return replace(self)  # type: ignore[type-var]
 
     def predict(self, queries: Sequence[str]) -> Floats:
-        """Expected quality in [0, 1], of shape (n_queries, n_candidates).
+        """Predict the expected quality in [0, 1], of shape (n_queries, n_candidates).
 
         Raises:
-            NotFittedError: If `fit` or `load` was not called before.
+            NotFittedError: If neither `fit` nor `load` was called before.
         """
         self._check_fitted()
         if isinstance(queries, str):
@@ -80,10 +80,10 @@ class QualityEstimator(CheckedArguments, ABC):
         return np.clip(self._predict(queries), 0.0, 1.0)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the fitted estimator into a folder of JSON and arrays.
+        """Write the fitted estimator into a folder as JSON and arrays.
 
         Raises:
-            NotFittedError: If it was not fitted.
+            NotFittedError: If the estimator is not fitted.
         """
         self._check_fitted()
         settings = {
@@ -99,38 +99,39 @@ class QualityEstimator(CheckedArguments, ABC):
 
     @classmethod
     def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
-        """Read what `save` wrote.
+        """Read an estimator that `save` wrote.
 
         Args:
             folder: The artifact's folder.
-            embeddings: The embedding it was fitted with; not needed for the lexical one.
+            embeddings: The embedding used for fitting; not needed for `LexicalEmbeddings`.
 
         Raises:
-            ArtifactError: If the folder is corrupted, too new, or needs another embedding.
+            ArtifactError: If the folder is corrupted, has a newer schema, or needs another
+                embedding.
         """
         return cls._load(folder, embeddings)
 
     @classmethod
     def _load(cls, folder: str | Path, embeddings: Embeddings | None, **live: object) -> Self:
-        """Load with live objects that no artifact can hold given to the constructor."""
+        """Load an artifact; `live` are constructor arguments that no artifact can store."""
         artifact = read_artifact(folder, cls.__name__)
         try:
-            estimator = cls(**cls._given(artifact.settings["params"]), **live)
+            estimator = cls(**cls._constructor_arguments(artifact.settings["params"]), **live)
             estimator.candidates_ = tuple(artifact.settings["candidates"])
             estimator.data_hash_ = artifact.settings["data_hash"]
             estimator.report_ = artifact.settings.get("report")
             estimator._restore_artifact(Path(folder), artifact, embeddings)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            msg = f"{str(folder)!r} is not a complete {cls.__name__}: {error}."
             raise ArtifactError(msg) from error
         return estimator
 
     @property
     def fitted_candidates(self) -> tuple[str, ...]:
-        """The candidates it was fitted on, in the order of its columns.
+        """Names of the candidates of the fit, in the order of the columns of `predict`.
 
         Raises:
-            NotFittedError: If `fit` or `load` was not called before.
+            NotFittedError: If neither `fit` nor `load` was called before.
         """
         self._check_fitted()
         return self.candidates_
@@ -142,12 +143,12 @@ class QualityEstimator(CheckedArguments, ABC):
             raise NotFittedError(msg)
 
     @classmethod
-    def _given(cls, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What the constructor is given, from what `_params` wrote."""
+    def _constructor_arguments(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert the output of `_params` to arguments of the constructor."""
         return dict(params)
 
     def _params(self) -> dict[str, Any]:
-        """Hyper-parameters that JSON can hold: the dataclass fields, without live objects."""
+        """Return the hyper-parameters: the dataclass fields that JSON can store."""
         return {
             field.name: getattr(self, field.name)
             for field in fields(self)  # type: ignore[arg-type]
@@ -155,17 +156,17 @@ class QualityEstimator(CheckedArguments, ABC):
         }
 
     def _settings(self) -> dict[str, Any]:
-        """Learned things that belong in the manifest."""
+        """Return the fitted values that belong in the manifest."""
         return {}
 
     def _write_files(self, folder: Path) -> Sequence[str]:
-        """Write what is neither JSON nor arrays; the names returned are hashed in the manifest."""
+        """Write further files and return their names; the manifest records their hashes."""
         return ()
 
     def _restore_artifact(
         self, folder: Path, artifact: Artifact, embeddings: Embeddings | None
     ) -> None:
-        """Take over what was read; override where `_write_files` wrote more than arrays."""
+        """Restore the fit; subclasses that write further files override this method."""
         self._restore(artifact.settings, artifact.arrays, embeddings)
 
     @abstractmethod
@@ -188,7 +189,7 @@ class QualityEstimator(CheckedArguments, ABC):
 
 @dataclass(eq=False)
 class Constant(QualityEstimator):
-    """Predicts every candidate's mean quality, whatever the query: the baseline to beat.
+    """A baseline that predicts each candidate's mean quality for every query.
 
     Attributes:
         mean_: Mean training quality, of shape (n_candidates,).
@@ -214,10 +215,10 @@ class Constant(QualityEstimator):
 
 @dataclass(eq=False)
 class Random(QualityEstimator):
-    """Predicts noise that depends on the query and the seed alone: the random baseline.
+    """A baseline that predicts noise determined by the query and the seed.
 
     Args:
-        seed: Another seed, other noise.
+        seed: Seed of the noise.
     """
 
     seed: int = 0
@@ -245,15 +246,15 @@ class Random(QualityEstimator):
 
 @dataclass(eq=False)
 class EmbeddingEstimator(QualityEstimator):
-    """An estimator that looks at an embedding of the query; subclasses work on vectors.
+    """Base class for estimators that predict from an embedding of the query.
 
     Args:
-        embeddings: Any LangChain `Embeddings`; None: `LexicalEmbeddings` fitted on the training
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings` fitted on the training
             queries, which needs no model and no network.
 
     Attributes:
         embeddings_: The embedding in use.
-        width_: Its width.
+        width_: The embedding dimension.
     """
 
     embeddings: Embeddings | None = None
@@ -274,8 +275,8 @@ class EmbeddingEstimator(QualityEstimator):
         vectors = embed(self.embeddings_, queries)
         if vectors.shape[1] != self.width_:
             msg = (
-                f"The embedding gives {vectors.shape[1]} numbers per text, "
-                f"but this {type(self).__name__} was fitted with {self.width_}."
+                f"The embedding has dimension {vectors.shape[1]}, but this {type(self).__name__} "
+                f"was fitted with dimension {self.width_}: use the embedding of the fit."
             )
             raise ValueError(msg)
         return vectors

@@ -1,4 +1,4 @@
-"""Quality as a linear function of an embedding and of what the text looks like from outside."""
+"""An estimator that is linear in an embedding and in surface features of the query."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from langchain_llm_router.types.arrays import Arrays, Floats, Vectors
 
 __all__ = [
     "Linear",
-    "into_unit",
+    "shift_to_unit_interval",
 ]
 
 
-_BESIDE_WIDTH = 2048
+_LEXICAL_WIDTH = 2048
 _ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
 
 
@@ -31,25 +31,27 @@ _ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
 class Linear(EmbeddingEstimator):
     """Ridge or logistic regression on an embedding and on surface features.
 
-    Surface features (length, numbers, punctuation, ...) enter as they are, and through random
-    Fourier features of a Laplace kernel, so that their effect may be nonlinear. The ridge is chosen
-    by exact leave-one-out on the training rows; the mean over candidates and the differences
-    between them get one each, as routing lives on the differences.
+    Surface features (length, numbers, punctuation, ...) enter directly, and through random
+    Fourier features of a Laplace kernel, which models nonlinear effects. Exact leave-one-out on
+    the training rows chooses two ridge penalties: one for the mean over candidates and one for
+    the differences between candidates, which decide the routing.
 
     Args:
-        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        link: `"identity"` is ridge regression, `"logit"` logistic regression with the same ridge.
-        alpha: Ridge, relative to the mean squared length of a feature row; None: leave-one-out.
-        lexical: Look at word n-grams too, beside an embedding that is not lexical itself.
-        surface_share: Part of the kernel that looks at the surface, in [0, 1]; None: each kind of
-            feature has an equal part.
-        n_surface: Number of Fourier features of the surface.
-        seed: For the Fourier features.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        link: `"identity"` for ridge regression, `"logit"` for logistic regression with the ridge
+            penalty of the differences.
+        alpha: Ridge penalty, relative to the mean squared length of a feature row. If None, it is
+            chosen by leave-one-out.
+        lexical: Whether to add word n-grams to an embedding other than `LexicalEmbeddings`.
+        surface_share: Share of the surface features in the kernel, in [0, 1]. If None, every kind
+            of feature has an equal share.
+        n_surface: Number of Fourier features of the surface features.
+        seed: Seed of the Fourier features.
 
     Attributes:
-        coefficients_: Of shape (n_features, n_candidates).
-        intercept_: Of shape (n_candidates,).
-        alpha_: The ridge of the mean and of the differences.
+        coefficients_: Coefficients, of shape (n_features, n_candidates).
+        intercept_: Intercepts, of shape (n_candidates,).
+        alpha_: The ridge penalties of the mean and of the differences.
 
     References:
         Rahimi & Recht, 2007, Random features for large-scale kernel machines, section 3. Rifkin &
@@ -81,59 +83,61 @@ class Linear(EmbeddingEstimator):
         # exp(-mean |Δ|) has Cauchy frequencies with the scale 1 / n_features.
         shape = (len(SURFACE_FEATURES), self.n_surface // 2)
         self._frequencies = rng.standard_cauchy(shape) / len(SURFACE_FEATURES)
-        self._beside = None
+        self._lexical = None
         if self.lexical and not isinstance(self.embeddings_, LexicalEmbeddings):
-            self._beside = LexicalEmbeddings(_BESIDE_WIDTH).fit(data.queries)
+            self._lexical = LexicalEmbeddings(_LEXICAL_WIDTH).fit(data.queries)
         blocks = self._blocks(vectors, data.queries)
         n_text = len(blocks) - 2
         surface = 1 / (n_text + 1) if self.surface_share is None else self.surface_share
         shares = [(1 - surface) / n_text] * n_text + [surface / 2] * 2
         means = [block.mean(axis=0) for block in blocks]
         centered = [block - mean for block, mean in zip(blocks, means, strict=True)]
-        # All blocks start with rows of mean squared length 1, so that a share is a share.
+        # All blocks are scaled to rows of mean squared length 1 before the shares are applied.
         lengths = [max(float((block**2).sum(axis=1).mean()), 1e-12) for block in centered]
         factors = np.sqrt(np.array(shares) / np.array(lengths))
         scales = np.repeat(factors, [block.shape[1] for block in blocks])
         features: Vectors = np.multiply(np.hstack(centered), scales, dtype=np.float32)
-        targets, solved = _mean_and_differences(data.quality), _Spectrum(features)
-        self.alpha_ = self._choose_alpha(solved, targets)
-        weights, intercept = self._solve(solved, targets, data.quality)
-        self.coefficients_ = (solved.basis(features) @ weights) * scales[:, None]
+        targets, spectrum = _mean_and_differences(data.quality), _Spectrum(features)
+        self.alpha_ = self._choose_alpha(spectrum, targets)
+        weights, intercept = self._solve(spectrum, targets, data.quality)
+        self.coefficients_ = (spectrum.basis(features) @ weights) * scales[:, None]
         self.intercept_ = intercept - np.concatenate(means) @ self.coefficients_
 
-    def _choose_alpha(self, solved: _Spectrum, targets: Floats) -> tuple[float, float]:
+    def _choose_alpha(self, spectrum: _Spectrum, targets: Floats) -> tuple[float, float]:
         if self.alpha is not None or len(targets) < 3:
             alpha = 1.0 if self.alpha is None else self.alpha
             return alpha, alpha
         parts = (targets[:, :1], targets[:, 1:])
         best = [
-            float(_ALPHAS[int(np.argmin([solved.loo_error(a, part) for a in _ALPHAS]))])
+            float(_ALPHAS[int(np.argmin([spectrum.loo_error(a, part) for a in _ALPHAS]))])
             for part in parts
         ]
         return best[0], best[1]
 
-    def _solve(self, solved: _Spectrum, targets: Floats, quality: Floats) -> tuple[Floats, Floats]:
-        """Weights on the principal axes, and the intercepts, per candidate."""
+    def _solve(
+        self, spectrum: _Spectrum, targets: Floats, quality: Floats
+    ) -> tuple[Floats, Floats]:
+        """Solve for the weights on the principal axes and the intercepts of each candidate."""
         if self.link == "identity":
-            mean = solved.ridge(self.alpha_[0], targets[:, :1])
-            differences = solved.ridge(self.alpha_[1], targets[:, 1:])
+            mean = spectrum.ridge(self.alpha_[0], targets[:, :1])
+            differences = spectrum.ridge(self.alpha_[1], targets[:, 1:])
             return mean + differences, quality.mean(axis=0)
-        fits = [solved.logistic(self.alpha_[1], column) for column in quality.T]
+        fits = [spectrum.logistic(self.alpha_[1], column) for column in quality.T]
         return np.column_stack([w for w, _ in fits]), np.array([b for _, b in fits])
 
     def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
         features = np.hstack(self._blocks(vectors, queries))
         raw: Floats = features @ self.coefficients_ + self.intercept_
-        return np.asarray(expit(raw)) if self.link == "logit" else into_unit(raw)
+        return np.asarray(expit(raw)) if self.link == "logit" else shift_to_unit_interval(raw)
 
     def _blocks(self, vectors: Vectors, texts: Sequence[str]) -> list[Vectors]:
-        """The kinds of features side by side: text first, then waves and plain surface."""
+        """Return the blocks of features: text, then Fourier features, then surface features."""
         standard = (surface_features(texts) - self._surface_mean) / self._surface_scale
         standard = np.clip(standard, -5, 5)
         angles = standard @ self._frequencies
         waves = np.hstack([np.cos(angles), np.sin(angles)]) * np.sqrt(2 / self.n_surface)
-        beside = [] if self._beside is None else [self._beside.embed_array(texts)]
-        return [vectors, *beside, waves.astype(np.float32), standard.astype(np.float32)]
+        lexical = [] if self._lexical is None else [self._lexical.embed_array(texts)]
+        return [vectors, *lexical, waves.astype(np.float32), standard.astype(np.float32)]
 
     def _learned(self) -> Arrays:
         return {
@@ -143,7 +147,7 @@ class Linear(EmbeddingEstimator):
             "surface_scale": self._surface_scale,
             "frequencies": self._frequencies,
             "alpha": np.array(self.alpha_),
-            **({} if self._beside is None else {"beside_idf": self._beside.idf_}),
+            **({} if self._lexical is None else {"beside_idf": self._lexical.idf_}),
         }
 
     def _restore_learned(self, arrays: Arrays) -> None:
@@ -151,10 +155,10 @@ class Linear(EmbeddingEstimator):
         self._surface_mean, self._surface_scale = arrays["surface_mean"], arrays["surface_scale"]
         self._frequencies = arrays["frequencies"]
         self.alpha_ = float(arrays["alpha"][0]), float(arrays["alpha"][1])
-        self._beside = None
+        self._lexical = None
         if "beside_idf" in arrays:
-            self._beside = LexicalEmbeddings(len(arrays["beside_idf"]))
-            self._beside.idf_ = arrays["beside_idf"]
+            self._lexical = LexicalEmbeddings(len(arrays["beside_idf"]))
+            self._lexical.idf_ = arrays["beside_idf"]
         width = self.width_ + len(arrays.get("beside_idf", ()))
         expected = (width + self.n_surface + len(SURFACE_FEATURES), len(self.candidates_))
         if self.coefficients_.shape != expected:
@@ -163,7 +167,7 @@ class Linear(EmbeddingEstimator):
 
 
 class _Spectrum:
-    """Centered features in their principal axes: every ridge and its leave-one-out in one go."""
+    """Centered features on their principal axes, on which every ridge penalty is solved cheaply."""
 
     def __init__(self, features: Vectors) -> None:
         n, width = features.shape
@@ -177,33 +181,33 @@ class _Spectrum:
             self._set(vectors * np.sqrt(np.maximum(values, 0)), values)
 
     def _set(self, scores: Floats, values: Floats) -> None:
-        held = values > 1e-8 * max(float(values[-1]), 1e-12)
-        self.scores, self.values = scores[:, held].astype(np.float64), values[held]
-        self._held = held
+        kept = values > 1e-8 * max(float(values[-1]), 1e-12)
+        self.scores, self.values = scores[:, kept].astype(np.float64), values[kept]
+        self._kept = kept
         self._squares = self.scores**2
 
     def basis(self, features: Vectors) -> Floats:
-        """From principal axes back to the features, of shape (n_features, n_axes)."""
+        """Return the map from principal axes to features, of shape (n_features, n_axes)."""
         if self._axes is not None:
-            return self._axes[:, self._held]
+            return self._axes[:, self._kept]
         back: Floats = features.T @ (self.scores / self.values)
         return back
 
     def ridge(self, alpha: float, targets: Floats) -> Floats:
-        """Weights on the axes for centered targets; `alpha` is relative to a row's length."""
+        """Solve for the weights on the axes for centered targets."""
         weights: Floats = (self.scores.T @ targets) / (self.values + alpha)[:, None]
         return weights
 
     def loo_error(self, alpha: float, targets: Floats) -> float:
-        """Mean squared leave-one-out error of that ridge, intercept included."""
+        """Compute the mean squared leave-one-out error of `ridge`, intercept included."""
         residual = targets - self.scores @ self.ridge(alpha, targets)
         leverage = 1 / len(targets) + self._squares @ (1 / (self.values + alpha))
         return float(np.mean((residual / np.maximum(1 - leverage, 1e-6)[:, None]) ** 2))
 
     def logistic(self, alpha: float, target: Floats) -> tuple[Floats, float]:
-        """Weights and intercept of the penalized logistic regression of one column."""
+        """Fit the weights and the intercept of a penalized logistic regression of one column."""
         p = float(np.clip(target.mean(), 1e-3, 1 - 1e-3))
-        # At the mean, a logistic loss bends p(1 - p) times as much as a squared one.
+        # At the mean, the curvature of the logistic loss is p(1 - p) times that of squared loss.
         penalty = alpha * p * (1 - p)
 
         def loss(values: Floats) -> tuple[float, Floats]:
@@ -213,20 +217,23 @@ class _Spectrum:
             return float(total), np.append(misses.sum(), self.scores.T @ misses + penalty * weights)
 
         start = np.append(float(logit(p)), np.zeros(len(self.values)))
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
-        return np.asarray(found.x[1:], np.float64), float(found.x[0])
+        solution = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+        return np.asarray(solution.x[1:], np.float64), float(solution.x[0])
 
 
 def _mean_and_differences(quality: Floats) -> Floats:
-    """Centered targets: the mean over candidates, then each candidate's difference to it."""
+    """Compute the centered targets: the mean over candidates, then the differences from it."""
     mean = quality.mean(axis=1, keepdims=True)
     targets: Floats = np.hstack([mean, quality - mean])
     targets -= targets.mean(axis=0)
     return targets
 
 
-def into_unit(raw: Floats) -> Floats:
-    """Bring rows into [0, 1] by a shift, which keeps the differences that routing needs."""
+def shift_to_unit_interval(raw: Floats) -> Floats:
+    """Shift each row into [0, 1] without changing its differences.
+
+    A row that spans more than 1 is shifted to a minimum of 0.
+    """
     down = np.maximum(raw.max(axis=1, keepdims=True) - 1, 0)
     up = np.maximum(-(raw - down).min(axis=1, keepdims=True), 0)
     shifted: Floats = raw - down + up

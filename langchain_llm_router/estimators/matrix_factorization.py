@@ -1,4 +1,4 @@
-"""RouteLLM's matrix factorization: a vector per model meets a projection of the query."""
+"""RouteLLM's matrix factorization of models and queries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from langchain_llm_router.data import split_indices
-from langchain_llm_router.estimators.preference import NumberedBattles, PreferenceEstimator
+from langchain_llm_router.estimators.preference import IndexedBattles, PreferenceEstimator
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices, Vectors
 
@@ -21,25 +21,26 @@ Weights = dict[str, Vectors]
 
 @dataclass(eq=False)
 class MatrixFactorization(PreferenceEstimator):
-    """Learns δ(M, q) = w₂ᵀ (v̂_M ⊙ (W₁ᵀ v_q + b)); a beats b with probability σ(δ_a − δ_b).
+    """A factorization δ(M, q) = w₂ᵀ (v̂_M ⊙ (W₁ᵀ v_q + b)), where P(a beats b) = σ(δ_a − δ_b).
 
     Args:
-        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        candidates: Those to predict, in this order; None: all in the data.
-        n_factors: Length of a model's vector.
-        n_epochs: Maximum passes over the battles; training stops early on held-out queries.
-        learning_rate: Adam's step size.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        candidates: Names of the candidates to predict, in order. If None, all in the data.
+        n_factors: Dimension of a model's vector.
+        n_epochs: Maximum number of passes over the battles; training stops early when the loss on
+            held-out queries stops falling.
+        learning_rate: Step size of Adam.
         weight_decay: L2 penalty, added to the gradient.
-        noise: Standard deviation of Gaussian noise on the query's vector during training.
+        noise: Standard deviation of the Gaussian noise on query vectors during training.
         batch_size: Battles per step.
-        ties: `"half"`: a tie pulls the pair towards 0.5; `"drop"`: ties are left out, as RouteLLM
-            does, and the win rate is that of decided battles.
-        seed: Same seed, same fit.
+        ties: `"half"` fits a tie as a win rate of 0.5. `"drop"` leaves ties out, as RouteLLM does,
+            so that win rates are those of decided battles.
+        seed: Seed of the initial weights, the noise and the split.
 
     Attributes:
-        weights_: `projection` (width, n_factors), `bias`, `output` (n_factors,) and `models`
-            (n_candidates, n_factors), the last with rows of length 1.
-        held_out_loss_: Log loss per epoch on the held-out battles; NaN where there were none.
+        weights_: `projection` (embedding dimension, n_factors), `bias` and `output` (n_factors,),
+            and `models` (n_candidates, n_factors) with rows of length 1.
+        held_out_loss_: Log loss per epoch on the held-out battles; NaN if there were none.
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2, equation 5. Deviations: ties
@@ -63,14 +64,17 @@ class MatrixFactorization(PreferenceEstimator):
         check_range(self, "learning_rate", above=True)
         check_range(self, "weight_decay", "noise")
 
-    def _fit_battles(self, vectors: Vectors, battles: NumberedBattles) -> None:
+    def _fit_battles(self, vectors: Vectors, battles: IndexedBattles) -> None:
         rng = np.random.default_rng(self.seed)
-        weights = _start(rng, vectors.shape[1], self.n_factors, len(battles.names))
+        weights = _initial_weights(rng, vectors.shape[1], self.n_factors, len(battles.names))
         use = battles.a != battles.b
         if self.ties == "drop":
             use &= battles.score != 0.5
-        held = _held_out(battles, self.seed)
-        train, check = np.flatnonzero(use & ~held), np.flatnonzero(use & held)
+        is_validation = _validation_mask(battles, self.seed)
+        train, validation = (
+            np.flatnonzero(use & ~is_validation),
+            np.flatnonzero(use & is_validation),
+        )
         best, losses = weights, []
         adam = _Adam(weights, self.learning_rate, self.weight_decay)
         for _ in range(self.n_epochs if len(train) > 0 else 0):
@@ -81,13 +85,13 @@ class MatrixFactorization(PreferenceEstimator):
                 if self.noise > 0:
                     x = x + self.noise * rng.standard_normal(x.shape, dtype=np.float32)
                 weights = adam.step(weights, _gradient(weights, x, battles, rows))
-            losses.append(_loss(weights, vectors, battles, check))
-            if len(check) == 0 or losses[-1] <= min(losses):
+            losses.append(_loss(weights, vectors, battles, validation))
+            if len(validation) == 0 or losses[-1] <= min(losses):
                 best = weights
             elif len(losses) - int(np.argmin(losses)) > _PATIENCE:
                 break
         self.held_out_loss_ = np.array(losses)
-        chosen = _unit(best["models"])[self._columns(battles.names)]
+        chosen = _normalize_rows(best["models"])[self._columns(battles.names)]
         self.weights_ = {**best, "models": chosen}
 
     def _strengths(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
@@ -100,24 +104,24 @@ class MatrixFactorization(PreferenceEstimator):
         return {**self.weights_, "held_out_loss": self.held_out_loss_}
 
     def _restore_learned(self, arrays: Arrays) -> None:
-        self.weights_ = {name: arrays[name] for name in _NAMES}
+        self.weights_ = {name: arrays[name] for name in _WEIGHT_NAMES}
         self.held_out_loss_ = arrays["held_out_loss"]
         factors = (self.n_factors,)
         expected = [(self.width_, *factors), factors, factors, (len(self.candidates_), *factors)]
-        found = [self.weights_[name].shape for name in _NAMES]
+        found = [self.weights_[name].shape for name in _WEIGHT_NAMES]
         if found != expected:
-            msg = f"weights have shapes {found}, expected {expected}"
+            msg = f"the weights have the shapes {found}, expected {expected}"
             raise ValueError(msg)
 
 
-_NAMES = ("projection", "bias", "output", "models")
+_WEIGHT_NAMES = ("projection", "bias", "output", "models")
 _TINY = np.float32(1e-30)
 _PATIENCE = 10
 _HELD_OUT = 0.05
 
 
-def _start(rng: np.random.Generator, width: int, d: int, n_models: int) -> Weights:
-    """Start as PyTorch would: linear layers uniform in ±1/√inputs, model vectors normal."""
+def _initial_weights(rng: np.random.Generator, width: int, d: int, n_models: int) -> Weights:
+    """Initialize as PyTorch does: linear layers uniform in ±1/√inputs, model vectors normal."""
     inner, outer = width**-0.5, d**-0.5
     return {
         "projection": rng.uniform(-inner, inner, (width, d)).astype(np.float32),
@@ -127,38 +131,38 @@ def _start(rng: np.random.Generator, width: int, d: int, n_models: int) -> Weigh
     }
 
 
-def _held_out(battles: NumberedBattles, seed: int) -> Bools:
-    """Battles of one in twenty queries; a query's battles stay on one side."""
+def _validation_mask(battles: IndexedBattles, seed: int) -> Bools:
+    """Select all battles of one in twenty queries."""
     (queries,) = split_indices(len(battles.texts), [_HELD_OUT], seed=seed)
     return np.isin(battles.query, queries)
 
 
-def _unit(models: Vectors) -> Vectors:
+def _normalize_rows(models: Vectors) -> Vectors:
     norms = np.linalg.norm(models, axis=1, keepdims=True)
     return np.asarray(models / np.maximum(norms, _TINY))
 
 
-def _loss(weights: Weights, vectors: Vectors, battles: NumberedBattles, rows: Indices) -> float:
+def _loss(weights: Weights, vectors: Vectors, battles: IndexedBattles, rows: Indices) -> float:
     if len(rows) == 0:
         return float("nan")
-    models = _unit(weights["models"])
+    models = _normalize_rows(weights["models"])
     hidden = vectors[battles.query[rows]] @ weights["projection"] + weights["bias"]
     ahead = (hidden * (models[battles.a[rows]] - models[battles.b[rows]])) @ weights["output"]
     score = battles.score[rows]
     return float(np.mean(np.logaddexp(0, -ahead) * score + np.logaddexp(0, ahead) * (1 - score)))
 
 
-def _gradient(weights: Weights, x: Vectors, battles: NumberedBattles, rows: Indices) -> Weights:
-    """Gradient of the mean log loss of σ(δ_a − δ_b) against the score."""
-    models, output = _unit(weights["models"]), weights["output"]
+def _gradient(weights: Weights, x: Vectors, battles: IndexedBattles, rows: Indices) -> Weights:
+    """Compute the gradient of the mean log loss of σ(δ_a − δ_b) against the score."""
+    models, output = _normalize_rows(weights["models"]), weights["output"]
     a, b = battles.a[rows], battles.b[rows]
     hidden: Vectors = x @ weights["projection"] + weights["bias"]
     gap = models[a] - models[b]
     guess = expit((hidden * gap) @ output)
-    surprise: Vectors = (guess - battles.score[rows]).astype(np.float32)[:, None]
-    surprise /= np.float32(len(rows))
-    on_hidden: Vectors = surprise * gap * output
-    on_models: Vectors = surprise * hidden * output
+    residual: Vectors = (guess - battles.score[rows]).astype(np.float32)[:, None]
+    residual /= np.float32(len(rows))
+    on_hidden: Vectors = residual * gap * output
+    on_models: Vectors = residual * hidden * output
     toward = np.zeros_like(models)
     np.add.at(toward, a, on_models)
     np.subtract.at(toward, b, on_models)
@@ -168,13 +172,13 @@ def _gradient(weights: Weights, x: Vectors, battles: NumberedBattles, rows: Indi
     return {
         "projection": np.asarray(x.T @ on_hidden, dtype=np.float32),
         "bias": on_hidden.sum(axis=0, dtype=np.float32),
-        "output": (surprise * hidden * gap).sum(axis=0, dtype=np.float32),
+        "output": (residual * hidden * gap).sum(axis=0, dtype=np.float32),
         "models": turned,
     }
 
 
 class _Adam:
-    """Kingma and Ba, 2014, arXiv:1412.6980, algorithm 1, with L2 added to the gradient."""
+    """Adam (Kingma and Ba, 2014, arXiv:1412.6980, algorithm 1) with L2 added to the gradient."""
 
     def __init__(self, weights: Weights, learning_rate: float, weight_decay: float) -> None:
         self.learning_rate, self.weight_decay, self.n_steps = learning_rate, weight_decay, 0

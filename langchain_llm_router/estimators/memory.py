@@ -1,9 +1,9 @@
-"""Where past queries are kept, and which of them are most similar to a new one.
+"""Indexes of training queries that are searched by similarity.
 
-`ExactMemory` compares with every vector and is right for up to about 100,000 of them.
-`ApproximateMemory` searches a graph (extra `ann`) and reads vectors from a memory-mapped file, so a
-million fit into less than 1 GB. `StoreMemory`, in a file of its own, asks any LangChain
-`VectorStore`, such as pgvector.
+`ExactMemory` compares with every vector and suits up to about 100,000 vectors.
+`ApproximateMemory` searches a graph (extra `ann`) and reads vectors from a memory-mapped file, so
+that a million vectors need less than 1 GB. `StoreMemory` (`memory_store.py`) searches any
+LangChain `VectorStore`, such as pgvector.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ _VECTORS, _INDEX = "memory_vectors.npy", "memory_index.usearch"
 
 
 class Memory(CheckedArguments, ABC):
-    """Unit vectors of past queries, numbered from 0.
+    """Base class for indexes of the unit vectors of training queries, in rows from 0.
 
     Attributes:
-        n_rows_: How many are kept.
-        width_: How many numbers a vector has.
+        n_rows_: Number of rows.
+        width_: The embedding dimension.
     """
 
     n_rows_: int
     width_: int
 
     def fit(self, vectors: Vectors, texts: Sequence[str]) -> Self:
-        """Keep these queries and forget any earlier ones.
+        """Store these queries in place of any earlier ones.
 
         Args:
-            vectors: Unit vectors, of shape (n_rows, width).
-            texts: The same queries as texts.
+            vectors: Unit vectors, of shape (n_rows, embedding dimension).
+            texts: Texts of the same queries.
         """
         self.n_rows_, self.width_ = vectors.shape
         self._fit(vectors, texts)
         return self
 
     def refitted(self, vectors: Vectors, texts: Sequence[str]) -> Self:
-        """A fitted copy; the memory that the user configured stays as it is."""
+        """Fit a copy, because the memory that the user configured must not change."""
         return copy(self).fit(vectors, texts)
 
     def grown(self, vectors: Vectors, texts: Sequence[str]) -> Self:
-        """A fitted copy that keeps these queries too, numbered after the ones it has.
+        """Return a fitted copy with these queries in further rows.
 
         Raises:
             ValueError: If this kind of memory cannot grow.
@@ -65,40 +65,40 @@ class Memory(CheckedArguments, ABC):
         raise ValueError(msg)
 
     def forget(self) -> None:
-        """Remove from outside this process what `fit` put there."""
+        """Delete what `fit` wrote outside this process, if anything."""
 
     @abstractmethod
     def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
-        """Find the most similar kept queries.
+        """Find the most similar stored queries.
 
         Args:
-            vectors: Unit vectors of new queries, of shape (n_queries, width).
-            texts: The same queries as texts.
-            k: How many to find; at most all.
+            vectors: Unit vectors of new queries, of shape (n_queries, embedding dimension).
+            texts: Texts of the same queries.
+            k: Number of stored queries to find for each; capped at `n_rows_`.
 
         Returns:
-            Row numbers and cosines, both of shape (n_queries, min(k, n_rows_)), in any order. A
-            place that an index could not fill has row 0 and cosine -inf.
+            Row indices and cosine similarities, both of shape (n_queries, min(k, n_rows_)), in no
+            particular order. Where fewer rows were found, the rest have row 0 and cosine -inf.
         """
 
     @abstractmethod
     def _fit(self, vectors: Vectors, texts: Sequence[str]) -> None: ...
 
     def describe(self) -> dict[str, Any]:
-        """What an artifact must remember to build it again."""
+        """Describe the memory for an artifact's manifest, as `restore` needs it."""
         size = {"n_rows": self.n_rows_, "width": self.width_}
         return {"kind": type(self).__name__, "params": {}, **size}
 
     def arrays(self) -> Arrays:
-        """Arrays for the artifact."""
+        """Return the arrays to save in the artifact."""
         return {}
 
     def write_files(self, folder: Path) -> Sequence[str]:
-        """Write what must not go through RAM; returns the names."""
+        """Write the files that must not be loaded into RAM, and return their names."""
         return ()
 
     def restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None:
-        """Take over what was saved."""
+        """Restore a saved memory."""
         self.n_rows_, self.width_ = int(described["n_rows"]), int(described["width"])
         self._restore(described, arrays, folder)
 
@@ -108,31 +108,31 @@ class Memory(CheckedArguments, ABC):
     def _check_shape(self, vectors: NDArray[Any]) -> None:
         if vectors.shape != (self.n_rows_, self.width_):
             expected = (self.n_rows_, self.width_)
-            msg = f"the memory's vectors have shape {vectors.shape}, expected {expected}"
+            msg = f"the vectors of the memory have shape {vectors.shape}, expected {expected}"
             raise ValueError(msg)
 
 
 @dataclass(eq=False)
 class ExactMemory(Memory):
-    """Compares with every vector.
+    """A memory that compares each query with every stored vector.
 
     Attributes:
-        vectors_: Unit vectors, of shape (n_rows, width).
+        vectors_: Unit vectors, of shape (n_rows, embedding dimension).
     """
 
     def _fit(self, vectors: Vectors, texts: Sequence[str]) -> None:
         self.vectors_ = np.ascontiguousarray(vectors, dtype=np.float32)
 
     def grown(self, vectors: Vectors, texts: Sequence[str]) -> Self:
-        """A copy with these rows at the end."""
+        """Return a fitted copy with these rows at the end."""
         return copy(self).fit(np.vstack([self.vectors_, vectors]), texts)
 
     def cosines(self, vectors: Vectors) -> Vectors:
-        """Similarity to every kept query, of shape (n_queries, n_rows)."""
+        """Return the cosine similarity to every stored query, of shape (n_queries, n_rows)."""
         return np.asarray(vectors @ self.vectors_.T)
 
     def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
-        """Find the nearest by comparing with all."""
+        """Find the most similar stored queries, without approximation."""
         k = min(k, self.n_rows_)
         rows = np.empty((len(vectors), k), dtype=np.intp)
         cosine = np.empty((len(vectors), k), dtype=np.float32)
@@ -145,7 +145,7 @@ class ExactMemory(Memory):
         return rows, cosine
 
     def arrays(self) -> Arrays:
-        """The vectors."""
+        """Return the vectors."""
         return {"vectors": self.vectors_}
 
     def _restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None:
@@ -155,21 +155,25 @@ class ExactMemory(Memory):
 
 @dataclass(eq=False)
 class ApproximateMemory(Memory):
-    """Searches a graph of 8-bit vectors, then ranks what it found by memory-mapped 16-bit ones.
+    """A memory that searches a graph of 8-bit vectors and ranks the results by 16-bit vectors.
 
-    After `load` both the graph and the vectors are mapped from the artifact's folder: processes on
-    one machine share them, and pages that are not needed stay on disk. Needs the extra `ann`.
+    After `load` the graph and the 16-bit vectors are memory-mapped from the artifact's folder:
+    processes on one machine share them, and pages that are not needed stay on disk. Needs the
+    extra `ann`.
 
     Args:
-        connectivity: Links per vector in the graph; more: better recall, more memory. With 16, a
-            million vectors had a recall of 0.87 of their 50 nearest, with 32 of 0.97.
-        expansion_add: Breadth of the search while building.
-        expansion_search: Breadth of the search for a query; more: better recall, slower.
-        oversampling: The graph proposes this many times k, of which the k nearest are kept.
-        n_threads: Threads for building; 0: all cores.
+        connectivity: Links per vector in the graph. Higher values improve recall and need more
+            memory: for the 50 nearest among a million vectors, recall was 0.87 with 16 links and
+            0.97 with 32.
+        expansion_add: Breadth of the search while the graph is built.
+        expansion_search: Breadth of the search for a query; higher values improve recall and take
+            longer.
+        oversampling: The graph search proposes `oversampling` * k rows, of which the k nearest
+            are returned.
+        n_threads: Number of threads that build the graph; 0 uses all cores.
 
     Attributes:
-        scale_: Factor from a vector's numbers to 8-bit integers.
+        scale_: Factor that scales coordinates to 8-bit integers.
 
     References:
         Malkov and Yashunin, 2016, Hierarchical navigable small world graphs, arXiv:1603.09320; the
@@ -186,15 +190,15 @@ class ApproximateMemory(Memory):
 
     def __post_init__(self) -> None:
         check_range(self, "oversampling", low=1)
-        least = {"connectivity": 2, "expansion_add": 1, "expansion_search": 1}
-        for name, low in least.items():
+        minimum = {"connectivity": 2, "expansion_add": 1, "expansion_search": 1}
+        for name, low in minimum.items():
             if not getattr(self, name) >= low:
                 msg = f"`{name}` must be >= {low}, got {getattr(self, name)!r}."
                 raise ValueError(msg)
 
     def _fit(self, vectors: Vectors, texts: Sequence[str]) -> None:
-        # 127 stands for a number that one in 10,000 exceeds: coordinates of unit vectors are small
-        # (1 / sqrt(width)), and scaling by 127 alone would leave them 4 bits.
+        # 127 stands for the value that one coordinate in 10,000 exceeds: coordinates of unit
+        # vectors are small (1 / sqrt(width)) and would use only 4 bits if 127 stood for 1.
         sample = np.abs(vectors[:: max(1, len(vectors) // 10_000)])
         self.scale_ = float(127 / max(float(np.quantile(sample, 0.9999)), 1e-6))
         self.index_ = self._empty_index()
@@ -205,26 +209,26 @@ class ApproximateMemory(Memory):
             self.index_.add(keys, part, threads=self.n_threads)
 
     def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
-        """Find the nearest among what the graph proposes."""
+        """Find the most similar rows among those that the graph search proposes."""
         k = min(k, self.n_rows_)
-        wide = min(int(np.ceil(k * self.oversampling)), self.n_rows_)
+        n_proposed = min(int(np.ceil(k * self.oversampling)), self.n_rows_)
         rows = np.zeros((len(vectors), k), dtype=np.intp)
         cosine = np.full((len(vectors), k), -np.inf, dtype=np.float32)
         for i, (vector, query) in enumerate(zip(vectors, self._to_bytes(vectors), strict=True)):
-            found = self.index_.search(query, wide, threads=1).keys.astype(np.intp)
-            similarity = self.vectors_[found].astype(np.float32) @ vector
+            proposed = self.index_.search(query, n_proposed, threads=1).keys.astype(np.intp)
+            similarity = self.vectors_[proposed].astype(np.float32) @ vector
             best = np.argsort(-similarity)[:k]
-            rows[i, : len(best)] = found[best]
+            rows[i, : len(best)] = proposed[best]
             cosine[i, : len(best)] = similarity[best]
         _unmap_pages(self.vectors_)
         return rows, cosine
 
     def describe(self) -> dict[str, Any]:
-        """Settings, scale and size."""
+        """Describe the settings, the scale and the size."""
         return {**super().describe(), "params": asdict(self), "scale": self.scale_}
 
     def write_files(self, folder: Path) -> Sequence[str]:
-        """Write vectors and graph into the folder, which must not be the one mapped now."""
+        """Write the vectors and the graph, except into the folder that they are mapped from."""
         folder.mkdir(parents=True, exist_ok=True)
         mapped = getattr(self.vectors_, "filename", None)
         if mapped is not None and Path(mapped).resolve().parent == folder.resolve():
@@ -243,7 +247,7 @@ class ApproximateMemory(Memory):
     def _empty_index(self) -> Any:
         return import_extra("usearch.index", "ann").Index(
             ndim=self.width_,
-            # Of unit vectors the inner product is the cosine, without computing two norms again.
+            # The inner product of unit vectors is their cosine; no norms need to be computed.
             metric="ip",
             dtype="i8",
             connectivity=self.connectivity,
@@ -271,7 +275,10 @@ class ApproximateMemory(Memory):
 
 
 def _unmap_pages(vectors: NDArray[Any]) -> None:
-    """Give back the pages just read: the kernel maps 16 around each, and all would stay counted."""
+    """Release the pages just read.
+
+    The kernel maps 16 pages around each, and all of them would count as this process's memory.
+    """
     base: Any = vectors
     while isinstance(base, np.ndarray):
         base = base.base

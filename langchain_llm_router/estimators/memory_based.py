@@ -1,4 +1,4 @@
-"""What estimators share whose training data is the model: a memory that travels with them."""
+"""The base class of estimators that look up similar training queries."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemor
 from langchain_llm_router.types.arrays import Arrays, Vectors
 from langchain_llm_router.types.errors import ArtifactError
 
-__all__ = ["RememberingEstimator"]
+__all__ = ["MemoryBasedEstimator"]
 
 
 @dataclass(eq=False)
-class RememberingEstimator(EmbeddingEstimator):
-    """An estimator that keeps its training queries and looks up the similar ones.
+class MemoryBasedEstimator(EmbeddingEstimator):
+    """Base class for estimators that store the training queries and look up similar ones.
 
     Args:
-        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        memory: Where they are kept; None: `ExactMemory`.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        memory: Index of the training queries. If None, `ExactMemory`.
 
     Attributes:
-        memory_: The filled memory.
+        memory_: The fitted memory.
     """
 
     memory: Memory | None = field(default=None, kw_only=True)
@@ -41,19 +41,21 @@ class RememberingEstimator(EmbeddingEstimator):
         embeddings: Embeddings | None = None,
         memory: Memory | None = None,
     ) -> Self:
-        """Read what `save` wrote; vectors of an `ApproximateMemory` are mapped, not read.
+        """Read an estimator that `save` wrote.
 
         Args:
-            folder: The artifact's folder. Keep it where it is while the estimator is in use.
-            embeddings: The embedding it was fitted with; not needed for the lexical one.
-            memory: Needed for a `StoreMemory`, whose rows are in the store.
+            folder: The artifact's folder. Do not move it while the estimator is in use: an
+                `ApproximateMemory` maps its files from there.
+            embeddings: The embedding used for fitting; not needed for `LexicalEmbeddings`.
+            memory: The memory; needed only for a `StoreMemory`, whose rows are in the store.
 
         Raises:
-            ArtifactError: If the folder is corrupted, too new, or needs another embedding or store.
+            ArtifactError: If the folder is corrupted, has a newer schema, or needs another
+                embedding or memory.
         """
         return cls._load(folder, embeddings, memory=memory)
 
-    def _remember(self, vectors: Vectors, texts: Sequence[str]) -> None:
+    def _fit_memory(self, vectors: Vectors, texts: Sequence[str]) -> None:
         earlier: Memory | None = getattr(self, "memory_", None)
         if earlier is not None:
             earlier.forget()
@@ -72,7 +74,7 @@ class RememberingEstimator(EmbeddingEstimator):
         self, folder: Path, artifact: Artifact, embeddings: Embeddings | None
     ) -> None:
         described = artifact.settings["memory"]
-        self.memory_ = _restored(described, artifact.arrays, folder, self.memory)
+        self.memory_ = _restore_memory(described, artifact.arrays, folder, self.memory)
         if self.memory is None and not isinstance(self.memory_, ExactMemory):
             self.memory = type(self.memory_)(**described["params"])
         super()._restore_artifact(folder, artifact, embeddings)
@@ -84,20 +86,23 @@ _KINDS: Mapping[str, type[Memory]] = {
 }
 
 
-def _restored(
+def _restore_memory(
     described: Mapping[str, Any],
     arrays: Arrays,
     folder: Path,
-    given: Memory | None,
+    configured: Memory | None,
 ) -> Memory:
-    """Build a saved memory again; a store cannot be in an artifact and must be given."""
+    """Rebuild a saved memory; a store cannot be saved, so its memory must be configured."""
     kind = described["kind"]
-    if given is not None and type(given).__name__ != kind:
-        msg = f"This was fitted with {kind}, but {type(given).__name__} was given."
+    if configured is not None and type(configured).__name__ != kind:
+        msg = (
+            f"`memory` must be the {kind} that the estimator was fitted with, "
+            f"got {type(configured).__name__}."
+        )
         raise ArtifactError(msg)
-    if given is None and kind not in _KINDS:
-        msg = f"This was fitted with {kind}: pass `memory={kind}(...)` to `load`."
+    if configured is None and kind not in _KINDS:
+        msg = f"The estimator was fitted with {kind}: pass `memory={kind}(...)` to `load`."
         raise ArtifactError(msg)
-    memory = copy(given) if given is not None else _KINDS[kind](**described["params"])
+    memory = copy(configured) if configured is not None else _KINDS[kind](**described["params"])
     memory.restore(described, arrays, folder)
     return memory

@@ -1,4 +1,4 @@
-"""Past queries kept in a vector store that LangChain knows."""
+"""A memory of training queries in a LangChain vector store."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _MARK, _ROW = "llm_router_memory", "llm_router_row"
 
 @dataclass(eq=False)
 class StoreMemory(Memory):
-    """Keeps past queries in a LangChain `VectorStore`, beyond what fits on one machine.
+    """A memory in a LangChain `VectorStore`, for more queries than fit on one machine.
 
-    Stores disagree on what a score is (cosine, cosine distance, squared distance ...), so `fit`
-    searches for a few queries whose cosines it knows and keeps the meaning that fits.
+    Stores return different scores (cosine, cosine distance, squared distance, ...). `fit` finds
+    out which by searching for a few queries whose cosine similarities it has computed.
 
     Args:
-        store: An empty collection, used for nothing else, with the estimator's embedding. What an
-            estimator wrote is deleted when it is fitted again.
-        batch_size: Documents written at once.
+        store: An empty collection for this estimator alone, with the estimator's embedding.
+            Fitting the estimator again deletes the rows of the earlier fit.
+        batch_size: Number of documents to write at once.
 
     Attributes:
-        mark_: On every document written, a fingerprint of the texts and vectors.
-        score_: What the store's scores are: one of "cosine", "cosine distance", "squared
-            distance", "distance", "relevance".
+        mark_: Fingerprint of the texts and vectors, in the metadata of every document written.
+        score_: The kind of score that the store returns: one of "cosine", "cosine distance",
+            "squared distance", "distance", "relevance".
     """
 
     store: VectorStore
@@ -62,17 +62,20 @@ class StoreMemory(Memory):
             self.store.delete(self._ids(start, min(start + self.batch_size, self.n_rows_)))
 
     def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
-        """Ask the store, once per query."""
+        """Find the most similar rows by one search of the store per query."""
         rows, scores = self._search(vectors, texts, min(k, self.n_rows_))
         if np.isnan(scores).all(axis=1).any():
-            msg = f"The store found nothing, but {self.n_rows_} rows were written."
+            msg = (
+                f"The store returned no documents for a query, but {self.n_rows_} rows were "
+                "written to it: fit the estimator again."
+            )
             raise ValueError(msg)
         cosine = _cosine(scores, self.score_)
         cosine[np.isnan(scores)] = -np.inf
         return rows, cosine
 
     def describe(self) -> dict[str, Any]:
-        """The mark and the meaning of scores; the rows stay in the store."""
+        """Describe the mark and the kind of score; the rows stay in the store."""
         params = {"batch_size": self.batch_size}
         return {**super().describe(), "params": params, "score": self.score_, "mark": self.mark_}
 
@@ -86,8 +89,8 @@ class StoreMemory(Memory):
         marks = [{_MARK: self.mark_, _ROW: start + i} for i in range(len(texts))]
         ids = self._ids(start, start + len(texts))
         add = getattr(self.store, "add_embeddings", None)
-        # Stores that take ready vectors are spared embedding every text a second time; others with
-        # a method of that name but another signature embed again.
+        # A store that accepts vectors need not embed every text again. A method of this name with
+        # another signature is not used.
         if add is not None and {"texts", "embeddings", "ids"} <= set(
             inspect.signature(add).parameters
         ):
@@ -101,14 +104,14 @@ class StoreMemory(Memory):
         by_vector = getattr(self.store, "similarity_search_with_score_by_vector", None)
         for i, (vector, text) in enumerate(zip(vectors, texts, strict=True)):
             if by_vector is not None:
-                found = by_vector(vector.tolist(), k=k)
+                hits = by_vector(vector.tolist(), k=k)
             else:
-                found = self.store.similarity_search_with_score(text, k=k)
-            for j, (document, score) in enumerate(found):
+                hits = self.store.similarity_search_with_score(text, k=k)
+            for j, (document, score) in enumerate(hits):
                 if document.metadata.get(_MARK) != self.mark_:
                     msg = (
-                        f"The store holds {document.page_content[:40]!r}, which this fit did not "
-                        "write: empty it, and give every estimator a collection of its own."
+                        f"The store contains {document.page_content[:40]!r}, which this fit did "
+                        "not write: empty the store, and use one collection per estimator."
                     )
                     raise ValueError(msg)
                 rows[i, j], scores[i, j] = int(document.metadata[_ROW]), score
@@ -127,8 +130,8 @@ class StoreMemory(Memory):
         best = min(errors, key=lambda kind: errors[kind])
         if not errors[best] < 0.02 or np.isnan(scores).all():
             msg = (
-                f"The scores of {type(self.store).__name__} are no function of the cosine that is "
-                f"known here ({list(_SCORES)}): does it use the estimator's embedding?"
+                f"The scores of {type(self.store).__name__} must be one of {list(_SCORES)} in the "
+                "estimator's embedding, but match none: give the store that embedding."
             )
             raise ValueError(msg)
         return best

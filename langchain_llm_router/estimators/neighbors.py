@@ -1,4 +1,4 @@
-"""Routing by what happened to similar queries."""
+"""Estimators that average the quality measured on similar queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator
-from langchain_llm_router.estimators.memory_based import RememberingEstimator
+from langchain_llm_router.estimators.memory_based import MemoryBasedEstimator
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Arrays, Floats, Indices, Vectors
 
@@ -21,20 +21,19 @@ __all__ = ["Clusters", "NearestNeighbors"]
 
 
 @dataclass(eq=False)
-class NearestNeighbors(RememberingEstimator):
-    """Predicts the mean quality over the most similar training queries.
-
-    Keeps the training vectors and qualities: the data is the model.
+class NearestNeighbors(MemoryBasedEstimator):
+    """Predicts the mean quality of the most similar training queries.
 
     Args:
-        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        n_neighbors: How many similar queries are averaged; at most all of them.
-        temperature: Neighbours weigh exp(cosine / temperature); None: all the same.
-        memory: Where the vectors are kept; None: `ExactMemory`. From 100,000 queries on, consider
-            `ApproximateMemory` or `StoreMemory`.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        n_neighbors: Number of training queries to average; capped at the number of rows.
+        temperature: Weights are proportional to exp(cosine / temperature). If None, all
+            neighbors weigh the same.
+        memory: Index of the training vectors. If None, `ExactMemory`; for more than 100,000
+            queries consider `ApproximateMemory` or `StoreMemory`.
 
     Attributes:
-        memory_: The filled memory, a row per training query.
+        memory_: The fitted memory, with one row per training query.
         quality_: Training quality, of shape (n_rows, n_candidates).
 
     References:
@@ -52,36 +51,36 @@ class NearestNeighbors(RememberingEstimator):
         check_range(self, "temperature", above=True)
 
     def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
-        self._remember(vectors, data.queries)
+        self._fit_memory(vectors, data.queries)
         self.quality_ = np.array(data.quality)
-        self._gaps = False
+        self._has_unknown = False
 
     def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
-        nearest, found = self.memory_.search(vectors, queries, self.n_neighbors)
-        cosine = found.astype(np.float64)
+        nearest, similarity = self.memory_.search(vectors, queries, self.n_neighbors)
+        cosine = similarity.astype(np.float64)
         weights = np.isfinite(cosine).astype(np.float64)
         if self.temperature is not None:
             weights = np.exp((cosine - cosine.max(axis=1, keepdims=True)) / self.temperature)
         weights /= weights.sum(axis=1, keepdims=True)
-        found_quality = self.quality_[nearest]
-        if self._gaps:
-            return self._over_known(weights, found_quality)
-        mean: Floats = np.einsum("qn,qnk->qk", weights, found_quality)
+        neighbor_quality = self.quality_[nearest]
+        if self._has_unknown:
+            return self._mean_of_known(weights, neighbor_quality)
+        mean: Floats = np.einsum("qn,qnk->qk", weights, neighbor_quality)
         return mean
 
     def extended(self, queries: Sequence[str], quality: ArrayLike) -> Self:
-        """A copy that remembers these queries too; nothing else is learned again.
+        """Return a copy with further rows, without fitting the embedding again.
 
-        The embedding stays as it was fitted. A candidate's quality is then averaged over the
-        neighbours whose quality is known, and is its mean over all rows where none is.
+        A candidate's prediction is then averaged over the neighbors whose quality is known. If
+        no neighbor's quality is known, it is the candidate's mean over all rows.
 
         Args:
-            queries: The texts, n of them.
-            quality: In [0, 1], of shape (n, n_candidates), NaN where unknown.
+            queries: The texts of the further rows.
+            quality: Quality in [0, 1], of shape (n_queries, n_candidates), NaN where unknown.
 
         Raises:
-            NotFittedError: If it is not fitted.
-            ValueError: If shapes or values are wrong, or the memory cannot grow.
+            NotFittedError: If the estimator is not fitted.
+            ValueError: If a shape or value is wrong, or the memory cannot grow.
         """
         self._check_fitted()
         rows = np.asarray(quality, dtype=np.float64)
@@ -93,11 +92,11 @@ class NearestNeighbors(RememberingEstimator):
         extended.memory_ = self.memory_.grown(self._embed_queries(queries), queries)
         extended.quality_ = np.vstack([self.quality_, rows])
         extended.data_hash_ = data_hash(self.data_hash_, tuple(queries), rows)
-        extended._gaps = bool(np.isnan(extended.quality_).any())
+        extended._has_unknown = bool(np.isnan(extended.quality_).any())
         extended.report_ = None
         return extended
 
-    def _over_known(self, weights: Floats, quality: Floats) -> Floats:
+    def _mean_of_known(self, weights: Floats, quality: Floats) -> Floats:
         known = ~np.isnan(quality)
         weighted = weights[:, :, None] * known
         total = weighted.sum(axis=1)
@@ -112,7 +111,7 @@ class NearestNeighbors(RememberingEstimator):
 
     def _restore_learned(self, arrays: Arrays) -> None:
         self.quality_ = arrays["quality"]
-        self._gaps = bool(np.isnan(self.quality_).any())
+        self._has_unknown = bool(np.isnan(self.quality_).any())
         expected = (self.memory_.n_rows_, len(self.candidates_))
         if self.quality_.shape != expected:
             msg = f"quality has shape {self.quality_.shape}, expected {expected}"
@@ -121,28 +120,29 @@ class NearestNeighbors(RememberingEstimator):
 
 @dataclass(eq=False)
 class Clusters(EmbeddingEstimator):
-    """Predicts the mean quality of the topics that a query is nearest to.
+    """Predicts the weighted mean quality of the clusters nearest to a query.
 
-    Training queries are grouped by spherical k-means; a query takes the quality of its nearest
-    groups, weighted by softmax(sharpness * cosine). Small, fast, and easy to inspect.
+    Training queries are clustered by spherical k-means. A query's prediction is the mean over its
+    nearest clusters, weighted by softmax(sharpness * cosine).
 
     Args:
-        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        n_clusters: Number of groups; at most one per training query.
-        n_nearest: How many of the nearest groups are averaged.
-        sharpness: How fast the weight falls with the distance 1 - cosine.
-        prior_rows: A group's mean counts as if this many average rows were in it.
-        seed: For the first centers.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        n_clusters: Number of clusters; at most one per training query.
+        n_nearest: Number of nearest clusters to average.
+        sharpness: Rate at which the weight falls with the distance 1 - cosine.
+        prior_rows: Number of rows of overall mean quality that are added to each cluster, which
+            shrinks small clusters towards the overall mean.
+        seed: Seed of the initial centers.
 
     Attributes:
-        centers_: Unit centers, of shape (n_clusters, width).
-        quality_: Mean quality per group, of shape (n_clusters, n_candidates).
-        counts_: Training queries per group.
+        centers_: Unit centers, of shape (n_clusters, embedding dimension).
+        quality_: Mean quality per cluster, of shape (n_clusters, n_candidates).
+        counts_: Number of training queries per cluster, of shape (n_clusters,).
 
     References:
-        Zhang et al., 2025, Avengers-Pro, arXiv:2508.12631, section 3. Deviations: groups are
-        averaged by their softmax weight as the paper writes (its code uses 1/rank), cost is left
-        to the policy, and small groups are shrunk to the mean.
+        Zhang et al., 2025, Avengers-Pro, arXiv:2508.12631, section 3. Deviations: clusters are
+        averaged by their softmax weight as the paper writes (its code uses 1/rank), the cost is
+        the policy's concern, and small clusters are shrunk towards the mean.
     """
 
     n_clusters: int = 32
@@ -191,7 +191,7 @@ class Clusters(EmbeddingEstimator):
 def _spherical_kmeans(
     vectors: Vectors, n_clusters: int, rng: np.random.Generator
 ) -> tuple[Vectors, Indices]:
-    """Lloyd's algorithm on the cosine, started by k-means++; empty groups are dropped."""
+    """Run Lloyd's algorithm with cosine similarity from k-means++ centers; drop empty clusters."""
     centers = vectors[[int(rng.integers(len(vectors)))]]
     nearest = vectors @ centers[0]
     while len(centers) < n_clusters:
@@ -212,5 +212,5 @@ def _spherical_kmeans(
         sums = np.array([vectors[member == c].sum(axis=0) for c in range(len(centers))])
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         centers = np.where(lengths > 1e-9, sums / np.maximum(lengths, 1e-9), centers)
-    held, member = np.unique(member, return_inverse=True)
-    return np.ascontiguousarray(centers[held], dtype=np.float32), member
+    nonempty, member = np.unique(member, return_inverse=True)
+    return np.ascontiguousarray(centers[nonempty], dtype=np.float32), member

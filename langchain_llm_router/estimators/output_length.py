@@ -1,4 +1,4 @@
-"""How long will the answer be? Most of a call's cost is its output, and queries tell."""
+"""A predictor of the number of output tokens, which are most of the cost of a call."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["OutputLength"]
 
 @dataclass(eq=False)
 class OutputLength(CheckedArguments):
-    """Predicts the number of output tokens per query and candidate.
+    """A predictor of the number of output tokens per query and candidate.
 
-    Ridge regression of log tokens on hashed words and the query's own length, one output per
-    candidate; back from logarithms by the factor that makes the sum over the training rows right,
-    because costs are added up.
+    Ridge regression of log tokens on hashed words and the length of the query, one output per
+    candidate. A factor per candidate then makes the sum over the training rows right, because
+    costs are sums of tokens, not of their logarithms.
 
     Args:
-        ridge: Strength of the penalty.
+        ridge: Strength of the ridge penalty.
         width: Number of hashed features.
 
     Attributes:
-        candidates_: Names, in the order of the columns of `predict`.
+        candidates_: Names of the candidates, in the order of the columns of `predict`.
 
     Example:
         >>> fitted = OutputLength().fit(["add 1 and 2", "write an essay"], ["m"], [[5], [900]])
@@ -52,15 +52,16 @@ class OutputLength(CheckedArguments):
     def fit(
         self, queries: Sequence[str], candidates: Sequence[str], output_tokens: ArrayLike
     ) -> Self:
-        """Learn from measured lengths.
+        """Fit to measured lengths.
 
         Args:
             queries: The texts.
             candidates: Names of the columns.
-            output_tokens: Measured lengths > 0, of shape (n_queries, n_candidates), NaN: unknown.
+            output_tokens: Measured lengths > 0, of shape (n_queries, n_candidates), NaN where
+                unknown.
 
         Raises:
-            ValueError: If the shape is another one, or a candidate has no measured length.
+            ValueError: If the shape is wrong, or a candidate has no measured length.
         """
         tokens = np.asarray(output_tokens, dtype=np.float64)
         if tokens.shape != (len(queries), len(candidates)):
@@ -74,7 +75,9 @@ class OutputLength(CheckedArguments):
             name for name, column in zip(candidates, known.T, strict=True) if not column.any()
         ]
         if missing:
-            msg = f"There is no measured length of {missing}."
+            msg = (
+                f"`output_tokens` has no measured length of {missing}: leave these candidates out."
+            )
             raise ValueError(msg)
         features = self._features(queries)
         columns = [self._column(features[k], tokens[k, j]) for j, k in enumerate(known.T)]
@@ -85,10 +88,12 @@ class OutputLength(CheckedArguments):
         return self
 
     def predict(self, queries: Sequence[str]) -> Floats:
-        """Expected output tokens, of shape (n_queries, n_candidates); no more than ever seen.
+        """Predict the expected output tokens, of shape (n_queries, n_candidates).
+
+        A prediction is never above the longest answer of the training rows.
 
         Raises:
-            NotFittedError: If `fit` or `load` was not called before.
+            NotFittedError: If neither `fit` nor `load` was called before.
         """
         names = self.fitted_candidates
         if len(queries) == 0:
@@ -98,10 +103,10 @@ class OutputLength(CheckedArguments):
 
     @property
     def fitted_candidates(self) -> tuple[str, ...]:
-        """The candidates it was fitted on, in the order of its columns.
+        """Names of the candidates of the fit, in the order of the columns of `predict`.
 
         Raises:
-            NotFittedError: If `fit` or `load` was not called before.
+            NotFittedError: If neither `fit` nor `load` was called before.
         """
         if not hasattr(self, "candidates_"):
             msg = (
@@ -126,10 +131,10 @@ class OutputLength(CheckedArguments):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote.
+        """Read a predictor that `save` wrote.
 
         Raises:
-            ArtifactError: If the folder does not hold one.
+            ArtifactError: If the folder is not a valid artifact of this class.
         """
         artifact = read_artifact(folder, cls.__name__)
         try:
@@ -141,10 +146,10 @@ class OutputLength(CheckedArguments):
             n = len(loaded.candidates_)
             shapes = (loaded.weights_.shape, loaded.scale_.shape, loaded.longest_.shape)
             if shapes != ((settings["width"] + 3, n), (n,), (n,)):
-                msg = f"arrays of shapes {shapes}"
+                msg = f"the arrays have the shapes {shapes}"
                 raise ValueError(msg)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a whole {cls.__name__}: {error}."
+            msg = f"{str(folder)!r} is not a complete {cls.__name__}: {error}."
             raise ArtifactError(msg) from error
         return loaded
 
@@ -156,7 +161,7 @@ class OutputLength(CheckedArguments):
 
     def _column(self, features: Floats, tokens: Floats) -> tuple[Floats, float]:
         penalty = np.full(features.shape[1], self.ridge)
-        # The intercept is hardly penalized.
+        # A tiny penalty on the intercept keeps the matrix regular.
         penalty[self.width] = 1e-6
         gram = features.T @ features + np.diag(penalty)
         weights = np.linalg.solve(gram, features.T @ np.log(tokens)).astype(np.float64)

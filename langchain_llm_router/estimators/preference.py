@@ -1,4 +1,4 @@
-"""What estimators of preferences share: fitting on battles, and win rates read as qualities."""
+"""The base class of estimators trained on pairwise battles."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from langchain_llm_router.estimators.estimator import EmbeddingEstimator
 from langchain_llm_router.estimators.ratings import mean_win_rates
 from langchain_llm_router.types.arrays import Floats, Indices, Vectors
 
-__all__ = ["NumberedBattles", "PreferenceEstimator"]
+__all__ = ["IndexedBattles", "PreferenceEstimator"]
 
 
 @dataclass(frozen=True, eq=False)
-class NumberedBattles:
-    """Battles with numbers in place of texts and names.
+class IndexedBattles:
+    """Battles with indices in place of texts and names.
 
     Args:
         texts: The distinct queries.
-        names: Every candidate in a battle.
-        query: Number of each battle's query in `texts`, of shape (n_battles,).
-        a: Number of the candidate on side a, same shape.
-        b: Number of the candidate on side b, same shape.
-        score: 1 a won, 0 b won, 0.5 tie, same shape.
+        names: Names of all candidates in the battles.
+        query: Index in `texts` of the query of each battle, of shape (n_battles,).
+        a: Index in `names` of the candidate on side a in each battle, same shape.
+        b: Index in `names` of the candidate on side b in each battle, same shape.
+        score: 1 where a won, 0 where b won, 0.5 for a tie, same shape.
     """
 
     texts: Sequence[str]
@@ -42,19 +42,19 @@ class NumberedBattles:
         return len(self.query)
 
     @classmethod
-    def of_battles(cls, battles: Battles) -> NumberedBattles:
-        """Number a table of battles."""
+    def of_battles(cls, battles: Battles) -> IndexedBattles:
+        """Index a table of battles."""
         names = battles.candidates
-        texts, query = _numbered(battles.queries)
-        number = {name: i for i, name in enumerate(names)}
-        a = np.array([number[name] for name in battles.candidate_a], dtype=np.intp)
-        b = np.array([number[name] for name in battles.candidate_b], dtype=np.intp)
+        texts, query = _index_texts(battles.queries)
+        index = {name: i for i, name in enumerate(names)}
+        a = np.array([index[name] for name in battles.candidate_a], dtype=np.intp)
+        b = np.array([index[name] for name in battles.candidate_b], dtype=np.intp)
         return cls(texts, names, query, a, b, battles.score_a)
 
     @classmethod
-    def of_outcomes(cls, outcomes: Outcomes) -> NumberedBattles:
-        """Number what `Outcomes.to_battles` would give, without building a million strings."""
-        texts, query = _numbered(outcomes.queries)
+    def of_outcomes(cls, outcomes: Outcomes) -> IndexedBattles:
+        """Index the battles of `Outcomes.to_battles`, without building lists of names."""
+        texts, query = _index_texts(outcomes.queries)
         a, b = np.triu_indices(len(outcomes.candidates), k=1)
         score = (1 + np.sign(outcomes.quality[:, a] - outcomes.quality[:, b])) / 2
         n = len(outcomes)
@@ -64,24 +64,25 @@ class NumberedBattles:
 
 @dataclass(eq=False)
 class PreferenceEstimator(EmbeddingEstimator):
-    """Learns which candidate beats which; fits on `Battles` as well as on `Outcomes`.
+    """Base class for estimators trained on pairwise battles, from `Battles` or `Outcomes`.
 
-    Its quality of a candidate is the predicted win rate against the other candidates, ties counted
-    half, so a pair's win rate is 1/2 (1 + q_strong - q_weak), as `Threshold` reads it. With more
-    than two candidates the order is kept, and `predict_strengths` has every pair's exact win rate:
-    1 / (1 + exp(s_b - s_a)). Only differences mean something: a pair of equals has 0.5 each,
-    whether both are perfect or useless.
+    The quality of a candidate is its predicted win rate against the other candidates, where a tie
+    is half a win. For two candidates the win rate of the strong one is
+    1/2 (1 + q_strong - q_weak), which `Threshold` uses. For more candidates, qualities give only
+    the order; a pair's exact win rate is 1 / (1 + exp(s_b - s_a)) by `predict_strengths`. Only
+    differences of these qualities are meaningful: two equal candidates both have 0.5, whether both
+    are perfect or useless.
 
     Args:
-        embeddings: Any LangChain `Embeddings`; None: lexical, no model needed.
-        candidates: Those to predict, in this order; None: all in the data. Battles of the
-            others still count in the fit.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        candidates: Names of the candidates to predict, in order. If None, all in the data. The
+            battles of other candidates are used in the fit as well.
     """
 
     candidates: Sequence[str] | None = field(default=None, kw_only=True)
 
     def fit(self, data: Outcomes | Battles) -> Self:
-        """Learn from battles, or from outcomes read as battles, forgetting any earlier fit.
+        """Fit to battles or to outcomes converted to battles, replacing any earlier fit.
 
         Raises:
             ValueError: If there are no rows, or a name in `candidates` is in no battle.
@@ -91,8 +92,8 @@ class PreferenceEstimator(EmbeddingEstimator):
         if len(data) == 0:
             msg = f"{type(self).__name__} cannot be fitted on 0 battles."
             raise ValueError(msg)
-        battles = NumberedBattles.of_battles(data)
-        self.candidates_ = self._chosen(battles.names)
+        battles = IndexedBattles.of_battles(data)
+        self.candidates_ = self._select_candidates(battles.names)
         sides = (data.queries, data.candidate_a, data.candidate_b)
         self.report_ = None
         self.data_hash_ = data_hash(*sides, data.score_a)
@@ -100,23 +101,23 @@ class PreferenceEstimator(EmbeddingEstimator):
         return self
 
     def predict_strengths(self, queries: Sequence[str]) -> Floats:
-        """How strong each candidate is on each query, of shape (n_queries, n_candidates).
+        """Predict each candidate's strength on each query, of shape (n_queries, n_candidates).
 
-        In natural-log units: a beats b with probability 1 / (1 + exp(s_b - s_a)).
+        Strengths are on the log-odds scale: a beats b with probability 1 / (1 + exp(s_b - s_a)).
 
         Raises:
-            NotFittedError: If `fit` or `load` was not called before.
+            NotFittedError: If neither `fit` nor `load` was called before.
         """
         self._check_fitted()
         if len(queries) == 0:
             return np.empty((0, len(self.candidates_)))
         return self._strengths(self._embed_queries(queries), queries)
 
-    def _chosen(self, names: Sequence[str]) -> tuple[str, ...]:
+    def _select_candidates(self, names: Sequence[str]) -> tuple[str, ...]:
         chosen = tuple(names if self.candidates is None else self.candidates)
         unknown = [name for name in chosen if name not in names]
         if len(chosen) == 0 or unknown:
-            msg = f"`candidates` {list(chosen)} must be among those who fought: {list(names)}."
+            msg = f"`candidates` must be names from the battles, {list(names)}, got {list(chosen)}."
             raise ValueError(msg)
         return chosen
 
@@ -124,8 +125,8 @@ class PreferenceEstimator(EmbeddingEstimator):
         return np.array([list(names).index(name) for name in self.candidates_], dtype=np.intp)
 
     def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
-        battles = NumberedBattles.of_outcomes(data)
-        self.candidates_ = self._chosen(battles.names)
+        battles = IndexedBattles.of_outcomes(data)
+        self.candidates_ = self._select_candidates(battles.names)
         first = {text: i for i, text in reversed(list(enumerate(data.queries)))}
         self._fit_battles(vectors[[first[text] for text in battles.texts]], battles)
 
@@ -133,13 +134,13 @@ class PreferenceEstimator(EmbeddingEstimator):
         return mean_win_rates(self._strengths(vectors, queries))
 
     @abstractmethod
-    def _fit_battles(self, vectors: Vectors, battles: NumberedBattles) -> None: ...
+    def _fit_battles(self, vectors: Vectors, battles: IndexedBattles) -> None: ...
 
     @abstractmethod
     def _strengths(self, vectors: Vectors, queries: Sequence[str]) -> Floats: ...
 
 
-def _numbered(texts: Sequence[str]) -> tuple[tuple[str, ...], Indices]:
-    number: dict[str, int] = {}
-    numbers = np.array([number.setdefault(text, len(number)) for text in texts], dtype=np.intp)
-    return tuple(number), numbers
+def _index_texts(texts: Sequence[str]) -> tuple[tuple[str, ...], Indices]:
+    index: dict[str, int] = {}
+    indices = np.array([index.setdefault(text, len(index)) for text in texts], dtype=np.intp)
+    return tuple(index), indices

@@ -1,8 +1,8 @@
-"""From battles to the strength of each candidate: Elo, Bradley–Terry, tiers, two groups.
+"""Ratings of candidates from battles: Elo, Bradley–Terry, tiers, strong and weak groups.
 
-Candidates are numbered 0 .. n_candidates - 1. A score is 1 when a won, 0 when b won, 0.5 for a tie;
-values between are soft preferences. Strengths are in natural-log units: a beats b with
-probability 1 / (1 + exp(s_b - s_a)); `to_elo` converts.
+Candidates have indices 0 .. n_candidates - 1. A score is 1 where a won, 0 where b won, 0.5 for a
+tie; other values in [0, 1] are soft preferences. Strengths are on the log-odds scale: a beats b
+with probability 1 / (1 + exp(s_b - s_a)); `to_elo` converts them to Elo points.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ def elo(
     k_factor: float = 32.0,
     initial: float = 1000.0,
 ) -> Floats:
-    """Rate candidates online, battle after battle: the order matters.
+    """Rate candidates by online Elo updates, whose result depends on the order of the battles.
 
     Args:
-        a: Candidate numbers on side a, of shape (n_battles,).
-        b: Candidate numbers on side b, same shape.
-        score: 1 a won, 0 b won, 0.5 tie, same shape.
-        n_candidates: How many candidates there are.
-        k_factor: Largest change by one battle, in Elo points.
-        initial: The rating that every candidate starts with.
+        a: Index of the candidate on side a in each battle, of shape (n_battles,).
+        b: Index of the candidate on side b in each battle, same shape.
+        score: 1 where a won, 0 where b won, 0.5 for a tie, same shape.
+        n_candidates: Number of candidates.
+        k_factor: Largest change of a rating by one battle, in Elo points.
+        initial: Initial rating of every candidate.
 
     Returns:
-        Ratings in Elo points, of shape (n_candidates,); their mean stays `initial`.
+        Ratings in Elo points, of shape (n_candidates,); their mean is `initial`.
 
     References:
         Elo, 1978, The Rating of Chessplayers; R += K (score - expected), expected on base 10 / 400.
     """
-    left, right, scores = _battles(a, b, score, n_candidates)
+    left, right, scores = _check_battles(a, b, score, n_candidates)
     if not k_factor > 0:
         msg = f"`k_factor` must be > 0, got {k_factor!r}."
         raise ValueError(msg)
@@ -83,22 +83,24 @@ def bradley_terry(
     n_candidates: int,
     ridge: float = 1e-4,
 ) -> Floats:
-    """Rate candidates by maximum likelihood: the order does not matter, a tie is half a win each.
+    """Rate candidates by maximum likelihood, where a tie is half a win for each side.
 
     Battles enter only through the weighted wins per pair, so Newton's method runs on a table of
     n_candidates x n_candidates, however many battles there are.
 
     Args:
-        a: Candidate numbers on side a, of shape (n_battles,).
-        b: Candidate numbers on side b, same shape. Battles of a candidate with itself are dropped.
-        score: 1 a won, 0 b won, 0.5 tie, same shape.
-        weights: Weight of each battle, >= 0; a battle of weight 2 counts as two battles.
-        n_candidates: How many candidates there are.
-        ridge: Precision of a Gaussian prior on strengths; it keeps a candidate that never lost
+        a: Index of the candidate on side a in each battle, of shape (n_battles,).
+        b: Index of the candidate on side b in each battle, same shape. Battles of a candidate
+            with itself are dropped.
+        score: 1 where a won, 0 where b won, 0.5 for a tie, same shape.
+        weights: Weight of each battle, >= 0; a battle of weight 2 counts as two battles. If None,
+            every weight is 1.
+        n_candidates: Number of candidates.
+        ridge: Precision of a Gaussian prior on the strengths, which keeps undefeated candidates
             finite and fixes the mean of the strengths at 0.
 
     Returns:
-        Strengths in natural-log units, of shape (n_candidates,).
+        Strengths on the log-odds scale, of shape (n_candidates,).
 
     References:
         Bradley and Terry, 1952; Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.2
@@ -116,8 +118,8 @@ def win_table(
     weights: ArrayLike | None = None,
     n_candidates: int,
 ) -> Floats:
-    """Weighted wins of row over column, of shape (n_candidates, n_candidates), diagonal 0."""
-    left, right, scores = _battles(a, b, score, n_candidates)
+    """Count the weighted wins of row over column, of shape (n_candidates, n_candidates)."""
+    left, right, scores = _check_battles(a, b, score, n_candidates)
     weight = np.ones(len(left)) if weights is None else np.asarray(weights, dtype=np.float64)
     if weight.shape != left.shape or not (np.isfinite(weight) & (weight >= 0)).all():
         msg = f"`weights` must be {len(left)} finite numbers >= 0, got shape {weight.shape}."
@@ -136,41 +138,41 @@ def fit_win_tables(wins: ArrayLike, *, ridge: float = 1e-4) -> Floats:
         ridge: Precision of the Gaussian prior, > 0.
 
     Returns:
-        Strengths in natural-log units, of shape (..., n_candidates), each with mean 0.
+        Strengths on the log-odds scale, of shape (..., n_candidates), with mean 0 per table.
     """
     table = np.asarray(wins, dtype=np.float64)
     if table.ndim < 2 or table.shape[-1] != table.shape[-2]:
-        msg = f"`wins` must end in two equal dimensions, got shape {table.shape}."
+        msg = f"The last two dimensions of `wins` must be equal, got shape {table.shape}."
         raise ValueError(msg)
     if not ridge > 0:
-        msg = f"`ridge` must be > 0, got {ridge!r}: without it an unbeaten candidate is infinite."
+        msg = f"`ridge` must be > 0 to keep undefeated candidates finite, got {ridge!r}."
         raise ValueError(msg)
     k = table.shape[-1]
     flat = table.reshape(-1, k, k) * (1 - np.eye(k))
     strengths = np.zeros((len(flat), k))
-    open_rows = np.arange(len(flat))
+    unconverged = np.arange(len(flat))
     for _ in range(_MAX_STEPS):
-        if len(open_rows) == 0:
+        if len(unconverged) == 0:
             break
-        moved = _newton_step(flat[open_rows], strengths[open_rows], ridge)
-        change = np.abs(moved - strengths[open_rows]).max(axis=-1, initial=0.0)
-        strengths[open_rows] = moved
-        open_rows = open_rows[change > _STEP_TOLERANCE]
+        moved = _newton_step(flat[unconverged], strengths[unconverged], ridge)
+        change = np.abs(moved - strengths[unconverged]).max(axis=-1, initial=0.0)
+        strengths[unconverged] = moved
+        unconverged = unconverged[change > _STEP_TOLERANCE]
     return strengths.reshape(table.shape[:-1])
 
 
 def _newton_step(wins: Floats, strengths: Floats, ridge: float) -> Floats:
-    """One damped Newton step on the penalized log-likelihood of every table."""
+    """Take one damped Newton step on the penalized log-likelihood of every table."""
     games = wins + wins.swapaxes(-1, -2)
     rate = expit(strengths[:, :, None] - strengths[:, None, :])
     gradient = (wins - games * rate).sum(axis=-1) - ridge * strengths
     curvature = games * rate * (1 - rate)
-    hessian = -curvature
+    negative_hessian = -curvature
     diagonal = np.arange(wins.shape[-1])
-    # Slightly more than the curvature keeps the matrix regular where weights dwarf the ridge.
-    hessian[:, diagonal, diagonal] += curvature.sum(axis=-1) * (1 + 1e-10) + ridge
-    step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-    # Far from the optimum a full step may overshoot; near it the first test passes.
+    # Adding slightly more keeps the matrix regular where the weights are far above the ridge.
+    negative_hessian[:, diagonal, diagonal] += curvature.sum(axis=-1) * (1 + 1e-10) + ridge
+    step = np.linalg.solve(negative_hessian, gradient[:, :, None])[:, :, 0]
+    # Far from the optimum a full step may overshoot; near the optimum it is accepted.
     before = _log_posterior(wins, strengths, ridge)
     before -= 1e-12 * np.abs(before)
     scale = np.ones((len(wins), 1))
@@ -192,37 +194,38 @@ def _log_posterior(wins: Floats, strengths: Floats, ridge: float) -> Floats:
 def to_elo(
     strengths: ArrayLike, *, anchor: tuple[int, float] | None = None, center: float = 1000.0
 ) -> Floats:
-    """Convert natural-log strengths to Elo points: 400 / ln 10 x strength + `center`.
+    """Convert strengths on the log-odds scale to Elo points: 400 / ln 10 x strength + `center`.
 
     Args:
         strengths: Strengths, of shape (..., n_candidates).
-        anchor: A candidate's number and the rating it should get; None: `center` is the middle.
-        center: The rating of strength 0, used without an anchor.
+        anchor: Index and rating of a candidate to which all ratings are shifted. If None,
+            strength 0 has the rating `center`.
+        center: Rating of strength 0, used without an anchor.
     """
     points = np.asarray(strengths, dtype=np.float64) * _ELO_PER_NAT
     if anchor is None:
         return np.asarray(points + center)
-    number, rating = anchor
-    return np.asarray(points - points[..., number, None] + rating)
+    index, rating = anchor
+    return np.asarray(points - points[..., index, None] + rating)
 
 
 def from_elo(ratings: ArrayLike, *, center: float = 1000.0) -> Floats:
-    """Convert Elo points to natural-log strengths, undoing `to_elo` without an anchor."""
+    """Convert Elo points to strengths on the log-odds scale: the inverse of `to_elo`."""
     return np.asarray((np.asarray(ratings, dtype=np.float64) - center) / _ELO_PER_NAT)
 
 
 def mean_win_rates(strengths: ArrayLike) -> Floats:
-    """Each candidate's predicted win rate against the others, ties counted half.
+    """Compute each candidate's mean predicted win rate against the other candidates.
 
-    For two candidates these are P and 1 - P, hence 1/2 (1 + q_a - q_b) = P: the difference of the
-    two is the pair's win rate again. For more than two the order is kept, but a pair's exact win
-    rate is only in the strengths. A candidate without opponents gets 0.5.
+    For two candidates these are P and 1 - P, so 1/2 (1 + q_a - q_b) = P. For more candidates
+    they keep the order, but a pair's exact win rate follows only from the strengths. A single
+    candidate gets 0.5.
 
     Args:
-        strengths: Natural-log strengths, of shape (..., n_candidates).
+        strengths: Strengths on the log-odds scale, of shape (..., n_candidates).
 
     Returns:
-        Numbers in [0, 1] of the same shape, with mean 0.5.
+        Win rates in [0, 1] of the same shape, with mean 0.5 over candidates.
     """
     values = np.asarray(strengths, dtype=np.float64)
     k = values.shape[-1]
@@ -243,31 +246,37 @@ def bootstrap_intervals(
     level: float = 0.95,
     seed: int = 0,
 ) -> Floats:
-    """How sure the Bradley–Terry strengths are: percentile intervals over resampled battles.
+    """Compute bootstrap percentile intervals of Bradley–Terry strengths.
 
     Args:
-        a: Candidate numbers on side a, of shape (n_battles,).
-        b: Candidate numbers on side b, same shape.
-        score: 1 a won, 0 b won, 0.5 tie, same shape.
-        n_candidates: How many candidates there are.
-        groups: Battles with the same label are drawn together. Give the query where one query was
-            fought over many times: such battles are not independent.
-        n_resamples: How often to resample.
-        level: Coverage in (0, 1).
-        seed: Same seed, same intervals.
+        a: Index of the candidate on side a in each battle, of shape (n_battles,).
+        b: Index of the candidate on side b in each battle, same shape.
+        score: 1 where a won, 0 where b won, 0.5 for a tie, same shape.
+        n_candidates: Number of candidates.
+        groups: Label of each battle; battles with the same label are resampled together. Use the
+            query where a query has several battles, because they are not independent. If None,
+            battles are resampled one by one.
+        n_resamples: Number of resamples.
+        level: Confidence level, in (0, 1).
+        seed: Seed of the resampling.
 
     Returns:
-        Lower and upper strength in natural-log units, of shape (n_candidates, 2).
+        Lower and upper strength on the log-odds scale, of shape (n_candidates, 2).
     """
-    left, right, scores = _battles(a, b, score, n_candidates)
+    left, right, scores = _check_battles(a, b, score, n_candidates)
     if not 0 < level < 1 or n_resamples < 1:
-        msg = f"`level` must be in (0, 1), `n_resamples` >= 1, got {level!r} and {n_resamples!r}."
+        msg = (
+            f"`level` must be in (0, 1) and `n_resamples` >= 1, got {level!r} and {n_resamples!r}."
+        )
         raise ValueError(msg)
     labels = np.arange(len(left))
     if groups is not None:
         labels = np.unique(np.asarray(groups), return_inverse=True)[1]
     if labels.shape != left.shape or len(left) == 0:
-        msg = f"Give at least one battle and one group per battle, got {len(labels)}."
+        msg = (
+            f"`groups` must have one label per battle, and at least one battle is needed, "
+            f"got {len(labels)} labels for {len(left)} battles."
+        )
         raise ValueError(msg)
     n_groups = int(labels.max()) + 1
     rng = np.random.default_rng(seed)
@@ -280,26 +289,26 @@ def bootstrap_intervals(
 
 
 def tiers(ratings: ArrayLike, n_tiers: int) -> Indices:
-    """Cut ratings into tiers of similar strength, the strongest tier being 0.
+    """Split ratings into tiers of similar strength, where tier 0 is the strongest.
 
-    Exact dynamic programming over the sorted ratings: contiguous groups, none empty, with the
-    least sum of within-group variances.
+    Exact dynamic programming over the sorted ratings finds nonempty contiguous tiers with the
+    smallest sum of within-tier variances.
 
     Args:
-        ratings: One number per candidate, on any scale, of shape (n_candidates,).
-        n_tiers: How many tiers, at most one per candidate.
+        ratings: Rating of each candidate, on any scale, of shape (n_candidates,).
+        n_tiers: Number of tiers, at most the number of candidates.
 
     Returns:
-        Tier of each candidate, of shape (n_candidates,).
+        Tier index of each candidate, of shape (n_candidates,).
 
     References:
-        Ong et al., 2024, RouteLLM, arXiv:2406.18665, appendix A; as in its code, the cost of a
-        group is its variance (`np.var`), not its sum of squares.
+        Ong et al., 2024, RouteLLM, arXiv:2406.18665, appendix A. As in its code, the cost of a
+        tier is its variance (`np.var`), not its sum of squares.
     """
     values = np.asarray(ratings, dtype=np.float64)
     n = len(values)
     if values.ndim != 1 or not np.isfinite(values).all() or not 1 <= n_tiers <= n:
-        msg = f"`n_tiers` must be in 1..{n} for {n} finite ratings, got {n_tiers!r}."
+        msg = f"`n_tiers` must be 1 to {n}, and the {n} ratings finite, got {n_tiers!r} tiers."
         raise ValueError(msg)
     order = np.argsort(-values, kind="stable")
     centered = values[order] - values.mean()
@@ -324,8 +333,8 @@ def tiers(ratings: ArrayLike, n_tiers: int) -> Indices:
 
 
 def candidate_tiers(battles: Battles, n_tiers: int = 10) -> tuple[tuple[str, ...], ...]:
-    """Names by tier of their Bradley–Terry rating, strongest tier and strongest name first."""
-    a, b = _numbered(battles)
+    """Group candidates into tiers by Bradley–Terry strength, the strongest first."""
+    a, b = _side_indices(battles)
     names = battles.candidates
     strengths = bradley_terry(a, b, battles.score_a, n_candidates=len(names))
     tier_of = tiers(strengths, n_tiers)
@@ -338,15 +347,17 @@ def strong_weak_battles(battles: Battles, strong: Sequence[str], weak: Sequence[
 
     Args:
         battles: Battles among any models.
-        strong: Models that count as strong; RouteLLM takes `candidate_tiers(...)[0]` and `[1]`.
-        weak: Models that count as weak; RouteLLM takes `candidate_tiers(...)[2]`.
+        strong: Names of the strong models; RouteLLM uses `candidate_tiers(...)[0]` and `[1]`.
+        weak: Names of the weak models; RouteLLM uses `candidate_tiers(...)[2]`.
 
     Returns:
-        The battles between the two groups; `candidate_a` is always `"strong"`: `score_a` is 1
-        where the strong model won, 0.5 for a tie, 0 where the weak one won. Others are dropped.
+        The battles between the two groups. `candidate_a` is always `"strong"`, so `score_a` is 1
+        where the strong model won, 0.5 for a tie and 0 where the weak model won. Battles within
+        a group or with other models are dropped.
 
     Raises:
-        ValueError: If a name is unknown, is in both groups, or the groups never met.
+        ValueError: If a name is in no battle or in both groups, or if no battle is between the
+            groups.
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.1 and appendix A.
@@ -354,45 +365,50 @@ def strong_weak_battles(battles: Battles, strong: Sequence[str], weak: Sequence[
     both = sorted(set(strong) & set(weak))
     unknown = sorted((set(strong) | set(weak)) - set(battles.candidates))
     if both or unknown:
-        msg = f"Groups must be disjoint and known: {both} are in both, {unknown} never fought."
+        problems = [f"{both} are in both"] if both else []
+        problems += [f"{unknown} are in no battle"] if unknown else []
+        msg = (
+            "`strong` and `weak` must be disjoint names from the battles, but "
+            f"{' and '.join(problems)}."
+        )
         raise ValueError(msg)
     strong_a = np.isin(battles.candidate_a, list(strong)) & np.isin(battles.candidate_b, list(weak))
     weak_a = np.isin(battles.candidate_a, list(weak)) & np.isin(battles.candidate_b, list(strong))
     rows: list[int] = np.flatnonzero(strong_a | weak_a).tolist()
     if len(rows) == 0:
-        msg = f"No battle between {list(strong)} and {list(weak)}: choose wider groups."
+        msg = f"There is no battle between {list(strong)} and {list(weak)}: use larger groups."
         raise ValueError(msg)
     score = np.where(strong_a, battles.score_a, 1 - battles.score_a)[rows]
     n = len(rows)
     return Battles([battles.queries[i] for i in rows], ["strong"] * n, ["weak"] * n, score)
 
 
-def _numbered(battles: Battles) -> tuple[Indices, Indices]:
-    number = {name: i for i, name in enumerate(battles.candidates)}
+def _side_indices(battles: Battles) -> tuple[Indices, Indices]:
+    index = {name: i for i, name in enumerate(battles.candidates)}
     n = len(battles)
-    a = np.fromiter((number[name] for name in battles.candidate_a), dtype=np.intp, count=n)
-    b = np.fromiter((number[name] for name in battles.candidate_b), dtype=np.intp, count=n)
+    a = np.fromiter((index[name] for name in battles.candidate_a), dtype=np.intp, count=n)
+    b = np.fromiter((index[name] for name in battles.candidate_b), dtype=np.intp, count=n)
     return a, b
 
 
-def _battles(
+def _check_battles(
     a: ArrayLike, b: ArrayLike, score: ArrayLike, n_candidates: int
 ) -> tuple[Indices, Indices, Floats]:
     left, right = np.asarray(a, dtype=np.intp), np.asarray(b, dtype=np.intp)
     scores = np.asarray(score, dtype=np.float64)
     if not left.shape == right.shape == scores.shape or left.ndim != 1:
         msg = (
-            "`a`, `b` and `score` must be of one shape (n_battles,), "
+            "`a`, `b` and `score` must all have the shape (n_battles,), "
             f"got {left.shape}, {right.shape} and {scores.shape}."
         )
         raise ValueError(msg)
-    numbers = np.concatenate([left, right])
-    if numbers.size > 0 and not 0 <= numbers.min() <= numbers.max() < n_candidates:
-        wrong = int(numbers[(numbers < 0) | (numbers >= n_candidates)][0])
-        msg = f"Candidate numbers must be in 0..{n_candidates - 1}, got {wrong!r}."
+    indices = np.concatenate([left, right])
+    if indices.size > 0 and not 0 <= indices.min() <= indices.max() < n_candidates:
+        wrong = int(indices[(indices < 0) | (indices >= n_candidates)][0])
+        msg = f"Indices of candidates must be 0 to {n_candidates - 1}, got {wrong!r}."
         raise ValueError(msg)
-    fine = (scores >= 0) & (scores <= 1)
-    if not fine.all():
-        msg = f"`score` must be in [0, 1], got {float(scores[~fine][0])!r}."
+    valid = (scores >= 0) & (scores <= 1)
+    if not valid.all():
+        msg = f"`score` must be in [0, 1], got {float(scores[~valid][0])!r}."
         raise ValueError(msg)
     return left, right, scores

@@ -1,4 +1,4 @@
-"""Surface features of a text: length, numbers, punctuation; no model, no vocabulary."""
+"""Surface features of a text, such as length, numbers and punctuation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SURFACE_FEATURES = (
     "punctuation_share",
     "non_ascii_share",
 )
-"""Names of the columns. The counts, from `characters` to `blanks`, are taken as ln(1 + count)."""
+"""Names of the features. The values from `characters` to `blanks` are ln(1 + count)."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
@@ -52,9 +52,9 @@ _COUNTED = {
 
 
 def surface_features(texts: Sequence[str]) -> Floats:
-    """One row of plain numbers per text, of shape (n_texts, len(SURFACE_FEATURES)).
+    """Compute the surface features of each text, of shape (n_texts, len(SURFACE_FEATURES)).
 
-    They cost microseconds and often tell how hard a question is as well as an embedding does.
+    They take microseconds and often predict the difficulty of a query as well as an embedding.
     """
     rows = np.array([_row(text) for text in texts], dtype=np.float64)
     return rows.reshape(len(texts), len(SURFACE_FEATURES))

@@ -1,8 +1,8 @@
 """The training loop of the estimators that are neural networks (extra `torch`).
 
-AdamW with a linear warm-up and decay, clipped gradients, early stopping on held-out queries, and
-checkpoints from which a killed run resumes as if it had never stopped: every step seeds its own
-dropout, so nothing but the step number has to be remembered about randomness. No pickle anywhere.
+AdamW with linear warm-up and decay, gradient clipping, early stopping on held-out queries, and
+checkpoints from which an interrupted run resumes with the same result. Every step seeds its own
+dropout, so the step number is the only random state in a checkpoint. Pickle is not used.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ else:
 
 __all__ = [
     "History",
-    "Lesson",
     "Training",
+    "TrainingJob",
     "autocast",
     "choose_device",
-    "seeded",
+    "seed_torch",
     "train",
 ]
 
-# Where and how to run, but not what comes out: not part of an artifact.
+# Settings that do not change the result; they are not part of an artifact.
 _RUNTIME = ("device", "progress", "checkpoint_folder", "checkpoint_every")
 _WEIGHTS, _BEST, _OPTIMIZER = "weights.safetensors", "best.safetensors", "optimizer.safetensors"
 _BUCKET_BATCHES = 16
@@ -48,25 +48,29 @@ _BUCKET_BATCHES = 16
 
 @dataclass(frozen=True)
 class Training(CheckedArguments):
-    """How a network is trained.
+    """Settings for the training of a network.
 
     Args:
-        epochs: Passes over the training rows.
-        max_steps: Stop after this many optimizer steps; None: after `epochs`.
-        batch_size: Rows a step.
-        learning_rate: Peak rate of the pretrained weights.
-        head_learning_rate: Peak rate of the weights that are not pretrained; None: the same.
-        weight_decay: AdamW's decay.
-        warmup_share: Share of the steps in which the rate rises; then it falls to 0, linearly.
-        clip_norm: Gradients are scaled down to this norm.
-        validation_share: Share of the queries held out for early stopping; 0: none.
-        evaluate_every: Steps between evaluations of the held-out loss; None: once an epoch.
-        patience: Stop after this many evaluations without a better loss; the best weights are kept.
-        seed: Decides the split, the order, the heads' initialization and dropout.
-        device: E.g. `"cuda"`; None: a GPU if there is one. bf16 is used on a GPU only.
-        progress: Show a progress bar on stderr.
-        checkpoint_folder: Where checkpoints are kept; the same fit resumes from there. None: none.
-        checkpoint_every: Steps between checkpoints; None: at every held-out evaluation.
+        epochs: Number of passes over the training rows.
+        max_steps: Maximum number of optimizer steps. If None, only `epochs` limits them.
+        batch_size: Rows per step.
+        learning_rate: Peak learning rate of the pretrained weights.
+        head_learning_rate: Peak learning rate of the new weights. If None, `learning_rate`.
+        weight_decay: Weight decay of AdamW.
+        warmup_share: Share of the steps in which the learning rate rises linearly; afterwards it
+            falls linearly to 0.
+        clip_norm: Maximum norm of the gradient.
+        validation_share: Share of the queries held out for early stopping; 0 disables it.
+        evaluate_every: Steps between evaluations of the held-out loss. If None, one epoch.
+        patience: Number of evaluations without a lower loss after which training stops. The
+            weights with the lowest loss are kept.
+        seed: Seed of the split, the order of rows, the new weights and dropout.
+        device: Name of the device, e.g. `"cuda"`. If None, a GPU if there is one. bf16 is used
+            only on a GPU.
+        progress: Whether to show a progress bar on stderr.
+        checkpoint_folder: Folder of checkpoints, from which the same fit resumes. If None, no
+            checkpoints are written.
+        checkpoint_every: Steps between checkpoints. If None, `evaluate_every`.
     """
 
     epochs: int = 3
@@ -98,29 +102,29 @@ class Training(CheckedArguments):
             self._check(name, lambda value: 0 <= value < 1, "in [0, 1)")
         self._check("seed", lambda value: 0 <= value < 2**31, "in [0, 2**31)")
 
-    def _check(self, name: str, fine: Callable[[Any], bool], allowed: str) -> None:
+    def _check(self, name: str, is_valid: Callable[[Any], bool], allowed: str) -> None:
         value = getattr(self, name)
-        if value is not None and not fine(value):
+        if value is not None and not is_valid(value):
             msg = f"`{name}` must be {allowed}, got {value!r}."
             raise ValueError(msg)
 
     def settings(self) -> dict[str, Any]:
-        """What belongs into an artifact: everything that changes the result."""
+        """Return the settings that change the result, to save in an artifact."""
         return {name: value for name, value in asdict(self).items() if name not in _RUNTIME}
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """A training job: a network, its rows, and its loss on some of them.
+class TrainingJob:
+    """A network to train, its training rows and its loss.
 
     Args:
-        network: Only its parameters that require gradients are trained.
-        loss: From row numbers to the loss of each, a tensor of shape (len(rows),).
-        groups: A label per row; rows with the same label stay on one side of the split.
-        lengths: Cost of each row, e.g. in tokens; batches hold rows of similar cost.
-        fingerprint: Identifies this job, so that no other job's checkpoint is resumed.
-        fresh: Prefixes of the names of parameters that are not pretrained.
-        dropout: False leaves the network in evaluation mode during training.
+        network: The network, whose parameters that require gradients are trained.
+        loss: Function from row indices to the loss of each row, a tensor of shape (len(rows),).
+        groups: Label of each row; rows with the same label are on one side of the split.
+        lengths: Length of each row, e.g. in tokens; a batch has rows of similar length.
+        fingerprint: Identifier of this job, because it must not resume another job's checkpoint.
+        fresh: Prefixes of the names of the parameters that are not pretrained.
+        dropout: Whether to use dropout; False trains in evaluation mode.
     """
 
     network: nn.Module
@@ -134,13 +138,13 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """How a training went.
+    """The steps and held-out losses of a training run.
 
     Attributes:
-        steps: Optimizer steps taken, those of a resumed checkpoint included.
-        best_step: The step whose weights were kept.
+        steps: Number of optimizer steps, those before a resumed checkpoint included.
+        best_step: Step whose weights were kept.
         validation_step: Step of each held-out evaluation, of shape (n_evaluations,).
-        validation_loss: Mean loss of the held-out rows then, same shape.
+        validation_loss: Mean loss of the held-out rows at each evaluation, same shape.
     """
 
     steps: int
@@ -149,12 +153,12 @@ class History:
     validation_loss: Floats
 
     def to_arrays(self) -> Arrays:
-        """The history as arrays for an artifact."""
+        """Return the history as arrays, to save in an artifact."""
         return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> History:
-        """Read what `to_arrays` gave."""
+        """Build the history from the output of `to_arrays`."""
         return cls(
             int(arrays["steps"]),
             int(arrays["best_step"]),
@@ -164,13 +168,13 @@ class History:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name; None: a GPU if there is one."""
+    """Return the named device. If the name is None, a GPU if there is one."""
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the block, and leave its global state as it was afterwards."""
+def seed_torch(seed: int) -> Iterator[None]:
+    """Seed torch inside the block, and restore its global state afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -178,28 +182,28 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def autocast(device: torch.device) -> Any:
-    """Computation in bf16 on a GPU, in full precision elsewhere."""
+    """Return a context that computes in bf16 on a GPU, and in full precision elsewhere."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
-def train(lesson: Lesson, training: Training) -> History:
-    """Train the job's network in place; it ends in evaluation mode with its best weights.
+def train(job: TrainingJob, training: Training) -> History:
+    """Train the job's network in place, and leave it in evaluation mode with the best weights.
 
     Raises:
-        ArtifactError: If a checkpoint of this run is corrupted.
+        ArtifactError: If a checkpoint of this job is corrupted.
         FloatingPointError: If the training diverges.
     """
-    return _Run(lesson, training).finish()
+    return _TrainingRun(job, training).finish()
 
 
-class _Run:
-    def __init__(self, lesson: Lesson, training: Training) -> None:
-        self.lesson, self.training = lesson, training
-        self.device = next(lesson.network.parameters()).device
-        self.trained = {n: p for n, p in lesson.network.named_parameters() if p.requires_grad}
+class _TrainingRun:
+    def __init__(self, job: TrainingJob, training: Training) -> None:
+        self.job, self.training = job, training
+        self.device = next(job.network.parameters()).device
+        self.trained = {n: p for n, p in job.network.named_parameters() if p.requires_grad}
         share = training.validation_share
         self.rows, self.held_out = split_indices(
-            len(lesson.groups), [1 - share, share], seed=training.seed, groups=lesson.groups
+            len(job.groups), [1 - share, share], seed=training.seed, groups=job.groups
         )
         if len(self.rows) == 0:
             self.rows, self.held_out = self.held_out, self.rows
@@ -207,12 +211,12 @@ class _Run:
         planned = training.epochs * self.batches_per_epoch
         self.n_steps = min(planned, training.max_steps or planned)
         self.optimizer = torch.optim.AdamW(self._parameter_groups())
-        self.step, self.best_step, self.waited = 0, 0, 0
-        self.looks: list[tuple[int, float]] = []
+        self.step, self.best_step, self.n_without_gain = 0, 0, 0
+        self.losses: list[tuple[int, float]] = []
         self.best: dict[str, torch.Tensor] | None = None
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        training, fresh = self.training, self.lesson.fresh
+        training, fresh = self.training, self.job.fresh
         new = [p for n, p in self.trained.items() if n.startswith(fresh)] if fresh else []
         old = [p for n, p in self.trained.items() if not (fresh and n.startswith(fresh))]
         head_rate = training.head_learning_rate or training.learning_rate
@@ -227,9 +231,9 @@ class _Run:
     def finish(self) -> History:
         tqdm = import_extra("tqdm", "torch").tqdm
         self._resume()
-        self.lesson.network.train(self.lesson.dropout)
+        self.job.network.train(self.job.dropout)
         with (
-            seeded(self.training.seed),
+            seed_torch(self.training.seed),
             tqdm(
                 total=self.n_steps,
                 initial=self.step,
@@ -239,41 +243,41 @@ class _Run:
             ) as bar,
         ):
             for rows in self._batches():
-                bar.set_postfix(loss=f"{self._learn(rows):.4f}", refresh=False)
+                bar.set_postfix(loss=f"{self._take_step(rows):.4f}", refresh=False)
                 bar.update()
-                if self._look():
+                if self._evaluate_when_due():
                     break
         if self.best is not None:
             self._restore(self.best)
-        self.lesson.network.eval()
-        steps, losses = [s for s, _ in self.looks], [loss for _, loss in self.looks]
+        self.job.network.eval()
+        steps, losses = [s for s, _ in self.losses], [loss for _, loss in self.losses]
         best_step = self.step if self.best is None else self.best_step
         return History(self.step, best_step, np.array(steps, np.intp), np.array(losses, float))
 
     def _batches(self) -> Iterator[Indices]:
-        while self.step < self.n_steps and self.waited < self.training.patience:
+        while self.step < self.n_steps and self.n_without_gain < self.training.patience:
             epoch, done = divmod(self.step, self.batches_per_epoch)
             yield from islice(self._epoch(epoch), done, done + self.n_steps - self.step)
 
     def _epoch(self, epoch: int) -> Iterator[Indices]:
-        """Shuffled batches, each of rows of similar length, so that little padding is computed."""
+        """Yield shuffled batches; rows of a batch have similar lengths to limit padding."""
         rng = np.random.default_rng([self.training.seed, epoch])
         order, size = rng.permutation(self.rows), self.training.batch_size
         batches = []
         for start in range(0, len(order), size * _BUCKET_BATCHES):
             bucket = order[start : start + size * _BUCKET_BATCHES]
-            bucket = bucket[np.argsort(self.lesson.lengths[bucket], kind="stable")]
+            bucket = bucket[np.argsort(self.job.lengths[bucket], kind="stable")]
             batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
         for i in rng.permutation(len(batches)):
             yield batches[i]
 
-    def _learn(self, rows: Indices) -> float:
+    def _take_step(self, rows: Indices) -> float:
         torch.manual_seed((self.training.seed << 32) + self.step)
         factor = _rate_factor(self.step, self.n_steps, self.training.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         with autocast(self.device):
-            loss = self.lesson.loss(rows).mean()
+            loss = self.job.loss(rows).mean()
         value = float(loss.detach())
         if not np.isfinite(value):
             msg = (
@@ -288,18 +292,18 @@ class _Run:
         self.step += 1
         return value
 
-    def _look(self) -> bool:
-        """Evaluate the held-out loss and save when due; True: stop early."""
+    def _evaluate_when_due(self) -> bool:
+        """Evaluate and write a checkpoint when due; return whether to stop early."""
         every = self.training.evaluate_every or self.batches_per_epoch
         due = self.step % every == 0 or self.step == self.n_steps
         if due and len(self.held_out) > 0:
             loss = self._validate()
-            if loss < min((seen for _, seen in self.looks), default=np.inf):
-                self.best, self.best_step, self.waited = self._weights(), self.step, 0
+            if loss < min((earlier for _, earlier in self.losses), default=np.inf):
+                self.best, self.best_step, self.n_without_gain = self._weights(), self.step, 0
             else:
-                self.waited += 1
-            self.looks.append((self.step, loss))
-        stop = self.waited >= self.training.patience
+                self.n_without_gain += 1
+            self.losses.append((self.step, loss))
+        stop = self.n_without_gain >= self.training.patience
         if self.training.checkpoint_folder is not None:
             every = self.training.checkpoint_every or every
             if self.step % every == 0 or self.step == self.n_steps or stop:
@@ -307,13 +311,13 @@ class _Run:
         return stop
 
     def _validate(self) -> float:
-        order = self.held_out[np.argsort(self.lesson.lengths[self.held_out], kind="stable")]
+        order = self.held_out[np.argsort(self.job.lengths[self.held_out], kind="stable")]
         size, total = self.training.batch_size, 0.0
-        self.lesson.network.eval()
+        self.job.network.eval()
         with torch.no_grad(), autocast(self.device):
             for start in range(0, len(order), size):
-                total += float(self.lesson.loss(order[start : start + size]).sum())
-        self.lesson.network.train(self.lesson.dropout)
+                total += float(self.job.loss(order[start : start + size]).sum())
+        self.job.network.train(self.job.dropout)
         return total / len(order)
 
     def _weights(self) -> dict[str, torch.Tensor]:
@@ -325,12 +329,12 @@ class _Run:
                 parameter.copy_(weights[name])
 
     def _checkpoints(self) -> Path:
-        assert self.training.checkpoint_folder is not None, "only asked where one is wanted"
-        key = data_hash(self.lesson.fingerprint, self.training.settings(), sorted(self.trained))
+        assert self.training.checkpoint_folder is not None, "only called with a folder"
+        key = data_hash(self.job.fingerprint, self.training.settings(), sorted(self.trained))
         return Path(self.training.checkpoint_folder) / key
 
     def _save(self) -> None:
-        """Write a whole checkpoint beside the old one, then move it into place."""
+        """Write a complete checkpoint beside the old one, then move it into place."""
         save_file = import_extra("safetensors.torch", "torch").save_file
         folder = self._checkpoints()
         fresh = folder / "writing"
@@ -345,8 +349,8 @@ class _Run:
         settings = {
             "step": self.step,
             "best_step": self.best_step,
-            "waited": self.waited,
-            "looks": self.looks,
+            "waited": self.n_without_gain,
+            "looks": self.losses,
         }
         artifact = Artifact("Checkpoint", settings, files=(_WEIGHTS, _BEST, _OPTIMIZER))
         write_artifact(fresh, artifact)
@@ -368,7 +372,7 @@ class _Run:
         artifact = read_artifact(found[-1], "Checkpoint")
         weights, best = load_file(found[-1] / _WEIGHTS), load_file(found[-1] / _BEST)
         if not weights.keys() == best.keys() == self.trained.keys():
-            msg = f"{str(found[-1])!r} holds other weights than this network: delete the folder."
+            msg = f"{str(found[-1])!r} has the weights of another network: delete this folder."
             raise ArtifactError(msg)
         self._restore(weights)
         state: dict[int, dict[str, torch.Tensor]] = {}
@@ -377,14 +381,15 @@ class _Run:
             state.setdefault(int(i), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        seen = artifact.settings
-        self.step, self.best_step, self.waited = seen["step"], seen["best_step"], seen["waited"]
-        self.looks = [(int(step), float(loss)) for step, loss in seen["looks"]]
+        settings = artifact.settings
+        self.step, self.best_step = settings["step"], settings["best_step"]
+        self.n_without_gain = settings["waited"]
+        self.losses = [(int(step), float(loss)) for step, loss in settings["looks"]]
         self.best = best if self.best_step > 0 else None
 
 
 def _rate_factor(step: int, n_steps: int, warmup_share: float) -> float:
-    """Share of the peak rate: linear up over the warm-up, then linear down to 0 after the end."""
+    """Compute the share of the peak rate: a linear rise in the warm-up, then a linear fall to 0."""
     warmup = round(warmup_share * n_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)

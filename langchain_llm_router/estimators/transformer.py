@@ -1,7 +1,7 @@
-"""What estimators around a pretrained transformer share: weights and texts in, an artifact out.
+"""The base class of estimators that fine-tune a pretrained transformer.
 
-The weights come from a folder or a hub when `fit` is called. What `save` writes holds the whole
-network as safetensors, its configuration and its tokenizer as JSON: `load` needs no hub.
+`fit` loads the weights from a folder or a hub. `save` writes the network as safetensors, and its
+configuration and tokenizer as JSON, so `load` needs no hub.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from langchain_core.embeddings import Embeddings
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.training_loop import (
     History,
-    Lesson,
     Training,
+    TrainingJob,
     autocast,
     choose_device,
-    seeded,
+    seed_torch,
     train,
 )
 from langchain_llm_router.types.arrays import Arrays, Floats
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 else:
     torch = import_extra("torch", "torch")
 
-__all__ = ["TransformerEstimator", "padded"]
+__all__ = ["TransformerEstimator", "pad_tokens"]
 
 _NETWORK, _TRANSFORMER = "network.safetensors", "transformer"
 _PREDICTION_BATCH = 64
@@ -43,12 +43,13 @@ _PREDICTION_BATCH = 64
 
 @dataclass(eq=False)
 class TransformerEstimator(QualityEstimator):
-    """A quality estimator that fine-tunes a pretrained transformer.
+    """Base class for quality estimators that fine-tune a pretrained transformer.
 
     Args:
-        pretrained: A folder in Hugging Face's layout with safetensors, or a hub's name for one.
-        max_length: Longer texts are cut to this many tokens (fewer if the model takes fewer).
-        training: How it is trained.
+        pretrained: Folder in Hugging Face's layout with safetensors, or a hub name.
+        max_length: Maximum number of tokens of a text, or fewer if the model's limit is lower;
+            longer texts are cut.
+        training: The training settings.
 
     Attributes:
         history_: Steps and held-out losses of the training.
@@ -67,24 +68,24 @@ class TransformerEstimator(QualityEstimator):
             raise ValueError(msg)
 
     @classmethod
-    def _given(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+    def _constructor_arguments(cls, params: Mapping[str, Any]) -> dict[str, Any]:
         return {**params, "training": Training(**params["training"])}
 
     def _params(self) -> dict[str, Any]:
         return super()._params() | {"training": self.training.settings()}
 
-    def _start(self) -> None:
-        """Build the network from the pretrained weights; its new layers depend on the seed."""
+    def _load_pretrained(self) -> None:
+        """Build the network from the pretrained weights, with new layers initialized by seed."""
         transformers = import_extra("transformers", "torch")
-        with _no_loading_bar(), seeded(self.training.seed):
+        with _no_loading_bar(), seed_torch(self.training.seed):
             self.tokenizer_ = transformers.AutoTokenizer.from_pretrained(self.pretrained)
             model = getattr(transformers, self._auto_class).from_pretrained(self.pretrained)
-            # The optimizer needs full precision, whatever the weights were published in.
+            # The optimizer needs full precision; published weights may have less.
             self.network_ = self._build(model.float())
         self.network_.to(choose_device(self.training.device))
 
-    def _train(self, lesson: Lesson, training: Training) -> None:
-        self.history_: History = train(lesson, training)
+    def _train(self, job: TrainingJob, training: Training) -> None:
+        self.history_: History = train(job, training)
 
     @property
     def _device(self) -> torch.device:
@@ -98,13 +99,13 @@ class TransformerEstimator(QualityEstimator):
 
     @property
     def _max_tokens(self) -> int:
-        """What fits: as asked for, as the model has positions, minus what the network adds."""
+        """Limit of tokens: the lowest of all limits, minus the tokens that the network adds."""
         positions = getattr(self._model.config, "max_position_embeddings", None)
         limits = [self.max_length, self.tokenizer_.model_max_length, positions or self.max_length]
         return int(min(limits)) - self._n_extra_tokens
 
     def _in_batches(self, tokens: Sequence[Sequence[int]], width: int, *columns: Any) -> Floats:
-        """The network's outputs in full precision, of shape (n_rows, width), in order of rows."""
+        """Compute the network's outputs in batches, of shape (n_rows, width), in full precision."""
         out = np.empty((len(tokens), width))
         order = np.argsort([len(row) for row in tokens], kind="stable")
         with torch.inference_mode(), autocast(self._device):
@@ -116,11 +117,11 @@ class TransformerEstimator(QualityEstimator):
 
     @abstractmethod
     def _build(self, model: nn.Module) -> nn.Module:
-        """Put the estimator's own layers around the transformer."""
+        """Add the estimator's layers to the transformer."""
 
     @abstractmethod
     def _forward(self, tokens: Sequence[Sequence[int]], *columns: Any) -> torch.Tensor:
-        """One batch through the network: logits."""
+        """Compute the logits of one batch."""
 
     def _arrays(self) -> Arrays:
         return self.history_.to_arrays()
@@ -146,15 +147,15 @@ class TransformerEstimator(QualityEstimator):
 
     @property
     def _model(self) -> Any:
-        """The transformer inside the network, which knows its configuration."""
+        """The transformer inside the network."""
         return self.network_.model
 
     @classmethod
     def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
-        """Read what `save` wrote; no hub is contacted, nothing is unpickled.
+        """Read an estimator that `save` wrote, without a hub and without pickle.
 
         Raises:
-            ArtifactError: If the folder is corrupted, too new, or holds another network.
+            ArtifactError: If the folder is corrupted, has a newer schema, or has another network.
         """
         estimator = super().load(folder, embeddings=embeddings)
         estimator._read_network(Path(folder))
@@ -168,20 +169,20 @@ class TransformerEstimator(QualityEstimator):
         try:
             self.tokenizer_ = transformers.AutoTokenizer.from_pretrained(inner, **offline)
             config = transformers.AutoConfig.from_pretrained(inner, **offline)
-            with seeded(0):
+            with seed_torch(0):
                 model = getattr(transformers, self._auto_class).from_config(config)
                 self.network_ = self._build(model.float())
             load_model(self.network_, str(folder / _NETWORK))
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            msg = f"{str(folder)!r} does not hold the network of a {type(self).__name__}: {error}."
+            msg = f"{str(folder)!r} has no valid network of a {type(self).__name__}: {error}."
             raise ArtifactError(msg) from error
         self.network_.to(choose_device(self.training.device)).eval()
 
 
-def padded(
+def pad_tokens(
     tokens: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, both of shape (n_rows, longest), padded with 0 on the right."""
+    """Pad token ids with 0 on the right; return ids and mask, of shape (n_rows, longest)."""
     width = max(len(row) for row in tokens)
     ids = np.zeros((len(tokens), width), dtype=np.int64)
     mask = np.zeros_like(ids)

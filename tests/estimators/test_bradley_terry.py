@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators import ApproximateMemory, BradleyTerry
-from langchain_llm_router.estimators.preference import NumberedBattles
+from langchain_llm_router.estimators.preference import IndexedBattles
 from langchain_llm_router.policies import Threshold
 from langchain_llm_router.types import Arm, Situation
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
@@ -88,8 +88,8 @@ def test_outcomes_and_their_battles_give_the_same_fit():
 
 def test_outcomes_are_numbered_as_to_battles_spells_them_out():
     outcomes = Outcomes(["q", "r", "q"], ("a", "b", "c"), [[0, 0.5, 1], [1, 1, 0], [0.2, 0.3, 0.2]])
-    direct = NumberedBattles.of_outcomes(outcomes)
-    spelled = NumberedBattles.of_battles(outcomes.to_battles())
+    direct = IndexedBattles.of_outcomes(outcomes)
+    spelled = IndexedBattles.of_battles(outcomes.to_battles())
     assert direct.texts == spelled.texts == ("q", "r")
     for name in ("query", "a", "b", "score"):
         np.testing.assert_array_equal(getattr(direct, name), getattr(spelled, name))
@@ -236,7 +236,7 @@ def test_a_batch_larger_than_the_memory_budget_is_cut_and_agrees(monkeypatch):
     fitted = BradleyTerry().fit(make_outcomes())
     queries = [f"prove hard numbers {i}" for i in range(9)]
     whole = fitted.predict(queries)
-    monkeypatch.setattr("langchain_llm_router.estimators.bradley_terry._MOST_NUMBERS", 100)
+    monkeypatch.setattr("langchain_llm_router.estimators.bradley_terry._MAX_ENTRIES", 100)
     np.testing.assert_allclose(fitted.predict(queries), whole, atol=1e-6)
 
 
@@ -254,7 +254,7 @@ def test_what_was_chosen_survives_saving(tmp_path):
 def test_an_artifact_of_another_shape_is_refused(tmp_path):
     fitted = compass()
     fitted.tier_ = fitted.tier_ + 1
-    with pytest.raises(ArtifactError, match=r"tier is \[2, 1\]"):
+    with pytest.raises(ArtifactError, match=r"the tiers \[2, 1\]"):
         BradleyTerry.load(fitted.save(tmp_path / "it"), embeddings=EMBEDDINGS)
 
 
@@ -266,7 +266,7 @@ def test_an_artifact_of_another_shape_is_refused(tmp_path):
         ({"top_k": 0}, "`top_k` must be"),
         ({"n_tiers": 1}, "`n_tiers` must be"),
         ({"ridge": 0.0}, "`ridge` must be"),
-        ({"memory": ApproximateMemory()}, "give a `top_k`"),
+        ({"memory": ApproximateMemory()}, "set `top_k`"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
@@ -277,7 +277,7 @@ def test_wrong_arguments_are_named(arguments, message):
 def test_empty_battles_and_unknown_candidates_are_refused():
     with pytest.raises(ValueError, match="0 battles"):
         BradleyTerry().fit(Battles([], [], [], []))
-    with pytest.raises(ValueError, match=r"\['nobody'\] must be among"):
+    with pytest.raises(ValueError, match=r"got \['nobody'\]"):
         BradleyTerry(candidates=("nobody",)).fit(make_outcomes())
     with pytest.raises(NotFittedError):
         BradleyTerry().predict_strengths(["q"])

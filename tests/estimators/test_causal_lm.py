@@ -97,8 +97,8 @@ def test_digits_leave_the_vocabulary_as_it_is():
 
 
 def test_a_vocabulary_without_digits_is_refused(monkeypatch):
-    monkeypatch.setattr(CausalLMClassifier, "_ids", lambda *_: [1])
-    with pytest.raises(ValueError, match="has no token for each of 1 to 5"):
+    monkeypatch.setattr(CausalLMClassifier, "_token_ids", lambda *_: [1])
+    with pytest.raises(ValueError, match="needs one token for each of 1 to 5"):
         causal(score_tokens="digits").fit(PAIR)
 
 
@@ -106,7 +106,7 @@ def test_a_long_query_loses_its_end_but_the_prompt_stays_whole():
     fitted = causal(max_length=100).fit(PAIR)
     short, long = fitted._prompts([HARD, f"{HARD} " * 100], "small")
     assert len(long) == 100
-    before, after = fitted._frame("small")
+    before, after = fitted._prompt_parts("small")
     assert long[: len(before)] == short[: len(before)] == before
     assert long[-len(after) :] == short[-len(after) :] == after
 
@@ -127,14 +127,16 @@ def test_a_chat_template_frames_the_query_and_survives_saving(tmp_path):
     fitted.tokenizer_.chat_template = (
         "{% for m in messages %}theorem {{ m.content }} theorem {% endfor %}add "
     )
-    before, after = fitted._frame("large")
-    plain = CausalLMClassifier.load(causal().fit(PAIR).save(tmp_path / "plain"))._frame("large")
+    before, after = fitted._prompt_parts("large")
+    plain = CausalLMClassifier.load(causal().fit(PAIR).save(tmp_path / "plain"))._prompt_parts(
+        "large"
+    )
     assert (before, after) != plain
     assert fitted.tokenizer_.decode(before).count("theorem") == 3
     assert fitted.tokenizer_.decode(after).split()[:2] == ["theorem", "add"]
     folder = fitted.save(tmp_path / "chat")
     assert {p.suffix for p in folder.rglob("*") if p.is_file()} == {".json", ".npz", ".safetensors"}
-    assert CausalLMClassifier.load(folder)._frame("large") == (before, after)
+    assert CausalLMClassifier.load(folder)._prompt_parts("large") == (before, after)
 
 
 def test_the_artifact_remembers_its_settings(tmp_path: Path):

@@ -9,7 +9,7 @@ from scipy.special import expit
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators import Linear
-from langchain_llm_router.estimators.linear import _Spectrum, into_unit
+from langchain_llm_router.estimators.linear import _Spectrum, shift_to_unit_interval
 from langchain_llm_router.estimators.text_features import SURFACE_FEATURES, surface_features
 from langchain_llm_router.evaluation import apgr, win_rate_curve
 from langchain_llm_router.types.errors import ArtifactError
@@ -117,7 +117,7 @@ def test_a_constant_embedding_does_no_harm():
 @given(st.lists(st.lists(st.floats(-2, 3), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_a_shift_keeps_differences_where_they_fit_into_the_unit_interval(rows):
     raw = np.array(rows)
-    shifted = into_unit(raw)
+    shifted = shift_to_unit_interval(raw)
     fits = np.ptp(raw, axis=1) <= 1
     assert shifted.min() >= -1e-9
     assert shifted[fits].max(initial=0) <= 1 + 1e-9

@@ -7,7 +7,7 @@ from langchain_llm_router.data import Battles
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators import MatrixFactorization
 from langchain_llm_router.estimators import matrix_factorization as module
-from langchain_llm_router.estimators.preference import NumberedBattles
+from langchain_llm_router.estimators.preference import IndexedBattles
 from langchain_llm_router.types.errors import ArtifactError
 from tests.support.fakes import TableEmbeddings, make_outcomes
 
@@ -46,14 +46,15 @@ def test_it_learns_who_wins_where():
 def test_the_gradient_is_the_finite_difference_of_the_loss():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((6, 5)).astype(np.float32)
-    battles = NumberedBattles(
+    battles = IndexedBattles(
         [f"q{i}" for i in range(6)], ["a", "b", "c"], np.array([0, 1, 2, 3, 4, 5, 0]),
         np.array([0, 1, 2, 0, 2, 1, 1]), np.array([1, 2, 0, 2, 1, 0, 2]),
         np.array([1.0, 0.0, 0.5, 1.0, 0.0, 1.0, 0.5]),
     )  # fmt: skip
     rows = np.arange(7)
     weights = {
-        name: value.astype(np.float64) for name, value in module._start(rng, 5, 4, 3).items()
+        name: value.astype(np.float64)
+        for name, value in module._initial_weights(rng, 5, 4, 3).items()
     }
     gradient = module._gradient(weights, vectors[battles.query], battles, rows)
     for name, value in weights.items():
@@ -140,7 +141,7 @@ def test_outcomes_and_battles_fit_the_same_and_the_seed_decides():
 def test_an_artifact_of_another_shape_is_refused(tmp_path):
     estimator = fitted(n_epochs=1)
     estimator.weights_["bias"] = estimator.weights_["bias"][:-1]
-    with pytest.raises(ArtifactError, match="weights have shapes"):
+    with pytest.raises(ArtifactError, match="the weights have the shapes"):
         MatrixFactorization.load(estimator.save(tmp_path / "it"), embeddings=two_topics()[0])
 
 

@@ -12,11 +12,11 @@ import torch  # noqa: E402
 
 from langchain_llm_router.estimators.training_loop import (  # noqa: E402
     History,
-    Lesson,
     Training,
+    TrainingJob,
     _rate_factor,
     choose_device,
-    seeded,
+    seed_torch,
     train,
 )
 from langchain_llm_router.types.errors import ArtifactError  # noqa: E402
@@ -39,9 +39,9 @@ class Net(torch.nn.Module):
         return self.head(self.dropout(torch.tanh(self.body(x)))).squeeze(1)
 
 
-def lesson(n=40, *, fail_at=None, noise=False, fresh=(), dropout=True, log=None):
+def job(n=40, *, fail_at=None, noise=False, fresh=(), dropout=True, log=None):
     """A linear truth to learn; with `noise` the labels are noise, so that more steps overfit."""
-    with seeded(1):
+    with seed_torch(1):
         network = Net()
         x = torch.randn(n, 3)
         y = torch.randn(n) if noise else x @ torch.tensor([1.0, -2.0, 0.5])
@@ -57,7 +57,7 @@ def lesson(n=40, *, fail_at=None, noise=False, fresh=(), dropout=True, log=None)
         return (network(x[rows]) - y[rows]) ** 2
 
     groups = [str(i // 2) for i in range(n)]
-    return Lesson(network, loss, groups, np.arange(n), "toy", fresh=fresh, dropout=dropout)
+    return TrainingJob(network, loss, groups, np.arange(n), "toy", fresh=fresh, dropout=dropout)
 
 
 def weights(one):
@@ -65,7 +65,7 @@ def weights(one):
 
 
 def test_one_step_of_adamw_moves_each_weight_by_the_learning_rate():
-    it = lesson()
+    it = job()
     before = weights(it)
     train(it, Training(max_steps=1, learning_rate=0.01, clip_norm=1e9, **STEADY))
     moved = weights(it)["body.weight"] - before["body.weight"]
@@ -73,7 +73,7 @@ def test_one_step_of_adamw_moves_each_weight_by_the_learning_rate():
 
 
 def test_fresh_weights_have_their_own_learning_rate():
-    it = lesson(fresh=("head.",))
+    it = job(fresh=("head.",))
     before = weights(it)
     train(it, Training(max_steps=1, learning_rate=0.01, head_learning_rate=0.1, **STEADY))
     after = weights(it)
@@ -82,7 +82,7 @@ def test_fresh_weights_have_their_own_learning_rate():
 
 
 def test_frozen_weights_stay():
-    it = lesson()
+    it = job()
     it.network.body.requires_grad_(requires_grad=False)
     before = weights(it)
     train(it, Training(epochs=2, learning_rate=0.1))
@@ -99,7 +99,7 @@ def test_the_rate_rises_and_falls_linearly(step, expected):
 
 
 def test_training_learns_what_can_be_learned():
-    it = lesson(200, dropout=False)
+    it = job(200, dropout=False)
     history = train(it, Training(epochs=30, learning_rate=0.03))
     assert history.validation_loss[-1] < 0.2 * history.validation_loss[0]
     assert not it.network.training
@@ -107,7 +107,7 @@ def test_training_learns_what_can_be_learned():
 
 def test_every_epoch_sees_every_training_row_once_and_no_held_out_row():
     log = []
-    train(lesson(50, log=log), Training(epochs=1, batch_size=8, validation_share=0.2))
+    train(job(50, log=log), Training(epochs=1, batch_size=8, validation_share=0.2))
     seen = np.concatenate([rows for training, rows in log if training])
     held_out = np.concatenate([rows for training, rows in log if not training])
     assert sorted(np.concatenate([seen, held_out])) == list(range(50))
@@ -117,7 +117,7 @@ def test_every_epoch_sees_every_training_row_once_and_no_held_out_row():
 
 
 def test_early_stopping_keeps_the_best_weights():
-    it = lesson(60, noise=True, dropout=False)
+    it = job(60, noise=True, dropout=False)
     training = Training(epochs=100, learning_rate=0.1, validation_share=0.3, patience=4)
     history = train(it, training)
     assert history.steps < 100 * 3
@@ -128,12 +128,12 @@ def test_early_stopping_keeps_the_best_weights():
 @pytest.mark.parametrize("fail_at", [3, 7, 8])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(fail_at, tmp_path):
     settings = {"epochs": 3, "batch_size": 9, "learning_rate": 0.05, "evaluate_every": 2}
-    whole = lesson()
+    whole = job()
     expected = train(whole, Training(**settings))
     kept = Training(**settings, checkpoint_folder=tmp_path, checkpoint_every=1)
     with pytest.raises(Interrupted):
-        train(lesson(fail_at=fail_at), kept)
-    resumed = lesson()
+        train(job(fail_at=fail_at), kept)
+    resumed = job()
     history = train(resumed, kept)
     assert history.steps == expected.steps
     assert history.best_step == expected.best_step
@@ -145,24 +145,24 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(fail_at, tmp_path):
 def test_a_resumed_run_does_not_repeat_steps(tmp_path):
     kept = Training(epochs=1, batch_size=9, checkpoint_folder=tmp_path, checkpoint_every=1)
     with pytest.raises(Interrupted):
-        train(lesson(fail_at=4), kept)
+        train(job(fail_at=4), kept)
     log = []
-    train(lesson(log=log), kept)
+    train(job(log=log), kept)
     assert sum(training for training, _ in log) == 1  # 36 rows are four batches, three were done
     log.clear()
-    train(lesson(log=log), kept)
+    train(job(log=log), kept)
     assert log == []
 
 
 def test_another_run_does_not_resume_a_foreign_checkpoint(tmp_path):
-    train(lesson(), Training(epochs=1, checkpoint_folder=tmp_path))
+    train(job(), Training(epochs=1, checkpoint_folder=tmp_path))
     log = []
-    train(lesson(log=log), Training(epochs=1, seed=1, checkpoint_folder=tmp_path))
+    train(job(log=log), Training(epochs=1, seed=1, checkpoint_folder=tmp_path))
     assert len(log) > 0
 
 
 def test_checkpoints_hold_no_pickle_and_only_the_latest_is_kept(tmp_path):
-    train(lesson(), Training(epochs=2, checkpoint_folder=tmp_path, checkpoint_every=1))
+    train(job(), Training(epochs=2, checkpoint_folder=tmp_path, checkpoint_every=1))
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".npz", ".safetensors"}
     assert len({path.parent for path in files}) == 1
@@ -170,23 +170,23 @@ def test_checkpoints_hold_no_pickle_and_only_the_latest_is_kept(tmp_path):
 
 def test_a_corrupted_checkpoint_is_refused(tmp_path):
     kept = Training(epochs=1, checkpoint_folder=tmp_path)
-    train(lesson(), kept)
+    train(job(), kept)
     path = next(tmp_path.rglob("optimizer.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(ArtifactError, match=r"optimizer\.safetensors does not match"):
-        train(lesson(), kept)
+        train(job(), kept)
 
 
 def test_the_global_random_state_is_left_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(lesson(), Training(epochs=1))
+    train(job(), Training(epochs=1))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_diverging_training_says_so():
-    it = lesson()
+    it = job()
     with torch.no_grad():
         it.network.head.bias.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="lower `learning_rate`"):
@@ -194,14 +194,14 @@ def test_a_diverging_training_says_so():
 
 
 def test_the_progress_bar_is_off_unless_asked_for(capsys):
-    train(lesson(), Training(epochs=1))
+    train(job(), Training(epochs=1))
     assert capsys.readouterr().err == ""
-    train(lesson(), Training(epochs=1, progress=True))
+    train(job(), Training(epochs=1, progress=True))
     assert "training" in capsys.readouterr().err
 
 
 def test_a_history_survives_the_way_through_arrays():
-    history = train(lesson(), Training(epochs=2))
+    history = train(job(), Training(epochs=2))
     again = History.from_arrays(history.to_arrays())
     assert (again.steps, again.best_step) == (history.steps, history.best_step)
     np.testing.assert_array_equal(again.validation_loss, history.validation_loss)
