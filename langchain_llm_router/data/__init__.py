@@ -1,14 +1,15 @@
-"""Tables in and out, what is saved, and the small real tables that ship with the package.
+"""Tables of data, saved artifacts, embeddings, and small recorded tables.
 
-`Outcomes` says how good every candidate's answer to every query was, `Battles` which of two answers
-was preferred, `SelfEvaluations` what verifiers said about the answers. In these bulk arrays an
-unknown number is NaN (an ndarray has no None); sums over it stay unknown.
+`Outcomes` has the quality and cost of every candidate's answer to every query, `Battles` which of
+two answers was preferred, and `SelfEvaluations` the verifiers' scores of the answers. In their
+arrays an unknown number is NaN, because an ndarray has no None; a sum with it is NaN.
 
-JSONL holds one row a line: `{"query": ..., "group": ..., "quality": {"small": 1.0}, "cost_usd":
-{"small": 1e-4}}`. Parquet holds the same with columns named `quality.small`.
+A JSONL file has one row per line: `{"query": ..., "group": ..., "quality": {"small": 1.0},
+"cost_usd": {"small": 1e-4}}`. A Parquet file has the same values in columns such as
+`quality.small`.
 
-`LocalModels` and `ZeroEval` are recorded answers of real models, `RecordedChatModel` replays them;
-`benchmarks` reads public benchmarks from files that you have.
+`LocalModels` and `ZeroEval` are recorded answers of real models, which `RecordedChatModel`
+replays. `benchmarks` reads public benchmarks from local files.
 """
 
 from typing import TYPE_CHECKING

@@ -1,9 +1,9 @@
-"""One folder per fitted object: `manifest.json` and `arrays.npz`, never pickle.
+"""Saved artifacts: one folder per fitted object, with `manifest.json` and `arrays.npz`.
 
-The manifest holds the schema version, the class, its settings, and the SHA-256 of the arrays, so
-that loading can refuse what was truncated, edited, or written by a newer version. An object with
-parts (an ensemble, a router) keeps each part in a sub-folder of the same form. Further files
-(weights as safetensors, a tokenizer as JSON) lie beside them, each with its hash in the manifest.
+The manifest contains the schema version, the class, its settings, and the SHA-256 of every file,
+so loading refuses an artifact that was truncated, edited, or written with another schema. An
+object with parts (an ensemble, a router) has a sub-folder of the same form for each part. Further
+files are weights as safetensors or a tokenizer as JSON. Pickle is not used.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Artifact:
 
     Args:
         kind: Class name, checked on loading.
-        settings: JSON-ready hyper-parameters and learned scalars.
-        arrays: Learned arrays by name; no object arrays.
-        files: Names of further files that already lie in the folder, relative to it.
+        settings: JSON-ready hyper-parameters and fitted scalars.
+        arrays: Fitted arrays by name; object arrays are refused.
+        files: Paths of further files in the folder, relative to it; they must exist already.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Artifact:
 
 
 def data_hash(*parts: object) -> str:
-    """A short fingerprint of training data, to tell which data an artifact was fitted on."""
+    """Compute a short fingerprint of training data."""
     import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
 
     digest = hashlib.sha256()
@@ -74,7 +74,7 @@ def data_hash(*parts: object) -> str:
 
 
 def write_artifact(folder: str | Path, artifact: Artifact) -> Path:
-    """Write an artifact into a folder, which is created if needed.
+    """Write an artifact into a folder, which is created if necessary.
 
     Raises:
         ArtifactError: If an array would need pickling.
@@ -85,7 +85,7 @@ def write_artifact(folder: str | Path, artifact: Artifact) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in artifact.arrays.items():
         if array.dtype.hasobject:
-            msg = f"Array {name!r} of {artifact.kind} holds Python objects and cannot be saved."
+            msg = f"Array {name!r} of {artifact.kind} must not contain Python objects to be saved."
             raise ArtifactError(msg)
     arrays_path = folder / _ARRAYS
     with arrays_path.open("wb") as file:
@@ -103,15 +103,15 @@ def write_artifact(folder: str | Path, artifact: Artifact) -> Path:
 
 
 def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
-    """Read an artifact back, trusting nothing in it.
+    """Read an artifact, and check its schema, its kind and the hashes of its files.
 
     Args:
-        folder: What `write_artifact` wrote.
-        kind: Class name that the manifest must have; None accepts any.
+        folder: A folder that `write_artifact` wrote.
+        kind: Class name that the manifest must have. If None, any is accepted.
 
     Raises:
-        ArtifactError: If the folder is not an artifact, is corrupted, has a newer schema, or
-            another kind.
+        ArtifactError: If the folder is not an artifact, is corrupted, or has another schema or
+            kind.
     """
     folder = Path(folder)
     try:
@@ -126,11 +126,12 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
         raise ArtifactError(msg) from error
     if version != SCHEMA_VERSION:
         msg = (
-            f"{str(folder)!r} has schema version {version!r}, this package reads {SCHEMA_VERSION}."
+            f"{str(folder)!r} has schema version {version!r}, but this package reads only "
+            f"version {SCHEMA_VERSION}: fit and save it again."
         )
         raise ArtifactError(msg)
     if kind is not None and found != kind:
-        msg = f"{str(folder)!r} holds {found!r}, not {kind!r}: load it with that class."
+        msg = f"{str(folder)!r} contains a {found!r}, not a {kind!r}: load it with {found!r}."
         raise ArtifactError(msg)
     for name, expected in (hashes | files).items():
         inside = isinstance(name, str) and (folder / name).resolve().is_relative_to(
@@ -154,19 +155,19 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
 
 
 def kind_of(cls: type) -> str:
-    """A class's name in a manifest: its own name in this package, `module:name` elsewhere."""
-    at_home = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
-    return cls.__name__ if at_home else f"{cls.__module__}:{cls.__qualname__}"
+    """Return a class's name in a manifest: its name in this package, `module:name` elsewhere."""
+    in_package = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return cls.__name__ if in_package else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
-    """The class that a manifest names, among `base` and its subclasses that are imported already.
+    """Find the class that a manifest names, among `base` and its imported subclasses.
 
-    An artifact makes Python import only public names of the package that `base` is in.
+    An artifact can cause the import of public names of `base`'s package only.
 
     Args:
-        base: The class that it must be or derive from.
-        kind: What `kind_of` returned.
+        base: The class, or the base class of it.
+        kind: Name of the class, as `kind_of` returns it.
         folder: The artifact's folder, for the error.
 
     Raises:
@@ -179,10 +180,10 @@ def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
     found = [cls for cls in (base, *_subclasses(base)) if kind_of(cls) == kind]
     if len(found) == 0:
         module, colon, _ = str(kind).partition(":")
-        cure = f"import {module!r}, which defines it, first" if colon else "load it with that class"
-        msg = f"{str(folder)!r} holds {kind!r}, not a known {base.__name__!r}: {cure}."
+        cure = f"import {module!r} first" if colon else "load it with the class that saved it"
+        msg = f"{str(folder)!r} contains a {kind!r}, not a known {base.__name__!r}: {cure}."
         raise ArtifactError(msg)
-    # A class that was defined again, as in a notebook, replaces the earlier one.
+    # If a class was defined twice, as in a notebook, the later definition is used.
     return found[-1]
 
 
@@ -193,13 +194,13 @@ def _subclasses(cls: type[T]) -> Iterator[type[T]]:
 
 
 def as_json(value: object) -> Any:
-    """A number, text, list, tuple or mapping as JSON can hold it; `from_json` gives it back.
+    """Convert a number, text, list, tuple or mapping to JSON data, for `from_json`.
 
     Raises:
-        TypeError: If it holds anything else; the message names it.
+        TypeError: If the value contains anything else, which the message shows.
     """
     if hasattr(value, "dtype") and hasattr(value, "item"):
-        # One of NumPy's numbers.
+        # A NumPy scalar.
         value = value.item()
     if isinstance(value, tuple):
         return {_TUPLE: [as_json(item) for item in value]}
@@ -214,7 +215,7 @@ def as_json(value: object) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """The value that `as_json` was given."""
+    """Convert the output of `as_json` back to the value."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if isinstance(value, dict):

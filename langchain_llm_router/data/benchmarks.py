@@ -1,8 +1,8 @@
-"""Public routing benchmarks as tables, from files you have: Parquet, CSV or JSONL.
+"""Loaders of public routing benchmarks from local Parquet, CSV or JSONL files.
 
-Each loader names the columns it reads, so a file of your own with these columns works as well.
-Candidates are ordered from cheap to dear, the weak one first. Rows known to be in RouteLLM's
-training data (`contaminated`) are dropped, as RouteLLM drops them.
+Each loader documents the columns that it reads. Candidates are ordered from cheap to expensive,
+the weak one first. Rows that are in RouteLLM's training data (`contaminated`) are dropped, as in
+RouteLLM.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Table = dict[str, list[Any]]
 
 
 def load_mmlu(path: str | Path, *, keep_contaminated: bool = False) -> Outcomes:
-    """RouteLLM's MMLU: Mixtral 8x7B against GPT-4 on four-choice questions of 57 subjects.
+    """Load RouteLLM's MMLU: Mixtral 8x7B and GPT-4 on four-choice questions of 57 subjects.
 
     Args:
         path: A file with `prompt`, `subject`, `weak_correct`, `strong_correct`, `contaminated`.
@@ -56,15 +56,16 @@ def load_gsm8k(
     labels: Literal["published", "regraded"] = "published",
     keep_contaminated: bool = False,
 ) -> Outcomes:
-    """RouteLLM's GSM8K: Mixtral 8x7B against GPT-4 on word problems.
+    """Load RouteLLM's GSM8K: Mixtral 8x7B and GPT-4 on word problems.
 
-    The published grader marks every GPT-4 answer that ends in two decimals (`$57.00`) wrong, and a
-    router can learn that defect: report both labels.
+    The published grader marks every GPT-4 answer that ends in two decimals (`$57.00`) as wrong,
+    and a router can fit this error, so report results for both kinds of labels.
 
     Args:
         path: A file with `prompt`, `contaminated`, and the columns of the labels:
             `weak_correct`, `strong_correct`, or `weak_lastnum_correct`, `strong_lastnum_correct`.
-        labels: As RouteLLM published them, or regraded by the last number of the answer.
+        labels: `"published"` for RouteLLM's labels, or `"regraded"` for labels by the last number
+            of the answer.
         keep_contaminated: Keep prompts that are in RouteLLM's training data.
     """
     middle = {"published": "", "regraded": "lastnum_"}
@@ -77,7 +78,7 @@ def load_gsm8k(
 
 
 def load_mt_bench(path: str | Path, *, keep_contaminated: bool = False) -> Outcomes:
-    """RouteLLM's MT-Bench: one row per turn, routed on the first turn's text.
+    """Load RouteLLM's MT-Bench, with one row per turn and the text of the first turn as query.
 
     Args:
         path: A file with `first_turn`, `category`, `weak_score`, `strong_score` (1 to 10, by a
@@ -86,7 +87,7 @@ def load_mt_bench(path: str | Path, *, keep_contaminated: bool = False) -> Outco
 
     Returns:
         Quality as a tenth of the judge's score, costs unknown, the category as group. Both turns
-        of a question have the same query: draw and split them together.
+        of a question have the same query, so resample and split them together.
     """
     names = ("first_turn", "category", "weak_score", "strong_score", "contaminated")
     table = _clean(_read(Path(path), names), keep_contaminated=keep_contaminated)
@@ -98,13 +99,14 @@ def load_mt_bench(path: str | Path, *, keep_contaminated: bool = False) -> Outco
 def load_routerbench(
     folder: str | Path, *, candidates: Sequence[str] | None = None, text: str = "question"
 ) -> Outcomes:
-    """RouterBench: 11 models with recorded costs on ARC, MBPP and Winogrande.
+    """Load RouterBench: 11 models with recorded costs on ARC, MBPP and Winogrande.
 
     Args:
-        folder: Holds `queries` (`id`, `dataset`, `question`, `prompt`) and `scores` (`id`,
+        folder: Folder with `queries` (`id`, `dataset`, `question`, `prompt`) and `scores` (`id`,
             `model`, `score`, `cost_usd`), each as .parquet, .csv or .jsonl.
-        candidates: Models to keep; None: all of them, from cheap to dear.
-        text: Column to route on: `prompt` is what the models saw, with solved examples.
+        candidates: Models to keep, in order. If None, all models with every score and cost, from
+            cheap to expensive.
+        text: Column of the queries; `prompt` is the input of the models, with solved examples.
     """
     queries = _read_named(Path(folder), "queries", ("id", "dataset", text))
     scores = _read_named(Path(folder), "scores", ("id", "model", "score", "cost_usd"))
@@ -112,13 +114,13 @@ def load_routerbench(
 
 
 def load_zeroeval(folder: str | Path, *, candidates: Sequence[str] | None = None) -> Outcomes:
-    """ZeroEval: many models on GSM8K, MATH level 5 and CRUX, with costs by list price.
+    """Load ZeroEval: many models on GSM8K, MATH level 5 and CRUX, with costs by list price.
 
     Args:
-        folder: Holds `queries` (`id`, `dataset`, `question`) and `scores` (`id`, `model`,
+        folder: Folder with `queries` (`id`, `dataset`, `question`) and `scores` (`id`, `model`,
             `correct`, `cost_usd`), each as .parquet, .csv or .jsonl.
-        candidates: Models to keep; None: those that answered everything at a known price, without
-            o1, whose hidden reasoning is missing from the recorded costs.
+        candidates: Models to keep, in order. If None, all models with every label and cost, except
+            o1 models, whose recorded costs lack the hidden reasoning.
     """
     queries = _read_named(Path(folder), "queries", ("id", "dataset", "question"))
     scores = _read_named(Path(folder), "scores", ("id", "model", "correct", "cost_usd"))
@@ -129,12 +131,12 @@ def load_zeroeval(folder: str | Path, *, candidates: Sequence[str] | None = None
 
 
 def load_alpaca_eval(folder: str | Path, *, annotators: Sequence[str] | None = None) -> Battles:
-    """AlpacaEval: every judged comparison of a model with its anchor as a battle.
+    """Load AlpacaEval: every judged comparison of a model with its anchor as a battle.
 
     Args:
-        folder: Holds `instructions` (`instruction_id`, `instruction`, `dataset`) and `preferences`
-            (`instruction_id`, `model_a`, `model_b`, `annotator`, `p_b`).
-        annotators: Judges to keep; None: all.
+        folder: Folder with `instructions` (`instruction_id`, `instruction`, `dataset`) and
+            `preferences` (`instruction_id`, `model_a`, `model_b`, `annotator`, `p_b`).
+        annotators: Judges to keep. If None, all.
     """
     texts, _, rows = _alpaca(Path(folder), annotators)
     return Battles(
@@ -146,7 +148,7 @@ def load_alpaca_eval(folder: str | Path, *, annotators: Sequence[str] | None = N
 
 
 def load_alpaca_pair(folder: str | Path, model: str, anchor: str, annotator: str) -> Outcomes:
-    """One model against its anchor under one judge, as a two-candidate table.
+    """Load the comparisons of one model with its anchor by one judge, as a table of outcomes.
 
     Args:
         folder: As in `load_alpaca_eval`.
@@ -155,13 +157,13 @@ def load_alpaca_pair(folder: str | Path, model: str, anchor: str, annotator: str
         annotator: The judge.
 
     Returns:
-        Quality p and 1 − p, with p how far the judge prefers the weak candidate; the source of the
-        instruction as group.
+        Quality p and 1 − p, where p is the judge's preference for the weak candidate; the source
+        of the instruction as group.
     """
     texts, groups, rows = _alpaca(Path(folder), [annotator])
     rows = [row for row in rows if (row["model_a"], row["model_b"]) == (anchor, model)]
     if len(rows) == 0:
-        msg = f"No comparison of {model!r} with {anchor!r} by {annotator!r} in {str(folder)!r}."
+        msg = f"{str(folder)!r} has no comparison of {model!r} with {anchor!r} by {annotator!r}."
         raise ValueError(msg)
     weak = np.array([float(row["p_b"]) for row in rows])
     return Outcomes(
@@ -173,14 +175,13 @@ def load_alpaca_pair(folder: str | Path, model: str, anchor: str, annotator: str
 
 
 def without_overlap(outcomes: Outcomes, others: Sequence[str]) -> Outcomes:
-    """The rows whose query is not among others, so that one can be trained on, the other tested.
+    """Drop the rows whose query is also in `others`, e.g. in a test set.
 
-    Case, spaces and punctuation do not count: data sets copy each other's questions with changes
-    of that kind.
+    Case, spaces and punctuation are ignored, because data sets copy questions with such changes.
 
     Args:
-        outcomes: The table to thin.
-        others: Queries of the table to be reported on.
+        outcomes: The table to filter.
+        others: Queries to exclude.
     """
     taken = {_bare(query) for query in others}
     return outcomes.take(
@@ -208,7 +209,10 @@ def _clean(table: Table, *, keep_contaminated: bool) -> Table:
 def _pivot(
     queries: Table, text: str, scores: Table, label: str, candidates: Sequence[str] | None
 ) -> Outcomes:
-    """From one score a row to (queries, candidates); without a list, only complete models stay."""
+    """Pivot one score per row to (queries, candidates).
+
+    If `candidates` is None, only models with every score and cost are kept.
+    """
     models = list(dict.fromkeys(map(str, scores["model"]))) if candidates is None else candidates
     row_of = {key: i for i, key in enumerate(queries["id"])}
     column_of = {name: j for j, name in enumerate(models)}
@@ -258,12 +262,12 @@ def _read_named(folder: Path, stem: str, columns: Sequence[str]) -> Table:
         path = folder / f"{stem}{suffix}"
         if path.is_file():
             return _read(path, columns)
-    msg = f"{str(folder)!r} holds no {stem}.parquet, {stem}.csv or {stem}.jsonl."
+    msg = f"{str(folder)!r} must contain {stem}.parquet, {stem}.csv or {stem}.jsonl."
     raise FileNotFoundError(msg)
 
 
 def _read(path: Path, columns: Sequence[str]) -> Table:
-    """The named columns of a file as lists; pyarrow knows the type of each, in CSV too."""
+    """Read the named columns of a file as lists; pyarrow infers their types, even in CSV."""
     check_suffix(path, _SUFFIXES)
     if path.suffix == ".parquet":
         table = import_extra("pyarrow.parquet", "data").read_table(path)

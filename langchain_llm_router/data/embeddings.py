@@ -1,4 +1,4 @@
-"""From text to vectors: any LangChain `Embeddings`, and one that needs no model and no network."""
+"""Embeddings as arrays, and an embedding that needs no model and no network."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from langchain_llm_router.types.errors import ArtifactError
 __all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddings"]
 
 
-# A million vectors are ten times larger as Python lists than as an array: convert in parts.
+# Texts are embedded in parts because vectors as Python lists need ten times the memory.
 _PART = 8192
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 class LexicalEmbeddings(CheckedArguments, Embeddings):
-    """Hashed word n-grams weighted by rarity: the embedding that is always available.
+    """An embedding by hashed word n-grams, weighted by rarity.
 
-    Every distinct n-gram is hashed to one of `width` buckets with a sign, weighted by
-    (1 + ln count) x inverse document frequency, and the vector is scaled to length 1. On question
-    sets where wording tells difficulty it routes about as well as small neural encoders.
+    Every distinct n-gram is hashed to one of `width` buckets with a sign and weighted by
+    (1 + ln count) x inverse document frequency; the vector is scaled to length 1. On data sets
+    where the wording predicts the difficulty, routing with it is about as good as with small
+    neural encoders.
 
     Args:
-        width: Number of buckets.
-        n_words: Longest word n-gram.
+        width: Number of buckets, which is the embedding dimension.
+        n_words: Maximum number of words of an n-gram.
 
     Attributes:
         idf_: Inverse document frequency per bucket, of shape (width,); ones before `fit`.
@@ -56,7 +57,7 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         self.idf_: Vectors = np.ones(width, dtype=np.float32)
 
     def fit(self, texts: Sequence[str]) -> Self:
-        """Learn how rare each bucket is: idf = ln((1 + n) / (1 + df)) + 1."""
+        """Fit the rarity of each bucket: idf = ln((1 + n) / (1 + df)) + 1."""
         document_frequency = np.zeros(self.width)
         for text in texts:
             buckets = {code % self.width for code in self._codes(text)}
@@ -66,7 +67,7 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         return self
 
     def embed_array(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts, of shape (n_texts, width), without building Python lists."""
+        """Embed texts as an array of shape (n_texts, width)."""
         out = np.zeros((len(texts), self.width), dtype=np.float32)
         for i, text in enumerate(texts):
             codes = self._codes(text)
@@ -100,7 +101,7 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
 
 
 def embed(embeddings: Embeddings, texts: Sequence[str]) -> Vectors:
-    """Embed texts as unit vectors, of shape (n_texts, width), in contiguous float32.
+    """Embed texts as unit vectors, of shape (n_texts, embedding dimension), in float32.
 
     Raises:
         ValueError: If the model returns the wrong number of vectors, or non-finite numbers.
@@ -129,7 +130,7 @@ def _embed_part(embeddings: Embeddings, texts: list[str]) -> Vectors:
 
 
 def describe_embeddings(embeddings: Embeddings, width: int) -> dict[str, Any]:
-    """What an artifact stores so that loading can refuse the wrong embedding."""
+    """Describe an embedding for an artifact, because loading must refuse another one."""
     model = getattr(embeddings, "model", None) or getattr(embeddings, "model_name", None)
     description: dict[str, Any] = {
         "class": type(embeddings).__name__,
@@ -142,31 +143,31 @@ def describe_embeddings(embeddings: Embeddings, width: int) -> dict[str, Any]:
 
 
 def restore_embeddings(
-    described: Mapping[str, Any], given: Embeddings | None, idf: Vectors | None
+    described: Mapping[str, Any], embeddings: Embeddings | None, idf: Vectors | None
 ) -> Embeddings:
-    """The embedding a saved estimator needs: rebuilt if lexical, otherwise the one given.
+    """Rebuild a saved `LexicalEmbeddings`, or check that `embeddings` is the one of the fit.
 
     Raises:
-        ArtifactError: If an embedding is needed but not given, or is not the one used for fitting.
+        ArtifactError: If `embeddings` is needed but None, or is not the embedding of the fit.
     """
-    if given is None and described["class"] == LexicalEmbeddings.__name__ and idf is not None:
+    if embeddings is None and described["class"] == LexicalEmbeddings.__name__ and idf is not None:
         lexical = LexicalEmbeddings(described["width"], described["n_words"])
         if idf.shape != (lexical.width,):
             msg = f"The saved idf has shape {idf.shape}, expected ({lexical.width},)."
             raise ArtifactError(msg)
         lexical.idf_ = idf.astype(np.float32)
         return lexical
-    if given is None:
-        msg = f"This was fitted with {described['class']}: pass `embeddings=` to `load`."
+    if embeddings is None:
+        msg = f"The estimator was fitted with {described['class']}: pass `embeddings=` to `load`."
         raise ArtifactError(msg)
-    found = describe_embeddings(given, described["width"])
+    found = describe_embeddings(embeddings, described["width"])
     if (found["class"], found["model"]) != (described["class"], described["model"]):
         msg = (
-            f"This was fitted with {described['class']} {described['model']!r}, "
-            f"but {found['class']} {found['model']!r} was given."
+            f"`embeddings` must be the {described['class']} {described['model']!r} of the fit, "
+            f"got {found['class']} {found['model']!r}."
         )
         raise ArtifactError(msg)
-    return given
+    return embeddings
 
 
 def _unit(vectors: Vectors) -> Vectors:

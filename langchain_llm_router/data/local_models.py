@@ -1,7 +1,7 @@
-"""Three small local models: answers, and what each model thinks of every answer, several ways.
+"""Recorded answers of three small local models, with several verifiers' scores.
 
-Recorded with `collect` (see `tests/support/local_models/record.py`); where the questions come from
-and what the models are is in README.md beside this file.
+Recorded with `collect` (see `tests/support/local_models/record.py`). README.md in this folder
+describes the questions and the models.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ __all__ = ["LocalModels"]
 
 @dataclass(frozen=True, eq=False)
 class LocalModels:
-    """The recorded tables; rows are questions, columns the models from weak to strong.
+    """The recorded tables, with a row per question and a column per model from weak to strong.
 
     Attributes:
         outcomes: Correctness (0 or 1) and notional cost; groups are the sources of the questions.
         evaluations: `self_k8` (eight sampled verdicts), `token_probability` (one call),
             `answer_logprob` (the answer's own mean token probability, free).
-        answers: Model → its answers.
-        references: The right answers.
-        tokens: (input, output) tokens, of shape (n, n_models, 2).
-        latency_s: Seconds per answer, of shape (n, n_models), on a machine under varying load.
-        prices: Notional prices: $0.10 per billion parameters and million tokens.
+        answers: Answers of each model by its name.
+        references: The correct answers.
+        tokens: Input and output tokens, of shape (n_questions, n_models, 2).
+        latency_s: Seconds per answer, of shape (n_questions, n_models), on a machine under varying
+            load.
+        prices: Notional prices by model: $0.10 per billion parameters and million tokens.
     """
 
     outcomes: Outcomes
@@ -81,21 +82,21 @@ class LocalModels:
         )
 
     def candidates(self, names: Sequence[str]) -> list[Candidate]:
-        """Candidates that replay the recorded answers, with their usage and log-probabilities.
+        """Return candidates that replay the recorded answers, usage and log-probabilities.
 
         Args:
-            names: Which models, from weak to strong.
+            names: Names of the models, from weak to strong.
         """
         return [self._candidate(name) for name in names]
 
     def _candidate(self, name: str) -> Candidate:
         queries, j = self.outcomes.queries, self.outcomes.candidates.index(name)
-        spent, given = self.tokens[:, j].T.tolist()
-        sure = np.log(self.evaluations["answer_logprob"].confidence[:, j]).tolist()
+        n_input, n_output = self.tokens[:, j].T.tolist()
+        mean_logprobs = np.log(self.evaluations["answer_logprob"].confidence[:, j]).tolist()
         model = RecordedChatModel(
             dict(zip(queries, self.answers[name], strict=True)),
-            usage=dict(zip(queries, zip(spent, given, strict=True), strict=True)),
-            mean_logprobs=dict(zip(queries, sure, strict=True)),
+            usage=dict(zip(queries, zip(n_input, n_output, strict=True), strict=True)),
+            mean_logprobs=dict(zip(queries, mean_logprobs, strict=True)),
             model=name,
         )
         return Candidate(name, model, self.prices[name], expected_output_tokens=2)

@@ -1,4 +1,4 @@
-"""How good every candidate's answer to every query was."""
+"""The table of measured quality and cost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.data.battles import Battles
 from langchain_llm_router.data.row_checks import (
-    checked_column,
-    checked_matrix,
-    distinct_names,
-    row_numbers,
+    check_column,
+    check_matrix,
+    check_names,
+    row_indices,
 )
 from langchain_llm_router.data.row_files import check_suffix, read_rows, write_rows
-from langchain_llm_router.data.rows import by_name, field, named, ordered
+from langchain_llm_router.data.rows import (
+    by_candidate,
+    candidate_field,
+    candidate_values,
+    required_field,
+)
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
 
@@ -27,14 +32,15 @@ __all__ = ["Outcomes"]
 
 @dataclass(frozen=True, eq=False)
 class Outcomes(CheckedArguments):
-    """How good every candidate's answer to every query was, and what it cost.
+    """The measured quality and cost of every candidate's answer to every query.
 
     Args:
-        queries: The texts, n of them.
-        candidates: Names of the k candidates: the columns.
+        queries: The texts of the queries.
+        candidates: Names of the candidates, in the order of the columns.
         quality: Measured quality in [0, 1], of shape (n_queries, n_candidates).
-        cost_usd: What each answer cost in USD, same shape, NaN where unknown; None: all unknown.
-        groups: A label per query (data set, subject, tenant) for within-group evaluation.
+        cost_usd: Cost of each answer in USD, same shape, NaN where unknown. If None, all costs are
+            unknown.
+        groups: Label of each query (data set, subject, tenant) for within-group evaluation.
 
     Example:
         >>> Outcomes(["hi"], ("weak", "strong"), [[0.0, 1.0]]).best_candidate
@@ -55,17 +61,17 @@ class Outcomes(CheckedArguments):
         cost_usd: ArrayLike | None = None,
         groups: Sequence[str] | None = None,
     ) -> None:
-        names = distinct_names(candidates)
+        names = check_names(candidates)
         shape = (len(queries), len(names))
         costs = None
         if cost_usd is not None:
-            costs = checked_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
+            costs = check_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
         fields: dict[str, object] = {
             "queries": tuple(queries),
             "candidates": names,
-            "quality": checked_matrix("quality", quality, shape, unit=True, unknown=False),
+            "quality": check_matrix("quality", quality, shape, unit=True, unknown=False),
             "cost_usd": costs,
-            "groups": checked_column("groups", groups, len(queries)),
+            "groups": check_column("groups", groups, len(queries)),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -75,17 +81,17 @@ class Outcomes(CheckedArguments):
 
     @property
     def best_candidate(self) -> str:
-        """The candidate with the highest mean quality: the best single model."""
+        """Name of the candidate with the highest mean quality."""
         return self.candidates[int(self.quality.mean(axis=0).argmax())]
 
     @property
     def mean_cost_usd(self) -> Floats | None:
-        """Mean cost of each candidate, of shape (n_candidates,); NaN where one is unknown."""
+        """Mean cost of each candidate, of shape (n_candidates,); NaN if one of its costs is."""
         return None if self.cost_usd is None else self.cost_usd.mean(axis=0)
 
     def take(self, rows: ArrayLike) -> Outcomes:
-        """The given rows, by index or by mask."""
-        index = row_numbers(rows, len(self))
+        """Select rows by index or by mask."""
+        index = row_indices(rows, len(self))
         return Outcomes(
             [self.queries[i] for i in index],
             self.candidates,
@@ -95,21 +101,21 @@ class Outcomes(CheckedArguments):
         )
 
     def select(self, candidates: Sequence[str]) -> Outcomes:
-        """The given columns, in the given order.
+        """Select columns by name, in this order.
 
         Raises:
             ValueError: If a name is not a column.
         """
         unknown = [name for name in candidates if name not in self.candidates]
         if unknown:
-            msg = f"Unknown candidates {unknown}: this table has {list(self.candidates)}."
+            msg = f"`candidates` must be columns from {list(self.candidates)}, got {unknown}."
             raise ValueError(msg)
         columns = [list(self.candidates).index(name) for name in candidates]
         costs = None if self.cost_usd is None else self.cost_usd[:, columns]
         return Outcomes(self.queries, candidates, self.quality[:, columns], costs, self.groups)
 
     def to_battles(self) -> Battles:
-        """Every pair of candidates on every query as a battle; equal quality is a tie."""
+        """Convert every pair of candidates on every query to a battle; equal quality is a tie."""
         queries: list[str] = []
         left: list[str] = []
         right: list[str] = []
@@ -126,46 +132,46 @@ class Outcomes(CheckedArguments):
         return Battles(queries, left, right, score)
 
     def to_rows(self) -> Iterable[dict[str, Any]]:
-        """The table as JSON-ready rows."""
+        """Convert the table to JSON-ready rows."""
         for i, query in enumerate(self.queries):
             row: dict[str, Any] = {"query": query}
             if self.groups is not None:
                 row["group"] = self.groups[i]
-            row["quality"] = named(self.candidates, self.quality[i])
+            row["quality"] = by_candidate(self.candidates, self.quality[i])
             if self.cost_usd is not None:
-                row["cost_usd"] = named(self.candidates, self.cost_usd[i])
+                row["cost_usd"] = by_candidate(self.candidates, self.cost_usd[i])
             yield row
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
-        """Build a table from rows as `to_rows` gives them.
+        """Build a table from rows in the format of `to_rows`.
 
         Raises:
-            ValueError: If a row lacks a field or names other candidates; the row is named.
+            ValueError: If a row lacks a field or has other candidates; the message has its index.
         """
         rows = list(rows)
         if len(rows) == 0:
             msg = "The table has no rows."
             raise ValueError(msg)
-        names = tuple(by_name(rows[0], "quality", 0))
+        names = tuple(candidate_field(rows[0], "quality", 0))
         has_cost, has_group = "cost_usd" in rows[0], "group" in rows[0]
         return cls(
-            [field(row, "query", i) for i, row in enumerate(rows)],
+            [required_field(row, "query", i) for i, row in enumerate(rows)],
             names,
-            [ordered(row, "quality", names, i) for i, row in enumerate(rows)],
-            [ordered(row, "cost_usd", names, i) for i, row in enumerate(rows)]
+            [candidate_values(row, "quality", names, i) for i, row in enumerate(rows)],
+            [candidate_values(row, "cost_usd", names, i) for i, row in enumerate(rows)]
             if has_cost
             else None,
-            [field(row, "group", i) for i, row in enumerate(rows)] if has_group else None,
+            [required_field(row, "group", i) for i, row in enumerate(rows)] if has_group else None,
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write JSONL (`.jsonl`) or Parquet (`.parquet`, extra `data`), chosen by the suffix."""
+        """Write JSONL (`.jsonl`) or Parquet (`.parquet`, extra `data`), depending on the suffix."""
         return write_rows(Path(path), self.to_rows())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote, or a file of your own in the same format."""
+        """Read a file in the format of `save`."""
         path = Path(path)
         check_suffix(path, (".jsonl", ".parquet"))
         return cls.from_rows(read_rows(path))

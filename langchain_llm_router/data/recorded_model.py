@@ -1,4 +1,4 @@
-"""A chat model that answers from a table: real recorded answers without a network."""
+"""A chat model that replays recorded answers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ __all__ = ["RecordedChatModel"]
 
 
 class RecordedChatModel(BaseChatModel):
-    """Replays recorded answers, with the recorded token counts as usage.
+    """A chat model that replays recorded answers, with the recorded token counts as usage.
 
     Args:
-        answers: Question → answer.
-        usage: Question → (input tokens, output tokens); where missing, words are counted.
-        mean_logprobs: Question → mean log-probability of the answer's tokens, told as one token's.
-        model: The name in `response_metadata`.
+        answers: Answers by query.
+        usage: (input tokens, output tokens) by query; for a missing query, words are counted.
+        mean_logprobs: Mean log-probability of the answer's tokens by query, which is reported for
+            the answer as one token.
+        model: Name of the model in `response_metadata`.
 
     Example:
         >>> RecordedChatModel({"2 + 2?": "4"}).invoke("2 + 2?").content
@@ -82,10 +83,10 @@ class RecordedChatModel(BaseChatModel):
             msg = f"{self.model} has no recorded answer to {question[:80]!r}."
             raise KeyError(msg)
         text = self.answers[question]
-        spent, given = self.usage.get(question, (len(question.split()), len(text.split())))
-        usage = UsageMetadata(input_tokens=spent, output_tokens=given, total_tokens=spent + given)
+        n_in, n_out = self.usage.get(question, (len(question.split()), len(text.split())))
+        usage = UsageMetadata(input_tokens=n_in, output_tokens=n_out, total_tokens=n_in + n_out)
         metadata: dict[str, Any] = {"model_name": self.model, "model_provider": "recorded"}
         if question in self.mean_logprobs:
-            told = {"token": text, "logprob": self.mean_logprobs[question]}
-            metadata["logprobs"] = {"content": [told]}
+            token = {"token": text, "logprob": self.mean_logprobs[question]}
+            metadata["logprobs"] = {"content": [token]}
         return AIMessage(text, usage_metadata=usage, response_metadata=metadata)

@@ -1,4 +1,4 @@
-"""What every table checks on construction: shapes, ranges, names, row numbers."""
+"""Checks of tables on construction: shapes, ranges, names, row indices."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.types.arrays import Floats, Indices
 
-__all__ = ["Floats", "checked_column", "checked_matrix", "distinct_names", "row_numbers"]
+__all__ = ["Floats", "check_column", "check_matrix", "check_names", "row_indices"]
 
 
-def checked_matrix(
+def check_matrix(
     name: str, values: ArrayLike, shape: tuple[int, ...], *, unit: bool, unknown: bool
 ) -> Floats:
-    """Check one table on construction: its shape, its range, and whether NaN may stand in it."""
+    """Check an array's shape and range and, unless `unknown`, that it has no NaN."""
     matrix = np.array(values, dtype=np.float64)
     if matrix.shape != shape:
         msg = f"`{name}` has shape {matrix.shape}, expected {shape}: (queries, candidates)."
         raise ValueError(msg)
-    holes = np.isnan(matrix)
-    if not unknown and bool(holes.any()):
-        row = int(np.argwhere(holes)[0][0])
+    is_unknown = np.isnan(matrix)
+    if not unknown and bool(is_unknown.any()):
+        row = int(np.argwhere(is_unknown)[0][0])
         msg = f"`{name}` is NaN in row {row}: drop the rows that were not measured."
         raise ValueError(msg)
-    known = matrix[~holes]
+    known = matrix[~is_unknown]
     top = 1.0 if unit else np.inf
     bad = known[(known < 0) | (known > top) | ~np.isfinite(known)]
     if bad.size > 0:
-        allowed = "[0, 1]" if unit else "finite and >= 0"
-        msg = f"`{name}` holds {float(bad[0])!r}, allowed is {allowed}."
+        allowed = "in [0, 1]" if unit else "finite and >= 0"
+        msg = f"`{name}` must be {allowed}, got {float(bad[0])!r}."
         raise ValueError(msg)
     matrix.setflags(write=False)
     return matrix
 
 
-def distinct_names(candidates: Sequence[str]) -> tuple[str, ...]:
-    """The candidates' names, which must differ."""
+def check_names(candidates: Sequence[str]) -> tuple[str, ...]:
+    """Check that there are candidates and that their names are distinct."""
     names = tuple(candidates)
     if len(names) == 0 or len(set(names)) < len(names):
         msg = f"`candidates` must be distinct names, at least one, got {list(names)}."
@@ -45,18 +45,18 @@ def distinct_names(candidates: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def row_numbers(rows: ArrayLike, n: int) -> Indices:
-    """Row numbers from an index or a mask; an empty list, which NumPy takes for floats, is none."""
+def row_indices(rows: ArrayLike, n: int) -> Indices:
+    """Convert an index or a mask to row indices; an empty list selects no rows."""
     chosen = np.asarray(rows)
     index: Indices = np.arange(n)[chosen if chosen.size > 0 else chosen.astype(np.intp)]
     return index
 
 
-def checked_column(name: str, values: Sequence[str] | None, n: int) -> tuple[str, ...] | None:
-    """One text per row, if there are any."""
+def check_column(name: str, values: Sequence[str] | None, n: int) -> tuple[str, ...] | None:
+    """Check that there is one text per row; None stays None."""
     if values is None:
         return None
     if len(values) != n:
-        msg = f"`{name}` has {len(values)} entries for {n} queries."
+        msg = f"`{name}` must have one entry for each of the {n} queries, got {len(values)}."
         raise ValueError(msg)
     return tuple(str(value) for value in values)

@@ -1,4 +1,4 @@
-"""Rows in a file: JSONL, CSV, or Parquet with a column per number (extra `data`)."""
+"""Files of rows: JSONL, CSV, or Parquet with a column per number (extra `data`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_suffix", "json_lines", "read_rows", "read_shipped", "write_row
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write rows as JSONL or Parquet, by the suffix."""
+    """Write rows as JSONL or Parquet, depending on the suffix."""
     check_suffix(path, (".jsonl", ".parquet"))
     if path.suffix == ".jsonl":
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -31,10 +31,10 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a file, by the suffix; in CSV every value is a text.
+    """Read the rows of a file, depending on the suffix; in CSV every value is a text.
 
     Raises:
-        ValueError: If a line of a `.jsonl` file is not a JSON object; file and line are named.
+        ValueError: If a line of a `.jsonl` file is not a JSON object; the message has its number.
     """
     check_suffix(path, (".jsonl", ".csv", ".parquet"))
     if path.suffix == ".jsonl":
@@ -49,16 +49,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def json_lines(
     source: Path | Iterable[bytes],
 ) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
-    """The lines of a JSONL file that are not blank: number, text, and what it says.
+    """Yield each line of a JSONL file that is not blank, as its number, its bytes and its object.
 
     Args:
         source: A file, or its lines.
 
     Returns:
-        Numbers from 1; None where a line is not a JSON object, as one that a crash cut off.
+        Numbers from 1. The object is None if the line is not a JSON object, e.g. after a crash.
     """
     if isinstance(source, Path):
-        # Bytes: a text may hold characters (U+2028) that end a line of text, but not of JSONL.
+        # Read bytes, because some characters (U+2028) end a line of text but not of JSONL.
         with source.open("rb") as file:
             yield from json_lines(file)
         return
@@ -73,19 +73,19 @@ def json_lines(
 
 
 def read_shipped(name: str) -> dict[str, Any]:
-    """Read a table that ships with the package, by the name of its file."""
+    """Read a table that is part of the package, by the name of its file."""
     packed = files("langchain_llm_router.data").joinpath(f"{name}.json.gz").read_bytes()
     table: dict[str, Any] = json.loads(gzip.decompress(packed))
     return table
 
 
 def check_suffix(path: Path, known: tuple[str, ...], *, others: str = "") -> None:
-    """Refuse a file that no reader knows.
+    """Check the suffix of a file.
 
     Args:
         path: The file.
-        known: Suffixes with their dots.
-        others: What else may be given, to be said in the error.
+        known: The allowed suffixes, with their dots.
+        others: Further alternatives, for the error.
 
     Raises:
         ValueError: If the file has another suffix.

@@ -1,4 +1,4 @@
-"""What verifiers said about the answers."""
+"""The table of a verifier's scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.data.row_checks import checked_matrix, distinct_names, row_numbers
+from langchain_llm_router.data.row_checks import check_matrix, check_names, row_indices
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
 
@@ -17,14 +17,15 @@ __all__ = ["SelfEvaluations"]
 
 @dataclass(frozen=True, eq=False)
 class SelfEvaluations(CheckedArguments):
-    """What verifiers said about each candidate's answer to each query.
+    """A verifier's scores of every candidate's answer to every query.
 
     Args:
-        candidates: Names of the k candidates: the columns.
-        confidence: Raw scores in [0, 1], of shape (n_queries, n_candidates); NaN: no verdict.
-        cost_usd: What verifying cost, same shape, NaN where unknown; None: all unknown.
-        verdicts: The single samples behind it, of shape (n_queries, n_candidates, n_samples),
-            1 correct, 0 incorrect, NaN unreadable; None where they were not kept.
+        candidates: Names of the candidates, in the order of the columns.
+        confidence: Raw scores in [0, 1], of shape (n_queries, n_candidates), NaN without a verdict.
+        cost_usd: Cost of each verification in USD, same shape, NaN where unknown. If None, all
+            costs are unknown.
+        verdicts: The verdicts behind the scores, of shape (n_queries, n_candidates, n_samples):
+            1 for correct, 0 for incorrect, NaN for unreadable. None if they were not recorded.
     """
 
     candidates: Sequence[str]
@@ -39,15 +40,15 @@ class SelfEvaluations(CheckedArguments):
         cost_usd: ArrayLike | None = None,
         verdicts: ArrayLike | None = None,
     ) -> None:
-        names = distinct_names(candidates)
+        names = check_names(candidates)
         shape = (len(np.asarray(confidence)), len(names))
-        scores = checked_matrix("confidence", confidence, shape, unit=True, unknown=True)
+        scores = check_matrix("confidence", confidence, shape, unit=True, unknown=True)
         costs, samples = None, None
         if cost_usd is not None:
-            costs = checked_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
+            costs = check_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
         if verdicts is not None:
             deep = (*shape, np.asarray(verdicts).shape[-1])
-            samples = checked_matrix("verdicts", verdicts, deep, unit=True, unknown=True)
+            samples = check_matrix("verdicts", verdicts, deep, unit=True, unknown=True)
         object.__setattr__(self, "candidates", names)
         object.__setattr__(self, "confidence", scores)
         object.__setattr__(self, "cost_usd", costs)
@@ -57,8 +58,8 @@ class SelfEvaluations(CheckedArguments):
         return len(self.confidence)
 
     def take(self, rows: ArrayLike) -> SelfEvaluations:
-        """The given rows, by index or by mask."""
-        index = row_numbers(rows, len(self))
+        """Select rows by index or by mask."""
+        index = row_indices(rows, len(self))
         return SelfEvaluations(
             self.candidates,
             self.confidence[index],
@@ -67,7 +68,7 @@ class SelfEvaluations(CheckedArguments):
         )
 
     def select(self, candidates: Sequence[str]) -> SelfEvaluations:
-        """The given columns, in the given order; each must be there."""
+        """Select columns by name, in this order; all must exist."""
         columns = [self.candidates.index(name) for name in candidates]
         return SelfEvaluations(
             candidates,

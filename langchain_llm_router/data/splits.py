@@ -1,4 +1,4 @@
-"""Rows cut into disjoint parts: rows to train on must not be rows to evaluate on."""
+"""Splits of rows into disjoint parts, e.g. for training and evaluation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ __all__ = ["split_indices"]
 def split_indices(
     n: int, fractions: Sequence[float], *, seed: int = 0, groups: Sequence[str] | None = None
 ) -> list[Indices]:
-    """Cut row numbers into disjoint random parts.
+    """Split the row indices into disjoint random parts.
 
     Args:
         n: Number of rows.
-        fractions: Share of each part; they must sum to at most 1, the rest is dropped.
-        seed: Same seed, same parts.
-        groups: Rows with the same label stay on one side (repeated prompts, conversations).
+        fractions: Share of the rows in each part. The sum must be at most 1; remaining rows are
+            dropped.
+        seed: Seed of the split.
+        groups: Label of each row (e.g. its prompt or conversation). Rows with the same label are
+            in the same part.
 
     Raises:
         ValueError: If the fractions are negative or sum to more than 1.

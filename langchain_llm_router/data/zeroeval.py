@@ -1,4 +1,4 @@
-"""ZeroEval: recorded answers of five models to 2,840 questions, with correctness and tokens.
+"""Recorded answers of five models to the 2,840 questions of ZeroEval, with correctness and tokens.
 
 Source: github.com/WildEval/ZeroEval (Apache-2.0), GSM8K, MATH level 5 and CRUX; greedy decoding,
 graded by the answer field of the recorded JSON. Token counts are cl100k_base counts for every
@@ -23,13 +23,13 @@ __all__ = ["ZeroEval"]
 
 @dataclass(frozen=True, eq=False)
 class ZeroEval:
-    """The recorded table, ready to be routed over.
+    """The recorded table of ZeroEval.
 
     Attributes:
         outcomes: Correctness (0 or 1) and cost of every model's answer; groups are the data sets.
-        answers: Recorded answers by model; "" where none could be read.
+        answers: Recorded answers by model; "" where an answer is unreadable.
         tokens: (input, output) tokens by model, one pair per question.
-        prices: Price by model.
+        prices: Prices by model.
     """
 
     outcomes: Outcomes
@@ -39,7 +39,7 @@ class ZeroEval:
 
     @classmethod
     def load(cls) -> ZeroEval:
-        """Read the table that ships with the package."""
+        """Read the table that is part of the package."""
         table = read_shipped("zeroeval")
         models = table["models"]
         prompt_tokens: list[int] = table["prompt_tokens"]
@@ -67,12 +67,12 @@ class ZeroEval:
         return cls(outcomes, answers, tokens, prices)
 
     def candidates(self, names: Sequence[str], *, known: Outcomes | None = None) -> list[Candidate]:
-        """Candidates that replay the recorded answers.
+        """Return candidates that replay the recorded answers.
 
         Args:
-            names: Which models, from cheap to strong.
-            known: Rows whose mean cost is taken for the expected cost of a call; None: price
-                times expected tokens.
+            names: Names of the models, from cheap to strong.
+            known: Rows whose mean cost is the expected cost of a call. If None, the expected cost
+                is the price times the expected tokens.
         """
         means = None if known is None else known.select(names).mean_cost_usd
         return [
@@ -97,21 +97,21 @@ class ZeroEval:
         *,
         same: Callable[[str, str], bool],
     ) -> SelfEvaluations:
-        """What `Agreement(peers)` says of the drafter's answers; other candidates have no verdict.
+        """Compute the scores of `Agreement(peers)` for the answers of one candidate.
 
         Args:
-            drafter: Whose answers are judged.
-            peers: The models that are asked the same question.
-            candidates: The columns.
-            same: As in `Agreement`.
+            drafter: Name of the candidate; other candidates have no verdicts.
+            peers: Names of the models that answer the same question.
+            candidates: Names of the columns.
+            same: Function as in `Agreement`.
         """
         n, column = len(self.outcomes), list(candidates).index(drafter)
         confidence = np.full((n, len(candidates)), np.nan)
         cost = np.zeros((n, len(candidates)))
-        asked = self.outcomes.select(peers)
-        assert asked.cost_usd is not None
-        cost[:, column] = asked.cost_usd.sum(axis=1)
-        for i, own in enumerate(self.answers[drafter]):
-            share = share_true([same(own, self.answers[peer][i]) for peer in peers])
+        peer_outcomes = self.outcomes.select(peers)
+        assert peer_outcomes.cost_usd is not None
+        cost[:, column] = peer_outcomes.cost_usd.sum(axis=1)
+        for i, answer in enumerate(self.answers[drafter]):
+            share = share_true([same(answer, self.answers[peer][i]) for peer in peers])
             confidence[i, column] = np.nan if share is None else share
         return SelfEvaluations(candidates, confidence, cost)

@@ -52,7 +52,7 @@ def test_what_was_written_comes_back(tmp_path):
     ("change", "says"),
     [
         (lambda m: m | {"schema_version": 99}, "schema version 99"),
-        (lambda m: m | {"kind": "Other"}, "holds 'Other', not 'Thing'"),
+        (lambda m: m | {"kind": "Other"}, "contains a 'Other', not a 'Thing'"),
         (lambda m: m | {"arrays_sha256": "0" * 64}, "corrupted"),
         (lambda m: {"kind": "Thing"}, "not a saved artifact"),
         (lambda m: [1, 2], "not a saved artifact"),

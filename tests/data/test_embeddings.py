@@ -52,7 +52,7 @@ def test_a_saved_estimator_refuses_the_wrong_embedding(tmp_path):
         NearestNeighbors.load(folder, embeddings=LexicalEmbeddings())
     wider = TableEmbeddings({}, [1.0, 0.0, 0.0])
     loaded = NearestNeighbors.load(folder, embeddings=wider)
-    with pytest.raises(ValueError, match="3 numbers per text"):
+    with pytest.raises(ValueError, match="dimension 3"):
         loaded.predict(["x"])
 
 
