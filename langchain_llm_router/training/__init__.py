@@ -1,14 +1,13 @@
-"""From data to a saved router in one call, with a report that says what it is worth.
+"""Fitting and calibrating routers.
 
-`fit_router` lets every kind of router that applies to the data compete (`contenders`, `contest`).
-`calibrate` sets a policy's knob to a target in words, checked on rows
-that did not choose it:
+`fit_router` compares every kind of router that applies to the data (`contenders`, `contest`) and
+tests the winner. `calibrate` sets a policy's knob to meet a target:
 
     calibrate(router, data, target="quality >= 0.95 * best", confidence=0.95)
 
-Without `confidence` the best setting on one part of the rows is chosen and checked on the other.
-With it, the setting keeps the target with that probability, whatever the data look like, or there
-is an error that says how many more labels it would take.
+Without `confidence`, the best setting is chosen on one part of the rows and checked on the other.
+With it, the setting meets the target with that confidence for any distribution of the data, or an
+error states how many more labels are needed.
 """
 
 from typing import TYPE_CHECKING

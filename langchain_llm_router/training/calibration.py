@@ -1,4 +1,4 @@
-"""Set the knob so that the target is met, and say how sure that is."""
+"""Calibration of a policy's knob to a target."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = ["Calibrated", "Split", "calibrate", "meet_target"]
 
 @dataclass(frozen=True)
 class Split(CheckedArguments):
-    """Which rows choose the setting, and which check it.
+    """The split into rows that choose the setting and rows that check it.
 
     Args:
-        held_out: Share of the rows that check the setting; with `confidence`, the promise is tested
-            on them.
-        seed: Another seed, another split.
+        held_out: Share of the rows that check the setting, in (0, 1). With `confidence`, the
+            guarantee is tested on them.
+        seed: Seed of the split.
     """
 
     held_out: float = 0.5
@@ -49,73 +49,73 @@ class Split(CheckedArguments):
             raise ValueError(msg)
 
     def rows(self, n: int) -> tuple[Indices, Indices]:
-        """Row numbers of both parts, each in random order."""
+        """Return the row indices of both parts, each in random order."""
         order = np.random.default_rng(self.seed).permutation(n)
         cut = n - round(self.held_out * n)
         if cut < 1 or cut >= n:
-            msg = f"{n} rows cannot be split in two: label more."
+            msg = f"{n} rows cannot be split with `held_out` {self.held_out!r}: label more rows."
             raise CalibrationError(msg)
         return order[:cut], order[cut:]
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A setting that meets a target, and how it did on the held-out rows."""
+    """A setting chosen for a target, with its results on the held-out rows."""
 
     target: str
     knob: float
-    """The setting: λ in quality per dollar, a threshold, or the policy's own knob."""
+    """The setting: λ in quality per dollar, a threshold, or another knob of the policy."""
 
     policy: Policy | None
-    """The policy at this setting; None when there was only a table of trials."""
+    """The policy at this setting; None if only a table of trials was calibrated."""
 
     quality: Interval
     """Mean quality on the held-out rows."""
 
     cost_usd: Interval | None
-    """Mean cost per query there; None where a cost is unknown."""
+    """Mean cost per query on the held-out rows; None if a cost is unknown."""
 
     strong_share: Interval
     """Share of the held-out queries on which the last candidate was asked."""
 
     margin: Interval
-    """By how much the target was kept on the held-out rows, negative where it was missed."""
+    """Margin by which the held-out rows meet the target, negative if they miss it."""
 
     n_rows: tuple[int, int]
-    """How many rows chose the setting, and how many checked it."""
+    """Number of rows that chose the setting and number of rows that checked it."""
 
     knob_interval: Interval | None = None
-    """The range of the chosen setting when the choosing rows are resampled."""
+    """Interval of the chosen setting when the rows that chose it are resampled."""
 
     confidence: float | None = None
-    """With this probability the target holds for new queries like these; None: not promised."""
+    """Confidence level of the target for new queries like these; None without a guarantee."""
 
     certified: tuple[float, ...] = ()
-    """Every setting for which the target is promised, from the safest; `knob` is the last."""
+    """Every setting with this guarantee, from the safest; `knob` is the last."""
 
     more_labels: int | None = None
-    """About how many more rows would certify a better setting; None: no number would."""
+    """Estimate of the further rows that would certify a better setting; None if none would."""
 
     cost_ceiling_usd: float | None = None
-    """Promises about cost assume that no query costs more than this."""
+    """Upper bound of the cost of a query that a guarantee of the cost assumes."""
 
     @property
     def holds(self) -> bool:
-        """Whether the held-out rows kept the target on average; for "=", within the interval."""
+        """Whether the held-out rows meet the target on average; for "=", within the interval."""
         if Target.parse(self.target).relation == "=":
             return self.margin.low <= 0 <= self.margin.high
         return self.margin.value >= 0
 
     def explain(self) -> str:
-        """The result as a person reads it."""
+        """Return the result as text."""
         chosen, checked = self.n_rows
         lines = [f"{self.target}: knob {self.knob:.4g}"]
         if self.knob_interval is not None:
             low, high = self.knob_interval.low, self.knob_interval.high
-            lines[0] += f" (between {low:.4g} and {high:.4g} when the {chosen} rows are redrawn)"
+            lines[0] += f" (between {low:.4g} and {high:.4g} when the {chosen} rows are resampled)"
         lines.append(f"  on {checked} held-out rows: quality {self.quality:.3f}")
         if self.cost_usd is not None:
-            lines.append(f"  cost per 1,000 queries, USD: {_thousandfold(self.cost_usd):.4g}")
+            lines.append(f"  cost per 1,000 queries, USD: {_per_thousand(self.cost_usd):.4g}")
         lines.append(f"  strong share {self.strong_share:.3f}")
         lines.append(f"  the target is {'kept' if self.holds else 'missed'} by {self.margin:.4f}")
         if self.confidence is not None:
@@ -130,8 +130,8 @@ class Calibrated:
         return "\n".join(lines)
 
 
-def _thousandfold(it: Interval) -> Interval:
-    return Interval(1000 * it.value, 1000 * it.low, 1000 * it.high)
+def _per_thousand(cost: Interval) -> Interval:
+    return Interval(1000 * cost.value, 1000 * cost.low, 1000 * cost.high)
 
 
 def calibrate(
@@ -147,27 +147,28 @@ def calibrate(
 ) -> Calibrated:
     """Find the setting of a policy that meets a target, e.g. `"quality >= 0.95 * best"`.
 
-    Of the settings that meet a quality, the cheapest is chosen; of those that meet a cost or a
-    share of strong calls, the best.
+    Among settings that meet a target for quality, the cheapest is chosen. Among settings that meet
+    a target for cost or for the share of strong calls, the one with the highest quality is chosen.
 
     Args:
-        router: A router, live or saved; a policy whose knob is to be turned; or a function from
-            knob to policy.
-        data: Labeled rows that neither the estimator nor an observation model was fitted on.
-        target: See `Target.parse`; an unknown form raises an error that lists the allowed ones.
-        quality: Predicted quality, of shape (n_rows, n_candidates); a router predicts its own.
-        evaluations: What the verifier said, for policies that verify.
-        knobs: The settings to try; None: the policy's own `knob_values`.
-        confidence: The probability that the target holds for new queries; None: no promise.
-        split: Which rows choose and which check.
+        router: A live or saved router, a policy with a knob, or a function from a knob value to a
+            policy.
+        data: Labeled rows that were not used to fit the estimator or an observation model.
+        target: The target; `Target.parse` describes its forms.
+        quality: Predicted quality, of shape (n_rows, n_candidates). A router with an estimator
+            predicts it.
+        evaluations: The verifier's scores, for policies that verify.
+        knobs: Values of the knob to try. If None, the policy's `knob_values`.
+        confidence: Confidence level of the target for new queries. If None, there is no guarantee.
+        split: The split of the rows. If None, `Split()`.
 
     Raises:
-        ValueError: If the target, the confidence or the tables are invalid.
-        CalibrationError: If no setting meets the target, or the rows are too few to promise it.
+        ValueError: If the target, the confidence or a table is invalid.
+        CalibrationError: If no setting meets the target, or there are too few rows to guarantee it.
     """
     Target.parse(target)
     expected: ArrayLike | None = None
-    turned: Policy | Family
+    policy_or_family: Policy | Family
     if isinstance(router, ChatLLMRouter):
         data = data.select(router.parts.names)
         if router.estimator is not None:
@@ -175,23 +176,23 @@ def calibrate(
             quality = router.estimator.predict(data.queries)[:, columns]
         costs = [candidate.expected_cost_usd for candidate in router.parts.candidates]
         expected = None if None in costs else np.array(costs, dtype=np.float64)
-        turned = router.parts.policy
+        policy_or_family = router.parts.policy
     elif isinstance(router, SavedRouter):
         data = data.select(router.candidates)
         quality, expected = router.predict(data.queries), router.expected_costs
-        turned = router.policy
+        policy_or_family = router.policy
     else:
-        turned = router
-    if isinstance(turned, Policy):
-        _, family = family_of(turned)
+        policy_or_family = router
+    if isinstance(policy_or_family, Policy):
+        _, family = family_of(policy_or_family)
         if knobs is None:
             means = data.mean_cost_usd
-            knobs = turned.knob_values(() if means is None else means, quality)
+            knobs = policy_or_family.knob_values(() if means is None else means, quality)
     elif knobs is None:
-        msg = "A function from knob to policy needs `knobs`, the settings to try."
+        msg = "`knobs` is None: give the values to try with a function from a knob to a policy."
         raise ValueError(msg)
     else:
-        family = turned
+        family = policy_or_family
     trials = try_all(
         family, knobs, data, quality=quality, evaluations=evaluations, expected_cost_usd=expected
     )
@@ -206,9 +207,9 @@ def meet_target(
     confidence: float | None = None,
     split: Split | tuple[Indices, Indices] | None = None,
 ) -> Calibrated:
-    """`calibrate` from a table of what every setting scored and cost.
+    """Calibrate from a table of the quality and cost of every setting; see `calibrate`.
 
-    `split` may name the rows that choose and those that check, each in random order.
+    `split` may also be the row indices that choose and those that check, each in random order.
 
     References:
         Angelopoulos et al., 2021, Learn then test, arXiv:2110.01052; with the settings put in
@@ -219,7 +220,7 @@ def meet_target(
         msg = f"`confidence` must be in (0, 1), got {confidence!r}."
         raise ValueError(msg)
     if confidence is not None and goal.relation == "=":
-        msg = f"{target!r} cannot be promised: an equality has no safe side. Use '<='."
+        msg = f"`target` must be an inequality with a `confidence`, got {target!r}: use '<='."
         raise ValueError(msg)
     if isinstance(split, tuple):
         chosen, checked = split
@@ -229,35 +230,35 @@ def meet_target(
     if confidence is None:
         k = choice.pick()
         found = _report(choice, k, trials.take(checked))
-        return replace(found, knob_interval=choice.redrawn())
-    return _promise(choice, trials, (chosen, checked), confidence)
+        return replace(found, knob_interval=choice.knob_interval())
+    return _guarantee(choice, trials, (chosen, checked), confidence)
 
 
 class _Choice:
-    """The settings as the choosing rows see them."""
+    """The choice among the settings, by the rows that choose."""
 
     def __init__(self, goal: Target, trials: Trials) -> None:
         self.goal, self.trials = goal, trials
         self.best = int(trials.single_quality.mean(axis=0).argmax())
         self.margins = goal.margins(trials, self.best)
         if any(np.isnan(margin).any() for margin in self.margins):
-            msg = f"{goal} needs every cost: some are unknown in the data."
+            msg = f"The target {str(goal)!r} needs every cost, but the data lacks some."
             raise ValueError(msg)
         self.objective = self._objective()
 
     def pick(self) -> int:
-        """The setting that meets the target and is otherwise best.
+        """Return the index of the best setting that meets the target.
 
         Raises:
             CalibrationError: If none meets it.
         """
         picked = self._pick(np.min([m.mean(axis=1) for m in self.margins], axis=0))
         if picked is None:
-            raise self.unreachable()
+            raise self.unreachable_error()
         return picked
 
-    def redrawn(self) -> Interval:
-        """How far the choice moves when the rows are resampled."""
+    def knob_interval(self) -> Interval:
+        """Compute the interval of the chosen setting over resampled rows."""
         knob, picks = self.trials.knob, []
         for drawn in Resampling(n_resamples=100).weights(len(self.trials)):
             share = drawn / drawn.sum(axis=1, keepdims=True)
@@ -272,9 +273,9 @@ class _Choice:
         return int(meets[self.objective[meets].argmax()]) if len(meets) > 0 else None
 
     def sequence(self) -> list[int]:
-        """Settings from the safest, each better than all before: the order to test them in."""
+        """Return the order of tests: from the safest setting, each better than all before."""
         n = len(self.trials)
-        # A constant margin is not infinitely safe: one row at the other end would overturn it.
+        # 1 / n keeps a constant margin from counting as infinitely safe.
         surest = [m.mean(axis=1) / (m.std(axis=1) + 1 / n) for m in self.margins]
         safety = np.min(surest, axis=0)
         order, top = [], -np.inf
@@ -285,17 +286,17 @@ class _Choice:
         return order
 
     def worst_first(self, k: int) -> list[int]:
-        """The promises of a setting, the one most in danger first."""
+        """Return the indices of a setting's margins, the most doubtful first."""
         return [
             int(j) for j in np.argsort([m[k].mean() / (m[k].std() + 1e-9) for m in self.margins])
         ]
 
-    def unreachable(self) -> CalibrationError:
+    def unreachable_error(self) -> CalibrationError:
         means = np.min([m.mean(axis=1) for m in self.margins], axis=0)
         k = int(means.argmax())
         msg = (
-            f"No setting meets {str(self.goal)!r}: the nearest, knob {self.trials.knob[k]:.4g}, "
-            f"{_by_how_much(means[k])} on {len(self.trials)} rows. Lower the target, or give "
+            f"No setting meets {str(self.goal)!r}: the closest, knob {self.trials.knob[k]:.4g}, "
+            f"{_describe_margin(means[k])} on {len(self.trials)} rows. Lower the target, or give "
             "the policy better estimates or candidates."
         )
         return CalibrationError(msg)
@@ -308,7 +309,7 @@ class _Choice:
         return np.asarray(-share if np.isnan(cost).any() else -cost, dtype=np.float64)
 
 
-def _promise(
+def _guarantee(
     choice: _Choice, trials: Trials, parts: tuple[Indices, Indices], confidence: float
 ) -> Calibrated:
     delta = 1 - confidence
@@ -332,11 +333,11 @@ def _promise(
     total = [int(np.ceil(n / share)) for n in needed if n is not None]
     if passed == 0:
         if len(total) == 0:
-            raise _Choice(choice.goal, trials).unreachable()
+            raise _Choice(choice.goal, trials).unreachable_error()
         more = max(min(total) - len(trials), 1)
         msg = (
-            f"{len(trials)} labeled rows cannot promise {str(choice.goal)!r} with confidence "
-            f"{confidence:g}: about {more:,} more would be needed."
+            f"{len(trials)} labeled rows cannot guarantee {str(choice.goal)!r} with confidence "
+            f"{confidence:g}: label about {more:,} more."
         )
         raise CalibrationError(msg, more_labels=more)
     found = _report(choice, order[passed - 1], checking)
@@ -349,17 +350,17 @@ def _promise(
     )
 
 
-def _by_how_much(margin: float) -> str:
+def _describe_margin(margin: float) -> str:
     if margin < 0:
         return f"misses it by {-margin:.4f}"
-    return "just keeps it, by no margin that more rows would prove,"
+    return "meets it without a margin that more rows could prove,"
 
 
 def _labels(goal: Target, trials: Trials, best: int, k: int, delta: float) -> int | None:
-    """Checking rows that would show this setting to meet the target; None: it does not."""
+    """Estimate the rows that show this setting to meet the target; None if it does not."""
     needed = [rows_needed(margin[k], delta) for margin in goal.margins(trials, best)]
-    known = [n for n in needed if n is not None]
-    return max(known) if len(known) == len(needed) else None
+    finite = [n for n in needed if n is not None]
+    return max(finite) if len(finite) == len(needed) else None
 
 
 def _report(choice: _Choice, k: int, checking: Trials) -> Calibrated:
@@ -379,7 +380,7 @@ def _report(choice: _Choice, k: int, checking: Trials) -> Calibrated:
 
 
 def _mean(values: ArrayLike) -> Interval:
-    """Mean with its 95 % interval by normal approximation, for hundreds of rows."""
+    """Compute the mean with its 95 % interval by normal approximation."""
     rows = np.asarray(values, dtype=np.float64)
     mean, reach = float(rows.mean()), 1.96 * float(rows.std()) / len(rows) ** 0.5
     return Interval(mean, mean - reach, mean + reach)

@@ -1,4 +1,4 @@
-"""The contenders: every kind of router that applies to the data, each with λ as its knob."""
+"""The kinds of routers that apply to the data, each as a family of policies over λ."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CHEAP_ESTIMATORS: Estimators = {
     "linear": Linear,
     "Bradley-Terry": BradleyTerry,
 }
-"""Estimators that need no model of their own and are fitted within seconds."""
+"""Estimators that need no pretrained model and are fitted within seconds."""
 
 _N_BUDGETS = 6
 _N_GRID = 10
@@ -48,7 +48,7 @@ _N_GRID = 10
 
 @dataclass(frozen=True)
 class Tables:
-    """The data that contenders are trained and replayed on, candidates by their cost."""
+    """The data of the contest, with candidates from cheap to expensive."""
 
     outcomes: Outcomes
     evaluations: Mapping[str, SelfEvaluations]
@@ -58,12 +58,12 @@ class Tables:
     def of(
         self, chain: Sequence[str], verifier: str, rows: Indices
     ) -> tuple[Outcomes, SelfEvaluations]:
-        """Some rows and columns, with a verifier's evaluations of them."""
+        """Select rows and candidates, with a verifier's evaluations of them."""
         evaluations = self.evaluations[verifier].select(chain).take(rows)
         return self.outcomes.select(chain).take(rows), evaluations
 
     def estimator(self, name: str, rows: Indices) -> QualityEstimator:
-        """An estimator fitted on some rows, once."""
+        """Return the named estimator fitted on these rows; it is fitted only once."""
         key = (name, rows.tobytes())
         if key not in self._fitted:
             self._fitted[key] = self.estimators[name]().fit(self.outcomes.take(rows))
@@ -75,11 +75,11 @@ class Contender:
     """One kind of router over some candidates.
 
     Args:
-        name: As the report calls it.
-        train: From rows to a family of policies: λ, quality per dollar, → policy.
-        candidates: The candidates it may ask, by cost.
-        verifier: Name of the verifier it reads; None: it reads none.
-        estimator: Name of the estimator it needs; None: it needs none.
+        name: Name in the report.
+        train: Function from row indices to a family of policies, from λ in quality per dollar.
+        candidates: Names of the candidates it may ask, from cheap to expensive.
+        verifier: Name of the verifier it uses, if any.
+        estimator: Name of the estimator it uses, if any.
     """
 
     name: str
@@ -88,36 +88,38 @@ class Contender:
     verifier: str | None = None
     estimator: str | None = None
 
-    def replayed(self, policy: Policy, tables: Tables, known: Indices, judged: Indices) -> Replay:
-        """Replay a policy of this family on rows, with the mean costs of the `known` rows.
+    def replay_policy(
+        self, policy: Policy, tables: Tables, fit_rows: Indices, rows: Indices
+    ) -> Replay:
+        """Replay a policy of this family on `rows`, with the mean costs of the `fit_rows`.
 
         Raises:
             ValueError: If any cost is unknown.
         """
-        quality, outcomes, evaluations, costs = self.replay_tables(tables, known, judged)
+        quality, outcomes, evaluations, costs = self.replay_tables(tables, fit_rows, rows)
         done = replay(policy, quality, outcomes, evaluations=evaluations, expected_cost_usd=costs)
         if done.mean_cost_usd is None:
-            msg = "what verifying cost is unknown for some answers"
+            msg = "the verification cost of some answers is unknown"
             raise ValueError(msg)
         return done
 
     def replay_tables(
-        self, tables: Tables, known: Indices, judged: Indices
+        self, tables: Tables, fit_rows: Indices, rows: Indices
     ) -> tuple[Floats | None, Outcomes, SelfEvaluations | None, Floats | None]:
-        """What `replay` needs: predictions, outcomes, evaluations, expected costs."""
+        """Return the arguments of `replay`: predictions, outcomes, evaluations, expected costs."""
         chain = self.candidates
-        outcomes = tables.outcomes.select(chain).take(judged)
+        outcomes = tables.outcomes.select(chain).take(rows)
         quality, evaluations = None, None
         if self.estimator is not None:
-            quality = tables.estimator(self.estimator, known).predict(outcomes.queries)
+            quality = tables.estimator(self.estimator, fit_rows).predict(outcomes.queries)
         if self.verifier is not None:
-            evaluations = tables.evaluations[self.verifier].select(chain).take(judged)
-        costs = tables.outcomes.select(chain).take(known).mean_cost_usd
+            evaluations = tables.evaluations[self.verifier].select(chain).take(rows)
+        costs = tables.outcomes.select(chain).take(fit_rows).mean_cost_usd
         return quality, outcomes, evaluations, costs
 
 
 def contenders(tables: Tables) -> Iterator[Contender]:
-    """Each candidate alone, one-shot routes by estimator, cascades by verifier and chain."""
+    """Yield each candidate alone, a policy per estimator, and cascades per verifier and chain."""
     names = tuple(tables.outcomes.candidates)
     for name in names:
         yield Contender(f"always {name}", _always(name), (name,))
@@ -172,26 +174,26 @@ def _routing(tables: Tables, verifier: str, chain: tuple[str, ...]) -> Callable[
 
 
 def _frugal(tables: Tables, verifier: str) -> Callable[[Indices], Family]:
-    """FrugalGPT's knob is a budget: λ chooses the budget with the highest utility at that price."""
+    """Return FrugalGPT as a family over λ: each λ selects the budget with the highest utility."""
 
     def train(rows: Indices) -> Family:
         outcomes, scores = tables.of(tables.outcomes.candidates, verifier, rows)
         costs = outcomes.mean_cost_usd
-        assert costs is not None, "a router is fitted on known costs only"
+        assert costs is not None, "fit_router requires every cost"
         budgets = np.geomspace(max(costs.min(), 1e-12) * 1.01, costs.sum() * 1.01, _N_BUDGETS)
-        found = [
+        policies = [
             FrugalCascade(n_grid=_N_GRID).fit(outcomes, scores, max_cost_usd=float(budget))
             for budget in budgets
         ]
-        done = [replay(policy, None, outcomes, evaluations=scores) for policy in found]
+        done = [replay(policy, None, outcomes, evaluations=scores) for policy in policies]
         quality = np.array([each.quality.mean() for each in done])
         spent = np.array([each.cost_usd.mean() for each in done])
         if np.isnan(spent).any():
-            msg = "what verifying cost is unknown for some answers"
+            msg = "the verification cost of some answers is unknown"
             raise ValueError(msg)
 
         def family(lambda_: float) -> Policy:
-            policy = found[int((quality - lambda_ * spent).argmax())]
+            policy = policies[int((quality - lambda_ * spent).argmax())]
             return Always(policy.chain_[0]) if len(policy.chain_) == 1 else policy
 
         return family

@@ -1,4 +1,4 @@
-"""The contest: all contenders are trained and compared; the winner is calibrated and tested."""
+"""The contest that compares all contenders, and calibrates and tests the winner."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN_SPAN = 10.0
 
 @dataclass(frozen=True)
 class Goal:
-    """A target in words, and the probability to promise it with, if any."""
+    """A target in words, with the confidence of its guarantee, if any."""
 
     target: str
     confidence: float | None = None
@@ -38,7 +38,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Parts:
-    """Disjoint rows, each in random order."""
+    """Disjoint sets of row indices, each in random order."""
 
     train: Indices
     pick: Indices
@@ -46,19 +46,19 @@ class Parts:
     test: Indices
 
     @property
-    def known(self) -> Indices:
-        """Those that may train the winner once it has been picked."""
+    def fit_rows(self) -> Indices:
+        """Rows that may train the winner once it is picked."""
         return np.concatenate([self.train, self.pick])
 
     @property
-    def seen(self) -> Indices:
-        """All rows that the router has seen: every row but those that test it."""
-        rows = [self.known] if self.calibrate is None else [self.known, self.calibrate]
+    def used(self) -> Indices:
+        """All rows that had a part in the router: every row except the test rows."""
+        rows = [self.fit_rows] if self.calibrate is None else [self.fit_rows, self.calibrate]
         return np.concatenate(rows)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many rows do each job."""
+        """Number of rows for each purpose."""
         jobs = {
             "training": self.train,
             "picking": self.pick,
@@ -73,14 +73,14 @@ Entry = tuple[Standing, Contender]
 
 @dataclass(frozen=True)
 class Contest:
-    """All contenders, trained on `tables` and ranked by λ or by a target.
+    """A comparison of all contenders by their utility at one λ, or by a target.
 
     Args:
-        tables: All rows.
-        lambda_: λ, quality per dollar, that all contenders are ranked by.
-        scale: λ at which the cheapest and the best candidate are worth the same: settings are
-            tried around it.
-        watch: Is told which contender is being trained, calibrated and tested.
+        tables: The data, all rows.
+        lambda_: λ in quality per dollar, by which contenders are ranked.
+        scale: λ at which the cheapest and the best candidate have equal utility; the values of λ
+            to try are around it.
+        watch: Callback that receives the progress.
     """
 
     tables: Tables
@@ -89,48 +89,57 @@ class Contest:
     watch: Watch | None = None
 
     def run(self, parts: Parts, goal: Goal | None) -> Fitted:
-        """Train and compare all contenders; calibrate the winner to the target and test it."""
+        """Compare all contenders, calibrate the winner to the target if there is one, and test it.
+
+        Raises:
+            CalibrationError: If no contender meets the target.
+        """
         entries: list[Entry] = []
         left_out: dict[str, str] = {}
-        rival = self.best_single(parts.known, goal)
+        baseline = self.best_single(parts.fit_rows, goal)
         entered = list(contenders(self.tables))
         progress = Progress(self.watch, len(entered) + (1 if goal is None else 2))
         for contender in entered:
             progress.begin(contender.name)
             try:
-                entries.append((self._standing(contender, parts, goal, rival), contender))
+                entries.append((self._evaluate(contender, parts, goal, baseline), contender))
             except (ValueError, CalibrationError) as error:
                 left_out[contender.name] = str(error)
         if len(entries) == 0:
-            raise CalibrationError(
-                f"No contender meets the target: {next(iter(left_out.values()))}"
-            )
+            raise CalibrationError(f"No contender can be used: {next(iter(left_out.values()))}")
         entries.sort(key=lambda entry: self._rank(entry[0], goal))
         if goal is None:
             winner, found = entries[0][1], None
-            known = parts.known
-            policy = winner.train(known)(self.lambda_)
+            fit_rows = parts.fit_rows
+            policy = winner.train(fit_rows)(self.lambda_)
         else:
             progress.begin("calibrating the winner to the target")
-            winner, policy, found, known = self._calibrated(entries, parts, goal)
+            winner, policy, found, fit_rows = self._calibrate_winner(entries, parts, goal)
         progress.begin(f"testing {winner.name}")
-        return self._tested(
-            winner, policy, known, parts, rival, entries=entries, left_out=left_out, found=found
+        return self._test_winner(
+            winner,
+            policy,
+            fit_rows,
+            parts,
+            baseline,
+            entries=entries,
+            left_out=left_out,
+            found=found,
         )
 
     # Comparing
 
-    def _standing(
-        self, contender: Contender, parts: Parts, goal: Goal | None, rival: str
+    def _evaluate(
+        self, contender: Contender, parts: Parts, goal: Goal | None, baseline: str
     ) -> Standing:
         if goal is None:
             policy = contender.train(parts.train)(self.lambda_)
-            done = contender.replayed(policy, self.tables, parts.train, parts.pick)
+            done = contender.replay_policy(policy, self.tables, parts.train, parts.pick)
             quality, cost = float(done.quality.mean()), float(done.cost_usd.mean())
             knob = self.lambda_
         else:
-            if goal.confidence is not None and rival not in contender.candidates:
-                msg = f"it cannot fall back on {rival}, so nothing can be promised"
+            if goal.confidence is not None and baseline not in contender.candidates:
+                msg = f"it cannot ask {baseline}, the best single model, which a guarantee requires"
                 raise ValueError(msg)
             trials = self._trials(
                 contender,
@@ -141,12 +150,12 @@ class Contest:
             )
             everything = np.arange(len(parts.pick))
             found = meet_target(trials, goal.target, split=(everything, everything))
-            assert found.cost_usd is not None, "unknown costs are left out"
+            assert found.cost_usd is not None, "_trials refuses unknown costs"
             quality, cost, knob = found.quality.value, found.cost_usd.value, found.knob
         return Standing(contender.name, quality - self.lambda_ * cost, quality, cost, knob)
 
     def _rank(self, standing: Standing, goal: Goal | None) -> tuple[float, float]:
-        """Smaller is better; ties go to the cheaper or the better one."""
+        """Sort key, lowest first: by the criterion, then by the lower cost or higher quality."""
         if goal is None:
             return -standing.utility, standing.cost_usd
         if Target.parse(goal.target).metric == "quality":
@@ -154,11 +163,11 @@ class Contest:
         return -standing.quality, standing.cost_usd
 
     def _trials(
-        self, contender: Contender, family: Family, known: Indices, judged: Indices, n: int
+        self, contender: Contender, family: Family, fit_rows: Indices, rows: Indices, n: int
     ) -> Trials:
-        """Replay every λ on some rows; single models: all, not only the chain's."""
-        quality, outcomes, evaluations, costs = contender.replay_tables(self.tables, known, judged)
-        table = self.tables.outcomes.take(judged)
+        """Replay the family at every λ, with all candidates as the single models."""
+        quality, outcomes, evaluations, costs = contender.replay_tables(self.tables, fit_rows, rows)
+        table = self.tables.outcomes.take(rows)
         trials = try_all(
             family,
             [0.0, *np.geomspace(self.scale / _TRIED_SPAN, self.scale * _TRIED_SPAN, n)],
@@ -168,12 +177,12 @@ class Contest:
             expected_cost_usd=costs,
         )
         if np.isnan(trials.cost_usd).any():
-            msg = "what verifying cost is unknown for some answers"
+            msg = "the verification cost of some answers is unknown"
             raise ValueError(msg)
         strong = trials.strong
         if contender.candidates[-1] != table.candidates[-1]:
             strong = np.zeros_like(strong)
-        assert table.cost_usd is not None, "a router is fitted on known costs only"
+        assert table.cost_usd is not None, "fit_router requires every cost"
         return replace(
             trials,
             strong=strong,
@@ -183,19 +192,19 @@ class Contest:
 
     # Calibrating
 
-    def _calibrated(
+    def _calibrate_winner(
         self, entries: Iterable[Entry], parts: Parts, goal: Goal
     ) -> tuple[Contender, Policy, Calibrated, Indices]:
         """Set the winner's λ on rows that were not used to pick it.
 
-        A promise is made for the first contender or not at all: trying contenders until one passes
-        would weaken the promise. Without a promise, the next contenders may be tried.
+        With a confidence only the first contender is tried, because trying contenders until one
+        passes would weaken the guarantee. Without one, the next contenders are tried as well.
         """
         assert parts.calibrate is not None, "there is a target"
         first: CalibrationError | None = None
         for _, contender in entries:
             try:
-                return contender, *self._set(contender, parts, goal)
+                return contender, *self._calibrate(contender, parts, goal)
             except CalibrationError as error:
                 if goal.confidence is not None:
                     raise
@@ -203,108 +212,110 @@ class Contest:
         assert first is not None, "there are contenders"
         raise first
 
-    def _set(
+    def _calibrate(
         self, contender: Contender, parts: Parts, goal: Goal
     ) -> tuple[Policy, Calibrated, Indices]:
         assert parts.calibrate is not None, "there is a target"
         if goal.confidence is None:
-            # λ is chosen on the calibrating rows; the untouched ones check it.
-            known, chosen, checked = parts.known, parts.calibrate, parts.test
+            # λ is chosen on the calibration rows and checked on the test rows.
+            fit_rows, chosen, checked = parts.fit_rows, parts.calibrate, parts.test
         else:
-            # The picking rows order the settings, the calibrating ones test them.
-            known, chosen, checked = parts.train, parts.pick, parts.calibrate
-        family = contender.train(known)
+            # The picking rows order the settings; the calibration rows test them.
+            fit_rows, chosen, checked = parts.train, parts.pick, parts.calibrate
+        family = contender.train(fit_rows)
         both = np.concatenate([chosen, checked])
-        trials = self._trials(contender, family, known, both, _N_LAMBDAS_CALIBRATED)
+        trials = self._trials(contender, family, fit_rows, both, _N_LAMBDAS_CALIBRATED)
         split = np.arange(len(chosen)), np.arange(len(chosen), len(both))
         found = meet_target(trials, goal.target, confidence=goal.confidence, split=split)
-        return family(found.knob), found, known
+        return family(found.knob), found, fit_rows
 
     # Testing
 
     def best_single(self, rows: Indices, goal: Goal | None) -> str:
-        """The single model to beat, as these rows see it."""
-        known = self.tables.outcomes.take(rows)
-        assert known.cost_usd is not None, "a router is fitted on known costs only"
+        """Return the name of the best single model on these rows."""
+        table = self.tables.outcomes.take(rows)
+        assert table.cost_usd is not None, "fit_router requires every cost"
         if goal is not None:
-            return known.candidates[best_single(known)]
-        utility = (known.quality - self.lambda_ * known.cost_usd).mean(axis=0)
-        # With the default λ the cheapest and the best tie; the better one is the honest rival.
+            return table.candidates[best_single(table)]
+        utility = (table.quality - self.lambda_ * table.cost_usd).mean(axis=0)
+        # With the default λ the cheapest and the best model have equal utility: take the best.
         close = np.flatnonzero(utility >= utility.max() - 1e-9)
-        best = max(close, key=lambda j: known.quality[:, j].mean())
-        return known.candidates[int(best)]
+        best = max(close, key=lambda j: table.quality[:, j].mean())
+        return table.candidates[int(best)]
 
-    def _tested(
+    def _test_winner(
         self,
         winner: Contender,
         policy: Policy,
-        known: Indices,
+        fit_rows: Indices,
         parts: Parts,
-        rival: str,
+        baseline: str,
         *,
         entries: list[Entry],
         left_out: dict[str, str],
         found: Calibrated | None,
     ) -> Fitted:
         test = self.tables.outcomes.take(parts.test)
-        done = winner.replayed(policy, self.tables, known, parts.test)
-        gain = done.quality - self.lambda_ * done.cost_usd - self._utility(parts.test, rival)
-        sweep = self._sweep(winner, known, parts.test)
+        done = winner.replay_policy(policy, self.tables, fit_rows, parts.test)
+        gain = done.quality - self.lambda_ * done.cost_usd - self._utility(parts.test, baseline)
+        sweep = self._sweep(winner, fit_rows, parts.test)
         standings = [standing for standing, _ in entries]
-        mine = next(standing for standing, contender in entries if contender is winner)
-        standings.remove(mine)
+        winning = next(standing for standing, contender in entries if contender is winner)
+        standings.remove(winning)
         return Fitted(
-            router=self._router(winner, policy, known).taught_by(
-                self.tables.outcomes.take(parts.seen).queries
+            router=self._router(winner, policy, fit_rows).taught_by(
+                self.tables.outcomes.take(parts.used).queries
             ),
             lambda_=self.lambda_,
-            standings=(mine, *standings),
+            standings=(winning, *standings),
             left_out=left_out,
             calibrated=found,
             n_rows=parts.sizes,
             test=test,
             replay=done,
-            single=rival,
+            single=baseline,
             gain=mean_interval(gain),
             sweep=sweep,
-            margins=self._margins(sweep, known, parts.test),
+            margins=self._margins(sweep, fit_rows, parts.test),
         )
 
     def _utility(self, rows: Indices, name: str, lambda_: float | None = None) -> Floats:
         alone = self.tables.outcomes.take(rows).select([name])
-        assert alone.cost_usd is not None, "a router is fitted on known costs only"
+        assert alone.cost_usd is not None, "fit_router requires every cost"
         rate = self.lambda_ if lambda_ is None else lambda_
         values: Floats = alone.quality[:, 0] - rate * alone.cost_usd[:, 0]
         return values
 
-    def _sweep(self, winner: Contender, known: Indices, test: Indices) -> Sweep:
+    def _sweep(self, winner: Contender, fit_rows: Indices, test: Indices) -> Sweep:
         knobs = np.geomspace(self.scale / _SHOWN_SPAN, self.scale * _SHOWN_SPAN, _N_LAMBDAS_SHOWN)
-        family = winner.train(known)
-        done = [winner.replayed(family(float(k)), self.tables, known, test) for k in knobs]
+        family = winner.train(fit_rows)
+        done = [winner.replay_policy(family(float(k)), self.tables, fit_rows, test) for k in knobs]
         return Sweep(
             knobs, np.array([d.quality for d in done]), np.array([d.cost_usd for d in done])
         )
 
-    def _margins(self, sweep: Sweep, known: Indices, test: Indices) -> list[tuple[float, Interval]]:
-        seen = self.tables.outcomes.take(known)
-        assert seen.cost_usd is not None, "a router is fitted on known costs only"
+    def _margins(
+        self, sweep: Sweep, fit_rows: Indices, test: Indices
+    ) -> list[tuple[float, Interval]]:
+        table = self.tables.outcomes.take(fit_rows)
+        assert table.cost_usd is not None, "fit_router requires every cost"
         margins = []
         for knob, quality, cost in zip(sweep.knob, sweep.quality, sweep.cost_usd, strict=True):
-            utility = (seen.quality - knob * seen.cost_usd).mean(axis=0)
-            rival = seen.candidates[int(utility.argmax())]
-            gain = quality - knob * cost - self._utility(test, rival, float(knob))
+            utility = (table.quality - knob * table.cost_usd).mean(axis=0)
+            baseline = table.candidates[int(utility.argmax())]
+            gain = quality - knob * cost - self._utility(test, baseline, float(knob))
             margins.append((float(knob), mean_interval(gain)))
         return margins
 
-    def _router(self, winner: Contender, policy: Policy, known: Indices) -> SavedRouter:
+    def _router(self, winner: Contender, policy: Policy, fit_rows: Indices) -> SavedRouter:
         chain = policy.asks(winner.candidates)
         verifier = winner.verifier if policy.verifies else None
         estimator = winner.estimator
-        costs = self.tables.outcomes.select(chain).take(known).cost_usd
+        costs = self.tables.outcomes.select(chain).take(fit_rows).cost_usd
         return SavedRouter(
             candidates=chain,
             policy=policy,
-            estimator=None if estimator is None else self.tables.estimator(estimator, known),
+            estimator=None if estimator is None else self.tables.estimator(estimator, fit_rows),
             verifier=verifier,
             expected_cost_usd=mean_costs(chain, costs),
         )

@@ -1,8 +1,8 @@
-"""From data to a router in one call: everything that applies competes on held-out rows.
+"""Fitting a router to data in one call.
 
-Disjoint parts of the data do different jobs: the first trains every contender, the second picks the
-winner, with a target a third sets its knob, and the last, untouched until then, says what the
-winner is worth.
+All kinds of routers that apply to the data are compared. The rows are split into disjoint parts:
+the first trains every contender, the second picks the winner, the third sets its knob if there is
+a target, and the last tests the winner.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["fit_router", "load_data"]
 
 _SHARES = (0.5, 0.25, 0.25)
 _SHARES_WITH_TARGET = (0.4, 0.2, 0.2, 0.2)
-_SHARES_WITH_PROMISE = (0.35, 0.15, 0.35, 0.15)
+_SHARES_WITH_GUARANTEE = (0.35, 0.15, 0.35, 0.15)
 
 
 def load_data(*paths: str | Path) -> Outcomes | Collected:
@@ -37,7 +37,7 @@ def load_data(*paths: str | Path) -> Outcomes | Collected:
         ValueError: If a file can be read as neither.
     """
     if len(paths) == 0:
-        msg = "There is nothing to fit on: name a journal of `collect` or a table of outcomes."
+        msg = "`paths` is empty: name journals of `collect` or one table of outcomes."
         raise ValueError(msg)
     first = Path(paths[0])
     with first.open("rb") as file:
@@ -45,7 +45,7 @@ def load_data(*paths: str | Path) -> Outcomes | Collected:
     if is_journal:
         return load_journal(*paths)
     if len(paths) > 1:
-        msg = f"Only journals add up; {first.name!r} is a table: give it alone."
+        msg = f"`paths` may be several journals or one table, but {first.name!r} is a table."
         raise ValueError(msg)
     return Outcomes.load(first)
 
@@ -62,36 +62,39 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Fitted:
-    """Let every estimator, verifier and policy that applies compete, and fit the winner.
+    """Compare all kinds of routers that apply to the data, and fit the best.
 
-    Contenders: each candidate alone; `Utility` over each estimator; over each verifier
-    `FrugalCascade`, and for each chain of candidates (all, and every pair) `ConfidenceThreshold`,
-    `Pomdp`, `CascadeRouting`.
+    The contenders are each candidate alone, `Utility` with each estimator, `FrugalCascade` with
+    each verifier, and `ConfidenceThreshold`, `Pomdp` and `CascadeRouting` with each verifier and
+    each chain of candidates (all candidates, and every pair).
 
     Args:
-        data: Measured quality and cost, or what `collect` returned.
-        evaluations: Verifier name → what it said, same rows and columns; None: those of `data`.
-        lambda_: λ, quality per dollar. None: the rate at which the cheapest and the best candidate
-            are worth the same, so that only what beats mixing them at random gains anything.
-        target: What the router must keep, e.g. `"quality >= 0.95 * best"` (`Target.parse`); the
-            winner is then the contender that meets it best, and its λ is set so that it is met.
-        confidence: Promise the target for new queries with this probability.
-        estimators: Name → constructor; None: those fitted within seconds.
-        shares: Shares of the rows for training, picking, calibrating (with a target only) and
-            testing; equal queries stay together.
-        seed: Another seed, another split.
-        watch: Is told before each step which contender is being trained, how many steps are done,
-            and how many there are.
+        data: Measured quality and cost, or the result of `collect`.
+        evaluations: Scores of each verifier by its name, with the rows and columns of the data. If
+            None, those of `data`.
+        lambda_: λ in quality per dollar. If None, the rate at which the cheapest and the best
+            candidate have equal utility, so that only a router that beats a random mix of the two
+            gains anything.
+        target: Requirement such as `"quality >= 0.95 * best"` (see `Target.parse`). The winner is
+            then the contender that meets it best, and its λ is set to meet it.
+        confidence: Confidence level of the target for new queries. If None, there is no guarantee.
+        estimators: Constructors of estimators by name. If None, those fitted within seconds.
+        shares: Shares of the rows for training, picking, calibration (only with a target) and
+            testing. Rows with the same query are in the same part. If None, the defaults.
+        seed: Seed of the split.
+        watch: Callback that receives, before each step, its name, the number of steps done and
+            the number of all steps.
 
     Raises:
         ValueError: If costs are unknown or a part has no rows.
-        CalibrationError: If no contender meets the target, or the rows are too few to promise it.
+        CalibrationError: If no contender meets the target, or there are too few rows to guarantee
+            it.
     """
     outcomes = data if isinstance(data, Outcomes) else data.outcomes
     if evaluations is None:
         evaluations = {} if isinstance(data, Outcomes) else data.evaluations
     if outcomes.cost_usd is None or bool(np.isnan(outcomes.cost_usd).any()):
-        msg = "Choosing a router weighs quality against cost: give every candidate a price."
+        msg = "`data` must have every cost, because quality is weighed against cost: add prices."
         raise ValueError(msg)
     goal = _goal(target, confidence)
     parts = _parts(outcomes, goal, shares, seed)
@@ -102,14 +105,14 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
         {name: it.select(names) for name, it in evaluations.items()},
         CHEAP_ESTIMATORS if estimators is None else estimators,
     )
-    scale = _default_lambda(outcomes.take(parts.known))
+    scale = _default_lambda(outcomes.take(parts.fit_rows))
     contest = Contest(tables, scale if lambda_ is None else lambda_, scale, watch)
     return contest.run(parts, goal)
 
 
 def _goal(target: str | None, confidence: float | None) -> Goal | None:
     if target is None and confidence is not None:
-        msg = f"`confidence` {confidence!r} applies to a target: give `target` as well."
+        msg = f"`confidence` needs a `target`, got {confidence!r} without one: set `target`."
         raise ValueError(msg)
     return None if target is None else Goal(str(Target.parse(target)), confidence)
 
@@ -118,17 +121,17 @@ def _parts(
     outcomes: Outcomes, goal: Goal | None, shares: Sequence[float] | None, seed: int
 ) -> Parts:
     if shares is None:
-        promised = goal is not None and goal.confidence is not None
-        shares = _SHARES_WITH_PROMISE if promised else _SHARES_WITH_TARGET if goal else _SHARES
+        guaranteed = goal is not None and goal.confidence is not None
+        shares = _SHARES_WITH_GUARANTEE if guaranteed else _SHARES_WITH_TARGET if goal else _SHARES
     n_parts = 3 if goal is None else 4
     if len(shares) != n_parts:
         msg = f"`shares` must be {n_parts} numbers {'with' if goal else 'without'} a target, "
         raise ValueError(f"{msg}got {tuple(shares)!r}.")
     parts = split_indices(len(outcomes), shares, seed=seed, groups=outcomes.queries)
     if min(len(part) for part in parts) == 0:
-        msg = f"{len(outcomes)} rows are too few for parts of {tuple(shares)}."
+        msg = f"{len(outcomes)} rows are too few to be split by {tuple(shares)}: add rows."
         raise ValueError(msg)
-    # A promise is tested row by row, so that the order of the file must not matter.
+    # The test of a guarantee depends on the order of the rows, so they are shuffled.
     rng = np.random.default_rng(seed)
     mixed: list[Indices] = [rng.permutation(part) for part in parts]
     if goal is None:
@@ -143,5 +146,5 @@ def _default_lambda(outcomes: Outcomes) -> float:
     gap = float(cost[best] - cost[cheap])
     if gap > 0:
         return float(quality[best] - quality[cheap]) / gap
-    # The cheapest is the best already; any price on dollars keeps it so.
+    # The cheapest candidate is also the best, at any λ.
     return float(quality[best] / cost[best]) if cost[best] > 0 else 1.0

@@ -1,4 +1,4 @@
-"""What fitting returns: the winner, and what it is worth on rows that nothing was fitted on."""
+"""The result of fitting: the winner and its test on held-out rows."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ __all__ = ["Fitted", "Standing"]
 
 @dataclass(frozen=True)
 class Standing:
-    """How one contender did on the rows that picked the winner."""
+    """The result of one contender on the rows that picked the winner."""
 
     name: str
     utility: float
-    """Mean quality - λ·cost, with the λ common to all contenders."""
+    """Mean quality - λ·cost, with the same λ for all contenders."""
 
     quality: float
     cost_usd: float
     lambda_: float
-    """Its own setting: the common λ, or with a target the one that met it."""
+    """The contender's setting: the common λ, or the λ that met the target."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """The winner, and what it is worth on the untouched rows.
+    """The winner of `fit_router` and its test on held-out rows.
 
     Attributes:
-        router: What `ChatLLMRouter.load` reads once it is saved.
-        lambda_: λ, quality per dollar, that all contenders were ranked by.
-        standings: All contenders, the best first.
-        left_out: Contenders that do not apply to these data or miss the target, and why.
-        calibrated: How the target was met, on rows not used to choose; None without a target.
-        n_rows: How many rows trained, picked, calibrated, tested.
-        test: The untouched rows.
-        replay: What the winner did on them.
-        single: The best single model on the other rows: the rival.
-        gain: Mean utility on the untouched rows above the rival's, with its interval.
-        sweep: What the winner gets on them with other λ.
-        margins: λ → gain of the winner with that λ above the single model that is best there.
-        quality: Mean quality on the untouched rows.
-        cost_usd: Mean cost of a query there.
-        saved: Share of the cost saved there against mixing single models of equal quality.
+        router: The fitted router, which can be saved.
+        lambda_: λ in quality per dollar, by which contenders were ranked.
+        standings: Results of the compared contenders, the winner first.
+        left_out: Reason by name for each contender that does not apply or misses the target.
+        calibrated: Calibration of the winner to the target; None without a target.
+        n_rows: Number of rows for training, picking, calibration and testing.
+        test: The test rows.
+        replay: Replay of the winner on the test rows.
+        single: Name of the best single model on the training and picking rows.
+        gain: Mean utility on the test rows minus that of `single`.
+        sweep: Results of the winner's family on the test rows at other λ.
+        margins: Pairs of λ and the gain at this λ over the single model that is best at it.
+        quality: Mean quality on the test rows.
+        cost_usd: Mean cost of a query on the test rows.
+        saved: Share of the cost saved on the test rows against a random mix of single models of
+            equal quality.
     """
 
     router: SavedRouter
@@ -74,9 +75,9 @@ class Fitted:
 
     @property
     def worth_it(self) -> bool:
-        """Whether the interval of its gain is above 0: utility, or with a target the cost saved."""
+        """Whether the interval of `gain`, or with a target of `saved`, is above 0."""
         return self.gain.low > 0 if self.calibrated is None else self.saved.low > 0
 
     def save(self, folder: str | Path) -> Path:
-        """Write the router; `ChatLLMRouter.load` reads it."""
+        """Write the router into a folder, for `ChatLLMRouter.load`."""
         return self.router.save(folder)

@@ -1,9 +1,8 @@
-"""Promises that hold: finite-sample tests of a mean, in a sequence fixed beforehand.
+"""Guarantees by finite-sample tests of a mean, in a fixed sequence.
 
-`p_value` is valid for any distribution within the bounds and any number of rows: no normal
-approximation, no bootstrap. `certified` walks through settings from the safest to the riskiest and
-stops at the first that cannot be shown to keep the promise, so that the probability that any of
-them is wrong is at most δ.
+`p_value` is valid for any distribution within the bounds and any number of rows. `certified` tests
+settings in order, usually from the safest to the riskiest, and stops at the first that fails, so
+the probability that it certifies any wrong setting is at most δ.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ _BOLDEST = 0.75
 
 
 def p_value(margins: ArrayLike, low: float, high: float, *, delta: float = 0.05) -> float:
-    """P-value of "the mean is not above 0", by betting against it.
+    """Compute the p-value of the hypothesis "the mean is not above 0", by betting against it.
 
-    A gambler bets, before each row is seen, a part of the capital on its margin being positive. If
-    the mean is at most 0 the capital is a supermartingale: that it ever multiplies by 1/p has
-    probability at most p, whatever the distribution and however many the rows.
+    Before each row, a part of a capital is bet on a positive margin. If the mean is at most 0, the
+    capital is a supermartingale, so the probability that it ever grows by a factor of 1/p is at
+    most p, for any distribution and any number of rows.
 
     Args:
-        margins: Independent rows in random order, of shape (n,).
-        low: Smallest value a margin can have, below 0.
-        high: Largest value a margin can have, above 0.
-        delta: The level that the bets are sized for; the p-value is valid at any.
+        margins: Margins of independent rows in random order, of shape (n,).
+        low: Smallest possible margin; if it is 0 or more, the p-value is 0.
+        high: Largest possible margin; if it is 0 or less, the p-value is 1.
+        delta: Level for which the size of the bets is optimized; the p-value is valid at any level.
 
     Raises:
         ValueError: If a margin lies outside the bounds.
@@ -48,7 +47,7 @@ def p_value(margins: ArrayLike, low: float, high: float, *, delta: float = 0.05)
     if not (values.min() >= low - 1e-12 and values.max() <= high + 1e-12):
         msg = f"Margins must lie in [{low!r}, {high!r}], got {values.min()!r} to {values.max()!r}."
         raise ValueError(msg)
-    # A bet looks at earlier rows only; before the first there is one made-up row at each bound.
+    # A bet uses earlier rows only, plus one artificial row at each bound.
     seen = np.arange(len(values)) + 2.0
     mean = (np.concatenate([[0.0], values.cumsum()[:-1]]) + low + high) / seen
     square = np.concatenate([[0.0], (values**2).cumsum()[:-1]]) + low**2 + high**2
@@ -59,10 +58,10 @@ def p_value(margins: ArrayLike, low: float, high: float, *, delta: float = 0.05)
 
 
 def certified(p_values: Sequence[Callable[[], float]], delta: float) -> int:
-    """How many of the settings, in the given order, keep their promise; wrong with probability ≤ δ.
+    """Count the settings that pass their tests in order; any is wrong with probability ≤ δ.
 
-    Fixed-sequence testing: each is tested at the full level, up to the first that fails. The order
-    must not depend on the rows that the p-values are computed from.
+    Fixed-sequence testing: each setting is tested at the full level, up to the first that fails.
+    The order must not depend on the rows from which the p-values are computed.
 
     References:
         Angelopoulos et al., 2021, Learn then test, arXiv:2110.01052, section 3.3.
@@ -74,14 +73,14 @@ def certified(p_values: Sequence[Callable[[], float]], delta: float) -> int:
 
 
 def rows_needed(margins: ArrayLike, delta: float) -> int | None:
-    """About how many rows would show, four times in five, that the mean is above 0.
+    """Estimate how many rows show a mean above 0 with a power of 80 %.
 
     Args:
-        margins: Rows seen so far: they stand for those to come.
+        margins: Margins of the available rows, of shape (n,).
         delta: Level of the test.
 
     Returns:
-        The number; None if the mean seen so far is not above 0.
+        The number of rows, or None if the mean of `margins` is not above 0.
     """
     values = np.asarray(margins, dtype=np.float64)
     mean, spread = float(values.mean()), float(values.std())

@@ -1,4 +1,4 @@
-"""Targets in words, and by how much each row keeps or misses them."""
+"""Targets in words, and the margins by which rows meet them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FORMS = {
 
 @dataclass(frozen=True)
 class Target(CheckedArguments):
-    """What a router must keep, on average over queries.
+    """A requirement on a router's mean quality, mean cost or share of strong calls.
 
     Example:
         >>> Target.parse("quality >= 0.95 * best").value
@@ -52,28 +52,28 @@ class Target(CheckedArguments):
     relation: Literal[">=", "<=", "="]
     value: float
     best: bool = False
-    """Whether `value` is a fraction of the best single model's figure."""
+    """Whether `value` is a fraction of the best single model's quality or cost."""
 
     def __post_init__(self) -> None:
         check_range(self, "value")
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Read a target.
+        """Parse a target.
 
         Raises:
-            ValueError: If it has none of the allowed forms; the message lists them.
+            ValueError: If the text has none of the allowed forms, which the message lists.
         """
         found = _FORM.fullmatch(text.strip())
         form: Any = found and (found["metric"], found["relation"], found["best"] is not None)
         if found is None or form not in _FORMS:
             msg = (
-                f"Unknown target {text!r}: allowed are forms like {', '.join(map(repr, ALLOWED))}."
+                f"A target must have a form such as {', '.join(map(repr, ALLOWED))}, got {text!r}."
             )
             raise ValueError(msg)
         target = cls(form[0], form[1], float(found["value"]), form[2])
         if target.metric != "cost_usd" and not target.value <= 1:
-            msg = f"A {target.metric} lies in [0, 1], so {text!r} cannot be meant."
+            msg = f"The value of a {target.metric} target must be in [0, 1], got {text!r}."
             raise ValueError(msg)
         return target
 
@@ -82,13 +82,13 @@ class Target(CheckedArguments):
         return f"{self.metric} {self.relation} {self.value:g}{best}"
 
     def margins(self, trials: Trials, best: int) -> list[Floats]:
-        """By how much each row keeps the target at each setting, of shape (n_knobs, n_rows).
+        """Compute the margin of each row at each setting, in arrays of shape (n_knobs, n_rows).
 
-        One table per promise that must hold: where the target is a fraction of the best model's
-        quality, it must hold against every candidate, whichever one really is the best.
+        Every array must have a mean of at least 0. A target relative to the best model's quality
+        has one array per candidate, because the best candidate is not known for certain.
 
         Args:
-            trials: What every setting got on every row.
+            trials: Quality and cost of every setting on every row.
             best: Column of the best single model, for targets relative to its cost.
         """
         v = self.value
@@ -102,7 +102,7 @@ class Target(CheckedArguments):
         return [trials.quality - v * column for column in trials.single_quality.T]
 
     def bounds(self, trials: Trials, best: int) -> tuple[float, float]:
-        """Smallest and largest possible margin."""
+        """Return the smallest and the largest possible margin."""
         v = self.value
         if self.metric == "quality":
             return (-v, 1.0) if self.best else (-v, 1 - v)

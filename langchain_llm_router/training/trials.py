@@ -1,4 +1,4 @@
-"""Quality and cost of every setting of a policy's knob on every row: the table for targets."""
+"""Quality and cost of every setting of a policy's knob on every row."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Family = Callable[[float], Policy]
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """Quality, cost and use of the strong candidate at every knob, beside the single models.
+    """Quality, cost and use of the strong candidate at every knob value and of single models.
 
     Attributes:
-        knob: The knob's values, of shape (n_knobs,).
+        knob: Values of the knob, of shape (n_knobs,).
         quality: Quality of the accepted answers, of shape (n_knobs, n_rows).
-        cost_usd: What they cost, same shape; NaN where unknown.
+        cost_usd: Cost of each query in USD, same shape; NaN where unknown.
         strong: Whether the last candidate was asked, same shape.
         single_quality: Quality of each candidate alone, of shape (n_rows, n_candidates).
-        single_cost_usd: What each candidate's answer cost, same shape; NaN where unknown.
-        cost_ceiling_usd: No query can cost more than this.
+        single_cost_usd: Cost of each candidate alone in USD, same shape; NaN where unknown.
+        cost_ceiling_usd: Upper bound of the cost of a query.
     """
 
     knob: Floats
@@ -45,18 +45,18 @@ class Trials:
     def of_sweep(
         cls, sweep: Sweep, outcomes: Outcomes, *, strong: ArrayLike | None = None
     ) -> Trials:
-        """From a sweep over the same rows.
+        """Build trials from a sweep.
 
         Args:
             sweep: Quality and cost at each setting.
-            outcomes: The same rows.
-            strong: Whether the last candidate was asked, of shape (n_knobs, n_rows); None:
-                unknown, so that targets about its share cannot be met.
+            outcomes: Outcomes of the same rows.
+            strong: Whether the last candidate was asked, of shape (n_knobs, n_rows). If None, it
+                counts as never asked, so do not use targets for its share.
         """
         shape = sweep.quality.shape
         costs = outcomes.cost_usd
         singles = np.full(outcomes.quality.shape, np.nan) if costs is None else costs
-        # Asking every candidate at its highest cost is the most that a query can spend.
+        # A query costs at most the highest cost of every candidate together.
         ceiling = max(float(singles.max(axis=0).sum()), float(sweep.cost_usd.max()))
         asked = np.zeros(shape, bool) if strong is None else np.asarray(strong, bool)
         return cls(
@@ -64,7 +64,7 @@ class Trials:
         )
 
     def take(self, rows: ArrayLike) -> Trials:
-        """The given rows, in the given order."""
+        """Select rows by index, in this order."""
         index = np.asarray(rows, dtype=np.intp)
         return replace(
             self,
@@ -80,7 +80,7 @@ class Trials:
 
 
 def family_of(policy: Policy) -> tuple[str, Family]:
-    """The name of a policy's knob, and the function from its value to a policy.
+    """Return the name of a policy's knob and the function from its value to a policy.
 
     Raises:
         ValueError: If the policy has no knob.
