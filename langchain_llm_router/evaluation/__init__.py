@@ -1,16 +1,17 @@
-"""What would a router have cost and scored, how sure is that, and why was this candidate asked?
+"""Evaluation of routers on recorded data, and explanations of decisions.
 
-`table_replay` runs a policy over recorded outcomes, `exam` a whole saved router; the figures are
-in `metrics` (from plain arrays) and `cascade_metrics`, their intervals in `intervals`, families of
-routers at once in `sweeps`. Two reports in words: `held_out` (does it beat a random mix?) and
-`separability_report`. `off_policy_estimates` says what another policy would have scored on a log.
+`table_replay` replays a policy on recorded outcomes, and `exam` a saved router. Metrics of arrays
+are in `metrics` and `cascade_metrics`, their intervals in `intervals`, and families of policies in
+`sweeps`. Two modules write reports: `held_out` on whether an estimator beats a random mix, and
+`separability_report` on whether an embedding is useful. `off_policy_estimates` estimates the score
+of another policy from a log.
 
-`explain` explains one decision, as text, as data, and for a plot:
+`explain` explains one decision as text, as data, or for `plots.explanation`:
 
     print(explain(router, "prove that pi is irrational").text())
 
-`plots.explanation` draws it. No candidate is asked: a policy is pure, so what it would do at
-another λ, or after another verdict, is found by running the policy.
+It calls no model: policies are pure, so the decision at another λ or after another verdict is
+found by running the policy.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a cascade's escalations buy: benefit per dollar over mixing, in every region of cost.
+"""Metrics of cascades: the benefit per cost over random mixes, and the area under the curve.
 
 Costs are mean costs per query and include every rejected answer and every verification.
 """
@@ -28,7 +28,7 @@ Point = tuple[float, float]
 
 
 def ibc(point: Point, weak: Point) -> float:
-    """Incremental benefit per cost over the weak candidate: quality gained per USD added.
+    """Compute the incremental benefit per cost: quality gained over the weak candidate per USD.
 
     Args:
         point: (mean cost, mean quality) of the router, verification included.
@@ -45,7 +45,7 @@ def ibc(point: Point, weak: Point) -> float:
         0.03
     """
     if not point[0] > weak[0]:
-        msg = f"IBC needs a cost above the weak candidate's {weak[0]!r}, got {point[0]!r}."
+        msg = f"`point` must cost more than the weak candidate's {weak[0]!r}, got {point[0]!r}."
         raise ValueError(msg)
     return (point[1] - weak[1]) / (point[0] - weak[0])
 
@@ -58,30 +58,31 @@ def region_ibc_lift(
     *,
     n_regions: int = 5,
 ) -> float:
-    """ΔIBC averaged over regions of cost: 0 is mixing single models, 0.5 buys 50 % more.
+    """Compute the mean lift of the benefit per cost over regions of cost.
 
-    The span from the cheapest candidate to the first that is best is cut into equal regions. In the
-    middle of each the router's curve (linear between its operating points, which random mixing
-    reaches; single models at the ends) is compared with the best chord between single models,
-    which is their upper hull: with two candidates that is IBC_BASE itself.
+    0 is a random mix of single models; 0.5 is 50 % more benefit per cost. The costs from the
+    cheapest candidate to the cheapest best candidate are divided into equal regions. In the middle
+    of each region, the router's curve is compared with the upper hull of the single models, which
+    with two candidates is the paper's baseline. The curve is linear between operating points, with
+    single models at its ends.
 
     Args:
-        cost_usd: Mean cost of each operating point, of shape (n_points,).
-        quality: Mean quality of each, same shape.
-        single_cost_usd: Mean cost of each single candidate, of shape (n_candidates,).
-        single_quality: Mean quality of each, same shape.
-        n_regions: How many regions.
+        cost_usd: Mean cost of each operating point in USD, of shape (n_points,).
+        quality: Mean quality of each operating point, same shape.
+        single_cost_usd: Mean cost of each single candidate in USD, of shape (n_candidates,).
+        single_quality: Mean quality of each single candidate, same shape.
+        n_regions: Number of regions.
 
     Raises:
-        ValueError: If the cheapest candidate is also the best: there is no benefit to buy.
+        ValueError: If the cheapest candidate is also the best.
 
     References:
         Aggarwal et al., 2024, AutoMix, arXiv:2310.12963, equations 1 and 2, section 5.1 (five equal
-        cost regions). Deviation: the middle of each region instead of a point picked from it.
+        cost regions). Deviation: the middle of each region is used instead of a point in it.
     """
     hull = random_mix_hull(single_cost_usd, single_quality)
     if len(hull[0]) < 2:
-        msg = "The cheapest candidate is also the best one: there is no benefit to buy."
+        msg = "The best candidate must cost more than the cheapest, but they are the same."
         raise ValueError(msg)
     low, high = hull[0][0], hull[0][-1]
     edges = np.linspace(low, high, n_regions + 1)
@@ -97,16 +98,17 @@ def cost_quality_area(
     single_cost_usd: ArrayLike,
     single_quality: ArrayLike,
 ) -> float:
-    """Mean quality over the costs from the cheapest to the dearest single candidate.
+    """Compute the mean quality over the costs between the single candidates.
 
-    Unlike `aiq` the curve is not replaced by its hull, so a policy pays for its bad knobs. Below
-    its cheapest point it is joined to the cheapest candidate; beyond its dearest it stays level.
+    Unlike in `aiq`, the curve is not replaced by its hull, so poor settings of the knob reduce the
+    result. Below its cheapest point the curve is connected to the cheapest candidate; above its
+    most expensive point it is horizontal.
 
     Args:
-        cost_usd: Mean cost of each operating point, of shape (n_points,).
-        quality: Mean quality of each, same shape.
-        single_cost_usd: Mean cost of each single candidate, of shape (n_candidates,).
-        single_quality: Mean quality of each, same shape.
+        cost_usd: Mean cost of each operating point in USD, of shape (n_points,).
+        quality: Mean quality of each operating point, same shape.
+        single_cost_usd: Mean cost of each single candidate in USD, of shape (n_candidates,).
+        single_quality: Mean quality of each single candidate, same shape.
 
     References:
         Dekoninck et al., 2024, A Unified Approach to Routing and Cascading for LLMs,
@@ -116,7 +118,7 @@ def cost_quality_area(
     cheapest = int(single.argmin())
     low, high = float(single.min()), float(single.max())
     if not high > low:
-        msg = f"All candidates cost the same ({low!r}): there is no span of costs."
+        msg = f"The single candidates must differ in cost, but all cost {low!r}."
         raise ValueError(msg)
     cost, value = _sorted(
         np.append(np.asarray(cost_usd, np.float64), low),
@@ -135,14 +137,14 @@ def region_ibc_lift_interval(
     n_regions: int = 5,
     resampling: Resampling | None = None,
 ) -> Interval:
-    """`region_ibc_lift` with its interval, or the difference to another router's.
+    """Compute `region_ibc_lift` with its interval, or the difference from another router.
 
     Args:
-        sweep: What the router got on every row at every knob.
-        outcomes: The same rows; costs must all be known.
-        baseline: Another router on the same rows.
-        n_regions: How many regions.
-        resampling: How rows are redrawn.
+        sweep: Quality and cost of the router on every row at every setting.
+        outcomes: Outcomes of the same rows, with every cost.
+        baseline: Sweep of another router on the same rows.
+        n_regions: Number of regions.
+        resampling: Settings of the bootstrap. If None, the defaults.
     """
 
     def lift(*points: Floats) -> float:
@@ -158,21 +160,21 @@ def cost_quality_area_interval(
     baseline: Sweep | None = None,
     resampling: Resampling | None = None,
 ) -> Interval:
-    """`cost_quality_area` with its interval, or the difference to another router's.
+    """Compute `cost_quality_area` with its interval, or the difference from another router.
 
     Args:
-        sweep: What the router got on every row at every knob.
-        outcomes: The same rows; costs must all be known.
-        baseline: Another router on the same rows.
-        resampling: How rows are redrawn.
+        sweep: Quality and cost of the router on every row at every setting.
+        outcomes: Outcomes of the same rows, with every cost.
+        baseline: Sweep of another router on the same rows.
+        resampling: Settings of the bootstrap. If None, the defaults.
     """
     return _interval(cost_quality_area, sweep, outcomes, baseline, resampling)
 
 
 def _sorted(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
-    """Points by rising cost; those at the same cost are averaged, as their order is arbitrary."""
+    """Sort points by cost; points of equal cost are averaged because their order is arbitrary."""
     if len(cost) == 0 or np.isnan(cost).any():
-        msg = "Areas and lifts need points whose costs are all known."
+        msg = "`cost_usd` must have at least one point and every cost, but lacks some."
         raise ValueError(msg)
     levels, code = np.unique(cost, return_inverse=True)
     return levels, np.bincount(code, quality) / np.bincount(code)
@@ -181,7 +183,7 @@ def _sorted(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
 def _quality_at(
     costs: Floats, cost_usd: ArrayLike, quality: ArrayLike, hull: tuple[Floats, Floats]
 ) -> Floats:
-    """The router's curve at some costs, the cheapest and the best single model at its ends."""
+    """Interpolate the router's curve, with the cheapest and the best single model at its ends."""
     at, value = _sorted(np.asarray(cost_usd, np.float64), np.asarray(quality, np.float64))
     if at[0] > hull[0][0]:
         at, value = np.append(hull[0][0], at), np.append(hull[1][0], value)
@@ -198,7 +200,7 @@ def _interval(
     resampling: Resampling | None,
 ) -> Interval:
     if outcomes.cost_usd is None or np.isnan(outcomes.cost_usd).any():
-        msg = "Areas and lifts need every cost: some are unknown in `outcomes`."
+        msg = "`outcomes` must have every cost for an area or a lift: give every model a price."
         raise ValueError(msg)
     single_cost, single_quality = outcomes.cost_usd, outcomes.quality
     sweeps = [sweep] if baseline is None else [sweep, baseline]
@@ -218,7 +220,7 @@ def _interval(
 
 
 def _or_nan(figure: Callable[..., float], *points: Floats) -> float:
-    """A resample in which the cheapest candidate happens to be best has no lift."""
+    """Compute a metric, or NaN for a resample in which the cheapest candidate is the best."""
     try:
         return figure(*points)
     except ValueError:

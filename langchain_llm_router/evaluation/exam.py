@@ -1,4 +1,4 @@
-"""A saved router examined on recorded rows: is it worth having, and how sure is that?"""
+"""The evaluation of a saved router on recorded rows."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ __all__ = ["Exam", "RouterReport"]
 
 @dataclass(frozen=True)
 class RouterReport:
-    """What a router is worth on rows it has not seen; all intervals are 95 %.
+    """Quality, cost and savings of a router on held-out rows, with 95 % intervals.
 
     Attributes:
-        n_rows: How many rows it was examined on.
-        n_left_out: How many more rows the table has, which the router has seen.
+        n_rows: Number of rows in the evaluation.
+        n_left_out: Number of rows that were left out because the router was fitted on them.
         quality: Mean quality of the accepted answers.
-        cost_usd: Mean cost of a query, verification included; None where a cost is unknown.
-        alone: The same two figures of every single candidate of the table.
-        best: The single candidate with the highest mean quality.
-        gap: Mean quality minus the best single candidate's, row by row.
-        saved: Share of the cost saved against the random mix of single candidates of the same
-            quality (above the best one's quality: against that one); None where unknown.
-        lift: Quality above the random mix at the same cost; None where unknown.
-        answered: Share of the answers that came from each of the router's candidates.
-        asked: Share of the queries on which each was asked.
-        oracle: Quality and cost of perfect routing.
-        estimator: Whether its estimator beats a random mix; None without one.
+        cost_usd: Mean cost of a query, verification included; None if a cost is unknown.
+        alone: Mean quality and mean cost of every single candidate by its name.
+        best: Name of the single candidate with the highest mean quality.
+        gap: Mean quality minus that of the best single candidate.
+        saved: Share of the cost saved against a random mix of single candidates of equal quality,
+            or against the best single candidate if the router is better; None if a cost is unknown.
+        lift: Mean quality minus that of a random mix of equal cost; None if a cost is unknown.
+        answered: Share of the accepted answers from each candidate of the router.
+        asked: Share of the queries on which each candidate was asked.
+        oracle: Mean quality and mean cost of perfect routing.
+        estimator: Report on the router's estimator; None without one.
     """
 
     n_rows: int
@@ -70,16 +70,16 @@ class RouterReport:
         """The verdict in words, with its numbers."""
         gap = f"{100 * self.gap.value:+.1f} points ({_span(self.gap)}) against {self.best} alone"
         if self.saved is None:
-            return f"Quality {gap}; what it saves is unknown, as some costs are."
+            return f"Quality {gap}; the savings are unknown because some costs are."
         saved = f"saves {self.saved.value:.0%} ({_span(self.saved)} %) of the cost at equal quality"
         if self.saved.low > 0:
             return f"This router {saved}; quality {gap}."
         if self.saved.high < 0:
             return f"This router costs more than mixing single models: it {saved}; quality {gap}."
-        return f"Not proven to save anything: it {saved}; quality {gap}. Examine it on more rows."
+        return f"Not proven to save anything: it {saved}; quality {gap}. Evaluate it on more rows."
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as JSON-ready data; an interval is `[value, low, high]`."""
+        """Return the report as JSON-ready data; an interval is `[value, low, high]`."""
         return {
             "n_rows": self.n_rows,
             "n_left_out": self.n_left_out,
@@ -103,15 +103,15 @@ class RouterReport:
 
 @dataclass(frozen=True, eq=False)
 class Exam:
-    """A saved router lined up with recorded rows; make one with `of`.
+    """A saved router with the recorded rows of its evaluation; `of` builds it.
 
     Attributes:
         saved: The router.
-        outcomes: What every candidate of the table scored and cost on the rows.
-        own: The same of the router's candidates, in its order.
-        quality: What its estimator predicts there; None without one.
-        evaluations: What its verifier said there; None without one.
-        n_left_out: How many rows were left out because the router has seen them.
+        outcomes: Outcomes of every candidate of the table.
+        own: Outcomes of the router's candidates, in its order.
+        quality: Quality that the router's estimator predicts; None without an estimator.
+        evaluations: Scores of the router's verifier; None without a verifier.
+        n_left_out: Number of rows that were left out because the router was fitted on them.
     """
 
     saved: SavedRouter
@@ -130,34 +130,34 @@ class Exam:
         *,
         seen: bool = False,
     ) -> Exam:
-        """Line a router up with a table.
+        """Select the rows and columns of a table for the evaluation of a router.
 
         Args:
             saved: The router.
-            outcomes: A table with at least its candidates.
-            evaluations: Verifier name → what it said, same rows.
-            seen: Keep the rows that the router was fitted on or its knob set on: the result is then
-                too optimistic.
+            outcomes: A table with at least the router's candidates.
+            evaluations: Scores of each verifier by its name, with the same rows.
+            seen: Whether to keep the rows that were used to fit the router or to set its knob,
+                which makes the result too optimistic.
 
         Raises:
-            ValueError: If a candidate or the verifier is missing, or no row is left.
+            ValueError: If a candidate or the verifier is missing, or all rows are left out.
         """
-        said = None
+        scores = None
         if saved.verifier is not None:
             tables = evaluations or {}
             if saved.verifier not in tables:
                 msg = (
-                    f"The router was fitted on the verifier {saved.verifier!r}, but the data knows "
-                    f"the verifiers {list(tables)}: give a journal in which it judged the answers."
+                    f"`evaluations` must have the router's verifier, {saved.verifier!r}, but has "
+                    f"{list(tables) or 'none'}: use a journal with its scores."
                 )
                 raise ValueError(msg)
-            said = tables[saved.verifier].select(saved.candidates)
+            scores = tables[saved.verifier].select(saved.candidates)
         own = outcomes.select(saved.candidates)
         rows = np.arange(len(outcomes)) if seen else np.flatnonzero(~saved.knows(outcomes.queries))
         if len(rows) == 0:
             msg = (
-                f"All {len(outcomes)} rows had a part in this router, so they cannot judge it: "
-                "collect other questions, or keep the rows deliberately (`seen=True`, `--seen`)."
+                f"All {len(outcomes)} rows were used to fit this router, so none can test it: "
+                "collect other questions, or keep the rows with `seen=True` (`--seen`)."
             )
             raise ValueError(msg)
         own = own.take(rows)
@@ -166,12 +166,12 @@ class Exam:
             outcomes=outcomes.take(rows),
             own=own,
             quality=saved.predict(own.queries),
-            evaluations=None if said is None else said.take(rows),
+            evaluations=None if scores is None else scores.take(rows),
             n_left_out=len(outcomes) - len(rows),
         )
 
     def replay(self, policy: Policy | None = None) -> Replay:
-        """What the router's policy, or another one in its place, does on the rows."""
+        """Replay the router's policy, or another policy in its place, on the rows."""
         return replay(
             self.saved.policy if policy is None else policy,
             self.quality,
@@ -184,28 +184,28 @@ class Exam:
         """Replay the router and compare it with the single candidates.
 
         Args:
-            watch: Is told the progress.
+            watch: Callback that receives the progress.
         """
-        table, judged = self.outcomes, self._judged()
-        progress = Progress(watch, 3 + len(table.candidates) + (judged is not None))
+        table, estimator_test = self.outcomes, self._estimator_test()
+        progress = Progress(watch, 3 + len(table.candidates) + (estimator_test is not None))
         progress.begin("replaying")
-        done, how = self.replay(), Resampling(clusters=table.queries)
+        replayed, how = self.replay(), Resampling(clusters=table.queries)
         best, costs = best_single(table), table.cost_usd
-        priced = costs is not None and not np.isnan(costs).any() and _known(done.cost_usd)
+        priced = costs is not None and not np.isnan(costs).any() and _known(replayed.cost_usd)
         alone = {}
         for j, name in enumerate(table.candidates):
             progress.begin(f"redrawing the rows: {name} alone")
             cost = None if costs is None else _cost(costs[:, j], how)
             alone[name] = (mean_interval(table.quality[:, j], how), cost)
         progress.begin("redrawing the rows: this router")
-        quality, cost = mean_interval(done.quality, how), _cost(done.cost_usd, how)
-        gap = mean_interval(done.quality - table.quality[:, best], how)
+        quality, cost = mean_interval(replayed.quality, how), _cost(replayed.cost_usd, how)
+        gap = mean_interval(replayed.quality - table.quality[:, best], how)
         progress.begin("redrawing the rows: what it saves")
-        saved = cost_saved_interval(done, table, how) if priced else None
-        lift = quality_above_mix_interval(done, table, how) if priced else None
+        saved = cost_saved_interval(replayed, table, how) if priced else None
+        lift = quality_above_mix_interval(replayed, table, how) if priced else None
         report = None
-        if judged is not None:
-            estimator, known = judged
+        if estimator_test is not None:
+            estimator, known = estimator_test
             progress.begin(f"redrawing the rows: {type(estimator).__name__}")
             report = held_out_report(estimator, known, resampling=how)
         return RouterReport(
@@ -218,14 +218,14 @@ class Exam:
             gap=gap,
             saved=saved,
             lift=lift,
-            answered=done.shares,
-            asked=done.asked_shares,
-            oracle=_perfect(table),
+            answered=replayed.shares,
+            asked=replayed.asked_shares,
+            oracle=_oracle_point(table),
             estimator=report,
         )
 
-    def _judged(self) -> tuple[QualityEstimator, Outcomes] | None:
-        """The estimator and the rows that judge it; None where there is nothing to judge."""
+    def _estimator_test(self) -> tuple[QualityEstimator, Outcomes] | None:
+        """Return the estimator and the rows to test it; None if there is nothing to test."""
         estimator = self.saved.estimator
         if estimator is None or len(estimator.fitted_candidates) < 2:
             return None
@@ -234,8 +234,8 @@ class Exam:
         return estimator, self.outcomes.select(estimator.fitted_candidates)
 
 
-def _perfect(table: Outcomes) -> tuple[float, float | None]:
-    """Quality and cost of perfect routing."""
+def _oracle_point(table: Outcomes) -> tuple[float, float | None]:
+    """Compute the quality and the cost of perfect routing."""
     rows, perfect = np.arange(len(table)), oracle(table)
     spent = None if table.cost_usd is None else float(table.cost_usd[rows, perfect].mean())
     return (

@@ -1,4 +1,4 @@
-"""Explain a decision."""
+"""The explanation of a router's decision."""
 
 from __future__ import annotations
 
@@ -41,38 +41,38 @@ def explain(
     n_neighbors: int = 5,
     options: RoutingOptions | Mapping[str, object] | str | None = None,
 ) -> Explanation:
-    """Say why a router does what it does with a query; no candidate is asked.
+    """Explain a router's decisions on a query, without calling any candidate.
 
     Args:
-        router: A router, live or saved.
-        query: The question.
-        attempts: What the candidates answered and their verifier said, e.g. the `attempts` of a
-            decision record, or `recorded_attempts`; without them a cascade is explained up to its
-            first answer, with what each score of it would lead to.
-        training: The data it was fitted on: the queries most like this one are shown; for a saved
-            router, only rows that it has seen.
-        n_neighbors: How many of these queries.
-        options: The request's routing options, as under `configurable["llm_router"]`.
+        router: A live or saved router.
+        query: The query.
+        attempts: Results of candidates and verifiers, e.g. the `attempts` of a decision record or
+            `recorded_attempts`. Without them, a cascade is explained up to its first answer, with
+            the decision after each possible score.
+        training: Training data, whose most similar queries are shown. For a saved router, only
+            rows that it was fitted on are used.
+        n_neighbors: Number of similar queries.
+        options: Routing options of the request, as under `configurable["llm_router"]`.
 
     Raises:
         NoCandidateError: If no candidate may be asked.
     """
     policy = router.parts.policy if isinstance(router, ChatLLMRouter) else router.policy
     situation = _first_situation(router, query, RoutingOptions.parse(options))
-    walked = _walk(policy, situation, attempts)
-    weighed = [pair for pair in walked if len(pair[1].scores) > 0] or walked
-    knows = training
+    decisions = _replay_decisions(policy, situation, attempts)
+    scored = [pair for pair in decisions if len(pair[1].scores) > 0] or decisions
     if training is not None and isinstance(router, SavedRouter):
-        knows = training.take(np.flatnonzero(router.knows(training.queries)))
+        training = training.take(np.flatnonzero(router.knows(training.queries)))
+    nearest = () if training is None else _nearest(router.estimator, query, training, n_neighbors)
     return Explanation(
         query=query,
         steps=tuple(
-            StepTaken(decision, knob_of(policy, seen), spans(policy, seen))
-            for seen, decision in walked
+            StepTaken(decision, knob_of(policy, before), spans(policy, before))
+            for before, decision in decisions
         ),
-        arms=_terms(policy, *weighed[-1]),
-        neighbors=() if knows is None else _nearest(router.estimator, query, knows, n_neighbors),
-        outlook=() if attempts else _outlook(policy, *walked[-1]),
+        arms=_terms(policy, *scored[-1]),
+        neighbors=nearest,
+        outlook=() if attempts else _outlook(policy, *decisions[-1]),
         answered=len(attempts) > 0,
     )
 
@@ -80,22 +80,22 @@ def explain(
 def recorded_attempts(
     outcomes: Outcomes, row: int, evaluations: SelfEvaluations | None = None
 ) -> list[Attempt]:
-    """One row of recorded tables as attempts, one per candidate."""
+    """Convert one row of recorded tables to attempts, one per candidate."""
     attempts = []
     for j, name in enumerate(outcomes.candidates):
         cost = None if outcomes.cost_usd is None else outcomes.cost_usd[row, j]
-        attempt = Attempt(candidate=name, cost_usd=_known(cost))
+        attempt = Attempt(candidate=name, cost_usd=_none_if_nan(cost))
         if evaluations is not None:
             k = list(evaluations.candidates).index(name)
             spent = None if evaluations.cost_usd is None else evaluations.cost_usd[row, k]
             attempt["verified"] = True
-            attempt["confidence"] = _known(evaluations.confidence[row, k])
-            attempt["verification_cost_usd"] = _known(spent)
+            attempt["confidence"] = _none_if_nan(evaluations.confidence[row, k])
+            attempt["verification_cost_usd"] = _none_if_nan(spent)
         attempts.append(attempt)
     return attempts
 
 
-def _known(value: float | None) -> float | None:
+def _none_if_nan(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
 
 
@@ -113,72 +113,75 @@ def _first_situation(
     return begin(query, build_arms(pool, quality, query), options)
 
 
-def _walk(
+def _replay_decisions(
     policy: Policy, situation: Situation, attempts: Sequence[Attempt]
 ) -> list[tuple[Situation, Decision]]:
-    """Every decision with the situation it was taken in, as far as the attempts go."""
-    known = {attempt["candidate"]: attempt for attempt in attempts}
-    walked: list[tuple[Situation, Decision]] = []
+    """Return each situation and its decision, up to the first one without a recorded attempt."""
+    attempt_of = {attempt["candidate"]: attempt for attempt in attempts}
+    decisions: list[tuple[Situation, Decision]] = []
     loop = Loop(policy, situation)
     while True:
-        seen = loop.situation
+        before = loop.situation
         decision = loop.next()
         if decision is None:
             break
-        walked.append((seen, decision))
-        attempt = known.get(decision.candidate)
+        decisions.append((before, decision))
+        attempt = attempt_of.get(decision.candidate)
         if decision.action == "accept" or attempt is None:
             break
         loop.saw(attempt if decision.action == "verify" else without_verdict(attempt))
-    return walked
+    return decisions
 
 
 def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[Outlook, ...]:
-    """What each score of the first answer would lead to; empty where it is not verified."""
+    """Find the decision after each score of the first answer; empty if it is not verified."""
     if not policy.verifies or decision.action != "ask" or decision.final:
         return ()
     asked = observe(situation, Attempt(candidate=decision.candidate, cost_usd=0.0))
     following = next_decision(policy, asked)
     if following is None or following.action != "verify":
         return ()
-    found = []
+    outlook = []
     for score in (None, *(k / _N_SAMPLES for k in range(_N_SAMPLES + 1))):
-        read = Attempt(candidate=decision.candidate, cost_usd=0.0, verified=True, confidence=score)
-        read["verification_cost_usd"] = 0.0
-        then = next_decision(policy, observe(asked, read))
+        scored = Attempt(
+            candidate=decision.candidate, cost_usd=0.0, verified=True, confidence=score
+        )
+        scored["verification_cost_usd"] = 0.0
+        then = next_decision(policy, observe(asked, scored))
         if then is not None:
-            found.append(Outlook(score, then.action, then.candidate, then.confidence))
-    return tuple(found)
+            outlook.append(Outlook(score, then.action, then.candidate, then.confidence))
+    return tuple(outlook)
 
 
 def _terms(policy: Policy, situation: Situation, decision: Decision) -> tuple[ArmTerms, ...]:
-    """The terms of each arm's utility, with what was known at the decision."""
-    found, settled = [], policy.with_options(situation.options)
+    """Compute the terms of each arm's utility, with the values at the decision."""
+    arms, configured = [], policy.with_options(situation.options)
     for arm in situation.arms:
         scores = decision.scores.get(arm.candidate, {})
         quality = scores.get("p_good", scores.get("quality", arm.quality))
         cost = scores.get("cost_usd", arm.cost_usd)
-        found.append(
+        arms.append(
             ArmTerms(
                 candidate=arm.candidate,
                 quality=quality,
                 cost_usd=cost,
                 latency_s=arm.ttft_s,
-                terms=settled.utility_terms(replace(arm, quality=quality, cost_usd=cost)),
+                terms=configured.utility_terms(replace(arm, quality=quality, cost_usd=cost)),
                 chosen=arm.candidate == decision.candidate,
             )
         )
-    return tuple(found)
+    return tuple(arms)
 
 
 def _nearest(
     estimator: QualityEstimator | None, query: str, training: Outcomes, n: int
 ) -> tuple[Neighbor, ...]:
-    """The nearest training queries, in the estimator's own embedding if it has one."""
+    """Find the nearest training queries, in the estimator's embedding if it has one."""
     if len(training) == 0:
         return ()
-    own = getattr(estimator, "embeddings_", None)
-    embeddings = own if own is not None else LexicalEmbeddings().fit(training.queries)
+    embeddings = getattr(estimator, "embeddings_", None)
+    if embeddings is None:
+        embeddings = LexicalEmbeddings().fit(training.queries)
     vectors = embed(embeddings, [query, *training.queries])
     cosine = vectors[1:] @ vectors[0]
     order = np.argsort(-cosine, kind="stable")[:n]

@@ -1,4 +1,4 @@
-"""An explained decision: what each arm is worth, what was seen, and what would have flipped it."""
+"""The parts of an explanation: steps, utilities of the arms, similar queries, outlook."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _UNIT = {"lambda": "λ per USD"}
 
 @dataclass(frozen=True)
 class ArmTerms:
-    """What is expected of a candidate, and the terms of its utility."""
+    """A candidate's expected quality, cost and latency, and the terms of its utility."""
 
     candidate: str
     quality: float | None
-    """Expected quality, updated by what was observed of its answer, if any."""
+    """Expected quality, updated by the observed score of the answer, if any."""
 
     cost_usd: float | None
     latency_s: float | None
@@ -35,24 +35,24 @@ class ArmTerms:
 
     @property
     def utility(self) -> float | None:
-        """The sum of the terms; None where no term is known."""
+        """Sum of the terms; None if no term is known."""
         return sum(self.terms.values()) if self.terms else None
 
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A training query like this one, and what the candidates scored on it."""
+    """A similar training query, and the candidates' quality on it."""
 
     query: str
     similarity: float
-    """Cosine of the embeddings, at most 1."""
+    """Cosine similarity of the embeddings, at most 1."""
 
     quality: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class StepTaken:
-    """One decision, and what other settings of the knob would have chosen there."""
+    """One decision, and the choices at other settings of the knob."""
 
     decision: Decision
     knob: Knob | None
@@ -60,21 +60,21 @@ class StepTaken:
 
     @property
     def flips(self) -> tuple[Span, ...]:
-        """The spans with another choice, the one nearest to the current setting first."""
+        """The spans with another choice, sorted by their distance from the current setting."""
         if self.knob is None:
             return ()
-        now, made = self.knob.value, (self.decision.action, self.decision.candidate)
-        others = [span for span in self.spans if span.choice != made]
+        now, actual = self.knob.value, (self.decision.action, self.decision.candidate)
+        others = [span for span in self.spans if span.choice != actual]
 
-        def far(span: Span) -> float:
+        def distance(span: Span) -> float:
             return span.low - now if span.low > now else now - (span.high or now)
 
-        return tuple(sorted(others, key=far))
+        return tuple(sorted(others, key=distance))
 
     def told(self) -> list[str]:
-        """The step as lines of text."""
-        it = self.decision
-        lines = [f"{_VERB[it.action]} {it.candidate}: {it.reason}"]
+        """Return the step as lines of text."""
+        decision = self.decision
+        lines = [f"{_VERB[decision.action]} {decision.candidate}: {decision.reason}"]
         if self.knob is not None and (len(self.spans) > 1 or self.knob.exact):
             parts = [f"{_VERB[span.action]} {span.candidate} {_range(span)}" for span in self.spans]
             unit = _UNIT.get(self.knob.name, self.knob.name)
@@ -84,10 +84,10 @@ class StepTaken:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a score of the first answer's verifier would lead to."""
+    """The decision after a possible score of the first answer."""
 
     score: float | None
-    """None: no verdict could be read."""
+    """The score; None if no verdict is readable."""
 
     action: str
     candidate: str
@@ -96,15 +96,16 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One query's decision, explained by `explain`.
+    """The explanation of a router's decisions on one query, from `explain`.
 
     Attributes:
-        query: The query text.
-        steps: The decisions in order; only the first where no candidate has answered yet.
-        arms: Every candidate at the last decision that weighed them.
-        neighbors: The training queries most like it, where training data was given.
-        outlook: For a cascade that has not begun: what each score of its first answer leads to.
-        answered: Whether attempts were given, so that `steps` go to the end.
+        query: Text of the query.
+        steps: The decisions in order; without attempts, only the first.
+        arms: Every candidate at the last decision that computed scores.
+        neighbors: The most similar training queries, if there is training data.
+        outlook: The decisions after each possible score of a cascade's first answer, without
+            attempts.
+        answered: Whether there are attempts.
     """
 
     query: str
@@ -120,24 +121,24 @@ class Explanation:
         return self.steps[-1].decision
 
     def text(self) -> str:
-        """The explanation as a person reads it."""
+        """Return the explanation as text."""
         lines = [_short(self.query, 100)]
         for step in self.steps:
             lines += [f"  {line}" for line in step.told()]
         if any(arm.terms for arm in self.arms):
             lines += ["", *self._arm_lines()]
         if self.outlook:
-            lines += ["", "what the first answer's score would lead to", *self._outlook_lines()]
+            lines += ["", "decisions by the score of the first answer", *self._outlook_lines()]
         if self.neighbors:
             lines += [
                 "",
-                "the training queries most like it, and what each candidate scored on them",
+                "the most similar training queries, and the quality of each candidate on them",
             ]
-            lines += [f"  {_neighbor(it)}" for it in self.neighbors]
+            lines += [f"  {_neighbor_line(neighbor)}" for neighbor in self.neighbors]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as JSON-ready data."""
+        """Return the explanation as JSON-ready data."""
         return {
             "query": self.query,
             "candidate": self.decision.candidate,
@@ -198,9 +199,9 @@ def _range(span: Span) -> str:
     return f"{span.low:.4g} to {span.high:.4g}"
 
 
-def _neighbor(it: Neighbor) -> str:
-    said = ", ".join(f"{name} {quality:.2g}" for name, quality in it.quality.items())
-    return f"{it.similarity:.2f}  {_short(it.query, 60):<60}  {said}"
+def _neighbor_line(neighbor: Neighbor) -> str:
+    scores = ", ".join(f"{name} {quality:.2g}" for name, quality in neighbor.quality.items())
+    return f"{neighbor.similarity:.2f}  {_short(neighbor.query, 60):<60}  {scores}"
 
 
 def _short(text: str, n: int) -> str:

@@ -1,4 +1,4 @@
-"""What every setting of the knob would have chosen."""
+"""The choices of a policy at all settings of its knob."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Choice = tuple[Action, str]
 
 @dataclass(frozen=True)
 class Span:
-    """Settings of the knob, from `low` up to `high`, that lead to the same choice."""
+    """An interval of settings of the knob that lead to the same choice."""
 
     low: float
     high: float | None
-    """None: however high."""
+    """Upper end of the interval; None if it is unbounded."""
 
     action: Action
     candidate: str
@@ -39,44 +39,44 @@ class Span:
 
 
 def knob_of(policy: Policy, situation: Situation) -> Knob | None:
-    """The knob that decides in this situation; None for a policy without one."""
+    """Return the policy's knob under the options of a situation; None without a knob."""
     return policy.with_options(situation.options).knob
 
 
 def spans(policy: Policy, situation: Situation) -> tuple[Span, ...]:
-    """The choice at every setting of the policy's knob, from the lowest up; empty without a knob.
+    """Find the choice at every setting of the policy's knob, in rising order.
 
-    Where the policy computes the settings at which its choice may change, it is evaluated between
+    If the policy can compute the settings at which its choice may change, it is evaluated between
     them. Otherwise it is evaluated on a grid, and each change of the choice is located by
-    bisection.
+    bisection. Without a knob the result is empty.
     """
-    settled = policy.with_options(situation.options)
-    knob = settled.knob
+    configured = policy.with_options(situation.options)
+    knob = configured.knob
     if knob is None:
         return ()
-    seen = replace(situation, options=_without(situation.options, knob))
+    without_overrides = replace(situation, options=_drop_overrides(situation.options, knob))
 
     def choice(value: float) -> Choice:
-        decision = next_decision(settled.with_knob(value), seen)
+        decision = next_decision(configured.with_knob(value), without_overrides)
         return ("accept", "nobody") if decision is None else (decision.action, decision.candidate)
 
     if knob.exact:
-        return _between(knob, settled.crossings(seen), choice)
-    return _searched(_grid(settled, knob, situation), choice)
+        return _spans_between(knob, configured.crossings(without_overrides), choice)
+    return _bisect(_grid(configured, knob, situation), choice)
 
 
-def _without(options: RoutingOptions, knob: Knob) -> RoutingOptions:
-    """The options without those that would override the knob that is being turned."""
+def _drop_overrides(options: RoutingOptions, knob: Knob) -> RoutingOptions:
+    """Drop the options that would override the knob."""
     if knob.name not in ("lambda", "threshold"):
         return options
     weights = {key: weight for key, weight in options.weights.items() if key != "cost"}
     return replace(options, lambda_=None, threshold=None, weights=weights)
 
 
-def _between(
+def _spans_between(
     knob: Knob, levels: Sequence[float], choice: Callable[[float], Choice]
 ) -> tuple[Span, ...]:
-    """The choice in the middle of each interval between the levels."""
+    """Find the choice in the middle of each interval between the levels."""
     top = np.inf if knob.high is None else knob.high
     edges = [knob.low, *(level for level in levels if knob.low < level < top)]
     last = 2 * edges[-1] + 1 if knob.high is None else (edges[-1] + knob.high) / 2
@@ -89,21 +89,21 @@ def _between(
     return tuple(found)
 
 
-def _searched(grid: Sequence[float], choice: Callable[[float], Choice]) -> tuple[Span, ...]:
+def _bisect(grid: Sequence[float], choice: Callable[[float], Choice]) -> tuple[Span, ...]:
     """Bisect every interval of a grid whose ends lead to different choices."""
-    made = [choice(value) for value in grid]
+    choices = [choice(value) for value in grid]
     found: list[Span] = []
     start = float(grid[0])
     for i in range(1, len(grid)):
-        if made[i] == made[i - 1]:
+        if choices[i] == choices[i - 1]:
             continue
         low, high = float(grid[i - 1]), float(grid[i])
         for _ in range(_N_HALVINGS):
             middle = (low + high) / 2
-            low, high = (middle, high) if choice(middle) == made[i - 1] else (low, middle)
-        _add(found, Span(start, high, *made[i - 1]))
+            low, high = (middle, high) if choice(middle) == choices[i - 1] else (low, middle)
+        _add(found, Span(start, high, *choices[i - 1]))
         start = high
-    _add(found, Span(start, None, *made[-1]))
+    _add(found, Span(start, None, *choices[-1]))
     return tuple(found)
 
 
@@ -118,6 +118,6 @@ def _grid(policy: Policy, knob: Knob, situation: Situation) -> list[float]:
     if knob.name != "lambda":
         return policy.knob_values(n=_N_GRID + 1)
     costs = [arm.cost_usd for arm in situation.arms if arm.cost_usd]
-    # From λ·cost of almost nothing to far more than any quality.
+    # The grid covers λ·cost from almost 0 to far above any quality.
     low, high = (1e-4 / max(costs), 1e2 / min(costs)) if costs else (1e-3, 1e6)
     return [0.0, *np.geomspace(low, high, _N_GRID).tolist()]

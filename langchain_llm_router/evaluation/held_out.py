@@ -1,4 +1,4 @@
-"""Do no harm: does a fitted estimator beat mixing the candidates at random, on unseen rows?"""
+"""A report on whether a fitted estimator beats a random mix of candidates on held-out rows."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ Verdict = Literal["helps", "no evidence", "harms"]
 
 @dataclass(frozen=True)
 class HeldOutReport:
-    """What an estimator is worth on rows that it was not fitted on.
+    """The comparison of an estimator with a baseline on held-out rows.
 
     Attributes:
-        metric: What was measured: `"apgr"` for two candidates without costs, `"aiq"` with costs,
-            `"quality"` of the best-looking candidate for more without costs.
-        value: The figure with its interval.
-        baseline: The figure of the baseline: a random mix, or the best single candidate.
-        lift: Figure minus baseline, with its interval.
+        metric: The metric: `"aiq"` with costs, `"apgr"` for two candidates without costs, or
+            `"quality"` of the candidate with the highest prediction for more without costs.
+        value: The estimator's metric with its interval.
+        baseline: The metric of a random mix or, for `"quality"`, of the best single candidate.
+        lift: `value` minus `baseline`, with its interval.
         within_groups: APGR with the same strong share in every group; None without groups or for
-            more than two candidates. Near 0.5 it only tells groups apart.
+            more than two candidates. Near 0.5, the estimator only distinguishes groups.
         brier: Mean squared error of the predicted qualities.
-        ece: Their expected calibration error.
-        n_rows: How many rows were held out.
+        ece: Expected calibration error of the predicted qualities.
+        n_rows: Number of held-out rows.
     """
 
     metric: Literal["apgr", "aiq", "quality"]
@@ -77,13 +77,13 @@ class HeldOutReport:
         within = self.within_groups
         if self.verdict == "helps" and within is not None and within.low <= 0.5:
             text += (
-                f" Within groups it does not beat chance (APGR {within:.3f}): it tells groups "
-                "apart, not hard queries from easy ones."
+                f" Within groups it does not beat chance (APGR {within:.3f}): it distinguishes "
+                "groups, but not hard queries from easy ones."
             )
         return text
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as JSON-ready data, e.g. to keep beside a saved estimator."""
+        """Return the report as JSON-ready data, e.g. for an estimator's `report_`."""
         within = self.within_groups
         return {
             "metric": self.metric,
@@ -102,20 +102,22 @@ class HeldOutReport:
 def held_out_report(
     estimator: QualityEstimator, outcomes: Outcomes, *, resampling: Resampling | None = None
 ) -> HeldOutReport:
-    """Judge a fitted estimator on rows it has not seen.
+    """Compare a fitted estimator with a baseline on held-out rows.
 
     Args:
-        estimator: Fitted, on other rows than these.
-        outcomes: Held-out rows with the candidates it was fitted on.
-        resampling: How rows are redrawn; by default 1000 times, rows with the same query together.
+        estimator: An estimator that was fitted on other rows.
+        outcomes: Held-out rows with the estimator's candidates.
+        resampling: Settings of the bootstrap. If None, the defaults, with rows of the same query
+            drawn together.
 
     Raises:
         ValueError: If the candidates differ, or there is only one.
     """
     if tuple(outcomes.candidates) != estimator.fitted_candidates or len(outcomes.candidates) < 2:
         msg = (
-            f"The estimator was fitted on {list(estimator.fitted_candidates)}, the rows are about "
-            f"{list(outcomes.candidates)}; give the same candidates, at least two."
+            "`outcomes` must have the candidates of the estimator, "
+            f"{list(estimator.fitted_candidates)}, and at least two, "
+            f"got {list(outcomes.candidates)}."
         )
         raise ValueError(msg)
     how = Resampling(clusters=outcomes.queries) if resampling is None else resampling

@@ -1,7 +1,8 @@
-"""How sure is a figure? Bootstrap intervals, of single figures and of paired differences.
+"""Bootstrap intervals of metrics and of paired differences.
 
-Rows are redrawn as weights (how often each was drawn), so that one matrix product evaluates many
-resamples. A difference is taken within each resample: both routers see the same drawn rows.
+A resample is a vector of weights, the number of times that each row was drawn, so one matrix
+product evaluates many resamples. A difference is computed within each resample, on the same rows
+for both routers.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _NO_GAP = 1e-9
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its bootstrap interval."""
+    """A value with its bootstrap interval."""
 
     value: float
     low: float
@@ -48,13 +49,13 @@ class Interval:
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
     def as_list(self) -> list[float | None]:
-        """`[value, low, high]` as JSON can hold it: None for an end that is not known."""
+        """Return `[value, low, high]`, with None for infinite or unknown numbers as JSON needs."""
         ends = (self.value, self.low, self.high)
         return [end if np.isfinite(end) else None for end in ends]
 
     @classmethod
     def of_draws(cls, value: float, draws: ArrayLike, confidence: float = 0.95) -> Interval:
-        """The percentile interval of resampled figures; those that are NaN are left out."""
+        """Compute the percentile interval of resampled values; NaN values are left out."""
         tail = (1 - confidence) / 2
         known = np.asarray(draws, dtype=np.float64)
         known = known[~np.isnan(known)]
@@ -66,14 +67,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resampling(CheckedArguments):
-    """How rows are redrawn.
+    """Settings of the bootstrap.
 
     Args:
-        n_resamples: How often.
-        confidence: Coverage of the interval.
-        seed: Same seed, same interval.
-        clusters: Rows with the same label are drawn together (repeated prompts, turns of one
-            conversation); None: every row on its own.
+        n_resamples: Number of resamples.
+        confidence: Confidence level of the interval, in (0, 1).
+        seed: Seed of the resampling.
+        clusters: Label of each row (e.g. its prompt or conversation); rows with the same label are
+            drawn together. If None, every row is drawn independently.
     """
 
     n_resamples: int = 1000
@@ -90,12 +91,12 @@ class Resampling(CheckedArguments):
             raise ValueError(msg)
 
     def weights(self, n: int) -> Iterator[Floats]:
-        """How often each of `n` rows was drawn, in blocks of shape (n_draws, n)."""
+        """Yield how often each of `n` rows was drawn, in blocks of shape (n_draws, n)."""
         codes = np.arange(n)
         if self.clusters is not None:
             codes = np.unique(np.asarray(self.clusters), return_inverse=True)[1]
             if len(codes) != n:
-                msg = f"`clusters` has {len(codes)} entries for {n} rows."
+                msg = f"`clusters` must have one entry for each of the {n} rows, got {len(codes)}."
                 raise ValueError(msg)
         n_clusters = int(codes.max()) + 1
         rng = np.random.default_rng(self.seed)
@@ -116,14 +117,14 @@ def bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of any figure over rows; `weighted_bootstrap` is faster.
+    """Compute a percentile bootstrap interval; `weighted_bootstrap` is faster.
 
     Args:
-        statistic: From row numbers (with repeats) to a figure.
+        statistic: Function from row indices (with repeats) to a value.
         n: Number of rows.
-        n_resamples: How often rows are redrawn.
-        confidence: Coverage of the interval.
-        seed: Same seed, same interval.
+        n_resamples: Number of resamples.
+        confidence: Confidence level of the interval, in (0, 1).
+        seed: Seed of the resampling.
     """
     rng = np.random.default_rng(seed)
     draws = [statistic(rng.integers(0, n, n)) for _ in range(n_resamples)]
@@ -133,12 +134,12 @@ def bootstrap(
 def weighted_bootstrap(
     statistic: Callable[[Floats], Floats], n: int, resampling: Resampling = _DEFAULT
 ) -> Interval:
-    """Percentile bootstrap of a figure that can be computed for many resamples at once.
+    """Compute a percentile bootstrap interval of a statistic of many resamples at once.
 
     Args:
-        statistic: From row weights of shape (n_draws, n) to figures of shape (n_draws,).
+        statistic: Function from row weights of shape (n_draws, n) to values of shape (n_draws,).
         n: Number of rows.
-        resampling: How rows are redrawn.
+        resampling: Settings of the bootstrap.
     """
     value = float(statistic(np.ones((1, n)))[0])
     draws = np.concatenate([statistic(weights) for weights in resampling.weights(n)])
@@ -146,13 +147,13 @@ def weighted_bootstrap(
 
 
 def mean_interval(values: ArrayLike, resampling: Resampling = _DEFAULT) -> Interval:
-    """Mean over rows, e.g. of a replay's quality, or of the difference between two replays'."""
+    """Compute the mean over rows with its interval."""
     rows = np.asarray(values, dtype=np.float64)
     return weighted_bootstrap(lambda w: (w @ rows) / w.sum(axis=1), len(rows), resampling)
 
 
 class _Pair:
-    """A predicted ranking of one set of rows, ready to be scored under many weightings."""
+    """Rows ranked by predicted win rate, to be scored under many weights."""
 
     def __init__(self, win_rate: Floats, gain: Floats) -> None:
         self.order = np.argsort(-win_rate, kind="stable")
@@ -161,7 +162,7 @@ class _Pair:
         self.gain = gain[self.order]
 
     def path(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Rows sent to strong and quality gained, both summed, from no row to every row."""
+        """Compute cumulative sums of the rows sent to strong and of the quality gained."""
         drawn = weights[:, self.order]
         share = np.add.reduceat(drawn, self.starts, axis=1).cumsum(axis=1)
         gained = np.add.reduceat(drawn * self.gain, self.starts, axis=1).cumsum(axis=1)
@@ -169,7 +170,7 @@ class _Pair:
         return np.hstack([first, share]), np.hstack([first, gained])
 
     def area(self, weights: Floats) -> Floats:
-        """∫ gain d(share), not yet divided by the gap; 0 where no row was drawn."""
+        """Compute ∫ gain d(share), not divided by the gap; 0 if no row was drawn."""
         share, gained = self.path(weights)
         total = np.maximum(share[:, -1], 1.0)
         area: Floats = np.trapezoid(gained, share, axis=1) / total
@@ -185,7 +186,7 @@ def apgr_interval(
     groups: Sequence[str] | None = None,
     resampling: Resampling = _DEFAULT,
 ) -> Interval:
-    """APGR with its interval, or the difference to another router's.
+    """Compute the APGR with its interval, or its difference from another router's APGR.
 
     Resamples without a gap between the candidates are left out.
 
@@ -193,9 +194,9 @@ def apgr_interval(
         win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
         weak_quality: Measured quality of the weak candidate, same shape.
         strong_quality: Measured quality of the strong candidate, same shape.
-        baseline: Win rates of another router: the interval is of the difference to it.
-        groups: A label per query: then it is the APGR within groups (`within_group_apgr`).
-        resampling: How rows are redrawn.
+        baseline: Predicted win rates of another router. If None, there is no difference.
+        groups: Label of each query, for the APGR within groups (`within_group_apgr`).
+        resampling: Settings of the bootstrap.
     """
     check_pair(win_rate, weak_quality, strong_quality)
     rates = [np.asarray(win_rate, dtype=np.float64)]
@@ -227,14 +228,14 @@ def cpt_interval(
     *,
     resampling: Resampling = _DEFAULT,
 ) -> Interval:
-    """The smallest strong share that recovers so much of the gap (`cpt`), with its interval.
+    """Compute the call-performance threshold (`cpt`) with its interval.
 
     Args:
         win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
         weak_quality: Measured quality of the weak candidate, same shape.
         strong_quality: Measured quality of the strong candidate, same shape.
-        recovered: Part of the gap to recover, in (0, 1].
-        resampling: How rows are redrawn.
+        recovered: Share of the gap to recover, in (0, 1].
+        resampling: Settings of the bootstrap.
     """
     check_pair(win_rate, weak_quality, strong_quality)
     if not 0 < recovered <= 1:
@@ -267,18 +268,19 @@ def aiq_interval(
     baseline: Sweep | None = None,
     resampling: Resampling = _DEFAULT,
 ) -> Interval:
-    """AIQ over the span of the single models, or the difference to another router's.
+    """Compute the AIQ with its interval, or its difference from another router's AIQ.
 
-    The cheapest single model is added to each router's points: it can always be asked.
+    The span of costs is that of the single models, the cheapest of which is added to the points of
+    each router because it can always be asked.
 
     Args:
-        sweep: What the router got on every row at every knob.
-        outcomes: The same rows; costs must all be known.
-        baseline: Another router on the same rows, e.g. `single_sweep(outcomes)`.
-        resampling: How rows are redrawn.
+        sweep: Quality and cost of the router on every row at every setting.
+        outcomes: Outcomes of the same rows, with every cost.
+        baseline: Sweep of another router on the same rows, e.g. `single_sweep(outcomes)`.
+        resampling: Settings of the bootstrap.
     """
     if outcomes.cost_usd is None or np.isnan(outcomes.cost_usd).any():
-        msg = "AIQ needs every cost: some are unknown in `outcomes`."
+        msg = "`outcomes` must have every cost for the AIQ: give every model a price."
         raise ValueError(msg)
     single_cost, single_quality = outcomes.cost_usd, outcomes.quality
     sweeps = [sweep] if baseline is None else [sweep, baseline]

@@ -1,4 +1,4 @@
-"""Metrics of a router, from plain arrays: the gap recovered, areas, calibration."""
+"""Metrics of routers and predictions, computed from arrays."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 ROUNDING = 1e-12
-"""Shares this close are the same: sums over rows differ by their order."""
+"""Shares with a smaller difference are equal, because sums depend on the order of the rows."""
 
 Hull = tuple[Floats, Floats]
 """Corners of a cost-quality hull: costs in USD, rising, and the quality at each."""
@@ -41,13 +41,13 @@ Hull = tuple[Floats, Floats]
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Quality and cost while a knob is turned, in the order of the knob.
+    """Quality and cost at each value of a knob.
 
     Attributes:
-        knob: The knob's values, of shape (n_points,).
-        quality: Mean quality at each.
-        cost_usd: Mean cost at each; NaN where unknown.
-        strong_share: Share of queries that asked the dearest (last) candidate.
+        knob: Values of the knob, of shape (n_points,).
+        quality: Mean quality at each value, same shape.
+        cost_usd: Mean cost at each value in USD, same shape; NaN where unknown.
+        strong_share: Share of the queries on which the last candidate was asked, same shape.
     """
 
     knob: Floats
@@ -60,17 +60,20 @@ def check_pair(win_rate: ArrayLike, weak_quality: ArrayLike, strong_quality: Arr
     """Raise ValueError unless the three are equally long vectors with at least one row."""
     shapes = [np.shape(values) for values in (win_rate, weak_quality, strong_quality)]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1 or shapes[0][0] == 0:
-        msg = f"Need three equally long vectors, got shapes {shapes}."
+        msg = (
+            "`win_rate`, `weak_quality` and `strong_quality` must be vectors of the same length, "
+            f"at least 1, got the shapes {shapes}."
+        )
         raise ValueError(msg)
 
 
 def win_rate_curve(
     win_rate: ArrayLike, weak_quality: ArrayLike, strong_quality: ArrayLike
 ) -> Curve:
-    """The whole curve of a threshold router over two candidates: one point per distinct win rate.
+    """Compute the curve of a threshold router: one point per distinct predicted win rate.
 
-    Queries with equal win rates move together, as they do behind a real threshold. Costs are
-    unknown here; the strong share stands for them.
+    Queries with equal win rates change candidates together, as with a real threshold. Costs are
+    unknown; the strong share is a substitute.
 
     Args:
         win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
@@ -89,7 +92,7 @@ def win_rate_curve(
 
 
 def pgr(quality: float, weak_quality: float, strong_quality: float) -> float:
-    """Performance gap recovered: 0 is the weak candidate alone, 1 the strong one alone.
+    """Compute the performance gap recovered: 0 for the weak candidate alone, 1 for the strong.
 
     Raises:
         ValueError: If both are equally good, so that there is no gap.
@@ -99,7 +102,7 @@ def pgr(quality: float, weak_quality: float, strong_quality: float) -> float:
     """
     gap = strong_quality - weak_quality
     if gap == 0:
-        msg = f"There is no gap to recover: both candidates score {weak_quality!r}."
+        msg = f"The candidates must differ in mean quality, but both have {weak_quality!r}."
         raise ValueError(msg)
     return (quality - weak_quality) / gap
 
@@ -109,17 +112,17 @@ def _pgr_points(points: Curve) -> tuple[Floats, Floats]:
     share, quality = points.strong_share[order], points.quality[order]
     if share[0] > ROUNDING or share[-1] < 1 - ROUNDING:
         msg = (
-            f"The curve covers strong shares {share[0]:.3g} to {share[-1]:.3g}; it must reach "
-            "from 0 (always weak) to 1 (always strong)."
+            "The strong shares of the curve must reach from 0 (always weak) to 1 (always strong), "
+            f"got {share[0]:.3g} to {share[-1]:.3g}."
         )
         raise ValueError(msg)
     return share, np.array([pgr(float(q), float(quality[0]), float(quality[-1])) for q in quality])
 
 
 def apgr(points: Curve) -> float:
-    """Average performance gap recovered: ∫ PGR d(strong share), by the trapezoid rule.
+    """Compute the average performance gap recovered: ∫ PGR d(strong share), by trapezoids.
 
-    A random router has 0.5. Deviation from RouteLLM's code: over every threshold instead of
+    A random router has 0.5. Deviation from RouteLLM's code: all thresholds are used instead of
     eleven deciles.
 
     References:
@@ -135,16 +138,16 @@ def within_group_apgr(
     strong_quality: ArrayLike,
     groups: Sequence[str],
 ) -> float:
-    """APGR with the same strong share in every group: what is left once the group is known.
+    """Compute the APGR with the same strong share in every group.
 
-    A predictor that only tells data sets apart has 0.5 here. Equals the mean of the groups' own
-    APGRs weighted by their gaps, Σ n·gap·APGR / Σ n·gap, so that groups without a gap do no harm.
+    A predictor that only distinguishes data sets has 0.5. The result is the mean of the APGRs of
+    the groups, weighted by their gaps: Σ n·gap·APGR / Σ n·gap. Groups without a gap have weight 0.
 
     Args:
         win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
         weak_quality: Measured quality of the weak candidate, same shape.
         strong_quality: Measured quality of the strong candidate, same shape.
-        groups: The data set, subject or tenant of each query.
+        groups: Label of each query, e.g. its data set, subject or tenant.
     """
     check_pair(win_rate, weak_quality, strong_quality)
     rate, weak = np.asarray(win_rate, np.float64), np.asarray(weak_quality, np.float64)
@@ -154,7 +157,7 @@ def within_group_apgr(
         msg = f"`groups` has {len(codes)} entries for {len(rate)} queries."
         raise ValueError(msg)
     if gain.sum() == 0:
-        msg = f"There is no gap to recover: both candidates score {weak.mean()!r}."
+        msg = f"The candidates must differ in mean quality, but both have {weak.mean()!r}."
         raise ValueError(msg)
     area = 0.0
     for code in range(int(codes.max()) + 1):
@@ -165,21 +168,22 @@ def within_group_apgr(
 
 
 def cpt(points: Curve, recovered: float) -> float:
-    """Call-performance threshold: the smallest strong share whose PGR reaches `recovered`.
+    """Compute the call-performance threshold: the smallest strong share with a given PGR.
 
-    The first crossing, linear between neighbouring points. (Interpolating the inverse, as
-    RouteLLM's code does, is wrong where the curve is not monotone.)
+    It is the first crossing, with linear interpolation between points. (RouteLLM's code
+    interpolates the inverse, which is wrong where the curve is not monotone.)
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 2.3.
     """
     share, gained = _pgr_points(points)
-    # Rounding in sums over rows may miss a share that is recovered exactly.
+    # Without the tolerance, rounding could miss a share that is recovered exactly.
     reached = gained >= recovered - ROUNDING
     first = int(np.argmax(reached))
     if not reached[first]:
         msg = (
-            f"No point recovers {recovered!r} of the gap; the best one recovers {gained.max():.3f}."
+            f"`recovered` must be at most {gained.max():.3f}, the largest share of the gap on the "
+            f"curve, got {recovered!r}."
         )
         raise ValueError(msg)
     if first == 0:
@@ -190,9 +194,9 @@ def cpt(points: Curve, recovered: float) -> float:
 
 
 def random_mix_hull(cost_usd: ArrayLike, quality: ArrayLike) -> Hull:
-    """Corners (cost, quality) of what random mixing of single models reaches, cheapest first.
+    """Compute the corners (cost, quality) of the random mixes of single models, cheapest first.
 
-    The upper concave hull, non-decreasing in cost: beyond its last corner more money buys nothing.
+    They are the upper concave hull, which does not decrease with cost.
     """
     points = sorted(
         zip(np.asarray(cost_usd, float), np.asarray(quality, float), strict=True),
@@ -214,73 +218,73 @@ def _below(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float
 
 
 def hull_quality(cost_usd: float, hull: Hull) -> float:
-    """Quality that a random mix of single models reaches at a mean cost."""
+    """Compute the quality of the random mix with a given mean cost."""
     return float(np.interp(cost_usd, *hull))
 
 
 def _known_hull(cost_usd: ArrayLike, quality: ArrayLike) -> Hull:
     cost = np.asarray(cost_usd, dtype=np.float64)
     if len(cost) == 0 or np.isnan(cost).any():
-        msg = "Areas and costs need every cost: some are unknown, or there are no points."
+        msg = "`cost_usd` must have at least one point and every cost, but lacks some."
         raise ValueError(msg)
     return random_mix_hull(cost, quality)
 
 
 def quality_at_cost(cost_usd: ArrayLike, quality: ArrayLike, budget_usd: float) -> float | None:
-    """Best mean quality at a mean cost of at most `budget_usd`, mixing points at random.
+    """Compute the best mean quality of random mixes of points within a budget.
 
     Args:
-        cost_usd: Mean cost of each operating point, of shape (n_points,).
-        quality: Mean quality of each, same shape.
-        budget_usd: What a query may cost on average.
+        cost_usd: Mean cost of each operating point in USD, of shape (n_points,).
+        quality: Mean quality of each operating point, same shape.
+        budget_usd: Maximum mean cost of a query in USD.
 
     Returns:
-        The quality on the hull of the points; None if no point is that cheap.
+        The quality on the hull of the points; None if every point costs more.
     """
     hull = _known_hull(cost_usd, quality)
     return None if budget_usd < hull[0][0] else hull_quality(budget_usd, hull)
 
 
 def cost_at_quality(cost_usd: ArrayLike, quality: ArrayLike, target: float) -> float | None:
-    """Least mean cost in USD that reaches a mean quality, mixing points at random.
+    """Compute the lowest mean cost of random mixes of points with a given mean quality.
 
     Args:
-        cost_usd: Mean cost of each operating point, of shape (n_points,).
-        quality: Mean quality of each, same shape.
-        target: The mean quality wanted.
+        cost_usd: Mean cost of each operating point in USD, of shape (n_points,).
+        quality: Mean quality of each operating point, same shape.
+        target: The mean quality to reach.
 
     Returns:
-        The cost on the hull of the points; None if no point is that good.
+        The cost in USD on the hull of the points; None if every point has a lower quality.
     """
     hull_cost, hull_q = _known_hull(cost_usd, quality)
     return None if target > hull_q[-1] else float(np.interp(target, hull_q, hull_cost))
 
 
 def aiq(cost_usd: ArrayLike, quality: ArrayLike, span_usd: tuple[float, float]) -> float:
-    """Average improvement in quality: mean height of the cost-quality hull over a span of costs.
+    """Compute the average improvement in quality: the mean of the cost-quality hull over costs.
 
     Args:
-        cost_usd: Mean cost of each operating point, of shape (n_points,).
-        quality: Mean quality of each, same shape.
-        span_usd: Cheapest and dearest cost of the span, usually those of the single models.
+        cost_usd: Mean cost of each operating point in USD, of shape (n_points,).
+        quality: Mean quality of each operating point, same shape.
+        span_usd: Lowest and highest cost in USD, usually those of the single models.
 
     Raises:
-        ValueError: If the span is empty or no point is as cheap as its cheap end.
+        ValueError: If the span is empty, or every point costs more than its lower end.
 
     References:
         Hu et al., 2024, RouterBench, arXiv:2403.12031, section 3 (non-decreasing convex hull,
-        extended flat to the dearest cost). Deviation: the span begins at the cheapest model
-        instead of 0, where nothing can be bought.
+        extended horizontally to the highest cost). Deviation: the span begins at the cheapest
+        model instead of 0.
     """
     low, high = span_usd
     hull_cost, hull_q = _known_hull(cost_usd, quality)
     if not high > low:
-        msg = f"`span_usd` must rise, got {span_usd!r}."
+        msg = f"The second cost of `span_usd` must be above the first, got {span_usd!r}."
         raise ValueError(msg)
     if hull_cost[0] > low + 1e-9 * (high - low):
         msg = (
-            f"The cheapest point costs {hull_cost[0]:.6g}, the span begins at {low:.6g}: add the "
-            "cheapest single model to the points."
+            f"A point must cost {low:.6g}, the start of `span_usd`, or less, but the cheapest "
+            f"costs {hull_cost[0]:.6g}: add the cheapest single model to the points."
         )
         raise ValueError(msg)
     inside = (hull_cost > low) & (hull_cost < high)
@@ -291,7 +295,7 @@ def aiq(cost_usd: ArrayLike, quality: ArrayLike, span_usd: tuple[float, float]) 
 def ibc_lift(
     point: tuple[float, float], weak: tuple[float, float], strong: tuple[float, float]
 ) -> float:
-    """Incremental benefit per cost over mixing weak and strong at random: 0.5 is 50 % more.
+    """Compute the lift of the benefit per cost over random mixes; 0.5 is 50 % more.
 
     Args:
         point: (mean cost, mean quality) of the router, verification included.
@@ -305,7 +309,10 @@ def ibc_lift(
         Aggarwal et al., 2024, AutoMix, arXiv:2310.12963, equations 1 and 2 (there in percent).
     """
     if not (point[0] > weak[0] and strong[0] > weak[0] and strong[1] > weak[1]):
-        msg = f"The lift needs costs above {weak!r} and a better strong, got {point!r}, {strong!r}."
+        msg = (
+            f"`point` and `strong` must cost more than `weak` {weak!r}, and `strong` must be "
+            f"better, got {point!r} and {strong!r}."
+        )
         raise ValueError(msg)
     slope = (point[1] - weak[1]) / (point[0] - weak[0])
     base = (strong[1] - weak[1]) / (strong[0] - weak[0])
@@ -313,16 +320,22 @@ def ibc_lift(
 
 
 def auc(score: ArrayLike, label: ArrayLike) -> float:
-    """Probability that a positive row scores above a negative one, ties counted half.
+    """Compute the area under the ROC curve.
+
+    It is the probability that a positive row has a higher score than a negative row, where a tie
+    counts half.
 
     Raises:
-        ValueError: If only one kind of row is present.
+        ValueError: If there are no positive or no negative rows.
     """
     scores, positive = np.asarray(score, np.float64), np.asarray(label, dtype=bool)
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
     if n_positive == 0 or n_negative == 0:
-        msg = f"AUC needs both labels, got {n_positive} positive and {n_negative} negative rows."
+        msg = (
+            "`label` must have positive and negative rows, "
+            f"got {n_positive} positive and {n_negative} negative."
+        )
         raise ValueError(msg)
     ordered = np.sort(scores[~positive])
     below = np.searchsorted(ordered, scores[positive], side="left")
@@ -331,18 +344,18 @@ def auc(score: ArrayLike, label: ArrayLike) -> float:
 
 
 def brier(predicted: ArrayLike, measured: ArrayLike) -> float:
-    """Mean squared error of predicted qualities, over everything in the arrays: 0 is perfect."""
+    """Compute the mean squared error of predicted qualities over all entries; 0 is perfect."""
     return float(np.mean((np.asarray(predicted, float) - np.asarray(measured, float)) ** 2))
 
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Predicted against measured quality, bin by bin; only bins that are not empty.
+    """Predicted and measured quality in bins of predicted quality, without empty bins.
 
     Attributes:
         predicted: Mean predicted quality per bin, of shape (n_bins,).
-        measured: Mean measured quality per bin.
-        count: How many predictions fell into it.
+        measured: Mean measured quality per bin, same shape.
+        count: Number of predictions per bin, same shape.
     """
 
     predicted: Floats
@@ -351,33 +364,41 @@ class Reliability:
 
 
 def reliability(predicted: ArrayLike, measured: ArrayLike, *, n_bins: int = 10) -> Reliability:
-    """The reliability curve over `n_bins` equally wide bins of predicted quality.
+    """Compute the reliability curve over equally wide bins of predicted quality.
 
     Args:
-        predicted: Predicted qualities in [0, 1], any shape.
+        predicted: Predicted qualities in [0, 1], of any shape.
         measured: Measured qualities, same shape.
-        n_bins: How many bins the interval [0, 1] is cut into.
+        n_bins: Number of bins of the interval [0, 1].
     """
     guess = np.asarray(predicted, np.float64).ravel()
     truth = np.asarray(measured, np.float64).ravel()
     if guess.shape != truth.shape or len(guess) == 0:
-        msg = f"Need equally many predictions and measurements, got {len(guess)} and {len(truth)}."
+        msg = (
+            "`predicted` and `measured` must have the same number of values, at least 1, "
+            f"got {len(guess)} and {len(truth)}."
+        )
         raise ValueError(msg)
     if n_bins < 1 or guess.min() < 0 or guess.max() > 1:
-        msg = f"Predictions must be in [0, 1] and `n_bins` >= 1, got {n_bins!r} bins."
+        msg = (
+            f"`predicted` must be in [0, 1] and `n_bins` >= 1, got values from {guess.min():.4g} "
+            f"to {guess.max():.4g} and {n_bins!r} bins."
+        )
         raise ValueError(msg)
     bins = np.minimum((guess * n_bins).astype(int), n_bins - 1)
     count = np.bincount(bins, minlength=n_bins)
-    held = count > 0
+    nonempty = count > 0
     return Reliability(
-        np.bincount(bins, guess, n_bins)[held] / count[held],
-        np.bincount(bins, truth, n_bins)[held] / count[held],
-        count[held].astype(np.intp),
+        np.bincount(bins, guess, n_bins)[nonempty] / count[nonempty],
+        np.bincount(bins, truth, n_bins)[nonempty] / count[nonempty],
+        count[nonempty].astype(np.intp),
     )
 
 
 def ece(predicted: ArrayLike, measured: ArrayLike, *, n_bins: int = 10) -> float:
-    """Expected calibration error: mean distance of the reliability curve from the diagonal.
+    """Compute the expected calibration error.
+
+    It is the mean distance of the reliability curve from the diagonal.
 
     References:
         Guo et al., 2017, On calibration of modern neural networks, arXiv:1706.04599, equation 3.

@@ -1,9 +1,8 @@
-"""What would another policy have scored? Off-policy evaluation from a log with propensities.
+"""Off-policy estimates of another policy's score, from a log with propensities.
 
-The log holds only the answers of the candidates that the logged policy asked. Where it chose at
-random, each answer also stands for those it might have given, weighted by
-w = P(new policy does this) / P(logged policy did it). Where it was deterministic, only the requests
-on which both policies agree can be valued, and the report says so.
+A log has only the answers that the logged policy asked for. If the logged policy chose at random,
+each request has the weight w = P(new policy does this) / P(logged policy did this). If it was
+deterministic, only requests on which both policies agree can be used, and the report says so.
 """
 
 from __future__ import annotations
@@ -41,12 +40,14 @@ _ENOUGH = 30.0
 def inverse_propensity(
     weight: ArrayLike, reward: ArrayLike, resampling: Resampling = _DEFAULT
 ) -> Interval:
-    """Mean of w·r: unbiased where the logged policy could have done everything the new one does.
+    """Estimate the mean score as the mean of w·r.
+
+    The estimate is unbiased if the logged policy could have done everything that the new one does.
 
     Args:
-        weight: w per request, of shape (n,).
-        reward: Score of what was done, same shape.
-        resampling: For the interval.
+        weight: Weight w of each request, of shape (n,).
+        reward: Score r of each request, same shape.
+        resampling: Settings of the bootstrap.
 
     References:
         Horvitz & Thompson, 1952, JASA 47(260); Dudik et al., 2014, arXiv:1503.02834, equation 2.
@@ -58,12 +59,14 @@ def inverse_propensity(
 def self_normalized(
     weight: ArrayLike, reward: ArrayLike, resampling: Resampling = _DEFAULT
 ) -> Interval:
-    """Σ w·r / Σ w: slightly biased, with far less variance, and never outside the rewards' range.
+    """Estimate the mean score as Σ w·r / Σ w.
+
+    The estimate is slightly biased, but has far less variance and is in the range of the rewards.
 
     Args:
-        weight: w per request, of shape (n,).
-        reward: Score of what was done, same shape.
-        resampling: For the interval.
+        weight: Weight w of each request, of shape (n,).
+        reward: Score r of each request, same shape.
+        resampling: Settings of the bootstrap.
 
     References:
         Swaminathan & Joachims, 2015, The self-normalized estimator, NeurIPS 28, equation 8.
@@ -72,7 +75,7 @@ def self_normalized(
 
     def statistic(drawn: Floats) -> Floats:
         total = drawn @ w
-        # A resample in which no request agrees says nothing, and is left out.
+        # A resample without an agreeing request is left out.
         ratio: Floats = np.where(total > 0, drawn @ (w * r) / np.where(total > 0, total, 1), np.nan)
         return ratio
 
@@ -86,14 +89,17 @@ def doubly_robust(
     predicted_new: ArrayLike,
     resampling: Resampling = _DEFAULT,
 ) -> Interval:
-    """Mean of q̂(new) + w·(r - q̂(done)): unbiased if the propensities or the predictions are.
+    """Estimate the mean score as the mean of q̂(new) + w·(r - q̂(logged)).
+
+    The estimate is unbiased if the propensities or the predictions are correct.
 
     Args:
-        weight: w per request, of shape (n,).
-        reward: Score of what was done, same shape.
-        predicted: Predicted reward of what was done.
-        predicted_new: Predicted reward of what the new policy does, its mean if that is random.
-        resampling: For the interval.
+        weight: Weight w of each request, of shape (n,).
+        reward: Score r of each request, same shape.
+        predicted: Predicted reward of the logged action, same shape.
+        predicted_new: Predicted reward of the new policy's action, same shape; its expectation if
+            that policy chooses at random.
+        resampling: Settings of the bootstrap.
 
     References:
         Dudik et al., 2014, Doubly robust policy evaluation, arXiv:1503.02834, equation 3.
@@ -103,29 +109,33 @@ def doubly_robust(
     return inverse_propensity(np.ones_like(w), new + w * (r - done), resampling)
 
 
-def _pair(one: ArrayLike, other: ArrayLike) -> tuple[Floats, Floats]:
-    a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+def _pair(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
-        msg = f"Weights and rewards must be of one shape (n,), n >= 1, got {a.shape}, {b.shape}."
+        msg = (
+            "Weights, rewards and predictions must all have the same shape (n,), n >= 1, "
+            f"got {a.shape} and {b.shape}."
+        )
         raise ValueError(msg)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        msg = "Weights and rewards must be finite: leave out the requests without one."
+        msg = "Weights, rewards and predictions must be finite: leave out the requests without one."
         raise ValueError(msg)
     return a, b
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much a log can say about another policy.
+    """The overlap of a logged policy and a new policy.
 
     Attributes:
-        n: Requests behind the figures.
-        n_agreeing: Those on which the new policy may do what was done.
-        n_unsupported: Those on which it may do what the logged policy never would have done.
-        effective_n: (Σ w)² / Σ w², the effective sample size: how many requests logged under the
-            new policy itself these are worth.
-        mean_weight: Its interval contains 1 if the logged policy could have done everything that
-            the new one does.
+        n: Number of requests with a score.
+        n_agreeing: Number of requests on which the new policy may take the logged action.
+        n_unsupported: Number of requests on which the new policy may take an action that the
+            logged policy never takes.
+        effective_n: Effective sample size (Σ w)² / Σ w²: the equivalent number of requests logged
+            under the new policy.
+        mean_weight: Mean of w. Its interval contains 1 if the logged policy can take every action
+            of the new policy.
     """
 
     n: int
@@ -136,7 +146,7 @@ class Overlap:
 
     @property
     def enough(self) -> bool:
-        """Whether the log supports everything that the policy does, and often enough."""
+        """Whether the log supports all actions of the new policy with enough requests."""
         supported = self.n_unsupported == 0 and self.mean_weight.high >= 1 - 1e-9
         return supported and self.effective_n >= _ENOUGH
 
@@ -144,42 +154,42 @@ class Overlap:
         if self.n == 0:
             return "No request of this log has a score: give feedback first."
         if self.n_agreeing == 0:
-            return "The log holds no request on which this policy would have done the same."
+            return "The log has no request on which this policy may take the logged action."
         if self.n_unsupported > 0:
             share = self.n_unsupported / self.n
             return (
-                f"On {self.n_unsupported} of {self.n} requests ({share:.0%}) this policy does what "
-                "the logged one, which did not choose at random there, never did: only the others "
-                "can be valued, and they may be easier or harder. Explore at random now and then "
-                "to find out."
+                f"On {self.n_unsupported} of {self.n} requests ({share:.0%}) this policy may take "
+                "an action that the logged policy, which did not choose at random, never takes. "
+                "The estimates use the other requests, which may be easier or harder: let the "
+                "logged policy explore at random to support the rest."
             )
         if self.mean_weight.high < 1 - 1e-9:
             return (
-                f"The weights' mean is {self.mean_weight:.2f} and should be 1: this policy does "
-                "things that the logged one never did, and that part cannot be valued."
+                f"The mean of the weights is {self.mean_weight:.2f} and should be 1: this policy "
+                "takes actions that the logged policy never takes, which cannot be estimated."
             )
         if self.effective_n < _ENOUGH:
             return (
                 f"The {self.n} requests are worth only {self.effective_n:.0f} logged under this "
-                "policy: the policies overlap too little for a reliable figure."
+                "policy: the policies overlap too little for a reliable estimate."
             )
         return f"{self.n} requests, worth {self.effective_n:.0f} logged under this policy."
 
 
 @dataclass(frozen=True)
 class OffPolicy:
-    """What another policy would have scored.
+    """Estimates of another policy's mean score.
 
     Attributes:
-        overlap: How much the log can say; read it first.
-        logged: What was scored, over the same requests.
-        ips: Inverse propensity; unsupported requests count as 0, so with any it is too low.
-        snips: Self-normalized; unsupported requests are left out.
-        dr: Doubly robust; on unsupported requests it is only as good as the predictions there.
-            None: some candidate has no predicted quality.
-        bounds: From the worst to the best that the unsupported requests allow, without sampling
+        overlap: The overlap of the policies, on which the estimates depend.
+        logged: Mean score of the logged policy on the same requests.
+        ips: Inverse-propensity estimate. Unsupported requests count as 0, which makes it too low.
+        snips: Self-normalized estimate, without unsupported requests.
+        dr: Doubly robust estimate, which depends on the predictions for unsupported requests. None
+            if a candidate has no predicted quality.
+        bounds: Lowest and highest estimate that the unsupported requests allow, without sampling
             error.
-        replay: Every request decided again.
+        replay: The new policy's decisions on every request.
     """
 
     overlap: Overlap
@@ -200,21 +210,21 @@ def off_policy(
     resampling: Resampling = _DEFAULT,
     replay: LogReplay | None = None,
 ) -> OffPolicy:
-    """What `policy` would have scored on the requests of a log, by the feedback that they got.
+    """Estimate the mean feedback score of another policy on the requests of a log.
 
-    Requests without feedback are left out: that is unbiased if whether a user gives feedback
-    depends on nothing but the query and the answer's quality.
+    Requests without feedback are left out, which is unbiased if feedback depends only on the query
+    and the quality of the answer.
 
     Args:
         history: A log with feedback.
         policy: The policy to evaluate.
-        changes: What else differs from the log.
-        key: Which feedback counts; None: the mean of all that a request got.
-        resampling: For the intervals.
-        replay: The same log, already replayed under this policy and these changes.
+        changes: Other differences from the log.
+        key: Key of the feedback to use. If None, the mean of all feedback of a request.
+        resampling: Settings of the bootstrap.
+        replay: Replay of the same log with this policy and these changes, if it exists already.
 
     Raises:
-        ValueError: As `replay_log`.
+        ValueError: As in `replay_log`.
         NotImplementedError: If the policy chooses at random and has no `chance`.
     """
     if replay is None:
@@ -233,7 +243,7 @@ def off_policy(
     chances = np.array([_chance(row, policy) for row in rows])
     logged = np.array([math.prod(step.propensity for step in row.entry.steps) for row in rows])
     weight, one = chances / logged, np.ones(len(rows))
-    # A step taken with certainty cannot stand for any other step.
+    # A request on which the logged policy was deterministic supports no other action.
     beyond = np.where(logged == 1, 1 - chances, 0.0)
     overlap = Overlap(
         n=len(rows),
@@ -261,7 +271,7 @@ def _effective(weight: Floats) -> float:
 
 
 def _chance(row: Replayed, policy: Policy) -> float:
-    """Probability with which the policy would have taken the recorded steps."""
+    """Compute the probability that the policy takes the recorded steps."""
     chance = 1.0
     seen = situations_before_steps(row.situations, row.entry.steps, row.entry.attempts)
     for situation, step in zip(seen, row.entry.steps, strict=False):
@@ -291,9 +301,9 @@ def _chance_of(policy: Policy, situation: Situation, step: Decision) -> float:
 
 
 def _predictions(rows: Sequence[Replayed], policy: Policy) -> tuple[Floats, Floats] | None:
-    """Predicted quality of the candidate asked first, and of the one the policy would ask first.
+    """Predict the quality of the candidate asked first, by the log and by the new policy.
 
-    As only the first step is looked at, E[w·q̂(done)] is E[q̂(new)] for cascades too.
+    Only the first step is used, so E[w·q̂(logged)] = E[q̂(new)] for cascades as well.
     """
     done, new = [], []
     for row in rows:

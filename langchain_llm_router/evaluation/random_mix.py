@@ -1,7 +1,7 @@
-"""What routing is worth against mixing single models at random, which needs no router at all.
+"""Savings and gains of routing against a random mix of single models.
 
-At equal quality it is a share of the cost that is saved, at equal cost it is quality that is
-gained. In the intervals the mix is computed again on each draw.
+Savings are a share of the cost at equal quality, and gains are in quality at equal cost. For
+intervals, the mix is computed again on each resample.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ __all__ = ["Spent", "cost_saved", "cost_saved_interval", "quality_above_mix_inte
 
 
 class Spent(Protocol):
-    """Quality reached and dollars spent, row by row: a `Replay`, or what was measured live."""
+    """Quality and cost of each row, from a `Replay` or from measurements of a live router."""
 
     @property
     def quality(self) -> Floats:
-        """Of the accepted answers, of shape (n_rows,)."""
+        """Quality of the accepted answers, of shape (n_rows,)."""
 
     @property
     def cost_usd(self) -> Floats:
-        """Of every call made for them, same shape."""
+        """Cost of all calls of each row in USD, same shape."""
 
 
 def cost_saved(done: Spent, outcomes: Outcomes) -> float:
-    """Share of the best single model's cost that is saved, counted at equal quality.
+    """Compute the share of the cost that routing saves at equal quality.
 
-    The mean cost is compared with what a random mix of single models costs at the same mean
-    quality; above the best single model's quality, with that model's cost. Negative where routing
-    is dearer than the mix.
+    The mean cost is compared with that of a random mix of single models of the same mean quality,
+    or with that of the best single model if routing is better. The share is negative if routing
+    costs more.
 
     Args:
         done: What routing reached and spent.
@@ -57,7 +57,7 @@ def cost_saved(done: Spent, outcomes: Outcomes) -> float:
 def cost_saved_interval(
     done: Spent, outcomes: Outcomes, resampling: Resampling | None = None
 ) -> Interval:
-    """`cost_saved` with its interval.
+    """Compute `cost_saved` with its interval.
 
     Args:
         done: What routing reached and spent.
@@ -73,7 +73,7 @@ def cost_saved_interval(
 def quality_above_mix_interval(
     done: Spent, outcomes: Outcomes, resampling: Resampling | None = None
 ) -> Interval:
-    """Mean quality above that of a random mix of single models at the same mean cost.
+    """Compute the mean quality above that of a random mix of single models of equal mean cost.
 
     Args:
         done: What routing reached and spent.
@@ -89,7 +89,7 @@ def quality_above_mix_interval(
 def _costs(done: Spent, outcomes: Outcomes) -> Floats:
     costs = outcomes.cost_usd
     if costs is None or np.isnan(costs).any() or np.isnan(done.cost_usd).any():
-        msg = "Savings need every cost: some prices are unknown."
+        msg = "Savings need every cost, but some are unknown: give every model a price."
         raise ValueError(msg)
     return costs
 

@@ -1,4 +1,4 @@
-"""Does an embedding tell apart the queries that need one model from those that need another?"""
+"""A report on whether an embedding separates queries with different best candidates."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ _PERMUTATIONS = 200
 
 @dataclass(frozen=True, eq=False)
 class Separability:
-    """How well closeness in an embedding predicts labels.
+    """The relation between similarity in an embedding and the labels of queries.
 
-    The label of a query is the candidate that answers it best: weak, strong or tie for two
-    candidates, the first of the best for more.
+    The label of a query is its best candidate: weak, strong or tie for two candidates, and the
+    first of the best for more.
 
     Attributes:
-        edges: Edges of the cosine bins, of shape (n_bins + 1,).
-        same: Share of pairs with the same label in each bin.
-        different: Share of pairs with different labels in each bin.
-        pair_auc: Probability that a pair with one label is closer than a pair with two.
-        neighbor_agreement: Share of the ten nearest neighbors that have the query's label.
-        chance_agreement: The same with labels shuffled, mean.
-        p_value: Probability of such an agreement if the embedding carried no information.
-        predictor_auc: AUC of an out-of-fold predictor for "the last candidate beats the first",
-            ties left out; None if one of the two never wins.
+        edges: Edges of the bins of the cosine similarity, of shape (n_bins + 1,).
+        same: Share of the pairs with equal labels in each bin, of shape (n_bins,).
+        different: Share of the pairs with different labels in each bin, same shape.
+        pair_auc: Probability that a pair with equal labels is more similar than a pair with
+            different labels.
+        neighbor_agreement: Share of the ten nearest neighbors with the label of the query.
+        chance_agreement: Mean of `neighbor_agreement` with shuffled labels.
+        p_value: P-value of `neighbor_agreement` if the embedding is independent of the labels.
+        predictor_auc: AUC of out-of-fold predictions of "the last candidate beats the first",
+            without ties; None with fewer than ten such queries or only one label.
     """
 
     edges: Floats
@@ -58,7 +59,7 @@ class Separability:
 
     @property
     def sentence(self) -> str:
-        """The finding in words a person can act on."""
+        """The result in words."""
         shown = "" if self.predictor_auc is None else f", predictor AUC {self.predictor_auc:.2f}"
         facts = (
             f"neighbors share the label in {self.neighbor_agreement:.1%} of cases, by chance in "
@@ -80,15 +81,15 @@ def separability(
     n_bins: int = 40,
     resampling: Resampling | None = None,
 ) -> Separability:
-    """Compare closeness of queries with the same best candidate and with different ones.
+    """Compare the similarity of queries with the same best candidate and with different ones.
 
     Args:
-        outcomes: What each candidate scored; at most 2,000 random rows are compared.
-        embeddings: Any LangChain `Embeddings`; None: lexical.
-        predictor: An estimator for the AUC, fitted out of fold; None: `Linear` on the embedding
-            alone.
-        n_bins: Bins of the histograms.
-        resampling: For the interval of the AUC, and its seed for everything random here.
+        outcomes: Measured outcomes; at most 2,000 random rows are compared.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        predictor: Estimator for the out-of-fold AUC. If None, `Linear` on the embedding alone.
+        n_bins: Number of bins of the similarity.
+        resampling: Settings of the bootstrap of the AUC; its seed is also that of the sample and
+            the permutations. If None, 300 resamples.
 
     Raises:
         ValueError: If there are fewer than three rows, or all have the same label.
@@ -98,7 +99,10 @@ def separability(
     some = outcomes.take(rng.permutation(len(outcomes))[:_ROWS])
     labels = _labels(some)
     if len(some) < 3 or len(np.unique(labels)) < 2:
-        msg = f"Need at least 3 rows and 2 labels, got {len(some)} and {len(np.unique(labels))}."
+        msg = (
+            "`outcomes` must have at least 3 rows and 2 labels, "
+            f"got {len(some)} and {len(np.unique(labels))}."
+        )
         raise ValueError(msg)
     model = LexicalEmbeddings().fit(some.queries) if embeddings is None else embeddings
     vectors = embed(model, some.queries)

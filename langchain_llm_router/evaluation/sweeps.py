@@ -1,4 +1,4 @@
-"""What a family of routers got on every single row: the table behind curves and intervals."""
+"""Quality and cost of a family of policies on every row."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Sweep:
     """Quality and cost of every row at every setting of a knob.
 
     Attributes:
-        knob: The knob's values, of shape (n_points,).
+        knob: Values of the knob, of shape (n_points,).
         quality: Quality of the accepted answers, of shape (n_points, n_queries).
-        cost_usd: What they cost, same shape; NaN where unknown.
+        cost_usd: Cost of each query in USD, same shape; NaN where unknown.
     """
 
     knob: Floats
@@ -43,7 +43,7 @@ class Sweep:
 
 
 def single_sweep(outcomes: Outcomes) -> Sweep:
-    """Every candidate alone: its hull is what random mixing reaches, the baseline to beat."""
+    """Return a sweep with one point per single candidate; its hull is that of random mixes."""
     return Sweep(
         np.arange(len(outcomes.candidates), dtype=np.float64),
         np.array(outcomes.quality.T),
@@ -58,29 +58,30 @@ def utility_sweep(
     expected_cost_usd: ArrayLike | None = None,
     n_points: int = 100,
 ) -> Sweep:
-    """Ask the candidate with the best predicted quality − λ·cost, for λ from ∞ down to 0.
-
-    The same choice as the policy `Utility` with weight λ on cost, for all λ at once.
+    """Replay the policy `Utility` with λ on cost, for many λ from ∞ down to 0.
 
     Args:
         predicted: Predicted quality, of shape (n_queries, n_candidates).
-        outcomes: What each candidate really scored and cost.
-        expected_cost_usd: What a call is believed to cost, of shape (n_candidates,) or one per
-            query and candidate; None: the mean of each candidate in `outcomes`.
-        n_points: How many values of λ, spread over the places where choices change.
+        outcomes: Measured quality and cost, with the same rows and columns.
+        expected_cost_usd: Expected cost of a call in USD, of shape (n_candidates,) or (n_queries,
+            n_candidates). If None, the mean cost of each candidate in `outcomes`.
+        n_points: Maximum number of values of λ at which choices change.
     """
     guess = np.asarray(predicted, dtype=np.float64)
     if guess.shape != outcomes.quality.shape:
         msg = f"`predicted` has shape {guess.shape}, the outcomes {outcomes.quality.shape}."
         raise ValueError(msg)
     costs = _costs(outcomes)
-    believed = costs.mean(axis=0) if expected_cost_usd is None else expected_cost_usd
-    believed = np.broadcast_to(np.asarray(believed, dtype=np.float64), guess.shape)
-    if np.isnan(believed).any():
-        msg = "A sweep over cost needs every expected cost: some are unknown."
+    expected_cost = costs.mean(axis=0) if expected_cost_usd is None else expected_cost_usd
+    expected_cost = np.broadcast_to(np.asarray(expected_cost, dtype=np.float64), guess.shape)
+    if np.isnan(expected_cost).any():
+        msg = "`expected_cost_usd` must have every cost for a sweep over λ, but lacks some."
         raise ValueError(msg)
-    knobs = _break_points(guess, believed, n_points)[::-1]
-    chosen = [_best(-believed, -guess), *(_best(guess - it * believed, believed) for it in knobs)]
+    knobs = _break_points(guess, expected_cost, n_points)[::-1]
+    chosen = [
+        _best(-expected_cost, -guess),
+        *(_best(guess - it * expected_cost, expected_cost) for it in knobs),
+    ]
     rows = np.arange(len(guess))
     return Sweep(
         np.concatenate([[np.inf], knobs]),
@@ -90,7 +91,7 @@ def utility_sweep(
 
 
 def _best(utility: Floats, cost: Floats) -> Indices:
-    """Column of the highest utility per row; ties go to the lower cost, then to the first."""
+    """Return the column of the highest utility per row; ties go to the lower cost, then first."""
     return np.lexsort((cost, -utility), axis=1)[:, 0]
 
 
@@ -101,7 +102,7 @@ def _costs(outcomes: Outcomes) -> Floats:
 
 
 def _break_points(guess: Floats, cost: Floats, n_points: int) -> Floats:
-    """Values of λ where some row is indifferent between two candidates, thinned; 0 is first."""
+    """Return 0 and values of λ between those at which a row's choice may change."""
     some = np.unique(np.linspace(0, len(guess) - 1, min(len(guess), 2000)).astype(int))
     i, j = np.triu_indices(guess.shape[1], 1)
     gain, price = guess[some][:, i] - guess[some][:, j], cost[some][:, i] - cost[some][:, j]
@@ -109,7 +110,7 @@ def _break_points(guess: Floats, cost: Floats, n_points: int) -> Floats:
     ratio = ratio[ratio > 0]
     if len(ratio) == 0:
         return np.zeros(1)
-    # Midway between two break points no row is indifferent: ties cannot decide a choice.
+    # Midway between two break points the utilities of no row are equal.
     levels = np.unique(np.quantile(ratio, np.linspace(0, 1, n_points)))
     middle = np.concatenate([levels[:1] / 2, (levels[:-1] + levels[1:]) / 2, levels[-1:] * 2])
     return np.concatenate([[0.0], middle])

@@ -1,4 +1,4 @@
-"""What would it have cost and scored? Replay a policy on recorded outcomes."""
+"""The replay of policies on tables of recorded outcomes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["Replay", "best_single", "curve", "oracle", "replay"]
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """What a policy did on every row of a table.
+    """The decisions of a policy on every row of a table, with their quality and cost.
 
     Attributes:
-        candidates: Names, in the order of the columns.
-        accepted: Column of the accepted answer per row, of shape (n_queries,).
-        asked: Which candidates were asked per row, of shape (n_queries, n_candidates).
-        quality: Quality of the accepted answer per row.
-        cost_usd: Everything spent per row, verification included; NaN where unknown.
-        decisions: The decision that ended each row.
+        candidates: Names of the candidates, in the order of the columns.
+        accepted: Column of the accepted answer of each row, of shape (n_queries,).
+        asked: Whether each candidate was asked, of shape (n_queries, n_candidates).
+        quality: Quality of the accepted answer of each row, of shape (n_queries,).
+        cost_usd: Cost of each row in USD, verification included, same shape; NaN where unknown.
+        decisions: The last decision of each row.
     """
 
     candidates: tuple[str, ...]
@@ -46,7 +46,7 @@ class Replay:
 
     @property
     def mean_cost_usd(self) -> float | None:
-        """Mean cost per query; None if any is unknown."""
+        """Mean cost per query in USD; None if any cost is unknown."""
         mean = float(self.cost_usd.mean())
         return None if np.isnan(mean) else mean
 
@@ -71,23 +71,24 @@ def replay(
     evaluations: SelfEvaluations | None = None,
     expected_cost_usd: ArrayLike | None = None,
 ) -> Replay:
-    """Find what `policy` would have done on recorded outcomes; no model is called.
+    """Replay a policy on recorded outcomes, without calling any model.
 
     Args:
-        policy: The policy to replay; the same object a live router uses.
-        quality: Predicted quality in [0, 1], of shape (n_queries, n_candidates); None: no
-            estimator.
-        outcomes: What each candidate really scored and cost, same rows and columns.
-        evaluations: What verifiers said, for policies that verify; same rows and columns.
-        expected_cost_usd: What the policy believes a call costs, of shape (n_candidates,) or
-            (n_queries, n_candidates); None: the mean cost of each candidate in `outcomes`.
+        policy: The policy to replay, the same object as in a live router.
+        quality: Predicted quality in [0, 1], of shape (n_queries, n_candidates). If None, there are
+            no predictions.
+        outcomes: Measured quality and cost, with the same rows and columns.
+        evaluations: The verifier's scores, for policies that verify, with the same rows and
+            columns.
+        expected_cost_usd: Expected cost of a call in USD, of shape (n_candidates,) or (n_queries,
+            n_candidates). If None, the mean cost of each candidate in `outcomes`.
 
     Raises:
-        ValueError: If shapes differ, or a verifying policy has no `evaluations`.
+        ValueError: If shapes differ, or a policy that verifies has no `evaluations`.
     """
     check_policy(policy, outcomes.candidates)
     if policy.verifies and evaluations is None:
-        msg = f"{type(policy).__name__} verifies answers: pass the recorded `evaluations`."
+        msg = f"`evaluations` is None, but {type(policy).__name__} verifies answers: pass scores."
         raise ValueError(msg)
     tables = _Tables(outcomes, evaluations, quality, expected_cost_usd)
     rows = [tables.route(policy, i) for i in range(len(outcomes))]
@@ -111,7 +112,7 @@ class _Row:
 
 
 class _Tables:
-    """Answers the routing loop from recorded tables, as a live router answers it with calls."""
+    """Recorded tables that give the loop its results, in place of the calls of a live router."""
 
     def __init__(
         self,
@@ -124,18 +125,18 @@ class _Tables:
         if evaluations is not None and evaluations.confidence.shape != shape:
             msg = f"`evaluations` has shape {evaluations.confidence.shape}, expected {shape}."
             raise ValueError(msg)
-        believed = outcomes.mean_cost_usd if expected_cost_usd is None else expected_cost_usd
-        if believed is not None:
-            believed = np.broadcast_to(np.asarray(believed, dtype=np.float64), shape)
+        expected_cost = outcomes.mean_cost_usd if expected_cost_usd is None else expected_cost_usd
+        if expected_cost is not None:
+            expected_cost = np.broadcast_to(np.asarray(expected_cost, dtype=np.float64), shape)
         self.names = list(outcomes.candidates)
         self.outcomes, self.evaluations = outcomes, evaluations
         self.quality = _table("quality", quality, shape)
-        self.believed = _table("expected_cost_usd", believed, shape)
+        self.expected_cost = _table("expected_cost_usd", expected_cost, shape)
 
     def route(self, policy: Policy, i: int) -> _Row:
-        """Drive one row to its end."""
+        """Run the loop of one row to its end."""
         arms = [
-            Arm(name, quality=_cell(self.quality, i, j), cost_usd=_cell(self.believed, i, j))
+            Arm(name, quality=_cell(self.quality, i, j), cost_usd=_cell(self.expected_cost, i, j))
             for j, name in enumerate(self.names)
         ]
         loop = Loop(policy, begin(self.outcomes.queries[i], arms))
@@ -186,16 +187,16 @@ def curve(
     expected_cost_usd: ArrayLike | None = None,
     strong: str | None = None,
 ) -> Curve:
-    """Replay a family of policies, one per knob value.
+    """Replay a family of policies, one per value of a knob.
 
     Args:
-        make_policy: From a knob's value to a policy, e.g. `Threshold` itself.
-        knobs: The values to try.
+        make_policy: Function from a value of the knob to a policy, e.g. `Threshold`.
+        knobs: Values of the knob.
         quality: As in `replay`.
         outcomes: As in `replay`.
         evaluations: As in `replay`.
         expected_cost_usd: As in `replay`.
-        strong: The candidate whose share of calls is recorded; None: the last one.
+        strong: Name of the candidate for `strong_share`. If None, the last candidate.
     """
     name = outcomes.candidates[-1] if strong is None else strong
     points = []
@@ -212,12 +213,12 @@ def curve(
 
 
 def best_single(outcomes: Outcomes) -> int:
-    """Column of the candidate with the highest mean quality."""
+    """Return the column of the candidate with the highest mean quality."""
     return int(outcomes.quality.mean(axis=0).argmax())
 
 
 def oracle(outcomes: Outcomes) -> Indices:
-    """Column of the cheapest among the best answers of each row: what perfect routing would ask."""
+    """Return the column of the cheapest of the best answers of each row: perfect routing."""
     best = outcomes.quality >= outcomes.quality.max(axis=1, keepdims=True)
     cost = outcomes.cost_usd
     if cost is None:

@@ -109,7 +109,7 @@ def test_evaluate_on_rows_that_were_seen_must_be_asked_for(run, made):
     known.save(made / "known.jsonl")
     code, _, err = run("evaluate", "route", "--data", "known.jsonl")
     assert code == 1
-    assert "All 80 rows had a part in this router" in err
+    assert "All 80 rows were used to fit this router" in err
     code, out, _ = run("evaluate", "route", "--data", "known.jsonl", "--seen", "--json")
     assert code == 0
     assert last_json(out)["n_left_out"] == 0
@@ -182,7 +182,7 @@ def test_explain_follows_a_recorded_question_to_its_end(run):
     actions = [step["action"] for step in last_json(out)["steps"]]
     assert actions == ["ask", "verify", "accept"]
     code, out, _ = run("explain", "cascade", "a new question", *arguments)
-    assert "what the first answer's score would lead to" in out
+    assert "decisions by the score of the first answer" in out
 
 
 MISTAKES = [
@@ -191,10 +191,10 @@ MISTAKES = [
     (["evaluate", "nowhere", "--data", "run.jsonl"], "'nowhere' is not a saved artifact"),
     (["evaluate", "route"], "`--data` is missing"),
     (["evaluate", "route", "--data", "nothing.jsonl"], "nothing.jsonl"),
-    (["evaluate", "cascade", "--data", "table.jsonl"], "the verifier 'self'"),
+    (["evaluate", "cascade", "--data", "table.jsonl"], "router's verifier, 'self'"),
     (
         ["calibrate", "route", "--data", "run.jsonl", "--target", "qualty >= 1"],
-        "Unknown target 'qualty >= 1': allowed are",
+        "'strong share = 0.3', got 'qualty >= 1'",
     ),
     (["calibrate", "always", "--data", "run.jsonl", "--target", "quality >= 0.1"], "no knob"),
     (

@@ -138,7 +138,7 @@ def test_fit_meets_a_target_and_says_so(run, tmp_path):
     assert "## The target" in (tmp_path / "router" / "report.md").read_text()
     code, _, err = run("fit", "--data", "table.jsonl", "--target", "quality > 0.9")
     assert code == 1
-    assert err.startswith("llm-router: Unknown target 'quality > 0.9'")
+    assert err.startswith("llm-router: A target must have a form")
     assert len(err.splitlines()) == 1
 
 

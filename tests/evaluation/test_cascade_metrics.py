@@ -22,7 +22,7 @@ PAIR = ([1.0, 11.0], [0.5, 0.9])
 
 def test_ibc_is_the_slope_above_the_weak_candidate():
     assert ibc((11.0, 0.5), (1.0, 0.2)) == pytest.approx(0.03)
-    with pytest.raises(ValueError, match="above the weak"):
+    with pytest.raises(ValueError, match="must cost more than the weak"):
         ibc((1.0, 0.5), (1.0, 0.2))
 
 
@@ -54,7 +54,7 @@ def test_with_three_candidates_the_best_chord_is_the_base():
 
 
 def test_no_benefit_to_buy_is_said():
-    with pytest.raises(ValueError, match="no benefit"):
+    with pytest.raises(ValueError, match="must cost more than the cheapest"):
         region_ibc_lift([1.0], [0.5], [1.0, 2.0], [0.9, 0.5])
 
 
@@ -62,9 +62,9 @@ def test_area_by_hand():
     """Flat 0.9 from cost 6 on, a straight line from 0.5 before: (0.7·5 + 0.9·5) / 10."""
     assert cost_quality_area([6.0], [0.9], *PAIR) == pytest.approx(0.8)
     assert cost_quality_area(*PAIR, *PAIR) == pytest.approx(0.7)
-    with pytest.raises(ValueError, match="cost the same"):
+    with pytest.raises(ValueError, match="must differ in cost"):
         cost_quality_area([1.0], [0.5], [1.0, 1.0], [0.5, 0.9])
-    with pytest.raises(ValueError, match="known"):
+    with pytest.raises(ValueError, match="every cost"):
         cost_quality_area([np.nan], [0.5], *PAIR)
 
 
@@ -115,5 +115,5 @@ def test_intervals_hold_the_value_and_a_router_does_not_differ_from_itself():
         assert (
             interval(best, outcomes, baseline=single_sweep(outcomes), resampling=resampling).low > 0
         )
-    with pytest.raises(ValueError, match="unknown"):
+    with pytest.raises(ValueError, match="every cost"):
         region_ibc_lift_interval(best, Outcomes(outcomes.queries, ("a", "b"), quality))

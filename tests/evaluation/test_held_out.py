@@ -70,7 +70,7 @@ def test_knowing_only_the_group_is_said():
     report = held_out_report(Linear().fit(train), test, resampling=FAST)
     assert report.verdict == "helps"
     assert report.within_groups.low <= 0.5 <= report.within_groups.high
-    assert "tells groups apart" in report.sentence
+    assert "distinguishes groups" in report.sentence
 
 
 def test_many_candidates_without_prices_are_compared_with_the_best_single_one():
@@ -94,7 +94,7 @@ def test_the_report_is_json_and_travels_with_the_estimator(tmp_path):
 
 def test_other_candidates_are_refused():
     fitted = Linear().fit(make_outcomes(20))
-    with pytest.raises(ValueError, match="same candidates"):
+    with pytest.raises(ValueError, match="must have the candidates of the estimator"):
         held_out_report(fitted, make_outcomes(20, ("a", "b")))
 
 

@@ -127,7 +127,7 @@ def test_the_self_normalized_estimate_stays_within_the_rewards(rows):
 
 
 def test_weights_and_rewards_are_checked():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="all have the same shape"):
         inverse_propensity([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="finite"):
         self_normalized([1.0], [np.nan])
