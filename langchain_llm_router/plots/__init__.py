@@ -1,10 +1,10 @@
-"""Pictures of what a router does and what it saves (extra `plot`).
+"""Figures of routers, verifiers and decisions (extra `plot`).
 
-Every function returns a standalone matplotlib `Figure`: no pyplot, no global state, no window;
-`save` writes it. What routing costs and scores is in `cost_quality`, how a verifier's score is read
-in `scores`, which scores tell good from poor in `verifiers`, how far numbers can be believed in
-`reliability`, one query's path in `paths`, why it was taken in `explained_decision`, which
-estimator or policy won in `contests`, and all that apply to a saved router in `routers`.
+Every function returns a matplotlib `Figure` without pyplot or global state; `save` writes it. The
+modules are `cost_quality` (cost and quality of strategies), `scores` (the observation model of a
+verifier's scores), `verifiers` (scores of several verifiers and models), `reliability` (calibration
+and separability), `paths` (the steps of one query), `explained_decision` (an explanation),
+`contests` (the results of `fit_router`) and `routers` (all figures of a saved router).
 """
 
 from langchain_llm_router.plots.canvas import save

@@ -1,7 +1,7 @@
-"""The drawing board: one look for all figures, and labels beside what they name.
+"""The style of all figures, and the placement of labels.
 
-The only file that knows matplotlib. It draws through `Figure` and the Agg canvas, never pyplot, so
-that figures can be made in threads and servers and leave nothing behind.
+Only this file imports matplotlib. It uses `Figure` and the Agg canvas instead of pyplot, because
+figures must be independent of global state in threads and servers.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ Axes = Any
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 GOOD, POOR = "#0072b2", "#d55e00"
 COLORS = (GOOD, POOR, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
-"""Okabe and Ito's palette, which color-blind readers can tell apart."""
+"""Okabe and Ito's palette, which color-blind readers can distinguish."""
 
 _DPI = 144
 
 
 def new(width: float = 8.0, height: float = 5.0) -> Figure:
-    """An empty figure of so many inches, on its own Agg canvas."""
+    """Create an empty figure, with its size in inches, on an Agg canvas."""
     figure = import_extra("matplotlib.figure", "plot").Figure((width, height), dpi=_DPI)
     import_extra("matplotlib.backends.backend_agg", "plot").FigureCanvasAgg(figure)
     figure.set_facecolor("white")
@@ -61,7 +61,7 @@ def axes(
     x: str = "",
     y: str = "",
 ) -> Axes:
-    """Axes in a box of the figure (left, bottom, width, height), in the house style."""
+    """Add styled axes in a box of the figure: left, bottom, width and height in [0, 1]."""
     ax = figure.add_axes(box)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(MUTED)
@@ -86,7 +86,7 @@ def axes(
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure; the suffix says how (`.png`, `.svg`, `.pdf`)."""
+    """Write a figure in the format of the suffix (`.png`, `.svg`, `.pdf`)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI, facecolor="white")
@@ -94,7 +94,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def dollars(value: float) -> str:
-    """A cost as a person writes it, e.g. $3.40, $0.012."""
+    """Format a cost, e.g. as $3.40 or $0.012."""
     if value >= 100:
         return f"${value:,.0f}"
     if value >= 0.1 or value == 0:
@@ -114,11 +114,11 @@ class _Label:
 
 @dataclass
 class Labels:
-    """Texts beside the points and lines they name, placed so that none covers another.
+    """Labels of points and lines, placed without covering each other.
 
-    Add everything, then `place` once the limits of the axes are final: each label tries the
-    places around its anchors and takes the emptiest; one that is not required stays away where
-    there is no room.
+    Add all labels, and call `place` when the limits of the axes are final. Each label is placed at
+    the best position around its anchors. A label that is not required is left out if there is no
+    space.
     """
 
     ax: Axes
@@ -126,10 +126,10 @@ class Labels:
     _obstacles: list[Floats] = field(default_factory=list)
 
     def avoid(self, x: ArrayLike, y: ArrayLike, *, line: bool = False) -> None:
-        """Keep labels off these points, or off the line through them."""
+        """Keep labels away from these points, or from the line through them."""
         points = np.column_stack([np.atleast_1d(x), np.atleast_1d(y)]).astype(np.float64)
         if len(points) > 0:
-            self._obstacles.append(_along(self.ax, points) if line else points)
+            self._obstacles.append(_points_on_line(self.ax, points) if line else points)
 
     def add(
         self,
@@ -142,36 +142,36 @@ class Labels:
         bold: bool = False,
         required: bool = True,
     ) -> None:
-        """A label for one point, or for a line that may be named anywhere along it."""
+        """Add a label of a point, or of a line with several possible anchors."""
         anchors = np.column_stack([np.atleast_1d(x), np.atleast_1d(y)]).astype(np.float64)
         self._labels.append(_Label(text, anchors, color, size, bold, required))
 
     def place(self) -> None:
-        """Find a place for each label, required ones first."""
+        """Place each label, required labels first."""
         renderer = self.ax.figure.canvas.get_renderer()
         frame = self.ax.get_window_extent(renderer)
         dots = [self.ax.transData.transform(points) for points in self._obstacles]
         obstacles = np.concatenate(dots) if dots else np.empty((0, 2))
-        taken: list[tuple[float, float, float, float]] = []
+        placed: list[tuple[float, float, float, float]] = []
         for label in sorted(self._labels, key=lambda each: not each.required):
             text = self._text(label)
             extent = text.get_window_extent(renderer)
             size = (extent.width, extent.height)
             tries = (
-                (_badness(box, taken, obstacles, frame) + far, box, anchor)
-                for anchor, box, far in _places(
+                (_penalty(box, placed, obstacles, frame) + distance, box, anchor)
+                for anchor, box, distance in _positions(
                     self.ax.transData.transform(label.anchors),
                     size,
                     (9, 20, 36, 56) if label.required else (9,),
                 )
             )
-            bad, box, anchor = min(tries, key=lambda each: each[0])
-            if bad >= _CROWDED and not label.required:
+            penalty, box, anchor = min(tries, key=lambda each: each[0])
+            if penalty >= _CROWDED and not label.required:
                 text.remove()
                 continue
             text.set_position(self.ax.transData.inverted().transform(box[:2]))
-            taken.append(box)
-            self._lead(box, anchor, label.color)
+            placed.append(box)
+            self._draw_leader(box, anchor, label.color)
 
     def _text(self, label: _Label) -> Any:
         return self.ax.text(
@@ -185,8 +185,10 @@ class Labels:
             zorder=10,
         )
 
-    def _lead(self, box: tuple[float, float, float, float], anchor: Floats, color: str) -> None:
-        """A thin line from a label that had to move away to what it names."""
+    def _draw_leader(
+        self, box: tuple[float, float, float, float], anchor: Floats, color: str
+    ) -> None:
+        """Draw a thin line from a label to its anchor if they are far apart."""
         nearest = np.clip(anchor, box[:2], box[2:])
         if np.hypot(*(anchor - nearest)) > 22:
             ends = self.ax.transData.inverted().transform([nearest, anchor])
@@ -198,8 +200,8 @@ _CROWDED = 10.0
 Box = tuple[float, float, float, float]
 
 
-def _along(ax: Axes, points: Floats) -> Floats:
-    """Points close together on the lines between points, evenly spread as they are drawn."""
+def _points_on_line(ax: Axes, points: Floats) -> Floats:
+    """Interpolate points on the line, evenly spaced in the drawing."""
     drawn = ax.transData.transform(points)
     steps = np.linspace(0, len(points) - 1, max(60, 4 * len(points)))
     index = np.arange(len(points))
@@ -207,10 +209,10 @@ def _along(ax: Axes, points: Floats) -> Floats:
     return np.asarray(ax.transData.inverted().transform(dense), dtype=np.float64)
 
 
-def _places(
+def _positions(
     anchors: Floats, size: tuple[float, float], gaps: Sequence[float]
 ) -> Iterator[tuple[Floats, Box, float]]:
-    """Boxes around each anchor, nearest first, each with a small price for being far."""
+    """Yield boxes around each anchor, nearest first, with a small penalty for the distance."""
     width, height = size
     sides = [(1, 0), (1, 1), (-1, 1), (0, 1), (0, -1), (1, -1), (-1, -1), (-1, 0)]
     for anchor, gap, (k, (dx, dy)) in product(anchors, gaps, enumerate(sides)):
@@ -223,13 +225,13 @@ def _places(
         yield anchor, (left, low, left + width, low + height), gap / 9 + 0.1 * k
 
 
-def _badness(box: Box, taken: Sequence[Box], obstacles: Floats, frame: Any) -> float:
+def _penalty(box: Box, placed: Sequence[Box], obstacles: Floats, frame: Any) -> float:
     left, low, right, high = box
     outside = max(frame.x0 - left, right - frame.x1, frame.y0 - low, high - frame.y1, 0.0)
     overlap = sum(
         max(0.0, min(right, b[2]) - max(left, b[0]) + 6)
         * max(0.0, min(high, b[3]) - max(low, b[1]) + 3)
-        for b in taken
+        for b in placed
         if min(right, b[2]) - max(left, b[0]) > -6 and min(high, b[3]) - max(low, b[1]) > -3
     )
     inside = (
@@ -242,7 +244,7 @@ def _badness(box: Box, taken: Sequence[Box], obstacles: Floats, frame: Any) -> f
 
 
 def gradient(ax: Axes, x: Floats, height: Floats, value: Floats) -> None:
-    """Fill under a curve, colored along x by a value in [0, 1] from poor to good."""
+    """Fill the area under a curve with colors for a value in [0, 1], from poor to good."""
     area = ax.fill_between(x, height, color="none", linewidth=0)
     image = ax.imshow(
         value[None, :],
@@ -263,7 +265,7 @@ def gradient_key(
     ticks: Sequence[tuple[float, str]],
     label: str,
 ) -> None:
-    """The key to `gradient`: a color bar in a box of the figure."""
+    """Draw the color bar of `gradient` in a box of the figure."""
     ax = figure.add_axes(box)
     ax.imshow(
         np.linspace(0, 1, 256)[:, None],

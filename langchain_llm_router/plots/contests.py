@@ -1,4 +1,4 @@
-"""What a fitting contest found: the winner, each model's share, and when routing does not pay."""
+"""Figures of a contest: the ranking, the shares of the models, and the gain against λ."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROW = 0.38
 """Inches per row."""
 
 _LONGEST = 66
-"""Letters of small print left of a row."""
+"""Maximum number of characters of the detail at the left of a row."""
 
 
 def contest_chart(
@@ -34,16 +34,16 @@ def contest_chart(
     title: str = "Who wins",
     subtitle: str = "",
 ) -> Figure:
-    """One row per contender, the first on top and in color.
+    """Draw a row per contender, with the best in color.
 
     Args:
-        entries: Name and score, from the best on.
-        x: What the score is.
-        title: The figure's title.
-        subtitle: On which rows.
+        entries: Name and score of each contender, the best first.
+        x: Label of the score.
+        title: Title of the figure.
+        subtitle: Description of the rows.
     """
     if len(entries) == 0:
-        msg = "There is nothing to draw: give `entries`."
+        msg = "`entries` must have at least one contender, got none."
         raise ValueError(msg)
     figure, ax = _rows(len(entries), title, subtitle, x)
     scores = np.array([score for _, score in entries])
@@ -64,22 +64,23 @@ def answer_shares(
     title: str = "Whose answer it is",
     subtitle: str = "",
 ) -> Figure:
-    """One bar per group of queries, cut by whose answer was accepted.
+    """Draw a stacked bar per group of queries, with the share of each candidate's answers.
 
     Args:
-        shares: Group → candidate → share of its queries; the same candidates everywhere.
-        title: The figure's title.
-        subtitle: On which rows.
+        shares: Share of the group's queries by group and candidate; all groups have the same
+            candidates.
+        title: Title of the figure.
+        subtitle: Description of the rows.
     """
     if len(shares) == 0:
-        msg = "There is nothing to draw: give `shares`."
+        msg = "`shares` must have at least one group, got none."
         raise ValueError(msg)
     figure, ax = _rows(len(shares), title, subtitle, "share of queries (%)")
     names = list(next(iter(shares.values())))
-    for i, (group, of) in enumerate(shares.items()):
+    for i, (group, share_of) in enumerate(shares.items()):
         left = 0.0
         for j, name in enumerate(names):
-            width = 100 * of[name]
+            width = 100 * share_of[name]
             ax.barh(i, width, left=left, height=0.62, color=_shade(j, len(names)))
             if width >= 9:
                 dark = j >= len(names) / 2
@@ -103,16 +104,16 @@ def worth_curve(
     title: str = "When routing is worth it, and when not",
     subtitle: str = "",
 ) -> Figure:
-    """Gain over the best single model against λ, with its interval.
+    """Draw the gain over the best single model against λ, with its interval.
 
     Args:
-        margins: λ in quality per dollar → mean gain in quality - λ·cost per query.
-        chosen: λ to mark.
-        title: The figure's title.
-        subtitle: On which rows.
+        margins: Pairs of λ in quality per dollar and the mean gain in quality - λ·cost per query.
+        chosen: Value of λ to mark.
+        title: Title of the figure.
+        subtitle: Description of the rows.
     """
     if len(margins) < 2:
-        msg = f"A curve needs at least two λ, got {len(margins)}."
+        msg = f"`margins` must have at least two values of λ, got {len(margins)}."
         raise ValueError(msg)
     figure = new(8.6, 4.6)
     ax = axes(
@@ -151,7 +152,7 @@ def worth_curve(
 
 
 def _name_regions(ax: Axes, knobs: np.ndarray, low: np.ndarray) -> None:
-    """Shade where the interval reaches 0, and say once what that means."""
+    """Shade the regions whose interval is not above 0, and label one region of each kind."""
     proven = low > 0
     top = ax.get_ylim()[1]
     edges = np.sqrt(knobs[1:] * knobs[:-1])
@@ -175,7 +176,7 @@ def _name_regions(ax: Axes, knobs: np.ndarray, low: np.ndarray) -> None:
 
 
 def _name_row(ax: Axes, i: int, name: str, *, bold: bool = False) -> None:
-    """The name left of its row; what follows a colon stands below, smaller."""
+    """Write a name at the left of its row, with the part after a colon below it."""
     name, _, detail = name.partition(": ")
     if len(detail) > _LONGEST:
         detail = f"{detail[: _LONGEST - 1]}…"
@@ -191,7 +192,7 @@ def _height(n: int) -> float:
 
 
 def _rows(n: int, title: str, subtitle: str, x: str) -> tuple[Figure, Axes]:
-    """Axes for one row per entry, the first on top, with room for names on the left."""
+    """Create axes with one row per entry, the first on top, and space for names on the left."""
     below, above = 0.95, 0.75
     height = below + _height(n) + above
     figure = new(9.2, height)
@@ -208,7 +209,7 @@ def _rows(n: int, title: str, subtitle: str, x: str) -> tuple[Figure, Axes]:
 
 
 def _shade(j: int, n: int) -> str:
-    """From light for the cheapest to dark for the dearest."""
+    """Return the color of candidate `j` of `n`, from light for cheap to dark for expensive."""
     low, high = np.array([0xC6, 0xDB, 0xEA]), np.array([0x06, 0x3A, 0x66])
     at = j / max(n - 1, 1)
     return "#" + "".join(f"{round(v):02x}" for v in low + at * (high - low))

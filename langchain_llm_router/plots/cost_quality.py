@@ -1,4 +1,4 @@
-"""What it costs and what it scores: the figure for the person who pays."""
+"""The figure of cost against quality."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StrategyPoint(CheckedArguments):
-    """One operating point: what a strategy costs a query on average, and what it scores."""
+    """One operating point of a strategy: its mean cost and mean quality."""
 
     name: str
-    """Points of one name are joined to a curve."""
+    """Name of the strategy; points with the same name are connected to a curve."""
 
     cost_usd: float
-    """Mean cost per query."""
+    """Mean cost per query in USD."""
 
     quality: float
     """Mean quality in [0, 1]."""
@@ -52,7 +52,7 @@ class StrategyPoint(CheckedArguments):
     """Lower end of the quality's interval."""
 
     high: float | None = None
-    """Upper end of it."""
+    """Upper end of the quality's interval."""
 
     def __post_init__(self) -> None:
         check_range(self, "cost_usd")
@@ -65,7 +65,7 @@ _RESAMPLING = Resampling(n_resamples=300)
 def single_points(
     outcomes: Outcomes, *, resampling: Resampling | None = None
 ) -> list[StrategyPoint]:
-    """Every candidate alone; those without a known cost are left out."""
+    """Compute the point of every single candidate, except those with an unknown cost."""
     costs = outcomes.mean_cost_usd
     if costs is None:
         return []
@@ -77,14 +77,14 @@ def single_points(
 
 
 def oracle_point(outcomes: Outcomes) -> StrategyPoint:
-    """Perfect routing: the cheapest of the best answers, knowing them all.
+    """Compute the point of perfect routing, which uses the cheapest of the best answers.
 
     Raises:
-        ValueError: If costs are unknown.
+        ValueError: If the cost of one of these answers is unknown.
     """
     rows, chosen = np.arange(len(outcomes)), oracle(outcomes)
     if outcomes.cost_usd is None or np.isnan(outcomes.cost_usd[rows, chosen]).any():
-        msg = "The oracle's cost needs every cost: some are unknown."
+        msg = "`outcomes` must have every cost for the oracle: give every model a price."
         raise ValueError(msg)
     cost = float(outcomes.cost_usd[rows, chosen].mean())
     return StrategyPoint("oracle", cost, float(outcomes.quality[rows, chosen].mean()))
@@ -93,13 +93,13 @@ def oracle_point(outcomes: Outcomes) -> StrategyPoint:
 def replay_point(
     name: str, done: Replay, *, resampling: Resampling | None = _RESAMPLING
 ) -> StrategyPoint:
-    """One policy's replay, its quality with an interval.
+    """Compute the point of a replay, with the interval of its quality.
 
     Raises:
-        ValueError: If its cost is unknown.
+        ValueError: If a cost of the replay is unknown.
     """
     if done.mean_cost_usd is None:
-        msg = f"The cost of {name!r} is unknown: some answers of the replay have no price."
+        msg = f"The replay of {name!r} must have every cost: give every model a price."
         raise ValueError(msg)
     return _point(name, done.mean_cost_usd, done.quality, resampling)
 
@@ -107,11 +107,11 @@ def replay_point(
 def sweep_points(
     name: str, sweep: Sweep, *, resampling: Resampling | None = _RESAMPLING
 ) -> list[StrategyPoint]:
-    """A family of policies, one point per setting of its knob, each with an interval."""
+    """Compute a point per setting of a sweep, each with the interval of its quality."""
     costs = sweep.points[0]
     if resampling is None:
         return [_point(name, float(c), q, None) for c, q in zip(costs, sweep.quality, strict=True)]
-    # One set of redrawn rows for all settings, so that the band is smooth.
+    # All settings use the same resamples because the band of intervals should be smooth.
     n = sweep.quality.shape[1]
     drawn = np.concatenate([w @ sweep.quality.T / n for w in resampling.weights(n)])
     tail = 50 * (1 - resampling.confidence)
@@ -142,27 +142,28 @@ def cost_quality_curve(
     title: str = "What routing saves",
     subtitle: str = "",
 ) -> Figure:
-    """Cost against quality: strategies, single models, what mixing them reaches, and the oracle.
+    """Draw the cost and quality of strategies, single models, their random mixes and the oracle.
 
-    Costs are drawn per 1,000 queries, on a logarithmic axis where they span more than a factor of
-    20. The arrow is the saving: to the chosen point if there is one, otherwise at the quality of
-    the best single model, by the first strategy that reaches it for less.
+    Costs are per 1,000 queries, on a logarithmic axis if they span more than a factor of 20. An
+    arrow from the best single model shows the saving: to the chosen point if there is one, or else
+    to the first curve that reaches the same quality at a lower cost.
 
     Args:
-        points: Operating points; those of one name are one curve with its band of intervals.
-        singles: Single models; the name is drawn where there is room.
-        hull: Corners of the random mix of single models; None: computed from `singles`.
-        oracle: Perfect routing.
-        chosen: The operating point that was chosen without looking at these rows.
-        title: What the figure says, in a few words.
-        subtitle: On which data, e.g. `"ZeroEval, 852 held-out questions, 95 % intervals"`.
+        points: Operating points; points with the same name are one curve with a band of intervals.
+        singles: Single models; names are drawn where there is space.
+        hull: Corners of the random mixes of single models. If None, computed from `singles`.
+        oracle: Point of perfect routing.
+        chosen: The operating point that was chosen on other rows.
+        title: Title of the figure.
+        subtitle: Description of the data, e.g. `"ZeroEval, 852 held-out questions, 95 %
+            intervals"`.
 
     Raises:
-        ValueError: If there is nothing to draw.
+        ValueError: If there are no points.
     """
     everything = [*points, *singles, *([oracle] if oracle is not None else [])]
     if len(everything) == 0:
-        msg = "There is nothing to draw: give `points` or `singles`."
+        msg = "`points` or `singles` must have at least one point, got none."
         raise ValueError(msg)
     figure = new(8.6, 5.4)
     ax = axes(
@@ -205,7 +206,7 @@ def _cycle(n: int) -> list[str]:
 
 
 def _frame(ax: Axes, points: Sequence[StrategyPoint]) -> None:
-    """Fix the limits first: labels are placed in what they leave."""
+    """Set the limits of the axes, which the placement of labels needs."""
     cost = np.array([1000 * p.cost_usd for p in points])
     low = 100 * min(p.quality if p.low is None else p.low for p in points)
     high = 100 * max(p.quality if p.high is None else p.high for p in points)
@@ -223,7 +224,7 @@ def _frame(ax: Axes, points: Sequence[StrategyPoint]) -> None:
 
 def _draw_hull(ax: Axes, labels: Labels, hull: Hull) -> None:
     cost, quality = hull
-    # Mixing is linear in cost, which is a bent line on a logarithmic axis.
+    # A random mix is linear in cost, which is a curve on a logarithmic axis.
     grid = np.unique(np.concatenate([np.geomspace(max(cost[0], 1e-12), cost[-1], 200), cost]))
     grid = grid[(grid >= cost[0]) & (grid <= cost[-1])]
     x, y = 1000 * grid, 100 * np.interp(grid, cost, quality)
@@ -245,7 +246,7 @@ def _draw_singles(
     labels.avoid(x, y)
     best = max(singles, key=lambda p: p.quality)
     corners = set() if hull is None else set(zip(*hull, strict=True))
-    # Those that no other beats at their price are named first.
+    # Models on the hull are labeled first.
     named = [(p is best or (p.cost_usd, p.quality) in corners, p) for p in singles]
     for corner, p in sorted(named, key=lambda pair: not pair[0]):
         labels.add(
@@ -273,7 +274,7 @@ def _draw_curve(ax: Axes, labels: Labels, curve: list[StrategyPoint], color: str
         ax.plot(x, y, color=color, linewidth=2.2, marker=few, markersize=4.5, zorder=5)
     labels.avoid(x, y, line=len(curve) > 1)
     step = max(1, len(curve) // 25)
-    # From the dear end on: that is where curves lie apart.
+    # Labels start at the expensive end, where curves are far apart.
     labels.add(curve[0].name, x[::-step], y[::-step], color=color, size=11, bold=True)
 
 
@@ -290,7 +291,7 @@ def _draw_saving(
     curves: dict[str, list[StrategyPoint]],
     singles: Sequence[StrategyPoint],
 ) -> None:
-    """The arrow from the best single model to the same quality for less."""
+    """Draw an arrow from the best single model to the same quality at a lower cost."""
     if len(singles) == 0:
         return
     best = max(singles, key=lambda p: (p.quality, -p.cost_usd))
@@ -308,7 +309,7 @@ def _draw_saving(
 def _draw_chosen(
     ax: Axes, labels: Labels, chosen: StrategyPoint, singles: Sequence[StrategyPoint]
 ) -> None:
-    """The operating point in use, and the way to it from the best single model."""
+    """Draw the chosen operating point, and an arrow to it from the best single model."""
     x, y = 1000 * chosen.cost_usd, 100 * chosen.quality
     ax.scatter([x], [y], s=110, marker="D", color=INK, edgecolor="white", linewidth=1.2, zorder=8)
     labels.avoid(x, y)

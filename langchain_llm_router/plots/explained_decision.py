@@ -1,4 +1,4 @@
-"""One decision as a picture: what each arm is worth, and what would have flipped the choice."""
+"""The figure of an explained decision."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ Panel = tuple[float, Callable[[Axes], None], str]
 
 
 def explanation(explained: Explanation) -> Figure:
-    """A decision taken apart by `evaluation.explain`, as panels one below the other.
+    """Draw an explanation from `evaluation.explain` as panels.
 
-    Stacked bars of every arm's utility; the choice at every setting of the knob; for a cascade how
-    P(good) moved, or what each score of the first answer would lead to; and the training queries
-    most like this one with what each candidate scored on them.
+    The panels are the utility of every arm as stacked bars; the choice at every setting of the
+    knob; for a cascade, P(good) after each step, or the decision after each possible score of the
+    first answer; and the most similar training queries, with the quality of each candidate.
     """
     shades = _shades(explained)
     panels: list[Panel] = []
     weighed = [arm for arm in explained.arms if arm.terms]
     if weighed:
         height = 0.42 * len(explained.arms) + 0.75
-        panels.append((height, lambda ax: _bars(ax, explained), "what each arm is worth"))
+        panels.append((height, lambda ax: _bars(ax, explained), "utility of each arm"))
     turning = [step for step in explained.steps if len(step.spans) > 1]
     if turning:
         panels.append((0.9, lambda ax: _strip(ax, turning[-1], shades), _strip_title(turning[-1])))
     if explained.outlook:
         panels.append(
-            (2.1, lambda ax: _outlook(ax, explained, shades), "what its verifier's score leads to")
+            (2.1, lambda ax: _outlook(ax, explained, shades), "decision by the verifier's score")
         )
     elif len(explained.steps) > 1:
         height = 0.34 * len(explained.steps) + 0.35
-        panels.append((height, lambda ax: _path(ax, explained), "what was done, and why"))
+        panels.append((height, lambda ax: _path(ax, explained), "steps and their reasons"))
     if explained.neighbors:
         height = 0.3 * len(explained.neighbors) + 0.45
         panels.append((height, lambda ax: _neighbors(ax, explained), "the most similar queries"))
-    return _stacked(explained, panels)
+    return _stack_panels(explained, panels)
 
 
-def _stacked(explained: Explanation, panels: Sequence[Panel]) -> Figure:
+def _stack_panels(explained: Explanation, panels: Sequence[Panel]) -> Figure:
     gap, top = 0.86, 0.75
     height = top + sum(panel[0] + gap for panel in panels) + 0.1
     figure = new(_WIDTH, height)
@@ -89,7 +89,7 @@ def _shades(explained: Explanation) -> dict[str, str]:
 
 
 def _bars(ax: Axes, explained: Explanation) -> None:
-    """Quality to the right of 0, what is taken off to the left, the sum as a diamond."""
+    """Draw positive terms to the right of 0, negative ones to the left, their sum as a diamond."""
     drawn: dict[str, Any] = {}
     for row, arm in enumerate(explained.arms):
         ends = [0.0, 0.0]
@@ -106,7 +106,7 @@ def _bars(ax: Axes, explained: Explanation) -> None:
                         textcoords="offset points", va="center", color=INK, fontsize=10,
                         fontweight="bold" if arm.chosen else "normal")  # fmt: skip
         else:
-            ax.text(0, row, "  nothing known yet", va="center", color=MUTED, fontsize=9)
+            ax.text(0, row, "  unknown", va="center", color=MUTED, fontsize=9)
     _name_rows(ax, [(arm.candidate, arm.chosen, _expected(arm.cost_usd)) for arm in explained.arms])
     ax.axvline(0, color=INK, linewidth=0.9)
     ax.margins(x=0.12)
@@ -136,12 +136,12 @@ def _name_rows(ax: Axes, rows: Sequence[tuple[str, bool, str]]) -> None:
 def _strip_title(step: StepTaken) -> str:
     assert step.knob is not None, "spans have a knob"
     if step.knob.name == "lambda":
-        return "what λ, the quality that a dollar is worth, would choose"
-    return f"what each {step.knob.name} would choose"
+        return "choice by λ, the quality that a dollar is worth"
+    return f"choice by {step.knob.name}"
 
 
 def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
-    """The choice at every setting of the knob, and where it stands."""
+    """Draw the choice at every setting of the knob, and the current setting."""
     knob = step.knob
     assert knob is not None, "spans have a knob"
     edges = [value for span in step.spans for value in (span.low, span.high) if value]
@@ -160,9 +160,9 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
         left, right = max(span.low, low), high if span.high is None else min(span.high, high)
         if right <= left:
             continue
-        made = span.choice == (step.decision.action, step.decision.candidate)
+        chosen = span.choice == (step.decision.action, step.decision.candidate)
         ax.fill_betweenx([0, 1], left, right, color=shades.get(span.candidate, MUTED),
-                         alpha=0.75 if made else 0.28, linewidth=0)  # fmt: skip
+                         alpha=0.75 if chosen else 0.28, linewidth=0)  # fmt: skip
         middle = float(np.sqrt(left * right)) if knob.name == "lambda" else (left + right) / 2
         share = (np.log(right / left) / np.log(high / low) if knob.name == "lambda"
                  else (right - left) / (high - low))  # fmt: skip
@@ -170,7 +170,7 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
         if room >= 8:
             text = _cut(verbs[span.action] + span.candidate, room)
             ax.text(middle, 0.62, text, ha="center", va="center", fontsize=9, color=INK,
-                    fontweight="bold" if made else "normal")  # fmt: skip
+                    fontweight="bold" if chosen else "normal")  # fmt: skip
     for span in step.spans[1:]:
         ax.annotate(f" {_number(span.low)}", (span.low, 0), xytext=(1, 3), ha="left",
                     textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
@@ -187,7 +187,7 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
 
 
 def _outlook(ax: Axes, explained: Explanation, shades: dict[str, str]) -> None:
-    """P(good) by score, and what is then done."""
+    """Draw P(good) and the next action by score."""
     first = explained.decision.candidate
     named = set()
     for it in explained.outlook:
@@ -212,7 +212,7 @@ def _outlook(ax: Axes, explained: Explanation, shades: dict[str, str]) -> None:
 
 
 def _path(ax: Axes, explained: Explanation) -> None:
-    """Each step on a line, with P(good) where it was known."""
+    """Draw a row per step, with P(good) if it is known."""
     verbs = {"ask": "ask", "verify": "verify", "accept": "keep"}
     rows = []
     for row, step in enumerate(explained.steps):
@@ -225,11 +225,11 @@ def _path(ax: Axes, explained: Explanation) -> None:
     _name_rows(ax, rows)
     ax.set_xlim(0, 1)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_xlabel("P(good), where it was judged", color=INK, fontsize=10)
+    ax.set_xlabel("P(good), if it is known", color=INK, fontsize=10)
 
 
 def _neighbors(ax: Axes, explained: Explanation) -> None:
-    """Queries with their similarity, and a dot per candidate: filled as good as it was."""
+    """Draw similar queries, with a dot per candidate that is filled according to its quality."""
     names = [arm.candidate for arm in explained.arms]
     step = min(0.075, 0.4 / len(names))
     left = 0.9 - step * (len(names) - 1)

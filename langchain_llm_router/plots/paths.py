@@ -1,4 +1,4 @@
-"""What happened to one query, as a picture."""
+"""The figure of the steps of one query."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _VERB = {"ask": "ask", "verify": "verify", "accept": "keep"}
 
 
 def decision_path(record: Mapping[str, Any], *, title: str = "", query: str = "") -> Figure:
-    """The steps of one query, from the record in `response_metadata["llm_router"]`.
+    """Draw the steps of one query from its decision record.
 
-    One box per decision, with its candidate and its reason; under it the result: the score and the
-    cost of the attempt.
+    Each decision is a box with its candidate and its reason, with the score and the cost of the
+    attempt below.
 
     Args:
-        record: A decision record (`route_of(message)`).
-        title: The figure's title; empty: which candidate answered and what it cost.
-        query: The question, shown in short.
+        record: A decision record, as from `route_of(message)`.
+        title: Title of the figure. If empty, the candidate that answered and its cost.
+        query: Text of the query, which is shortened.
     """
     steps = list(record["steps"])
     attempts = {attempt["candidate"]: attempt for attempt in record["attempts"]}
     if not steps or steps[-1]["action"] != "accept":
-        # A final answer is accepted without verification; there is no decision left to record.
+        # A final answer is accepted without verification and without a recorded decision.
         steps.append(
-            {"action": "accept", "candidate": record["candidate"], "reason": "taken unseen"}
+            {"action": "accept", "candidate": record["candidate"], "reason": "without verification"}
         )
     per_row = min(len(steps), 5)
     n_rows = -(-len(steps) // per_row)
@@ -81,13 +81,13 @@ def _box(ax: Axes, x: float, y: float, step: Mapping[str, Any]) -> None:
             fontweight="bold")  # fmt: skip
     ax.text(x + 0.1, y + 0.95, _cut(step["candidate"], 19), color=INK, fontsize=11, va="top",
             fontweight="bold")  # fmt: skip
-    ax.text(x + 0.1, y + 0.66, _wrapped(step["reason"]), color=INK, fontsize=8, va="top")
+    ax.text(x + 0.1, y + 0.66, _wrap(step["reason"]), color=INK, fontsize=8, va="top")
 
 
 def _outcome(
     ax: Axes, x: float, y: float, step: Mapping[str, Any], attempt: Mapping[str, Any]
 ) -> None:
-    """The result of the step: an error, a score, a cost."""
+    """Write the result of a step: an error, a score, a cost."""
     lines: list[tuple[str, str]] = []
     if step["action"] == "ask":
         error = attempt.get("error")
@@ -110,7 +110,7 @@ def _cut(text: str, n: int) -> str:
     return text if len(text) <= n else text[: n - 1] + "…"
 
 
-def _wrapped(text: str, width: int = 33, n_lines: int = 4) -> str:
+def _wrap(text: str, width: int = 33, n_lines: int = 4) -> str:
     lines, line = [], ""
     for word in text.split():
         if line and len(line) + 1 + len(word) > width:

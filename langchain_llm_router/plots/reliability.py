@@ -1,4 +1,4 @@
-"""How far predictions and scores can be believed."""
+"""Figures of the calibration of predictions and the separability of scores."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def reliability_curve(
     n_bins: int = 10,
     title: str = "Are predictions to be believed?",
 ) -> Figure:
-    """Measured against predicted quality, bin by bin, with how many predictions fell into each.
+    """Draw measured against predicted quality in bins, with the number of predictions per bin.
 
     Args:
-        predicted: Predicted qualities in [0, 1], any shape.
+        predicted: Predicted qualities in [0, 1], of any shape.
         measured: Measured qualities, same shape.
-        n_bins: How many bins.
-        title: The figure's title.
+        n_bins: Number of bins.
+        title: Title of the figure.
     """
     curve = reliability(predicted, measured, n_bins=n_bins)
     error = ece(predicted, measured, n_bins=n_bins)
@@ -53,13 +53,13 @@ def separability(
     n_bins: int = 20,
     title: str = "Does the score tell good from poor?",
 ) -> Figure:
-    """Histograms of the scores of good and of poor answers, with the AUROC.
+    """Draw histograms of the scores of good and of poor answers, with the AUROC.
 
     Args:
-        scores: Scores in [0, 1], of shape (n_rows,); NaN, no verdict, is left out.
-        good: Whether each answer was good.
-        n_bins: How many bars.
-        title: The figure's title.
+        scores: Scores in [0, 1], of shape (n_rows,), NaN without a verdict; these are left out.
+        good: Whether each answer is good, same shape.
+        n_bins: Number of bars.
+        title: Title of the figure.
     """
     values, labels = np.asarray(scores, dtype=np.float64), np.asarray(good, dtype=bool)
     known = ~np.isnan(values)

@@ -1,4 +1,4 @@
-"""Every figure that a saved router and a table of recorded rows give."""
+"""The figures of a saved router on recorded rows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _MAX_POINTS = 25
 
 
 def router_figures(exam: Exam) -> dict[str, Draw]:
-    """The figures that apply to a router and its rows, by name, each drawn when it is called.
+    """Return functions that draw the figures of a router, by the name of the figure.
 
-    `cost_quality` where costs are known; `reliability` with an estimator; with a verifier, for each
-    candidate but the last, `separability` and the article's figures of how its score is read.
+    There is `cost_quality` if all costs are known, and `reliability` with an estimator. With a
+    verifier, there are `separability` and the figures of `scores` for each candidate except the
+    last.
     """
     figures: dict[str, Draw] = {}
     costs = exam.outcomes.cost_usd
@@ -37,7 +38,7 @@ def router_figures(exam: Exam) -> dict[str, Draw]:
         )
     if exam.evaluations is not None:
         for j, name in enumerate(exam.own.candidates[:-1]):
-            figures.update(_of_scores(exam, j, name))
+            figures.update(_score_figures(exam, j, name))
     return figures
 
 
@@ -55,7 +56,10 @@ def _cost_quality(exam: Exam) -> Figure:
 
 
 def _sweep(exam: Exam) -> Sweep | None:
-    """The router at every setting of its knob; None if it has none, or λ has nothing to weigh."""
+    """Replay the router at every setting of its knob.
+
+    The result is None without a knob, or if the knob is λ and all candidates cost the same.
+    """
     policy, costs = exam.saved.policy, exam.own.mean_cost_usd
     assert costs is not None, "the curve is drawn where costs are known"
     knob = policy.knob
@@ -75,8 +79,8 @@ def _sweep(exam: Exam) -> Sweep | None:
     )
 
 
-def _of_scores(exam: Exam, j: int, name: str) -> Mapping[str, Draw]:
-    assert exam.evaluations is not None, "asked for one that has some"
+def _score_figures(exam: Exam, j: int, name: str) -> Mapping[str, Draw]:
+    assert exam.evaluations is not None, "only called with evaluations"
     scores, good = exam.evaluations.confidence[:, j], exam.own.quality[:, j] >= 0.5
     if np.isnan(scores).all():
         return {}

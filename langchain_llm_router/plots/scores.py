@@ -1,8 +1,7 @@
-"""How a verifier's score is read: from single evaluations to the bar they must pass.
+"""Figures of the observation model of a verifier's scores, a fitted `KernelDensity`.
 
-Each figure takes a fitted `KernelDensity`; together they tell its story in order: the evaluations
-as Gaussians, the swarm of scores, how kernels add up to a density, both densities, P(good), the
-total density, and what λ makes of them.
+In order, they show the scores as Gaussians, the scores as dots, how kernels add up to a density,
+the densities of good and poor answers, P(good), the total density, and the effect of λ.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _SCORE = "verifier's score"
 def evaluation_gaussians(
     model: KernelDensity, *, title: str = "Every evaluation, a Gaussian"
 ) -> Figure:
-    """Each training score as the bell it contributes: good answers above, poor ones below."""
+    """Draw each training score as its Gaussian, good answers above and poor answers below."""
     figure = new(8, 4.4)
     ax = _scores(figure, title, "good answers above the line, poor ones below", y="")
     for scores, sign, color in _sides(model):
@@ -64,7 +63,7 @@ def evaluation_gaussians(
 
 
 def score_swarm(model: KernelDensity, *, title: str = "What the verifier said") -> Figure:
-    """Every training score as a dot, good answers in one row and poor ones in the other."""
+    """Draw every training score as a dot, good answers above and poor answers below."""
     figure = new(8, 3.8)
     ax = _scores(figure, title, "one dot per answer", y="")
     for scores, sign, color in _sides(model):
@@ -83,15 +82,15 @@ def density_buildup(
     counts: Sequence[int] = (1, 4, 16),
     title: str = "How kernels add up to a density",
 ) -> Figure:
-    """The density of good scores after one, a few, and all of them: bells and their mean.
+    """Draw the density of the scores of good answers after one, a few and all scores.
 
-    Where there was no good answer, of poor scores.
+    If there are no good answers, the scores of poor answers are used.
     """
     scores = model.scores_good_ if len(model.scores_good_) > 0 else model.scores_poor_
     steps = [n for n in counts if n < len(scores)] + [len(scores)]
     figure = new(10, 3.6)
     note = "thin: one bell per evaluation (not to scale); thick: their mean"
-    # Evenly spread over the scores, so that a few already show the whole.
+    # The order spreads evenly over the scores, so a few scores resemble all.
     shuffled = scores[np.argsort(np.argsort(scores) * 0.6180339887 % 1)]
     room = 0.95 / len(steps)
     for i, n in enumerate(steps):
@@ -118,7 +117,7 @@ def density_buildup(
 def score_densities(
     model: KernelDensity, *, title: str = "Scores of good and of poor answers"
 ) -> Figure:
-    """Both densities, each with its own area 1, or with its class share when those count."""
+    """Draw both densities, with area 1 or, if the model uses base rates, their class shares."""
     figure = new(8, 4.4)
     shares = (model.base_rate_, 1 - model.base_rate_) if model.base_rate else (1.0, 1.0)
     note = "each weighted by its share of answers" if model.base_rate else "each of area 1"
@@ -134,7 +133,7 @@ def score_densities(
         ax.plot(_GRID, share * density, color=color, linewidth=2)
         if len(scores) > 0:
             peak = int(density.argmax())
-            _beside(ax, _GRID[peak], share * density[peak], name, color)
+            _label_peak(ax, _GRID[peak], share * density[peak], name, color)
     ax.set_ylim(0, 1.12 * ax.get_ylim()[1])
     return figure
 
@@ -142,7 +141,7 @@ def score_densities(
 def p_good_curve(
     model: KernelDensity, *, prior: float | None = None, title: str = "P(good | score)"
 ) -> Figure:
-    """What a score is worth, and where not to trust it: the gate closes where scores end."""
+    """Draw P(good) by score, with the regions that the density gate does not trust in grey."""
     figure = new(8, 4.4)
     ax = _scores(figure, title, "dashed: without the density gate", y="P(answer good)")
     ungated = KernelDensity(model.base_rate, 0.0, model.bandwidth, model.reflect)
@@ -162,7 +161,7 @@ def p_good_curve(
 
 
 def total_density(model: KernelDensity, *, title: str = "Where scores have been seen") -> Figure:
-    """The density of all training scores, and the gate under which trust falls."""
+    """Draw the density of all training scores, and the gate below which trust falls."""
     figure = new(8, 4.0)
     ax = _scores(figure, title, f"{_count(model)} evaluations", y="density")
     total = model.density_total_
@@ -184,16 +183,16 @@ def lambda_gradient(
     prior: float | None = None,
     title: str = "Up to which λ an answer is kept",
 ) -> Figure:
-    """P(good) and the total density, colored by the λ at which the choice turns.
+    """Draw P(good) and the total density, colored by the λ at which the choice changes.
 
-    An answer is kept while P(good) exceeds λ·cost of the next candidate: the color of a score is
-    the λ at which that ends. Dear λ keeps what looks poor, cheap λ escalates what looks good.
+    An answer is kept while P(good) exceeds λ·cost of the next candidate, so the color of a score
+    shows the highest λ at which its answer is kept.
 
     Args:
         model: The fitted observation model.
-        cost_usd: What asking the next candidate costs.
-        prior: P(good) before the score; None: the base rate.
-        title: The figure's title.
+        cost_usd: Cost of a call to the next candidate in USD.
+        prior: P(good) before the score. If None, the base rate.
+        title: Title of the figure.
     """
     if not cost_usd > 0:
         msg = f"`cost_usd` of the next candidate must be > 0, got {cost_usd!r}."
@@ -247,7 +246,7 @@ def _side_names(ax: Axes, model: KernelDensity) -> None:
         )  # fmt: skip
 
 
-def _beside(ax: Axes, x: float, y: float, text: str, color: str) -> None:
+def _label_peak(ax: Axes, x: float, y: float, text: str, color: str) -> None:
     side, ha = (8, "left") if x < 0.85 else (-8, "right")
     ax.annotate(
         text, (x, y), xytext=(side, 4), textcoords="offset points", ha=ha, color=color,
@@ -256,7 +255,7 @@ def _beside(ax: Axes, x: float, y: float, text: str, color: str) -> None:
 
 
 def _name_gap(ax: Axes, trust: Floats) -> None:
-    """Write into the widest stretch without trust why it is grey."""
+    """Label the widest region without trust."""
     closed = np.flatnonzero(trust < 0.5)
     if len(closed) == 0:
         return
@@ -264,19 +263,19 @@ def _name_gap(ax: Axes, trust: Floats) -> None:
     widest = max(runs, key=len)
     if len(widest) > 150:
         middle = float(_GRID[widest].mean())
-        ax.text(middle, 0.5, "hardly any score\nwas ever seen here", color=MUTED, ha="center",
+        ax.text(middle, 0.5, "too few scores\nin this region", color=MUTED, ha="center",
                 va="center", fontsize=10)  # fmt: skip
 
 
 def _width(scores: Floats, bandwidth: float) -> float:
-    """The bandwidth that the model uses: Scott's rule with a floor."""
+    """Compute the bandwidth that the model uses: Scott's rule with a minimum."""
     spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
     scott: float = spread * max(len(scores), 1) ** -0.2
     return max(bandwidth, scott)
 
 
 def _swarm(scores: Floats) -> tuple[Floats, Floats]:
-    """Dots beside each other where scores are equal or close, in rows around 0."""
+    """Place dots of equal or close scores in different rows around 0."""
     x = np.sort(scores)
     y = np.zeros(len(x))
     apart, rise = 0.012, 0.13

@@ -1,4 +1,4 @@
-"""Which verifier tells which model's good answers from its poor ones."""
+"""The figure of several verifiers' scores of several models."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["verifier_grid"]
 
 
 _LEFT, _WIDE, _HIGH, _GAP, _ABOVE, _BELOW = 2.05, 2.9, 1.45, 0.45, 1.3, 0.65
-"""Inches: of the verifiers' names, of a panel, between panels, of the heading, of the foot."""
+"""Inches: the names of verifiers, width and height of a panel, gaps, heading, foot."""
 
 _FEW = 21
-"""Up to so many different scores are drawn as bars, one per score, instead of densities."""
+"""Maximum number of different scores that are drawn as bars instead of densities."""
 
 _LONGEST = 25
-"""Letters of a model's name above its column."""
+"""Maximum number of characters of a model's name above its column."""
 
 
 def verifier_grid(
@@ -40,23 +40,23 @@ def verifier_grid(
     *,
     title: str = "Can the scores tell good answers from poor ones?",
 ) -> Figure:
-    """A row per verifier, a column per model: how the scores of good and poor answers lie.
+    """Draw the scores of good and poor answers in a grid of verifiers (rows) and models (columns).
 
-    Each panel has the area under the ROC curve in its corner (0.5 is chance). Scores that take few
-    values are drawn as bars, others as densities. The panels of a row share their score axis, which
-    leaves out the last 0.2 % of the row's scores at either end. Answers without a verdict are left
-    out and counted.
+    Each panel has the area under the ROC curve in its corner (0.5 is chance). Scores with few
+    different values are drawn as bars, others as densities. The panels of a row share their score
+    axis, which for densities leaves out the last 0.2 % of the scores at either end. Answers
+    without a verdict are left out and counted.
 
     Args:
-        outcomes: Measured quality; an answer is good from 0.5 on.
-        evaluations: Verifier name → its scores, same rows; columns are found by name.
-        title: The figure's title.
+        outcomes: Measured quality; an answer is good if its quality is at least 0.5.
+        evaluations: Scores of each verifier by its name, with the same rows.
+        title: Title of the figure.
 
     Raises:
-        ValueError: If there is no verifier, or one lacks a candidate or has other rows.
+        ValueError: If there are no verifiers, or one lacks a candidate or has other rows.
     """
     if len(evaluations) == 0:
-        msg = "There is nothing to draw: `evaluations` has no verifier."
+        msg = "`evaluations` must have at least one verifier, got none."
         raise ValueError(msg)
     names, good = outcomes.candidates, outcomes.quality >= 0.5
     columns = {verifier: _scores(outcomes, verifier, it) for verifier, it in evaluations.items()}
@@ -85,19 +85,22 @@ def verifier_grid(
 
 
 def _scores(outcomes: Outcomes, verifier: str, it: SelfEvaluations) -> Floats:
-    """A verifier's scores in the columns of the outcomes."""
+    """Return a verifier's scores in the columns of the outcomes."""
     missing = [name for name in outcomes.candidates if name not in it.candidates]
     if missing:
-        msg = f"{verifier!r} has scores of {list(it.candidates)}, but none of {missing}."
+        msg = f"The scores of {verifier!r} must have all candidates, but lack {missing}."
         raise ValueError(msg)
     if len(it) != len(outcomes):
-        msg = f"{verifier!r} has {len(it)} rows, the outcomes have {len(outcomes)}."
+        msg = (
+            f"The scores of {verifier!r} must have the {len(outcomes)} rows of the outcomes, "
+            f"got {len(it)}."
+        )
         raise ValueError(msg)
     return it.select(outcomes.candidates).confidence
 
 
 def _span(scores: Floats) -> tuple[float, float]:
-    """The stretch of scores that a row of panels shows."""
+    """Compute the limits of the score axis of a row of panels."""
     known = scores[~np.isnan(scores)]
     if len(known) == 0 or len(np.unique(known)) <= _FEW:
         return -0.08, 1.08
@@ -123,10 +126,10 @@ def _panel(ax: Axes, scores: Floats, good: Bools) -> None:
     ax.set_ylim(0, 1.32 * max(ax.get_ylim()[1], 1e-9))
     both = 0 < int(labels.sum()) < len(labels)
     area = auc(values, labels) if both else None
-    found = "no AUROC" if area is None else f"AUROC {area:.2f}"
-    told = area is not None and abs(area - 0.5) >= 0.1
-    ax.text(0.99, 0.97, found, transform=ax.transAxes, ha="right", va="top", fontsize=11,
-            color=INK if told else MUTED, fontweight="bold" if told else "normal",
+    label = "no AUROC" if area is None else f"AUROC {area:.2f}"
+    separates = area is not None and abs(area - 0.5) >= 0.1
+    ax.text(0.99, 0.97, label, transform=ax.transAxes, ha="right", va="top", fontsize=11,
+            color=INK if separates else MUTED, fontweight="bold" if separates else "normal",
             bbox={"facecolor": "white", "linewidth": 0, "pad": 1.5})  # fmt: skip
     n_missing = int((~known).sum())
     if n_missing > 0:
@@ -135,7 +138,7 @@ def _panel(ax: Axes, scores: Floats, good: Bools) -> None:
 
 
 def _density(ax: Axes, side: Floats, color: str) -> None:
-    """A kernel density of area 1, mirrored at 0 and 1 so that nothing lies outside."""
+    """Draw a kernel density of area 1, reflected at 0 and 1."""
     low, high = ax.get_xlim()
     grid = np.linspace(low, high, 400)
     inside = (grid >= 0) & (grid <= 1)
