@@ -20,7 +20,7 @@ from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.types.errors import is_pause
 from langchain_llm_router.types.operations import Operation
-from langchain_llm_router.types.secrets import find_secrets, redact
+from langchain_llm_router.types.secrets import describe_error
 from langchain_llm_router.verification import (
     Call,
     Case,
@@ -176,7 +176,7 @@ class VerifierCalls:
     ) -> Reply:
         if is_pause(error):
             raise error
-        text = _redacted_error(call, error)
+        text = describe_error(error, call.candidate.model)
         if guarded is None:
             from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
                 may_be_billed,
@@ -214,7 +214,7 @@ class VerifierCalls:
         if isinstance(output, dict):
             message, parsed = output.get("raw"), output.get("parsed")
             failure = output.get("parsing_error")
-            error = None if failure is None else _redacted_error(call, failure)
+            error = None if failure is None else describe_error(failure, call.candidate.model)
         price = call.candidate.price
         usage = getattr(message, "usage_metadata", None)
         cost = None if price is None else price.cost_usd(usage)
@@ -251,10 +251,6 @@ def _sampler(model: BaseChatModel, call: Call) -> Runnable[Any, list[AIMessage]]
 def _samples(result: LLMResult) -> list[AIMessage]:
     generations = [g for g in result.generations[0] if isinstance(g, ChatGeneration)]
     return [g.message for g in generations if isinstance(g.message, AIMessage)]
-
-
-def _redacted_error(call: Call, error: BaseException) -> str:
-    return redact(f"{type(error).__name__}: {error}", find_secrets(call.candidate.model))
 
 
 def _with_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:

@@ -16,13 +16,12 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatGenerationChunk
-from langchain_core.runnables import RunnableConfig
 
 __all__ = [
+    "RUNTIME_KEY",
     "VERSIONS_KEY",
     "acreate_events",
     "create_events",
-    "graph_runtime",
     "has_context_handlers",
     "identifying_params",
     "langsmith_params",
@@ -34,6 +33,17 @@ VERSIONS_KEY = "lc_versions"
 
 What for: the router's own runs skip the merging of these versions, which costs most in a call.
 Since: langchain-core 1.5. Where it is named otherwise: the versions are merged like other metadata.
+"""
+
+
+RUNTIME_KEY = "__pregel_runtime"
+"""Key of `config["configurable"]` with LangGraph's `Runtime` of the node; absent outside of graphs.
+
+What for: its `stream_writer` (events of `stream_mode="custom"`) and `execution_info`, for a
+router in a node as well, which must not import langgraph.
+Since: langgraph 0.6; `execution_info` since 1.2. Where it is missing: as outside of graphs, so
+events go to LangChain's callbacks, and a node that a retry policy runs again counts as one that
+was interrupted. (A constant, because a function would be called several times by each node.)
 """
 
 
@@ -112,15 +122,3 @@ def start_producer(stream: Any, produce: Callable[[], Coroutine[Any, Any, None]]
     """
     if getattr(stream, "_producer_task", None) is None:
         stream._producer_task = asyncio.get_running_loop().create_task(produce())
-
-
-def graph_runtime(config: RunnableConfig) -> Any:
-    """LangGraph's `Runtime` of the node that a config belongs to, None outside of graphs.
-
-    What for: its `stream_writer` (events of `stream_mode="custom"`) and `execution_info`, for a
-    router in a node as well, which must not import langgraph.
-    Private: the config's key `__pregel_runtime`, since langgraph 0.6; `execution_info` since 1.2.
-    Where it is missing: as outside of graphs, so events go to LangChain's callbacks, and a node
-    that a retry policy runs again counts as one that was interrupted.
-    """
-    return (config.get("configurable") or {}).get("__pregel_runtime")

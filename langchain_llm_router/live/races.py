@@ -102,7 +102,7 @@ class Call:
         finally:
             if hasattr(self.rest, "close"):
                 self.rest.close()
-        self._finish()
+        self._end_call()
 
     async def aread_rest(self, limit_s: float | None) -> AsyncIterator[Any]:
         """Yield the chunks after the first."""
@@ -120,7 +120,7 @@ class Call:
         finally:
             if hasattr(self.rest, "aclose"):
                 await self.rest.aclose()
-        self._finish()
+        self._end_call()
 
     def failed(self, error: BaseException) -> None:
         """Record its end without an answer; only the first recorded end counts."""
@@ -173,12 +173,12 @@ class Call:
         raw = answer.get("raw") if isinstance(answer, dict) else answer
         usage = raw.usage_metadata if isinstance(raw, AIMessage) else None
         self._tokens = None if usage is None else usage["output_tokens"]
-        self._finish()
+        self._end_call()
         return answer
 
     def _take_first(self, chunk: Any) -> Any:
         if chunk is NO_CHUNK:
-            self._finish()
+            self._end_call()
             return chunk
         if self._live is not None:
             self._live.got_first_token()
@@ -195,7 +195,7 @@ class Call:
         if limit_s is not None and time.monotonic() - self.started_s > limit_s:
             raise self.timeout(limit_s)
 
-    def _finish(self) -> None:
+    def _end_call(self) -> None:
         self.leave()
         live, self._live = self._live, None
         if live is not None:

@@ -10,11 +10,10 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.func import task
-from langgraph.runtime import Runtime
 
 from langchain_llm_router.budgets.ledgers import process_id
 from langchain_llm_router.budgets.spending import EarlierRuns
-from langchain_llm_router.calls.langchain_internals import graph_runtime
+from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
 from langchain_llm_router.router.drivers import adrive, drive
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.request import Request, Stage, new_id
@@ -30,9 +29,6 @@ __all__ = [
     "check_parameters",
     "wraps",
 ]
-
-# What LangGraph gives a node whose graph is not streamed with `stream_mode="custom"`.
-_NO_WRITER = Runtime().stream_writer
 
 Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve"]
 """The purpose of a node, which determines what a function in its place must return."""
@@ -74,10 +70,8 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         )
         if self.starts_turn and "version" not in (state.get("request") or {"version": None}):
             request.nodes = dict(state["request"]["nodes"])
-        runtime = graph_runtime(request.config)
-        # Without a reader of events, making them would cost a node more than its decision.
-        writer = getattr(runtime, "stream_writer", _NO_WRITER)
-        request.emits_events = writer is not _NO_WRITER
+        runtime = (request.config.get("configurable") or {}).get(RUNTIME_KEY)
+        request.emits_events = runtime is not None
         budgets = self._parts.fields.budgets
         if budgets is not None:
             info = getattr(runtime, "execution_info", None)

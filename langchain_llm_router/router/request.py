@@ -23,7 +23,7 @@ from langchain_llm_router.calls.answer_checks import classify
 from langchain_llm_router.calls.ask import Answer, AskOperation, NodeOperation, PredictOperation
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
 from langchain_llm_router.calls.judge import VerifyOperation
-from langchain_llm_router.calls.langchain_internals import graph_runtime
+from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
 from langchain_llm_router.calls.tracing import AnnotateOperation, EventOperation, TraceOperation
 from langchain_llm_router.history.log_entries import build_entry, find_run_ids
 from langchain_llm_router.loop.charges import charged_usd
@@ -494,7 +494,8 @@ class Request:
 
     def _emit_event(self, name: str, facts: Mapping[str, Any]) -> Stage:
         event = {"event": name, **facts, "decision_id": self.decision_id}
-        writer = getattr(graph_runtime(self.config), "stream_writer", None)
+        runtime = (self.config.get("configurable") or {}).get(RUNTIME_KEY)
+        writer = getattr(runtime, "stream_writer", None)
         if writer is not None:
             writer(event)
         elif self._has_handlers:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-__all__ = ["find_secrets", "redact", "redact_data", "redact_error"]
+__all__ = ["describe_error", "find_secrets", "redact", "redact_data", "redact_error"]
 
 _MASK = "[redacted]"
 _MIN_LENGTH = 6
@@ -34,6 +34,11 @@ def find_secrets(model: object) -> tuple[str, ...]:
     """Return a chat model's secrets, longest first: its `SecretStr`s and keys in its headers."""
     found = {text for text in _walk(model, _MAX_DEPTH) if len(text) >= _MIN_LENGTH}
     return tuple(sorted(found, key=len, reverse=True))
+
+
+def describe_error(error: BaseException, model: object) -> str:
+    """Return an error's type and message without the keys of the model that raised it."""
+    return redact(f"{type(error).__name__}: {error}", find_secrets(model))
 
 
 def _walk(value: object, depth: int) -> Iterator[str]:

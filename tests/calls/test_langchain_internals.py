@@ -24,10 +24,10 @@ from langgraph.runtime import Runtime
 
 from langchain_llm_router.calls import langchain_internals
 from langchain_llm_router.calls.langchain_internals import (
+    RUNTIME_KEY,
     VERSIONS_KEY,
     acreate_events,
     create_events,
-    graph_runtime,
     has_context_handlers,
     identifying_params,
     langsmith_params,
@@ -240,10 +240,9 @@ async def test_the_task_behind_a_typed_stream_is_started_once_and_cancelled_by_c
 
 
 def test_a_node_finds_the_runtime_of_its_graph_in_its_config():
-    assert graph_runtime({}) is graph_runtime({"configurable": {}}) is None
     found = []
     graph = StateGraph(MessagesState)
-    graph.add_node("node", lambda state, config: found.append(graph_runtime(config)))
+    graph.add_node("node", lambda state, config: found.append(config["configurable"][RUNTIME_KEY]))
     graph.set_entry_point("node")
     list(graph.compile().stream({"messages": []}, stream_mode="custom"))
     (runtime,) = found
