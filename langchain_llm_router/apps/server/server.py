@@ -66,7 +66,7 @@ def create_app(
         lifespan=_flush_on_shutdown(router.log),
     )
     counters = Counters()
-    guard = [Depends(_KeyCheck(api_keys))]
+    guard = [Depends(_KeyCheck(api_keys).check)]
     endpoint = _ChatEndpoint(router, counters)
 
     @app.post("/v1/chat/completions", dependencies=guard, response_model=None)
@@ -126,7 +126,8 @@ class _KeyCheck:
     def __init__(self, api_keys: Sequence[str]) -> None:
         self._keys = [key.encode() for key in api_keys]
 
-    async def __call__(self, authorization: Annotated[str | None, Header()] = None) -> None:
+    async def check(self, authorization: Annotated[str | None, Header()] = None) -> None:
+        """Refuse a caller without one: a method, as FastAPI 0.115 reads no header for an object."""
         if not self._keys:
             return
         sent = (authorization or "").removeprefix("Bearer ").encode()
