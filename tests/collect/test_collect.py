@@ -138,14 +138,14 @@ def test_a_question_that_changed_its_words_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([{"query": "a?"}, {"question": "b?"}], "row 1: `query` must be text"),
+        ([{"query": "a?"}, {"question": "b?"}], "row 1: `query` must be a text"),
         (
             [{"id": "x", "query": "a?"}, {"id": "x", "query": "b?"}],
-            "row 1: row 0 already has the id 'x'",
+            "row 1: `id` must be unique, got 'x', which row 0",
         ),
         ([], "at least one question"),
         ([{"query": "1 + 1?", "reference": "2"}, {"query": "b?"}], r"Row 1 .*needs a `reference`"),
-        ([{"query": "1 + 1?", "reference": "two"}], r"Row 0 .*'two' cannot be read by NumberMatch"),
+        ([{"query": "1 + 1?", "reference": "two"}], r"Row 0 .*NumberMatch cannot read the reference 'two'"),
     ],
 )
 def test_an_unfit_question_is_named_before_anything_is_asked(tmp_path, rows, words):
