@@ -47,7 +47,7 @@ def answers(path):
         ('{"query": "1 + 1?", "reference": "2"}\n{"prompt": "2 + 2?"}\n', "q.jsonl row 1: `query`"),
         (
             '{"id": "a", "query": "x"}\n{"id": "a", "query": "y"}\n',
-            "row 1: row 0 already has the id 'a'",
+            "row 1: `id` must be unique, got 'a', which row 0 also has",
         ),
         (
             '{"query": "1 + 1?", "reference": "2"}\n{"query": "2 + 2?"}\n',

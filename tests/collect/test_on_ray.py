@@ -101,7 +101,7 @@ def test_what_is_left_of_the_budget_is_divided_by_the_calls_that_are_left():
         getattr(record, table).update(getattr(known("q2", names=("weak",)), table))
     record.spent_usd += 0.25
     first, second = split_into_shards(WORK, record, limits, 2)
-    assert first.known(record).spent_usd == 0.25
+    assert first.select(record).spent_usd == 0.25
     parts = first.limits.budget_usd - 0.25, second.limits.budget_usd
     assert parts == (pytest.approx(0.75 * 15 / 27), pytest.approx(0.75 * 12 / 27))
     assert sum(parts) == pytest.approx(limits.budget_usd - record.spent_usd)

@@ -513,7 +513,7 @@ def test_what_json_cannot_hold_is_counted_and_harms_nothing(log, caplog):
     log.feedback("a", 1.0)
     assert set(read(log).feedback) == {"a"}
     assert log.n_lost == 1
-    assert "cannot be written: TypeError" in caplog.text
+    assert "cannot be written as JSON: TypeError" in caplog.text
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1, math.nan])
