@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -141,57 +143,56 @@ VERIFIERS: dict[str, Callable[[], Verifier]] = {
 
 QUERIES = ["prove hard theorem 7", "add easy numbers 1", "", "nie gesehen ∀"]
 
-estimators = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS.keys())
-verifiers = pytest.mark.parametrize("make", VERIFIERS.values(), ids=VERIFIERS.keys())
-policies = pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES.keys())
+# Made and fitted once for all tests that only look: nothing here changes what it looks at.
+policy_of = cache(lambda name: POLICIES[name]())
+verifier_of = cache(lambda name: VERIFIERS[name]())
+estimator_of = cache(lambda name: ESTIMATORS[name]().fit(make_outcomes()))
+
+estimators = pytest.mark.parametrize("name", ESTIMATORS)
+verifiers = pytest.mark.parametrize("name", VERIFIERS)
+policies = pytest.mark.parametrize("name", POLICIES)
 
 
 @estimators
-def test_predicting_before_fit_says_what_to_do(make):
+def test_predicting_before_fit_says_what_to_do(name):
     with pytest.raises(NotFittedError, match="fit"):
-        make().predict(QUERIES)
+        ESTIMATORS[name]().predict(QUERIES)
 
 
 @estimators
-def test_predictions_are_finite_qualities_of_the_right_shape(make):
-    outcomes = make_outcomes()
-    predicted = make().fit(outcomes).predict(QUERIES)
+def test_predictions_are_finite_qualities_of_the_right_shape(name):
+    predicted = estimator_of(name).predict(QUERIES)
     assert predicted.shape == (len(QUERIES), 3)
     assert np.isfinite(predicted).all()
     assert predicted.min() >= 0
     assert predicted.max() <= 1
+    assert estimator_of(name).predict([]).shape == (0, 3)
 
 
 @estimators
-def test_no_queries_give_no_rows(make):
-    assert make().fit(make_outcomes()).predict([]).shape == (0, 3)
-
-
-@estimators
-def test_rows_follow_the_queries(make):
-    fitted = make().fit(make_outcomes())
+def test_rows_follow_the_queries(name):
+    fitted = estimator_of(name)
     forward, backward = fitted.predict(QUERIES), fitted.predict(QUERIES[::-1])
     np.testing.assert_allclose(forward, backward[::-1], atol=1e-6)
 
 
 @estimators
-def test_refitting_forgets(make):
-    first, second = make_outcomes(seed=1), make_outcomes(seed=2)
-    twice = make().fit(first).fit(second).predict(QUERIES)
-    np.testing.assert_allclose(twice, make().fit(second).predict(QUERIES), atol=1e-6)
+def test_refitting_forgets(name):
+    twice = ESTIMATORS[name]().fit(make_outcomes(seed=1)).fit(make_outcomes()).predict(QUERIES)
+    np.testing.assert_allclose(twice, estimator_of(name).predict(QUERIES), atol=1e-6)
 
 
 @estimators
-def test_two_candidates_are_enough_and_one_row_does_not_crash(make):
-    outcomes = make_outcomes(n=20, candidates=("weak", "strong"))
+def test_two_candidates_are_enough_and_one_row_does_not_crash(name):
+    make, outcomes = ESTIMATORS[name], make_outcomes(n=20, candidates=("weak", "strong"))
     assert make().fit(outcomes).predict(QUERIES).shape == (len(QUERIES), 2)
     assert make().fit(outcomes.take([0])).predict(QUERIES).shape == (len(QUERIES), 2)
 
 
 @estimators
-def test_a_single_text_instead_of_a_list_is_refused(make):
+def test_a_single_text_instead_of_a_list_is_refused(name):
     with pytest.raises(TypeError, match="sequence of"):
-        make().fit(make_outcomes()).predict("one text")
+        estimator_of(name).predict("one text")
 
 
 _READER = """
@@ -221,25 +222,25 @@ def elsewhere():
 
 
 @estimators
-def test_saved_and_loaded_in_another_process_predicts_the_same(make, elsewhere, tmp_path: Path):
-    fitted = make().fit(make_outcomes())
+def test_saved_and_loaded_in_another_process_predicts_the_same(name, elsewhere, tmp_path: Path):
+    fitted = estimator_of(name)
     found = elsewhere(type(fitted).__name__, fitted.save(tmp_path / "it"))
     np.testing.assert_allclose(found, fitted.predict(QUERIES), atol=1e-6)
 
 
 @estimators
-def test_an_artifact_holds_no_pickle_and_refuses_corruption(make, tmp_path: Path):
-    folder = make().fit(make_outcomes()).save(tmp_path / "it")
+def test_an_artifact_holds_no_pickle_and_refuses_corruption(name, tmp_path: Path):
+    folder = estimator_of(name).save(tmp_path / "it")
     assert {p.suffix for p in folder.rglob("*") if p.is_file()} <= {".json", ".npz", ".safetensors"}
     arrays = folder / "arrays.npz"
     arrays.write_bytes(arrays.read_bytes()[:-3] + b"???")
     with pytest.raises(ArtifactError, match="corrupted"):
-        type(make()).load(folder)
+        type(estimator_of(name)).load(folder)
 
 
 @estimators
-def test_fitted_estimators_travel_to_worker_processes(make):
-    fitted = make().fit(make_outcomes())
+def test_fitted_estimators_travel_to_worker_processes(name):
+    fitted = estimator_of(name)
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_allclose(again.predict(QUERIES), fitted.predict(QUERIES), atol=1e-6)
 
@@ -263,34 +264,35 @@ SITUATIONS = [
 
 
 @policies
-@pytest.mark.parametrize("seen", SITUATIONS)
-def test_a_policy_is_pure_and_names_only_given_candidates(make, seen):
-    first, second = make().decide(seen), make().decide(seen)
-    assert first == second
-    assert first.candidate in seen.names
-    assert first.policy == type(make()).__name__
-    assert first.reason
-    assert 0 < first.propensity <= 1
+def test_a_policy_is_pure_and_names_only_given_candidates(name):
+    one, other = policy_of(name), POLICIES[name]()
+    for seen in SITUATIONS:
+        first, second = one.decide(seen), other.decide(seen)
+        assert first == second == one.decide(seen), seen
+        assert first.candidate in seen.names, seen
+        assert first.policy == type(one).__name__
+        assert first.reason, seen
+        assert 0 < first.propensity <= 1, seen
 
 
 @policies
 @pytest.mark.parametrize("confidence", [0.0, 0.5, 1.0, None])
-def test_a_policy_accepts_within_twice_the_candidates(make, confidence):
+def test_a_policy_accepts_within_twice_the_candidates(name, confidence):
     def answer(step: Decision) -> Attempt:
         attempt = Attempt(candidate=step.candidate, cost_usd=0.001)
         if step.action == "verify":
             attempt.update(verified=True, confidence=confidence)
         return attempt
 
-    assert isinstance(drive(make(), situation(), answer), Decision)
+    assert isinstance(drive(policy_of(name), situation(), answer), Decision)
 
 
 @policies
-def test_a_policy_survives_every_failure(make):
+def test_a_policy_survives_every_failure(name):
     def fail(step: Decision) -> Attempt:
         return Attempt(candidate=step.candidate, error="RuntimeError: down")
 
-    assert drive(make(), situation(), fail) is None
+    assert drive(policy_of(name), situation(), fail) is None
 
 
 def decisions(policy: Policy) -> list[Decision]:
@@ -298,14 +300,14 @@ def decisions(policy: Policy) -> list[Decision]:
 
 
 @policies
-def test_a_policy_travels_to_worker_processes(make):
-    policy = make()
+def test_a_policy_travels_to_worker_processes(name):
+    policy = policy_of(name)
     assert decisions(pickle.loads(pickle.dumps(policy))) == decisions(policy)
 
 
 @policies
-def test_a_saved_policy_decides_the_same_loaded_by_its_own_class_or_by_any(make, tmp_path: Path):
-    policy = make()
+def test_a_saved_policy_decides_the_same_loaded_by_its_own_class_or_by_any(name, tmp_path: Path):
+    policy = policy_of(name)
     folder = policy.save(tmp_path / "it")
     for loaded in (Policy.load(folder), type(policy).load(folder)):
         assert type(loaded) is type(policy)
@@ -315,8 +317,8 @@ def test_a_saved_policy_decides_the_same_loaded_by_its_own_class_or_by_any(make,
 
 
 @policies
-def test_a_policy_s_artifact_holds_no_pickle_and_refuses_corruption(make, tmp_path: Path):
-    folder = make().save(tmp_path / "it")
+def test_a_policy_s_artifact_holds_no_pickle_and_refuses_corruption(name, tmp_path: Path):
+    folder = policy_of(name).save(tmp_path / "it")
     assert {p.suffix for p in folder.rglob("*") if p.is_file()} == {".json", ".npz"}
     arrays = folder / "arrays.npz"
     arrays.write_bytes(arrays.read_bytes()[:-3] + b"???")
@@ -325,8 +327,8 @@ def test_a_policy_s_artifact_holds_no_pickle_and_refuses_corruption(make, tmp_pa
 
 
 @policies
-def test_a_knob_that_is_turned_to_where_it_stands_changes_nothing(make):
-    policy = make()
+def test_a_knob_that_is_turned_to_where_it_stands_changes_nothing(name):
+    policy = policy_of(name)
     knob = policy.knob
     if knob is None:
         with pytest.raises(ValueError, match="has no knob"):
@@ -341,8 +343,8 @@ def test_a_knob_that_is_turned_to_where_it_stands_changes_nothing(make):
 
 
 @policies
-def test_every_setting_worth_trying_can_be_set_and_leaves_the_policy_as_it_was(make):
-    policy = make()
+def test_every_setting_worth_trying_can_be_set_and_leaves_the_policy_as_it_was(name):
+    policy = policy_of(name)
     if policy.knob is None:
         pytest.skip("it has no knob")
     before = decisions(policy)
@@ -361,17 +363,18 @@ OPTIONS = [{"lambda": 3.0}, {"threshold": 0.3}, {"lambda": 0.0, "threshold": 0.9
 
 
 @policies
-@pytest.mark.parametrize("given", OPTIONS, ids=str)
-def test_options_do_what_the_policy_that_they_make_does_without_them(make, given):
-    policy, options = make(), RoutingOptions.parse(given)
-    settled = policy.with_options(options)
-    for seen in SITUATIONS:
-        assert policy.decide(replace(seen, options=options)) == settled.decide(seen)
+def test_options_do_what_the_policy_that_they_make_does_without_them(name):
+    policy = policy_of(name)
+    for given in OPTIONS:
+        options = RoutingOptions.parse(given)
+        settled = policy.with_options(options)
+        for seen in SITUATIONS:
+            assert policy.decide(replace(seen, options=options)) == settled.decide(seen), given
 
 
 @policies
-def test_a_policy_that_a_saved_router_brings_back_decides_the_same(make, tmp_path: Path):
-    policy = make()
+def test_a_policy_that_a_saved_router_brings_back_decides_the_same(name, tmp_path: Path):
+    policy = policy_of(name)
     SavedRouter(situation().names, policy).save(tmp_path / "it")
     loaded = SavedRouter.load(tmp_path / "it").policy
     assert type(loaded) is type(policy)
@@ -411,26 +414,26 @@ def verify(verifier: Verifier, answer: AIMessage, reply: Reply, **kwargs) -> Eva
 
 
 @verifiers
-def test_a_verifier_that_reads_along_scores_what_has_come_of_an_answer(make):
-    verifier = make()
+def test_a_verifier_that_reads_along_scores_what_has_come_of_an_answer(name):
+    verifier = verifier_of(name)
     scores = [verifier.score_so_far(answer) for answer in ANSWERS]
     assert all(score is None or 0 <= score <= 1 for score in scores)
     assert verifier.reads_along == any(score is not None for score in scores)
 
 
 @verifiers
-@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES.keys())
-@pytest.mark.parametrize("answer", ANSWERS, ids=["plain", "empty", "logprobs", "blocks"])
-def test_a_verifier_ends_in_a_score_or_in_none(make, answer, reply):
-    first, second = verify(make(), answer, reply), verify(make(), answer, reply)
-    assert first == second
-    assert first.confidence is None or 0 <= first.confidence <= 1
-    assert set(first.verdicts) <= {True, False, None}
+def test_a_verifier_ends_in_a_score_or_in_none(name):
+    one, other = verifier_of(name), VERIFIERS[name]()
+    for answer, (kind, reply) in product(ANSWERS, REPLIES.items()):
+        first, second = verify(one, answer, reply), verify(other, answer, reply)
+        assert first == second, (answer, kind)
+        assert first.confidence is None or 0 <= first.confidence <= 1, (answer, kind)
+        assert set(first.verdicts) <= {True, False, None}, (answer, kind)
 
 
 @verifiers
-def test_a_verifier_whose_calls_all_fail_has_no_verdict_rather_than_a_bad_one(make):
-    verifier = make()
+def test_a_verifier_whose_calls_all_fail_has_no_verdict_rather_than_a_bad_one(name):
+    verifier = verifier_of(name)
     case = Case([HumanMessage("question 1")], AIMessage("yes"), Candidate("small"))
     asks = len(next(verifier.evaluate(case), ())) > 0
     evaluation = verify(verifier, AIMessage("yes"), REPLIES["failed"])
@@ -439,18 +442,21 @@ def test_a_verifier_whose_calls_all_fail_has_no_verdict_rather_than_a_bad_one(ma
 
 
 @verifiers
-def test_a_verifier_takes_the_router_s_next_step_as_a_hint_only(make):
-    plain = verify(make(), SAID, REPLIES["good"])
-    hinted = verify(make(), SAID, REPLIES["good"], next_step=lambda found: found.confidence)
+def test_a_verifier_takes_the_router_s_next_step_as_a_hint_only(name):
+    plain = verify(verifier_of(name), SAID, REPLIES["good"])
+    hinted = verify(
+        verifier_of(name), SAID, REPLIES["good"], next_step=lambda found: found.confidence
+    )
     assert hinted.confidence == plain.confidence
 
 
 @verifiers
-def test_a_verifier_says_what_it_needs_of_answers_as_plain_data(make):
-    assert json.dumps(dict(make().answer_kwargs("small")))
+def test_a_verifier_says_what_it_needs_of_answers_as_plain_data(name):
+    assert json.dumps(dict(verifier_of(name).answer_kwargs("small")))
 
 
 @verifiers
-def test_a_verifier_travels_to_worker_processes(make):
-    verifier = pickle.loads(pickle.dumps(make()))
-    assert verify(verifier, SAID, REPLIES["good"]) == verify(make(), SAID, REPLIES["good"])
+def test_a_verifier_travels_to_worker_processes(name):
+    verifier = verifier_of(name)
+    expected = verify(verifier, SAID, REPLIES["good"])
+    assert verify(pickle.loads(pickle.dumps(verifier)), SAID, REPLIES["good"]) == expected
