@@ -29,10 +29,11 @@ from langchain_llm_router.router import Shadow
 from langchain_llm_router.types import Decision
 from langchain_llm_router.types.errors import LlmRouterError
 from langchain_llm_router.verification import SelfEvaluator, Verifier
+from tests.support.cases import case
 from tests.support.drivers import DRIVERS, Drivers, aoutcome, entry_facts, facts, outcome
 from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
 from tests.support.recorded_world import NAMES, AsksEverybody, RecordedScores, Row, World
-from tests.test_contracts import POLICIES, VERIFIERS
+from tests.test_contracts import POLICIES, VERIFIERS, policy_of, verifier_of
 
 RECORDED = "RecordedScores"
 PAIRS = [(policy, verifier) for policy in POLICIES for verifier in (*VERIFIERS, RECORDED)]
@@ -41,15 +42,28 @@ pairs = pytest.mark.parametrize(("policy", "verifier"), PAIRS, ids=lambda name: 
 # Shared: a world is only ever asked about one row at a time.
 WORLD = World(50)
 
-policy_of = cache(lambda name: POLICIES[name]())
+policies = pytest.mark.parametrize("policy", POLICIES)
 
 
-def verifier_of(name: str) -> Verifier:
-    return RecordedScores(WORLD) if name == RECORDED else WORLD.verifier(VERIFIERS[name]())
+@cache
+def verifier_in_world(name: str) -> Verifier:
+    return RecordedScores(WORLD) if name == RECORDED else WORLD.verifier(verifier_of(name))
+
+
+def verifiers_for(policy: str) -> list[str]:
+    """All for a policy that verifies; to the others they are all one, so two stand for them."""
+    names = list(VERIFIERS)
+    if policy_of(policy).verifies:
+        return [RECORDED, *names]
+    return [RECORDED, names[list(POLICIES).index(policy) % len(names)]]
 
 
 def drivers_of(policy: Policy, verifier: str, **books: Any) -> Drivers:
-    parts = {"policy": policy, "verifier": verifier_of(verifier), "estimator": WORLD.estimator()}
+    parts = {
+        "policy": policy,
+        "verifier": verifier_in_world(verifier),
+        "estimator": WORLD.estimator(),
+    }
     return Drivers(WORLD.pool, **parts, **books)
 
 
@@ -72,8 +86,7 @@ async def arun(drivers: Drivers, driver: str, row: Row) -> dict[str, Any]:
 
 
 def some_rows(policy: str, verifier: str, n: int) -> list[Row]:
-    """So many of the rows, others for each pair; fewer where nothing is ever verified."""
-    n = n if policy_of(policy).verifies else (n + 1) // 2
+    """So many of the rows, others for each pair."""
     return random.Random(f"{policy} {verifier}").sample(WORLD.rows, n)
 
 
@@ -88,9 +101,11 @@ def check_steps(policy: str, verifier: str, rows: list[Row]) -> None:
         assert run(drivers, "agent", row) == expected, row
 
 
-@pairs
-def test_chat_graph_and_agent_take_the_same_steps_to_the_same_answer(policy, verifier):
-    check_steps(policy, verifier, some_rows(policy, verifier, 2))
+@policies
+def test_chat_graph_and_agent_take_the_same_steps_to_the_same_answer(policy):
+    for verifier in verifiers_for(policy):
+        with case(policy, verifier):
+            check_steps(policy, verifier, some_rows(policy, verifier, 1))
 
 
 @pytest.mark.slow
@@ -99,11 +114,12 @@ def test_they_do_so_in_every_recorded_situation(policy, verifier):
     check_steps(policy, verifier, WORLD.rows)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@policies
 async def test_async_and_streamed_they_do_the_same(policy):
     # What has been streamed is out, so a refusal is then kept; here nothing is refused.
     rows = [row for row in WORLD.rows if not any(told.refuses for told in row.told.values())]
-    for verifier, row in ((RECORDED, rows[0]), (RECORDED, rows[1]), ("SelfEvaluator", rows[2])):
+    turn = list(POLICIES).index(policy) % len(rows)
+    for verifier, row in ((RECORDED, rows[turn]), ("SelfEvaluator", rows[turn - 1])):
         drivers = drivers_of(policy_of(policy), verifier)
         expected = run(drivers, "chat", row)
         assert run(drivers, "chat, streamed", row) == expected, row
@@ -158,17 +174,13 @@ def account_of(budgets: Budgets, row: Row):
     return budgets.budgets[0].account({"configurable": {"row": row.question}}, 0.0)
 
 
-# Each policy with two of the verifiers, so that each verifier has its turn.
-SOME_PAIRS = [
-    pair
-    for i, policy in enumerate(POLICIES)
-    for pair in ((policy, RECORDED), (policy, list(VERIFIERS)[i % len(VERIFIERS)]))
-]
-
-
-@pytest.mark.parametrize(("policy", "verifier"), SOME_PAIRS, ids=lambda name: name)
-def test_bill_log_and_shadow_are_the_same_and_each_log_replays(policy, verifier, tmp_path):
-    check_books(policy, verifier, some_rows(policy, verifier, 3), tmp_path)
+@policies
+def test_bill_log_and_shadow_are_the_same_and_each_log_replays(policy, tmp_path):
+    # Two of the verifiers, so that over all policies each has its turn.
+    names = list(VERIFIERS)
+    for verifier in (RECORDED, names[list(POLICIES).index(policy) % len(names)]):
+        with case(policy, verifier):
+            check_books(policy, verifier, some_rows(policy, verifier, 2), tmp_path / verifier)
 
 
 @pytest.mark.slow
@@ -204,10 +216,16 @@ def judged(verifier: str) -> tuple[list[Row], Outcomes, SelfEvaluations]:
 TABLED = [name for name in (*VERIFIERS, RECORDED) if "adaptive" not in name]
 
 
-@pytest.mark.parametrize("verifier", TABLED)
-@pytest.mark.parametrize("policy", POLICIES)
-def test_replaying_a_table_ends_with_the_same_answer_reason_and_bill(policy, verifier):
+@policies
+def test_replaying_a_table_ends_with_the_same_answer_reason_and_bill(policy):
     """Every call has a price of its own, so equal bills are equal attempts and verdicts."""
+    for verifier in TABLED:
+        if verifier in verifiers_for(policy):
+            with case(policy, verifier):
+                check_replay(policy, verifier)
+
+
+def check_replay(policy: str, verifier: str) -> None:
     rows, outcomes, said = judged(verifier)
     drivers = drivers_of(policy_of(policy), verifier)
     costs = [[a.cost_usd for a in drivers.chat.situation(row.question).arms] for row in rows]
@@ -253,13 +271,17 @@ TWO = {
 }
 
 
-@pytest.mark.parametrize("verdict", ["yes", "no", "garbage"])
 @pytest.mark.parametrize("large", ["large says", TimeoutError("slow")], ids=["up", "down"])
 @pytest.mark.parametrize("small", ["a draft", ConnectionError("down")], ids=["up", "down"])
-@pytest.mark.parametrize("parts", TWO.values(), ids=TWO.keys())
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    # Only a cascade asks for a verdict.
+    [("Always", "no"), ("RandomMix", "no"), *(("cascade", v) for v in ("yes", "no", "garbage"))],
+)
 def test_two_candidates_up_or_down_fare_the_same_in_every_driver(
-    parts, small, large, verdict, tmp_path
+    kind, verdict, small, large, tmp_path
 ):
+    parts = TWO[kind]
     shadow = Shadow(Always("small"))
     drivers = Drivers(pool(small, large, verdict), folder=tmp_path, shadow=shadow, **parts)
     found, lines = {}, {}
