@@ -24,11 +24,16 @@ def code_lines(tree: ast.AST, lines: list[str]) -> set[int]:
 
 
 @cache
+def parsed(path: Path) -> ast.Module:
+    """A source file's tree, parsed once for all who read it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def lines_of_code(path: Path) -> tuple[int, dict[str, int]]:
     """Of a file, and of each body in it."""
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    code = code_lines(tree, text.splitlines())
+    tree = parsed(path)
+    code = code_lines(tree, path.read_text(encoding="utf-8").splitlines())
     bodies: dict[str, int] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -7,6 +7,7 @@ import pickle
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -28,6 +29,7 @@ from langchain_llm_router.types.arguments import (
 )
 from langchain_llm_router.types.errors import MissingExtraError
 from langchain_llm_router.verification import Agreement, SelfEvaluator
+from tests.support.cases import case
 
 # Rooms offer what their `__all__` says; of these modules users import as well.
 MODULES = [
@@ -59,6 +61,7 @@ PLAIN = {
 ANYTHING = {("TerminalWatcher", "console"): "rich is an extra"}
 
 
+@cache
 def public_classes() -> dict[str, type]:
     package = langchain_llm_router.__name__
     rooms = [
@@ -74,45 +77,52 @@ def public_classes() -> dict[str, type]:
     return {name: one for name, one in sorted(found.items()) if isinstance(one, type)}
 
 
-PUBLIC = public_classes()
-CHECKED = {name: one for name, one in PUBLIC.items() if issubclass(one, CheckedArguments)}
-ARGUMENTS = [(name, argument) for name, one in CHECKED.items() for argument in argument_types(one)]
+@pytest.fixture(scope="module")
+def checked() -> dict[str, type]:
+    """The public classes that check their arguments."""
+    return {
+        name: one for name, one in public_classes().items() if issubclass(one, CheckedArguments)
+    }
 
 
-def test_every_public_constructor_is_checked_or_has_a_reason_not_to_be():
+def test_every_public_constructor_is_checked_or_has_a_reason_not_to_be(checked):
     # Exceptions take anything, and pydantic's models check for themselves.
     others = (CheckedArguments, BaseException, BaseModel)
-    rest = {name for name, one in PUBLIC.items() if not issubclass(one, others)}
+    rest = {name for name, one in public_classes().items() if not issubclass(one, others)}
     assert rest == set(PLAIN)
-    assert len(CHECKED) > 80
+    assert len(checked) > 80
 
 
-@pytest.mark.parametrize("name", CHECKED)
-def test_an_unknown_keyword_is_refused_with_the_nearest_known_one(name):
-    known = [one for one in argument_types(CHECKED[name]) if not one.startswith("_")]
-    for argument in known:
-        with pytest.raises(TypeError, match=f"{name} has no argument `{argument}x`. Did you mean"):
-            CHECKED[name](**{f"{argument}x": 1})
-    with pytest.raises(TypeError) as told:
-        CHECKED[name](qqqq=1)
-    choices = f"It must be one of {known}." if known else "It takes none."
-    assert str(told.value) == f"{name} has no argument `qqqq`. {choices}"
+def test_an_unknown_keyword_is_refused_with_the_nearest_known_one(checked):
+    for name, one in checked.items():
+        known = [argument for argument in argument_types(one) if not argument.startswith("_")]
+        for argument in known:
+            meant = f"{name} has no argument `{argument}x`. Did you mean"
+            with case(name, argument), pytest.raises(TypeError, match=meant):
+                one(**{f"{argument}x": 1})
+        with case(name), pytest.raises(TypeError) as told:
+            one(qqqq=1)
+        allowed = f"It must be one of {known}." if known else "It takes none."
+        assert str(told.value) == f"{name} has no argument `qqqq`. {allowed}"
 
 
-@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
-def test_an_argument_of_a_plainly_wrong_type_is_refused_by_name(name, argument):
-    if argument_types(CHECKED[name])[argument] is Any:
-        assert (name, argument) in ANYTHING
-        return
-    with pytest.raises(TypeError, match=rf"^`{argument}` must be .*, got <object object"):
-        CHECKED[name](**{argument: object()})
+def test_an_argument_of_a_plainly_wrong_type_is_refused_by_name(checked):
+    for name, one in checked.items():
+        for argument, kind in argument_types(one).items():
+            if kind is Any:
+                assert (name, argument) in ANYTHING
+                continue
+            refusal = rf"^`{argument}` must be .*, got <object object"
+            with case(name, argument), pytest.raises(TypeError, match=refusal):
+                one(**{argument: object()})
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_every_annotation_of_a_public_constructor_can_be_resolved(name):
-    if issubclass(PUBLIC[name], (BaseException, dict, BaseModel)) or name == "Log":
-        return
-    argument_types(PUBLIC[name])
+def test_every_annotation_of_a_public_constructor_can_be_resolved():
+    for name, one in public_classes().items():
+        if issubclass(one, (BaseException, dict, BaseModel)) or name == "Log":
+            continue
+        with case(name):
+            argument_types(one)
 
 
 # What a constructor cannot do without.
@@ -133,25 +143,31 @@ NEEDED: dict[str, dict[str, Any]] = {
     "Target": {"metric": "quality", "relation": ">=", "value": 0.5},
     "Threshold": {"threshold": 0.5},
 }
-NUMBERS = [
-    (name, argument)
-    for name, argument in ARGUMENTS
-    if float in (kind := argument_types(CHECKED[name])[argument], *get_args(kind))
-    and get_origin(kind) in (None, Union, UnionType)
-]
 # Where a number may be negative.
 NEGATIVE = {("StrategyPoint", "low"), ("StrategyPoint", "high"), ("StrategyPoint", "quality")}
 
 
-@pytest.mark.parametrize(("name", "argument"), NUMBERS)
+def is_number(kind: Any) -> bool:
+    return float in (kind, *get_args(kind)) and get_origin(kind) in (None, Union, UnionType)
+
+
 @pytest.mark.parametrize("number", [math.nan, np.float32("nan"), math.inf, -math.inf, -1.0])
-def test_a_number_that_makes_no_sense_is_refused_by_name(name, argument, number):
-    if number == -1.0 and (name, argument) in NEGATIVE:
-        return
-    # Options are told under the names that a request writes.
-    told = argument.rstrip("_") if name == "RoutingOptions" else argument
-    with pytest.raises(ValueError, match=rf"`{told}_?`.* got .*{number}"):
-        CHECKED[name](**NEEDED.get(name, {}) | {argument: number})
+def test_a_number_that_makes_no_sense_is_refused_by_name(checked, number):
+    numbers = [
+        (name, argument)
+        for name, one in checked.items()
+        for argument, kind in argument_types(one).items()
+        if is_number(kind)
+    ]
+    assert len(numbers) > 90
+    for name, argument in numbers:
+        if number == -1.0 and (name, argument) in NEGATIVE:
+            continue
+        # Options are told under the names that a request writes.
+        told = argument.rstrip("_") if name == "RoutingOptions" else argument
+        refusal = rf"`{told}_?`.* got .*{number}"
+        with case(name, argument), pytest.raises(ValueError, match=refusal):
+            checked[name](**NEEDED.get(name, {}) | {argument: number})
 
 
 def test_a_value_in_the_wrong_place_is_told_where_it_belongs():
