@@ -75,20 +75,25 @@ def log(tmp_path):
 
 
 ESTIMATOR = NearestNeighbors(n_neighbors=7).fit(make_outcomes(candidates=NAMES))
-TABLE = make_outcomes(n=120, candidates=NAMES)
-QUERIES = [f"{'prove hard theorem' if i % 3 else 'add easy numbers'} {i}" for i in range(300)]
+QUERIES = [f"{'prove hard theorem' if i % 3 else 'add easy numbers'} {i}" for i in range(150)]
+
+
+def fitted(policy):
+    table = make_outcomes(n=120, candidates=NAMES)
+    return policy.fit(table, make_evaluations(table))
+
 
 ONE_SHOT = {
-    "Always": Always("large"),
-    "RandomMix": RandomMix({"small": 0.7, "large": 0.3}, seed=3),
-    "Threshold": Threshold(0.55),
-    "Utility": Utility(cost=40.0),
-    "BudgetedRouting": BudgetedRouting(2e-5).fit(ESTIMATOR.predict(TABLE.queries), [1e-5, 1e-4]),
+    "Always": lambda: Always("large"),
+    "RandomMix": lambda: RandomMix({"small": 0.7, "large": 0.3}, seed=3),
+    "Threshold": lambda: Threshold(0.55),
+    "Utility": lambda: Utility(cost=40.0),
+    "BudgetedRouting": lambda: BudgetedRouting(2e-5).fit(ESTIMATOR.predict(QUERIES), [1e-5, 1e-4]),
 }
 CASCADES = {
-    "ConfidenceThreshold": ConfidenceThreshold(threshold=0.7),
-    "Pomdp": Pomdp(lambda_=20.0).fit(TABLE, make_evaluations(TABLE)),
-    "CascadeRouting": CascadeRouting(lambda_=5.0).fit(TABLE, make_evaluations(TABLE)),
+    "ConfidenceThreshold": lambda: ConfidenceThreshold(threshold=0.7),
+    "Pomdp": lambda: fitted(Pomdp(lambda_=20.0)),
+    "CascadeRouting": lambda: fitted(CascadeRouting(lambda_=5.0)),
 }
 
 
@@ -97,7 +102,7 @@ CASCADES = {
 
 @pytest.mark.parametrize("name", ONE_SHOT)
 def test_a_log_of_one_shot_decisions_replays_bit_for_bit(name, log):
-    policy = ONE_SHOT[name]
+    policy = ONE_SHOT[name]()
     router = ChatLLMRouter(candidates=pool(), policy=policy, estimator=ESTIMATOR, log=log)
     records = [route_of(router.invoke(query)) for query in QUERIES]
     history = read(log)
@@ -114,7 +119,7 @@ def test_a_log_of_one_shot_decisions_replays_bit_for_bit(name, log):
 
 @pytest.mark.parametrize("name", CASCADES)
 def test_a_log_of_cascades_replays_bit_for_bit(name, log):
-    policy = CASCADES[name]
+    policy = CASCADES[name]()
     verdicts = ["yes", "no", "no", "garbage", "yes"]
     router = cascade(log, verdicts, policy)
     records = [route_of(router.invoke(query)) for query in QUERIES]

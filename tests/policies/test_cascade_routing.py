@@ -108,7 +108,7 @@ def test_constant_and_missing_features_do_no_harm():
     np.testing.assert_allclose(predicted, 0.5, atol=1e-9)
 
 
-def make_tables(n=400, seed=0, missing=0.05, costs=(1e-4, 1e-3, 2e-3, 1e-2)):
+def make_tables(n=200, seed=0, missing=0.05, costs=(1e-4, 1e-3, 2e-3, 1e-2)):
     rng = np.random.default_rng(seed)
     k = len(costs)
     difficulty = rng.normal(size=(n, 1))
@@ -128,7 +128,7 @@ def make_tables(n=400, seed=0, missing=0.05, costs=(1e-4, 1e-3, 2e-3, 1e-2)):
 )
 @pytest.mark.parametrize("with_predictions", [True, False])
 def test_the_rehearsal_is_what_the_replay_does(settings_, with_predictions):
-    outcomes, evaluations, predicted = make_tables(n=60)
+    outcomes, evaluations, predicted = make_tables(n=36)
     given_ = predicted if with_predictions else None
     policy = CascadeRouting(n_draws=32, **settings_).fit(outcomes, evaluations, predicted=given_)
     lambdas = (0.0, 10.0, 60.0, 1000.0)
