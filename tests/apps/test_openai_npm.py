@@ -13,14 +13,11 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi")
-
 from langchain_llm_router import Candidate, ChatLLMRouter, Price
-from langchain_llm_router.apps.server import create_app
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Utility
-from tests.apps.test_server import serve
 from tests.support.fakes import CapableModel, make_outcomes
+from tests.support.uvicorn_server import create_app, serve
 
 NODE, NPM = shutil.which("node"), shutil.which("npm")
 pytestmark = pytest.mark.slow

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
-from langchain_llm_router.apps.server import create_app
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
-from tests.apps.test_server import serve
 from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.support.uvicorn_server import create_app, serve
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

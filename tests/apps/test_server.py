@@ -1,36 +1,18 @@
 """The server: OpenAI's interface over a router, tested over real HTTP on loopback."""
 
+import importlib
 import json
-import threading
-import time
 from collections.abc import Iterator
 
 import httpx
-import openai
 import pytest
-import uvicorn
 from langchain_core.messages import AIMessage
-from langchain_openai import ChatOpenAI
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
-from langchain_llm_router.apps.server import create_app
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
 from tests.support.fakes import CapableModel, JudgeModel, ScriptedModel, make_outcomes
-
-
-def serve(app) -> Iterator[str]:
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=10)
-
+from tests.support.uvicorn_server import create_app, serve
 
 TOOL_CALL = AIMessage(
     "", tool_calls=[{"name": "weather", "args": {"city": "Bern"}, "id": "call_1"}]
@@ -50,14 +32,22 @@ def url() -> Iterator[str]:
     yield from serve(create_app(router))
 
 
+@pytest.fixture(scope="module")
+def openai():
+    """The official client, loaded by the first test that needs it: it takes a second."""
+    return importlib.import_module("openai")
+
+
 @pytest.fixture
-def client(url) -> Iterator[openai.OpenAI]:
+def client(url):
     with connected(url) as it:
         yield it
 
 
-def connected(url, key="any") -> openai.OpenAI:
+def connected(url, key="any"):
     """Use it in a `with`: an open socket would be complained of in any later test."""
+    import openai
+
     return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
 
 
@@ -100,7 +90,7 @@ def test_the_decision_stands_in_the_headers(client):
     assert raw.headers["x-llm-router-decision-id"] == answer.llm_router["decision_id"]
 
 
-def test_the_units_of_the_line_form_are_per_dollar_and_milliseconds(client):
+def test_the_units_of_the_line_form_are_per_dollar_and_milliseconds(client, openai):
     assert ask(client, "router@c:0").llm_router["candidate"] == "large"
     assert ask(client, "router@c:10000").llm_router["candidate"] == "small"
     with pytest.raises(openai.BadRequestError, match=r"itl None does not meet itl<0\.02s"):
@@ -120,20 +110,22 @@ def test_a_response_format_reaches_the_candidate():
 @pytest.mark.parametrize(
     ("kwargs", "error", "says"),
     [
-        ({"model": "huge"}, openai.NotFoundError, r"Unknown model 'huge'.*'router'"),
-        ({"model": "router@zzz:1"}, openai.BadRequestError, "Unknown part 'zzz:1'"),
-        ({"temperature": 9}, openai.BadRequestError, "temperature"),
-        ({"extra_headers": {"x-llm-router-options": "{"}}, openai.BadRequestError, "must be JSON"),
+        ({"model": "huge"}, "NotFoundError", r"Unknown model 'huge'.*'router'"),
+        ({"model": "router@zzz:1"}, "BadRequestError", "Unknown part 'zzz:1'"),
+        ({"temperature": 9}, "BadRequestError", "temperature"),
+        ({"extra_headers": {"x-llm-router-options": "{"}}, "BadRequestError", "must be JSON"),
     ],
 )
 def test_a_clients_mistake_is_an_openai_error_that_says_what_is_allowed(
-    client, kwargs, error, says
+    client, openai, kwargs, error, says
 ):
-    with pytest.raises(error, match=says):
+    with pytest.raises(getattr(openai, error), match=says):
         ask(client, **kwargs)
 
 
 def test_langchains_own_openai_model_works_against_it(url):
+    from langchain_openai import ChatOpenAI
+
     model = ChatOpenAI(base_url=f"{url}/v1", api_key="any", model="router")
     assert model.invoke("hello?").content == "small says hello"
     assert "".join(str(c.content) for c in model.stream("hello?")) == "small says hello"
@@ -195,7 +187,7 @@ def test_tools_go_there_and_back():
         )
 
 
-def test_a_candidates_failure_is_a_bad_gateway_and_a_key_is_asked_for():
+def test_a_candidates_failure_is_a_bad_gateway_and_a_key_is_asked_for(openai):
     router = ChatLLMRouter(
         candidates=pool(small=ScriptedModel(ConnectionError("down"))), policy=Utility(quality=0.0)
     )

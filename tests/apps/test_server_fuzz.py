@@ -16,11 +16,7 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Utility
 from tests.support.fakes import CapableModel, make_outcomes
-
-pytest.importorskip("fastapi")
-
-from langchain_llm_router.apps.server import create_app
-from tests.apps.test_server import serve
+from tests.support.uvicorn_server import create_app, serve
 
 
 def make_app():

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
@@ -184,6 +183,8 @@ def test_leaving_one_out_finds_no_sharpness_where_queries_do_not_matter():
 
 def routellm_fit(a, b, score, weights, n):
     """RouteLLM's compute_elo_mle_with_tie: natural-log strengths by scikit-learn."""
+    from sklearn.linear_model import LogisticRegression
+
     x = np.zeros((len(a), n))
     x[np.arange(len(a)), a] = np.log(10)
     x[np.arange(len(a)), b] = -np.log(10)

@@ -12,18 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.networks import need_torch, smollm2, tiny
+from langchain_llm_router import estimators
+from langchain_llm_router.data import Outcomes
+from tests.support.fakes import make_outcomes
+from tests.support.networks import smollm2, tiny
 
-pytest.importorskip("torch", reason="torch is not installed (extra `torch`)")
-need_torch()
-
-from langchain_llm_router.data import Outcomes  # noqa: E402
-from langchain_llm_router.estimators import CausalLMClassifier, Training  # noqa: E402
-from langchain_llm_router.estimators.causal_lm import grade_shares  # noqa: E402
-from tests.support.fakes import make_outcomes  # noqa: E402
+pytestmark = pytest.mark.usefixtures("torch")
 
 HARD, EASY = "prove hard theorem", "add easy numbers"
-LEARNING = Training(epochs=12, learning_rate=5e-3, patience=12)
 PAIR = make_outcomes(80).select(["small", "large"])
 
 
@@ -32,7 +28,20 @@ def causal(**settings):
     return tiny("CausalLMClassifier", **settings)
 
 
-def test_qualities_become_grades_from_one_to_five():
+@pytest.fixture
+def learning():
+    """A training that suffices for the tiny network to learn the toy table."""
+    return estimators.Training(epochs=12, learning_rate=5e-3, patience=12)
+
+
+@pytest.fixture(scope="module")
+def grade_shares(torch):
+    from langchain_llm_router.estimators import causal_lm
+
+    return causal_lm.grade_shares
+
+
+def test_qualities_become_grades_from_one_to_five(grade_shares):
     """0.6 lies between grade 3 (0.5) and grade 4 (0.75): 1 + 4 x 0.6 = 3.4."""
     np.testing.assert_allclose(
         grade_shares(np.array([0.0, 0.25, 0.6, 1.0])),
@@ -42,7 +51,7 @@ def test_qualities_become_grades_from_one_to_five():
 
 
 @given(st.floats(0, 1))
-def test_the_mean_grade_is_the_quality(quality):
+def test_the_mean_grade_is_the_quality(grade_shares, quality):
     shares = grade_shares(np.array([quality]))
     assert shares.sum() == pytest.approx(1)
     assert (shares @ (np.arange(5) / 4)).item() == pytest.approx(quality)
@@ -50,8 +59,8 @@ def test_the_mean_grade_is_the_quality(quality):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("score_tokens", ["new", "digits"])
-def test_rating_the_weak_answer_learns_when_to_ask_the_strong_one(score_tokens):
-    fitted = causal(rate="weak", score_tokens=score_tokens, training=LEARNING).fit(PAIR)
+def test_rating_the_weak_answer_learns_when_to_ask_the_strong_one(score_tokens, learning):
+    fitted = causal(rate="weak", score_tokens=score_tokens, training=learning).fit(PAIR)
     predicted = fitted.predict([HARD, EASY])
     np.testing.assert_allclose(predicted.sum(axis=1), 1)
     assert predicted[0, 1] > 0.7
@@ -59,8 +68,8 @@ def test_rating_the_weak_answer_learns_when_to_ask_the_strong_one(score_tokens):
 
 
 @pytest.mark.slow
-def test_rating_every_answer_tells_candidates_apart_by_their_names():
-    fitted = causal(training=LEARNING).fit(PAIR)
+def test_rating_every_answer_tells_candidates_apart_by_their_names(learning):
+    fitted = causal(training=learning).fit(PAIR)
     hard, easy = fitted.predict([HARD, EASY])
     assert hard[1] - hard[0] > 0.3
     assert abs(easy[1] - easy[0]) < 0.2
@@ -78,7 +87,7 @@ def test_wrong_settings_are_named(settings):
 
 
 def test_new_tokens_are_appended_and_start_where_their_spelling_was():
-    fitted = causal(training=Training(max_steps=1, learning_rate=1e-12)).fit(PAIR)
+    fitted = causal(training=estimators.Training(max_steps=1, learning_rate=1e-12)).fit(PAIR)
     words = fitted.network_.model.get_input_embeddings().weight
     ids = fitted.tokenizer_.convert_tokens_to_ids(["[[1]]", "[[5]]"])
     assert ids[1] - ids[0] == 4
@@ -97,7 +106,7 @@ def test_digits_leave_the_vocabulary_as_it_is():
 
 
 def test_a_vocabulary_without_digits_is_refused(monkeypatch):
-    monkeypatch.setattr(CausalLMClassifier, "_token_ids", lambda *_: [1])
+    monkeypatch.setattr(estimators.CausalLMClassifier, "_token_ids", lambda *_: [1])
     with pytest.raises(ValueError, match="needs one token for each of 1 to 5"):
         causal(score_tokens="digits").fit(PAIR)
 
@@ -128,21 +137,21 @@ def test_a_chat_template_frames_the_query_and_survives_saving(tmp_path):
         "{% for m in messages %}theorem {{ m.content }} theorem {% endfor %}add "
     )
     before, after = fitted._prompt_parts("large")
-    plain = CausalLMClassifier.load(causal().fit(PAIR).save(tmp_path / "plain"))._prompt_parts(
-        "large"
-    )
+    plain = estimators.CausalLMClassifier.load(
+        causal().fit(PAIR).save(tmp_path / "plain")
+    )._prompt_parts("large")
     assert (before, after) != plain
     assert fitted.tokenizer_.decode(before).count("theorem") == 3
     assert fitted.tokenizer_.decode(after).split()[:2] == ["theorem", "add"]
     folder = fitted.save(tmp_path / "chat")
     assert {p.suffix for p in folder.rglob("*") if p.is_file()} == {".json", ".npz", ".safetensors"}
-    assert CausalLMClassifier.load(folder)._prompt_parts("large") == (before, after)
+    assert estimators.CausalLMClassifier.load(folder)._prompt_parts("large") == (before, after)
 
 
 def test_the_artifact_remembers_its_settings(tmp_path: Path):
-    training = Training(epochs=1, seed=3)
+    training = estimators.Training(epochs=1, seed=3)
     fitted = causal(rate="weak", score_tokens="digits", training=training).fit(PAIR)
-    again = CausalLMClassifier.load(fitted.save(tmp_path))
+    again = estimators.CausalLMClassifier.load(fitted.save(tmp_path))
     assert (again.rate, again.score_tokens, again.max_length) == ("weak", "digits", 160)
     assert again.training == training
     np.testing.assert_allclose(again.predict([HARD]), fitted.predict([HARD]), atol=1e-6)
@@ -150,11 +159,15 @@ def test_the_artifact_remembers_its_settings(tmp_path: Path):
 
 @pytest.mark.slow
 def test_smollm2_learns_from_wording_in_a_few_steps(tmp_path):
-    training = Training(max_steps=20, batch_size=4, learning_rate=3e-4, validation_share=0.0)
+    training = estimators.Training(
+        max_steps=20, batch_size=4, learning_rate=3e-4, validation_share=0.0
+    )
     queries = [f"{HARD if i % 2 else EASY} {i}" for i in range(80)]
     table = Outcomes(queries, ["weak", "strong"], [[1 - i % 2, 1.0] for i in range(80)])
-    fitted = CausalLMClassifier(smollm2(), 160, rate="weak", training=training).fit(table)
+    fitted = estimators.CausalLMClassifier(smollm2(), 160, rate="weak", training=training).fit(
+        table
+    )
     hard, easy = fitted.predict(["prove a harder theorem", "add two easy numbers"])
     assert hard[1] > easy[1] + 0.2
-    again = CausalLMClassifier.load(fitted.save(tmp_path))
+    again = estimators.CausalLMClassifier.load(fitted.save(tmp_path))
     np.testing.assert_allclose(again.predict([HARD]), fitted.predict([HARD]), atol=1e-5)

@@ -11,7 +11,6 @@ import pytest
 
 from examples.extend import ByLength, CheapestGoodEnough
 from langchain_llm_router import Candidate, ChatLLMRouter
-from langchain_llm_router.apps.server import create_app
 from langchain_llm_router.data.artifacts import Artifact, write_artifact
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.evaluation import Exam, explain, knob_of, replay, spans
@@ -35,6 +34,7 @@ from langchain_llm_router.types import Arm, Attempt, Situation
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 from langchain_llm_router.types.options import RoutingOptions
 from tests.support.fakes import ScriptedModel, make_evaluations, make_outcomes
+from tests.support.uvicorn_server import create_app
 
 TRAIN, TEST = make_outcomes(n=120, seed=1), make_outcomes(n=200, seed=2)
 COSTS = dict(zip(TRAIN.candidates, TRAIN.mean_cost_usd.tolist(), strict=True))

@@ -5,14 +5,12 @@ Which servers, says `tests/support/local_models/servers.py`.
 
 import numpy as np
 import pytest
-from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
-from langgraph.checkpoint.sqlite import SqliteSaver
 
 from langchain_llm_router import ChatLLMRouter, Outcomes, route_of
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import Utility
-from tests.support.fenced_tools import FencedToolsModel, read_call
+from tests.support.fenced_calls import read_call
 from tests.support.local_models.servers import served
 
 
@@ -38,6 +36,8 @@ ADVICE = "Once you have a tool's result, answer the question with it in one shor
 
 @pytest.fixture
 def candidates():
+    from tests.support.fenced_tools import FencedToolsModel
+
     return served(FencedToolsModel, max_tokens=48, temperature=0)
 
 
@@ -52,6 +52,9 @@ def test_a_fenced_call_is_read_and_other_text_is_not():
 
 @pytest.mark.local_llm
 def test_an_agent_over_routed_real_models_calls_tools_remembers_and_streams(candidates, tmp_path):
+    from langchain.agents import create_agent
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
     names = [candidate.name for candidate in candidates]
     known = Outcomes(["hello"], names, np.linspace(0.5, 0.9, len(names))[None])
     router = ChatLLMRouter(candidates=candidates, estimator=Constant().fit(known), policy=Utility())

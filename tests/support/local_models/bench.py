@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import httpx
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_openai import ChatOpenAI
 
 from langchain_llm_router import Candidate, Price
 from langchain_llm_router.verification import YesNo
@@ -56,6 +55,8 @@ def candidates(first_port: int = FIRST_PORT, *, grammar: str = ANSWER) -> list[C
 
 
 def _candidate(name: str, port: int, grammar: str) -> Candidate:
+    from langchain_openai import ChatOpenAI
+
     model = ChatOpenAI(
         base_url=f"http://127.0.0.1:{port}/v1",
         api_key="none",

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from langchain_openai import ChatOpenAI
+from langchain_core.language_models import BaseChatModel
 
 from langchain_llm_router import Candidate, Price
 
@@ -19,8 +19,11 @@ SERVERS = os.environ.get(
 )
 
 
-def served(kind: type[ChatOpenAI] = ChatOpenAI, **settings: Any) -> list[Candidate]:
+def served(kind: type[BaseChatModel] | None = None, **settings: Any) -> list[Candidate]:
     """The models that are served; skips the test, saying why, where one does not answer."""
+    from langchain_openai import ChatOpenAI
+
+    kind = ChatOpenAI if kind is None else kind
     found = []
     for entry in SERVERS.split(","):
         name, port = entry.split("@")
