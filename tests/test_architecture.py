@@ -138,6 +138,24 @@ def test_no_two_files_have_one_name():
     assert {name for name in names if names.count(name) > 1} == set()
 
 
+# At the top of the tests: what is about the whole package.
+WHOLE = {
+    *("test_architecture", "test_contracts", "test_docs", "test_examples", "test_lint"),
+    "test_lowest",
+    *("test_public_api", "test_security", "test_testing"),
+}
+
+
+def test_the_tests_have_the_rooms_of_the_package():
+    tests = PACKAGE.parent / "tests"
+    folders = {path.name for path in tests.iterdir() if any(path.glob("*.py"))}
+    assert folders - {"support", "benchmarks"} <= set(arrows())
+    lying = {path.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert {path.stem for path in lying if len(path.parts) == 1} <= WHOLE
+    assert {path for path in lying if len(path.parts) > 2} == set()
+    assert {path for path in lying if path.parts[0] in ("support", "benchmarks")} == set()
+
+
 def test_files_are_named_by_nouns():
     verbs = {
         module
