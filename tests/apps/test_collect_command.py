@@ -15,6 +15,7 @@ from langchain_llm_router.verification import YesNo
 from tests.support.commands import CODE, environment, last_json, run_main
 from tests.support.fakes import SamplingModel, make_outcomes
 from tests.support.local_server import LocalServer
+from tests.support.questions import pool, write_questions
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")
@@ -42,19 +43,6 @@ def spawn(tmp_path):
 
 
 NOBODY = "a=openai:b@http://127.0.0.1:1/v1"
-
-
-def write_questions(path, n):
-    rows = [{"query": f"What is {i} + {i}?", "reference": str(2 * i)} for i in range(n)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def pool(url):
-    return [
-        option
-        for name, price in (("weak", "0.1,0.2"), ("strong", "1,2"))
-        for option in ("--candidate", f"{name}=openai:{name}@{url}", "--price", f"{name}={price}")
-    ]
 
 
 @pytest.mark.slow

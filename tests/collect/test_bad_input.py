@@ -11,9 +11,9 @@ import pytest
 
 from langchain_llm_router.apps.cli import main
 from langchain_llm_router.collect import load_journal
-from tests.apps.test_collect_command import pool, write_questions
 from tests.support.local_server import LocalServer
 from tests.support.paths import ROOT
+from tests.support.questions import pool, write_questions
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")

@@ -22,10 +22,10 @@ from langchain_llm_router.collect.quote import Workload
 from langchain_llm_router.collect.run import make_workload
 from langchain_llm_router.collect.shards import split_into_shards
 from langchain_llm_router.verification import YesNo
-from tests.apps.test_collect_command import pool, write_questions
 from tests.support.commands import CODE, environment
 from tests.support.fakes import GradingModel, ScriptedModel
 from tests.support.local_server import LocalServer
+from tests.support.questions import pool, write_questions
 
 PATIENCE_S = 240
 QUESTIONS = [Question(f"q{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(7)]

@@ -11,8 +11,8 @@ from langchain_llm_router.evaluation import Interval, auc, replay
 from langchain_llm_router.evaluation.sweeps import utility_sweep
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.policies.observation import KernelDensity
-from tests.policies.test_observation import article
 from tests.support.fakes import JudgeModel, ScriptedModel, make_evaluations, make_outcomes
+from tests.support.observations import article
 
 
 def size_of(path):

@@ -13,18 +13,10 @@ from langchain_llm_router.policies.observation import (
     score_likelihoods,
 )
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+from tests.support.observations import article
 
 KINDS = {"kde": KernelDensity, "beta-binomial": lambda: BetaBinomial(8)}
 kinds = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
-
-
-def article(**kwargs) -> KernelDensity:
-    """The seed article's example: poor answers near 0.55, good ones near 0.9 and near 0.6."""
-    rng = np.random.default_rng(0)
-    poor = rng.normal(0.55, 0.05, 50)
-    good = np.concatenate([rng.normal(0.9, 0.03, 60), rng.normal(0.6, 0.03, 40)])
-    scores = np.clip(np.concatenate([poor, good]), 0, 1)
-    return KernelDensity(**kwargs).fit(scores, np.repeat([False, True], [50, 100]))
 
 
 @pytest.mark.parametrize("base_rate", [True, False])

@@ -1,4 +1,4 @@
-"""The nouns and their manners."""
+"""Candidates and what their answers cost."""
 
 import math
 
@@ -6,13 +6,8 @@ import pytest
 from langchain_core.messages.ai import UsageMetadata
 
 from langchain_llm_router.types import (
-    Arm,
-    Attempt,
     Candidate,
-    Decision,
     Price,
-    RoutingOptions,
-    Situation,
     candidate_names,
     sum_usd,
 )
@@ -49,54 +44,3 @@ def test_names_must_be_there_and_differ():
         candidate_names([])
     with pytest.raises(ValueError, match=r"\['a'\] occur more than once"):
         candidate_names([Candidate("a"), Candidate("b"), Candidate("a")])
-
-
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"colour": 1}, r"Unknown routing options \['colour'\].*'force'.*'lambda'"),
-        ({"lambda": -1.0}, "`lambda` must be a finite number >= 0"),
-        ({"weights": {"taste": 1.0}}, r"'quality'.*got \['taste'\]"),
-        ({"candidates": []}, "`candidates` is empty"),
-    ],
-)
-def test_options_that_mean_nothing_are_refused(given, says):
-    with pytest.raises(ValueError, match=says):
-        RoutingOptions.parse(given)
-
-
-def test_options_come_from_mappings_options_or_nothing():
-    options = RoutingOptions.parse({"lambda": 0.0, "candidates": ["a"]})
-    assert options.lambda_ == 0.0
-    assert options.candidates == ("a",)
-    assert RoutingOptions.parse(options) is options
-    assert RoutingOptions.parse(None) == RoutingOptions()
-    with pytest.raises(TypeError, match="mapping"):
-        RoutingOptions.parse(3)
-
-
-def test_a_situation_knows_who_is_left_and_who_answered():
-    arms = (Arm("a"), Arm("b"), Arm("c"))
-    attempts = (Attempt(candidate="a", error="x"), Attempt(candidate="b"))
-    seen = Situation("q", arms, attempts)
-    assert [arm.candidate for arm in seen.open_arms] == ["c"]
-    assert [attempt["candidate"] for attempt in seen.answered] == ["b"]
-    with pytest.raises(ValueError, match="Unknown candidate 'd'"):
-        seen.arm("d")
-
-
-def test_a_decision_reads_like_a_sentence_and_a_table():
-    decision = Decision(
-        action="ask",
-        candidate="b",
-        policy="Utility",
-        reason="highest utility",
-        scores={"a": {"quality": 0.5, "cost_usd": None}, "b": {"quality": 0.9, "cost_usd": 0.1}},
-        flip="λ = 3",
-    )
-    assert decision.explain().splitlines() == [
-        "ask b  (Utility: highest utility)",
-        "    a: quality=0.5  cost_usd=unknown",
-        "  → b: quality=0.9  cost_usd=0.1",
-        "  flips: λ = 3",
-    ]

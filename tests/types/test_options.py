@@ -19,6 +19,30 @@ def router(policy=None) -> ChatLLMRouter:
     return ChatLLMRouter(candidates=[small, large], estimator=estimator, policy=policy or Utility())
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"colour": 1}, r"Unknown routing options \['colour'\].*'force'.*'lambda'"),
+        ({"lambda": -1.0}, "`lambda` must be a finite number >= 0"),
+        ({"weights": {"taste": 1.0}}, r"'quality'.*got \['taste'\]"),
+        ({"candidates": []}, "`candidates` is empty"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(given, says):
+    with pytest.raises(ValueError, match=says):
+        RoutingOptions.parse(given)
+
+
+def test_options_come_from_mappings_options_or_nothing():
+    options = RoutingOptions.parse({"lambda": 0.0, "candidates": ["a"]})
+    assert options.lambda_ == 0.0
+    assert options.candidates == ("a",)
+    assert RoutingOptions.parse(options) is options
+    assert RoutingOptions.parse(None) == RoutingOptions()
+    with pytest.raises(TypeError, match="mapping"):
+        RoutingOptions.parse(3)
+
+
 def ask(given, policy=None):
     config = {"configurable": {"llm_router": given}}
     return route_of(router(policy).invoke("hi", config))["candidate"]

@@ -1,4 +1,4 @@
-"""What was decided is on record: written once, never in the way, and decided again bit for bit."""
+"""The decision log: one entry per request, written whole, without secrets."""
 
 import asyncio
 import json
@@ -15,197 +15,25 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from langchain_llm_router import (
-    Candidate,
     ChatLLMRouter,
-    Price,
     SelfEvaluator,
     create_cascade,
     route_of,
 )
 from langchain_llm_router.budgets import Budget, BudgetExceededError, Budgets
-from langchain_llm_router.estimators import Linear, NearestNeighbors
-from langchain_llm_router.history import Changes, DecisionLog, read_log, replay_log
+from langchain_llm_router.history import DecisionLog, read_log, replay_log
 from langchain_llm_router.policies import (
     Always,
-    BudgetedRouting,
-    CascadeRouting,
     ConfidenceThreshold,
-    Pomdp,
     RandomMix,
     Threshold,
-    Utility,
 )
-from langchain_llm_router.router import Shadow
 from tests.support.fakes import (
     JudgeModel,
     ScriptedModel,
     TimedModel,
-    make_evaluations,
-    make_outcomes,
 )
-
-NAMES = ("small", "large")
-
-
-def pool(small=None, large=None, **kwargs):
-    return [
-        Candidate("small", small or ScriptedModel("small says"), Price(1, 2), **kwargs),
-        Candidate("large", large or ScriptedModel("large says"), Price(10, 20), **kwargs),
-    ]
-
-
-def cascade(log, verdicts=("yes", "no"), policy=None, **kwargs) -> ChatLLMRouter:
-    return ChatLLMRouter(
-        candidates=pool(JudgeModel("a draft", verdicts=list(verdicts))),
-        policy=policy or ConfidenceThreshold(threshold=0.7),
-        verifier=SelfEvaluator(n_samples=1),
-        log=log,
-        **kwargs,
-    )
-
-
-def read(log: DecisionLog):
-    log.flush()
-    return read_log(log.path)
-
-
-@pytest.fixture
-def log(tmp_path):
-    return DecisionLog(tmp_path / "decisions.jsonl")
-
-
-ESTIMATOR = NearestNeighbors(n_neighbors=7).fit(make_outcomes(candidates=NAMES))
-QUERIES = [f"{'prove hard theorem' if i % 3 else 'add easy numbers'} {i}" for i in range(150)]
-
-
-def fitted(policy):
-    table = make_outcomes(n=120, candidates=NAMES)
-    return policy.fit(table, make_evaluations(table))
-
-
-ONE_SHOT = {
-    "Always": lambda: Always("large"),
-    "RandomMix": lambda: RandomMix({"small": 0.7, "large": 0.3}, seed=3),
-    "Threshold": lambda: Threshold(0.55),
-    "Utility": lambda: Utility(cost=40.0),
-    "BudgetedRouting": lambda: BudgetedRouting(2e-5).fit(ESTIMATOR.predict(QUERIES), [1e-5, 1e-4]),
-}
-CASCADES = {
-    "ConfidenceThreshold": lambda: ConfidenceThreshold(threshold=0.7),
-    "Pomdp": lambda: fitted(Pomdp(lambda_=20.0)),
-    "CascadeRouting": lambda: fitted(CascadeRouting(lambda_=5.0)),
-}
-
-
-# Replay
-
-
-@pytest.mark.parametrize("name", ONE_SHOT)
-def test_a_log_of_one_shot_decisions_replays_bit_for_bit(name, log):
-    policy = ONE_SHOT[name]()
-    router = ChatLLMRouter(candidates=pool(), policy=policy, estimator=ESTIMATOR, log=log)
-    records = [route_of(router.invoke(query)) for query in QUERIES]
-    history = read(log)
-    assert [entry.decision_id for entry in history.entries] == [r["decision_id"] for r in records]
-    replay = replay_log(history, policy)
-    assert replay.n_identical == len(replay) == len(QUERIES)
-    assert [row.went.candidate for row in replay.rows] == [r["candidate"] for r in records]
-    assert [row.went.cost_usd for row in replay.rows] == [r["cost_usd"] for r in records]
-    assert [row.went.propensity for row in replay.rows] == [r["propensity"] for r in records]
-    # Predicting anew gives the same numbers to the last bit.
-    again = replay_log(history, policy, changes=Changes(estimator=ESTIMATOR))
-    assert again.n_identical == len(QUERIES)
-
-
-@pytest.mark.parametrize("name", CASCADES)
-def test_a_log_of_cascades_replays_bit_for_bit(name, log):
-    policy = CASCADES[name]()
-    verdicts = ["yes", "no", "no", "garbage", "yes"]
-    router = cascade(log, verdicts, policy)
-    records = [route_of(router.invoke(query)) for query in QUERIES]
-    assert {len(record["attempts"]) for record in records} == {1, 2}
-    replay = replay_log(read(log), policy)
-    assert replay.n_identical == len(QUERIES)
-    assert replay.share_on_record == replay.share_agreeing == 1
-    assert [row.went.cost_usd for row in replay.rows] == [r["cost_usd"] for r in records]
-
-
-def test_the_graphs_log_replays_bit_for_bit(log):
-    small = JudgeModel("a draft", verdicts=["yes", "no", "garbage"])
-    policy = ConfidenceThreshold(threshold=0.7)
-    graph = create_cascade(
-        pool(small), policy=policy, verifier=SelfEvaluator(n_samples=1), log=log
-    ).compile()
-    for query in QUERIES[:30]:
-        graph.invoke({"messages": [("human", query)]})
-    replay = replay_log(read(log), policy)
-    assert replay.n_identical == len(replay) == 30
-    assert {len(row.entry.attempts) for row in replay.rows} == {1, 2}
-
-
-def test_another_router_s_log_is_not_identical_and_says_where(log):
-    router = ChatLLMRouter(
-        candidates=pool(), policy=Utility(cost=40.0), estimator=ESTIMATOR, log=log
-    )
-    for query in QUERIES[:20]:
-        router.invoke(query)
-    replay = replay_log(read(log), Utility(cost=41.0))
-    assert replay.n_identical < 20
-    assert replay.differing[0].went.steps[0].scores != replay.differing[0].entry.steps[0].scores
-
-
-def test_another_lambda_changes_only_whom_it_should(log):
-    router = ChatLLMRouter(
-        candidates=pool(), policy=Utility(cost=40.0), estimator=ESTIMATOR, log=log
-    )
-    for query in QUERIES:
-        router.invoke(query)
-    history = read(log)
-    replay = replay_log(history, Utility(cost=40.0), changes=Changes(lambda_=400.0))
-    for row in replay.rows:
-        arms = row.entry.situations[0].arms
-        utility = {arm.candidate: arm.quality - 400.0 * arm.cost_usd for arm in arms}
-        assert row.went.candidate == max(utility, key=utility.get)
-        assert row.went.on_record == (row.went.candidate == row.entry.candidate)
-    moved = [row for row in replay.rows if not row.agrees]
-    assert 0 < len(moved) < len(QUERIES)
-    assert {row.went.candidate for row in moved} == {"small"}
-    assert replay.cost_usd < replay.recorded_cost_usd
-    assert replay.shares()["large"][1] < replay.shares()["large"][0]
-    # Dearer never becomes cheaper as λ falls.
-    costs = [
-        replay_log(history, Utility(), changes=Changes(lambda_=value)).cost_usd
-        for value in (0.0, 40.0, 400.0, 4000.0)
-    ]
-    assert costs == sorted(costs, reverse=True)
-
-
-def test_a_stricter_threshold_leaves_the_record_where_nobody_was_asked(log):
-    router = cascade(log, ["yes", "no"])
-    for query in QUERIES[:10]:
-        router.invoke(query)
-    history = read(log)
-    strict = replay_log(history, ConfidenceThreshold(), changes=Changes(threshold=1.1))
-    assert strict.share_on_record == 0.5
-    assert all(row.went.candidate == "large" for row in strict.rows)
-    assert strict.cost_usd > strict.recorded_cost_usd
-    lax = replay_log(history, ConfidenceThreshold(), changes=Changes(threshold=0.0))
-    assert lax.share_on_record == 1
-    assert lax.cost_usd < lax.recorded_cost_usd
-
-
-def test_another_estimator_predicts_for_the_logged_queries(log):
-    router = ChatLLMRouter(candidates=pool(), policy=Utility(), estimator=ESTIMATOR, log=log)
-    for query in QUERIES[:20]:
-        router.invoke(query)
-    other = Linear(n_surface=8).fit(make_outcomes(candidates=("large", "small")))
-    replay = replay_log(read(log), Utility(), changes=Changes(estimator=other))
-    row = other.predict([QUERIES[0]])[0]
-    arms = replay.rows[0].went.situation.arms
-    assert {a.candidate: a.quality for a in arms} == {"large": row[0], "small": row[1]}
-
-
-# One entry per request
+from tests.support.logged_routers import ESTIMATOR, cascade, pool, read
 
 
 def fail():
@@ -311,20 +139,6 @@ def test_wrong_options_and_refused_budgets_are_entries_without_a_decision(log):
     assert read(log).entries[-1].error.startswith("BudgetExceededError")
 
 
-def test_a_budgeted_cascade_replays_with_what_it_was_granted(log):
-    router = ChatLLMRouter(
-        candidates=pool(max_output_tokens=100),
-        policy=Threshold(2.0),
-        estimator=ESTIMATOR,
-        budgets=Budgets([Budget(1.0)]),
-        log=log,
-    )
-    record = route_of(router.invoke("q"))
-    (entry,) = read(log).entries
-    assert entry.situations[0].granted_usd == record["budget"]["granted_usd"]
-    assert replay_log([entry], router.policy).n_identical == 1
-
-
 async def test_the_graph_writes_one_entry_per_turn_also_on_failure(log):
     graph = create_cascade(
         pool(JudgeModel("draft", verdicts=["no"])),
@@ -371,9 +185,6 @@ def test_a_person_s_no_is_on_record_and_does_not_spoil_the_replay(log):
     assert replay_log([entry], policy).n_identical == 1
 
 
-# Privacy
-
-
 def test_keys_never_reach_the_log(log):
     key = "sk-abcdefghijklmnopqrstuvwx"
     model = ScriptedModel(RuntimeError(f"bad key {key}"))
@@ -415,9 +226,6 @@ def test_the_file_is_its_owner_s_alone(log):
     ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log).invoke("q")
     log.flush()
     assert stat.S_IMODE(os.stat(log.path).st_mode) == 0o600
-
-
-# The writer
 
 
 def test_many_threads_and_processes_write_whole_lines(log):
@@ -542,73 +350,6 @@ def test_the_runs_ids_are_on_record_for_langsmith(log):
     (entry,) = read(log).entries
     assert entry.run_id == root["id"]
     assert entry.trace_id == root["trace_id"]
-
-
-# Shadow
-
-
-async def test_a_shadow_decides_beside_the_router_and_asks_nobody(log):
-    large = ScriptedModel("large says")
-    other = NearestNeighbors(n_neighbors=3).fit(
-        make_outcomes(candidates=("large", "small"), seed=1)
-    )
-    router = ChatLLMRouter(
-        candidates=pool(large=large),
-        policy=Always("small"),
-        log=log,
-        shadow=Shadow(Always("large"), other, name="bold"),
-    )
-    answers = [router.invoke("q"), await router.ainvoke("q"), list(router.stream("q"))[-1]]
-    for answer in answers:
-        record = route_of(answer)
-        assert record["candidate"] == "small"
-        shadow = record["shadow"]
-        assert (shadow["name"], shadow["candidate"], shadow["complete"]) == ("bold", "large", False)
-        assert shadow["cost_usd"] > record["cost_usd"]
-    assert large.seen == []
-    assert [entry.shadow["candidate"] for entry in read(log).entries] == ["large"] * 3
-
-
-async def test_a_shadow_of_a_cascade_sees_what_the_router_saw(log):
-    lax = Shadow(ConfidenceThreshold(threshold=0.0))
-    router = cascade(log, ["no"], shadow=lax)
-    shadow = route_of(router.invoke("q"))["shadow"]
-    assert (shadow["candidate"], shadow["complete"]) == ("small", True)
-    assert [step["action"] for step in shadow["steps"]] == ["ask", "verify", "accept"]
-    graph = create_cascade(
-        pool(JudgeModel("draft", verdicts=["no"])),
-        policy=ConfidenceThreshold(threshold=0.7),
-        verifier=SelfEvaluator(n_samples=1),
-        shadow=Shadow(Utility(), ESTIMATOR),
-        log=log,
-    ).compile()
-    state = await graph.ainvoke({"messages": [("human", "prove hard theorem 1")]})
-    record = route_of(state["messages"][-1])
-    assert record["shadow"]["complete"]
-    assert record["shadow"]["scores"]["large"]["quality"] is not None
-    assert read(log).entries[-1].shadow == record["shadow"]
-
-
-def test_a_shadow_that_fails_harms_nobody(log):
-    class Broken(NearestNeighbors):
-        def _predict(self, queries):
-            raise RuntimeError("no")
-
-    broken = Broken(n_neighbors=3).fit(make_outcomes(candidates=NAMES))
-    router = ChatLLMRouter(
-        candidates=pool(), policy=Always("small"), log=log, shadow=Shadow(Utility(), broken)
-    )
-    assert route_of(router.invoke("q"))["shadow"]["error"] == "RuntimeError: no"
-    no_estimate = ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=Shadow(Utility()))
-    assert "needs a predicted quality" in route_of(no_estimate.invoke("q"))["shadow"]["error"]
-
-
-def test_a_shadow_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="huge"):
-        ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=Shadow(Always("huge")))
-    strange = NearestNeighbors().fit(make_outcomes(candidates=("a", "b")))
-    with pytest.raises(ValueError, match="small"):
-        ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=Shadow(Utility(), strange))
 
 
 def test_every_line_is_plain_json(log):

@@ -1,4 +1,4 @@
-"""Whom to ask: the rules one by one. What all policies promise is in test_contracts."""
+"""Policies that ask once. What all policies promise is in test_contracts."""
 
 from collections import Counter
 
@@ -8,21 +8,15 @@ from hypothesis import strategies as st
 
 from langchain_llm_router.policies import (
     Always,
-    ConfidenceThreshold,
     RandomMix,
     Threshold,
     Utility,
     win_rate,
 )
-from langchain_llm_router.policies.observation import KernelDensity
-from langchain_llm_router.types import Arm, Attempt, RoutingOptions, Situation
+from langchain_llm_router.types import Arm, Situation
+from tests.support.situations import two
 
 UNIT = st.floats(0, 1)
-
-
-def two(q_weak=0.4, q_strong=0.9, query="q", attempts=(), **options) -> Situation:
-    arms = (Arm("weak", q_weak, 0.001), Arm("strong", q_strong, 0.1))
-    return Situation(query, arms, attempts, RoutingOptions.parse(options))
 
 
 @given(UNIT, UNIT)
@@ -100,47 +94,6 @@ def test_a_random_mix_keeps_its_shares_and_its_draws():
     assert policy.decide(two()).propensity in (0.7, 0.3)
     with pytest.raises(ValueError, match="sum to 1"):
         RandomMix({"weak": 0.7})
-
-
-def verified(confidence, **options) -> Situation:
-    attempt = Attempt(candidate="weak", verified=True, confidence=confidence)
-    return two(attempts=(attempt,), **options)
-
-
-def test_the_articles_rule_is_a_cost_scaled_threshold():
-    policy = ConfidenceThreshold(lambda_=5.0, use_prior=False)  # the bar is 5 * 0.1 = 0.5
-    assert policy.decide(verified(0.51)).action == "accept"
-    assert policy.decide(verified(0.49)).candidate == "strong"
-    assert policy.decide(verified(0.51, **{"lambda": 6.0})).candidate == "strong"
-    assert policy.decide(verified(0.05, **{"lambda": 0.0})).action == "accept"
-
-
-def test_a_missing_verdict_leaves_the_prior():
-    policy = ConfidenceThreshold(threshold=0.3)
-    assert policy.decide(verified(None)).action == "accept"  # predicted quality 0.4
-    assert ConfidenceThreshold(threshold=0.5).decide(verified(None)).action == "ask"
-    blind = ConfidenceThreshold(threshold=0.3, use_prior=False)
-    assert blind.decide(verified(None)).reason.startswith("no verdict")
-
-
-def test_a_score_is_read_through_the_observation_model():
-    model = KernelDensity().fit([0.9, 0.92, 0.95, 1.0], [False, False, False, True])
-    policy = ConfidenceThreshold(model, threshold=0.5, use_prior=False)
-    assert policy.decide(verified(0.92)).action == "ask"
-    per_name = ConfidenceThreshold({"strong": model}, threshold=0.5, use_prior=False)
-    assert per_name.decide(verified(0.92)).action == "accept"
-    assert per_name.named_candidates == ("strong",)
-
-
-def test_the_best_answer_is_kept_when_the_last_candidate_fails():
-    attempts = (
-        Attempt(candidate="a", verified=True, confidence=0.4),
-        Attempt(candidate="b", verified=True, confidence=0.2),
-        Attempt(candidate="c", error="down"),
-    )
-    arms = (Arm("a"), Arm("b"), Arm("c"))
-    decision = ConfidenceThreshold(threshold=0.9).decide(Situation("q", arms, attempts))
-    assert (decision.action, decision.candidate) == ("accept", "a")
 
 
 def test_a_policy_names_whom_it_needs():

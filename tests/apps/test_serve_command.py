@@ -1,0 +1,69 @@
+"""`llm-router serve`: saved routers over HTTP."""
+
+import signal
+
+import httpx
+import pytest
+
+from langchain_llm_router.history import read_log, replay_log
+from langchain_llm_router.router.saved_router import SavedRouter
+from tests.support.local_server import LocalServer
+from tests.support.saved_routers import start
+
+pytest.importorskip("typer")
+
+pytest.importorskip("rich")
+
+
+def pool(server) -> list[str]:
+    return [
+        text
+        for name in ("small", "large")
+        for text in ("--candidate", f"{name}=openai:{name}@{server.url}", "--price", f"{name}=1,2")
+    ]
+
+
+def url_of(process) -> str:
+    return next(line.split()[-5] for line in process.stderr if "Uvicorn running on" in line)
+
+
+@pytest.mark.slow
+def test_a_saved_router_is_served_and_lets_answers_end_when_told_to_stop(made):
+    pytest.importorskip("fastapi")
+    with LocalServer(delay_s=0.5) as server:
+        process = start("serve", "cascade", "--port", "0", "--samples", "2", *pool(server),
+                        cwd=made)  # fmt: skip
+        url = url_of(process)
+        body = {"model": "router", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
+        with httpx.stream(
+            "POST", f"{url}/v1/chat/completions", json={**body, "stream": True}, timeout=60
+        ) as answer:
+            lines = answer.iter_lines()
+            first = next(lines)
+            process.send_signal(signal.SIGTERM)
+            rest = list(lines)
+        assert first.startswith("data: {")
+        assert rest[-2:] == ["data: [DONE]", ""]
+        process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGTERM)
+
+
+def test_a_served_router_keeps_a_log_and_lets_a_second_one_decide_beside_it(made):
+    pytest.importorskip("fastapi")
+    question = "What is 2 + 2?"
+    with LocalServer() as server:
+        process = start("serve", "cascade", "--port", "0", "--samples", "2", *pool(server),
+                        "--log", "served.jsonl", "--shadow", "route", cwd=made)  # fmt: skip
+        url = url_of(process)
+        body = {"model": "router", "messages": [{"role": "user", "content": question}]}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        # Who asks on the page is on the books too.
+        httpx.post(f"{url}/live/ask", json={"question": question}, timeout=60).raise_for_status()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    history = read_log(made / "served.jsonl")
+    assert [entry.query for entry in history.entries] == [question] * 2
+    assert history.entries[0].shadow == answer["llm_router"]["shadow"]
+    assert answer["llm_router"]["shadow"]["name"] == "route"
+    replayed = replay_log(history.entries, SavedRouter.load(made / "cascade").policy)
+    assert replayed.n_identical == 2

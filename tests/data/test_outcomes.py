@@ -1,0 +1,76 @@
+"""Tables of outcomes and of verdicts: checked, immutable, cut by rows and columns."""
+
+import numpy as np
+import pytest
+
+from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
+from tests.support.fakes import make_outcomes
+from tests.support.small_tables import NAMES, outcomes
+
+BAD = [
+    (lambda: outcomes([[0.0, np.nan]]), r"`quality` is NaN in row 0"),
+    (lambda: outcomes([[0.0, 1.5]]), r"must be in \[0, 1\], got 1.5"),
+    (lambda: outcomes([[0.0, -0.1]]), r"got -0.1"),
+    (lambda: outcomes([[0.0, np.inf]]), r"got inf"),
+    (lambda: outcomes([[0.0, 1.0, 1.0]]), r"shape \(1, 3\), expected \(1, 2\)"),
+    (lambda: outcomes([[0.0, 1.0]], cost_usd=[[1.0]]), r"`cost_usd` has shape"),
+    (lambda: outcomes([[0.0, 1.0]], cost_usd=[[-1.0, 1.0]]), r"finite and >= 0"),
+    (
+        lambda: outcomes([[0.0, 1.0]], groups=["a", "b"]),
+        r"each of the 1 queries, got 2",
+    ),
+    (lambda: Outcomes(["q"], ("a", "a"), [[0, 1]]), r"distinct names"),
+    (lambda: Outcomes(["q"], (), [[]]), r"distinct names"),
+    (lambda: Battles(["q"], ["a"], ["b"], [2.0]), r"`score_a` must be in .* got 2.0"),
+    (lambda: Battles(["q"], ["a", "b"], ["b"], [1.0]), r"1 queries, got 2"),
+    (lambda: SelfEvaluations(NAMES, [[0.5, 1.1]]), r"`confidence` must be in .* got 1.1"),
+]
+
+
+@pytest.mark.parametrize(("build", "says"), BAD, ids=[says for _, says in BAD])
+def test_a_bad_table_is_refused_with_the_value_and_what_is_allowed(build, says):
+    with pytest.raises(ValueError, match=says):
+        build()
+
+
+def test_an_unknown_cost_is_nan_and_stays_unknown_in_the_mean():
+    table = outcomes([[0, 1], [1, 1]], cost_usd=[[0.1, np.nan], [0.3, 1.0]])
+    np.testing.assert_allclose(table.mean_cost_usd, [0.2, np.nan])
+    assert outcomes([[0, 1]]).mean_cost_usd is None
+
+
+def test_taking_rows_and_columns_keeps_them_together():
+    table = make_outcomes(n=10)
+    part = table.take([3, 1]).select(("large", "small"))
+    assert part.queries == (table.queries[3], table.queries[1])
+    np.testing.assert_array_equal(part.quality, table.quality[[3, 1]][:, [2, 0]])
+    assert table.take(np.arange(10) < 2).queries == table.queries[:2]
+    with pytest.raises(ValueError, match=r"got \['huge'\]"):
+        table.select(["huge"])
+
+
+def test_tables_cannot_be_changed_behind_their_back():
+    table = make_outcomes(n=3)
+    with pytest.raises(ValueError, match="read-only"):
+        table.quality[0, 0] = 1.0
+
+
+def test_taking_no_rows_gives_a_table_without_rows():
+    outcomes = Outcomes(["a", "b"], ("x", "y"), [[0, 1], [1, 0]], groups=["g", "h"])
+    assert len(outcomes.take([])) == 0
+    assert outcomes.take([]).groups == ()
+    assert len(outcomes.take([False, False])) == 0
+    evaluations = SelfEvaluations(("x", "y"), np.full((2, 2), 0.5))
+    assert evaluations.take([]).confidence.shape == (0, 2)
+
+
+@pytest.mark.parametrize("values", [[1173, True], "ab", 5, True])
+def test_rows_whose_qualities_are_not_by_name_are_refused_and_named(values):
+    with pytest.raises(TypeError, match="Row 0: `quality` must map candidates to numbers"):
+        Outcomes.from_rows([{"query": "q", "quality": values}])
+
+
+@pytest.mark.parametrize("row", [None, True, 5, ["query"]])
+def test_a_row_that_is_no_mapping_is_refused_and_named(row):
+    with pytest.raises(TypeError, match="Row 0 must map fields to values"):
+        Outcomes.from_rows([row])

@@ -1,0 +1,50 @@
+"""Tables on disk: read back as they were, refused by line."""
+
+import numpy as np
+import pytest
+
+from langchain_llm_router.data import Outcomes
+from tests.support.small_tables import outcomes
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_outcomes_come_back_from_disk_as_they_were(tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow (extra `data`) is not installed")
+    table = outcomes(
+        [[0, 1], [0.25, 1]], cost_usd=[[1e-4, np.nan], [2e-4, 1e-2]], groups=["a", "b"]
+    )
+    again = Outcomes.load(table.save(tmp_path / f"table.{suffix}"))
+    assert (again.queries, again.candidates, again.groups) == (
+        table.queries,
+        table.candidates,
+        table.groups,
+    )
+    np.testing.assert_array_equal(again.quality, table.quality)
+    np.testing.assert_array_equal(again.cost_usd, table.cost_usd)
+
+
+@pytest.mark.parametrize("text", ["two\u2028lines", "next\x85line", "lone \ud800 surrogate"])
+def test_a_text_with_odd_characters_stays_one_row(tmp_path, text):
+    table = Outcomes([text, "b"], ("x",), [[1.0], [0.0]])
+    assert Outcomes.load(table.save(tmp_path / "table.jsonl")).queries == (text, "b")
+
+
+def test_a_broken_file_names_the_line_or_row(tmp_path):
+    path = tmp_path / "table.jsonl"
+    path.write_text('{"query": "a", "quality": {"x": 1}}\n{"query": \n')
+    with pytest.raises(
+        ValueError, match=r"table\.jsonl line 2 is not a JSON object: '{\"query\":'"
+    ):
+        Outcomes.load(path)
+    path.write_text('{"query": "a", "quality": {"x": 1}}\n{"quality": {"x": 1}}\n')
+    with pytest.raises(ValueError, match="Row 1 has no `query`"):
+        Outcomes.load(path)
+    path.write_text('{"query": "a", "quality": {"x": 1}}\n{"query": "b", "quality": {"y": 1}}\n')
+    with pytest.raises(ValueError, match="Row 1: `quality` must have the candidates"):
+        Outcomes.load(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="no rows"):
+        Outcomes.load(path)
+    with pytest.raises(ValueError, match="must end in"):
+        Outcomes.load(tmp_path / "table.csv")

@@ -1,0 +1,50 @@
+"""A policy replayed over a table."""
+
+import numpy as np
+import pytest
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.evaluation import (
+    apgr,
+    curve,
+    oracle,
+    replay,
+    win_rate_curve,
+)
+from langchain_llm_router.policies import Always, Threshold
+from tests.support.fakes import make_outcomes
+
+
+def test_threshold_curve_by_replay_equals_the_win_rate_curve():
+    outcomes = make_outcomes(40, ("weak", "strong"))
+    predicted = np.random.default_rng(0).random((40, 2))
+    rate = (1 + predicted[:, 1] - predicted[:, 0]) / 2
+    full = win_rate_curve(rate, *outcomes.quality.T)
+    knobs = [1.0, *full.knob[1:-1], 0.0]
+    by_replay = curve(Threshold, knobs, predicted, outcomes)
+    np.testing.assert_allclose(by_replay.strong_share, full.strong_share)
+    np.testing.assert_allclose(by_replay.quality, full.quality)
+    assert apgr(by_replay) == pytest.approx(apgr(full))
+
+
+def test_replay_counts_quality_cost_and_shares():
+    outcomes = Outcomes(["x", "y"], ("weak", "strong"), [[0, 1], [1, 1]], [[1, 4], [1, 6]])
+    done = replay(Always("strong"), None, outcomes)
+    assert done.mean_quality == 1
+    assert done.mean_cost_usd == 5
+    assert done.shares == {"weak": 0, "strong": 1}
+    assert done.asked_shares == {"weak": 0, "strong": 1}
+    unpriced = Outcomes(["x"], ("weak", "strong"), [[0, 1]])
+    assert replay(Always("weak"), None, unpriced).mean_cost_usd is None
+
+
+def test_replay_refuses_tables_that_do_not_fit():
+    outcomes = make_outcomes(5)
+    with pytest.raises(ValueError, match="shape"):
+        replay(Always("small"), np.zeros((5, 2)), outcomes)
+    with pytest.raises(ValueError, match="giant"):
+        replay(Always("giant"), None, outcomes)
+
+
+def test_the_oracle_without_prices_takes_the_first_of_the_best():
+    assert list(oracle(Outcomes(["x"], ("a", "b", "c"), [[0, 1, 1]]))) == [1]
