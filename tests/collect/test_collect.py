@@ -145,7 +145,10 @@ def test_a_question_that_changed_its_words_is_refused(tmp_path):
         ),
         ([], "at least one question"),
         ([{"query": "1 + 1?", "reference": "2"}, {"query": "b?"}], r"Row 1 .*needs a `reference`"),
-        ([{"query": "1 + 1?", "reference": "two"}], r"Row 0 .*NumberMatch cannot read the reference 'two'"),
+        (
+            [{"query": "1 + 1?", "reference": "two"}],
+            r"Row 0 .*NumberMatch cannot read the reference 'two'",
+        ),
     ],
 )
 def test_an_unfit_question_is_named_before_anything_is_asked(tmp_path, rows, words):
