@@ -1,9 +1,9 @@
-"""Every private name of LangChain and LangGraph that the package uses, one function a name.
+"""The private names of LangChain and LangGraph that the package reads, one function for each.
 
-A private name may change in any release, so a test checks each against the installed version, and
-no other file names one. What a chat model inherits and calls on itself (`_convert_input`,
-`_transform_stream_with_config`, `_add_version`) or overrides (`_get_ls_params`,
-`_identifying_params`) is called where it is needed, and the same test checks it.
+A private name may change in any release, so no other file reads one, and a test checks each
+against the installed version. Methods that a chat model of ours inherits (`_convert_input`,
+`_transform_stream_with_config`, `_add_version`) or overrides (`_identifying_params`) stay in its
+class; the same test checks them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = [
 ]
 
 VERSIONS_KEY = "lc_versions"
-"""The metadata of a chat model under which `BaseChatModel._add_version` keeps package versions.
+"""Key in a chat model's metadata under which `BaseChatModel._add_version` keeps versions.
 
-What for: the router's own runs skip the merging of these versions, which costs most in a call.
+What for: the router's own runs do not merge these versions, the most expensive part of a call.
 Since: langchain-core 1.5. Where it is named otherwise: the versions are merged like other metadata.
 """
 
@@ -39,11 +39,11 @@ Since: langchain-core 1.5. Where it is named otherwise: the versions are merged 
 RUNTIME_KEY = "__pregel_runtime"
 """Key of `config["configurable"]` with LangGraph's `Runtime` of the node; absent outside of graphs.
 
-What for: its `stream_writer` (events of `stream_mode="custom"`) and `execution_info`, for a
-router in a node as well, which must not import langgraph.
-Since: langgraph 0.6; `execution_info` since 1.2. Where it is missing: as outside of graphs, so
+What for: its `stream_writer` (events of `stream_mode="custom"`) and `execution_info`. A
+`ChatLLMRouter` in a node reads it as well, without importing langgraph.
+Since: langgraph 0.6; `execution_info` since 1.2. Where it is missing, all is as outside of graphs:
 events go to LangChain's callbacks, and a node that a retry policy runs again counts as one that
-was interrupted. (A constant, because a function would be called several times by each node.)
+was interrupted. (A constant saves each node several calls of a function.)
 """
 
 
@@ -54,7 +54,7 @@ def has_context_handlers() -> bool:
     Private: `langchain_core.tracers.context._configure_hooks`, since 0.1 at the latest.
     Where it is missing: True, so that callbacks are configured as usual.
     """
-    from langchain_core.tracers import context  # noqa: PLC0415 - for the first call, not the import
+    from langchain_core.tracers import context  # noqa: PLC0415 - keeps the import fast
 
     hooks = getattr(context, "_configure_hooks", None)
     return hooks is None or any(

@@ -1,7 +1,7 @@
 """Messages adapted to the provider that reads them, in a conversation of several providers.
 
 Most providers reject the reasoning blocks and cache settings of other providers. Such a block in a
-checkpoint would make every later call fail, so it is removed.
+checkpoint would make every later call fail, so it is left out of the copy that is sent.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _adapt(message: BaseMessage, provider: str | None) -> BaseMessage:
             # A message that had only reasoning still needs some content.
             update["content"] = blocks or ""
     if message.additional_kwargs:
-        dropped = [*(_REASONING_KEYS if foreign else ()), *_cache_keys(provider)]
+        dropped = [*(_REASONING_KEYS if foreign else ()), *_foreign_cache_keys(provider)]
         kept = {k: v for k, v in message.additional_kwargs.items() if k not in dropped}
         if len(kept) < len(message.additional_kwargs):
             update["additional_kwargs"] = kept
@@ -78,7 +78,7 @@ def _adapt_blocks(
     content: Sequence[str | Mapping[str, Any]], provider: str | None, *, foreign: bool
 ) -> list[Any]:
     kept: list[Any] = []
-    cache_keys = _cache_keys(provider)
+    cache_keys = _foreign_cache_keys(provider)
     for block in content:
         if isinstance(block, str):
             kept.append(block)
@@ -87,19 +87,20 @@ def _adapt_blocks(
             continue
         dropped = [key for key in cache_keys if key in block]
         if foreign:
-            # Signatures and item ids are meaningful only to the provider that made them.
+            # Signatures (also in `extras`) and item ids mean something only to their provider.
             dropped += [k for k in ("signature", "extras") if k in block]
             if block.get("type") in ("text", "refusal") and "id" in block:
                 dropped.append("id")
         rest = {key: item for key, item in block.items() if key not in dropped}
         if dropped and not rest.keys() - {"type"}:
-            # The block was only a cache marker.
+            # Only the type is left, as of a cache marker.
             continue
         kept.append(rest if dropped else block)
     return kept
 
 
-def _cache_keys(provider: str | None) -> tuple[str, ...]:
+def _foreign_cache_keys(provider: str | None) -> tuple[str, ...]:
+    """Return the keys of cache settings that a provider would reject; Bedrock accepts them all."""
     if provider is None:
         return ()
     if provider == "anthropic":

@@ -59,11 +59,12 @@ class Limits(CheckedArguments):
     """Maximum number of attempts at a call that meets rate limits or lost connections."""
 
     budget_usd: float | None = None
-    """Budget in USD: no answer is requested whose expected cost would raise the journal's total
-    above it. If None, there is no budget."""
+    """Budget in USD: an answer is not requested if its expected cost would bring the journal's
+    total above this. If None, there is no budget."""
 
     failures: int = 5
-    """Number of consecutive failures of one kind that end the run, because the setup is faulty."""
+    """Number of failures of one kind in a row (such as answers of one candidate) that end the run,
+    because the setup is then probably faulty."""
 
     backoff_s: float = 1.0
     """First wait of the exponential backoff, in seconds; a server's `Retry-After` takes
@@ -264,7 +265,10 @@ class Collector:
         evaluation, cost_usd, _ = done
         if evaluation.confidence is None:
             self._count_failure(
-                "judgements", where, f"none can be read: {evaluation.rationale}", None
+                "judgements",
+                where,
+                f"the reply has no preference: {evaluation.rationale}",
+                None,
             )
             return
         self._consecutive_failures.pop("judgements", None)

@@ -1,4 +1,4 @@
-"""`collect` on a Ray cluster: shards on several machines, one journal in the process that began.
+"""`collect` on a Ray cluster: shards on several machines, one journal where it was called.
 
 This is the only file that imports Ray (extra `ray`). Each shard is an ordinary run that sends its
 facts to the process that holds the journal, and makes its next call when they are on disk. The

@@ -113,7 +113,7 @@ def make_workload(questions: Questions, setup: Setup) -> Workload:
     else:
         rows = parse_questions(questions)
     pool = tuple(resolve_candidate(candidate) for candidate in setup["candidates"])
-    candidate_names(pool)
+    candidate_names(pool)  # Refuses an empty list and duplicates.
     grader = _resolve_judge(make_grader(setup.get("grader", "exact")))
     verifiers = dict(setup.get("verifiers") or {})
     return Workload(rows, pool, grader, verifiers, setup.get("preamble", ()))
@@ -199,8 +199,8 @@ def _check_same_run(log: Journal, work: Workload) -> None:
         before = log.record.questions.get(question.id)
         if before is not None and before != question:
             msg = (
-                f"Question {question.id!r} must be the same as in {log.path.name}, "
-                f"{before.query!r}, got {question.query!r}: use another id or another journal."
+                f"Question {question.id!r} must be the same as in {log.path.name}, {before}, "
+                f"got {question}: use another id or another journal."
             )
             raise ValueError(msg)
 

@@ -30,12 +30,12 @@ _PART = "part_0"
 
 @dataclass(eq=False)
 class Abstaining(QualityEstimator):
-    """An estimator that predicts NaN for unfamiliar queries, and as another estimator otherwise.
+    """A wrapper that predicts NaN for unfamiliar queries, and otherwise asks another estimator.
 
     A query is unfamiliar if its drift p-value is below `p_query`. With a `watch`, every query is
     unfamiliar while the window of the last queries has drifted. The policy decides what happens
-    then: `SafeArm` asks the safe candidate. The log records arms without a quality, so a replay
-    does not need the gauge.
+    then: `SafeArm` asks the safe candidate. The decision log records that the quality was
+    missing, so a replay does not need the gauge.
 
     Args:
         estimator: The estimator that predicts. If None, `NearestNeighbors`.

@@ -123,8 +123,9 @@ class CausalLMClassifier(TransformerEstimator):
         room = self._max_tokens - len(before) - len(after)
         if room < 1:
             msg = (
-                f"`max_length` is {self.max_length!r}, but the prompt around the query alone has "
-                f"{len(before) + len(after)} tokens: raise it."
+                f"The prompt has {len(before) + len(after)} tokens without the query, but at most "
+                f"{self._max_tokens} fit: raise `max_length` ({self.max_length!r}), or use a model "
+                "with a longer context."
             )
             raise ValueError(msg)
         rows = self.tokenizer_(list(queries), add_special_tokens=False)["input_ids"]
@@ -199,7 +200,8 @@ class _Grader(nn.Module):
 def grade_shares(quality: Floats) -> Floats:
     """Convert quality in [0, 1] to probabilities of the grades 1 to 5, of shape (n, 5).
 
-    Their mean is the quality: 0.6 becomes 0.6 for grade 3 and 0.4 for grade 4.
+    The expected grade, scaled to [0, 1], is the quality: quality 0.35 becomes probability 0.6 for
+    grade 2 and 0.4 for grade 3.
     """
     place = np.asarray(quality, dtype=np.float64) * (len(_GRADES) - 1)
     distance = np.abs(place[:, None] - np.arange(len(_GRADES)))

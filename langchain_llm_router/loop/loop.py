@@ -67,7 +67,7 @@ class Loop:
         self.policy, self.situation, self.steps = policy, situation, list(steps)
         self._frames = [(0, situation)] if frames is None else list(frames)
         self._plain_frames: Sequence[Mapping[str, Any]] = ()
-        self.unseen = False
+        self.accepted_without_policy = False
         self._peeked: Decision | None = None
         self._restored: Sequence[tuple[Decision, Mapping[str, Any]]] = ()
 
@@ -81,7 +81,7 @@ class Loop:
         if self._peeked is None:
             self._check_bound()
             self._peeked = accept_final(self.steps, self.situation)
-            self.unseen = self._peeked is not None
+            self.accepted_without_policy = self._peeked is not None
             if self._peeked is None:
                 self._peeked = next_decision(self.policy, self.situation) or self._accept_flawed()
                 if self._peeked is not None:

@@ -58,7 +58,7 @@ _VERSION = 2
 """Version of the plain data; data of another version cannot be restored."""
 
 _CHANGES = {"decide": ("steps",), "act": ("trace",)}
-"""The keys of the plain data that a stage changes; the other stages change all of them."""
+"""The keys of the plain data that a stage changes; a stage not named here changes all."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Request:
         config: The config for the runs inside the request; `configurable["llm_router"]` has the
             request's options.
         kwargs: Keyword arguments of the call, including bound tools and schema.
-        streaming: Whether chunks that may be shown at once are passed on as they arrive.
+        streaming: Whether the caller streams: an answer that needs no verification is passed on as
+            it arrives.
         in_nodes: Whether each stage runs in a node of its own, so that no money stays reserved
             between two stages.
         emits_events: Whether decisions, drafts and verdicts are reported as they happen. In a graph
@@ -110,10 +111,10 @@ class Request:
     """A user-defined node that a stage calls in place of its own operation."""
 
     mark_step: Operation | None = None
-    """The operation that marks the begin of a step and counts the earlier runs of that step."""
+    """The operation that marks the beginning of a step and counts the earlier runs of that step."""
 
     nodes: dict[str, str] = field(default_factory=dict)
-    """Functions that replaced or wrapped nodes of the graph, by the node's name."""
+    """Labels of the functions that replaced or wrapped nodes of the graph, by the node's name."""
 
     decision_id: str = ""
     due_s: float | None = None
@@ -132,7 +133,7 @@ class Request:
 
     @property
     def loop(self) -> Loop:
-        """The decisions, once the situation is known."""
+        """The decision loop; it exists once `prepare` has made the situation."""
         assert self._loop is not None, "prepare comes first"
         return self._loop
 
@@ -178,8 +179,8 @@ class Request:
         rest: Mapping[str, Any] = data.get("request") or {}
         if rest.get("version") != _VERSION:
             msg = (
-                f"The request in this thread must have version {_VERSION}, got "
-                f"{rest.get('version')!r}: send the question again, as a new turn."
+                f"The unfinished request in this thread has data version {rest.get('version')!r}, "
+                f"but this release reads {_VERSION} only: send the question again, as a new turn."
             )
             raise LlmRouterError(msg)
         attempts = []
@@ -237,7 +238,7 @@ class Request:
         finally:
             self._settle()
         keys = _CHANGES.get(stage.__name__, ("request", "steps", "trace"))
-        # In the other stages, only the remaining time and the list of user-defined nodes change.
+        # `decide` and `act` change nothing else in `request` than the time left and `nodes`.
         changed = self.due_s is not None or len(self.nodes) > 0
         update = self.data(("request", *keys) if changed else keys)
         if self.done is not None:
@@ -315,7 +316,7 @@ class Request:
         step = self.loop.next() if user_step is None else self.loop.take(user_step)
         assert step is not None, "`act` has raised if every candidate failed"
         fields = self.parts.fields
-        if fields.trace_decision and self._has_handlers and not self.loop.unseen:
+        if fields.trace_decision and self._has_handlers and not self.loop.accepted_without_policy:
             yield TraceOperation(step, self.loop.situation, self.config)
         if self.emits_events:
             yield from self._emit_event("decision", decision_data(step))
@@ -482,7 +483,7 @@ class Request:
         return (yield operation)
 
     def _worst_case_arm(self, step: Decision) -> Arm:
-        """Return an arm with a step's worst-case costs; without budgets, an arm without them."""
+        """Return the arm with a step's worst-case costs; without budgets, any: none has them."""
         situation = self.loop.situation
         return situation.arms[0] if self._spending is None else situation.arm(step.candidate)
 

@@ -121,7 +121,7 @@ def test_a_long_query_loses_its_end_but_the_prompt_stays_whole():
 
 
 def test_a_prompt_that_leaves_no_room_for_the_query_is_refused():
-    with pytest.raises(ValueError, match="`max_length` is 20, but the prompt around"):
+    with pytest.raises(ValueError, match=r"raise `max_length` \(20\)"):
         causal(max_length=20).fit(PAIR)
 
 
