@@ -191,7 +191,7 @@ def test_the_shares_of_answers_are_written_where_there_is_room(tmp_path):
     assert texts(figure).count("50") == 2
     assert "96" in texts(figure)
     assert "4" not in texts(figure)
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="at least one group"):
         plots.answer_shares({})
 
 
