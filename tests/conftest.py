@@ -2,7 +2,14 @@
 
 import pytest
 
+from langchain_llm_router.history import DecisionLog
 from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A decision log that holds nothing yet."""
+    return DecisionLog(tmp_path / "decisions.jsonl")
 
 
 @pytest.fixture
