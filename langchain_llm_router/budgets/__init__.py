@@ -1,7 +1,8 @@
 """Budgets, the ledgers that account for spending, and pacing.
 
-`budgets`: limits and worst cases. `ledgers`: accounts of one process. `redis_ledger`: accounts that
-processes share. `pacer`: λ over a period. `spending`: the reservations of a single request.
+`budgets`: limits and worst cases. `periods`: days, weeks and months of a time zone. `ledgers`:
+accounts of one process. `redis_ledger`: accounts that processes share. `pacer`: λ over a period.
+`spending`: the reservations of a single request.
 """
 
 from typing import TYPE_CHECKING
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from langchain_llm_router.budgets.ledgers import Account, InProcessLedger, Ledger
     from langchain_llm_router.budgets.pacer import Pacer
     from langchain_llm_router.budgets.redis_ledger import RedisLedger
-    from langchain_llm_router.types.errors import BudgetExceededError
+    from langchain_llm_router.types.errors import BudgetExceededError, LedgerError
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             ".budgets": "Budget Budgets Held bounded prompt_bound worst_cost_usd",
-            "langchain_llm_router.types.errors": "BudgetExceededError",
+            "langchain_llm_router.types.errors": "BudgetExceededError LedgerError",
             ".ledgers": "Account InProcessLedger Ledger",
             ".redis_ledger": "RedisLedger",
             ".pacer": "Pacer",
@@ -41,6 +42,7 @@ __all__ = [
     "Held",
     "InProcessLedger",
     "Ledger",
+    "LedgerError",
     "Pacer",
     "RedisLedger",
     "bounded",

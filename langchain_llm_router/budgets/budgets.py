@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from hashlib import blake2b
+from typing import Any, get_args
+from urllib.parse import quote
 
 from langchain_core.messages import BaseMessage
 
@@ -25,12 +26,20 @@ from langchain_llm_router.budgets.ledgers import (
     to_usd,
 )
 from langchain_llm_router.budgets.pacer import Pacer
+from langchain_llm_router.budgets.periods import (
+    CalendarUnit,
+    Period,
+    calendar_period,
+    find_timezone,
+    fixed_period,
+)
 from langchain_llm_router.live.failure_rules import Resilience
 from langchain_llm_router.live.live import Live
 from langchain_llm_router.types import Arm, Candidate, Situation, sum_usd
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
-from langchain_llm_router.types.errors import BudgetExceededError
+from langchain_llm_router.types.errors import BudgetExceededError, LedgerError
 from langchain_llm_router.types.operations import Operation
+from langchain_llm_router.types.steady_clock import steady_time
 from langchain_llm_router.verification import Verifier
 
 __all__ = [
@@ -51,9 +60,12 @@ _VERDICT_PROMPT_TOKENS = 4000
 class Budget(CheckedArguments):
     """A limit on spending and its scope.
 
+    Budgets of the same scope and period draw on the same account of a ledger: a limit that is
+    raised or lowered keeps what was spent.
+
     Example:
-        >>> Budget(5.0, per="user_id", period_s=86_400).limit_usd
-        5.0
+        >>> Budget(5.0, per="user_id", period="day", timezone="Europe/Berlin").label
+        '5 USD per user_id in a day (Europe/Berlin)'
     """
 
     limit_usd: float
@@ -62,15 +74,24 @@ class Budget(CheckedArguments):
     per: str | None = None
     """Key of `config["configurable"]` (or of the metadata) whose values have accounts of their
     own, such as `"user_id"`, `"thread_id"`, `"run_id"`; `"call"` limits each single call; None
-    means that all callers share one account."""
+    means that all callers share one account. Calls without the key share one account, too. The
+    account of a `"run_id"` without a period is forgotten a day after its last call, because a run
+    does not come back; other accounts without a period are kept for all time."""
 
     period_s: float | None = None
     """Length of the periods to each of which the limit applies (86,400 is a day in UTC); None means
-    that it applies for all time."""
+    that it applies for all time, unless `period` is set."""
 
     pace: float | None = None
     """Initial λ in quality per dollar, which is then adjusted so that the budget lasts for the
     period. If None, λ is not adjusted."""
+
+    period: CalendarUnit | None = None
+    """Calendar period to each of which the limit applies: `"day"`, `"week"` (from Monday) or
+    `"month"`; instead of `period_s`."""
+
+    timezone: str | None = None
+    """Time zone in which a calendar period begins, such as `"Europe/Berlin"`; None means UTC."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.limit_usd < 9e6:
@@ -79,35 +100,86 @@ class Budget(CheckedArguments):
         if self.period_s is not None and not 0 < self.period_s < math.inf:
             msg = f"`period_s` must be > 0 or None, got {self.period_s!r}."
             raise ValueError(msg)
+        self._check_calendar()
         check_range(self, "pace", above=True)
-        if self.pace is not None and (self.period_s is None or self.per is not None):
+        if self.pace is not None and (not self.has_period or self.per is not None):
             msg = (
-                f"`pace` must be None unless `period_s` is set and `per` is None, got "
-                f"{self.pace!r}: set a `period_s` and let all callers share the budget."
+                f"`pace` must be None unless `period_s` or `period` is set and `per` is None, got "
+                f"{self.pace!r}: set a period and let all callers share the budget."
             )
             raise ValueError(msg)
+
+    def _check_calendar(self) -> None:
+        if self.period not in (None, *get_args(CalendarUnit)):
+            msg = f"`period` must be one of {get_args(CalendarUnit)} or None, got {self.period!r}."
+            raise ValueError(msg)
+        if self.period is not None and self.period_s is not None:
+            msg = (
+                f"`period` must be None where `period_s` is set, got {self.period!r} and "
+                f"{self.period_s!r}: set one of them."
+            )
+            raise ValueError(msg)
+        if self.timezone is not None:
+            if self.period is None:
+                msg = (
+                    f"`timezone` must be None unless `period` is set, got {self.timezone!r}: set "
+                    "`period` to 'day', 'week' or 'month'."
+                )
+                raise ValueError(msg)
+            find_timezone(self.timezone)
+
+    @property
+    def has_period(self) -> bool:
+        """Whether the limit applies to each period anew."""
+        return self.period_s is not None or self.period is not None
 
     @property
     def label(self) -> str:
         """Description for error messages."""
         whose = "" if self.per is None else f" per {self.per}"
         when = "" if self.period_s is None else f" in {self.period_s:g} s"
+        if self.period is not None:
+            when = f" in a {self.period} ({self.timezone or 'UTC'})"
         return f"{self.limit_usd:g} USD{whose}{when}"
+
+    def current_period(self, now: float) -> Period | None:
+        """Return the period that a Unix time lies in; None without periods."""
+        if self.period is not None:
+            return calendar_period(now, self.period, self.timezone or "UTC")
+        return None if self.period_s is None else fixed_period(now, self.period_s)
 
     def account(self, config: Mapping[str, Any], now: float) -> Account | None:
         """Return the account that a request draws on; None for a limit on each call."""
         if self.per == "call":
             return None
-        subject = ""
+        subject = None
         if self.per is not None:
             metadata, configurable = config.get("metadata"), config.get("configurable")
-            subject = str({**(metadata or {}), **(configurable or {})}.get(self.per, ""))
-        key, expires = f"{self.per or 'all'}:{subject}:{self.limit_usd:g}", None
-        if self.period_s is not None:
-            window = int(now // self.period_s)
-            key = f"{key}:{self.period_s:g}:{window}"
-            expires = (window + 2) * self.period_s
-        return Account(key, to_nano(self.limit_usd), expires)
+            subject = {**(metadata or {}), **(configurable or {})}.get(self.per)
+        period = self.current_period(now)
+        expires_s = None if period is None else period.expires_s
+        if period is None and self.per == "run_id":
+            expires_s = now + _RUN_LIVES_S
+        parts = [
+            "usd",
+            "all" if self.per is None else f"per {self.per}",
+            "" if subject is None else str(subject),
+            "" if period is None else period.label,
+        ]
+        key = ":".join(_quote(part) for part in parts)
+        return Account(key, to_nano(self.limit_usd), expires_s)
+
+
+_RUN_LIVES_S = 86_400.0
+_MAX_QUOTED = 200
+
+
+def _quote(text: str) -> str:
+    """Quote a part of a key, so that no text can end it or look like another one."""
+    quoted = quote(text, safe="", errors="surrogatepass")
+    if len(quoted) <= _MAX_QUOTED:
+        return quoted
+    return "#" + blake2b(quoted.encode(), digest_size=32).hexdigest()
 
 
 def prompt_bound(messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> int:
@@ -259,22 +331,24 @@ class Budgets(CheckedArguments):
     Args:
         budgets: The budgets, all of which apply at once.
         ledger: Keeps the accounts; with a `RedisLedger` processes share them.
-        clock: Returns the Unix time.
+        clock: Returns the Unix time; by default one that does not jump with the wall clock.
     """
 
     budgets: Sequence[Budget]
     ledger: Ledger = field(default_factory=InProcessLedger)
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = steady_time
 
     def __post_init__(self) -> None:
         if len(self.budgets) == 0:
             msg = "`budgets` is empty: give at least one `Budget`."
             raise ValueError(msg)
-        self._pacers = {
-            i: Pacer(budget.limit_usd, budget.period_s, budget.pace)
-            for i, budget in enumerate(self.budgets)
-            if budget.pace is not None and budget.period_s is not None
-        }
+        self.ledger.use_clock(self.clock)
+        self._pacers: dict[int, Pacer] = {}
+        for i, budget in enumerate(self.budgets):
+            period = budget.current_period(self.clock())
+            if budget.pace is not None and period is not None:
+                length_s = period.end_s - period.start_s
+                self._pacers[i] = Pacer(budget.limit_usd, length_s, budget.pace)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Budgets:
         # A copy of a router spends from the same accounts.
@@ -284,9 +358,12 @@ class Budgets(CheckedArguments):
         """Return the highest λ of the paced budgets; None if no budget is paced."""
         now, values = self.clock(), []
         for i, pacer in self._pacers.items():
-            account = self.budgets[i].account(config, now)
+            budget = self.budgets[i]
+            account, period = budget.account(config, now), budget.current_period(now)
             assert account is not None
-            values.append(pacer.observe(to_usd(self.ledger.used_nano(account)), now))
+            assert period is not None
+            used_usd = to_usd(self.ledger.used_nano(account))
+            values.append(pacer.observe(used_usd, now, (period.start_s, period.end_s)))
         return max(values, default=None)
 
     def reserve(self, situation: Situation, config: Mapping[str, Any]) -> Held:
@@ -295,6 +372,7 @@ class Budgets(CheckedArguments):
         Raises:
             BudgetExceededError: If the budgets do not cover the worst case of any candidate, or no
                 worst case is known.
+            LedgerError: If the ledger cannot tell, e.g. because Redis is down.
         """
         worst = [a.worst_cost_usd for a in situation.arms if a.worst_cost_usd is not None]
         if len(worst) == 0:
@@ -315,6 +393,12 @@ class Budgets(CheckedArguments):
             reservation = self.ledger.reserve(accounts, to_nano(want), to_nano(least))
         if reservation is None:
             labels = [budget.label for budget in self.budgets]
+            if least <= want and self.ledger.problem is not None:
+                msg = (
+                    f"Whether the budgets {labels} have enough left is not known, so nothing is "
+                    f"asked: {self.ledger.problem}."
+                )
+                raise LedgerError(msg)
             used = [to_usd(self.ledger.used_nano(account)) for account in accounts]
             spent = f"; already spent or reserved: {used} USD" if used else ""
             msg = (
@@ -325,8 +409,15 @@ class Budgets(CheckedArguments):
         return Held(reservation, to_usd(reservation.granted_nano))
 
     def settle(self, held: Held, spent_usd: float) -> None:
-        """Settle a reservation with what the request has cost, without waiting."""
-        self.ledger.settle(held.hold, to_nano(spent_usd))
+        """Settle a reservation with what the request has cost, without waiting.
+
+        Args:
+            held: The reservation.
+            spent_usd: The cost; one that is no finite number counts as all that was reserved.
+        """
+        if not math.isfinite(spent_usd):
+            spent_usd = held.granted_usd
+        self.ledger.settle(held.hold, to_nano(max(0.0, spent_usd)))
 
 
 @dataclass(frozen=True)

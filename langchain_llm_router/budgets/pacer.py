@@ -58,21 +58,34 @@ class Pacer(CheckedArguments):
         """Current λ in quality per dollar."""
         return math.exp(self._log)
 
-    def observe(self, used_usd: float, now: float) -> float:
+    def observe(
+        self, used_usd: float, now: float, period: tuple[float, float] | None = None
+    ) -> float:
         """Update λ from the state of the account and return it.
 
         Args:
             used_usd: Amount spent in this period so far, by all callers.
             now: Unix time.
+            period: Unix times of the start and end of the current period; if None, the multiples of
+                `period_s` around `now`.
         """
+        if period is None:
+            start_s = now // self.period_s * self.period_s
+            period = (start_s, start_s + self.period_s)
         with self._lock:
-            if self._last is None or used_usd < self._last[0] - 1e-12 or self._is_new_period(now):
-                # The first observation of a period: there is nothing to compare it with.
+            if (
+                self._last is None
+                or used_usd < self._last[0] - 1e-12
+                or self._last[1] < period[0]
+                or now < self._last[1] - (period[1] - period[0]) / self.steps
+            ):
+                # The first observation of a period, or since the clock was set back: there is
+                # nothing to compare it with.
                 self._last = (used_usd, now)
                 return self.lambda_
             spent, elapsed = used_usd - self._last[0], now - self._last[1]
             if elapsed >= self.period_s / self.steps / (10 if self._overspends else 1):
-                left_s = self.period_s - now % self.period_s
+                left_s = period[1] - now
                 fair = max(self.limit_usd - self._last[0], 0.0) / (left_s + elapsed) * elapsed
                 ratio = math.inf if fair <= 0 else spent / fair
                 step = -1.0 if ratio <= 0 else min(max(math.log(ratio), -1.0), 2.0)
@@ -84,7 +97,3 @@ class Pacer(CheckedArguments):
                 self._overspends = step > 1
                 self._last = (used_usd, now)
             return self.lambda_
-
-    def _is_new_period(self, now: float) -> bool:
-        assert self._last is not None
-        return now // self.period_s != self._last[1] // self.period_s

@@ -34,12 +34,7 @@ from langchain_llm_router.loop.record import decision_data, decision_record
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import make_situation
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
-from langchain_llm_router.types.errors import (
-    BudgetExceededError,
-    LlmRouterError,
-    is_pause,
-    own_error,
-)
+from langchain_llm_router.types.errors import LlmRouterError, is_pause, own_error
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import Case
 
@@ -477,7 +472,7 @@ class Request:
             situation, name = self.loop.situation, self.loop.steps[-1].candidate
             try:
                 yield from self._spending.reserve_operation(operation, situation, name, earlier)
-            except BudgetExceededError as error:
+            except LlmRouterError as error:  # the budgets refuse, or Redis is down
                 return operation.on_refusal(error)
         self._spending.pending = operation
         return (yield operation)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         CalibrationError,
         CollectionError,
         DeadlineError,
+        LedgerError,
         LlmRouterError,
         MissingExtraError,
         NoCandidateError,
@@ -48,7 +49,7 @@ else:
             ".decisions": "Action Arm Attempt Decision Situation sum_usd",
             ".errors": (
                 "ArtifactError BudgetExceededError CalibrationError CollectionError "
-                "DeadlineError LlmRouterError MissingExtraError NoCandidateError "
+                "DeadlineError LedgerError LlmRouterError MissingExtraError NoCandidateError "
                 "NotFittedError PolicyError"
             ),
             ".options": "Filter RoutingOptions",
@@ -69,6 +70,7 @@ __all__ = [
     "Decision",
     "Endpoint",
     "Filter",
+    "LedgerError",
     "LlmRouterError",
     "MissingExtraError",
     "NoCandidateError",

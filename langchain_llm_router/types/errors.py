@@ -4,6 +4,7 @@
     ├── NotFittedError          an estimator, observation model or policy used before `fit`
     ├── NoCandidateError        no candidate may be asked (options, capabilities, budget)
     │   └── BudgetExceededError a budget has too little left for any candidate
+    ├── LedgerError             the accounts of the budgets cannot be read or written
     ├── PolicyError             a policy decides what cannot be done, or never accepts
     ├── DeadlineError           the time of the whole request is up
     ├── CollectionError         collecting stopped early; the journal holds everything so far
@@ -28,6 +29,7 @@ __all__ = [
     "CalibrationError",
     "CollectionError",
     "DeadlineError",
+    "LedgerError",
     "LlmRouterError",
     "MissingExtraError",
     "NoCandidateError",
@@ -53,6 +55,13 @@ class NoCandidateError(LlmRouterError):
 
 class BudgetExceededError(NoCandidateError):
     """Raised when a budget has too little left even for the cheapest candidate's worst case."""
+
+
+class LedgerError(LlmRouterError):
+    """Raised when a budget's accounts cannot be read or written, e.g. because Redis is down.
+
+    Not a `BudgetExceededError`: whether the budget has enough left is not known.
+    """
 
 
 class CollectionError(LlmRouterError):
