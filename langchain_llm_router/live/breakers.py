@@ -73,6 +73,8 @@ class Breaker:
         """Return the current state."""
         if self.open_until_s is None:
             return "closed"
+        # After the clock was set back, it would stay open until the clock has caught up.
+        self.open_until_s = min(self.open_until_s, now + self.rules.longest_open_s)
         return "open" if now < self.open_until_s else "half_open"
 
     def admits(self, now: float) -> bool:
@@ -82,7 +84,7 @@ class Breaker:
             return state == "closed"
         since = self.probing_since_s
         # A probe whose worker was killed never reports: after a while another one is admitted.
-        return since is None or now - since > self.rules.longest_open_s
+        return since is None or not 0 <= now - since <= self.rules.longest_open_s
 
     def began(self, now: float) -> None:
         """Record that a call was started."""
@@ -125,7 +127,8 @@ class Breaker:
 
     def _open(self, now: float, wait_s: float) -> None:
         until = now + min(max(wait_s, 0.0), self.rules.longest_open_s)
-        self.open_until_s = max(until, self.open_until_s or until)
+        known = until if self.open_until_s is None else self.open_until_s
+        self.open_until_s = max(until, min(known, now + self.rules.longest_open_s))
         self.probing_since_s = None
 
     def snapshot(self) -> dict[str, Any]:

@@ -26,6 +26,11 @@ def decay(elapsed_s: float, half_life_s: float) -> float:
     return float(2.0 ** (-max(0.0, elapsed_s) / half_life_s))
 
 
+def _latest(now: float, at_s: float, half_life_s: float) -> float:
+    """Return the later time, unless the clock was set back: then samples go on to age."""
+    return now if now < at_s - half_life_s else max(now, at_s)
+
+
 class DecayedLogMean:
     """Geometric mean of recent durations.
 
@@ -56,9 +61,9 @@ class DecayedLogMean:
     def add(self, value: float, now: float) -> None:
         """Add a sample, which must be positive."""
         past = min(self.weight_at(now), self.max_weight - 1)
+        self.at_s = _latest(now, self.at_s, self.half_life_s)
         self.weight = past + 1
         self.log_mean += (math.log(value) - self.log_mean) / self.weight
-        self.at_s = max(now, self.at_s)
 
     def value(self, now: float, prior: float | None = None) -> float | None:
         """Return the mean, shrunk towards the prior as samples age; None without both.
@@ -122,7 +127,7 @@ class DecayedRate:
             left = (self.max_weight - 1) / self.weight
         self.weight = self.weight * left + 1
         self.hits = self.hits * left + hit
-        self.at_s = max(now, self.at_s)
+        self.at_s = _latest(now, self.at_s, self.half_life_s)
 
     def weight_at(self, now: float) -> float:
         """Return the current weight of past calls, in calls."""
@@ -183,7 +188,7 @@ class DecayedHistogram:
 
     def add(self, value: float, now: float) -> None:
         """Add a sample, which must be positive."""
-        if self.total == 0:
+        if self.total == 0 or now < self.origin_s - self.half_life_s:
             self.origin_s = now
         weight = self._growth(now)
         if weight > _RESCALE:

@@ -134,8 +134,10 @@ class ArmMeasurements:
 
     def is_due(self, now: float, others: ArmMeasurements | None = None) -> bool:
         """Return whether the last call is so long ago that the statistics are stale."""
-        began = max(self.last_began_s or 0.0, (others and others.last_began_s) or 0.0)
-        return now - began >= self.probe_every_s
+        began = [m.last_began_s for m in (self, others) if m is not None]
+        ages = [now - began_s for began_s in began if began_s is not None]
+        # A call from the future was made before the clock was set back.
+        return not any(0 <= age < self.probe_every_s for age in ages)
 
     def stats(
         self, now: float, others: ArmMeasurements | None = None, *, may_probe: bool = True

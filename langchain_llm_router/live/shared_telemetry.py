@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import uuid4
@@ -18,6 +17,7 @@ from uuid import uuid4
 from langchain_llm_router.live.telemetry import Telemetry
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.steady_clock import steady_time
 
 __all__ = ["SharedTelemetry", "connect"]
 
@@ -108,7 +108,7 @@ class SharedTelemetry(CheckedArguments):
     def sync(self) -> bool:
         """Write this worker's statistics and read the others'; return False without Redis."""
         key = f"{self.prefix}:telemetry"
-        own = {"at_s": time.time(), "state": self.telemetry.state()}
+        own = {"at_s": steady_time(), "state": self.telemetry.state()}
         try:
             pipe = self._client.pipeline(transaction=False)
             pipe.hset(key, self.worker, json.dumps(own, allow_nan=False))
@@ -132,7 +132,7 @@ class SharedTelemetry(CheckedArguments):
                 continue
             try:
                 entry = json.loads(text)
-                fresh = time.time() - float(entry["at_s"]) <= self.forget_s
+                fresh = abs(steady_time() - float(entry["at_s"])) <= self.forget_s
                 # Entries are parsed one by one, because a broken one must not hide the others.
                 Telemetry(clock=self.telemetry.clock).take_in_others([entry["state"]])
             except (KeyError, TypeError, ValueError):

@@ -15,7 +15,6 @@ import itertools
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from langchain_llm_router.live.breakers import Breaking
 from langchain_llm_router.live.measurements import ArmMeasurements, ArmStats, FailureKind
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.errors import ArtifactError
+from langchain_llm_router.types.steady_clock import steady_time
 
 __all__ = ["ArmStats", "FailureKind", "LiveCall", "Telemetry"]
 
@@ -49,7 +49,7 @@ class LiveCall:
         """Record that the first token arrived."""
         with self._telemetry.lock:
             if self._open and self._first_s is None:
-                self._first_s = self._telemetry.clock() - self._started_s
+                self._first_s = max(0.0, self._telemetry.clock() - self._started_s)
                 self._measured.pending.pop(self._key, None)
 
     def answered(self, output_tokens: int | None = None) -> None:
@@ -95,14 +95,15 @@ class Telemetry(CheckedArguments):
         probe_share: Maximum share of calls that are such probes; first calls and probes of
             half-open breakers do not count.
         breaking: Rules for when circuit breakers open.
-        clock: Returns the time in seconds; wall-clock time, because processes share it.
+        clock: Returns the Unix time in seconds, because processes share it; by default one that
+            does not jump with the wall clock.
     """
 
     half_life_s: float = 30.0
     probe_every_s: float = 15.0
     probe_share: float = 0.05
     breaking: Breaking = field(default_factory=Breaking)
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = steady_time
 
     def __post_init__(self) -> None:
         check_range(self, "half_life_s", "probe_every_s", above=True)
