@@ -1,8 +1,8 @@
 """Budgets, the ledgers that account for spending, and pacing.
 
-`budgets`: limits and worst cases. `periods`: days, weeks and months of a time zone. `ledgers`:
-accounts of one process. `redis_ledger`: accounts that processes share. `pacer`: λ over a period.
-`spending`: the reservations of a single request.
+`budgets`: limits and worst cases. `token_bounds`: worst cases in tokens. `periods`: days, weeks and
+months of a time zone. `ledgers`: accounts of one process. `redis_ledger`: accounts that processes
+share. `pacer`: λ over a period. `spending`: the reservations of a single request.
 """
 
 from typing import TYPE_CHECKING

@@ -35,6 +35,7 @@ from langchain_llm_router.budgets.periods import (
 )
 from langchain_llm_router.live.failure_rules import Resilience
 from langchain_llm_router.live.live import Live
+from langchain_llm_router.loop.charges import in_tokens
 from langchain_llm_router.types import Arm, Candidate, Situation, sum_usd
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.errors import BudgetExceededError, LedgerError
@@ -68,7 +69,7 @@ class Budget(CheckedArguments):
         '5 USD per user_id in a day (Europe/Berlin)'
     """
 
-    limit_usd: float
+    limit_usd: float | None = None
     """Limit in USD; a reserved worst case counts until its actual cost is settled."""
 
     per: str | None = None
@@ -93,19 +94,34 @@ class Budget(CheckedArguments):
     timezone: str | None = None
     """Time zone in which a calendar period begins, such as `"Europe/Berlin"`; None means UTC."""
 
+    limit_tokens: int | None = None
+    """Limit in tokens of prompts, answers and verdicts, instead of `limit_usd`. To limit both, give
+    `Budgets` two budgets."""
+
     def __post_init__(self) -> None:
-        if not 0 <= self.limit_usd < 9e6:
+        if (self.limit_usd is None) == (self.limit_tokens is None):
+            msg = (
+                f"One of `limit_usd` and `limit_tokens` must be None, got {self.limit_usd!r} and "
+                f"{self.limit_tokens!r}: to limit both, give `Budgets` two budgets."
+            )
+            raise ValueError(msg)
+        if self.limit_usd is not None and not 0 <= self.limit_usd < 9e6:
             msg = f"`limit_usd` must lie in [0, 9,000,000), got {self.limit_usd!r}."
+            raise ValueError(msg)
+        if self.limit_tokens is not None and not 0 <= self.limit_tokens < 9e15:
+            msg = f"`limit_tokens` must lie in [0, 9e15), got {self.limit_tokens!r}."
             raise ValueError(msg)
         if self.period_s is not None and not 0 < self.period_s < math.inf:
             msg = f"`period_s` must be > 0 or None, got {self.period_s!r}."
             raise ValueError(msg)
         self._check_calendar()
         check_range(self, "pace", above=True)
-        if self.pace is not None and (not self.has_period or self.per is not None):
+        is_shared = self.has_period and self.per is None
+        if self.pace is not None and (not is_shared or self.limit_usd is None):
             msg = (
-                f"`pace` must be None unless `period_s` or `period` is set and `per` is None, got "
-                f"{self.pace!r}: set a period and let all callers share the budget."
+                "`pace` must be None unless `limit_usd` and `period_s` or `period` are set and "
+                f"`per` is None, got {self.pace!r}: set a limit in USD and a period, and let all "
+                "callers share the budget."
             )
             raise ValueError(msg)
 
@@ -140,7 +156,18 @@ class Budget(CheckedArguments):
         when = "" if self.period_s is None else f" in {self.period_s:g} s"
         if self.period is not None:
             when = f" in a {self.period} ({self.timezone or 'UTC'})"
-        return f"{self.limit_usd:g} USD{whose}{when}"
+        limit = f"{self.limit_tokens} tokens"
+        if self.limit_usd is not None:
+            limit = f"{self.limit_usd:g} USD"
+        return f"{limit}{whose}{when}"
+
+    @property
+    def limit_nano(self) -> int:
+        """Limit in the ledger's whole numbers: nano-dollars or tokens."""
+        if self.limit_usd is not None:
+            return to_nano(self.limit_usd)
+        assert self.limit_tokens is not None
+        return int(self.limit_tokens)
 
     def current_period(self, now: float) -> Period | None:
         """Return the period that a Unix time lies in; None without periods."""
@@ -161,13 +188,13 @@ class Budget(CheckedArguments):
         if period is None and self.per == "run_id":
             expires_s = now + _RUN_LIVES_S
         parts = [
-            "usd",
+            "tokens" if self.limit_usd is None else "usd",
             "all" if self.per is None else f"per {self.per}",
             "" if subject is None else str(subject),
             "" if period is None else period.label,
         ]
         key = ":".join(_quote(part) for part in parts)
-        return Account(key, to_nano(self.limit_usd), expires_s)
+        return Account(key, self.limit_nano, expires_s)
 
 
 _RUN_LIVES_S = 86_400.0
@@ -318,10 +345,28 @@ def _verification_bound(
 
 @dataclass(frozen=True)
 class Held:
-    """A request's reservation and the amount that it may spend."""
+    """A request's reservations and the amounts that it may spend."""
 
     hold: Reservation
-    granted_usd: float
+    granted_usd: float | None
+    """None means that no budget is in USD."""
+
+    token_hold: Reservation | None = None
+    granted_tokens: float | None = None
+    """None means that no budget is in tokens."""
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """The unit of a budget, and its whole numbers in ledgers."""
+
+    name: str
+    to_whole: Callable[[float], int]
+    from_whole: Callable[[int], float]
+
+
+_USD = _Unit("USD", to_nano, to_usd)
+_TOKENS = _Unit("tokens", math.ceil, float)
 
 
 @dataclass(eq=False)
@@ -346,7 +391,7 @@ class Budgets(CheckedArguments):
         self._pacers: dict[int, Pacer] = {}
         for i, budget in enumerate(self.budgets):
             period = budget.current_period(self.clock())
-            if budget.pace is not None and period is not None:
+            if budget.pace is not None and period is not None and budget.limit_usd is not None:
                 length_s = period.end_s - period.start_s
                 self._pacers[i] = Pacer(budget.limit_usd, length_s, budget.pace)
 
@@ -366,6 +411,11 @@ class Budgets(CheckedArguments):
             values.append(pacer.observe(used_usd, now, (period.start_s, period.end_s)))
         return max(values, default=None)
 
+    @property
+    def in_tokens(self) -> bool:
+        """Whether any of the budgets is in tokens."""
+        return any(budget.limit_usd is None for budget in self.budgets)
+
     def reserve(self, situation: Situation, config: Mapping[str, Any]) -> Held:
         """Reserve the worst case of everything that the request may still do.
 
@@ -374,6 +424,22 @@ class Budgets(CheckedArguments):
                 worst case is known.
             LedgerError: If the ledger cannot tell, e.g. because Redis is down.
         """
+        held = Held(Reservation((), 0), None)
+        if any(budget.limit_usd is not None for budget in self.budgets):
+            reservation = self._reserve(situation, config, _USD)
+            held = Held(reservation, to_usd(reservation.granted_nano))
+        if not self.in_tokens:
+            return held
+        try:
+            reservation = self._reserve(in_tokens(situation), config, _TOKENS)
+        except (BudgetExceededError, LedgerError):
+            self.ledger.settle(held.hold, 0)
+            raise
+        return replace(held, token_hold=reservation, granted_tokens=float(reservation.granted_nano))
+
+    def _reserve(self, situation: Situation, config: Mapping[str, Any], unit: _Unit) -> Reservation:
+        """Reserve in the accounts of the budgets in one unit."""
+        budgets = [b for b in self.budgets if (b.limit_usd is None) == (unit is _TOKENS)]
         worst = [a.worst_cost_usd for a in situation.arms if a.worst_cost_usd is not None]
         if len(worst) == 0:
             names = [arm.candidate for arm in situation.arms]
@@ -384,40 +450,46 @@ class Budgets(CheckedArguments):
             )
             raise BudgetExceededError(msg)
         now = self.clock()
-        pairs = [(budget, budget.account(config, now)) for budget in self.budgets]
-        call_limits = [budget.limit_usd for budget, account in pairs if account is None]
-        want, least = min([math.fsum(worst), *call_limits]), min(worst)
+        pairs = [(budget, budget.account(config, now)) for budget in budgets]
+        limits = [unit.from_whole(b.limit_nano) for b, account in pairs if account is None]
+        want, least = min([math.fsum(worst), *limits]), min(worst)
         accounts = [account for _, account in pairs if account is not None]
         reservation = None
         if least <= want:
-            reservation = self.ledger.reserve(accounts, to_nano(want), to_nano(least))
+            reservation = self.ledger.reserve(accounts, unit.to_whole(want), unit.to_whole(least))
         if reservation is None:
-            labels = [budget.label for budget in self.budgets]
+            labels = [budget.label for budget in budgets]
             if least <= want and self.ledger.problem is not None:
                 msg = (
                     f"Whether the budgets {labels} have enough left is not known, so nothing is "
                     f"asked: {self.ledger.problem}."
                 )
                 raise LedgerError(msg)
-            used = [to_usd(self.ledger.used_nano(account)) for account in accounts]
-            spent = f"; already spent or reserved: {used} USD" if used else ""
+            used = [unit.from_whole(self.ledger.used_nano(account)) for account in accounts]
+            spent = f"; already spent or reserved: {used} {unit.name}" if used else ""
             msg = (
                 f"The budgets {labels} leave too little for any candidate: the cheapest one can "
-                f"cost {least:.6g} USD{spent}. Raise the limit or lower `max_output_tokens`."
+                f"cost {least:.6g} {unit.name}{spent}. Raise the limit or lower "
+                "`max_output_tokens`."
             )
             raise BudgetExceededError(msg)
-        return Held(reservation, to_usd(reservation.granted_nano))
+        return reservation
 
-    def settle(self, held: Held, spent_usd: float) -> None:
+    def settle(self, held: Held, spent_usd: float, spent_tokens: float = 0.0) -> None:
         """Settle a reservation with what the request has cost, without waiting.
 
         Args:
             held: The reservation.
             spent_usd: The cost; one that is no finite number counts as all that was reserved.
+            spent_tokens: The tokens of prompts, answers and verdicts.
         """
-        if not math.isfinite(spent_usd):
-            spent_usd = held.granted_usd
-        self.ledger.settle(held.hold, to_nano(max(0.0, spent_usd)))
+        self._settle(held.hold, spent_usd, _USD)
+        if held.token_hold is not None:
+            self._settle(held.token_hold, spent_tokens, _TOKENS)
+
+    def _settle(self, hold: Reservation, spent: float, unit: _Unit) -> None:
+        whole = unit.to_whole(max(0.0, spent)) if math.isfinite(spent) else hold.granted_nano
+        self.ledger.settle(hold, whole)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_llm_router.budgets.budgets import Budgets, Held, ReserveOperation
-from langchain_llm_router.loop.charges import charged_usd
-from langchain_llm_router.types import Situation
+from langchain_llm_router.loop.charges import charged_usd, in_tokens
+from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.operations import Operation
 
 __all__ = ["EarlierRuns", "Spending"]
@@ -48,8 +48,11 @@ class Spending:
     """The operation whose outcome is not known yet, so that its worst case counts."""
 
     _held: Held | None = None
-    _before_usd: float = 0.0
-    """Amount that had been charged when the reservation was made."""
+    _pending_tokens: float | None = 0.0
+    """Worst case of the pending operation in tokens."""
+
+    _before: tuple[float, float] = (0.0, 0.0)
+    """USD and tokens that had been charged when the reservation was made."""
 
     def reserve_request(
         self, situation: Situation, earlier: Situation | None
@@ -65,14 +68,18 @@ class Spending:
             self.budgets.settle(held, 0.0)
         else:
             self._held = held
-        charged = 0.0 if earlier is None else charged_usd(earlier)
-        return replace(situation, granted_usd=held.granted_usd + charged)
+        usd, tokens = self._charged(earlier)
+        return replace(
+            situation,
+            granted_usd=None if held.granted_usd is None else held.granted_usd + usd,
+            granted_tokens=None if held.granted_tokens is None else held.granted_tokens + tokens,
+        )
 
     def reserve_operation(
         self,
         operation: Operation,
         situation: Situation,
-        candidate: str,
+        step: Decision,
         earlier_runs: EarlierRuns | None,
     ) -> Generator[Operation, Any, None]:
         """Reserve the worst case of a single operation of a node.
@@ -80,27 +87,51 @@ class Spending:
         Args:
             operation: The operation that runs next.
             situation: The situation in which it runs.
-            candidate: The candidate that the operation calls or whose answer it verifies.
+            step: The step that the operation carries out.
             earlier_runs: Earlier runs of this step; None if there are none.
 
         Raises:
             BudgetExceededError: If the budgets do not cover the operation.
         """
-        self._before_usd, worst = charged_usd(situation), operation.worst_usd
-        if earlier_runs is not None and worst is not None:
+        worst = [operation.worst_usd, _worst_tokens(situation, step)]
+        self._before = self._charged(situation)
+        if earlier_runs is not None:
             n_charged = earlier_runs.n_unfinished - earlier_runs.n_uncharged
-            self._before_usd += n_charged * worst
-            worst *= 1 + earlier_runs.n_uncharged
-        arm = replace(situation.arm(candidate), worst_cost_usd=worst)
+            usd, tokens = (n_charged * (amount or 0.0) for amount in worst)
+            self._before = (self._before[0] + usd, self._before[1] + tokens)
+            n_runs = 1 + earlier_runs.n_uncharged
+            worst = [None if amount is None else n_runs * amount for amount in worst]
+        arm = replace(
+            situation.arm(step.candidate),
+            worst_cost_usd=worst[0],
+            worst_asking_tokens=worst[1],
+            worst_verification_tokens=0.0,
+        )
         alone = replace(situation, arms=(arm,), attempts=())
         self._held = yield ReserveOperation(self.budgets, alone, self.config)
+
+    def begin(self, operation: Operation, situation: Situation, step: Decision) -> None:
+        """Note the operation that runs now, whose worst case counts until its outcome is known."""
+        self.pending, self._pending_tokens = operation, _worst_tokens(situation, step)
 
     def settle(self, situation: Situation | None) -> None:
         """Settle what was spent since the reservation; a pending call counts as its worst case."""
         held, self._held = self._held, None
         if held is None:
             return
-        charged = 0.0 if situation is None else charged_usd(situation)
+        usd, tokens = self._charged(situation)
         if self.pending is not None:
-            charged += self.pending.worst_usd or 0.0
-        self.budgets.settle(held, charged - self._before_usd)
+            usd += self.pending.worst_usd or 0.0
+            tokens += self._pending_tokens or 0.0
+        self.budgets.settle(held, usd - self._before[0], tokens - self._before[1])
+
+    def _charged(self, situation: Situation | None) -> tuple[float, float]:
+        if situation is None:
+            return 0.0, 0.0
+        tokens = charged_usd(in_tokens(situation)) if self.budgets.in_tokens else 0.0
+        return charged_usd(situation), tokens
+
+
+def _worst_tokens(situation: Situation, step: Decision) -> float | None:
+    arm = situation.arm(step.candidate)
+    return arm.worst_asking_tokens if step.action == "ask" else arm.worst_verification_tokens

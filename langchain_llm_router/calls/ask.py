@@ -266,7 +266,7 @@ class NodeOperation(Operation):
         """Return a missing verdict, because money is reserved only for nodes that verify."""
         errors = [f"{type(error).__name__}: {error}"]
         return {"verified": True, "confidence": None, "verification_errors": errors,
-                "verification_cost_usd": 0.0}  # fmt: skip
+                "verification_cost_usd": 0.0, "verification_tokens": 0}  # fmt: skip
 
     def perform(self) -> Any:
         """Call it."""

@@ -58,7 +58,7 @@ class VerifyOperation(Operation):
         unjudged = evaluated(
             self.attempt, Evaluation(None, errors=(f"{type(error).__name__}: {error}",))
         )
-        return {**unjudged, "verification_cost_usd": 0.0}
+        return {**unjudged, "verification_cost_usd": 0.0, "verification_tokens": 0}
 
     def perform(self) -> Attempt:
         """Verify the answer, and return the attempt with its verdict."""
@@ -124,9 +124,22 @@ class _Tally:
         judged = evaluated(attempt, evaluation)
         judged["verification_errors"] = [*failed, *judged["verification_errors"]]
         judged["verification_cost_usd"] = sum_usd(billed)
+        judged["verification_tokens"] = _sum_tokens(self._replies)
         if any(reply.unsure for reply in self._replies):
             judged["verification_unsure"] = True
         return judged
+
+
+def _sum_tokens(replies: Sequence[Reply]) -> int | None:
+    """Return the tokens of all calls that were answered; None if any of them is unknown."""
+    total = 0
+    for reply in replies:
+        if reply.message is not None:
+            usage = reply.message.usage_metadata
+            if usage is None:
+                return None
+            total += usage["input_tokens"] + usage["output_tokens"]
+    return total
 
 
 class VerifierCalls:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from langchain_llm_router.types import Arm, Situation
+from langchain_llm_router.types import Arm, Attempt, Situation, sum_usd
 from langchain_llm_router.types.errors import NoCandidateError
 
-__all__ = ["charged_usd", "drop_unaffordable"]
+__all__ = ["charged_usd", "drop_unaffordable", "in_tokens"]
 
 
 def charged_usd(situation: Situation) -> float:
@@ -39,24 +39,42 @@ def charged_usd(situation: Situation) -> float:
     return math.fsum(amounts)
 
 
+def in_tokens(situation: Situation) -> Situation:
+    """Return a situation with tokens in the place of USD, so that one rule bounds both."""
+    arms = tuple(
+        replace(
+            arm,
+            worst_call_usd=arm.worst_call_tokens,
+            worst_asking_usd=arm.worst_asking_tokens,
+            worst_verification_usd=arm.worst_verification_tokens,
+            worst_cost_usd=sum_usd([arm.worst_asking_tokens, arm.worst_verification_tokens]),
+        )
+        for arm in situation.arms
+    )
+    attempts = []
+    for attempt in situation.attempts:
+        used = [attempt.get("input_tokens"), attempt.get("output_tokens")]
+        counted: Attempt = {**attempt, "cost_usd": sum_usd(used)}
+        counted["verification_cost_usd"] = attempt.get("verification_tokens")
+        attempts.append(counted)
+    granted = situation.granted_tokens
+    return replace(situation, arms=arms, attempts=tuple(attempts), granted_usd=granted)
+
+
 def drop_unaffordable(situation: Situation) -> Situation:
-    """Drop the arms that could exceed the request's cost cap or the granted amount."""
+    """Drop the arms that could exceed the request's cost cap or the granted amounts."""
     cap, granted = situation.options.max_cost_usd, situation.granted_usd
-    if cap is None and granted is None:
+    if cap is None and granted is None and situation.granted_tokens is None:
         return situation
     spent = 0.0 if cap is None else situation.spent_usd
-    charged = 0.0 if granted is None else charged_usd(situation)
+    covered = _covered(situation) & _covered(in_tokens(situation))
     open_names = {arm.candidate for arm in situation.open_arms}
 
     def fits(arm: Arm) -> bool:
         within_cap = cap is None or (
             spent is not None and arm.cost_usd is not None and spent + arm.cost_usd <= cap
         )
-        worst = arm.worst_cost_usd
-        # A nano-dollar of tolerance, because ledgers round amounts.
-        return within_cap and (
-            granted is None or (worst is not None and charged + worst <= granted + 1e-9)
-        )
+        return within_cap and arm.candidate in covered
 
     left = tuple(arm for arm in situation.arms if arm.candidate not in open_names or fits(arm))
     if len(left) == 0:
@@ -64,9 +82,24 @@ def drop_unaffordable(situation: Situation) -> Situation:
         worst = {arm.candidate: arm.worst_cost_usd for arm in situation.arms}
         msg = (
             f"No candidate can be asked within `max_cost_usd` ({cap!r} USD) and what the budget "
-            f"grants ({granted!r} USD; None means no limit): expected costs are {costs}, worst "
-            f"cases {worst}. None there is an unknown price or length, which fits no limit: give "
-            "the candidate a `price` and `max_output_tokens`, or raise the limit."
+            f"grants ({granted!r} USD, {situation.granted_tokens!r} tokens; None means no limit): "
+            f"expected costs are {costs}, worst cases {worst}. None there is an unknown price or "
+            "length, which fits no limit: give the candidate a `price` and `max_output_tokens`, or "
+            "raise the limit."
         )
         raise NoCandidateError(msg)
     return replace(situation, arms=left)
+
+
+def _covered(situation: Situation) -> set[str]:
+    """Return the names of the arms whose worst case the granted amount covers."""
+    granted = situation.granted_usd
+    if granted is None:
+        return set(situation.names)
+    charged = charged_usd(situation)
+    # A nano-dollar of tolerance, because ledgers round amounts.
+    return {
+        arm.candidate
+        for arm in situation.arms
+        if arm.worst_cost_usd is not None and charged + arm.worst_cost_usd <= granted + 1e-9
+    }

@@ -290,7 +290,8 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
     Raises:
         NoCandidateError: If no candidate may be asked and there is no answer to keep.
     """
-    if situation.options.max_cost_usd is not None or situation.granted_usd is not None:
+    granted = (situation.granted_usd, situation.granted_tokens)
+    if situation.options.max_cost_usd is not None or granted != (None, None):
         situation = drop_unaffordable(situation)
     fresh = len(situation.attempts) == 0
     unanswered = all(attempt.get("error") is not None for attempt in situation.attempts)
@@ -427,7 +428,7 @@ def frame_data(situation: Situation) -> dict[str, Any]:
         if "weights" in options:
             options["weights"] = dict(situation.options.weights)
         frame["options"] = options
-    for name in ("granted_usd", "prefer"):
+    for name in ("granted_usd", "prefer", "granted_tokens"):
         value = getattr(situation, name)
         if value is not None:
             frame[name] = value
@@ -450,6 +451,7 @@ def situation_of(
         RoutingOptions(**options) if options else NO_OPTIONS,
         frame.get("granted_usd"),
         frame.get("prefer"),
+        frame.get("granted_tokens"),
     )
 
 

@@ -58,13 +58,16 @@ def make_situation(
         cached=conversation.cached_tokens,
     )
     if fields.budgets is not None:
-        from langchain_llm_router.budgets.budgets import bounded  # noqa: PLC0415 - slow to load
+        from langchain_llm_router.budgets.token_bounds import (  # noqa: PLC0415 - slow to load
+            bounded_in_units,
+        )
 
-        arms = bounded(
+        arms = bounded_in_units(
             arms,
             parts.by_name,
             messages,
             kwargs,
+            in_tokens=fields.budgets.in_tokens,
             settings=parts.settings,
             verifier=fields.verifier if parts.policy.verifies else None,
             live=parts.live,

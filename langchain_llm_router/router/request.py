@@ -466,15 +466,15 @@ class Request:
         """Perform an operation; in a node, its worst-case cost is reserved first."""
         if self._spending is None:
             return (yield operation)
+        situation, step = self.loop.situation, self.loop.steps[-1]
         if self.in_nodes:
             earlier: EarlierRuns | None = None if self.mark_step is None else (yield self.mark_step)
             self._n_interrupted = 0 if earlier is None else earlier.n_unfinished
-            situation, name = self.loop.situation, self.loop.steps[-1].candidate
             try:
-                yield from self._spending.reserve_operation(operation, situation, name, earlier)
+                yield from self._spending.reserve_operation(operation, situation, step, earlier)
             except LlmRouterError as error:  # the budgets refuse, or Redis is down
                 return operation.on_refusal(error)
-        self._spending.pending = operation
+        self._spending.begin(operation, situation, step)
         return (yield operation)
 
     def _worst_case_arm(self, step: Decision) -> Arm:

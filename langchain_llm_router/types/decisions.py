@@ -57,6 +57,9 @@ class Attempt(TypedDict, total=False):
 
     cost_usd: float | None
     verification_cost_usd: float | None
+    verification_tokens: int | None
+    """Tokens of the verifier's calls, prompts included."""
+
     verification_unsure: bool
     """Whether a verifier's call failed that may still have been billed."""
 
@@ -118,6 +121,16 @@ class Arm:
     worst_cost_usd: float | None = None
     """Upper bound on the total cost of asking it and verifying its answer."""
 
+    worst_call_tokens: float | None = None
+    """Upper bound on the tokens of one call, prompt included; None if there is no bound, or no
+    budget in tokens."""
+
+    worst_asking_tokens: float | None = None
+    """Upper bound on the tokens of asking it, with all retries and hedged calls."""
+
+    worst_verification_tokens: float | None = None
+    """Upper bound on the tokens of verifying its answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
@@ -130,11 +143,15 @@ class Situation:
 
     granted_usd: float | None = None
     """Amount that a budget has reserved for this request; worst cases must fit in it. None means
-    that there is no budget."""
+    that there is no budget in USD."""
 
     prefer: str | None = None
     """Candidate to ask first regardless of the policy, because it answered last in this
     conversation or runs a tool loop."""
+
+    granted_tokens: float | None = None
+    """Tokens that a budget has reserved for this request; None means that there is no budget in
+    tokens."""
 
     @property
     def names(self) -> tuple[str, ...]:

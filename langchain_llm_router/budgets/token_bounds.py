@@ -1,0 +1,66 @@
+"""Upper bounds on the tokens of a request, by the rules that bound its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from langchain_core.messages import BaseMessage
+
+from langchain_llm_router.budgets.budgets import bounded
+from langchain_llm_router.live.live import Live
+from langchain_llm_router.types import Arm, Candidate, Price
+from langchain_llm_router.verification import Verifier
+
+__all__ = ["bounded_in_units"]
+
+# With it, a cost in USD is a number of tokens.
+_ONE_USD_PER_TOKEN = Price(1e6, 1e6)
+
+
+@dataclass(frozen=True)
+class _PricedInTokens:
+    """A verifier whose judges cost one USD per token."""
+
+    verifier: Verifier
+
+    def most_calls(self, candidate: Candidate) -> list[tuple[Candidate, int | None]]:
+        calls = self.verifier.most_calls(candidate)
+        return [(replace(judge, price=_ONE_USD_PER_TOKEN), longest) for judge, longest in calls]
+
+
+def bounded_in_units(
+    arms: Sequence[Arm],
+    candidates: Mapping[str, Candidate],
+    messages: Sequence[BaseMessage],
+    kwargs: Mapping[str, Any],
+    *,
+    in_tokens: bool,
+    settings: Mapping[str, Any] | None = None,
+    verifier: Verifier | None = None,
+    live: Live | None = None,
+) -> tuple[Arm, ...]:
+    """Return the arms with upper bounds on their costs, as `bounded` does, and on their tokens.
+
+    Tokens are bounded only if `in_tokens` is true.
+    """
+    arms = bounded(
+        arms, candidates, messages, kwargs, settings=settings, verifier=verifier, live=live
+    )
+    if not in_tokens:
+        return arms
+    priced = {
+        name: replace(candidate, price=_ONE_USD_PER_TOKEN) for name, candidate in candidates.items()
+    }
+    judges = None if verifier is None else cast("Verifier", _PricedInTokens(verifier))
+    counted = bounded(arms, priced, messages, kwargs, settings=settings, verifier=judges, live=live)
+    return tuple(
+        replace(
+            arm,
+            worst_call_tokens=count.worst_call_usd,
+            worst_asking_tokens=count.worst_asking_usd,
+            worst_verification_tokens=count.worst_verification_usd,
+        )
+        for arm, count in zip(arms, counted, strict=True)
+    )
