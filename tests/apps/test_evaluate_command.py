@@ -42,4 +42,4 @@ def test_what_it_cost_is_unknown_where_prices_are(run, made):
     code, out, err = run("evaluate", "route", "--data", "unpriced.jsonl", "--json")
     assert code == 0, err
     assert last_json(out)["cost_saved_at_equal_quality"] is None
-    assert "what it saves is unknown" in out
+    assert "the savings are unknown" in out
