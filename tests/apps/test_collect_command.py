@@ -137,7 +137,7 @@ def test_fit_reads_tables_as_well_as_journals(run, tmp_path):
         load_data(tmp_path / "table.jsonl", tmp_path / "table.jsonl")
     code, _, err = run("fit")
     assert code == 1
-    assert "nothing to fit on" in err
+    assert "`paths` is empty" in err
 
 
 def test_log_probabilities_are_asked_for_where_the_model_has_them():
