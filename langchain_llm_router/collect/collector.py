@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage
 from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.judge import VerifierCalls
-from langchain_llm_router.collect.graders import Grader, PairwiseJudge
+from langchain_llm_router.collect.graders import Grader, PairwiseJudge, ReferenceGrader
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
@@ -141,7 +141,7 @@ class Collector:
             if (*key, name) not in self._log.record.evaluations and self._stop is None:
                 await self._verify(question, case, name, verifier)
         grader = self._work.grader
-        if isinstance(grader, Grader) and key not in self._log.record.grades:
+        if isinstance(grader, Grader) and not self._log.record.is_graded(key):
             await self._grade(question, case, grader)
 
     async def _answer(self, question: Question, candidate: Candidate) -> bool:
@@ -208,6 +208,11 @@ class Collector:
         if done is None:
             return
         evaluation, cost_usd, _ = done
+        if evaluation.confidence is None and isinstance(grader, ReferenceGrader):
+            # The answer is at fault, not the setup; a later run reads it again, which is free.
+            if (question.id, case.candidate.name) not in self._log.record.grades:
+                self._write_grade(question, case.candidate.name, evaluation, cost_usd)
+            return
         if evaluation.confidence is None:
             self._count_failure(
                 "grades", where, f"no grade can be read: {evaluation.rationale}", None

@@ -7,7 +7,6 @@ grade cannot be read.
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -20,7 +19,17 @@ from langchain_llm_router.collect.candidate_specs import parse_candidate
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
-from langchain_llm_router.verification import Call, Case, Evaluating, Evaluation, normalized
+from langchain_llm_router.verification import (
+    Call,
+    Case,
+    Evaluating,
+    Evaluation,
+    is_same_number,
+    read_letter,
+    read_number,
+    read_text,
+    same_answer,
+)
 
 __all__ = [
     "ChoiceMatch",
@@ -31,6 +40,7 @@ __all__ = [
     "NumberMatch",
     "PairwiseJudge",
     "Preference",
+    "ReferenceGrader",
     "RightOrWrong",
     "grader_by_name",
     "make_grader",
@@ -54,7 +64,9 @@ class Grader(CheckedArguments, ABC):
         """Yield the calls to make concurrently, receive their replies, return the evaluation."""
 
 
-class _ReferenceGrader(Grader):
+class ReferenceGrader(Grader):
+    """Base class for graders that compare an answer with the reference and call no model."""
+
     def check(self, question: Question) -> None:
         """Refuse a question without a usable reference."""
         if question.reference is None:
@@ -65,11 +77,18 @@ class _ReferenceGrader(Grader):
             raise ValueError(msg)
 
     def grade(self, question: Question, case: Case) -> Evaluating:
-        """Compare the answer with the reference; no model is called."""
+        """Compare the answer with the reference; the quality of an unreadable answer is None."""
         assert question.reference is not None, "checked before the first call"
-        correct = self.matches(str(case.answer.text), question.reference)
-        return Evaluation(1.0 if correct else 0.0)
+        answer = str(case.answer.text)
+        if not self.reads(answer):
+            why = f"{type(self).__name__} cannot read the answer {answer[-80:]!r}"
+            return Evaluation(None, rationale=why)
+        return Evaluation(1.0 if self.matches(answer, question.reference) else 0.0)
         yield  # pragma: no cover - makes this a generator like every grader
+
+    def reads(self, answer: str) -> bool:
+        """Return whether the answer has what is compared; if not, its quality is unknown."""
+        return True
 
     @abstractmethod
     def matches(self, answer: str, reference: str) -> bool:
@@ -77,23 +96,27 @@ class _ReferenceGrader(Grader):
 
 
 @dataclass(frozen=True)
-class ExactMatch(_ReferenceGrader):
-    """A grader whose quality is 1 if the normalized texts are equal, else 0."""
+class ExactMatch(ReferenceGrader):
+    """A grader whose quality is 1 if the answer's result is the reference, else 0."""
+
+    def reads(self, answer: str) -> bool:
+        """Return whether the answer has any text."""
+        return bool(read_text(answer))
 
     def matches(self, answer: str, reference: str) -> bool:
-        """Compare the texts, ignoring case, accents, spacing and a final full stop."""
-        return normalized(answer) == normalized(reference)
-
-
-_NUMBER = re.compile(r"-?\d[\d,]*\.?\d*|-?\.\d+")
+        """Compare what both state as `verification.same_answer` does."""
+        return same_answer(answer, reference)
 
 
 @dataclass(frozen=True)
-class NumberMatch(_ReferenceGrader):
-    """A grader whose quality is 1 if the last numbers of answer and reference agree, else 0.
+class NumberMatch(ReferenceGrader):
+    """A grader whose quality is 1 if the number of the answer is that of the reference, else 0.
+
+    Integers must be equal. The quality of an answer without a readable number is unknown.
 
     Args:
-        tolerance: Relative and absolute tolerance of the comparison.
+        tolerance: Relative tolerance for other numbers, absolute where the reference is 0. Above
+            1e-6 it is for integers too.
     """
 
     tolerance: float = 1e-6
@@ -101,41 +124,33 @@ class NumberMatch(_ReferenceGrader):
     def __post_init__(self) -> None:
         check_range(self, "tolerance")
 
+    def reads(self, answer: str) -> bool:
+        """Return whether the answer gives a number that can be read."""
+        return read_number(answer) is not None
+
     def matches(self, answer: str, reference: str) -> bool:
-        """Compare the last numbers, ignoring thousands separators."""
-        actual, correct = _last_number(answer), _last_number(reference)
+        """Compare the numbers that both give, as `verification.read_number` reads them."""
+        actual, correct = read_number(answer), read_number(reference)
         if actual is None or correct is None:
             return False
-        return math.isclose(actual, correct, rel_tol=self.tolerance, abs_tol=self.tolerance)
-
-
-def _last_number(text: str) -> float | None:
-    numbers = _NUMBER.findall(text)
-    return float(numbers[-1].replace(",", "")) if numbers else None
-
-
-_STATED = re.compile(r"(?:answer|choice|option)\s*(?:is|:)?\s*[*(]*([A-J])\b", re.IGNORECASE)
-_LEADING = re.compile(r"^\W*([A-Ja-j])(?![\w'])")
-_LONE = re.compile(r"(?<![\w'])([B-HJ])(?![\w'])")
+        return is_same_number(actual, correct, self.tolerance)
 
 
 @dataclass(frozen=True)
-class ChoiceMatch(_ReferenceGrader):
-    """A grader whose quality is 1 if the answer chooses the reference's letter (A to J), else 0."""
+class ChoiceMatch(ReferenceGrader):
+    """A grader whose quality is 1 if the answer chooses the reference's letter (A to J), else 0.
+
+    The quality of an answer that chooses no letter, or several, is unknown.
+    """
+
+    def reads(self, answer: str) -> bool:
+        """Return whether the answer chooses one letter."""
+        return read_letter(answer) is not None
 
     def matches(self, answer: str, reference: str) -> bool:
-        """Compare the letters; an answer without a letter is wrong."""
-        letter = _letter(answer)
-        return letter is not None and letter == _letter(reference)
-
-
-def _letter(text: str) -> str | None:
-    """Read the letter: "the answer is C", a leading "C.", or a lone capital except A and I."""
-    for pattern in (_STATED, _LEADING, _LONE):
-        match = pattern.search(text)
-        if match is not None:
-            return match[1].upper()
-    return None
+        """Compare the letters that both choose, as `verification.read_letter` reads them."""
+        letter = read_letter(answer)
+        return letter is not None and letter == read_letter(reference)
 
 
 class FiveGrades(BaseModel):

@@ -79,18 +79,25 @@ class Record:
         elif kind in _KEYS:
             key = tuple(line[name] for name in _KEYS[kind])
             table: dict[Key, dict[str, Any]] = getattr(self, f"{kind}s")
-            if key not in table:
+            # A grade that could not be read is replaced by a later one.
+            if key not in table or (kind == "grade" and table[key].get("quality") is None):
                 table[key] = dict(line)
                 self.spent_usd += line.get("cost_usd") or 0.0
         else:
             msg = f"Unknown kind {kind!r}."
             raise ValueError(msg)
 
+    def is_graded(self, key: Key) -> bool:
+        """Return whether an answer has a grade that could be read."""
+        return self.grades.get(key, {}).get("quality") is not None
+
     def holds(self, line: Mapping[str, Any]) -> bool:
         """Return whether the record already has a fact with the kind and the key of this line."""
         kind = line["kind"]
         if kind not in _KEYS:
             return False
+        if kind == "grade" and not self.is_graded((line["id"], line["candidate"])):
+            return line.get("quality") is None and (line["id"], line["candidate"]) in self.grades
         return tuple(line[name] for name in _KEYS[kind]) in getattr(self, f"{kind}s")
 
     def part(self, ids: Collection[str]) -> Record:
@@ -263,8 +270,9 @@ def _first_missing(record: Record, id: str, candidates: Sequence[str]) -> str | 
     for name in candidates:
         if (id, name) not in record.answers:
             return record.failures.get((id, name), f"{name!r} has not answered")
-        if record.grades.get((id, name), {}).get("quality") is None:
-            return f"the answer of {name!r} has no grade"
+        if not record.is_graded((id, name)):
+            why = record.grades.get((id, name), {}).get("rationale")
+            return f"the answer of {name!r} has no grade" + (f": {why}" if why else "")
     return None
 
 

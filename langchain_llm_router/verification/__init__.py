@@ -16,7 +16,15 @@ from langchain_llm_router.types.lazy import lazy_names
 if TYPE_CHECKING:
     from langchain_llm_router.types.decisions import share_true
     from langchain_llm_router.types.messages import question_of
-    from langchain_llm_router.verification.agreement import Agreement, normalized, same_answer
+    from langchain_llm_router.verification.agreement import Agreement
+    from langchain_llm_router.verification.answer_reader import (
+        is_same_number,
+        normalized,
+        read_letter,
+        read_number,
+        read_text,
+        same_answer,
+    )
     from langchain_llm_router.verification.answer_scorer import AnswerScorer
     from langchain_llm_router.verification.checks import (
         Checks,
@@ -46,7 +54,10 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            ".agreement": "Agreement normalized same_answer",
+            ".agreement": "Agreement",
+            ".answer_reader": (
+                "is_same_number normalized read_letter read_number read_text same_answer"
+            ),
             ".answer_scorer": "AnswerScorer",
             ".checks": "Checks compiles finished parses_as valid_tool_calls",
             ".logprobs": "AnswerLogprob TokenProbability",
@@ -77,9 +88,13 @@ __all__ = [
     "compiles",
     "evaluated",
     "finished",
+    "is_same_number",
     "normalized",
     "parses_as",
     "question_of",
+    "read_letter",
+    "read_number",
+    "read_text",
     "same_answer",
     "share_true",
     "valid_tool_calls",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.decisions import share_true
+from langchain_llm_router.verification.answer_reader import same_answer
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,
@@ -17,30 +16,7 @@ from langchain_llm_router.verification.verifier import (
     Verifier,
 )
 
-__all__ = ["Agreement", "normalized", "same_answer"]
-
-
-def normalized(text: str) -> str:
-    """Normalize an answer for comparison with another.
-
-    Case, character width, spaces, a final period, surrounding quotes, and the format of numbers
-    ($, %, thousands commas, trailing zeros) do not matter.
-
-    Example:
-        >>> normalized(" $1,200.00. ") == normalized("1200")
-        True
-    """
-    plain = unicodedata.normalize("NFKC", text).casefold().strip().rstrip(".").strip("'\"")
-    plain = re.sub(r"\s+", "", plain)
-    bare = re.sub(r"[,$€£%]", "", plain)
-    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", bare):
-        return f"{float(bare):.12g}"
-    return plain
-
-
-def same_answer(a: str, b: str) -> bool:
-    """Return whether two answers are equal after `normalized`; an empty answer equals none."""
-    return bool(a.strip()) and normalized(a) == normalized(b)
+__all__ = ["Agreement"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +29,8 @@ class Agreement(Verifier):
     Args:
         peers: Cheap candidates that are asked the same query, all at the same time.
         n_resamples: Number of further samples from the answering candidate, at temperature 1.
-        same: Function that returns whether two answers are the same; the default compares
-            normalized text.
+        same: Function that returns whether two answers are the same; the default is
+            `same_answer`.
 
     References:
         Yue et al., 2023, Large language model cascades with mixture of thoughts, arXiv:2310.03094,
