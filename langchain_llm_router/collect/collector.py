@@ -18,7 +18,7 @@ from langchain_llm_router.collect.graders import Grader, PairwiseJudge, Referenc
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
-from langchain_llm_router.collect.retries import retry_attempts
+from langchain_llm_router.collect.retries import is_worth_another_attempt, retry_attempts
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types import Candidate, sum_usd
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
@@ -310,7 +310,7 @@ class Collector:
                 with attempt:
                     async with self._slot(call.candidate):
                         reply = await verifier_calls.acall(call, {})
-                    if reply.exception is not None and is_retryable(reply.exception):
+                    if reply.exception is not None and is_worth_another_attempt(reply.exception):
                         raise reply.exception
         except Exception as error:  # noqa: BLE001 - a failure after all attempts is a reply
             return Reply(error=f"{type(error).__name__}: {error}", exception=error)

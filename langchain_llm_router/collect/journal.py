@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from langchain_llm_router.collect.model_names import describe_model, same_model
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.data.row_files import json_lines
@@ -66,10 +67,13 @@ class Record:
         """Add one line; if a fact is repeated, the first version is kept, of a failure the last."""
         kind = line["kind"]
         if kind == "run":
-            merged = {**line["settings"], **self.settings}
+            earlier = self.settings
+            merged = {**line["settings"], **earlier}
             # Journals of different candidates over the same questions add up to one table.
             both = [*self.settings.get("candidates", ()), *line["settings"].get("candidates", ())]
             self.settings = {**merged, "candidates": list(dict.fromkeys(both))}
+            for name in ("models", "prompts"):
+                self._merge(name, line["settings"].get(name) or {}, earlier)
         elif kind == "question":
             fields = ("id", "query", "reference", "group")
             question = Question(*(line.get(name) for name in fields))  # type: ignore[arg-type]
@@ -86,6 +90,19 @@ class Record:
         else:
             msg = f"Unknown kind {kind!r}."
             raise ValueError(msg)
+
+    def _merge(self, name: str, new: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+        """Add models or prompts by their names; another model under an old name is refused."""
+        known = earlier.get(name) or {}
+        for key in known.keys() & new.keys() if name == "models" else ():
+            if not same_model(known[key], new[key]):
+                msg = (
+                    f"{key!r} was {describe_model(known[key])} in one run and is "
+                    f"{describe_model(new[key])} in another: give one of them another name."
+                )
+                raise ValueError(msg)
+        if known or new:
+            self.settings[name] = {**new, **known}
 
     def is_graded(self, key: Key) -> bool:
         """Return whether an answer has a grade that could be read."""

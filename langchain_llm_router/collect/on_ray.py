@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from langchain_llm_router.collect.background_loop import run_in_background
 from langchain_llm_router.collect.collector import Collector, Limits, Watcher
 from langchain_llm_router.collect.journal import Collected, Journal, Record
 from langchain_llm_router.collect.quote import Workload
@@ -117,7 +118,8 @@ def _collect_shard(
     """Run one shard; return why it stopped early, or None."""
     work = make_workload(shard.questions, setup())
     log = _ShardLog(wire, shard.name, record)
-    return asyncio.run(Collector(work, log, shard.limits, log).run())
+    # One worker process may run several shards.
+    return run_in_background(Collector(work, log, shard.limits, log).run())
 
 
 class _RayRun:

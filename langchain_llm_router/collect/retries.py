@@ -6,7 +6,7 @@ import tenacity
 
 from langchain_llm_router.live.failure_rules import is_retryable, retry_after_s
 
-__all__ = ["retry_attempts"]
+__all__ = ["is_worth_another_attempt", "retry_attempts"]
 
 _MAX_WAIT_S = 60.0
 
@@ -19,14 +19,28 @@ class _BackoffWait(tenacity.wait.wait_base):
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         error = None if retry_state.outcome is None else retry_state.outcome.exception()
+        if error is not None and _is_of_a_closed_loop(error):
+            return 0.0
         wait_s = None if error is None else retry_after_s(error)
         return self._backoff(retry_state) if wait_s is None else min(wait_s, _MAX_WAIT_S)
+
+
+def is_worth_another_attempt(error: BaseException) -> bool:
+    """Return whether a failure is retryable, or that of a connection of a closed event loop.
+
+    `acollect` runs in the caller's loop, and clients share connections between loops.
+    """
+    return is_retryable(error) or _is_of_a_closed_loop(error)
+
+
+def _is_of_a_closed_loop(error: BaseException) -> bool:
+    return "Event loop is closed" in (str(error), str(error.__cause__))
 
 
 def retry_attempts(attempts: int, first_wait_s: float) -> tenacity.AsyncRetrying:
     """Iterate over the attempts at a call, waiting in between, while failures are retryable."""
     return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(is_retryable),
+        retry=tenacity.retry_if_exception(is_worth_another_attempt),
         wait=_BackoffWait(first_wait_s),
         stop=tenacity.stop_after_attempt(attempts),
         reraise=True,

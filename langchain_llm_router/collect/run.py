@@ -6,22 +6,27 @@ resumes where it stopped, and repeats only the calls that were in flight.
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, NotRequired, ParamSpec, TypedDict, TypeVar
+from typing import Any, NotRequired, ParamSpec, TypedDict, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.calls.chat_models import resolve_candidate
+from langchain_llm_router.collect.background_loop import run_in_background
 from langchain_llm_router.collect.collector import Collector, Limits, Watcher
 from langchain_llm_router.collect.graders import Grader, Judge, PairwiseJudge, make_grader
+from langchain_llm_router.collect.identity import (
+    model_identity,
+    prompt_version,
+    prompt_versions,
+)
 from langchain_llm_router.collect.journal import Collected, Journal, tabulate
+from langchain_llm_router.collect.model_names import describe_model
 from langchain_llm_router.collect.questions import Question, load_questions, parse_questions
 from langchain_llm_router.collect.quote import Workload, make_quote
 from langchain_llm_router.types import Candidate, candidate_names
@@ -102,7 +107,13 @@ def collect(*args: Any, **kwargs: Any) -> Collected:  # noqa: D417 - those of `a
             or if the budget is used up. Everything so far is in the journal, and the same call
             resumes from there.
     """
-    return asyncio.run(acollect(*args, **kwargs))
+    arguments = signature(acollect).bind(*args, **kwargs).arguments
+    limits, watcher = arguments.get("limits") or Limits(), arguments.get("watcher") or Watcher()
+    setup = {name: arguments[name] for name in Setup.__annotations__ if name in arguments}
+    work = make_workload(arguments["questions"], cast("Setup", setup))
+    with open_journal(work, arguments["journal"], limits, watcher) as log:
+        stopped = run_in_background(Collector(work, log, limits, watcher).run())
+        return finish(work, log, limits, stopped)
 
 
 def make_workload(questions: Questions, setup: Setup) -> Workload:
@@ -176,20 +187,37 @@ def _check(work: Workload, limits: Limits) -> None:
         raise ValueError(msg)
 
 
+_BY_NAME = ("models", "prompts")
+
+
 def _settings(work: Workload) -> dict[str, Any]:
-    preamble = repr([(message.type, message.text) for message in work.preamble])
     return {
         "candidates": [candidate.name for candidate in work.candidates],
-        "preamble": hashlib.sha256(preamble.encode()).hexdigest()[:16] if work.preamble else None,
+        "preamble": prompt_version(work.preamble) if work.preamble else None,
         "grader": type(work.grader).__name__,
+        "models": {name: model_identity(candidate) for name, candidate in _asked(work).items()},
+        "prompts": prompt_versions(work.grader, work.verifiers, work.candidates[0]),
     }
 
 
+def _asked(work: Workload) -> dict[str, Candidate]:
+    """Return all models that a run asks, by their names in the journal."""
+    asked = {candidate.name: candidate for candidate in work.candidates}
+    if isinstance(work.grader, Judge | PairwiseJudge):
+        asked[f"judge {work.grader.judge.name}"] = work.grader.judge
+    return asked
+
+
 def _check_same_run(log: Journal, work: Workload) -> None:
-    """Refuse to resume a journal that was begun with other settings or questions."""
+    """Refuse to resume a journal that was begun with other models, settings or questions."""
     for name, value in _settings(work).items():
         before = log.record.settings.get(name, value)
-        if before != value:
+        if isinstance(value, dict):
+            # Journals of earlier versions do not say which model was asked.
+            changed = [key for key in value if before.get(key, value[key]) != value[key]]
+            if changed:
+                raise ValueError(_changed_message(log, name, changed[0], before, value))
+        elif before != value:
             msg = (
                 f"{log.path.name} was begun with {name} = {before!r}, got {value!r}: use the same "
                 "value or another journal."
@@ -205,9 +233,26 @@ def _check_same_run(log: Journal, work: Workload) -> None:
             raise ValueError(msg)
 
 
+def _changed_message(
+    log: Journal, name: str, key: str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> str:
+    if name == "prompts":
+        return (
+            f"{log.path.name} was begun with another prompt of {key!r} (version {before[key]}, now "
+            f"{now[key]}): use another journal."
+        )
+    return (
+        f"{key!r} was {describe_model(before[key])} in {log.path.name}, got "
+        f"{describe_model(now[key])}: use the same model, another name, or another journal."
+    )
+
+
 def _write_header(log: Journal, work: Workload) -> None:
-    if not log.record.settings:
-        log.write("run", version=1, settings=_settings(work))
+    settings = _settings(work)
+    if any(
+        not settings[name].keys() <= log.record.settings.get(name, {}).keys() for name in _BY_NAME
+    ):
+        log.write("run", version=1, settings=settings)
     for q in work.questions:
         if q.id not in log.record.questions:
             log.write("question", id=q.id, query=q.query, reference=q.reference, group=q.group)

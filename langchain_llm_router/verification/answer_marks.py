@@ -6,7 +6,10 @@ import re
 
 __all__ = ["ANSWER", "IS", "both_ends", "last_match", "marked", "without_thoughts"]
 
-ANSWER = r"(?:answers?|antwort|r[ée]ponse|respuesta|resposta|risposta|ответ|答案|答え|回答|정답|답|उत्तर|الإجابة)"
+ANSWER = (
+    r"(?:answers?|antwort|r[ée]ponse|respuesta|resposta|risposta|ответ|答案|答え|回答|정답|답|उत्तर"
+    r"|الإجابة)"
+)
 """Expression for a word that announces an answer."""
 
 IS = (

@@ -160,15 +160,13 @@ def _is_denied(text: str, at: int) -> bool:
 def _is_letter(text: str, at: int) -> bool:
     """Return whether a character is the name of a choice: not an article, a pronoun, an initial."""
     letter, before, after = text[at], text[max(0, at - 2) : at], text[at + 1 : at + 3]
-    if after[:1] and (_is_latin(after[0]) or after[0] in "'+#&"):
+    joined = after[:1] and (_is_latin(after[0]) or after[0] in "'+#&")
+    joined = joined or (after[:1] in ("-", ".") and after[1:].isalnum())
+    joined = joined or (before[-1:] and (_is_latin(before[-1]) or before[-1] in "'&"))
+    if joined or (before[-1:] in ("-", ".") and before[:1].isalnum()):
         return False
-    if (after[:1] in ("-", ".") and after[1:].isalnum()) or (before[-1:] and _is_latin(before[-1])):
-        return False
-    if before[-1:] in ("'", "&") or (before[-1:] in ("-", ".") and before[:1].isalnum()):
-        return False
-    if before[-1:] in ("(", "[") and after[:1] in (")", "]"):
-        return True
-    if _LABELLED.search(text, max(0, at - 10), at) is not None:
+    bracketed = before[-1:] in ("(", "[") and after[:1] in (")", "]")
+    if bracketed or _LABELLED.search(text, max(0, at - 10), at) is not None:
         return True
     if letter.islower():
         return _ENDED.match(text, at + 1) is not None

@@ -1,0 +1,60 @@
+"""One event loop for all runs of a process, in a thread of its own.
+
+Providers' clients keep connections that belong to the event loop that opened them, and share them
+between models. A loop per run would leave the next run connections of a closed loop. It also lets
+`collect` run where a loop is running already, as in a notebook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+__all__ = ["run_in_background"]
+
+T = TypeVar("T")
+
+_lock = Lock()
+_loops: list[asyncio.AbstractEventLoop] = []
+
+if hasattr(os, "register_at_fork"):
+    # The child of a fork has no thread that runs the loop.
+    os.register_at_fork(after_in_child=_loops.clear)
+
+
+def run_in_background(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in the loop of the process and wait for its result.
+
+    If the wait is interrupted (Ctrl-C), the work is cancelled first.
+    """
+    future = asyncio.run_coroutine_threadsafe(_catch(work), _loop())
+    try:
+        result, error = future.result()
+    except BaseException:
+        future.cancel()
+        raise
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
+
+
+async def _catch(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    """Return the error instead of raising it, because some would end the loop."""
+    try:
+        return await work, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised again by the caller
+        return None, error
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    with _lock:
+        if not _loops:
+            loop = asyncio.new_event_loop()
+            Thread(target=loop.run_forever, name="llm-router-collect", daemon=True).start()
+            _loops.append(loop)
+        return _loops[0]
