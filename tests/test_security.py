@@ -84,8 +84,8 @@ def test_no_text_breaks_the_fence(text):
 
 @given(st.text())
 def test_fencing_leaves_ordinary_text_alone(text):
-    if not re.search(r"[<＜﹤]|[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]", text):
-        assert escape(text).replace(text, "") == "" or any(ord(c) >= 0xE0000 for c in text)
+    if text.isascii() and text.isprintable() and not re.search(r"[<>\[]", text):
+        assert escape(text) == text
 
 
 class GullibleJudge(JudgeModel):

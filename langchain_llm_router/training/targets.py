@@ -26,8 +26,8 @@ ALLOWED = (
 """One example of each form."""
 
 _FORM = re.compile(
-    r"(?P<metric>quality|cost_usd|strong share)\s*(?P<relation>>=|<=|=)\s*"
-    r"(?P<value>\d+\.?\d*(?:e-?\d+)?|\.\d+(?:e-?\d+)?)(?P<best>\s*\*\s*best)?"
+    r"(?P<metric>quality|cost_usd|strong share)\s*+(?P<relation>>=|<=|=)\s*+"
+    r"(?P<value>\d++(?:\.\d*+)?(?:e-?\d++)?|\.\d++(?:e-?\d++)?)(?P<best>\s*+\*\s*best)?"
 )
 _FORMS = {
     ("quality", ">=", False),

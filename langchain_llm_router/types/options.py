@@ -35,7 +35,8 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 _SHORT_NAMES: dict[str, Metric] = {"q": "quality", "c": "cost", "t": "ttft", "i": "itl"}
 _LATENCIES = ("ttft", "itl")
 _UNIT_S = {"ms": 1e-3, "s": 1.0}
-_FILTER = re.compile(r"^\s*([a-z]+)\s*(<=|>=|<|>)\s*([^\s<>=]+?)\s*(ms|s)?\s*$")
+# Possessive quantifiers, so that a long line of spaces takes linear time.
+_FILTER = re.compile(r"^\s*+([a-z]++)\s*+(<=|>=|<|>)\s*+([^\s<>=]++)\s*+(ms|s)?+\s*+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,9 @@ class Filter(CheckedArguments):
             )
             raise ValueError(msg)
         name, comparison, number, unit = match.groups()
+        if unit is None:
+            unit = next((one for one in _UNIT_S if number.endswith(one)), None)
+            number = number.removesuffix(unit or "")
         metric = _SHORT_NAMES.get(name, name)
         if metric not in _METRICS:
             msg = f"The metric of a filter must be one of {list(_METRICS)}, got {metric!r}."

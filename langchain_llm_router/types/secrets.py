@@ -20,10 +20,10 @@ _PATTERNS = re.compile(
     \b(?:sk|pk|rk|gsk|xai|hf|csk|pplx|tvly|lsv2|fw|r8|nvapi|ghp|gho|glpat)[-_][A-Za-z0-9_\-]{12,}
     | \bAIza[A-Za-z0-9_\-]{20,}
     | \bA(?:KIA|SIA)[A-Z0-9]{16}
-    | \beyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]+
+    | (?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{10,}+\.[A-Za-z0-9_\-]{10,}+\.[A-Za-z0-9_\-]+
     | (?<=[Bb]earer\s)[A-Za-z0-9._~+/\-]{8,}=*
     | (?<=[Bb]asic\s)[A-Za-z0-9+/]{12,}=*
-    | (?<=://)[^/\s:@]*:[^/\s@]+(?=@)
+    | (?<=://)[^/\s?\#]+(?=@)
     | (?:(?<=[?&]key=)|(?<=api_key=)|(?<=api-key=)|(?<=token=)|(?<=apikey=))[^&\s"']{6,}
     """,
     re.VERBOSE,

@@ -159,7 +159,7 @@ def _parses(code: str) -> bool:
     return True
 
 
-_FENCE = re.compile(r"^```[ \t]*(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^```[ \t]*+(\w*+)[^\n]*+\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def _iter_blocks(text: str, languages: Sequence[str]) -> Iterator[str]:

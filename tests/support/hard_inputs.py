@@ -1,0 +1,158 @@
+"""Finds the package's regular expressions, and the inputs on which each takes longest."""
+
+import ast
+import itertools
+import random
+import re
+import re._constants as sre  # type: ignore[import-not-found]
+import re._parser as parser  # type: ignore[import-not-found]
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.support.paths import PACKAGE
+
+_CALLS = ("compile", "sub", "subn", "search", "match", "fullmatch", "findall", "finditer", "split")
+_PROBES = " a1.,<`-_x\n\t()[]|@:/="
+
+
+def patterns() -> dict[str, tuple[str, int]]:
+    """Return every pattern that is written in the package, by file and line, with its flags."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if _is_call_of_re(node):
+                where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                found[where] = (_text(node.args[0], where), _flags(node))
+    return found
+
+
+def _is_call_of_re(node) -> bool:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    owner = node.func.value
+    return isinstance(owner, ast.Name) and owner.id == "re" and node.func.attr in _CALLS
+
+
+def _text(node, where) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(p.value if isinstance(p, ast.Constant) else "ab" for p in node.values)
+    assert isinstance(node, ast.Constant), f"{where}: write the pattern as one string"
+    return node.value
+
+
+def _flags(node) -> int:
+    names = {
+        inner.attr
+        for argument in [*node.args[1:], *(k.value for k in node.keywords if k.arg == "flags")]
+        for inner in ast.walk(argument)
+        if isinstance(inner, ast.Attribute)
+        and isinstance(getattr(re, inner.attr, None), re.RegexFlag)
+    }
+    return sum(int(getattr(re, name)) for name in names)
+
+
+def seconds(pattern: re.Pattern, text: str) -> float:
+    """Return how long a search through a whole text takes, at least from its first character."""
+    started = time.perf_counter()
+    pattern.match(text)
+    pattern.fullmatch(text)
+    for _ in pattern.finditer(text):
+        pass
+    return time.perf_counter() - started
+
+
+class HardInput(NamedTuple):
+    """A beginning that matches so far, a piece that is repeated, and an end that may not match."""
+
+    begin: str
+    piece: str
+    end: str
+
+    def of_size(self, size: int) -> str:
+        """Return the text with as many pieces as fill the size."""
+        return self.begin + self.piece * (size // len(self.piece)) + self.end
+
+
+def hard_inputs(source: str, flags: int, at_most: int = 250) -> list[HardInput]:
+    """Return inputs that make a careless pattern try many ways, for every piece of the pattern."""
+    samples = list(dict.fromkeys(s for s in _prefixes(parser.parse(source, flags)) if s))
+    pieces = dict.fromkeys([*_PROBES, *samples, *(s[-1:] for s in samples)])
+    pieces.update(dict.fromkeys(f"{s}{end}" for s in samples for end in " -"))
+    every = [
+        HardInput(begin, piece, end)
+        for begin, piece, end in itertools.product(["", *samples], pieces, ("\0", "!x", ""))
+    ]
+    return every if len(every) <= at_most else random.Random(0).sample(every, at_most)
+
+
+def _prefixes(tokens) -> Iterator[str]:
+    """Yield a text for each beginning of the pattern: those of every branch, too."""
+    text = ""
+    for op, value in tokens:
+        for inner in _inner(op, value):
+            yield from (text + part for part in _prefixes(inner))
+        text += _sample([(op, value)])
+        yield text
+
+
+def _inner(op, value) -> list:
+    if op is sre.BRANCH:
+        return value[1]
+    if op in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
+        return [value[2]]
+    if op is sre.SUBPATTERN:
+        return [value[3]]
+    if op is sre.ATOMIC_GROUP:
+        return [value]
+    return [value[1]] if op in (sre.ASSERT, sre.ASSERT_NOT) else []
+
+
+def _sample(tokens) -> str:
+    """Return a text that the tokens match, each repetition once at least."""
+    text = ""
+    for op, value in tokens:
+        if op is sre.LITERAL:
+            text += chr(value)
+        elif op in (sre.IN, sre.NOT_LITERAL, sre.ANY):
+            text += _character(op, value)
+        elif op in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
+            text += _sample(value[2]) * max(1, min(value[0], 20))
+        elif op is sre.BRANCH:
+            text += _sample(value[1][0])
+        elif op in (sre.SUBPATTERN, sre.ATOMIC_GROUP):
+            text += _sample(value[3] if op is sre.SUBPATTERN else value)
+        elif op is sre.ASSERT and value[0] < 0:
+            # What must stand before belongs to the beginning.
+            text = _sample(value[1]) + text
+    return text
+
+
+def _character(op, value) -> str:
+    if op is sre.ANY:
+        return "a"
+    if op is sre.NOT_LITERAL:
+        return "b" if value == ord("a") else "a"
+    wanted = value[0][0] is not sre.NEGATE
+    return next((c for c in "a1 .-" + _PROBES + "AJ$€{*" if _is_in(value, c) is wanted), "a")
+
+
+def _is_in(items, char) -> bool:
+    for op, value in items:
+        if op is sre.LITERAL and value == ord(char):
+            return True
+        if op is sre.RANGE and value[0] <= ord(char) <= value[1]:
+            return True
+        if op is sre.CATEGORY and re.match(_CATEGORIES[value], char):
+            return True
+    return False
+
+
+_CATEGORIES = {
+    sre.CATEGORY_SPACE: r"\s",
+    sre.CATEGORY_NOT_SPACE: r"\S",
+    sre.CATEGORY_DIGIT: r"\d",
+    sre.CATEGORY_NOT_DIGIT: r"\D",
+    sre.CATEGORY_WORD: r"\w",
+    sre.CATEGORY_NOT_WORD: r"\W",
+}
