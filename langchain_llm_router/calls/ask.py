@@ -16,7 +16,7 @@ from langchain_core.runnables.config import run_in_executor
 
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Attempt, Candidate
-from langchain_llm_router.types.errors import is_pause
+from langchain_llm_router.types.errors import blame_candidate, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.secrets import find_secrets, redact, redact_error
 
@@ -140,6 +140,7 @@ class AskOperation(Operation):
     def _make_failure(self, error: Exception, started: float) -> Answer:
         secrets = find_secrets(self.candidate.model)
         redact_error(error, secrets)
+        blame_candidate(error, self.candidate.name)
         attempt = Attempt(
             candidate=self.candidate.name,
             error=redact(f"{type(error).__name__}: {error}", secrets),
@@ -218,6 +219,7 @@ class _PartialStream:
         if len(self._chunks) > len(self._buffer):
             # Part of this answer has been streamed, so another answer cannot be appended to it.
             redact_error(error, find_secrets(self._operation.candidate.model))
+            blame_candidate(error, self._operation.candidate.name)
             raise error
         self._failure = self._operation._make_failure(error, self._started)
 

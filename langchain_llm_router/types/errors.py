@@ -35,6 +35,8 @@ __all__ = [
     "NoCandidateError",
     "NotFittedError",
     "PolicyError",
+    "blame_candidate",
+    "candidate_of",
     "import_extra",
     "is_pause",
     "own_error",
@@ -101,6 +103,16 @@ def own_error(errors: Sequence[Exception | None]) -> Exception:
     raised = [error for error in errors if error is not None]
     own = [error for error in raised if not isinstance(error, DeadlineError)]
     return (own or raised)[-1]
+
+
+def blame_candidate(error: BaseException, candidate: str) -> None:
+    """Note that a candidate raised an error, so that it is not taken for the caller's mistake."""
+    error.__dict__["llm_router_candidate"] = candidate
+
+
+def candidate_of(error: BaseException) -> str | None:
+    """Return the name of the candidate that raised an error; None if none is known to have."""
+    return getattr(error, "llm_router_candidate", None)
 
 
 def is_pause(error: BaseException) -> bool:

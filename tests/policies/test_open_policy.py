@@ -127,7 +127,7 @@ async def test_it_is_served_and_the_slider_of_the_page_does_not_break_it(policy,
     pool = [Candidate(n, ScriptedModel(f"{n} says"), expected_cost_usd=COSTS[n]) for n in COSTS]
     live = ChatLLMRouter(candidates=pool, policy=policy, estimator=router().estimator)
     transport = httpx.ASGITransport(create_app(live))
-    async with httpx.AsyncClient(transport=transport, base_url="http://served") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for body in ({"question": "prove it"}, {"question": "prove it", "lambda": 1e5}):
             choices = (await client.post("/live/choices", json=body)).json()
             assert choices["heeds_lambda"] is heeds

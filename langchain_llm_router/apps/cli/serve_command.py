@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _SHUTDOWN_TIMEOUT_S = 30
+_KEYS_VARIABLE = "LLM_ROUTER_API_KEYS"
+_ALL_INTERFACES = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
+# Larger than the server's own limits, so that its error says what is allowed.
+_MAX_HEAD_BYTES = 131_072
 
 
 def serve(  # noqa: PLR0913 - each option is a parameter
@@ -38,12 +42,16 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     log: Annotated[Path | None, "File for all decisions, for `replay` and `refit`."] = None,
     shadow: Annotated[Path | None, "Folder of a router whose decisions are only recorded."] = None,
     cascade: Annotated[bool, "Serve the demo's cascade instead of its one-shot route."] = False,
+    allow_host: Annotated[
+        list[str], "A host name, beside the loopback ones, under which to serve; repeatable."
+    ] = [],  # noqa: B006
 ) -> None:
     """Serve a saved router: OpenAI's HTTP interface under /v1, a live page at /, /metrics.
 
     Without a folder, the demo's router and its recorded answers are served. API keys are read from
-    LLM_ROUTER_API_KEYS (comma-separated); without it no key is needed. After Ctrl-C, running
-    requests may finish. A shadow's decisions are in the log and in the field `llm_router`.
+    LLM_ROUTER_API_KEYS (comma-separated); without it no key is needed. Other machines must use the
+    name given by --host or --allow-host. After Ctrl-C, running requests may finish. A shadow's
+    decisions are in the log and in the field `llm_router`.
 
     Example: llm-router serve router --candidate small=openai:qwen@http://127.0.0.1:8000/v1
     --candidate openai:gpt-4o
@@ -58,6 +66,7 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     from langchain_llm_router.apps.server import create_app  # noqa: PLC0415 - imports what it needs
     from langchain_llm_router.router import Shadow  # noqa: PLC0415 - imports what it needs
 
+    keys = _read_keys()
     update = {"log": _open_log(log), "shadow": None if shadow is None else Shadow.load(shadow)}
     if router is None:
         served = _load_demo(cascade=cascade)
@@ -70,11 +79,35 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     else:
         served = _load_saved(router, candidate, price, samples)
     served = served.model_copy(update=update)
-    keys = [key for key in os.environ.get("LLM_ROUTER_API_KEYS", "").split(",") if key]
-    app = create_app(served, api_keys=keys, baseline=baseline)
+    hosts = [*allow_host, *([] if host in _ALL_INTERFACES else [host])]
+    app = create_app(served, api_keys=keys, baseline=baseline, allowed_hosts=hosts)
     uvicorn.run(
-        app, host=host, port=port, log_level="info", timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S
+        app,
+        host=host,
+        port=port,
+        log_level="info",
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
     )
+
+
+def _read_keys() -> list[str] | None:
+    """Return the accepted keys; None if the variable is not set, so that no key is needed.
+
+    Raises:
+        ValueError: If it is set and has no key, e.g. because a secret was not filled in.
+    """
+    text = os.environ.get(_KEYS_VARIABLE)
+    if text is None:
+        return None
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    if not keys:
+        msg = (
+            f"{_KEYS_VARIABLE} is set but has no key, got {text!r}: give it comma-separated keys, "
+            "or unset it if callers need none."
+        )
+        raise ValueError(msg)
+    return keys
 
 
 def _open_log(path: Path | None) -> DecisionLog | None:

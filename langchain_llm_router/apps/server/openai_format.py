@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_messages
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 __all__ = [
     "ChatRequest",
@@ -90,10 +97,31 @@ Message = Annotated[dict[str, Any], WithJsonSchema(_MESSAGE)]
 Tool = Annotated[dict[str, Any], AfterValidator(_check_tool), WithJsonSchema(_TOOL)]
 
 
-class ChatRequest(BaseModel):
-    """A chat completion request; unknown fields are ignored, as OpenAI-compatible servers do."""
+# Parameters that are passed on to the candidates as they are.
+_PASSED_ON = (
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "seed",
+    "response_format",
+    "reasoning_effort",
+    "verbosity",
+    "service_tier",
+    "store",
+    "user",
+    "prompt_cache_key",
+    "safety_identifier",
+)
 
-    model_config = ConfigDict(extra="ignore")
+
+class ChatRequest(BaseModel):
+    """A chat completion request; a parameter that is not known here is refused, not ignored."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: str = Field(min_length=1, max_length=2_000, examples=["router", "router@c:40"])
     messages: list[Message] = Field(
@@ -102,6 +130,20 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: dict[str, Any] | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    user: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    metadata: dict[str, str] | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stop: str | list[str] | None = None
@@ -112,27 +154,42 @@ class ChatRequest(BaseModel):
     seed: int | None = None
     n: Literal[1] | None = None
 
+    @model_validator(mode="after")
+    def _refuse_what_would_be_dropped(self) -> Self:
+        unknown = sorted(k for k, v in (self.model_extra or {}).items() if v is not None)
+        if unknown:
+            allowed = sorted(type(self).model_fields)
+            msg = f"Unknown parameter {unknown[0]!r}: remove it; the known ones are {allowed}."
+            raise ValueError(msg)
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            msg = "`max_tokens` and `max_completion_tokens` differ: send one of them."
+            raise ValueError(msg)
+        if self.tool_kwargs() and not self.tools:
+            msg = f"{sorted(self.tool_kwargs())} need `tools`: send tools, or remove them."
+            raise ValueError(msg)
+        return self
+
     def to_messages(self) -> list[BaseMessage]:
-        """Return the conversation.
+        """Return the conversation, without what only a router or a provider may say of a message.
+
+        A decision record or a usage in a body was written by the caller, and would move prices.
 
         Raises:
             ValueError: If a message cannot be converted.
         """
         try:
-            return convert_to_messages(self.messages)
+            return [_as_said(message) for message in convert_to_messages(self.messages)]
         except (NotImplementedError, TypeError, KeyError, AttributeError) as error:
             msg = f"`messages` must be OpenAI chat messages: {error}."
             raise ValueError(msg) from error
 
     def call_kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments of the router's call."""
-        limit = self.max_completion_tokens or self.max_tokens
-        fields = {
-            "temperature": self.temperature,
-            "max_tokens": limit,
-            "seed": self.seed,
-            "response_format": self.response_format,
-        }
+        fields = {name: getattr(self, name) for name in _PASSED_ON}
+        fields["max_tokens"] = (
+            self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        )
         kwargs: dict[str, Any] = {key: value for key, value in fields.items() if value is not None}
         if self.stop is not None:
             kwargs["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
@@ -169,10 +226,11 @@ def completion(
                 "message": {
                     "role": "assistant",
                     "content": str(message.text) or None,
-                    **_tool_call_field(message.tool_calls),
+                    "refusal": _refusal(message),
+                    **_tool_call_field(message),
                 },
                 "finish_reason": _finish_reason(message),
-                "logprobs": None,
+                "logprobs": message.response_metadata.get("logprobs"),
             }
         ],
         "usage": _usage(message),
@@ -189,6 +247,8 @@ def completion_chunks(
     delta: dict[str, Any] = {"role": "assistant", "content": ""} if first else {}
     if chunk.text:
         delta["content"] = str(chunk.text)
+    if (refusal := _refusal(chunk)) is not None:
+        delta["refusal"] = refusal
     calls = [
         {
             "index": call.get("index") or 0,
@@ -201,7 +261,8 @@ def completion_chunks(
     if calls:
         delta["tool_calls"] = [_drop_none(call) for call in calls]
     if delta:
-        yield _chunk(id, model, [_choice(delta, None)])
+        logprobs = chunk.response_metadata.get("logprobs")
+        yield _chunk(id, model, [_choice(delta, None, logprobs)])
 
 
 def last_chunks(
@@ -231,8 +292,10 @@ def _chunk(id: str, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]
     }
 
 
-def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+def _choice(
+    delta: dict[str, Any], finish_reason: str | None, logprobs: Any = None
+) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
 
 
 def _drop_none(call: dict[str, Any]) -> dict[str, Any]:
@@ -241,17 +304,28 @@ def _drop_none(call: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in {**call, "function": function}.items() if v is not None}
 
 
-def _tool_call_field(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    if len(calls) == 0:
+def _as_said(message: BaseMessage) -> BaseMessage:
+    """Return a message with what its author said, and nothing that was recorded about it."""
+    update: dict[str, Any] = {"response_metadata": {}}
+    if isinstance(message, AIMessage):
+        update["usage_metadata"] = None
+    return message.model_copy(update=update)
+
+
+def _tool_call_field(message: AIMessage) -> dict[str, Any]:
+    """Return the calls; those with arguments that are not JSON go on as the model wrote them."""
+    calls = [(call, _json(call["args"])) for call in message.tool_calls]
+    calls += [(call, call["args"] or "") for call in message.invalid_tool_calls]  # type: ignore[misc]
+    if not calls:
         return {}
     return {
         "tool_calls": [
             {
                 "id": call["id"] or f"call_{uuid4().hex[:24]}",
                 "type": "function",
-                "function": {"name": call["name"], "arguments": _json(call["args"])},
+                "function": {"name": call["name"] or "", "arguments": arguments},
             }
-            for call in calls
+            for call, arguments in calls
         ]
     }
 
@@ -260,19 +334,68 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _refusal(message: AIMessage) -> str | None:
+    """Return the text of a refusal that stands beside the content, or in a block of it."""
+    refusal = message.additional_kwargs.get("refusal")
+    if not refusal and not isinstance(message.content, str):
+        blocks = (block for block in message.content if isinstance(block, Mapping))
+        refusal = next((b.get("refusal") for b in blocks if b.get("type") == "refusal"), None)
+    return str(refusal) if refusal else None
+
+
+_REASON_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+# Providers' words for why an answer ended; all others are a `stop`.
+_REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "context_length": "length",
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "refusal": "content_filter",
+    "safety": "content_filter",
+    "image_safety": "content_filter",
+    "recitation": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "error_toxic": "content_filter",
+}
+
+
 def _finish_reason(message: AIMessage) -> str:
-    if message.tool_calls:
+    """Return OpenAI's word for why an answer ended, from any provider's."""
+    metadata = message.response_metadata
+    incomplete = metadata.get("incomplete_details")
+    words = [metadata.get(key) for key in _REASON_KEYS]
+    words.append(incomplete.get("reason") if isinstance(incomplete, Mapping) else None)
+    # Enumerations print as `FinishReason.MAX_TOKENS`.
+    plain = (str(getattr(word, "value", word)).rpartition(".")[2].lower() for word in words if word)
+    reason = next((_REASONS[word] for word in plain if word in _REASONS), "stop")
+    if reason == "stop" and (message.tool_calls or message.invalid_tool_calls):
         return "tool_calls"
-    reason = message.response_metadata.get("finish_reason")
-    return reason if reason in ("stop", "length", "content_filter") else "stop"
+    return reason
 
 
-def _usage(message: AIMessage) -> dict[str, int] | None:
+def _usage(message: AIMessage) -> dict[str, Any] | None:
     usage = message.usage_metadata
     if usage is None:
         return None
-    return {
+    body: dict[str, Any] = {
         "prompt_tokens": usage["input_tokens"],
         "completion_tokens": usage["output_tokens"],
         "total_tokens": usage["total_tokens"],
     }
+    read, written = usage.get("input_token_details"), usage.get("output_token_details")
+    for name, details, keys in (
+        ("prompt_tokens_details", read, {"cache_read": "cached_tokens", "audio": "audio_tokens"}),
+        ("completion_tokens_details", written,
+         {"reasoning": "reasoning_tokens", "audio": "audio_tokens"}),
+    ):  # fmt: skip
+        known = {keys[k]: v for k, v in (details or {}).items() if k in keys and v is not None}
+        if known:
+            body[name] = known
+    return body

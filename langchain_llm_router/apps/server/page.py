@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
-from fastapi.params import Depends
 from fastapi.responses import HTMLResponse, StreamingResponse
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, Field
 
 from langchain_llm_router.apps.server.counters import Counters
+from langchain_llm_router.apps.server.failures import describe, failure_response
 from langchain_llm_router.calls.ask import PredictOperation
 from langchain_llm_router.loop.arms import build_arms
 from langchain_llm_router.policies import Policy
@@ -43,7 +44,6 @@ def add_page(
     router: ChatLLMRouter,
     counters: Counters,
     *,
-    guard: Sequence[Depends] = (),
     baseline: str | None = None,
 ) -> None:
     """Add the page `/` and its two calls, `/live/ask` (server-sent events) and `/live/choices`.
@@ -66,19 +66,22 @@ def add_page(
         source = files("langchain_llm_router.apps.server").joinpath("page.html")
         return source.read_text(encoding="utf-8")
 
-    @app.post("/live/ask", dependencies=list(guard), response_model=None)
+    @app.post("/live/ask", response_model=None)
     async def ask(body: _Question) -> StreamingResponse:
         return StreamingResponse(
             _stream_steps(event_router, counters, body, baseline_candidate),
             media_type="text/event-stream",
         )
 
-    @app.post("/live/choices", dependencies=list(guard))
-    async def choices(body: _Question) -> dict[str, Any]:
+    @app.post("/live/choices")
+    async def choices(body: _Question) -> Any:
         quality = None
         parts = router.parts
         if router.estimator is not None:
-            predicted = await PredictOperation(router.estimator, body.question).aperform()
+            try:
+                predicted = await PredictOperation(router.estimator, body.question).aperform()
+            except Exception as error:  # noqa: BLE001 - every request gets a response
+                return failure_response(error, parts.secrets)
             quality = [predicted[column] for column in parts.columns]
         arms = build_arms(parts.candidates, quality, body.question)
         return {
@@ -99,14 +102,18 @@ async def _stream_steps(
     config = RunnableConfig(configurable={"llm_router": body.options()})
     record, answer = None, ""
     try:
-        async for event in router.astream_events(body.question, config, version="v2"):
-            if event["event"] == "on_custom_event" and event["name"] == "llm_router":
-                yield _event("step", event["data"])
-            elif event["event"] == "on_chain_end" and event["parent_ids"] == []:
-                message = event["data"]["output"]
-                record, answer = route_of(message), str(message.text)
+        events = router.astream_events(body.question, config, version="v2")
+        # Closed with the response, so that a client that leaves ends the calls.
+        async with aclosing(events):
+            async for event in events:
+                if event["event"] == "on_custom_event" and event["name"] == "llm_router":
+                    yield _event("step", event["data"])
+                elif event["event"] == "on_chain_end" and event["parent_ids"] == []:
+                    message = event["data"]["output"]
+                    record, answer = route_of(message), str(message.text)
     except Exception as error:  # noqa: BLE001 - the status has been sent: report it as an event
-        yield _event("failed", {"message": f"{type(error).__name__}: {error}"})
+        text = describe(error, router.parts.secrets)
+        yield _event("failed", {"message": text})
         return
     counters.count(record)
     yield _event(

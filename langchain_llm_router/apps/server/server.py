@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import fields, replace
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import FastAPI, Header, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable, RunnableConfig
-from openai import APIStatusError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from langchain_llm_router.apps.server.counters import Counters
+from langchain_llm_router.apps.server.failures import (
+    describe,
+    failure_response,
+    failure_status,
+)
+from langchain_llm_router.apps.server.gate import Gate
 from langchain_llm_router.apps.server.openai_format import (
     ChatRequest,
     completion,
@@ -31,8 +37,7 @@ from langchain_llm_router.apps.server.openai_format import (
 from langchain_llm_router.apps.server.page import add_page
 from langchain_llm_router.history import DecisionLog
 from langchain_llm_router.router.chat import ChatLLMRouter, route_of
-from langchain_llm_router.types.errors import LlmRouterError, NoCandidateError
-from langchain_llm_router.types.options import RoutingOptions
+from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
 
 __all__ = ["create_app"]
 
@@ -41,23 +46,39 @@ _LOG = logging.getLogger(__name__)
 
 
 def create_app(
-    router: ChatLLMRouter, *, api_keys: Sequence[str] = (), baseline: str | None = None
+    router: ChatLLMRouter,
+    *,
+    api_keys: Sequence[str] | None = None,
+    baseline: str | None = None,
+    allowed_hosts: Sequence[str] = (),
+    max_body_bytes: int = 20_000_000,
 ) -> FastAPI:
     """Make the web application that serves a router.
 
     A request's `model` is `router`, the name of a candidate, which is then asked, or a line of
     options such as `router@c:40|models:small,large`; the header `x-llm-router-options` takes
-    options as JSON. The decision is in the header `x-llm-router-candidate` of the response and in
-    its field `llm_router`.
+    further options as JSON, which replace those of the line. The decision is in the header
+    `x-llm-router-candidate` of the response and in its field `llm_router`.
 
     Args:
         router: The router or cascade to serve.
-        api_keys: The accepted API keys; if empty, no key is needed.
+        api_keys: The accepted API keys, for every path but `/`, `/health` and `/ready`; if None, no
+            key is needed.
         baseline: Name of the candidate that savings are computed against; if None, the last one.
+        allowed_hosts: Host names that are served beside the loopback ones (`localhost`,
+            `127.0.0.1`, `::1`), as clients write them; `"*"` allows all.
+        max_body_bytes: Largest body of a request, in bytes; a larger one is refused with 413.
 
     Raises:
-        ValueError: If the baseline is not one of the candidates.
+        ValueError: If the baseline is not one of the candidates, a key is blank, or other hosts
+            are served under an empty list of keys.
     """
+    if api_keys is not None and not api_keys and allowed_hosts:
+        msg = (
+            f"`api_keys` is empty while {list(allowed_hosts)} are served: give at least one key, "
+            "or `api_keys=None` if callers need none."
+        )
+        raise ValueError(msg)
     app = FastAPI(
         title="langchain-llm-router",
         version="1",
@@ -65,23 +86,27 @@ def create_app(
         redoc_url=None,
         lifespan=_flush_on_shutdown(router.log),
     )
+    gate = {"api_keys": tuple(api_keys or ()), "allowed_hosts": tuple(allowed_hosts)}
+    Gate(app, **gate, max_body_bytes=max_body_bytes)  # checked now, not with the first request
+    app.add_middleware(Gate, **gate, max_body_bytes=max_body_bytes)
     counters = Counters()
-    guard = [Depends(_KeyCheck(api_keys).check)]
     endpoint = _ChatEndpoint(router, counters)
 
-    @app.post("/v1/chat/completions", dependencies=guard, response_model=None)
+    @app.post("/v1/chat/completions", response_model=None)
     async def chat_completions(
         body: ChatRequest,
+        request: Request,
         x_llm_router_options: Annotated[str | None, Header()] = None,
     ) -> Response:
         try:
-            return await endpoint.answer(body, x_llm_router_options)
+            return await endpoint.answer(body, x_llm_router_options, request)
         except HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - every request gets a response
-            return _failure(error)
+            _LOG.warning("no answer: %s", type(error).__name__)
+            return failure_response(error, router.parts.secrets)
 
-    @app.get("/v1/models", dependencies=guard)
+    @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         names = [_ROUTER_MODEL, *(candidate.name for candidate in router.parts.candidates)]
         owned = {"object": "model", "created": 0, "owned_by": "langchain-llm-router"}
@@ -99,7 +124,7 @@ def create_app(
     async def metrics() -> Response:
         return Response(generate_latest(counters.registry), media_type=CONTENT_TYPE_LATEST)
 
-    add_page(app, router, counters, guard=guard, baseline=baseline)
+    add_page(app, router, counters, baseline=baseline)
     _add_error_handlers(app)
     return app
 
@@ -120,21 +145,6 @@ def _flush_on_shutdown(log: DecisionLog | None) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-class _KeyCheck:
-    """A dependency that refuses requests without an accepted key; it compares in constant time."""
-
-    def __init__(self, api_keys: Sequence[str]) -> None:
-        self._keys = [key.encode() for key in api_keys]
-
-    async def check(self, authorization: Annotated[str | None, Header()] = None) -> None:
-        """Refuse a caller without one: a method, as FastAPI 0.115 reads no header for an object."""
-        if not self._keys:
-            return
-        sent = (authorization or "").removeprefix("Bearer ").encode()
-        if not any([secrets.compare_digest(sent, key) for key in self._keys]):
-            raise HTTPException(401, "Incorrect API key: send `Authorization: Bearer <key>`.")
-
-
 class _ChatEndpoint:
     """The endpoint for chat completions."""
 
@@ -142,20 +152,27 @@ class _ChatEndpoint:
         self._router, self._counters = router, counters
         self._names = [candidate.name for candidate in router.parts.candidates]
 
-    async def answer(self, body: ChatRequest, header: str | None) -> Response:
-        """Answer a request, as one body or as a stream."""
-        messages = body.to_messages()
-        config = RunnableConfig(configurable={"llm_router": self._options(body.model, header)})
+    async def answer(self, body: ChatRequest, header: str | None, request: Request) -> Response:
+        """Answer a request, as one body or as a stream; a client that leaves ends its calls."""
+        options = self._options(body.model, header)
+        # A long conversation takes time to convert, in which others are served.
+        messages = await run_in_threadpool(body.to_messages)
+        config = RunnableConfig(configurable={"llm_router": options})
+        if body.user is not None:
+            config["configurable"]["user_id"] = body.user
+        if body.metadata is not None:
+            config["metadata"] = dict(body.metadata)
         model: Runnable[Any, Any] = self._router
         if body.tools:
             model = self._router.bind_tools(body.tools, **body.tool_kwargs())
+        kwargs = {**body.call_kwargs(), **self._metadata_kwargs(body)}
         if body.stream:
-            chunks = model.astream(messages, config, **body.call_kwargs())
+            chunks = model.astream(messages, config, **kwargs)
             # The first chunk is awaited here, so that an error before it still sets the status.
-            first = await anext(chunks, None)
+            first = await _while_connected(request, anext(chunks, None))
             stream = self._events(body, first, chunks)
             return StreamingResponse(stream, media_type="text/event-stream")
-        message = await model.ainvoke(messages, config, **body.call_kwargs())
+        message = await _while_connected(request, model.ainvoke(messages, config, **kwargs))
         record = route_of(message)
         self._counters.count(record)
         candidate = body.model if record is None else record["candidate"]
@@ -169,14 +186,16 @@ class _ChatEndpoint:
         id = new_id()
         chunks: list[AIMessageChunk] = []
         try:
-            chunk = first
-            while isinstance(chunk, AIMessageChunk):
-                for data in completion_chunks(chunk, id=id, model=body.model, first=not chunks):
-                    yield _event(data)
-                chunks.append(chunk)
-                chunk = await anext(rest, None)
+            async with aclosing(rest):  # type: ignore[type-var]
+                chunk = first
+                while isinstance(chunk, AIMessageChunk):
+                    for data in completion_chunks(chunk, id=id, model=body.model, first=not chunks):
+                        yield _event(data)
+                    chunks.append(chunk)
+                    chunk = await anext(rest, None)
         except Exception as error:  # noqa: BLE001 - the status has been sent: report it as an event
-            yield _event(error_body(str(error), "upstream_error"))
+            _, kind = failure_status(error)
+            yield _event(error_body(describe(error, self._router.parts.secrets), kind))
             return
         whole = AIMessageChunk(content="")
         if chunks:
@@ -190,24 +209,70 @@ class _ChatEndpoint:
             yield _event(data)
         yield "data: [DONE]\n\n"
 
+    def _metadata_kwargs(self, body: ChatRequest) -> dict[str, Any]:
+        """Return the candidates' keyword for `metadata`, which LangChain keeps for its traces."""
+        models = self._router.parts.models.values()
+        if body.metadata is None or not all("extra_body" in type(m).model_fields for m in models):
+            return {}
+        return {"extra_body": {"metadata": body.metadata}}
+
     def _options(self, model: str, header: str | None) -> RoutingOptions:
-        options: Any = None
-        if "@" in model:
-            options = model
-        elif model in self._names:
-            options = {"force": model}
-        elif model != _ROUTER_MODEL:
-            raise HTTPException(
-                404,
-                f"Unknown model {model!r}: must be one of {[_ROUTER_MODEL, *self._names]}.",
-            )
-        if header is not None:
-            try:
-                options = json.loads(header)
-            except json.JSONDecodeError as error:
-                msg = f"`x-llm-router-options` must be JSON, got {header!r}: {error.msg}."
-                raise ValueError(msg) from error
-        return RoutingOptions.parse(options)
+        """Return the options of `model`, with those of the header in their place where it has any.
+
+        Raises:
+            HTTPException: If no model has this name.
+            ValueError: If an option is unknown or invalid.
+        """
+        options = self._named(model)
+        if header is None:
+            return options
+        try:
+            sent = RoutingOptions.parse(json.loads(header))
+        except (json.JSONDecodeError, RecursionError) as error:
+            msg = f"`x-llm-router-options` must be JSON, got {header[:200]!r}."
+            raise ValueError(msg) from error
+        changed = {f.name: getattr(sent, f.name) for f in fields(sent)}
+        kept = {name: v for name, v in changed.items() if v != getattr(NO_OPTIONS, name)}
+        return replace(options, **kept)
+
+    def _named(self, model: str) -> RoutingOptions:
+        if model == _ROUTER_MODEL:
+            return NO_OPTIONS
+        # Names of models may have an `@` of their own, so they come before lines of options.
+        if model in self._names:
+            return RoutingOptions(force=model)
+        endpoints = [c.name for c in self._router.parts.candidates if c.model_name == model]
+        if endpoints:
+            return RoutingOptions(candidates=tuple(endpoints))
+        if model.partition("@")[0].strip() == _ROUTER_MODEL:
+            return RoutingOptions.parse(model)
+        allowed = [_ROUTER_MODEL, *self._names]
+        raise HTTPException(404, f"Unknown model {model!r}: must be one of {allowed}.")
+
+
+async def _while_connected(request: Request, work: Awaitable[Any]) -> Any:
+    """Await something, and cancel it when the client leaves, which ends the upstream calls.
+
+    Raises:
+        HTTPException: If the client has left; the response is not read.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise HTTPException(499, "The client closed the connection.")
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        # The calls have ended, and their money is booked, before the request is over.
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _headers(record: Mapping[str, Any] | None) -> dict[str, str]:
@@ -235,14 +300,3 @@ def _add_error_handlers(app: FastAPI) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
         return JSONResponse(error_body(f"{where}: {first['msg']}"), 400)
-
-
-def _failure(error: Exception) -> JSONResponse:
-    """Return an error's response; the status of a caller's mistake is 4xx, of a candidate's 5xx."""
-    if isinstance(error, APIStatusError):
-        return JSONResponse(error_body(error.message, "upstream_error"), error.status_code)
-    if isinstance(error, NoCandidateError | ValueError | TypeError):
-        return JSONResponse(error_body(str(error)), 400)
-    text = str(error) if isinstance(error, LlmRouterError) else f"{type(error).__name__}: {error}"
-    _LOG.warning("no candidate answered: %s", type(error).__name__)
-    return JSONResponse(error_body(text, "upstream_error"), 502)
