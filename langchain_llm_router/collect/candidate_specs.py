@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from langchain_core.language_models import BaseChatModel
+from pydantic import SecretStr
 
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
 from langchain_llm_router.types import Candidate, Price
+from langchain_llm_router.types.secrets import redact
 
 __all__ = ["parse_candidate", "parse_candidates"]
 
@@ -33,7 +35,10 @@ def parse_candidate(text: str, *, logprobs: bool = False) -> Candidate:
     """
     match = _SPEC.match(text)
     if match is None or ":" not in match["model"]:
-        msg = f"A candidate must be written as [name=]provider:model[@base-url], got {text!r}."
+        msg = (
+            "A candidate must be written as [name=]provider:model[@base-url], got "
+            f"{redact(text)!r}."
+        )
         raise ValueError(msg)
     name = match["name"] or match["model"].partition(":")[2]
     if match["url"] is None:
@@ -51,8 +56,8 @@ def _openai_compatible_model(model: str, base_url: str) -> BaseChatModel:
     from langchain_openai import ChatOpenAI  # noqa: PLC0415 - takes a second to import
 
     # Local servers need no key, but the client requires one.
-    key = os.environ.get("OPENAI_API_KEY", "none")
-    return ChatOpenAI(model=model, base_url=base_url, api_key=lambda: key, stream_usage=True)
+    key = SecretStr(os.environ.get("OPENAI_API_KEY", "none"))
+    return ChatOpenAI(model=model, base_url=base_url, api_key=key, stream_usage=True)
 
 
 def parse_candidates(

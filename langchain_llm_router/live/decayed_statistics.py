@@ -15,6 +15,7 @@ __all__ = [
     "DecayedHistogram",
     "DecayedLogMean",
     "DecayedRate",
+    "check_numbers",
     "decay",
 ]
 
@@ -90,7 +91,7 @@ class DecayedLogMean:
 
     def restore(self, state: Sequence[Any]) -> Self:
         """Restore what `state` returned."""
-        self.weight, self.log_mean, self.at_s = _check_numbers(state, 3)
+        self.weight, self.log_mean, self.at_s = check_numbers(state, 3)
         self.weight = max(0.0, self.weight)
         # A value from a file must not overflow `exp`.
         self.log_mean = min(max(self.log_mean, -_LARGEST_LOG), _LARGEST_LOG)
@@ -153,7 +154,7 @@ class DecayedRate:
 
     def restore(self, state: Sequence[Any]) -> Self:
         """Restore what `state` returned."""
-        self.weight, self.hits, self.at_s = _check_numbers(state, 3)
+        self.weight, self.hits, self.at_s = check_numbers(state, 3)
         self.weight = max(0.0, self.weight)
         self.hits = min(max(0.0, self.hits), self.weight)
         return self
@@ -231,13 +232,16 @@ class DecayedHistogram:
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned."""
         self.bins = [0.0] * _N_BINS
-        (self.origin_s,) = _check_numbers([state["origin_s"]], 1)
+        (self.origin_s,) = check_numbers([state["origin_s"]], 1)
         for key, weight in state["bins"].items():
             index = int(key)
             if not 0 <= index < _N_BINS:
                 msg = f"The bins of a histogram must be 0 to {_N_BINS - 1}, got {index!r}."
                 raise ValueError(msg)
-            (self.bins[index],) = _check_numbers([weight], 1)
+            (self.bins[index],) = check_numbers([weight], 1)
+            if self.bins[index] < 0:
+                msg = f"The weights of a histogram must be >= 0, got {weight!r}."
+                raise ValueError(msg)
         self.total = math.fsum(self.bins)
         return self
 
@@ -251,7 +255,12 @@ class DecayedHistogram:
         self.origin_s = now
 
 
-def _check_numbers(values: Sequence[Any], n: int) -> list[float]:
+def check_numbers(values: Sequence[Any], n: int) -> list[float]:
+    """Return n numbers of a snapshot.
+
+    Raises:
+        ValueError: If there are more or fewer, or one is not finite or unreasonably large.
+    """
     numbers = [float(value) for value in values]
     if len(numbers) != n or not all(abs(number) < _LARGEST for number in numbers):
         msg = f"There must be {n} numbers below {_LARGEST:g}, got {list(values)!r}."

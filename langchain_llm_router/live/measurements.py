@@ -12,6 +12,7 @@ from langchain_llm_router.live.decayed_statistics import (
     DecayedHistogram,
     DecayedLogMean,
     DecayedRate,
+    check_numbers,
 )
 
 __all__ = ["ArmMeasurements", "ArmStats", "FailureKind"]
@@ -238,9 +239,12 @@ class ArmMeasurements:
             getattr(self, name).restore(state[name])
         self.breaker.restore(state["breaker"], now)
         for name in self.counts:
-            self.counts[name] = max(0, int(state["counts"].get(name, 0)))
+            (count,) = check_numbers([state["counts"].get(name, 0)], 1)
+            self.counts[name] = max(0, int(count))
         began = state["last_began_s"]
-        self.last_began_s = None if began is None else min(float(began), now)
+        if began is not None:
+            (began,) = check_numbers([began], 1)
+        self.last_began_s = None if began is None else min(began, now)
 
     def merge(self, other: ArmMeasurements, now: float) -> None:
         """Add the measurements of another process."""

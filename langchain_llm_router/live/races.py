@@ -30,6 +30,9 @@ NO_CHUNK = object()
 """The value that a stream without any chunk opens with."""
 
 
+_LEAST_GRACE_S = 0.1
+
+
 @dataclass
 class Call:
     """One call to one candidate."""
@@ -62,6 +65,9 @@ class Call:
             self.bulkhead.enter(self.queue_s)
             self._has_place = True
         try:
+            if self.is_abandoned:
+                # Its time ran out while it waited: the answer would be paid for and not read.
+                raise self.timeout(self.queue_s)
             self._record_start()
             if not self.streamed:
                 return self._finish_complete(
@@ -137,7 +143,7 @@ class Call:
 
     def abandon(self) -> None:
         """Stop waiting for a thread, which cannot be stopped; its place is freed when it ends."""
-        self.is_abandoned = True
+        self._abandon_place()
         live, self._live = self._live, None
         if live is not None:
             live.abandoned()
@@ -148,8 +154,21 @@ class Call:
         live, self._live = self._live, None
         if live is not None:
             live.failed(failure_kind(error, started=self._n_chunks > 0))
-        self.is_abandoned = True
+        self._abandon_place()
         return error
+
+    def _abandon_place(self) -> None:
+        """Free its place when the thread ends, or at the latest after as long as it has run.
+
+        A thread that hangs for ever would otherwise hold its place for ever.
+        """
+        self.is_abandoned = True
+        if not self._has_place:
+            return
+        ran_s = time.monotonic() - self.started_s
+        later = threading.Timer(max(ran_s, _LEAST_GRACE_S), self.leave)
+        later.daemon = True
+        later.start()
 
     def timeout(self, limit_s: float | None) -> TimeoutError:
         """Return the error, which says what did not arrive in time."""

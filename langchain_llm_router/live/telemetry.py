@@ -31,6 +31,8 @@ __all__ = ["ArmStats", "FailureKind", "LiveCall", "Telemetry"]
 _SCHEMA_VERSION = 1
 _COLD_TTFT_S, _COLD_ITL_S = 0.5, 0.02
 _MAX_PROBE_CREDIT = 2.0
+# An arm takes about 10 kB.
+_MAX_SNAPSHOT_BYTES = 50_000_000
 
 
 class LiveCall:
@@ -244,8 +246,8 @@ class Telemetry(CheckedArguments):
             ArtifactError: If the file is not a snapshot.
         """
         try:
-            self.restore(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            self.restore(json.loads(_read_snapshot(Path(path))))
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
             msg = f"{str(path)!r} is not a snapshot of telemetry: {error}."
             raise ArtifactError(msg) from error
 
@@ -268,3 +270,20 @@ class Telemetry(CheckedArguments):
             msg = f"not what `Telemetry.state` returns: {type(error).__name__} {error}"
             raise ValueError(msg) from error
         return arms
+
+
+def _read_snapshot(path: Path) -> str:
+    """Return a file's text; one that is no ordinary file, e.g. a pipe, could be read for ever.
+
+    Raises:
+        ValueError: If it is no ordinary file, is too large, or is not UTF-8.
+    """
+    if not path.is_file():
+        msg = "it is not an ordinary file"
+        raise ValueError(msg)
+    with path.open("rb") as file:
+        content = file.read(_MAX_SNAPSHOT_BYTES + 1)
+    if len(content) > _MAX_SNAPSHOT_BYTES:
+        msg = f"it is larger than {_MAX_SNAPSHOT_BYTES} bytes"
+        raise ValueError(msg)
+    return content.decode("utf-8")

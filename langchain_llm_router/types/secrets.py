@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import BaseModel, SecretStr
 
@@ -13,6 +15,10 @@ __all__ = ["describe_error", "find_secrets", "redact", "redact_data", "redact_er
 _MASK = "[redacted]"
 _MIN_LENGTH = 6
 _MAX_DEPTH = 3
+_MIN_VARIABLE_LENGTH = 12
+_KEY_VARIABLES = ("API_KEY", "API_TOKEN", "SECRET_ACCESS_KEY")
+_CLIENTS = ("client", "async_client", "root_client", "root_async_client")
+_USER_OF_URL = re.compile(r"[a-z][a-z0-9+.\-]*+://([^/\s?#]+)@", re.IGNORECASE)
 
 # Key formats of well-known providers, for keys that are not found on the model itself.
 _PATTERNS = re.compile(
@@ -31,8 +37,17 @@ _PATTERNS = re.compile(
 
 
 def find_secrets(model: object) -> tuple[str, ...]:
-    """Return a chat model's secrets, longest first: its `SecretStr`s and keys in its headers."""
+    """Return a chat model's secrets, longest first.
+
+    They are its `SecretStr`s, keys in its headers, keys that its client got from a function,
+    passwords in its URLs, and the keys in this process's environment, which clients fall back on.
+    """
     found = {text for text in _walk(model, _MAX_DEPTH) if len(text) >= _MIN_LENGTH}
+    found |= {
+        value
+        for name, value in os.environ.items()
+        if name.upper().endswith(_KEY_VARIABLES) and len(value) >= _MIN_VARIABLE_LENGTH
+    }
     return tuple(sorted(found, key=len, reverse=True))
 
 
@@ -45,8 +60,12 @@ def _walk(value: object, depth: int) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
         return
+    if isinstance(value, str):
+        yield from _url_secrets(value)
+        return
     inner: Iterable[tuple[str, object]] = ()
     if isinstance(value, BaseModel):
+        yield from _client_secrets(value)
         inner = ((name, getattr(value, name, None)) for name in type(value).model_fields)
     elif isinstance(value, Mapping):
         inner = ((str(name), item) for name, item in value.items())
@@ -57,6 +76,28 @@ def _walk(value: object, depth: int) -> Iterator[str]:
             yield from _header_secrets(item)
         else:
             yield from _walk(item, depth - 1)
+
+
+def _url_secrets(text: str) -> Iterator[str]:
+    """Yield the user and password of a URL, which a server may repeat without the URL."""
+    match = _USER_OF_URL.match(text)
+    if match is not None:
+        user, _, password = match[1].rpartition(":")
+        yield match[1]
+        for part in (password, user):
+            yield part
+            yield unquote(part)
+
+
+def _client_secrets(model: BaseModel) -> Iterator[str]:
+    """Yield keys that a model's client got from a function, which no field of the model holds."""
+    for name in _CLIENTS:
+        client = getattr(model, name, None)
+        # Some models have a resource of the client there.
+        for holder in (client, getattr(client, "_client", None)):
+            key = getattr(holder, "api_key", None)
+            if isinstance(key, str):
+                yield key
 
 
 def _header_secrets(headers: Mapping[Any, Any]) -> Iterator[str]:
