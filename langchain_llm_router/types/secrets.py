@@ -18,7 +18,7 @@ _MAX_DEPTH = 3
 _MIN_VARIABLE_LENGTH = 12
 _KEY_VARIABLES = ("API_KEY", "API_TOKEN", "SECRET_ACCESS_KEY")
 _CLIENTS = ("client", "async_client", "root_client", "root_async_client")
-_USER_OF_URL = re.compile(r"[a-z][a-z0-9+.\-]*+://([^/\s?#]+)@", re.IGNORECASE)
+_USER_OF_URL = re.compile(r"(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]*+://([^/\s?#]+)@", re.IGNORECASE)
 
 # Key formats of well-known providers, for keys that are not found on the model itself.
 _PATTERNS = re.compile(

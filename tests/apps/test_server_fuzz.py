@@ -83,7 +83,7 @@ def test_no_body_and_no_header_makes_the_server_fail():
     seen: Counter[int] = Counter()
 
     async def post(body, header) -> httpx.Response:
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             headers = {"content-type": "application/json"}
             if header is not None:
                 headers["x-llm-router-options"] = header
