@@ -78,13 +78,14 @@ for cell in cells:
 """
 
 
-def test_the_notebook_runs_offline_from_start_to_end(tmp_path):
+def test_the_notebook_runs_offline_from_start_to_end(tmp_path, pytestconfig):
     pytest.importorskip("matplotlib", reason="matplotlib (extra `plot`) is not installed")
     runner = tmp_path / "runner.py"
     runner.write_text(NOTEBOOK, encoding="utf-8")
     notebook = EXAMPLES / "walkthrough.ipynb"
+    allowed = [f"-W{warning}" for warning in pytestconfig.getoption("pythonwarnings") or []]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", OFFLINE, str(runner), str(notebook)],
+        [sys.executable, "-Werror", *allowed, "-c", OFFLINE, str(runner), str(notebook)],
         capture_output=True,
         text=True,
         timeout=180,
