@@ -34,7 +34,7 @@ def oracle_evaluations(outcomes, seed=0, trust=0.9):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    return make_outcomes(n=240)
+    return make_outcomes(n=400)
 
 
 @pytest.fixture(scope="module")
