@@ -42,7 +42,7 @@ def run_in_background(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _catch(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
-    """Return the error instead of raising it, because some would end the loop."""
+    """Return the error instead of raising it: a `KeyboardInterrupt` would leave the loop."""
     try:
         return await work, None
     except asyncio.CancelledError:
@@ -55,6 +55,15 @@ def _loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if not _loops:
             loop = asyncio.new_event_loop()
-            Thread(target=loop.run_forever, name="llm-router-collect", daemon=True).start()
+            Thread(target=_run, args=(loop,), name="llm-router-collect", daemon=True).start()
             _loops.append(loop)
         return _loops[0]
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    while not loop.is_closed():
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):
+            # A task that raises one ends `run_forever`, but what awaits the task needs the loop.
+            continue

@@ -46,7 +46,8 @@ def model_identity(candidate: Candidate) -> dict[str, Any]:
     """Return what defines a candidate's answers, as JSON data without keys.
 
     Returns:
-        `class`, `model`, `base_url` and `parameters`; None where the model does not say.
+        `model` (if it has no name, `class`), `base_url` and `parameters`; None where the model does
+        not say.
     """
     model = candidate.model
     parameters = {
@@ -54,9 +55,11 @@ def model_identity(candidate: Candidate) -> dict[str, Any]:
         for name in _PARAMETERS
         if (value := getattr(model, name, None)) not in (None, {}, []) and _is_plain(value)
     }
+    name = _first_text(model, _MODEL_FIELDS)
     identity = {
-        "class": type(model).__name__,
-        "model": _first_text(model, _MODEL_FIELDS),
+        # The same model may be asked through another client.
+        "class": type(model).__name__ if name is None else None,
+        "model": name,
         "base_url": _first_text(model, _URL_FIELDS),
         "parameters": parameters,
     }
