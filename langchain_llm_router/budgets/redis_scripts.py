@@ -135,16 +135,17 @@ local answer = {'0', epoch}
 local first = redis.call('SET', KEYS[5], '1', 'NX', 'EX', 600)
 for i = 6, #KEYS do
   local key = KEYS[i]
+  -- Also when repeated: its process may have restored what it did not know as settled.
+  local field = 'h:' .. ARGV[6]
+  local held = redis.call('HGET', key, field)
+  if held then
+    redis.call('HDEL', key, field)
+    decrease(key, 'reserved', held)
+  end
   if first then
     local seen = tonumber(ARGV[3 * i - 11])
     if seen > tonumber(redis.call('HGET', key, 'settled') or '0') then
       redis.call('HSET', key, 'settled', string.format('%.0f', seen))
-    end
-    local field = 'h:' .. ARGV[6]
-    local held = redis.call('HGET', key, field)
-    if held then
-      redis.call('HDEL', key, field)
-      decrease(key, 'reserved', held)
     end
     local escrow = 'h:' .. ARGV[3 * i - 9]
     local left = redis.call('HGET', key, escrow)

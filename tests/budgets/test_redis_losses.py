@@ -272,6 +272,19 @@ def test_a_settlement_that_redis_lost_again_leaves_no_amount_reserved(tmp_path, 
     server.kill()
 
 
+def test_a_settlement_whose_answer_was_lost_leaves_no_amount_reserved(durable, make):
+    ledger = make(durable)
+    hold = ledger.reserve([ACCOUNT], 4000, 4000)
+    remembered = ledger._holds[hold.account_states[0]]
+    assert ledger._settle_in_redis(hold, 1000)
+    # Redis is restarted: the process restores what it does not know as settled, and settles again.
+    ledger._holds[hold.account_states[0]] = remembered
+    ledger._restore([ACCOUNT])
+    assert ledger.read_nano(ACCOUNT) == (1000, 4000)
+    assert ledger._settle_in_redis(hold, 1000)
+    assert ledger.read_nano(ACCOUNT) == (1000, 0)
+
+
 def test_a_redis_without_persistence_is_said_and_can_be_refused(server, make, caplog):
     with caplog.at_level(logging.WARNING):
         assert spend(make(server), 100)
