@@ -240,7 +240,8 @@ class CapableModel(BaseChatModel):
         return [
             {
                 "name": f["name"],
-                "args": self._value("", f.get("parameters", {"type": "object"}), text),
+                # Arguments are an object, whatever the schema says of itself.
+                "args": self._value("", {**f.get("parameters", {}), "type": "object"}, text),
                 "id": f"call_{number}_{i}",
                 "type": "tool_call",
             }
