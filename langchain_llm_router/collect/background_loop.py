@@ -30,25 +30,12 @@ def run_in_background(work: Coroutine[Any, Any, T]) -> T:
 
     If the wait is interrupted (Ctrl-C), the work is cancelled first.
     """
-    future = asyncio.run_coroutine_threadsafe(_catch(work), _loop())
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
-        result, error = future.result()
+        return future.result()
     except BaseException:
         future.cancel()
         raise
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
-
-
-async def _catch(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
-    """Return the error instead of raising it: a `KeyboardInterrupt` would leave the loop."""
-    try:
-        return await work, None
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - raised again by the caller
-        return None, error
 
 
 def _loop() -> asyncio.AbstractEventLoop:
