@@ -1,4 +1,4 @@
-"""What strangers send: prompts, answers, artifacts, data. And keys, which nobody gets to see."""
+"""What strangers send: prompts, answers, artifacts, data. And keys, which are never shown."""
 
 import ast
 import json

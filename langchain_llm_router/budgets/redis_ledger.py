@@ -69,8 +69,8 @@ class RedisLedger(Ledger):
         persistence: What to do about a Redis that forgets what was spent if it is killed or short
             of memory: `"warn"` in the log, `"require"` persistence and grant nothing without it,
             or `"ignore"`.
-        unsettled: What happens to the amount that a killed process had reserved, of which nobody
-            knows how much was spent: `"release"` it, or `"charge"` all of it, so that not even
+        unsettled: What happens to the amount that a killed process had reserved, as it is unknown
+            how much of it was spent: `"release"` it, or `"charge"` all of it, so that not even
             killed processes can exceed the limit.
     """
 

@@ -42,7 +42,7 @@ def spawn(tmp_path):
     return command
 
 
-NOBODY = "a=openai:b@http://127.0.0.1:1/v1"
+UNREACHABLE = "a=openai:b@http://127.0.0.1:1/v1"
 
 
 @pytest.mark.slow
@@ -97,9 +97,9 @@ def test_rate_limits_are_waited_out_over_real_http(spawn, tmp_path):
     ("arguments", "words"),
     [
         (["--candidate", "nonsense"], "[name=]provider:model[@base-url], got 'nonsense'"),
-        (["--candidate", NOBODY, "--price", "b=1,2"], "must be for one of the candidates"),
+        (["--candidate", UNREACHABLE, "--price", "b=1,2"], "must be for one of the candidates"),
         (
-            ["--candidate", NOBODY, "--price", "a=x"],
+            ["--candidate", UNREACHABLE, "--price", "a=x"],
             "name=input,output",
         ),
         (["--grader", "judge"], "needs a model, got None"),

@@ -64,7 +64,7 @@ def test_the_router_that_wrote_the_log_decides_it_the_same_again(run):
         assert figures["quality"]["ips"] == figures["quality"]["logged"]
 
 
-def test_another_lambda_says_what_it_would_have_cost_and_what_nobody_can_know(run):
+def test_another_lambda_says_what_it_would_have_cost_and_what_cannot_be_known(run):
     code, out, _ = run("log.jsonl", "--router", "router", "--quality-per-usd", "1e5", "--json")
     assert code == 0
     figures = last_json(out)

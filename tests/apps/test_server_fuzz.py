@@ -108,7 +108,7 @@ def test_no_body_and_no_header_makes_the_server_fail():
             assert answer.json()["error"]["message"]
 
     fuzz()
-    # The bodies are not so wild that nobody is ever asked.
+    # The bodies are not so wild that no candidate is ever asked.
     assert seen[200] > 10
     assert seen[400] > 15
 

@@ -201,7 +201,7 @@ def _bare(text: str, parsed: bool) -> str | None:
 
 
 def pareto(outcomes: Outcomes) -> list[str]:
-    """Candidates that nobody cheaper equals, from cheap to dear."""
+    """Candidates that no cheaper one equals, from cheap to dear."""
     order = np.argsort(outcomes.mean_cost_usd)
     kept, best = [], -1.0
     for j in order:

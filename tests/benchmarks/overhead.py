@@ -97,7 +97,7 @@ def one_shot_contenders() -> dict[str, Callable[[], Any]]:
 
 
 def litellm_contenders() -> dict[str, Callable[[], Any]]:
-    """LiteLLM's router over its own mock responses; nobody where it is not installed."""
+    """LiteLLM's router over its own mock responses; empty where it is not installed."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     try:
         from litellm import Router
@@ -157,7 +157,7 @@ def time_in_turns(
     turns = list(contenders.items())
     shuffle = random.Random(0).shuffle
     for _ in progress.track(range(rounds), description=next(iter(contenders))):
-        # In changing order: nobody pays each time for what the one before left to collect.
+        # In changing order, so that none always pays for the garbage of the one before it.
         shuffle(turns)
         for name, call in turns:
             started = time.process_time()

@@ -91,7 +91,7 @@ def test_two_limits_on_one_account_reserve_once_and_the_lower_one_holds():
     assert [spend(budgets, 1.0) for _ in range(4)] == [True, True, True, False]
 
 
-# Reservations that nobody settles
+# Reservations that are never settled
 
 
 @given(

@@ -36,7 +36,7 @@ async def test_every_way_of_asking_settles():
     assert used(model) == pytest.approx(3 * cost(30), abs=1e-7)
 
 
-def test_nobody_is_asked_who_could_break_the_budget():
+def test_no_candidate_is_asked_that_could_break_the_budget():
     first = ScriptedModel(answer(30))
     model = router(first, budgets=Budget(0.0001))
     with pytest.raises(BudgetExceededError, match=r"0\.0001 USD.*too little"):
@@ -83,7 +83,7 @@ def test_each_user_and_each_period_has_its_own_money():
     ask("bob")
     now[0] = 1101.0
     ask("ann")
-    # nobody named is one subject too, never without a limit
+    # a call without the key is a subject too, never without a limit
     model.invoke("hi")
     with pytest.raises(BudgetExceededError):
         model.invoke("hi")

@@ -1,4 +1,4 @@
-"""Tools and schemas through every path of the router, and what a cascade sees at sight."""
+"""Tools and schemas through every path of the router; flaws seen without verification."""
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -96,7 +96,7 @@ async def test_structured_output_on_every_path(build, schema, expected, include_
 
 
 @pytest.mark.parametrize("build", [one_shot, lambda: cascade(CapableModel(), CapableModel())])
-def test_tools_are_bound_to_whoever_is_asked(build):
+def test_tools_are_bound_to_the_candidate_that_is_asked(build):
     model = build().bind_tools([add, multiply])
     (call,) = model.invoke("What is 3 and 3?").tool_calls
     assert (call["name"], call["args"]) == ("add", {"a": 3, "b": 3})
@@ -241,7 +241,7 @@ def test_a_tool_loop_stays_with_the_candidate_that_started_it():
     assert route_of(router.invoke([*loop_of("large"), HumanMessage("3?")]))["candidate"] == "small"
 
 
-def test_a_cascade_goes_on_upwards_from_whoever_started_the_loop():
+def test_a_cascade_escalates_from_the_candidate_that_started_the_loop():
     middle = CapableModel(model="tiny-two", verdict="Incorrect")
     candidates = [
         Candidate("small", CapableModel()),

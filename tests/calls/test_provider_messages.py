@@ -94,7 +94,7 @@ def test_who_cannot_do_what_is_needed_is_not_asked():
     assert route_of(router.invoke([IMAGE], forced))["candidate"] == "small"
 
 
-def test_if_nobody_can_everybodys_shortfall_is_named():
+def test_if_no_candidate_can_the_shortfall_of_each_is_named():
     router = with_profiles(
         small={"image_inputs": False}, large={"max_input_tokens": 100, "image_inputs": True}
     )

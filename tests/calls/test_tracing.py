@@ -275,7 +275,7 @@ def a_hook_with_a_handler():
         a_hook_with_a_handler,
     ],
 )
-async def test_whoever_listens_is_heard_out_wherever_the_handler_comes_from(listening):
+async def test_every_handler_gets_all_events_wherever_it_comes_from(listening):
     router = one_shot()
     assert has_no_handlers({})
     assert has_no_handlers({"callbacks": []})

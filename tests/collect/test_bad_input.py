@@ -57,7 +57,7 @@ def answers(path):
     ],
     ids=["missing field", "duplicate id", "missing reference", "not JSON"],
 )
-def test_an_unfit_row_is_named_in_one_line_and_nobody_is_asked(
+def test_an_unfit_row_is_named_in_one_line_before_any_call(
     monkeypatch, capsys, tmp_path, rows, words
 ):
     (tmp_path / "q.jsonl").write_text(rows)

@@ -285,7 +285,7 @@ def test_a_cascade_is_valued_on_the_ways_it_would_have_gone_too(tmp_path):
         log.feedback(route_of(router.invoke(f"question {i}"))["decision_id"], 1 - i % 2 / 2)
     log.flush()
     found = off_policy(read_log(log.path), ConfidenceThreshold(threshold=0.0))
-    # It would have kept every draft: half of them were, the others' worth nobody knows.
+    # It would have kept every draft: half of them were, and the worth of the others is unknown.
     assert (found.overlap.n_agreeing, found.overlap.n_unsupported) == (20, 20)
     assert found.snips.value == 1.0
     assert found.bounds == (0.5, 1.0)

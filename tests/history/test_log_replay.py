@@ -132,7 +132,7 @@ def test_another_lambda_changes_only_whom_it_should(log):
     assert costs == sorted(costs, reverse=True)
 
 
-def test_a_stricter_threshold_leaves_the_record_where_nobody_was_asked(log):
+def test_a_stricter_threshold_leaves_the_record_where_no_candidate_was_asked(log):
     router = cascade(log, ["yes", "no"])
     for query in QUERIES[:10]:
         router.invoke(query)

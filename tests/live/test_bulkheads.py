@@ -22,7 +22,7 @@ async def test_a_bulkhead_keeps_calls_within_their_places_and_in_order():
     assert first.most_under_way == 3
 
 
-async def test_a_full_bulkhead_sends_callers_on_and_blames_nobody():
+async def test_a_full_bulkhead_sends_callers_on_and_counts_as_no_failure():
     first = TimedModel("x", delays=[0.5])
     model = router(first, max_concurrent=1, queue_s=0.05)
     one, two = await asyncio.gather(model.ainvoke("hi"), model.ainvoke("hi"))

@@ -67,7 +67,7 @@ def test_redis_killed_and_back_changes_nothing_but_what_others_say(redis_server)
         assert here.look(["a"])["a"].n_calls == 3
 
 
-def test_rubbish_in_redis_is_swept_away_and_hides_nobody(redis_server):
+def test_rubbish_in_redis_is_removed_and_hides_no_other_numbers(redis_server):
     here, there = Telemetry(), Telemetry()
     with (
         SharedTelemetry(here, redis_server.url, every_s=30) as mine,

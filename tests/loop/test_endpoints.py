@@ -189,13 +189,13 @@ def test_a_closed_door_is_passed_by_as_long_as_another_is_open():
     both = (LARGE[0], *(build(arm, available=False) for arm in LARGE[1:]))
     assert next_decision(Utility(), begin("q", both)).candidate == "small"
     assert next_decision(Threshold(0.0), begin("q", both)).candidate == "small"
-    # `Always` knows nobody else: better to knock than to give up.
+    # `Always` has no other candidate, so an open breaker is probed rather than raised.
     assert next_decision(Always("large"), begin("q", both)).candidate == "large@openai"
     every = tuple(build(arm, available=False) for arm in LARGE)
     assert next_decision(Utility(), begin("q", every)).candidate == "large@openai"
 
 
-def test_a_probe_goes_to_an_endpoint_nobody_knows_any_more_but_never_after_a_failure():
+def test_a_probe_goes_to_an_endpoint_whose_numbers_are_stale_but_never_after_a_failure():
     due = (LARGE[0], build(LARGE[1], probe=True), LARGE[2])
     decision = next_decision(Always("large"), begin("q", due))
     assert decision.candidate == "large@azure"
@@ -289,7 +289,7 @@ def test_live_numbers_steer_a_real_router_away_from_a_failing_endpoint():
     router = ChatLLMRouter(candidates=pool(azure=flaky), policy=Always("large"), live=Live())
     first = [route_of(router.invoke("hi"))["candidate"] for _ in range(8)]
     assert first == ["large@openai"] * 8
-    # five failures in a row opened its breaker; nobody knocked after that
+    # five failures in a row opened its breaker; it was not asked after that
     assert len(flaky.seen) <= 5
     report = router.live.telemetry.report()
     assert report["large@openai"]["counts"]["answered"] == 8
@@ -344,7 +344,7 @@ def test_a_mean_cost_is_that_of_a_question_and_the_conversation_comes_on_top():
     assert predicted[0].cost_usd == pytest.approx(0.05)
 
 
-def test_a_cache_that_is_too_old_or_of_nobody_is_none():
+def test_a_cache_that_is_too_old_or_of_no_candidate_is_none():
     assert list(cached_prefixes([turn("a", age_s=10)])) == ["a"]
     assert cached_prefixes([turn("a", age_s=301)]) == {}
     assert cached_prefixes([AIMessage("from elsewhere")]) == {}

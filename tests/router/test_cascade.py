@@ -56,7 +56,7 @@ async def test_an_unconvinced_cascade_escalates_sync_and_async():
     ]
 
 
-def test_nobody_pays_to_verify_the_last_candidate():
+def test_verifying_the_last_candidate_is_not_paid_for():
     large = JudgeModel("large says")
     ask(build(JudgeModel("draft", verdicts=["no"]), large).compile())
     assert large.judged == []
@@ -94,7 +94,7 @@ def test_a_failing_last_candidate_leaves_the_answer_held():
     assert route_of(answer)["attempts"][1]["error"] == "TimeoutError: slow"
 
 
-def test_if_nobody_answers_the_candidates_own_error_comes_out():
+def test_if_no_candidate_answers_the_candidates_own_error_comes_out():
     graph = build(ScriptedModel(ConnectionError("down")), ScriptedModel(TimeoutError("slow")))
     with pytest.raises(TimeoutError, match="slow"):
         ask(graph.compile())

@@ -134,7 +134,7 @@ def test_a_failing_last_candidate_leaves_the_best_answer_held():
     assert "".join(c.content for c in router.stream("question?")) == "draft"
 
 
-def test_if_nobody_answers_the_candidates_own_error_is_raised():
+def test_if_no_candidate_answers_the_candidates_own_error_is_raised():
     router = ChatLLMRouter(
         candidates=pair(ScriptedModel(ValueError("bad")), ScriptedModel(TimeoutError("slow"))),
         policy=RandomMix({"small": 1.0}),

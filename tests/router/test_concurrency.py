@@ -1,4 +1,4 @@
-"""Many requests at once: each gets what it asked for, and nobody stops the event loop."""
+"""Many requests at once: each gets what it asked for, and none of them blocks the event loop."""
 
 import asyncio
 import gc

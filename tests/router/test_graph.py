@@ -193,7 +193,7 @@ def test_a_candidates_node_can_retry_by_itself():
     assert graph.compile().invoke(QUESTION)["messages"][-1].content == "up again"
 
 
-def test_tools_are_bound_to_whoever_is_asked_and_their_loop_is_the_outer_graphs():
+def test_tools_are_bound_to_the_candidate_that_is_asked_and_their_loop_is_the_outer_graphs():
     from langchain_core.messages import AIMessage
     from langgraph.graph import END, START, MessagesState, StateGraph
     from langgraph.prebuilt import ToolNode, tools_condition

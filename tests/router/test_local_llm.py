@@ -92,7 +92,7 @@ def test_collecting_from_real_models_grades_and_verifies_every_answer(candidates
         assert scores.shape == shape
         assert ((scores >= 0) & (scores <= 1)).all()
     assert (done.evaluations["self_k8"].cost_usd > 0).all()
-    # Going on with a whole journal asks nobody.
+    # Resuming a complete journal makes no call.
     dead = [Candidate(c.name, ScriptedModel(), c.price) for c in candidates]
     again = collect(QUESTIONS, dead, journal=journal, verifiers=VERIFIERS, preamble=PREAMBLE)
     np.testing.assert_array_equal(again.outcomes.quality, done.outcomes.quality)

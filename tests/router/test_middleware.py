@@ -127,7 +127,7 @@ def tool_loop():
 
 
 @shapes
-def test_a_tool_loop_stays_with_whoever_started_it(build):
+def test_a_tool_loop_stays_with_the_candidate_that_started_it(build):
     state = build(one_shot()).invoke({"messages": [HumanMessage("3 + 4?"), *tool_loop()]})
     assert route_of(state["messages"][-1])["candidate"] == "large"
 

@@ -23,7 +23,7 @@ from tests.support.fakes import (
 from tests.support.logged_routers import ESTIMATOR, NAMES, cascade, pool, read
 
 
-async def test_a_shadow_decides_beside_the_router_and_asks_nobody(log):
+async def test_a_shadow_decides_beside_the_router_and_makes_no_call(log):
     large = ScriptedModel("large says")
     other = NearestNeighbors(n_neighbors=3).fit(
         make_outcomes(candidates=("large", "small"), seed=1)
@@ -65,7 +65,7 @@ async def test_a_shadow_of_a_cascade_sees_what_the_router_saw(log):
     assert read(log).entries[-1].shadow == record["shadow"]
 
 
-def test_a_shadow_that_fails_harms_nobody(log):
+def test_a_shadow_that_fails_does_not_affect_the_answer(log):
     class Broken(NearestNeighbors):
         def _predict(self, queries):
             raise RuntimeError("no")

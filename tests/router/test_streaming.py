@@ -222,7 +222,7 @@ class Breaking(ScriptedModel):
             raise ConnectionError("cut off")
 
 
-async def test_after_the_first_token_a_failure_is_raised_and_nobody_else_is_asked():
+async def test_after_the_first_token_a_failure_is_raised_and_no_other_candidate_is_asked():
     large = ScriptedModel("the large answer")
     router = ChatLLMRouter(
         candidates=[Candidate("small", Breaking("half an answer")), Candidate("large", large)],

@@ -161,7 +161,7 @@ def test_senseless_targets_are_refused(outcomes, given, words):
         fit_router(outcomes, **given)
 
 
-def test_a_target_that_nobody_meets_is_refused(outcomes):
+def test_a_target_that_no_contender_meets_is_refused(outcomes):
     with pytest.raises(CalibrationError, match="No contender can be used: No setting meets"):
         fit_router(outcomes, target="quality >= 1", estimators=ONE)
 

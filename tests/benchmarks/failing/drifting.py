@@ -99,7 +99,7 @@ def recorded_endpoints(n, seeds=10):
 
     Every call takes what a random recorded one of that provider took, failures included. Compared
     are the time until the answer is whole, of live routing, of each provider alone, and of a
-    random one; whoever fails is followed by the next.
+    random one; one that fails is followed by the next.
     """
     import pandas as pd
 

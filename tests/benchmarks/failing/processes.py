@@ -158,7 +158,7 @@ def killed_worker(n):
         while len(got) < n:
             readers = {queue._reader: queue for queue in answers}
             ready = connection.wait(list(readers), timeout=120)
-            assert ready, "nobody has answered for two minutes"
+            assert ready, "no process has answered for two minutes"
             pid, number, text = readers[ready[0]].get()
             got[number] = text
             per_pid[pid] = per_pid.get(pid, 0) + 1
