@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-import time
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from langchain_llm_router.live.measurements import FailureKind
+from langchain_llm_router.live.retry_after import wait_s
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.errors import DeadlineError, LlmRouterError
 
@@ -20,6 +20,7 @@ __all__ = [
     "Resilience",
     "failure_kind",
     "is_callers_fault",
+    "is_context_length",
     "is_hopeless",
     "is_retryable",
     "may_be_billed",
@@ -97,59 +98,150 @@ class Resilience(CheckedArguments):
         return float(min(self.backoff_s * 2.0 ** (n_failed - 1), self.longest_wait_s) * jitter)
 
 
+# Codes of AWS, Google (gRPC), Anthropic and OpenAI, without case, separators and a last "exception"
+# or "error", and the HTTP status that they stand for.
+_CODES = {
+    400: "validation invalidargument invalidrequest failedprecondition outofrange badrequest "
+    "contextlengthexceeded contextoverflow exceedcontextsize",
+    401: "unauthenticated authentication unrecognizedclient expiredtoken invalidsignature "
+    "invalidclienttokenid invalidapikey incompletesignature nocredentials credentials",
+    402: "insufficientquota billingnotactive billing insufficientcredits",
+    403: "accessdenied permissiondenied permission",
+    404: "resourcenotfound notfound modelnotfound",
+    408: "modeltimeout requesttimeout",
+    429: "throttling throttled throttledexception toomanyrequests requestlimitexceeded slowdown "
+    "provisionedthroughputexceeded servicequotaexceeded limitexceeded requestthrottled "
+    "modelnotready resourceexhausted ratelimit ratelimitexceeded modelratelimit "
+    "bandwidthlimitexceeded",
+    500: "internalserver internalfailure internal server api model modelstream dataloss modelapi",
+    503: "serviceunavailable unavailable overloaded servicetemporarilyunavailable",
+    504: "deadlineexceeded gatewaytimeout",
+}
+_STATUS = {code: status for status, codes in _CODES.items() for code in codes.split()}
+_MAX_CHARS = 4000
+"""Number of characters of an error's message that are read."""
+
+_SEPARATORS = re.compile(r"[^a-z0-9]")
+
+_TOO_LONG = (
+    "context length",
+    "context window",
+    "context size",
+    "context_length",
+    "maximum context",
+    "prompt is too long",
+    "prompt too long",
+    "input is too long",
+    "input too long",
+    "maximum prompt length",
+    "maximum input length",
+    "input token count",
+    "maximum number of tokens",
+    "max tokens allowed",
+    "too many tokens",
+    "too many input tokens",
+    "reduce the length of",
+    "`inputs` must have less than",
+    "`inputs` tokens + `max_new_tokens`",
+    "max_model_len",
+)
+
+
+def _iter_causes(error: BaseException) -> list[BaseException]:
+    """Return an error and its causes, because clients wrap network errors."""
+    found = [error]
+    while (cause := found[-1].__cause__) is not None and cause not in found:
+        found.append(cause)
+    return found
+
+
 def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status of a provider's error; None if there is none."""
+    """Return the HTTP status of a provider's error; None if there is none.
+
+    An error with a code in place of a status, as AWS and Google have them, has the status that the
+    code stands for.
+    """
     for link in _iter_causes(error):
-        for holder in (link, getattr(link, "response", None)):
-            for name in ("status_code", "http_status", "code"):
-                status = getattr(holder, name, None)
-                if isinstance(status, int) and 100 <= status < 600:
-                    return status
+        words = [_STATUS.get(code) for code in _codes(link)]
+        if 402 in words:
+            # OpenAI reports an empty account as 429, although no retry helps.
+            return 402
+        numbers = [*_numbers(link), *(status for status in words if status is not None)]
+        if numbers:
+            return numbers[0]
     return None
 
 
-def _iter_causes(error: BaseException) -> Iterator[BaseException]:
-    """Iterate over an error and its causes, because clients wrap network errors."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__
+def _numbers(error: BaseException) -> Iterator[int]:
+    response = getattr(error, "response", None)
+    metadata = _get(response, "ResponseMetadata")
+    values = [_get(metadata, "HTTPStatusCode")]
+    for holder in (error, response):
+        names = ("status_code", "http_status", "code", "status")
+        values += [getattr(holder, name, None) for name in names]
+    for value in values:
+        if isinstance(value, int) and 400 <= value < 600:
+            yield int(value)
+
+
+def _codes(error: BaseException) -> Iterator[str]:
+    """Iterate over the codes of an error, without case, separators, "exception" and "error"."""
+    body = getattr(error, "body", None)
+    response = getattr(error, "response", None)
+    holders = [_get(response, "Error"), body, _get(body, "error"), getattr(error, "error", None)]
+    values = [
+        _get(holder, name) for holder in holders for name in ("Code", "code", "type", "status")
+    ]
+    for name in ("code", "type", "status", "grpc_status_code"):
+        value = getattr(error, name, None)
+        # The code of gRPC's errors is a method.
+        values.append(_call(value) if callable(value) and name == "code" else value)
+    values += [kind.__name__ for kind in type(error).__mro__ if kind.__module__ != "builtins"]
+    for value in values:
+        word = getattr(value, "name", value)
+        if isinstance(word, str):
+            plain = _SEPARATORS.sub("", word[:100].casefold())
+            yield plain.removesuffix("exception").removesuffix("error")
+
+
+def _call(method: Any) -> Any:
+    try:
+        return method()
+    except Exception:  # noqa: BLE001 - the method of an unknown class; then there is no code
+        return None
+
+
+def _get(holder: Any, key: str) -> Any:
+    return holder.get(key) if isinstance(holder, Mapping) else None
+
+
+def is_context_length(error: BaseException) -> bool:
+    """Return whether the prompt was longer than what the model accepts.
+
+    The same call would fail again, and a model with a larger context window may answer.
+    """
+    limited = status_of(error) == 429
+    for link in _iter_causes(error):
+        codes = set(_codes(link))
+        if codes & {"contextlengthexceeded", "contextoverflow", "exceedcontextsize"}:
+            return True
+        text = str(link)[:_MAX_CHARS].casefold()
+        # A rate limit that is smaller than the request; other limits speak of tokens too.
+        if "request too large" in text:
+            return True
+        if not limited and any(phrase in text for phrase in _TOO_LONG):
+            return True
+    return False
 
 
 def retry_after_s(error: BaseException, now: float | None = None) -> float | None:
-    """Return the seconds of a provider's `Retry-After` header; None if there is none.
+    """Return the seconds that a provider asks to wait, in whatever form; None if it does not say.
 
     Args:
-        error: A provider's error with a `response` that has `headers`.
-        now: Unix time, for headers with a date; if None, that of the clock.
+        error: A provider's error.
+        now: Unix time, for dates; if None, that of the clock.
     """
-    candidates = (
-        getattr(getattr(link, "response", None), "headers", None) for link in _iter_causes(error)
-    )
-    headers = next((one for one in candidates if isinstance(one, Mapping)), None)
-    if headers is None:
-        return None
-    lowered: dict[str, Any] = {str(key).lower(): value for key, value in headers.items()}
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = lowered.get(name)
-        if text is None:
-            continue
-        try:
-            seconds = float(text) * scale
-        except ValueError:
-            seconds = _seconds_until(str(text), time.time() if now is None else now)
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    return None
-
-
-def _seconds_until(date: str, now: float) -> float:
-    try:
-        return parsedate_to_datetime(date).timestamp() - now
-    except (ValueError, OverflowError):
-        return math.nan
+    return wait_s(_iter_causes(error), now)
 
 
 # Classes are compared by name, because the providers' client libraries need not be installed.
@@ -158,13 +250,34 @@ _BROKEN = (
     *_NOT_REACHED,
     "APIConnectionError",
     "APITimeoutError",
+    "ChunkedEncodingError",
+    "ClientConnectionError",
+    "ClientPayloadError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "ConnectionError",
+    "EndpointConnectionError",
+    "IncompleteRead",
+    "ProtocolError",
     "ReadError",
     "ReadTimeout",
+    "ReadTimeoutError",
     "RemoteProtocolError",
+    "Timeout",
     "WriteError",
     "WriteTimeout",
 )
-_TIMEOUTS = ("APITimeoutError", "ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout")
+_TIMEOUTS = (
+    "APITimeoutError",
+    "ConnectTimeout",
+    "ConnectTimeoutError",
+    "PoolTimeout",
+    "ReadTimeout",
+    "ReadTimeoutError",
+    "ServerTimeoutError",
+    "Timeout",
+    "WriteTimeout",
+)
 
 
 def _has_name(error: BaseException, names: tuple[str, ...]) -> bool:
@@ -187,6 +300,8 @@ def failure_kind(error: BaseException, *, started: bool = False) -> FailureKind:
 
 def is_retryable(error: BaseException) -> bool:
     """Return whether the same call may succeed a moment later."""
+    if is_context_length(error):
+        return False
     status = status_of(error)
     if status is not None:
         return status in (408, 409, 425, 429) or status >= 500
@@ -208,7 +323,7 @@ def is_hopeless(error: BaseException) -> bool:
 
 def is_callers_fault(error: BaseException) -> bool:
     """Return whether the request was refused, which is no evidence against the endpoint."""
-    return status_of(error) in (400, 413, 415, 422)
+    return status_of(error) in (400, 413, 415, 422) or is_context_length(error)
 
 
 def may_be_billed(error: BaseException) -> bool:
