@@ -6,33 +6,51 @@ answer is not sent to a verifier of text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ValidationError
 
+from langchain_llm_router.calls.ask import Answer
 from langchain_llm_router.types import Attempt
+from langchain_llm_router.types.answers import (
+    FlawKind,
+    answer_flaw,
+    finish_reason,
+    flaw_kind,
+    refusal_text,
+)
 
-__all__ = ["classify", "flaw_of", "form_of", "is_refusal"]
+__all__ = ["FATAL_FLAWS", "classify", "flaw_of", "form_of", "is_refusal"]
 
-_REFUSED = frozenset({"refusal", "content_filter"})
+FATAL_FLAWS: frozenset[FlawKind] = frozenset(get_args(FlawKind)) - {"cut_off"}
+"""The flaws that count as failures where answers are verified. A cut-off answer is for the verifier
+to judge: where the caller limits the length, every candidate's answer is cut off."""
 
 
 def classify(
-    attempt: Attempt, message: AIMessage, output: Any, tools: Sequence[Any], *, streamed: bool
+    answer: Answer, tools: Sequence[Any], fatal: Collection[FlawKind], *, streamed: bool
 ) -> Attempt:
-    """Return the attempt with its answer's form and flaw; a flaw counts as a failure.
+    """Return the attempt with its answer's form and flaw; a fatal flaw counts as a failure.
 
     An answer that has been streamed cannot be taken back: its flaw is recorded, but the attempt
     does not fail, because no other answer can follow.
+
+    Args:
+        answer: The answer, with an attempt that has the flaw of its message.
+        tools: The tools that were bound.
+        fatal: The kinds of flaws that count as failures.
+        streamed: Whether part of the answer has been passed on.
     """
-    attempt = {**attempt, "form": form_of(message, output)}
-    flaw = flaw_of(message, output, tools)
+    message, output = answer.message, answer.output
+    assert message is not None, "only a message has a form"
+    attempt: Attempt = {**answer.attempt, "form": form_of(message, output)}
+    flaw = _form_flaw(attempt.get("flaw"), message, output, tools)
     if flaw is not None:
         attempt["flaw"] = flaw
-        if not streamed:
+        if flaw_kind(flaw) in fatal and not streamed:
             attempt["error"] = flaw
     return attempt
 
@@ -47,7 +65,7 @@ def form_of(message: AIMessage, output: Any) -> Literal["text", "tool_calls", "s
 
 
 def flaw_of(message: AIMessage, output: Any, tools: Sequence[Any] = ()) -> str | None:
-    """Return what makes an answer useless: a refusal, a failed parse, an invalid tool call.
+    """Return what makes an answer useless or only half of one, also as parsed output or tool call.
 
     Args:
         message: The answer.
@@ -59,35 +77,31 @@ def flaw_of(message: AIMessage, output: Any, tools: Sequence[Any] = ()) -> str |
     Returns:
         The flaw, or None if the answer has none.
     """
-    if is_refusal(message):
-        return "refusal"
+    return _form_flaw(answer_flaw(message), message, output, tools)
+
+
+def _form_flaw(
+    flaw: str | None, message: AIMessage, output: Any, tools: Sequence[Any]
+) -> str | None:
+    """Return the flaw of the message, or else that of its parsed output or its tool calls."""
+    if flaw is not None and flaw_kind(flaw) in FATAL_FLAWS:
+        return flaw
     if isinstance(output, dict):
         error = output.get("parsing_error")
         if error is not None:
             return f"failed parse: {type(error).__name__}"
-        return "failed parse: nothing to parse" if output.get("parsed") is None else None
+        return "failed parse: nothing to parse" if output.get("parsed") is None else flaw
     if message.invalid_tool_calls:
         return f"invalid tool call: {message.invalid_tool_calls[0].get('name')}"
     if message.tool_calls and tools:
-        return _call_flaw(message, {_tool_name(tool): tool for tool in tools})
-    return None
+        return _call_flaw(message, {_tool_name(tool): tool for tool in tools}) or flaw
+    return flaw
 
 
 def is_refusal(message: AIMessage) -> bool:
-    """Return whether the model declined, by a `refusal` block or by its stop reason."""
-    if message.additional_kwargs.get("refusal"):
-        return True
-    if not isinstance(message.content, str):
-        for block in message.content:
-            if not isinstance(block, Mapping):
-                continue
-            value = block.get("value")
-            inner = value.get("type") if isinstance(value, Mapping) else None
-            if "refusal" in (block.get("type"), inner):
-                return True
-    metadata = message.response_metadata
-    reasons = (metadata.get("stop_reason"), metadata.get("finish_reason"))
-    return any(isinstance(reason, str) and reason.lower() in _REFUSED for reason in reasons)
+    """Return whether the model declined, or a filter did, by a block or by the finish reason."""
+    declined = finish_reason(message) in ("refusal", "content_filter")
+    return declined or refusal_text(message) is not None
 
 
 def _call_flaw(message: AIMessage, tools: Mapping[str | None, Any]) -> str | None:

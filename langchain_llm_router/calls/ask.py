@@ -16,7 +16,8 @@ from langchain_core.runnables.config import run_in_executor
 
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Attempt, Candidate
-from langchain_llm_router.types.errors import blame_candidate, is_pause
+from langchain_llm_router.types.answers import answer_flaw, finish_reason, has_output
+from langchain_llm_router.types.errors import EmptyAnswerError, blame_candidate, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.secrets import find_secrets, redact, redact_error
 
@@ -71,6 +72,9 @@ class AskOperation(Operation):
     answer: Answer | None = None
     """Set by `stream` and `astream` when they end."""
 
+    passed_on: bool = False
+    """Whether a chunk has been passed on."""
+
     @property
     def streams(self) -> bool:
         """Whether part of the answer may be passed on before it is complete."""
@@ -79,7 +83,7 @@ class AskOperation(Operation):
     @property
     def shown(self) -> bool:
         """Whether the answer was passed on as it arrived, provided that it was streamed."""
-        if self.answer is None or self.answer.error is not None:
+        if self.answer is None or self.answer.error is not None or not self.passed_on:
             return False
         return self.commit is None or self.answer.attempt.get("committed", False)
 
@@ -106,7 +110,7 @@ class AskOperation(Operation):
         return self._make_answer(output, started)
 
     def stream(self) -> Iterator[Any]:
-        """Ask, and pass chunks on as they come; a failure before the first is in `answer`."""
+        """Ask, and pass chunks on from the first with output; a failure before is in `answer`."""
         partial = _PartialStream(self, time.perf_counter())
         stream = self.runnable.stream(self.messages, self.config, **self.kwargs)
         try:
@@ -119,7 +123,7 @@ class AskOperation(Operation):
         self.answer = partial.answer()
 
     async def astream(self) -> AsyncIterator[Any]:
-        """Ask, and pass chunks on as they come; a failure before the first is in `answer`."""
+        """Ask, and pass chunks on from the first with output; a failure before is in `answer`."""
         partial = _PartialStream(self, time.perf_counter())
         stream = self.runnable.astream(self.messages, self.config, **self.kwargs)
         try:
@@ -149,6 +153,12 @@ class AskOperation(Operation):
             cost_usd=None,
             latency_s=time.perf_counter() - started,
         )
+        from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
+            is_context_length,
+        )
+
+        if is_context_length(error):
+            attempt["too_long"] = True
         return Answer(self._with_notes(attempt), error=error)
 
     def _with_notes(self, attempt: Attempt) -> Attempt:
@@ -175,6 +185,9 @@ class AskOperation(Operation):
             ttft_s=ttft_s,
             finished_at_s=time.time(),
         )
+        flaw = None if message is None else answer_flaw(message)
+        if flaw is not None:
+            attempt["flaw"] = flaw
         return Answer(self._with_notes(attempt), message, output)
 
 
@@ -192,7 +205,7 @@ class _PartialStream:
 
     def take(self, chunk: Any) -> Sequence[Any]:
         """Add a chunk, and return the chunks that may be passed on now."""
-        if self._ttft_s is None:
+        if self._ttft_s is None and has_output(chunk):
             self._ttft_s = time.perf_counter() - self._started
         self._chunks.append(chunk)
         # A complete draft is not committed here: the policy decides on it.
@@ -203,8 +216,10 @@ class _PartialStream:
         self._buffer.append(chunk)
         if not (self._open or is_last) and self._operation.watch_after is not None:
             self._open = self._looks_good(chunk)
-        if not self._open:
+        if not self._open or self._ttft_s is None:
+            # Nothing has been answered yet, so another candidate may still answer.
             return ()
+        self._operation.passed_on = True
         passed, self._buffer = self._buffer, []
         return passed
 
@@ -216,7 +231,7 @@ class _PartialStream:
         return enough and self._operation.commit(self._sum)
 
     def fail(self, error: Exception) -> None:
-        if len(self._chunks) > len(self._buffer):
+        if self._operation.passed_on:
             # Part of this answer has been streamed, so another answer cannot be appended to it.
             redact_error(error, find_secrets(self._operation.candidate.model))
             blame_candidate(error, self._operation.candidate.name)
@@ -230,11 +245,16 @@ class _PartialStream:
         output = chunks[-1] if chunks else None
         if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
             output = add_ai_message_chunks(chunks[0], *chunks[1:])
+            if self._ttft_s is None and finish_reason(output) is None:
+                output = None
         elif chunks and all(isinstance(chunk, AddableDict) for chunk in chunks):
             # Structured output that includes its raw message, and with it the usage.
             output = reduce(add, chunks)
+        if output is None:
+            error = EmptyAnswerError(self._operation.candidate.name)
+            return self._operation._make_failure(error, self._started)
         answer = self._operation._make_answer(output, self._started, self._ttft_s)
-        if self._operation.commit is not None and self._open:
+        if self._operation.commit is not None and self._operation.passed_on:
             answer.attempt["committed"] = True
         return answer
 

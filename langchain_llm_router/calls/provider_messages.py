@@ -1,7 +1,8 @@
-"""Messages adapted to the provider that reads them, in a conversation of several providers.
+"""Messages adapted to the candidate that reads them, in a conversation of several candidates.
 
-Most providers reject the reasoning blocks and cache settings of other providers. Such a block in a
-checkpoint would make every later call fail, so it is left out of the copy that is sent.
+Most providers reject the reasoning blocks and cache settings of other providers, and the signatures
+and ids of another endpoint of the same family. Such a block in a checkpoint would make every later
+call fail, so it is left out of the copy that is sent.
 """
 
 from __future__ import annotations
@@ -14,13 +15,21 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_llm_router.calls.langchain_internals import langsmith_params
+from langchain_llm_router.types import Candidate
 
-__all__ = ["for_provider", "provider_of"]
+__all__ = ["for_candidate", "for_provider", "provider_of"]
 
 _REASONING = frozenset(
     {"reasoning", "reasoning_content", "redacted_thinking", "thinking", "non_standard"}
 )
-_REASONING_KEYS = ("reasoning", "reasoning_content", "thinking_blocks", "thought_signature")
+_REASONING_KEYS = (
+    "reasoning",
+    "reasoning_content",
+    "thinking_blocks",
+    "thought_signature",
+    "__gemini_function_call_thought_signatures__",
+    "__openai_function_call_ids__",
+)
 _CACHE_KEYS = ("cache_control", "cachePoint", "cache_point")
 
 # LangChain has several provider names for one family of models.
@@ -41,20 +50,37 @@ def provider_of(model: BaseChatModel) -> str | None:
     return _family(langsmith_params(model).get("ls_provider"))
 
 
-def for_provider(messages: Sequence[BaseMessage], provider: str | None) -> Sequence[BaseMessage]:
-    """Return the conversation in a form that a provider's models accept.
+def for_provider(
+    messages: Sequence[BaseMessage], provider: str | None, candidate: str | None = None
+) -> Sequence[BaseMessage]:
+    """Return the conversation in a form that a candidate accepts.
 
-    From the answers of *other* providers, reasoning blocks and the signatures on other blocks are
+    From the answers of *others*, reasoning blocks and the signatures and ids on other blocks are
     removed; texts and tool calls stay. Cache settings are kept only in the form that this provider
     accepts (Anthropic and Bedrock have one). If nothing has to be removed, the same object is
     returned.
+
+    Args:
+        messages: The conversation.
+        provider: The provider family of the candidate that reads it; None if unknown.
+        candidate: Its name, with which the decision records of answers are compared. If None, or
+            without a record, answers of the same family count as its own.
     """
-    changed = [_adapt(message, provider) for message in messages]
+    changed = [_adapt(message, provider, candidate) for message in messages]
     return messages if all(map(is_, changed, messages)) else changed
 
 
-def _adapt(message: BaseMessage, provider: str | None) -> BaseMessage:
-    foreign = isinstance(message, AIMessage) and _is_foreign(message, provider)
+def for_candidate(messages: Sequence[BaseMessage], candidate: Candidate) -> Sequence[BaseMessage]:
+    """Return the conversation in a form that a candidate accepts, as `for_provider` does."""
+    if not any(isinstance(message, AIMessage) for message in messages):
+        return messages
+    model = candidate.model
+    provider = provider_of(model) if isinstance(model, BaseChatModel) else None
+    return for_provider(messages, provider, candidate.name)
+
+
+def _adapt(message: BaseMessage, provider: str | None, candidate: str | None) -> BaseMessage:
+    foreign = isinstance(message, AIMessage) and _is_foreign(message, provider, candidate)
     update: dict[str, Any] = {}
     if not isinstance(message.content, str):
         blocks = _adapt_blocks(message.content, provider, foreign=foreign)
@@ -66,12 +92,29 @@ def _adapt(message: BaseMessage, provider: str | None) -> BaseMessage:
         kept = {k: v for k, v in message.additional_kwargs.items() if k not in dropped}
         if len(kept) < len(message.additional_kwargs):
             update["additional_kwargs"] = kept
+    if foreign and str(message.response_metadata.get("id", "")).startswith("resp_"):
+        # OpenAI continues from a response of the same account alone.
+        kept = {k: v for k, v in message.response_metadata.items() if k != "id"}
+        update["response_metadata"] = kept
     return message.model_copy(update=update) if update else message
 
 
-def _is_foreign(message: AIMessage, provider: str | None) -> bool:
+def _is_foreign(message: AIMessage, provider: str | None, candidate: str | None) -> bool:
+    record = message.response_metadata.get("llm_router")
+    if candidate is not None and isinstance(record, Mapping) and _author(record) != candidate:
+        return True
     origin = _family(message.response_metadata.get("model_provider"))
     return origin is not None and provider is not None and origin != provider
+
+
+def _author(record: Mapping[str, Any]) -> Any:
+    """Return the candidate that wrote an answer, or the endpoint of it that was faster."""
+    name = record.get("candidate")
+    attempts = record.get("attempts")
+    for attempt in attempts if isinstance(attempts, list) else ():
+        if isinstance(attempt, Mapping) and attempt.get("candidate") == name:
+            return attempt.get("answered_by") or name
+    return name
 
 
 def _adapt_blocks(
@@ -89,7 +132,7 @@ def _adapt_blocks(
         if foreign:
             # Signatures (also in `extras`) and item ids mean something only to their provider.
             dropped += [k for k in ("signature", "extras") if k in block]
-            if block.get("type") in ("text", "refusal") and "id" in block:
+            if block.get("type") in ("text", "refusal", "function_call") and "id" in block:
                 dropped.append("id")
         rest = {key: item for key, item in block.items() if key not in dropped}
         if dropped and not rest.keys() - {"type"}:

@@ -2,7 +2,7 @@
 
 `GuardedRunnable` has the methods of the runnable that it wraps. One generator (`_plan`) decides
 what to do next; four thin drivers run it: complete and streamed, sync and async. A failure before
-the first token may be retried, a later one is not.
+the first output may be retried, a later one is not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from langchain_llm_router.live import Telemetry
 from langchain_llm_router.live.bulkheads import Bulkhead
 from langchain_llm_router.live.failure_rules import DeadlineError, Resilience, may_be_billed
 from langchain_llm_router.live.notes import Notes, error_text
-from langchain_llm_router.live.races import NO_CHUNK, Call, Outcome, arace, race
+from langchain_llm_router.live.races import Call, Outcome, arace, race
 from langchain_llm_router.types import Candidate
 
 __all__ = ["Guard", "GuardedRunnable"]
@@ -89,12 +89,14 @@ class GuardedRunnable:
         guard: The rules for its calls.
         twin: The runnable for a hedged call, if that goes to another endpoint.
         notes: Record of the failed calls.
+        adapt: Returns the messages in a form that the other endpoint accepts.
     """
 
     runnable: Runnable[Any, Any]
     guard: Guard
     twin: Runnable[Any, Any] | None = None
     notes: Notes = field(default_factory=Notes)
+    adapt: Callable[[Sequence[BaseMessage], Candidate], Sequence[BaseMessage]] | None = None
 
     def invoke(self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any) -> Any:
         """Ask and wait for the complete answer."""
@@ -111,13 +113,11 @@ class GuardedRunnable:
     ) -> Iterator[Any]:
         """Ask and yield the chunks."""
         opened = self._open(messages, config, kwargs, streamed=True)
-        if opened.value is NO_CHUNK:
-            return
         limit = self._total_limit_s(opened.call)
         if hasattr(opened.call.rest, "limit_s"):
             opened.call.rest.limit_s = limit
         try:
-            yield opened.value
+            yield from opened.value
             yield from opened.call.read_rest(limit)
         except Exception as error:
             self.notes.add_failure(opened.call, error_text(error), billed=True)
@@ -130,10 +130,9 @@ class GuardedRunnable:
     ) -> AsyncIterator[Any]:
         """Ask and yield the chunks."""
         opened = await self._aopen(messages, config, kwargs, streamed=True)
-        if opened.value is NO_CHUNK:
-            return
         try:
-            yield opened.value
+            for chunk in opened.value:
+                yield chunk
             async for chunk in opened.call.aread_rest(self._total_limit_s(opened.call)):
                 yield chunk
         except Exception as error:
@@ -214,7 +213,9 @@ class GuardedRunnable:
         *,
         streamed: bool,
     ) -> Any:
-        def make_starter(guard: Guard, runnable: Runnable[Any, Any]) -> Any:
+        def make_starter(
+            guard: Guard, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]
+        ) -> Any:
             return lambda: Call(
                 guard.candidate,
                 runnable,
@@ -227,10 +228,12 @@ class GuardedRunnable:
                 streamed,
             )
 
-        first = make_starter(self.guard, self.runnable)
+        first = make_starter(self.guard, self.runnable, messages)
         if self.twin is None or self.guard.twin is None:
             return first, first
-        return first, make_starter(self.guard.twin, self.twin)
+        if self.adapt is not None:
+            messages = self.adapt(messages, self.guard.twin.candidate)
+        return first, make_starter(self.guard.twin, self.twin, messages)
 
     def _total_limit_s(self, call: Call) -> float | None:
         limits = [self.guard.rules.timeout_s]

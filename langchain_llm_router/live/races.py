@@ -1,7 +1,8 @@
 """A single call, and races of two calls: the I/O of `guarded_calls.GuardedRunnable`.
 
-A call *opens* with its complete answer, or with the first chunk of a stream. It records its own end
-in the telemetry, so that no code path can omit it.
+A call *opens* with its complete answer, or with the chunks of a stream up to the first that has
+output: an empty role chunk is no answer. It records its own end in the telemetry, so that no code
+path can omit it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,20 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_llm_router.live import LiveCall, Telemetry
 from langchain_llm_router.live.bulkheads import Bulkhead
 from langchain_llm_router.live.failure_rules import failure_kind, is_callers_fault, retry_after_s
+from langchain_llm_router.live.measurements import FailureKind
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.answers import (
+    finish_reason,
+    has_output,
+    is_unfinished,
+    message_of,
+)
+from langchain_llm_router.types.errors import EmptyAnswerError
 
 __all__ = ["NO_CHUNK", "Call", "Outcome", "arace", "race"]
 
 NO_CHUNK = object()
-"""The value that a stream without any chunk opens with."""
+"""The mark of a stream's end."""
 
 
 _LEAST_GRACE_S = 0.1
@@ -47,7 +56,7 @@ class Call:
     kwargs: dict[str, Any]
     streamed: bool
     rest: Any = None
-    """Iterator over the chunks of a stream after the first."""
+    """Iterator over the chunks of a stream after those that it opened with."""
 
     started_s: float = 0.0
     is_abandoned: bool = False
@@ -55,12 +64,17 @@ class Call:
 
     _live: LiveCall | None = None
     _n_chunks: int = 0
+    """Number of chunks with output."""
+
+    _metadata: dict[str, Any] = field(default_factory=dict)
+    """The metadata of the answer, with its finish reason."""
+
     _tokens: int | None = None
     _has_place: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self) -> Any:
-        """Ask and wait for the complete answer or the first chunk."""
+        """Ask and return the complete answer, or the chunks up to the first with output."""
         if self.bulkhead is not None:
             self.bulkhead.enter(self.queue_s)
             self._has_place = True
@@ -74,13 +88,16 @@ class Call:
                     self.runnable.invoke(self.messages, self.config, **self.kwargs)
                 )
             self.rest = self.runnable.stream(self.messages, self.config, **self.kwargs)
-            return self._take_first(next(self.rest, NO_CHUNK))
+            first: list[Any] = []
+            while not self._is_open(first) and not self.is_abandoned:
+                first.append(self._count_chunk(next(self.rest, NO_CHUNK)))
+            return self._end_empty(first)
         except BaseException as error:
             self.failed(error)
             raise
 
     async def aopen(self, limit_s: float | None = None) -> Any:
-        """Ask and wait for the complete answer or the first chunk."""
+        """Ask and return the complete answer, or the chunks up to the first with output."""
         if self.bulkhead is not None:
             await self.bulkhead.aenter(self.queue_s)
             self._has_place = True
@@ -91,13 +108,16 @@ class Call:
                     answer = await self.runnable.ainvoke(self.messages, self.config, **self.kwargs)
                     return self._finish_complete(answer)
                 self.rest = self.runnable.astream(self.messages, self.config, **self.kwargs)
-                return self._take_first(await anext(self.rest, NO_CHUNK))
+                first: list[Any] = []
+                while not self._is_open(first):
+                    first.append(self._count_chunk(await anext(self.rest, NO_CHUNK)))
+                return self._end_empty(first)
         except BaseException as error:
             self.failed(self._add_message(error, limit_s))
             raise
 
     def read_rest(self, limit_s: float | None) -> Iterator[Any]:
-        """Yield the chunks after the first."""
+        """Yield the chunks after those that it opened with."""
         try:
             for chunk in self.rest:
                 yield self._count_chunk(chunk)
@@ -111,7 +131,7 @@ class Call:
         self._end_call()
 
     async def aread_rest(self, limit_s: float | None) -> AsyncIterator[Any]:
-        """Yield the chunks after the first."""
+        """Yield the chunks after those that it opened with."""
         try:
             while True:
                 left = None if limit_s is None else self.started_s + limit_s - time.monotonic()
@@ -192,19 +212,30 @@ class Call:
         raw = answer.get("raw") if isinstance(answer, dict) else answer
         usage = raw.usage_metadata if isinstance(raw, AIMessage) else None
         self._tokens = None if usage is None else usage["output_tokens"]
+        self._read_metadata(answer)
         self._end_call()
         return answer
 
-    def _take_first(self, chunk: Any) -> Any:
-        if chunk is NO_CHUNK:
-            self._end_call()
-            return chunk
-        if self._live is not None:
-            self._live.got_first_token()
-        return self._count_chunk(chunk)
+    def _is_open(self, chunks: list[Any]) -> bool:
+        """Return whether the last of the chunks has output, or the stream has ended."""
+        return len(chunks) > 0 and (self._n_chunks > 0 or chunks[-1] is NO_CHUNK)
+
+    def _end_empty(self, chunks: list[Any]) -> list[Any]:
+        """Return the chunks that a stream opened with; without output, its end."""
+        if len(chunks) == 0 or chunks[-1] is not NO_CHUNK:
+            return chunks
+        if finish_reason(self._ending()) is None:
+            raise EmptyAnswerError(self.candidate.name)
+        return chunks[:-1]
 
     def _count_chunk(self, chunk: Any) -> Any:
-        self._n_chunks += 1
+        if chunk is NO_CHUNK:
+            return chunk
+        if self._n_chunks > 0 or has_output(chunk):
+            if self._n_chunks == 0 and self._live is not None:
+                self._live.got_first_token()
+            self._n_chunks += 1
+        self._read_metadata(chunk)
         usage = chunk.usage_metadata if isinstance(chunk, AIMessage) else None
         if usage is not None:
             self._tokens = (self._tokens or 0) + usage["output_tokens"]
@@ -217,9 +248,29 @@ class Call:
     def _end_call(self) -> None:
         self.leave()
         live, self._live = self._live, None
-        if live is not None:
+        failure = self._failure_in_answer()
+        if live is not None and failure is not None:
+            live.failed(failure)
+        elif live is not None:
             # Without usage from the provider a chunk counts as about one token.
             live.answered(self._tokens or self._n_chunks or None)
+
+    def _failure_in_answer(self) -> FailureKind | None:
+        """Return how an answer that ended without an exception failed; None if it did not."""
+        ending = self._ending()
+        reason = finish_reason(ending)
+        if reason == "error":
+            return "cut" if self._n_chunks > 0 else "error"
+        return "cut" if self.streamed and reason is None and is_unfinished(ending) else None
+
+    def _ending(self) -> AIMessage:
+        return AIMessage("", response_metadata=self._metadata)
+
+    def _read_metadata(self, output: Any) -> None:
+        message = message_of(output)
+        if message is not None:
+            known = message.response_metadata.items()
+            self._metadata.update((key, value) for key, value in known if value is not None)
 
     def leave(self) -> None:
         """Release its place in the bulkhead, once."""

@@ -72,9 +72,9 @@ class ConfidenceThreshold(Policy):
 
     def decide(self, situation: Situation) -> Decision:
         """Ask, verify, then accept or escalate."""
-        waiting = situation.open_arms
         if len(situation.attempts) == 0:
-            return self._ask(waiting, "the first in order")
+            return self._ask(situation.arms, "the first in order")
+        waiting = situation.open_arms
         last = situation.attempts[-1]
         if last.get("error") is not None:
             if len(waiting) > 0:

@@ -277,8 +277,7 @@ class OneShot(Policy):
 
     def decide(self, situation: Situation) -> Decision:
         """Accept an answer if there is one, otherwise choose among the open arms."""
-        answered = situation.answered
-        if len(answered) > 0:
+        if situation.attempts and (answered := situation.answered):
             return accept(self, answered[-1], "it answered")
         return self.choose(situation)
 

@@ -68,6 +68,11 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         budgets: Hard limits on spending: a call whose worst-case cost exceeds one is not made.
         exceptions_to_handle: Exceptions of a candidate that the policy observes as failures; all
             others are raised at once. If no candidate answers, the last error is raised.
+        fallback_on: Kinds of flawed answers that count as failures, so that another candidate is
+            asked: `refusal`, `content_filter`, `provider_error`, `empty_answer`, `cut_off`,
+            `no_finish_reason`, `failed_parse`, `invalid_tool_call`. Flaws of other kinds are only
+            recorded, as is the flaw of an answer that has been streamed. With a policy that
+            verifies, all of them but `cut_off` are failures in any case.
         sticky: Whether to stay with the candidate that gave the conversation's last answer. With
             `"escalate"` the policy chooses again each time, but never a candidate below the
             strongest that has answered.

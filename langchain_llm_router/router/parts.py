@@ -19,15 +19,21 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import core_schema
 
+from langchain_llm_router.calls.answer_checks import FATAL_FLAWS
 from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.bindings import Bindings
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
-from langchain_llm_router.calls.provider_messages import for_provider, provider_of
+from langchain_llm_router.calls.provider_messages import (
+    for_candidate,
+    for_provider,
+    provider_of,
+)
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.endpoints import expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Candidate, candidate_names
+from langchain_llm_router.types.answers import FlawKind
 from langchain_llm_router.types.arguments import check_kind, refuse_unknown
 from langchain_llm_router.types.secrets import find_secrets
 from langchain_llm_router.verification.verifier import Verifier
@@ -86,6 +92,7 @@ class RouterFields(BaseModel):
     log: Annotated[_DecisionLog | None, _Unvalidated] = None
     shadow: Annotated[_Shadow | None, _Unvalidated] = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
+    fallback_on: tuple[FlawKind, ...] = ()
     sticky: bool | Literal["escalate"] = False
     turns: int = Field(default=3, ge=1)
     trace_decision: bool = True
@@ -140,6 +147,7 @@ class RouterArguments(DecisionArguments, total=False):
     log: _DecisionLog | None
     shadow: _Shadow | None
     exceptions_to_handle: tuple[type[Exception], ...]
+    fallback_on: tuple[FlawKind, ...]
     trace_decision: bool
     streaming_mode: StreamingMode
     commit_at: float
@@ -229,6 +237,7 @@ class Parts:
         by_name: The candidates by name.
         models: Their chat models by name.
         settings: Keyword arguments of every candidate's call.
+        fatal_flaws: The kinds of flawed answers that count as failures.
 
     Raises:
         ValueError: If candidates, policy, verifier and estimator do not fit together.
@@ -250,6 +259,7 @@ class Parts:
             "stop": fields.stop,
         }
         self.settings = {name: value for name, value in call_settings.items() if value is not None}
+        self.fatal_flaws = {*fields.fallback_on, *(FATAL_FLAWS if self.policy.verifies else ())}
         models = [candidate.model_name for candidate in self.candidates]
         self.columns = columns_of(fields.estimator, models)
         self.length_columns = columns_of(fields.lengths, models)
@@ -326,6 +336,9 @@ class Parts:
         if "cache_control" in rest and provider not in (None, "anthropic", "bedrock"):
             del rest["cache_control"]
         notes = Notes()
+        # The first turn of a conversation, the most frequent case.
+        first = messages[0]
+        is_plain = len(messages) == 1 and type(first.content) is str and not first.additional_kwargs
         if self.live is not None:
             twin = self.live.twin_of(candidate, self.candidates)
             from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load
@@ -336,11 +349,12 @@ class Parts:
             other = None
             if twin is not None:
                 other, _ = self._bind(twin, kwargs, include_raw=include_raw)
-            runnable = cast("Runnable[Any, Any]", GuardedRunnable(runnable, guard, other, notes))
+            guarded = GuardedRunnable(runnable, guard, other, notes, for_candidate)
+            runnable = cast("Runnable[Any, Any]", guarded)
         return AskOperation(
             candidate=candidate,
             runnable=runnable,
-            messages=for_provider(messages, provider),
+            messages=messages if is_plain else for_provider(messages, provider, name),
             config=config,
             kwargs=rest,
             final=final,

@@ -410,11 +410,9 @@ class Request:
         streamed = self.streaming and asking.shown
         if streamed:
             self._shown.add(step.candidate)
-        if answer.message is not None and self.parts.policy.verifies:
-            tools = self.kwargs.get("tools") or ()
-            attempt = classify(
-                answer.attempt, answer.message, answer.output, tools, streamed=streamed
-            )
+        if answer.message is not None and self.parts.fatal_flaws:
+            tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
+            attempt = classify(answer, tools, fatal, streamed=streamed)
             answer = replace(answer, attempt=attempt)
         self.answers[step.candidate] = answer
         return answer.attempt

@@ -2,7 +2,8 @@
 
 `candidates`: models, endpoints and prices. `decisions`: arms, attempts, situations and decisions.
 `options`: the settings of a single request. `operations`: the base class of I/O. `errors`: the
-exceptions. `arguments` checks constructor arguments, `secrets` redacts API keys, `messages` reads
+exceptions. `answers` reads how an answer ended and its visible text, `tokens` estimates the length
+of a text, `arguments` checks constructor arguments, `secrets` redacts API keys, `messages` reads
 the query of a conversation, `arrays` names kinds of NumPy arrays, `progress` reports how far a long
 operation is, `lazy` defers an import until a name is used.
 """

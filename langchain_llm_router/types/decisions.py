@@ -37,7 +37,12 @@ class Attempt(TypedDict, total=False):
     """Kind of the answer; only text is verified."""
 
     flaw: str | None
-    """Defect that makes the answer unusable: a refusal, an invalid tool call, a failed parse."""
+    """What makes the answer unusable or only half of one: a refusal, a filter, an empty answer, a
+    cut, a missing finish reason, an invalid tool call, a failed parse. If `error` is the same, it
+    counted as a failure."""
+
+    too_long: bool
+    """Whether the candidate failed because the prompt is longer than its context window."""
 
     committed: bool
     """Whether it was streamed to the caller before it was complete: it can no longer be
@@ -105,6 +110,9 @@ class Arm:
 
     available: bool = True
     """Whether its circuit breaker lets a call through."""
+
+    max_input_tokens: int | None = None
+    """Its context window in tokens, as its model's profile gives it; None if unknown."""
 
     probe: bool = False
     """Whether a probe is due: statistics are stale or missing, or the breaker is half-open."""

@@ -7,6 +7,7 @@
     ├── LedgerError             the accounts of the budgets cannot be read or written
     ├── PolicyError             a policy decides what cannot be done, or never accepts
     ├── DeadlineError           the time of the whole request is up
+    ├── EmptyAnswerError        a stream ended without text, tool call, reasoning or finish reason
     ├── CollectionError         collecting stopped early; the journal holds everything so far
     ├── CalibrationError        no setting meets the target, or the labels are too few to promise it
     ├── ArtifactError           a saved artifact cannot be used: wrong version, dimension or hash
@@ -29,6 +30,7 @@ __all__ = [
     "CalibrationError",
     "CollectionError",
     "DeadlineError",
+    "EmptyAnswerError",
     "LedgerError",
     "LlmRouterError",
     "MissingExtraError",
@@ -88,6 +90,18 @@ class PolicyError(LlmRouterError):
 
 class DeadlineError(LlmRouterError, TimeoutError):
     """Raised when the time of the whole request is up before a candidate could be asked."""
+
+
+class EmptyAnswerError(LlmRouterError):
+    """Raised when a stream ended without text, tool call, reasoning or finish reason."""
+
+    is_retryable = True
+
+    def __init__(self, candidate: str) -> None:
+        super().__init__(
+            f"The stream of {candidate!r} ended without text, tool call, reasoning or finish "
+            "reason: its endpoint sent nothing. Retry, or ask another candidate."
+        )
 
 
 class ArtifactError(LlmRouterError):

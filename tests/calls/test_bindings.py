@@ -202,7 +202,7 @@ def test_a_cascade_never_accepts_a_refusal(refusal):
     router = cascade(ScriptedModel(refusal), ScriptedModel("Sure."), policy=eager)
     answer = router.invoke("question?")
     assert answer.content == "Sure."
-    assert route_of(answer)["attempts"][0]["flaw"] == "refusal"
+    assert route_of(answer)["attempts"][0]["flaw"] in ("refusal", "content filter")
     graph = create_cascade(router.candidates, policy=eager, verifier=router.verifier).compile()
     assert graph.invoke({"messages": [("human", "q")]})["messages"][-1].content == "Sure."
 

@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from langchain_llm_router.types.answers import finish_reason, is_unfinished, refusal_text
+
 __all__ = [
     "ChatRequest",
     "completion",
@@ -226,7 +228,7 @@ def completion(
                 "message": {
                     "role": "assistant",
                     "content": str(message.text) or None,
-                    "refusal": _refusal(message),
+                    "refusal": refusal_text(message) or None,
                     **_tool_call_field(message),
                 },
                 "finish_reason": _finish_reason(message),
@@ -334,50 +336,15 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _refusal(message: AIMessage) -> str | None:
-    """Return the text of a refusal that stands beside the content, or in a block of it."""
-    refusal = message.additional_kwargs.get("refusal")
-    if not refusal and not isinstance(message.content, str):
-        blocks = (block for block in message.content if isinstance(block, Mapping))
-        refusal = next((b.get("refusal") for b in blocks if b.get("type") == "refusal"), None)
-    return str(refusal) if refusal else None
-
-
-_REASON_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
-# Providers' words for why an answer ended; all others are a `stop`.
-_REASONS = {
-    "length": "length",
-    "max_tokens": "length",
-    "max_output_tokens": "length",
-    "model_length": "length",
-    "model_context_window_exceeded": "length",
-    "context_length": "length",
-    "content_filter": "content_filter",
-    "content_filtered": "content_filter",
-    "refusal": "content_filter",
-    "safety": "content_filter",
-    "image_safety": "content_filter",
-    "recitation": "content_filter",
-    "blocklist": "content_filter",
-    "prohibited_content": "content_filter",
-    "spii": "content_filter",
-    "guardrail_intervened": "content_filter",
-    "error_toxic": "content_filter",
-}
-
-
 def _finish_reason(message: AIMessage) -> str:
     """Return OpenAI's word for why an answer ended, from any provider's."""
-    metadata = message.response_metadata
-    incomplete = metadata.get("incomplete_details")
-    words = [metadata.get(key) for key in _REASON_KEYS]
-    words.append(incomplete.get("reason") if isinstance(incomplete, Mapping) else None)
-    # Enumerations print as `FinishReason.MAX_TOKENS`.
-    plain = (str(getattr(word, "value", word)).rpartition(".")[2].lower() for word in words if word)
-    reason = next((_REASONS[word] for word in plain if word in _REASONS), "stop")
-    if reason == "stop" and (message.tool_calls or message.invalid_tool_calls):
+    reason = finish_reason(message)
+    if reason in ("stop", None) and (message.tool_calls or message.invalid_tool_calls):
         return "tool_calls"
-    return reason
+    if reason is None:
+        return "length" if is_unfinished(message) else "stop"
+    # OpenAI has no words for these: a model that declines is filtered, an error cuts off.
+    return {"refusal": "content_filter", "error": "length"}.get(reason, reason)
 
 
 def _usage(message: AIMessage) -> dict[str, Any] | None:
