@@ -13,6 +13,7 @@ from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import CHARS_PER_TOKEN, Candidate, sum_usd
+from langchain_llm_router.types.tokens import estimate_tokens
 from langchain_llm_router.verification import Call, Case, Evaluating, Verifier
 
 __all__ = [
@@ -151,7 +152,7 @@ def _add_calls(totals: dict[str, list[Expected]], steps: Evaluating, times: int)
 
 
 def _expect(call: Call, output_tokens: float) -> Expected:
-    input_tokens = sum(len(str(message.text)) for message in call.messages) / CHARS_PER_TOKEN
+    input_tokens = sum(estimate_tokens(str(message.text)) for message in call.messages)
     price = call.candidate.price
     cost = None
     if price is not None:

@@ -11,6 +11,7 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import CHARS_PER_TOKEN, Arm, Candidate, Price, Situation
 from langchain_llm_router.types.errors import NoCandidateError
 from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
+from langchain_llm_router.types.tokens import estimate_tokens
 
 __all__ = [
     "begin",
@@ -45,13 +46,14 @@ def build_arms(
         quality: Predicted quality per candidate; NaN where the estimator abstains.
         query: The text to be answered.
         live: Statistics measured by telemetry, by name; they replace what a candidate declares.
-        input_tokens: Length of the prompt; if None, that of the query at 4 characters per token.
+        input_tokens: Length of the prompt; if None, the estimated one of the query.
         output_tokens: Predicted answer length per candidate; if None, the measured or else the
             declared mean.
         cached: Number of prompt tokens in the prompt cache of the provider, by candidate.
     """
+    query_tokens = len(query) / CHARS_PER_TOKEN if query.isascii() else estimate_tokens(query)
     if input_tokens is None:
-        input_tokens = len(query) / CHARS_PER_TOKEN
+        input_tokens = query_tokens
     arms = []
     for i, candidate in enumerate(candidates):
         stats = _UNMEASURED if live is None else live.get(candidate.name, _UNMEASURED)
@@ -63,7 +65,7 @@ def build_arms(
         n_cached = 0 if cached is None else cached.get(candidate.name, 0)
         cost = expected_cost_usd(
             candidate,
-            query_tokens=len(query) / CHARS_PER_TOKEN,
+            query_tokens=query_tokens,
             input_tokens=input_tokens,
             output_tokens=length,
             cached_tokens=min(n_cached, input_tokens),
@@ -79,10 +81,16 @@ def build_arms(
                 model=candidate.endpoint_of,
                 error_rate=stats.error_rate,
                 available=stats.available,
+                max_input_tokens=_window(candidate),
                 probe=stats.probe,
             )
         )
     return tuple(arms)
+
+
+def _window(candidate: Candidate) -> int | None:
+    profile = getattr(candidate.model, "profile", None)
+    return profile.get("max_input_tokens") if isinstance(profile, Mapping) else None
 
 
 def expected_cost_usd(

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from langchain_llm_router.types import CHARS_PER_TOKEN
+from langchain_llm_router.types import Arm, Attempt, Situation
+from langchain_llm_router.types.tokens import estimate_tokens
 
-__all__ = ["Needs", "needs_of", "shortfall"]
+__all__ = ["Needs", "fit_window", "needs_of", "shortfall"]
 
 _TOKENS_PER_MEDIUM = 256
 """Low estimate of the tokens of an image or a page, enough to detect gross excess."""
@@ -42,7 +43,7 @@ class Needs:
     """Flags of a profile that must hold, e.g. `image_inputs`."""
 
     input_tokens: float = 0
-    """Estimated length of the conversation at 4 characters per token."""
+    """Estimated length of the conversation."""
 
 
 def needs_of(
@@ -53,22 +54,22 @@ def needs_of(
     method: str | None = None,
 ) -> Needs:
     """Return what a conversation and its bound tools or schema need."""
-    chars, media, n_media = 0, set(), 0
+    tokens, media, n_media = 0.0, set(), 0
     for message in messages:
         content = message.content
         if isinstance(content, str):
-            chars += len(content)
+            tokens += estimate_tokens(content)
             continue
         for block in content:
             if isinstance(block, str):
-                chars += len(block)
+                tokens += estimate_tokens(block)
                 continue
-            chars += len(block.get("text") or "")
+            tokens += estimate_tokens(str(block.get("text") or ""))
             flag = _flag(block)
             if flag is not None:
                 media.add(flag)
                 n_media += 1
-    tokens = chars / CHARS_PER_TOKEN + n_media * _TOKENS_PER_MEDIUM
+    tokens += n_media * _TOKENS_PER_MEDIUM
     return Needs(tools, structured, method, frozenset(media), tokens)
 
 
@@ -90,6 +91,27 @@ def shortfall(profile: Mapping[str, Any] | None, needs: Needs) -> str | None:
     if limit is not None and needs.input_tokens > limit:
         return f"about {needs.input_tokens:.0f} input tokens are more than its {limit}"
     return None
+
+
+def fit_window(situation: Situation) -> tuple[Situation, Arm | None]:
+    """Return what may follow after a candidate found the prompt too long.
+
+    Returns:
+        The situation in which arms whose context window is known to be no larger count as failed,
+        and the open arm with the largest known window; None if no known window is larger.
+    """
+    tried = [a["candidate"] for a in situation.attempts if a.get("too_long", False)]
+    sizes = [arm.max_input_tokens for arm in situation.arms if arm.candidate in tried]
+    too_small = max((size for size in sizes if size is not None), default=0)
+    windows = [(arm, arm.max_input_tokens or 0) for arm in situation.open_arms]
+    small = tuple(
+        Attempt(candidate=arm.candidate, error=f"its context window of {size} is no larger")
+        for arm, size in windows
+        if 0 < size <= too_small
+    )
+    known = [(arm, size) for arm, size in windows if size > too_small and arm.available]
+    widest = max(known, key=lambda pair: pair[1])[0] if known else None
+    return replace(situation, attempts=(*small, *situation.attempts)), widest
 
 
 def _flag(block: Mapping[str, Any]) -> str | None:

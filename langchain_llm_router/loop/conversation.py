@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_llm_router.types import CHARS_PER_TOKEN
+from langchain_llm_router.types.tokens import estimate_tokens
 
 __all__ = [
     "Conversation",
@@ -70,7 +71,9 @@ def read_conversation(
     query = routing_text(messages, turns)
     if len(messages) == 1 and not isinstance(messages[0], AIMessage | ToolMessage):
         # The first message of a conversation, the most frequent case.
-        tokens = len(_text(messages[0])) / CHARS_PER_TOKEN
+        text = _text(messages[0])
+        # A call costs time, and most texts are ASCII.
+        tokens = len(text) / CHARS_PER_TOKEN if text.isascii() else estimate_tokens(text)
         return Conversation(query, tokens, {}, None, None, in_tool_loop=False)
     return Conversation(
         query=query,
@@ -149,7 +152,7 @@ def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
 
 
 def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
-    """Estimate the length of the prompt from reported usage and, after it, its characters.
+    """Estimate the length of the prompt from reported usage and, after it, its text.
 
     Tokenizers differ, but the estimate is good enough for an expected cost.
     """
@@ -158,7 +161,7 @@ def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
         if isinstance(message, AIMessage) and message.usage_metadata is not None:
             usage = message.usage_metadata
             return tokens + usage["input_tokens"] + usage["output_tokens"]
-        tokens += len(_text(message)) / CHARS_PER_TOKEN
+        tokens += estimate_tokens(_text(message))
     return tokens
 
 

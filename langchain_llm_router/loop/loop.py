@@ -13,6 +13,7 @@ from dataclasses import MISSING, fields, replace
 from functools import cache
 from typing import Any, TypeVar
 
+from langchain_llm_router.loop.capabilities import fit_window
 from langchain_llm_router.loop.charges import drop_unaffordable
 from langchain_llm_router.loop.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.policies.policy import Policy, accept
@@ -294,6 +295,9 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
     if situation.options.max_cost_usd is not None or granted != (None, None):
         situation = drop_unaffordable(situation)
     fresh = len(situation.attempts) == 0
+    widest = None
+    if not fresh and situation.attempts[-1].get("too_long", False):
+        situation, widest = fit_window(situation)
     unanswered = all(attempt.get("error") is not None for attempt in situation.attempts)
     if not fresh and unanswered and len(situation.open_arms) == 0:
         return None
@@ -303,6 +307,8 @@ def next_decision(policy: Policy, situation: Situation) -> Decision | None:
         first = _decide_without_policy(policy, situation)
         if first is not None:
             return first
+    if widest is not None and not policy.named_candidates:
+        return _decide_by_window(policy, situation, widest)
     if all(arm.available for arm in situation.arms):
         return _decide(policy, situation)
     reduced = _mark_open_breakers(situation)
@@ -325,6 +331,20 @@ def _decide_forced(policy: Policy, situation: Situation, force: str) -> Decision
         policy="forced",
         reason=f"{reason}; {why}" if why else reason,
         final=True,
+    )
+
+
+def _decide_by_window(policy: Policy, situation: Situation, widest: Arm) -> Decision:
+    failed, size = situation.attempts[-1]["candidate"], widest.max_input_tokens
+    return Decision(
+        action="ask",
+        candidate=widest.candidate,
+        policy=type(policy).__name__,
+        reason=(
+            f"the prompt is too long for {failed}; of the known context windows that of "
+            f"{widest.candidate} is the largest ({size} tokens)"
+        ),
+        final=not policy.verifies or len(situation.open_arms) == 1,
     )
 
 
