@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from pydantic import BaseModel, ValidationError
 
 from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.provider_messages import for_candidate
 from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
+from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.errors import is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.secrets import describe_error
@@ -159,7 +162,7 @@ class VerifierCalls:
         try:
             guarded = self._guard_call(call)
             runnable = guarded or self._runnable(call)
-            output = runnable.invoke(call.messages, config)
+            output = runnable.invoke(_adapted_messages(call), config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
             return self._failure_reply(call, error, guarded)
         return self._reply(call, output, guarded)
@@ -170,7 +173,7 @@ class VerifierCalls:
         try:
             guarded = self._guard_call(call)
             runnable = guarded or self._runnable(call)
-            output = await runnable.ainvoke(call.messages, config)
+            output = await runnable.ainvoke(_adapted_messages(call), config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
             return self._failure_reply(call, error, guarded)
         return self._reply(call, output, guarded)
@@ -189,6 +192,9 @@ class VerifierCalls:
     ) -> Reply:
         if is_pause(error):
             raise error
+        parsed = _parse_refused(call.schema, error)
+        if parsed is not None:
+            return Reply(parsed=parsed, unsure=True)
         text = describe_error(error, call.candidate.model)
         if guarded is None:
             from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
@@ -227,7 +233,10 @@ class VerifierCalls:
         if isinstance(output, dict):
             message, parsed = output.get("raw"), output.get("parsed")
             failure = output.get("parsing_error")
-            error = None if failure is None else describe_error(failure, call.candidate.model)
+            if parsed is None and call.schema is not None and message is not None:
+                parsed = _parse_visible(call.schema, message)
+            if parsed is None and failure is not None:
+                error = describe_error(failure, call.candidate.model)
         price = call.candidate.price
         usage = getattr(message, "usage_metadata", None)
         cost = None if price is None else price.cost_usd(usage)
@@ -237,6 +246,33 @@ class VerifierCalls:
         return replace(
             reply, earlier_errors=_failure_texts(guarded), unsure=_may_be_billed(guarded)
         )
+
+
+def _adapted_messages(call: Call) -> Sequence[BaseMessage]:
+    """Return the messages of a call without what only other candidates accept."""
+    messages = call.messages
+    if not any(isinstance(message, AIMessage) for message in messages):
+        return messages
+    return for_candidate(messages, call.candidate)
+
+
+def _parse_visible(schema: type[BaseModel], message: AIMessage) -> BaseModel | None:
+    """Parse structured output that follows reasoning in tags; None if there is none."""
+    text, visible = str(message.text), answer_text(message)
+    if visible == text:
+        return None
+    try:
+        return schema.model_validate_json(visible.strip())
+    except ValidationError:
+        return None
+
+
+def _parse_refused(schema: type[BaseModel] | None, error: Exception) -> BaseModel | None:
+    """Parse the text that OpenAI's client refused, because reasoning in tags comes before it."""
+    if schema is None or not isinstance(error, ValidationError):
+        return None
+    texts = [item["input"] for item in error.errors() if isinstance(item.get("input"), str)]
+    return None if len(texts) == 0 else _parse_visible(schema, AIMessage(texts[0]))
 
 
 def _failure_texts(guarded: GuardedRunnable) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from langchain_llm_router.collect.candidate_specs import parse_candidate
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.verification import (
     Call,
@@ -79,7 +80,7 @@ class ReferenceGrader(Grader):
     def grade(self, question: Question, case: Case) -> Evaluating:
         """Compare the answer with the reference; the quality of an unreadable answer is None."""
         assert question.reference is not None, "checked before the first call"
-        answer = str(case.answer.text)
+        answer = answer_text(case.answer)
         if not self.reads(answer):
             why = f"{type(self).__name__} cannot read the answer {answer[-80:]!r}"
             return Evaluation(None, rationale=why)
@@ -203,7 +204,7 @@ class Judge(Grader):
     def grade(self, question: Question, case: Case) -> Evaluating:
         """Ask the judge once."""
         parts = {"question": question.query, "reference": question.reference}
-        parts["answer"] = str(case.answer.text)
+        parts["answer"] = answer_text(case.answer)
         schema = FiveGrades if self.scale == "five" else RightOrWrong
         call = Call(_prompt(parts), self.judge, schema, self.method, temperature=0.0)
         (reply,) = yield [call]
@@ -242,7 +243,7 @@ class PairwiseJudge(CheckedArguments):
         calls = []
         for first, second in ((a, b), (b, a)):
             parts = {"question": question.query, "reference": question.reference}
-            parts |= {"answer_A": first, "answer_B": second}
+            parts |= {"answer_A": visible_text(first), "answer_B": visible_text(second)}
             calls.append(Call(_prompt(parts), self.judge, Preference, self.method, temperature=0.0))
         forward, backward = yield calls
         for reply in (forward, backward):

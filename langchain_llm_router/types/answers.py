@@ -297,7 +297,7 @@ def answer_text(message: BaseMessage) -> str:
     return visible_text(text)
 
 
-_NAMES = "think|thinking|thought|thoughts|reasoning|seed:think"
+_NAMES = "think|thinking|thought|thoughts|reasoning|scratchpad|seed:think"
 _TAG = re.compile(
     rf"<(?P<a>/?)(?P<name>{_NAMES})>|\[(?P<b>/?)think\]|◁(?P<c>/?)think▷", re.IGNORECASE
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.answer_reader import same_answer
 from langchain_llm_router.verification.verifier import (
@@ -55,9 +56,10 @@ class Agreement(Verifier):
         calls = [Call(case.messages, peer) for peer in self.peers]
         calls += [Call(case.messages, case.candidate, temperature=1.0)] * self.n_resamples
         replies = yield calls
-        answer = str(case.answer.text)
+        answer = answer_text(case.answer)
+        texts = [None if reply.message is None else answer_text(reply.message) for reply in replies]
+        # A peer that says nothing, e.g. because it spent its tokens on reasoning, does not differ.
         verdicts = tuple(
-            None if reply.message is None else self.same(answer, str(reply.message.text))
-            for reply in replies
+            self.same(answer, text) if text is not None and text.strip() else None for text in texts
         )
         return Evaluation(share_true(verdicts), verdicts)

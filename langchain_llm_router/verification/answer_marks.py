@@ -1,10 +1,10 @@
-"""How answers mark their result: thoughts before it, a LaTeX box, `####`, "the answer is"."""
+"""How answers mark their result: a LaTeX box, `####`, "the answer is"."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["ANSWER", "IS", "both_ends", "last_match", "marked", "without_thoughts"]
+__all__ = ["ANSWER", "IS", "both_ends", "last_match", "marked"]
 
 ANSWER = (
     r"(?:answers?|antwort|r[ée]ponse|respuesta|resposta|risposta|ответ|答案|答え|回答|정답|답|उत्तर"
@@ -20,19 +20,8 @@ IS = (
 """Expression for what stands between that word and the answer."""
 
 _HEAD, _TAIL = 2_000, 20_000
-_THOUGHT = "think|thinking|thought|reasoning|scratchpad"
-_THOUGHT_END = re.compile(rf"</(?:{_THOUGHT})>", re.IGNORECASE)
-_THOUGHT_START = re.compile(rf"<(?:{_THOUGHT})>", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s?\{")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
-
-
-def without_thoughts(answer: str) -> str:
-    """Return an answer without its thoughts; one that never ends them is empty."""
-    *_, end = (None, *_THOUGHT_END.finditer(answer))
-    text = answer if end is None else answer[end.end() :]
-    start = _THOUGHT_START.search(text)
-    return text if start is None else text[: start.start()]
 
 
 def marked(text: str) -> str | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from langchain_llm_router.types.answers import visible_text
 from langchain_llm_router.verification.answer_marks import (
     last_match,
     marked,
-    without_thoughts,
 )
 from langchain_llm_router.verification.letter_reader import LONE_LETTER, read_letter
 from langchain_llm_router.verification.number_reader import (
@@ -45,7 +45,7 @@ def read_text(answer: str) -> str:
     This is the content of the last LaTeX box, the text after `####`, or the sentence after the last
     "answer is" or "answer:"; of an answer without any of them, all of it except thoughts.
     """
-    text = without_thoughts(answer)
+    text = visible_text(answer)
     stated = marked(text)
     if stated is None and (mark := last_match(_MARK, text)) is not None:
         sentence = _SENTENCE.match(text, mark.end())

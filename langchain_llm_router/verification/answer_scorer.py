@@ -22,6 +22,7 @@ from langchain_llm_router.data.embeddings import (
     restore_embeddings,
 )
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.answers import answer_text, visible_text
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
@@ -113,7 +114,7 @@ class AnswerScorer(Verifier):
 
     def evaluate(self, case: Case) -> Evaluating:
         """Score the answer without calling a model."""
-        return Evaluation(float(self.score([case.question], [str(case.answer.text)])[0]))
+        return Evaluation(float(self.score([case.question], [answer_text(case.answer)])[0]))
         yield  # pragma: no cover - makes this a generator like every verifier
 
     def save(self, folder: str | Path) -> Path:
@@ -177,7 +178,8 @@ class AnswerScorer(Verifier):
 
 
 def _texts(queries: Sequence[str], answers: Sequence[str]) -> list[str]:
-    return [f"{query} {answer}" for query, answer in zip(queries, answers, strict=True)]
+    pairs = zip(queries, answers, strict=True)
+    return [f"{query} {visible_text(answer)}" for query, answer in pairs]
 
 
 def _logistic(vectors: Any, labels: Floats, l2: float) -> tuple[Floats, float]:

@@ -13,6 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import TypeAdapter, ValidationError
 
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.answers import answer_flaw, answer_text
 from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.verifier import (
     Case,
@@ -73,11 +74,8 @@ class Checks(Verifier):
 
 
 def finished(case: Case) -> bool:
-    """Return whether the answer is not empty and was not cut off by a length limit or a filter."""
-    metadata = case.answer.response_metadata
-    reason = metadata.get("finish_reason") or metadata.get("stop_reason")
-    complete = reason not in ("length", "max_tokens", "content_filter", "refusal")
-    return complete and bool(str(case.answer.text).strip() or case.answer.tool_calls)
+    """Return whether the answer is whole: not empty, refused, filtered, cut off or broken off."""
+    return answer_flaw(case.answer) is None
 
 
 def parses_as(schema: Any) -> Check:
@@ -89,7 +87,7 @@ def parses_as(schema: Any) -> Check:
     adapter = TypeAdapter(schema)
 
     def check(case: Case) -> bool:
-        text = str(case.answer.text)
+        text = answer_text(case.answer)
         return any(_validates(adapter, body) for body in [text, *_iter_blocks(text, ("", "json"))])
 
     return check
@@ -147,7 +145,7 @@ def compiles(case: Case) -> bool | None:
 
     The code is parsed and not run.
     """
-    blocks = list(_iter_blocks(str(case.answer.text), ("python", "py", "python3")))
+    blocks = list(_iter_blocks(answer_text(case.answer), ("python", "py", "python3")))
     return None if len(blocks) == 0 else all(_parses(block) for block in blocks)
 
 

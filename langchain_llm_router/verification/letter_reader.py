@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from langchain_llm_router.types.answers import visible_text
 from langchain_llm_router.verification.answer_marks import (
     ANSWER,
     IS,
     both_ends,
     marked,
-    without_thoughts,
 )
 
 __all__ = ["LONE_LETTER", "read_letter"]
@@ -97,7 +97,7 @@ def read_letter(answer: str) -> str | None:
         >>> read_letter("Option A is tempting but wrong, so the answer is C.")
         'C'
     """
-    text = both_ends(without_thoughts(answer))
+    text = both_ends(visible_text(answer))
     box = marked(text)
     if box is not None and (lone := LONE_LETTER.match(_plain(box))) is not None:
         return lone[1].upper()

@@ -14,6 +14,13 @@ from langchain_core.messages import AIMessage
 
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification.self_evaluation import verification_prompt
+from langchain_llm_router.verification.short_replies import (
+    ask_thinking,
+    check_thinking_tokens,
+    reply_limits,
+    token_logprobs,
+    visible_tokens,
+)
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,
@@ -68,7 +75,7 @@ class AnswerLogprob(Verifier):
         """Return the score of a complete or partial answer; None without log-probabilities."""
         # Some servers report the empty end token in complete replies and not in streams: with it
         # the score would depend on whether the answer was streamed.
-        written = [token for token in _tokens(answer) if token.get("token") != ""]
+        written = [token for token in token_logprobs(answer) if token.get("token") != ""]
         values = [_logprob(token) for token in written]
         known = [value for value in values if value is not None]
         if self.last_tokens is not None:
@@ -91,6 +98,7 @@ class TokenProbability(Verifier):
         judge: Candidate that judges the answer; if None, the one that answered.
         top_logprobs: Number of alternatives to request for each token.
         max_tokens: Maximum length of the reply; a word or two are enough.
+        thinking_tokens: Maximum length of the reply of a judge that thinks first, as in `YesNo`.
 
     References:
         Kadavath et al., 2022, Language models (mostly) know what they know, arXiv:2207.05221,
@@ -100,10 +108,16 @@ class TokenProbability(Verifier):
     judge: Candidate | None = None
     top_logprobs: int = 20
     max_tokens: int = 8
+    thinking_tokens: int | None = 1024
+
+    def __post_init__(self) -> None:
+        check_thinking_tokens(self.thinking_tokens)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """Return the one call to the judge."""
-        return [(self.judge or candidate, self.max_tokens)]
+        """Return the call to the judge, and the second one to a judge that may think first."""
+        judge = self.judge or candidate
+        limits = reply_limits(judge, self.max_tokens, self.thinking_tokens)
+        return [(judge, limit) for limit in limits]
 
     def evaluate(self, case: Case) -> Evaluating:
         """Ask once and compare the probabilities of the two words."""
@@ -120,10 +134,10 @@ class TokenProbability(Verifier):
             temperature=0.0,
             kwargs=kwargs,
         )
-        (reply,) = yield [call]
+        reply = yield from ask_thinking(call, self.thinking_tokens)
         if reply.message is None:
             return Evaluation(None)
-        tokens = _tokens(reply.message)
+        tokens = visible_tokens(reply.message)
         if len(tokens) == 0:
             return Evaluation(None, errors=(_NO_LOGPROBS,))
         confidence = _p_correct(tokens)
@@ -131,12 +145,6 @@ class TokenProbability(Verifier):
             text = f"The reply {reply.message.text!r} has neither Correct nor Incorrect."
             return Evaluation(None, errors=(text,))
         return Evaluation(confidence)
-
-
-def _tokens(message: AIMessage) -> Sequence[Mapping[str, Any]]:
-    logprobs = message.response_metadata.get("logprobs")
-    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
-    return content if isinstance(content, Sequence) else ()
 
 
 def _logprob(token: Mapping[str, Any]) -> float | None:

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from langchain_llm_router.types.answers import visible_text
 from langchain_llm_router.verification.answer_marks import (
     ANSWER,
     IS,
     both_ends,
     last_match,
     marked,
-    without_thoughts,
 )
 
 __all__ = ["Quantity", "is_same_number", "quantities", "read_number", "whole_number"]
@@ -225,7 +225,7 @@ def read_number(answer: str) -> Quantity | None:
     This is the last number of the last LaTeX box or after `####`, else what the last "answer is"
     states, else the last number that is neither an aside in brackets nor a label ("step 3").
     """
-    text = both_ends(without_thoughts(answer))
+    text = both_ends(visible_text(answer))
     box = marked(text)
     if box is not None and (found := _last(_plain_text(box).casefold())) is not None:
         return found

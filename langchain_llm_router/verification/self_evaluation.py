@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field
 
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.prompt_fence import fence
@@ -258,8 +259,9 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
         default=-1,
     )
     earlier = [m for i, m in enumerate(case.messages) if i != last_human]
-    context = "\n".join(f"{message.type}: {message.text}" for message in earlier)
-    text = fence({"context": context, "question": case.question, "answer": str(case.answer.text)})
+    context = "\n".join(f"{message.type}: {answer_text(message)}" for message in earlier)
+    answer = answer_text(case.answer)
+    text = fence({"context": context, "question": case.question, "answer": answer})
     how, examples = (
         ("Reply with one word, Correct or Incorrect, and nothing else.", _ONE_WORD)
         if one_word

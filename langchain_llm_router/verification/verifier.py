@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel
 
 from langchain_llm_router.types import Attempt, Candidate
+from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.messages import question_of
 from langchain_llm_router.verification.prompt_fence import speaks_to_its_judge
@@ -63,7 +64,7 @@ def injection_evaluation(case: Case) -> Evaluation | None:
 
     Such an answer is not judged, because the judge might follow the instruction.
     """
-    found = speaks_to_its_judge(str(case.answer.text))
+    found = speaks_to_its_judge(answer_text(case.answer))
     if found is None:
         return None
     return Evaluation(None, errors=(f"The answer instructs its judge: {found!r}.",))

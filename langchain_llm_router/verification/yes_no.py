@@ -10,8 +10,15 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.decisions import share_true
+from langchain_llm_router.verification.short_replies import (
+    ask_thinking,
+    check_thinking_tokens,
+    reply_limits,
+    visible_tokens,
+)
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,
@@ -40,6 +47,9 @@ class YesNo(Verifier):
         question: The text that requests the verdict.
         temperature: Sampling temperature of the verdicts.
         kwargs: Keyword arguments of the call, e.g. a grammar that allows nothing but yes and no.
+        thinking_tokens: Maximum length of a verdict of a model that thinks first, in tokens. A
+            model whose profile has `reasoning_output`, or whose short reply was all reasoning, is
+            asked with this limit in place of a smaller `max_tokens`. None means never.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, section 3.1 (k = 8 samples, temperature 1);
@@ -52,24 +62,28 @@ class YesNo(Verifier):
     question: str = "Is this answer correct? Reply with one word, Yes or No."
     temperature: float = 1.0
     kwargs: Mapping[str, Any] = field(default_factory=lambda: {"max_tokens": 2})
+    thinking_tokens: int | None = 1024
 
     def __post_init__(self) -> None:
         check_range(self, "temperature")
+        check_thinking_tokens(self.thinking_tokens)
         if self.n_samples < 1:
             msg = f"`n_samples` must be >= 1, got {self.n_samples!r}."
             raise ValueError(msg)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """Return one call per verdict, although one request samples all of them."""
+        """Return one call per verdict and limit, although one request samples all verdicts."""
         n_verdicts = self.n_samples if self.read == "samples" else 1
-        return [(self.judge or candidate, self.kwargs.get("max_tokens"))] * n_verdicts
+        judge = self.judge or candidate
+        limits = reply_limits(judge, self.kwargs.get("max_tokens"), self.thinking_tokens)
+        return [(judge, limit) for limit in limits] * n_verdicts
 
     def evaluate(self, case: Case) -> Evaluating:
         """Ask once and read the verdicts or the first token's probabilities."""
         if (rejected := injection_evaluation(case)) is not None:
             return rejected
         sampled = self.read == "samples"
-        answer = AIMessage(str(case.answer.text))
+        answer = AIMessage(answer_text(case.answer))
         call = Call(
             messages=[*case.messages, answer, HumanMessage(self.question)],
             candidate=self.judge or case.candidate,
@@ -77,10 +91,10 @@ class YesNo(Verifier):
             kwargs={**self.kwargs, **({} if sampled else {"logprobs": True, "top_logprobs": 20})},
             n_samples=self.n_samples if sampled else 1,
         )
-        (reply,) = yield [call]
+        reply = yield from ask_thinking(call, self.thinking_tokens)
         if not sampled:
             return Evaluation(_p_yes(reply.message))
-        verdicts = tuple(_read_yes(str(message.text)) for message in reply.samples)
+        verdicts = tuple(_read_yes(answer_text(message)) for message in reply.samples)
         return Evaluation(share_true(verdicts), verdicts)
 
 
@@ -93,8 +107,7 @@ def _read_yes(text: str) -> bool | None:
 
 
 def _p_yes(message: AIMessage | None) -> float | None:
-    logprobs = None if message is None else message.response_metadata.get("logprobs")
-    tokens: Sequence[Mapping[str, Any]] = (logprobs or {}).get("content") or ()
+    tokens = () if message is None else visible_tokens(message)
     if len(tokens) == 0:
         return None
     mass = {True: 0.0, False: 0.0}

@@ -249,7 +249,7 @@ def completion_chunks(
     delta: dict[str, Any] = {"role": "assistant", "content": ""} if first else {}
     if chunk.text:
         delta["content"] = str(chunk.text)
-    if (refusal := _refusal(chunk)) is not None:
+    if refusal := refusal_text(chunk):
         delta["refusal"] = refusal
     calls = [
         {
