@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from langchain_llm_router.collect.candidate_specs import parse_candidate
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import Candidate
-from langchain_llm_router.types.answers import answer_text
+from langchain_llm_router.types.answers import answer_text, visible_text
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.verification import (
     Call,
