@@ -15,8 +15,6 @@ from hashlib import blake2b
 from typing import Any, get_args
 from urllib.parse import quote
 
-from langchain_core.messages import BaseMessage
-
 from langchain_llm_router.budgets.ledgers import (
     Account,
     InProcessLedger,
@@ -33,15 +31,12 @@ from langchain_llm_router.budgets.periods import (
     find_timezone,
     fixed_period,
 )
-from langchain_llm_router.live.failure_rules import Resilience
-from langchain_llm_router.live.live import Live
 from langchain_llm_router.loop.charges import in_tokens
-from langchain_llm_router.types import Arm, Candidate, Situation, sum_usd
+from langchain_llm_router.types import Situation
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.errors import BudgetExceededError, LedgerError
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.steady_clock import steady_time
-from langchain_llm_router.verification import Verifier
 
 __all__ = [
     "Budget",
@@ -49,12 +44,7 @@ __all__ = [
     "Budgets",
     "Held",
     "ReserveOperation",
-    "bounded",
-    "prompt_bound",
-    "worst_cost_usd",
 ]
-
-_VERDICT_PROMPT_TOKENS = 4000
 
 
 @dataclass(frozen=True)
@@ -209,140 +199,6 @@ def _quote(text: str) -> str:
     return "#" + blake2b(quoted.encode(), digest_size=32).hexdigest()
 
 
-def prompt_bound(messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> int:
-    """Return an upper bound on a prompt's tokens; with any tokenizer a token has a byte or more."""
-    content = sum(len(str(message.content).encode()) + 32 for message in messages)
-    extra = sum(
-        len(str(getattr(message, name, "") or "").encode())
-        for message in messages
-        for name in ("tool_calls", "additional_kwargs")
-    )
-    tools = sum(len(repr(value)) for key, value in kwargs.items() if key != "stop")
-    return content + extra + 4 * tools
-
-
-def worst_cost_usd(
-    candidate: Candidate, prompt_tokens: int, most_tokens: int | None
-) -> float | None:
-    """Return an upper bound on the cost of one call; None if price or length is unknown.
-
-    Args:
-        candidate: The candidate, with its price and maximum answer length.
-        prompt_tokens: Upper bound on the prompt's length.
-        most_tokens: `max_tokens` of the call; if None, the candidate's own limit.
-    """
-    if most_tokens is None:
-        most_tokens = _output_limit(candidate)
-    if candidate.price is None or most_tokens is None:
-        return None
-    return candidate.price.estimate_usd(input_tokens=prompt_tokens, output_tokens=most_tokens)
-
-
-# Providers' names for the maximum length of an answer.
-_LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
-
-
-def _max_tokens(candidate: Candidate, kwargs: Mapping[str, Any]) -> int | None:
-    """Return the output tokens that a call allows, over all choices; None if unlimited."""
-    limits = [int(kwargs[name]) for name in _LENGTHS if kwargs.get(name) is not None]
-    longest = max(limits, default=_output_limit(candidate))
-    n_choices = kwargs.get("n") or 1
-    return None if longest is None else longest * int(n_choices)
-
-
-def _output_limit(candidate: Candidate) -> int | None:
-    """Return the maximum answer length of a candidate or its model; None if unknown."""
-    if candidate.max_output_tokens is not None:
-        return candidate.max_output_tokens
-    profile = getattr(candidate.model, "profile", None) or {}
-    configured: int | None = getattr(candidate.model, "max_tokens", None)
-    return configured or profile.get("max_output_tokens")
-
-
-def bounded(
-    arms: Sequence[Arm],
-    candidates: Mapping[str, Candidate],
-    messages: Sequence[BaseMessage],
-    kwargs: Mapping[str, Any],
-    *,
-    settings: Mapping[str, Any] | None = None,
-    verifier: Verifier | None = None,
-    live: Live | None = None,
-) -> tuple[Arm, ...]:
-    """Return the arms with upper bounds on their costs.
-
-    Args:
-        arms: Arms of a situation.
-        candidates: Candidates by name.
-        messages: The conversation.
-        kwargs: Keyword arguments of the call: tools add to the prompt, `max_tokens` bounds the
-            answer.
-        settings: Keyword arguments of the router; those of a candidate and of the call override
-            them.
-        verifier: Verifier of the answers; if None, answers are not verified.
-        live: Retry and hedging rules, which bound the number of calls; if None, one call.
-    """
-    prompt_tokens = prompt_bound(messages, kwargs)
-    calls: dict[str, float | None] = {}
-    lengths: dict[str, int | None] = {}
-    for arm in arms:
-        candidate = candidates[arm.candidate]
-        call_kwargs = {**(settings or {}), **candidate.parameters, **kwargs}
-        lengths[candidate.name] = _max_tokens(candidate, call_kwargs)
-        prompt = prompt_tokens + (
-            4 * len(repr(candidate.parameters)) if candidate.parameters else 0
-        )
-        calls[candidate.name] = worst_cost_usd(candidate, prompt, lengths[candidate.name])
-    bounded_arms = []
-    for arm in arms:
-        candidate = candidates[arm.candidate]
-        call = _worst_call_usd(arm, arms, calls, live.rules(candidate) if live else None)
-        n_calls = 1 if live is None else live.most_calls(candidate)
-        asking = None if call is None else call * n_calls
-        judging: float | None = 0.0
-        if verifier is not None:
-            longest = lengths[candidate.name]
-            judging = _verification_bound(verifier, candidate, prompt_tokens, longest, live)
-        bounded_arms.append(
-            replace(
-                arm,
-                worst_call_usd=call,
-                worst_asking_usd=asking,
-                worst_verification_usd=judging,
-                worst_cost_usd=sum_usd([asking, judging]),
-            )
-        )
-    return tuple(bounded_arms)
-
-
-def _worst_call_usd(
-    arm: Arm, arms: Sequence[Arm], calls: Mapping[str, float | None], rules: Resilience | None
-) -> float | None:
-    """Return the cost of the dearest call, as a hedged call may go to a dearer endpoint."""
-    if rules is None or rules.hedge_after is None or arm.model is None:
-        return calls[arm.candidate]
-    twins = [calls[other.candidate] for other in arms if other.model == arm.model]
-    return None if None in twins else max(usd for usd in twins if usd is not None)
-
-
-def _verification_bound(
-    verifier: Verifier,
-    candidate: Candidate,
-    prompt_tokens: int,
-    most_tokens: int | None,
-    live: Live | None,
-) -> float | None:
-    """Return an upper bound on the cost of judging one answer; judges read prompt and answer."""
-    # A token of the answer has about four bytes at most, each of which may be a token to the judge.
-    prompt = prompt_tokens + 4 * (most_tokens or 0) + _VERDICT_PROMPT_TOKENS
-    costs: list[float | None] = []
-    for judge, longest in verifier.most_calls(candidate):
-        # `max_tokens` of the call limits the answer; a verdict's limit is that of its judge.
-        n_calls = 1 if live is None else live.rules(judge).retries + 1
-        costs += [worst_cost_usd(judge, prompt, longest)] * n_calls
-    return sum_usd(costs)
-
-
 @dataclass(frozen=True)
 class Held:
     """A request's reservations and the amounts that it may spend."""
@@ -442,11 +298,10 @@ class Budgets(CheckedArguments):
         budgets = [b for b in self.budgets if (b.limit_usd is None) == (unit is _TOKENS)]
         worst = [a.worst_cost_usd for a in situation.arms if a.worst_cost_usd is not None]
         if len(worst) == 0:
-            names = [arm.candidate for arm in situation.arms]
+            why = {arm.candidate: arm.unbounded for arm in situation.arms}
             msg = (
-                f"A budget needs an upper bound on the cost of a call, but none of {names} has a "
-                "known price and a maximum answer length: give them a `price`, and `max_tokens` or "
-                "`max_output_tokens`."
+                "A budget needs an upper bound on the cost of a call, and no candidate has one: "
+                f"{why}."
             )
             raise BudgetExceededError(msg)
         now = self.clock()

@@ -48,8 +48,8 @@ class Spending:
     """The operation whose outcome is not known yet, so that its worst case counts."""
 
     _held: Held | None = None
-    _pending_tokens: float | None = 0.0
-    """Worst case of the pending operation in tokens."""
+    _pending_tokens: tuple[float | None, float | None] = (0.0, None)
+    """Worst cases in tokens of the pending operation and of one call of it."""
 
     _before: tuple[float, float] = (0.0, 0.0)
     """USD and tokens that had been charged when the reservation was made."""
@@ -112,18 +112,29 @@ class Spending:
 
     def begin(self, operation: Operation, situation: Situation, step: Decision) -> None:
         """Note the operation that runs now, whose worst case counts until its outcome is known."""
-        self.pending, self._pending_tokens = operation, _worst_tokens(situation, step)
+        self.pending = operation
+        one_call = situation.arm(step.candidate).worst_call_tokens
+        self._pending_tokens = _worst_tokens(situation, step), one_call
 
     def settle(self, situation: Situation | None) -> None:
-        """Settle what was spent since the reservation; a pending call counts as its worst case."""
+        """Settle what was spent since the reservation.
+
+        A pending operation counts with what its calls may have cost: nothing if none was sent.
+        """
         held, self._held = self._held, None
         if held is None:
             return
         usd, tokens = self._charged(situation)
         if self.pending is not None:
-            usd += self.pending.worst_usd or 0.0
-            tokens += self._pending_tokens or 0.0
+            usd += self.pending.unfinished_usd or 0.0
+            tokens += self._unfinished_tokens(self.pending)
         self.budgets.settle(held, usd - self._before[0], tokens - self._before[1])
+
+    def _unfinished_tokens(self, pending: Operation) -> float:
+        worst, one = self._pending_tokens
+        if worst is None or one is None or pending.n_unsure is None:
+            return worst or 0.0
+        return min(worst, pending.n_unsure * one)
 
     def _charged(self, situation: Situation | None) -> tuple[float, float]:
         if situation is None:

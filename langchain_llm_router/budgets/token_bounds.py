@@ -8,15 +8,16 @@ from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
 
-from langchain_llm_router.budgets.budgets import bounded
+from langchain_llm_router.budgets.bounds import bounded
 from langchain_llm_router.live.live import Live
 from langchain_llm_router.types import Arm, Candidate, Price
+from langchain_llm_router.types.hosted_tools import KINDS
 from langchain_llm_router.verification import Verifier
 
 __all__ = ["bounded_in_units"]
 
 # With it, a cost in USD is a number of tokens.
-_ONE_USD_PER_TOKEN = Price(1e6, 1e6)
+_ONE_USD_PER_TOKEN = Price(1e6, 1e6, tool_fees_usd=dict.fromkeys(KINDS, 0.0))
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def bounded_in_units(
             worst_call_tokens=count.worst_call_usd,
             worst_asking_tokens=count.worst_asking_usd,
             worst_verification_tokens=count.worst_verification_usd,
+            unbounded=count.unbounded or arm.unbounded,
         )
         for arm, count in zip(arms, counted, strict=True)
     )

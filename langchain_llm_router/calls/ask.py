@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
@@ -20,6 +20,7 @@ from langchain_llm_router.types.answers import answer_flaw, finish_reason, has_o
 from langchain_llm_router.types.errors import EmptyAnswerError, blame_candidate, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.secrets import find_secrets, redact, redact_error
+from langchain_llm_router.types.usage import usage_increment, usage_of
 
 if TYPE_CHECKING:
     from langchain_llm_router.estimators.estimator import QualityEstimator
@@ -65,6 +66,12 @@ class AskOperation(Operation):
     called only before the first."""
 
     worst_usd: float | None = 0.0
+    call_usd: float | None = None
+    """Upper bound on the cost of a single call; None: that of them all."""
+
+    client_retries: bool = False
+    """Whether the candidate's client may retry unseen."""
+
     draft: bool = False
     notes: Notes = field(default_factory=Notes)
     """Notes of the guard around the call, if there is one."""
@@ -92,8 +99,8 @@ class AskOperation(Operation):
         started = time.perf_counter()
         try:
             output = self.runnable.invoke(self.messages, self.config, **self.kwargs)
-        except self.handled as error:
-            if is_pause(error):
+        except BaseException as error:
+            if not self._handles(error):
                 raise
             return self._make_failure(error, started)
         return self._make_answer(output, started)
@@ -103,8 +110,8 @@ class AskOperation(Operation):
         started = time.perf_counter()
         try:
             output = await self.runnable.ainvoke(self.messages, self.config, **self.kwargs)
-        except self.handled as error:
-            if is_pause(error):
+        except BaseException as error:
+            if not self._handles(error):
                 raise
             return self._make_failure(error, started)
         return self._make_answer(output, started)
@@ -116,13 +123,16 @@ class AskOperation(Operation):
         try:
             for chunk in stream:
                 yield from partial.take(chunk)
-        except self.handled as error:
-            if is_pause(error):
+        except BaseException as error:
+            if hasattr(stream, "close"):
+                # A guard notes how its call ended when it is closed, and not before.
+                stream.close()
+            if not self._handles(error):
                 raise
             partial.fail(error)
         self.answer = partial.answer()
 
-    async def astream(self) -> AsyncIterator[Any]:
+    async def astream(self) -> AsyncGenerator[Any]:
         """Ask, and pass chunks on from the first with output; a failure before is in `answer`."""
         partial = _PartialStream(self, time.perf_counter())
         stream = self.runnable.astream(self.messages, self.config, **self.kwargs)
@@ -130,8 +140,10 @@ class AskOperation(Operation):
             async for chunk in stream:
                 for part in partial.take(chunk):
                     yield part
-        except self.handled as error:
-            if is_pause(error):
+        except BaseException as error:
+            if hasattr(stream, "aclose"):
+                await stream.aclose()
+            if not self._handles(error):
                 raise
             partial.fail(error)
         self.answer = partial.answer()
@@ -140,6 +152,23 @@ class AskOperation(Operation):
         """Return the result for a candidate that was not asked."""
         self.notes.add_refusal(self.candidate, error)
         return self._make_failure(error, time.perf_counter())
+
+    @property
+    def n_unsure(self) -> int:
+        """Number of its calls that may be billed without an answer."""
+        return self.notes.n_unsure
+
+    @property
+    def unfinished_usd(self) -> float | None:
+        """What the calls that have ended without an answer may have cost."""
+        if self.worst_usd is None or self.call_usd is None:
+            return self.worst_usd
+        return min(self.worst_usd, self.n_unsure * self.call_usd)
+
+    def _handles(self, error: BaseException) -> TypeGuard[Exception]:
+        """Note how the call ended; return whether its error is a result."""
+        self.notes.add_end(self.candidate, error)
+        return isinstance(error, self.handled) and not is_pause(error)
 
     def _make_failure(self, error: Exception, started: float) -> Answer:
         secrets = find_secrets(self.candidate.model)
@@ -164,14 +193,19 @@ class AskOperation(Operation):
     def _with_notes(self, attempt: Attempt) -> Attempt:
         if self.notes.failures:
             attempt["failures"] = self.notes.failures
+        if self.notes.may_be_billed is False:
+            attempt["may_be_billed"] = False
         if self.notes.answered_by is not None:
             attempt["answered_by"] = self.notes.answered_by.name
+        if self.client_retries:
+            attempt["client_retries"] = True
         return attempt
 
     def _make_answer(self, output: Any, started: float, ttft_s: float | None = None) -> Answer:
         raw = output.get("raw") if isinstance(output, dict) else output
         message = raw if isinstance(raw, AIMessage) else None
-        usage = None if message is None else message.usage_metadata
+        reported = message is not None and message.usage_metadata is not None
+        usage = usage_of(message) if reported else None
         price = (self.notes.answered_by or self.candidate).price
         attempt = Attempt(
             candidate=self.candidate.name,
@@ -179,8 +213,8 @@ class AskOperation(Operation):
             verified=False,
             confidence=None,
             cost_usd=None if price is None else price.cost_usd(usage),
-            input_tokens=None if usage is None else usage["input_tokens"],
-            output_tokens=None if usage is None else usage["output_tokens"],
+            input_tokens=None if usage is None else usage.input_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
             latency_s=time.perf_counter() - started,
             ttft_s=ttft_s,
             finished_at_s=time.time(),
@@ -196,6 +230,7 @@ class _PartialStream:
 
     def __init__(self, asking: AskOperation, started: float) -> None:
         self._operation, self._started = asking, started
+        self._usage: Any = None
         self._chunks: list[Any] = []
         self._buffer: list[Any] = []
         self._sum: AIMessageChunk | None = None
@@ -207,6 +242,7 @@ class _PartialStream:
         """Add a chunk, and return the chunks that may be passed on now."""
         if self._ttft_s is None and has_output(chunk):
             self._ttft_s = time.perf_counter() - self._started
+        chunk = self._with_new_usage(chunk)
         self._chunks.append(chunk)
         # A complete draft is not committed here: the policy decides on it.
         is_last = isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last"
@@ -222,6 +258,14 @@ class _PartialStream:
         self._operation.passed_on = True
         passed, self._buffer = self._buffer, []
         return passed
+
+    def _with_new_usage(self, chunk: Any) -> Any:
+        """The chunk with what it adds to the usage, which some providers repeat in each."""
+        given = getattr(chunk, "usage_metadata", None)
+        if given is None:
+            return chunk
+        added, self._usage = usage_increment(self._usage, given), given
+        return chunk if added == given else chunk.model_copy(update={"usage_metadata": added})
 
     def _looks_good(self, chunk: Any) -> bool:
         if not isinstance(chunk, AIMessageChunk) or self._operation.commit is None:

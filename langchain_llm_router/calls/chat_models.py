@@ -7,6 +7,7 @@ from dataclasses import replace
 from langchain_core.language_models import BaseChatModel
 
 from langchain_llm_router.calls.prices import look_up_price
+from langchain_llm_router.live.client_retries import without_retries
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.errors import MissingExtraError
 
@@ -15,6 +16,8 @@ __all__ = ["live_model", "resolve_candidate"]
 
 def resolve_candidate(candidate: Candidate | BaseChatModel | str) -> Candidate:
     """Return a candidate with a live model and, if one can be looked up, a price.
+
+    Retries are the router's: its clients do not retry on their own.
 
     Raises:
         TypeError: If it is neither a candidate, nor a chat model, nor a string.
@@ -42,7 +45,7 @@ def resolve_candidate(candidate: Candidate | BaseChatModel | str) -> Candidate:
         raise ValueError(msg)
     model = _init_model(candidate.model) if isinstance(candidate.model, str) else candidate.model
     price = candidate.price if candidate.price is not None else look_up_price(model)
-    return replace(candidate, model=model, price=price)
+    return replace(candidate, model=without_retries(model), price=price)
 
 
 def _init_model(spec: str) -> BaseChatModel:
@@ -50,7 +53,7 @@ def _init_model(spec: str) -> BaseChatModel:
     if provider == "openai" and name:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415 - takes a second to import
 
-        return ChatOpenAI(model=name)
+        return ChatOpenAI(model=name, max_retries=0)
     try:
         from langchain.chat_models import init_chat_model  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:

@@ -19,11 +19,13 @@ from pydantic import BaseModel, ValidationError
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.provider_messages import for_candidate
 from langchain_llm_router.calls.tracing import is_traced
+from langchain_llm_router.live.client_retries import client_retries, without_retries
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.errors import is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.secrets import describe_error
+from langchain_llm_router.types.usage import usage_of
 from langchain_llm_router.verification import (
     Call,
     Case,
@@ -138,10 +140,11 @@ def _sum_tokens(replies: Sequence[Reply]) -> int | None:
     total = 0
     for reply in replies:
         if reply.message is not None:
-            usage = reply.message.usage_metadata
+            usage = usage_of(reply.message)
             if usage is None:
                 return None
-            total += usage["input_tokens"] + usage["output_tokens"]
+            if not usage.from_cache:
+                total += usage.input_tokens + usage.output_tokens
     return total
 
 
@@ -155,6 +158,7 @@ class VerifierCalls:
     def __init__(self, guard: Callable[[Candidate], Guard] | None = None) -> None:
         self._guard = guard
         self._built: dict[int, Runnable[Any, Any]] = {}
+        self._asked: dict[int, BaseChatModel] = {}
 
     def call(self, call: Call, config: RunnableConfig) -> Reply:
         """Make a call; a failure becomes a reply without a message."""
@@ -201,10 +205,15 @@ class VerifierCalls:
                 may_be_billed,
             )
 
-            return Reply(error=text, exception=error, unsure=may_be_billed(error))
+            unsure = may_be_billed(error) or self._may_retry(call)
+            return Reply(error=text, exception=error, unsure=unsure)
         earlier = tuple(failure for failure in _failure_texts(guarded) if failure != text)
-        unsure = _may_be_billed(guarded)
+        unsure = _may_be_billed(guarded) or self._may_retry(call)
         return Reply(error=text, exception=error, earlier_errors=earlier, unsure=unsure)
+
+    def _may_retry(self, call: Call) -> bool:
+        """Whether the judge's client may have made further calls, which may have been billed."""
+        return client_retries(self._asked.get(id(call))) > 0
 
     def _runnable(self, call: Call) -> Runnable[Any, Any]:
         built = self._built.get(id(call))
@@ -212,7 +221,10 @@ class VerifierCalls:
             model = call.candidate.model
             if not isinstance(model, BaseChatModel):
                 model = live_model(call.candidate)
+            if getattr(model, "max_retries", 0) != 0:
+                model = without_retries(model)
             model = _with_temperature(model, call.temperature)
+            self._asked[id(call)] = model
             if call.schema is not None:
                 method = {} if call.method is None else {"method": call.method}
                 built = model.with_structured_output(
@@ -238,14 +250,13 @@ class VerifierCalls:
             if parsed is None and failure is not None:
                 error = describe_error(failure, call.candidate.model)
         price = call.candidate.price
-        usage = getattr(message, "usage_metadata", None)
-        cost = None if price is None else price.cost_usd(usage)
-        reply = Reply(message, parsed, error, cost, samples)
+        cost = None if price is None else price.cost_usd(usage_of(message))
+        retried = self._may_retry(call)
+        reply = Reply(message, parsed, error, cost, samples, unsure=retried)
         if guarded is None or len(guarded.notes.failures) == 0:
             return reply
-        return replace(
-            reply, earlier_errors=_failure_texts(guarded), unsure=_may_be_billed(guarded)
-        )
+        unsure = retried or _may_be_billed(guarded)
+        return replace(reply, earlier_errors=_failure_texts(guarded), unsure=unsure)
 
 
 def _adapted_messages(call: Call) -> Sequence[BaseMessage]:

@@ -23,12 +23,32 @@ _PROVIDERS = {
     "xai": "x-ai",
 }
 
+# Our rates, and what genai-prices calls them.
+_RATES = {
+    "input_usd_per_mtok": "input_mtok",
+    "output_usd_per_mtok": "output_mtok",
+    "cache_read_usd_per_mtok": "cache_read_mtok",
+    "cache_write_usd_per_mtok": "cache_write_mtok",
+    "cache_write_1h_usd_per_mtok": "cache_write_1h_mtok",
+    "input_audio_usd_per_mtok": "input_audio_mtok",
+    "output_audio_usd_per_mtok": "output_audio_mtok",
+    "input_image_usd_per_mtok": "input_image_mtok",
+    "reasoning_usd_per_mtok": "output_reasoning_mtok",
+}
+# Kinds of hosted tools, and what genai-prices calls a thousand of their uses.
+_FEES = {
+    "web_search": "web_searches_kcount",
+    "file_search": "storage_searches_kcount",
+    "x_search": "social_searches_kcount",
+    "code_execution": "code_executions_kcount",
+}
+
 
 def look_up_price(model: BaseChatModel) -> Price | None:
-    """Look up the base price of a chat model by its LangSmith provider and model name.
+    """Look up the price of a chat model by its LangSmith provider and model name.
 
-    Prices come from the table in the package `genai-prices` (extra `prices`). If a model's price
-    depends on the context length, the price for the shortest contexts is returned.
+    Prices come from the table in the package `genai-prices` (extra `prices`), with all that it
+    has: tiers by context length, cache reads and writes, audio, requests, fees of hosted tools.
 
     Returns:
         The price, or None if the package is not installed or has no price for the model.
@@ -46,14 +66,32 @@ def look_up_price(model: BaseChatModel) -> Price | None:
         calculation = calc_price(Usage(input_tokens=1, output_tokens=1), name, provider_id=provider)
     except LookupError:
         return None
-    rates = calculation.model_price
-    input_rate, output_rate = _rate(rates.input_mtok), _rate(rates.output_mtok)
-    if input_rate is None or output_rate is None:
-        return None
-    return Price(input_rate, output_rate, _rate(rates.cache_read_mtok))
+    return _price_of(calculation.model_price)
 
 
-def _rate(value: Any) -> float | None:
-    if value is None:
+def _price_of(table: Any) -> Price | None:
+    """Our price for the rates of genai-prices; None where a token has none."""
+    rates = {ours: getattr(table, theirs, None) for ours, theirs in _RATES.items()}
+    if rates["input_usd_per_mtok"] is None or rates["output_usd_per_mtok"] is None:
         return None
-    return float(getattr(value, "base", value))
+    per_request = _at(getattr(table, "requests_kcount", None), 0) or 0.0
+    fees = {kind: _at(getattr(table, theirs, None), 0) for kind, theirs in _FEES.items()}
+    rest: dict[str, Any] = {
+        "request_usd": per_request / 1000,
+        "tool_fees_usd": {kind: fee / 1000 for kind, fee in fees.items() if fee is not None},
+    }
+    tiered = [tier for rate in rates.values() for tier in getattr(rate, "tiers", ())]
+
+    def price(above: int | None, tiers: dict[int, Price]) -> Price:
+        at: dict[str, Any] = {name: _at(rate, above) for name, rate in rates.items()}
+        return Price(**at, **rest, tiers=tiers)
+
+    return price(None, {tier.start: price(tier.start, {}) for tier in tiered})
+
+
+def _at(rate: Any, above: int | None) -> float | None:
+    """A rate for prompts of more than so many tokens; None: for short ones."""
+    if rate is None or not hasattr(rate, "tiers"):
+        return None if rate is None else float(rate)
+    reached = [tier for tier in rate.tiers if above is not None and tier.start <= above]
+    return float(max(reached, key=lambda tier: tier.start).price if reached else rate.base)

@@ -77,7 +77,7 @@ def parse_candidates(
     for text in prices:
         name, _, rates = text.partition("=")
         try:
-            price = Price(*[float(rate) for rate in rates.split(",")])
+            price = Price(*[float(rate) for rate in rates.split(",", 2)])  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             msg = (
                 "A price must be written as name=input,output in USD per million tokens, "

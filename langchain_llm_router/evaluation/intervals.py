@@ -61,7 +61,9 @@ class Interval:
         known = known[~np.isnan(known)]
         if len(known) == 0:
             return cls(value, float("-inf"), float("inf"))
-        low, high = np.quantile(known, [tail, 1 - tail])
+        # Between two infinite values there is nothing to interpolate.
+        method = "nearest" if np.isinf(known).any() else "linear"
+        low, high = np.quantile(known, [tail, 1 - tail], method=method)  # type: ignore[call-overload]
         return cls(value, float(low), float(high))
 
 

@@ -6,6 +6,7 @@ intervals, the mix is computed again on each resample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -96,7 +97,11 @@ def _costs(done: Spent, outcomes: Outcomes) -> Floats:
 
 def _saved(quality: float, cost: float, single_costs: Floats, single_quality: Floats) -> float:
     hull_cost, hull_q = random_mix_hull(single_costs, single_quality)
-    return 1 - cost / float(np.interp(quality, hull_q, hull_cost))
+    mix_cost = float(np.interp(quality, hull_q, hull_cost))
+    if mix_cost > 0:
+        return 1 - cost / mix_cost
+    # Where a mix of free models is as good, there is nothing to save.
+    return -math.inf if cost > 0 else 0.0
 
 
 def _above_mix(quality: float, cost: float, single_costs: Floats, single_quality: Floats) -> float:

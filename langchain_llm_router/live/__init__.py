@@ -4,8 +4,9 @@
 the averages with exponential decay, `breakers` the circuit breakers; `snapshots` saves the
 statistics to disk, `shared_telemetry` shares them through Redis. `failure_rules` classifies
 failures, without I/O; `guarded_calls` calls a candidate by these rules, `races` makes one or two
-calls at the same time, `bulkheads` limits concurrent calls, `notes` records failed calls. `live`
-combines these parts for a router.
+calls at the same time, `bulkheads` limits concurrent calls, `notes` records failed calls,
+`client_retries` switches the retries of providers' clients off. `live` combines these parts for a
+router.
 """
 
 from typing import TYPE_CHECKING

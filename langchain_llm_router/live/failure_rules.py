@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import re
@@ -245,7 +246,22 @@ def retry_after_s(error: BaseException, now: float | None = None) -> float | Non
 
 
 # Classes are compared by name, because the providers' client libraries need not be installed.
-_NOT_REACHED = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+_NOT_REACHED = (
+    "ClientConnectorError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectTimeoutError",
+    "EndpointConnectionError",
+    "InvalidURL",
+    "LocalProtocolError",
+    "NameResolutionError",
+    "NewConnectionError",
+    "PoolTimeout",
+    "ProxyError",
+    "SSLCertVerificationError",
+    "UnsupportedProtocol",
+    "gaierror",
+)
 _BROKEN = (
     *_NOT_REACHED,
     "APIConnectionError",
@@ -326,11 +342,55 @@ def is_callers_fault(error: BaseException) -> bool:
     return status_of(error) in (400, 413, 415, 422) or is_context_length(error)
 
 
+# Statuses below 500 that say nothing about whether an answer was made: the time was up, or the
+# caller had left.
+_UNSURE = (408, 499)
+# Functions in which clients wait for a connection: nothing has been sent yet.
+_CONNECTING = frozenset(
+    {
+        "_connect",
+        "connect_tcp",
+        "connect_unix_socket",
+        "create_connection",
+        "getaddrinfo",
+        "open_connection",
+        "start_tls",
+        "wait_for_connection",
+    }
+)
+
+
 def may_be_billed(error: BaseException) -> bool:
-    """Return whether the provider may have charged for the call although it failed."""
-    if status_of(error) is not None or isinstance(error, BulkheadFullError | DeadlineError):
+    """Return whether the provider may have charged for the call although it failed.
+
+    A call that was refused (4xx) or never sent costs nothing. After a server error (5xx), a timeout
+    or a cut connection an answer may have been made; so may one after a cancellation, unless the
+    client was still waiting for its connection.
+    """
+    if isinstance(error, BulkheadFullError | DeadlineError):
         return False
+    status = status_of(error)
+    if status is not None:
+        return status >= 500 or status in _UNSURE
     return not any(
-        isinstance(link, ConnectionRefusedError) or _has_name(link, _NOT_REACHED)
+        isinstance(link, ConnectionRefusedError)
+        or _has_name(link, _NOT_REACHED)
+        or _was_connecting(link)
         for link in _iter_causes(error)
     )
+
+
+def _was_connecting(error: BaseException) -> bool:
+    """Whether an error was raised before its client had a connection to send the call on."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        # The clients of OpenAI and Anthropic look up the platform in a thread first.
+        looks_up = code.co_filename.replace("\\", "/").endswith("/_utils/_sync.py")
+        if code.co_name in _CONNECTING or looks_up:
+            return True
+        if trace.tb_next is None and isinstance(error, asyncio.CancelledError):
+            # Cancelled in its first line: the coroutine had not begun.
+            return trace.tb_lineno == code.co_firstlineno
+        trace = trace.tb_next
+    return False

@@ -97,6 +97,8 @@ class GuardedRunnable:
     twin: Runnable[Any, Any] | None = None
     notes: Notes = field(default_factory=Notes)
     adapt: Callable[[Sequence[BaseMessage], Candidate], Sequence[BaseMessage]] | None = None
+    _running: list[Call] = field(default_factory=list)
+    """The calls of the current race, whose end is not known yet."""
 
     def invoke(self, messages: Sequence[BaseMessage], config: RunnableConfig, **kwargs: Any) -> Any:
         """Ask and wait for the complete answer."""
@@ -119,7 +121,8 @@ class GuardedRunnable:
         try:
             yield from opened.value
             yield from opened.call.read_rest(limit)
-        except Exception as error:
+        except BaseException as error:
+            # Cancelled or closed by its reader as well: an answer has begun.
             self.notes.add_failure(opened.call, error_text(error), billed=True)
             raise
         finally:
@@ -135,7 +138,8 @@ class GuardedRunnable:
                 yield chunk
             async for chunk in opened.call.aread_rest(self._total_limit_s(opened.call)):
                 yield chunk
-        except Exception as error:
+        except BaseException as error:
+            # Cancelled or closed by its reader as well: an answer has begun.
             self.notes.add_failure(opened.call, error_text(error), billed=True)
             raise
         finally:
@@ -162,6 +166,9 @@ class GuardedRunnable:
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
+        except BaseException as error:
+            self._note_cancelled(error)
+            raise
 
     async def _aopen(
         self,
@@ -184,6 +191,17 @@ class GuardedRunnable:
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
+        except BaseException as error:
+            self._note_cancelled(error)
+            raise
+
+    def _note_cancelled(self, error: BaseException) -> None:
+        """Note the calls that were running when their caller was cancelled."""
+        if isinstance(error, Exception):
+            return
+        for call in self._running:
+            billed = call.started_s > 0 and may_be_billed(call.cut or error)
+            self.notes.add_failure(call, error_text(error), billed=billed)
 
     def _plan(self, *, streamed: bool) -> Generator[_Race | _Pause, Any, Outcome]:
         """Yield races and pauses until a call opens, or a failure is final."""
@@ -191,6 +209,7 @@ class GuardedRunnable:
         while True:
             limit = guard.limit_s(first_token=streamed)
             outcome: Outcome = yield _Race(limit, guard.hedge_s(first_token=streamed))
+            self._running.clear()
             for call, why in outcome.lost:
                 self.notes.add_failure(call, why, billed=True)
             if outcome.error is None:
@@ -216,17 +235,22 @@ class GuardedRunnable:
         def make_starter(
             guard: Guard, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]
         ) -> Any:
-            return lambda: Call(
-                guard.candidate,
-                runnable,
-                guard.telemetry,
-                guard.bulkhead,
-                guard.rules.queue_s,
-                messages,
-                config,
-                kwargs,
-                streamed,
-            )
+            def start() -> Call:
+                call = Call(
+                    guard.candidate,
+                    runnable,
+                    guard.telemetry,
+                    guard.bulkhead,
+                    guard.rules.queue_s,
+                    messages,
+                    config,
+                    kwargs,
+                    streamed,
+                )
+                self._running.append(call)
+                return call
+
+            return start
 
         first = make_starter(self.guard, self.runnable, messages)
         if self.twin is None or self.guard.twin is None:

@@ -32,6 +32,7 @@ from langchain_llm_router.types.answers import (
     message_of,
 )
 from langchain_llm_router.types.errors import EmptyAnswerError
+from langchain_llm_router.types.usage import read_usage, usage_increment, usage_of
 
 __all__ = ["NO_CHUNK", "Call", "Outcome", "arace", "race"]
 
@@ -59,6 +60,9 @@ class Call:
     """Iterator over the chunks of a stream after those that it opened with."""
 
     started_s: float = 0.0
+    cut: BaseException | None = None
+    """What cancelled it, if it was."""
+
     is_abandoned: bool = False
     """Whether the caller no longer waits for it."""
 
@@ -70,6 +74,9 @@ class Call:
     """The metadata of the answer, with its finish reason."""
 
     _tokens: int | None = None
+    _usage: Any = None
+    """The last usage that a chunk reported."""
+
     _has_place: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -151,6 +158,8 @@ class Call:
     def failed(self, error: BaseException) -> None:
         """Record its end without an answer; only the first recorded end counts."""
         self.leave()
+        if not isinstance(error, Exception):
+            self.cut = error
         live, self._live = self._live, None
         if live is None:
             return
@@ -210,8 +219,8 @@ class Call:
 
     def _finish_complete(self, answer: Any) -> Any:
         raw = answer.get("raw") if isinstance(answer, dict) else answer
-        usage = raw.usage_metadata if isinstance(raw, AIMessage) else None
-        self._tokens = None if usage is None else usage["output_tokens"]
+        usage = usage_of(raw)
+        self._tokens = None if usage is None or usage.from_cache else usage.output_tokens
         self._read_metadata(answer)
         self._end_call()
         return answer
@@ -237,8 +246,10 @@ class Call:
             self._n_chunks += 1
         self._read_metadata(chunk)
         usage = chunk.usage_metadata if isinstance(chunk, AIMessage) else None
-        if usage is not None:
-            self._tokens = (self._tokens or 0) + usage["output_tokens"]
+        added = read_usage(usage_increment(self._usage, usage))
+        if added is not None:
+            self._tokens = (self._tokens or 0) + added.output_tokens
+        self._usage = usage or self._usage
         return chunk
 
     def _check_time(self, limit_s: float | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from langchain_llm_router.types import Arm, Attempt, Situation, sum_usd
 from langchain_llm_router.types.errors import NoCandidateError
 
-__all__ = ["charged_usd", "drop_unaffordable", "in_tokens"]
+__all__ = ["budget_data", "charged_usd", "drop_unaffordable", "in_tokens"]
 
 
 def charged_usd(situation: Situation) -> float:
@@ -21,9 +21,11 @@ def charged_usd(situation: Situation) -> float:
         cost, failures = attempt.get("cost_usd"), attempt.get("failures", [])
         unsure = sum(bool(failure["may_be_billed"]) for failure in failures)
         if cost is not None:
-            amounts.append(cost)
+            # Retries of a client that the router cannot see are within the worst case of the call.
+            unseen = attempt.get("client_retries", False)
+            amounts.append(max(cost, call) if unseen else cost)
         elif attempt.get("error") is None or len(failures) == 0:
-            unsure += 1
+            unsure += attempt.get("may_be_billed", True)
         amounts.append(unsure * call)
         worst_verdict = 0.0 if arm is None else arm.worst_verification_usd or 0.0
         if attempt.get("verified", False):
@@ -61,6 +63,11 @@ def in_tokens(situation: Situation) -> Situation:
     return replace(situation, arms=arms, attempts=tuple(attempts), granted_usd=granted)
 
 
+def budget_data(situation: Situation) -> dict[str, float | None]:
+    """Return what a decision record says about the budget, in USD."""
+    return {"granted_usd": situation.granted_usd, "charged_usd": charged_usd(situation)}
+
+
 def drop_unaffordable(situation: Situation) -> Situation:
     """Drop the arms that could exceed the request's cost cap or the granted amounts."""
     cap, granted = situation.options.max_cost_usd, situation.granted_usd
@@ -86,6 +93,7 @@ def drop_unaffordable(situation: Situation) -> Situation:
             f"expected costs are {costs}, worst cases {worst}. None there is an unknown price or "
             "length, which fits no limit: give the candidate a `price` and `max_output_tokens`, or "
             "raise the limit."
+            + "".join(f" {a.candidate}: {a.unbounded}." for a in situation.arms if a.unbounded)
         )
         raise NoCandidateError(msg)
     return replace(situation, arms=left)

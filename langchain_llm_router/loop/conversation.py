@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from langchain_llm_router.types import CHARS_PER_TOKEN
 from langchain_llm_router.types.tokens import estimate_tokens
+from langchain_llm_router.types.usage import usage_of
 
 __all__ = [
     "Conversation",
@@ -140,12 +141,9 @@ def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
         for attempt in fresh:
             name = str(attempt.get("answered_by") or attempt["candidate"])
             tokens = attempt.get("input_tokens")
-            if (
-                attempt["candidate"] == record.get("candidate")
-                and message.usage_metadata is not None
-            ):
-                usage = message.usage_metadata
-                tokens = usage["input_tokens"] + usage["output_tokens"]
+            usage = usage_of(message)
+            if attempt["candidate"] == record.get("candidate") and usage is not None:
+                tokens = usage.input_tokens + usage.output_tokens
             if tokens is not None and name not in cached:
                 cached[name] = int(tokens)
     return cached
@@ -158,9 +156,9 @@ def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
     """
     tokens = 0.0
     for message in reversed(messages):
-        if isinstance(message, AIMessage) and message.usage_metadata is not None:
-            usage = message.usage_metadata
-            return tokens + usage["input_tokens"] + usage["output_tokens"]
+        usage = usage_of(message)
+        if usage is not None and usage.input_tokens > 0:
+            return tokens + usage.input_tokens + usage.output_tokens
         tokens += estimate_tokens(_text(message))
     return tokens
 

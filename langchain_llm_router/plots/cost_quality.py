@@ -225,7 +225,8 @@ def _frame(ax: Axes, points: Sequence[StrategyPoint]) -> None:
 def _draw_hull(ax: Axes, labels: Labels, hull: Hull) -> None:
     cost, quality = hull
     # A random mix is linear in cost, which is a curve on a logarithmic axis.
-    grid = np.unique(np.concatenate([np.geomspace(max(cost[0], 1e-12), cost[-1], 200), cost]))
+    low, high = max(cost[0], 1e-12), max(cost[-1], 1e-12)
+    grid = np.unique(np.concatenate([np.geomspace(low, high, 200), cost]))
     grid = grid[(grid >= cost[0]) & (grid <= cost[-1])]
     x, y = 1000 * grid, 100 * np.interp(grid, cost, quality)
     right = ax.get_xlim()[1]
@@ -296,7 +297,7 @@ def _draw_saving(
         return
     best = max(singles, key=lambda p: (p.quality, -p.cost_usd))
     saving = _first_saving(curves, best)
-    if saving is None:
+    if saving is None or best.cost_usd <= 0:
         return
     name, cost = saving
     saved = 1 - cost / best.cost_usd
@@ -316,8 +317,12 @@ def _draw_chosen(
     if len(singles) == 0:
         return
     best = max(singles, key=lambda p: (p.quality, -p.cost_usd))
-    cheaper, gap = 1 - chosen.cost_usd / best.cost_usd, 100 * (chosen.quality - best.quality)
-    price = f"{abs(cheaper):.0%} {'cheaper' if cheaper >= 0 else 'dearer'}"
+    gap = 100 * (chosen.quality - best.quality)
+    if best.cost_usd > 0:
+        cheaper = 1 - chosen.cost_usd / best.cost_usd
+        price = f"{abs(cheaper):.0%} {'cheaper' if cheaper >= 0 else 'dearer'}"
+    else:
+        price = "dearer" if chosen.cost_usd > 0 else "as free"
     _draw_arrow(ax, labels, best, chosen, f"{price}, {gap:+.1f} points")
 
 

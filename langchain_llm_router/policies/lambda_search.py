@@ -159,7 +159,7 @@ def lambda_for(
     cost = mean_cost(0.0)
     if cost <= max_cost_usd:
         return 0.0, 0.0, 0.0
-    low, high = 0.0, 1.0 / max_cost_usd
+    low, high = 0.0, 1.0 / (max_cost_usd if max_cost_usd > 0 else cost)
     dear, cheap = cost, mean_cost(high)
     for _ in range(40):
         if cheap <= max_cost_usd:

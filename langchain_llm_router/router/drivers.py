@@ -7,6 +7,7 @@ ends. The loops close the request themselves instead of leaving it to the garbag
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from langchain_llm_router.calls.ask import AskOperation
@@ -82,8 +83,10 @@ async def astream(steps: Generator[Operation, Any, End], ended: list[End]) -> As
         while True:
             try:
                 if isinstance(operation, AskOperation) and operation.streams:
-                    async for chunk in operation.astream():
-                        yield chunk
+                    # Closed before the request settles: what it has cost is known only then.
+                    async with aclosing(operation.astream()) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
                     result = operation.answer
                 else:
                     result = await operation.aperform()

@@ -28,6 +28,7 @@ from langchain_llm_router.calls.provider_messages import (
     for_provider,
     provider_of,
 )
+from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.endpoints import expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
@@ -265,6 +266,7 @@ class Parts:
         self.length_columns = columns_of(fields.lengths, models)
         profiles = {name: model.profile for name, model in self.models.items()}
         self.profiles = {name: profile for name, profile in profiles.items() if profile}
+        self._retrying = {n for n, model in self.models.items() if client_retries(model) > 0}
         self._providers = {name: provider_of(model) for name, model in self.models.items()}
         self._draft_kwargs = {
             c.name: {} if fields.verifier is None else fields.verifier.answer_kwargs(c.model_name)
@@ -360,6 +362,7 @@ class Parts:
             final=final,
             handled=self.fields.exceptions_to_handle,
             notes=notes,
+            client_retries=name in self._retrying,
             **declared,
         )
 

@@ -26,7 +26,7 @@ from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
 from langchain_llm_router.calls.tracing import AnnotateOperation, EventOperation, TraceOperation
 from langchain_llm_router.history.log_entries import build_entry, find_run_ids
-from langchain_llm_router.loop.charges import charged_usd
+from langchain_llm_router.loop.charges import budget_data
 from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop, next_decision
@@ -355,10 +355,7 @@ class Request:
         fields, loop = self.parts.fields, self.loop
         record = decision_record(loop.steps, loop.situation, self.decision_id)
         if fields.budgets is not None:
-            record["budget"] = {
-                "granted_usd": loop.situation.granted_usd,
-                "charged_usd": charged_usd(loop.situation),
-            }
+            record["budget"] = budget_data(loop.situation)
         if self.nodes:
             record["nodes"] = self.nodes
         if fields.shadow is not None:
@@ -402,6 +399,7 @@ class Request:
             commit=commit,
             watch_after=fields.commit_after if reads_along else None,
             worst_usd=self._worst_case_arm(step).worst_asking_usd,
+            call_usd=self._worst_case_arm(step).worst_call_usd,
             draft=not shown_at_once,
         )
         return asking if self.user_node is None else replace(asking, runnable=self.user_node)

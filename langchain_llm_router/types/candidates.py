@@ -9,12 +9,16 @@ Quality, confidence and probability are floats in [0, 1]. Unknown is `None`, nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_llm_router.types.arguments import CheckedArguments, check_range, unwrap_numpy
+from langchain_llm_router.types.decisions import sum_usd
+from langchain_llm_router.types.hosted_tools import FREE_KINDS
 from langchain_llm_router.types.lazy import lazy_names
+from langchain_llm_router.types.usage import Usage, read_usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -30,6 +34,7 @@ else:  # Only annotations need them.
 
 __all__ = [
     "CHARS_PER_TOKEN",
+    "MEDIA_KINDS",
     "Candidate",
     "Endpoint",
     "Price",
@@ -39,14 +44,22 @@ __all__ = [
 CHARS_PER_TOKEN = 4.0
 """Approximate number of characters per token of English text, where tokens were not counted."""
 
+MEDIA_KINDS = ("image", "audio", "video", "file")
+"""Kinds of content other than text, by which their tokens are bounded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Price(CheckedArguments):
-    """Token prices of a model.
+    """What a model's tokens, requests and hosted tools cost.
+
+    A rate that is None is that of the plain input or output tokens.
 
     Example:
         >>> Price(0.15, 0.60).estimate_usd(input_tokens=1_000, output_tokens=500)
         0.00045
+        >>> long = Price(2.5, 15.0, tiers={200_000: Price(5.0, 22.5)})
+        >>> long.estimate_usd(input_tokens=300_000, output_tokens=0)
+        1.5
     """
 
     input_usd_per_mtok: float
@@ -56,36 +69,151 @@ class Price(CheckedArguments):
     """USD per million output tokens."""
 
     cache_read_usd_per_mtok: float | None = None
-    """USD per million input tokens read from the prompt cache; if None, the input price."""
+    """USD per million input tokens read from the prompt cache."""
+
+    cache_write_usd_per_mtok: float | None = None
+    """USD per million input tokens written to the prompt cache."""
+
+    cache_write_1h_usd_per_mtok: float | None = None
+    """USD per million input tokens written to the prompt cache for an hour; if None, as for other
+    writes."""
+
+    input_audio_usd_per_mtok: float | None = None
+    """USD per million input tokens of audio."""
+
+    output_audio_usd_per_mtok: float | None = None
+    """USD per million output tokens of audio."""
+
+    input_image_usd_per_mtok: float | None = None
+    """USD per million input tokens of images; as usage does not tell them from text, only bounds
+    use it."""
+
+    reasoning_usd_per_mtok: float | None = None
+    """USD per million output tokens of reasoning."""
+
+    request_usd: float = 0.0
+    """USD per request, whatever its length."""
+
+    tool_fees_usd: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """USD per use of a tool that runs at the provider, by kind: `web_search`, `file_search`,
+    `code_execution`, ... An answer that used a kind which is not here has an unknown cost."""
+
+    tiers: Mapping[int, Price] = field(default_factory=dict, hash=False)
+    """Prices of long prompts: with more input tokens than a key, all of the call has that price."""
 
     def __post_init__(self) -> None:
-        names = ("input_usd_per_mtok", "output_usd_per_mtok", "cache_read_usd_per_mtok")
-        check_range(self, *names)
-        unwrap_numpy(self, *names)
+        rates = [name for name in self.__dataclass_fields__ if name.endswith("_usd_per_mtok")]
+        check_range(self, *rates, "request_usd")
+        unwrap_numpy(self, *rates, "request_usd")
+        invalid = {k: v for k, v in self.tool_fees_usd.items() if not 0 <= v < math.inf}
+        if invalid:
+            msg = f"`tool_fees_usd` must hold finite numbers >= 0, got {invalid}."
+            raise ValueError(msg)
+        if any(start < 0 or price.tiers for start, price in self.tiers.items()):
+            msg = (
+                "`tiers` must map numbers of input tokens >= 0 to prices without tiers of their "
+                f"own, got {dict(self.tiers)}."
+            )
+            raise ValueError(msg)
 
     def estimate_usd(
         self, *, input_tokens: float, output_tokens: float, cache_read_tokens: float = 0
     ) -> float:
         """Price a call by its token counts; cached tokens are part of `input_tokens`."""
-        cache_rate = self.cache_read_usd_per_mtok
-        if cache_rate is None:
-            cache_rate = self.input_usd_per_mtok
+        rates = self._tier(input_tokens)
+        cached = min(cache_read_tokens, input_tokens)
         return (
-            (input_tokens - cache_read_tokens) * self.input_usd_per_mtok
-            + cache_read_tokens * cache_rate
-            + output_tokens * self.output_usd_per_mtok
-        ) / 1e6
-
-    def cost_usd(self, usage: UsageMetadata | None) -> float | None:
-        """Price a LangChain usage record; None when the provider reported no usage."""
-        if usage is None:
-            return None
-        cached = usage.get("input_token_details", {}).get("cache_read") or 0
-        return self.estimate_usd(
-            input_tokens=usage["input_tokens"],
-            output_tokens=usage["output_tokens"],
-            cache_read_tokens=cached,
+            rates.request_usd
+            + (
+                (input_tokens - cached) * rates.input_usd_per_mtok
+                + cached * _first(rates.cache_read_usd_per_mtok, rates.input_usd_per_mtok)
+                + output_tokens * rates.output_usd_per_mtok
+            )
+            / 1e6
         )
+
+    def worst_usd(
+        self, *, input_tokens: float, output_tokens: float, media: Collection[str] = ()
+    ) -> float:
+        """Return an upper bound on the cost of a call of at most these lengths, tools excluded.
+
+        Args:
+            input_tokens: Most tokens of the prompt.
+            output_tokens: Most tokens of the answer, reasoning included.
+            media: Kinds of media in the prompt: `audio` and `image` have rates of their own.
+        """
+        reachable = [self, *(tier for start, tier in self.tiers.items() if input_tokens > start)]
+        return max(one._dearest_usd(input_tokens, output_tokens, media) for one in reachable)
+
+    def _dearest_usd(
+        self, input_tokens: float, output_tokens: float, media: Collection[str]
+    ) -> float:
+        inputs = [
+            self.input_usd_per_mtok,
+            self.cache_read_usd_per_mtok,
+            self.cache_write_usd_per_mtok,
+            self.cache_write_1h_usd_per_mtok,
+            self.input_audio_usd_per_mtok if "audio" in media else None,
+            self.input_image_usd_per_mtok if "image" in media else None,
+        ]
+        outputs = [
+            self.output_usd_per_mtok,
+            self.reasoning_usd_per_mtok,
+            self.output_audio_usd_per_mtok,
+        ]
+        dearest = [max(rate for rate in rates if rate is not None) for rates in (inputs, outputs)]
+        return self.request_usd + (input_tokens * dearest[0] + output_tokens * dearest[1]) / 1e6
+
+    def cost_usd(self, usage: UsageMetadata | Usage | None) -> float | None:
+        """Price what an answer used; None if that is unknown or used a tool of unknown fee.
+
+        Args:
+            usage: A LangChain usage record, or what `usage_of` read from a message.
+        """
+        used = usage if usage is None or isinstance(usage, Usage) else read_usage(usage)
+        if used is None:
+            return None
+        if used.from_cache:
+            return 0.0
+        fees = self.fees_usd(used.tool_uses)
+        return None if fees is None else fees + self._tier(used.input_tokens)._tokens_usd(used)
+
+    def fees_usd(self, uses: Mapping[str, int]) -> float | None:
+        """Return the fees of uses of hosted tools by kind; None if a kind's fee is unknown."""
+        if not uses:
+            return 0.0
+        fees = dict.fromkeys(FREE_KINDS, 0.0) | dict(self.tool_fees_usd)
+        amounts = [n * fees[kind] if kind in fees else None for kind, n in uses.items()]
+        return sum_usd(amounts)
+
+    def _tokens_usd(self, used: Usage) -> float:
+        rate_in, rate_out = self.input_usd_per_mtok, self.output_usd_per_mtok
+        write = _first(self.cache_write_usd_per_mtok, rate_in)
+        cached = used.cache_read_tokens + used.cache_write_tokens
+        plain_in = max(0, used.input_tokens - cached - used.input_audio_tokens)
+        plain_out = max(0, used.output_tokens - used.reasoning_tokens - used.output_audio_tokens)
+        return (
+            self.request_usd
+            + (
+                plain_in * rate_in
+                + used.cache_read_tokens * _first(self.cache_read_usd_per_mtok, rate_in)
+                + (used.cache_write_tokens - used.cache_write_1h_tokens) * write
+                + used.cache_write_1h_tokens * _first(self.cache_write_1h_usd_per_mtok, write)
+                + used.input_audio_tokens * _first(self.input_audio_usd_per_mtok, rate_in)
+                + plain_out * rate_out
+                + used.reasoning_tokens * _first(self.reasoning_usd_per_mtok, rate_out)
+                + used.output_audio_tokens * _first(self.output_audio_usd_per_mtok, rate_out)
+            )
+            / 1e6
+        )
+
+    def _tier(self, input_tokens: float) -> Price:
+        start = max((one for one in self.tiers if input_tokens > one), default=None)
+        return self if start is None else self.tiers[start]
+
+
+def _first(rate: float | None, otherwise: float) -> float:
+    return otherwise if rate is None else rate
 
 
 @dataclass(frozen=True)
@@ -152,6 +280,14 @@ class Candidate(CheckedArguments):
     max_output_tokens: int | None = None
     """Maximum length of an answer; a budget needs it to bound the cost of a call."""
 
+    max_input_tokens: int | None = None
+    """Maximum length of a prompt, its media included, such as the context window. A budget needs it
+    where the length cannot be told from the prompt: files by URL or id, hosted tools."""
+
+    media_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Maximum tokens of one medium by kind (`image`, `audio`, `video`, `file`), for the bounds of a
+    budget; images that are not here count as the provider's largest."""
+
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of every call, e.g. `{"reasoning_effort": "low"}`."""
 
@@ -167,8 +303,16 @@ class Candidate(CheckedArguments):
             raise ValueError(msg)
         numbers = ("expected_output_tokens", "expected_cost_usd", "ttft_s", "itl_s")
         check_range(self, *numbers)
-        check_range(self, "max_output_tokens", low=1)
-        unwrap_numpy(self, *numbers, "max_output_tokens")
+        limits = ("max_input_tokens", "max_output_tokens")
+        check_range(self, *limits, low=1)
+        unwrap_numpy(self, *numbers, *limits)
+        for kind, tokens in self.media_tokens.items():
+            if kind not in MEDIA_KINDS or not 0 < tokens < math.inf:
+                msg = (
+                    f"`media_tokens` must map kinds of {list(MEDIA_KINDS)} to numbers > 0, got "
+                    f"{kind!r}: {tokens!r}."
+                )
+                raise ValueError(msg)
         names = [endpoint.name for endpoint in self.endpoints]
         if len(set(names)) < len(names) or "" in names:
             msg = f"Endpoints of {self.name!r} must have distinct, non-empty names, got {names}."

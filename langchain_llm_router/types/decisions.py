@@ -78,9 +78,15 @@ class Attempt(TypedDict, total=False):
     failures: list[dict[str, Any]]
     """Calls that failed or lost a race; if the attempt failed, `error` is that of the last one."""
 
+    may_be_billed: bool
+    """False if its call failed before an answer can have been made, so that it cost nothing."""
+
     interrupted: list[Action]
     """Steps of this attempt that were running when their process ended and were then repeated;
     the cost of the interrupted ones is unknown."""
+
+    client_retries: bool
+    """Whether its client may have retried unseen: then the cost is that of the last call alone."""
 
     answered_by: str
     """The endpoint that answered, where a hedged call to another one was faster."""
@@ -138,6 +144,9 @@ class Arm:
 
     worst_verification_tokens: float | None = None
     """Upper bound on the tokens of verifying its answer."""
+
+    unbounded: str | None = None
+    """Why there is no upper bound, and what would give it one; None if there is one."""
 
 
 @dataclass(frozen=True, slots=True)

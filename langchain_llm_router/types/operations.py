@@ -17,6 +17,16 @@ class Operation(ABC):
     worst_usd: float | None = 0.0
     """Upper bound on its cost, also if it is cancelled; None if unknown."""
 
+    @property
+    def n_unsure(self) -> int | None:
+        """Number of its calls that may be billed without an answer; None if it is not counted."""
+        return None
+
+    @property
+    def unfinished_usd(self) -> float | None:
+        """Upper bound on what it has cost by now, where it ends without a result."""
+        return self.worst_usd
+
     draft: bool = False
     """Whether its text is hidden from the caller until it is accepted."""
 

@@ -34,9 +34,9 @@ def test_rules_may_differ_per_candidate_and_strangers_are_refused():
     ("error", "kind", "retry", "billed", "status"),
     [
         (ProviderError(429), "rate_limit", True, False, 429),
-        (ProviderError(503), "error", True, False, 503),
+        (ProviderError(503), "error", True, True, 503),
         (ProviderError(401), "error", False, False, 401),
-        (ProviderError(408), "timeout", True, False, 408),
+        (ProviderError(408), "timeout", True, True, 408),
         (TimeoutError(), "timeout", True, True, None),
         (httpx.ReadTimeout("x"), "timeout", True, True, None),
         (httpx.ConnectError("x"), "error", True, False, None),

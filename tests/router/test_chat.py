@@ -242,7 +242,9 @@ def test_provider_strings_and_bare_models_become_candidates(monkeypatch):
         policy=Always("gpt-4o-mini"),
     )
     assert [c.name for c in router.candidates] == ["gpt-4o-mini", "mine"]
-    assert router.candidates[0].price == Price(0.15, 0.6, 0.075)
+    price = router.candidates[0].price
+    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (0.15, 0.6)
+    assert price.cache_read_usd_per_mtok == 0.075
     assert router.candidates[1].price is None
 
 

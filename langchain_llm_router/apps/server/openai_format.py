@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from langchain_llm_router.types.answers import finish_reason, is_unfinished, refusal_text
+from langchain_llm_router.types.usage import usage_of
 
 __all__ = [
     "ChatRequest",
@@ -348,21 +349,19 @@ def _finish_reason(message: AIMessage) -> str:
 
 
 def _usage(message: AIMessage) -> dict[str, Any] | None:
-    usage = message.usage_metadata
-    if usage is None:
+    used = usage_of(message)
+    if used is None:
         return None
-    body: dict[str, Any] = {
-        "prompt_tokens": usage["input_tokens"],
-        "completion_tokens": usage["output_tokens"],
-        "total_tokens": usage["total_tokens"],
+    return {
+        "prompt_tokens": used.input_tokens,
+        "completion_tokens": used.output_tokens,
+        "total_tokens": used.input_tokens + used.output_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": used.cache_read_tokens,
+            "audio_tokens": used.input_audio_tokens,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": used.reasoning_tokens,
+            "audio_tokens": used.output_audio_tokens,
+        },
     }
-    read, written = usage.get("input_token_details"), usage.get("output_token_details")
-    for name, details, keys in (
-        ("prompt_tokens_details", read, {"cache_read": "cached_tokens", "audio": "audio_tokens"}),
-        ("completion_tokens_details", written,
-         {"reasoning": "reasoning_tokens", "audio": "audio_tokens"}),
-    ):  # fmt: skip
-        known = {keys[k]: v for k, v in (details or {}).items() if k in keys and v is not None}
-        if known:
-            body[name] = known
-    return body
