@@ -10,8 +10,7 @@ __all__ = ["describe_model", "same_model"]
 
 def describe_model(identity: Mapping[str, Any]) -> str:
     """Return a model with its address and parameters as a text for an error."""
-    name = identity.get("model") or identity.get("class")
-    parts = [repr(name)]
+    parts = [repr(identity.get("model"))]
     if identity.get("base_url"):
         parts.append(f"at {identity['base_url']}")
     if identity.get("parameters"):
@@ -21,4 +20,4 @@ def describe_model(identity: Mapping[str, Any]) -> str:
 
 def same_model(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Return whether two identities are the same model, wherever it is served."""
-    return all(a.get(name) == b.get(name) for name in ("class", "model", "parameters"))
+    return all(a.get(name) == b.get(name) for name in ("model", "parameters"))
