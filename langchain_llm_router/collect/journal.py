@@ -8,8 +8,9 @@ synced, and a last line that was cut off is dropped. The field `kind` of a line 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.data.row_files import json_lines
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.files import check_regular, private_opener
 
 try:
     import fcntl
@@ -47,6 +49,21 @@ _KEYS = {
     "grade": ("id", "candidate"),
     "battle": ("id", "a", "b"),
 }
+
+
+_NUMBERS = (
+    "quality",
+    "confidence",
+    "score_a",
+    "cost_usd",
+    "latency_s",
+    "ttft_s",
+    "itl_s",
+    "input_tokens",
+    "output_tokens",
+    "mean_logprob",
+)
+_MOST = 1e18
 
 
 @dataclass
@@ -150,7 +167,9 @@ class Journal(CheckedArguments):
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab+")
+        if self.path.exists():
+            check_regular(self.path)
+        self._file = open(self.path, "ab+", opener=private_opener)
         if fcntl is not None:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,9 +180,8 @@ class Journal(CheckedArguments):
         self._file.seek(0)
         data = self._file.read()
         try:
-            for line in _lines(data, self.path.name):
-                self.record.add(line)
-        except ValueError:
+            _read_into(self.record, data, self.path.name)
+        except BaseException:
             self._file.close()
             raise
         # A line without an end was cut off by a crash: its call will be made again.
@@ -188,13 +206,42 @@ class Journal(CheckedArguments):
         os.fsync(self._file.fileno())
 
 
-def _lines(data: bytes, name: str) -> Iterator[dict[str, Any]]:
-    """Yield the data of all lines except a last one that was cut off."""
+def _read_into(record: Record, data: bytes, name: str) -> None:
+    """Add all lines except a last one that was cut off."""
     for number, text, line in json_lines(data.split(b"\n")[:-1]):
         if line is None or "kind" not in line:
             msg = f"{name} line {number} must be a journal's JSON line, got {text[:60]!r}."
             raise ValueError(msg)
-        yield line
+        try:
+            _check_line(line)
+            record.add(line)
+        except (KeyError, TypeError, AttributeError) as error:
+            msg = (
+                f"{name} line {number} is damaged ({type(error).__name__}: {error}): remove it, "
+                "and its call is made again."
+            )
+            raise ValueError(msg) from error
+        except ValueError as error:
+            msg = f"{name} line {number}: {error}"
+            raise ValueError(msg) from error
+
+
+def _check_line(line: Mapping[str, Any]) -> None:
+    """Refuse numbers and texts that no run has written."""
+    for name in _NUMBERS:
+        value = line.get(name)
+        if value is not None and not (
+            isinstance(value, int | float) and math.isfinite(value) and abs(value) < _MOST
+        ):
+            msg = f"`{name}` must be a finite number or null, got {str(value)[:60]!r}"
+            raise ValueError(msg)
+    for name in ("quality", "confidence", "score_a"):
+        if line.get(name) is not None and not 0 <= line[name] <= 1:
+            msg = f"`{name}` must be in [0, 1], got {line[name]!r}"
+            raise ValueError(msg)
+    if line["kind"] == "answer" and line.get("error") is None and not isinstance(line["text"], str):
+        msg = f"`text` must be a text, got {str(line['text'])[:60]!r}"
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,8 +290,8 @@ def load_journal(*paths: str | Path) -> Collected:
     """
     record = Record()
     for path in map(Path, paths):
-        for line in _lines(path.read_bytes(), path.name):
-            record.add(line)
+        check_regular(path)
+        _read_into(record, path.read_bytes(), path.name)
     return tabulate(record, " + ".join(Path(path).name for path in paths))
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 from langchain_llm_router.types.errors import ArtifactError
+from langchain_llm_router.types.files import read_limited
 
 if TYPE_CHECKING:
     from langchain_llm_router.types.arrays import Arrays
@@ -41,6 +42,11 @@ T = TypeVar("T")
 
 _MANIFEST, _ARRAYS = "manifest.json", "arrays.npz"
 _TUPLE = "__tuple__"
+
+_MOST_MANIFEST_BYTES = 256 << 20
+# Sparse rows of hashed words are packed to about a hundredth.
+_LEAST_UNPACKED_BYTES, _MOST_UNPACKED = 64 << 20, 400
+_MOST_MEMBERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -115,11 +121,12 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
     """
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        text = read_limited(folder / _MANIFEST, _MOST_MANIFEST_BYTES).decode("utf-8")
+        manifest = json.loads(text, parse_constant=_refuse_constant)
         version, found = manifest["schema_version"], manifest["kind"]
         settings, hashes = manifest["settings"], {_ARRAYS: manifest["arrays_sha256"]}
         files = dict(manifest.get("files_sha256", {}))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         msg = (
             f"{str(folder)!r} is not a saved artifact: {_MANIFEST} is missing or broken ({error})."
         )
@@ -143,15 +150,47 @@ def read_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
         if not (folder / name).is_file() or _sha256(folder / name) != expected:
             msg = f"{str(folder)!r} is corrupted: {name} does not match its recorded hash."
             raise ArtifactError(msg)
-    import numpy as np  # noqa: PLC0415 - as above
+    arrays = _read_arrays(folder)
+    return Artifact(kind=found, settings=settings, arrays=arrays, files=tuple(files))
 
+
+def _read_arrays(folder: Path) -> Arrays:
+    import numpy as np  # noqa: PLC0415 - slow to load, and `decide` does not need it
+
+    path = folder / _ARRAYS
     try:
-        with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, BadZipFile) as error:
+        _check_archive(path)
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
         msg = f"{str(folder)!r} is corrupted: {_ARRAYS} cannot be read ({error})."
         raise ArtifactError(msg) from error
-    return Artifact(kind=found, settings=settings, arrays=arrays, files=tuple(files))
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than it holds, or whose arrays claim to be."""
+    from numpy.lib import format as npy  # noqa: PLC0415 - as above
+
+    limit = max(_LEAST_UNPACKED_BYTES, _MOST_UNPACKED * path.stat().st_size)
+    with ZipFile(path) as archive:
+        members = archive.infolist()
+        n_bytes = sum(member.file_size for member in members)
+        if n_bytes > limit or len(members) > _MOST_MEMBERS:
+            msg = f"{len(members):,} arrays of {n_bytes:,} bytes are more than it can hold"
+            raise ValueError(msg)
+        for member in members:
+            with archive.open(member) as file:
+                version = npy.read_magic(file)
+                read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                shape, _, dtype = read(file)
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                msg = f"{member.filename} claims the shape {shape}, which it does not hold"
+                raise ValueError(msg)
+
+
+def _refuse_constant(name: str) -> Any:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
 
 
 def kind_of(cls: type) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 from zlib import crc32
 
@@ -21,7 +21,18 @@ __all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddi
 # Texts are embedded in parts because vectors as Python lists need ten times the memory.
 _PART = 8192
 
-_TOKEN = re.compile(r"\w+|[^\w\s]")
+# Version 1 takes a run of letters for a word. Version 2 takes every character of a script without
+# spaces for one (Thai, Lao, Tibetan, Burmese, Khmer, kana, Chinese), and splits identifiers.
+_VERSIONS = (1, 2)
+_WORDS = re.compile(r"\w+|[^\w\s]")
+_SPACELESS = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_TOKENS = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+|[^\w\s]")
+_RUN = re.compile(rf"[{_SPACELESS}]{{3,}}")
+_IDENTIFIER = re.compile(r"\b(?:\w+_\w+|[A-Za-z]*[a-z][A-Z]\w*)\b")
+_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 class LexicalEmbeddings(CheckedArguments, Embeddings):
@@ -30,11 +41,13 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
     Every distinct n-gram is hashed to one of `width` buckets with a sign and weighted by
     (1 + ln count) x inverse document frequency; the vector is scaled to length 1. On data sets
     where the wording predicts the difficulty, routing with it is about as good as with small
-    neural encoders.
+    neural encoders. Where words have no spaces between them, characters are taken for words;
+    identifiers in code are split as well (`sort_list`, `sortList`).
 
     Args:
         width: Number of buckets, which is the embedding dimension.
         n_words: Maximum number of words of an n-gram.
+        version: 2, or 1 to read texts as artifacts without a version were fitted.
 
     Attributes:
         idf_: Inverse document frequency per bucket, of shape (width,); ones before `fit`.
@@ -48,10 +61,14 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         64
     """
 
-    def __init__(self, width: int = 4096, n_words: int = 2) -> None:
+    def __init__(self, width: int = 4096, n_words: int = 2, version: int = 2) -> None:
         if width < 1 or n_words < 1:
             msg = f"`width` and `n_words` must be >= 1, got {width!r} and {n_words!r}."
             raise ValueError(msg)
+        if version not in _VERSIONS:
+            msg = f"`version` must be one of {list(_VERSIONS)}, got {version!r}."
+            raise ValueError(msg)
+        self.version = version
         self.width = width
         self.n_words = n_words
         self.idf_: Vectors = np.ones(width, dtype=np.float32)
@@ -91,13 +108,23 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         return self.embed_documents([text])[0]
 
     def _codes(self, text: str) -> Counter[int]:
-        tokens = _TOKEN.findall(text.lower())
+        tokens = (_WORDS if self.version == 1 else _TOKENS).findall(text.lower())
         grams: Counter[int] = Counter()
         for n in range(1, self.n_words + 1):
             grams.update(
                 crc32(" ".join(tokens[i : i + n]).encode()) for i in range(len(tokens) - n + 1)
             )
+        if self.version > 1:
+            grams.update(crc32(piece.encode()) for piece in _pieces(text))
         return grams
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Yield the parts of identifiers, and three characters each of scripts without spaces."""
+    for identifier in _IDENTIFIER.finditer(text):
+        yield from (piece.lower() for piece in _PIECE.findall(identifier[0]))
+    for run in _RUN.finditer(text):
+        yield from (run[0][i : i + 3] for i in range(len(run[0]) - 2))
 
 
 def embed(embeddings: Embeddings, texts: Sequence[str]) -> Vectors:
@@ -139,6 +166,8 @@ def describe_embeddings(embeddings: Embeddings, width: int) -> dict[str, Any]:
     }
     if isinstance(embeddings, LexicalEmbeddings):
         description["n_words"] = embeddings.n_words
+        if embeddings.version > 1:
+            description["version"] = embeddings.version
     return description
 
 
@@ -151,7 +180,14 @@ def restore_embeddings(
         ArtifactError: If `embeddings` is needed but None, or is not the embedding of the fit.
     """
     if embeddings is None and described["class"] == LexicalEmbeddings.__name__ and idf is not None:
-        lexical = LexicalEmbeddings(described["width"], described["n_words"])
+        version = described.get("version", 1)
+        if version not in _VERSIONS:
+            msg = (
+                f"The artifact has version {version!r} of `LexicalEmbeddings`, but this package "
+                f"has {list(_VERSIONS)}: update the package, or fit and save it again."
+            )
+            raise ArtifactError(msg)
+        lexical = LexicalEmbeddings(described["width"], described["n_words"], version)
         if idf.shape != (lexical.width,):
             msg = f"The saved idf has shape {idf.shape}, expected ({lexical.width},)."
             raise ArtifactError(msg)

@@ -22,6 +22,7 @@ from langchain_llm_router.data.rows import (
     by_candidate,
     candidate_field,
     candidate_values,
+    optional_values,
     required_field,
 )
 from langchain_llm_router.types.arguments import CheckedArguments
@@ -153,13 +154,17 @@ class Outcomes(CheckedArguments):
         if len(rows) == 0:
             msg = "The table has no rows."
             raise ValueError(msg)
+        for i, row in enumerate(rows):
+            # Checked first, because below the fields of all rows are looked at.
+            required_field(row, "query", i)
         names = tuple(candidate_field(rows[0], "quality", 0))
-        has_cost, has_group = "cost_usd" in rows[0], "group" in rows[0]
+        has_cost = any(row.get("cost_usd") is not None for row in rows)
+        has_group = any(row.get("group") is not None for row in rows)
         return cls(
             [required_field(row, "query", i) for i, row in enumerate(rows)],
             names,
             [candidate_values(row, "quality", names, i) for i, row in enumerate(rows)],
-            [candidate_values(row, "cost_usd", names, i) for i, row in enumerate(rows)]
+            [optional_values(row, "cost_usd", names, i) for i, row in enumerate(rows)]
             if has_cost
             else None,
             [required_field(row, "group", i) for i, row in enumerate(rows)] if has_group else None,

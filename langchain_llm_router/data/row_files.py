@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.files import check_regular, private_opener
 
 __all__ = ["check_suffix", "json_lines", "read_rows", "read_shipped", "write_rows"]
+
+
+_MOST_PARQUET_BYTES = 4 << 30
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write rows as JSONL or Parquet, depending on the suffix."""
     check_suffix(path, (".jsonl", ".parquet"))
     if path.suffix == ".jsonl":
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        path.write_text("".join(lines), encoding="utf-8", errors="surrogatepass")
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        # It may hold prompts.
+        with open(path, "wb", opener=private_opener) as file:
+            file.write(text.encode("utf-8", "surrogatepass"))
         return path
     pyarrow = import_extra("pyarrow", "data")
     parquet = import_extra("pyarrow.parquet", "data")
@@ -34,16 +40,66 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a file, depending on the suffix; in CSV every value is a text.
 
     Raises:
-        ValueError: If a line of a `.jsonl` file is not a JSON object; the message has its number.
+        ValueError: If a line of a `.jsonl` file is not a JSON object or one of a `.csv` file has
+            another number of fields than the header; the message has its number.
     """
     check_suffix(path, (".jsonl", ".csv", ".parquet"))
+    check_regular(path)
     if path.suffix == ".jsonl":
         return [_row(path.name, *line) for line in json_lines(path)]
     if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return _read_csv(path)
+    return _read_parquet(path)
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    # A field may be as long as the file; the limit is one of the whole process.
+    csv.field_size_limit(max(csv.field_size_limit(), path.stat().st_size + 1))
+    rows = []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            names = list(reader.fieldnames or ())
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                msg = f"{path.name}: the names of the columns must differ, got {repeated} twice."
+                raise ValueError(msg)
+            for row in reader:
+                # The reader keeps what is too many under None, and fills up with None.
+                if None in row or None in row.values():
+                    n = sum(value is not None for value in row.values())
+                    n += len(row[None]) - 1 if None in row else 0
+                    msg = (
+                        f"{path.name} line {reader.line_num} has {n} fields, but the header has "
+                        f"{len(names)}: put fields with commas or line breaks in double quotes."
+                    )
+                    raise ValueError(msg)
+                rows.append(row)
+        except csv.Error as error:
+            msg = f"{path.name} line {reader.line_num} is not CSV: {error}."
+            raise ValueError(msg) from error
+        except UnicodeDecodeError as error:
+            msg = f"{path.name} must be encoded as UTF-8 ({error}): save it as UTF-8."
+            raise ValueError(msg) from error
+    return rows
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
     parquet = import_extra("pyarrow.parquet", "data")
-    return [_nested(row) for row in parquet.read_table(path).to_pylist()]
+    try:
+        with parquet.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            n_bytes = sum(group.total_byte_size for group in groups)
+            cells = file.metadata.num_rows * max(1, file.metadata.num_columns)
+            if max(n_bytes, cells) > _MOST_PARQUET_BYTES:
+                msg = f"{n_bytes:,} bytes and {cells:,} cells, more than {_MOST_PARQUET_BYTES:,}"
+                raise ValueError(msg)
+            return [_nested(row) for row in file.read().to_pylist()]
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        msg = f"{path.name} cannot be read as Parquet: {type(error).__name__}: {error}."
+        raise ValueError(msg) from error
 
 
 def json_lines(
@@ -58,6 +114,7 @@ def json_lines(
         Numbers from 1. The object is None if the line is not a JSON object, e.g. after a crash.
     """
     if isinstance(source, Path):
+        check_regular(source)
         # Read bytes, because some characters (U+2028) end a line of text but not of JSONL.
         with source.open("rb") as file:
             yield from json_lines(file)
@@ -67,7 +124,7 @@ def json_lines(
             continue
         try:
             data = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         yield number, line, data if isinstance(data, dict) else None
 

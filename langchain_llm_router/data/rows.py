@@ -9,7 +9,18 @@ import numpy as np
 
 from langchain_llm_router.types.arrays import Floats
 
-__all__ = ["by_candidate", "candidate_field", "candidate_values", "required_field"]
+__all__ = [
+    "RowError",
+    "by_candidate",
+    "candidate_field",
+    "candidate_values",
+    "optional_values",
+    "required_field",
+]
+
+
+class RowError(TypeError, ValueError):
+    """A row has a value of another type; also a `ValueError`, because it is in a user's file."""
 
 
 def by_candidate(names: Sequence[str], values: Floats) -> dict[str, float | None]:
@@ -23,7 +34,7 @@ def by_candidate(names: Sequence[str], values: Floats) -> dict[str, float | None
 def required_field(row: Mapping[str, Any], name: str, i: int) -> Any:
     """Return a field of row `i`, or raise if it is missing."""
     if not isinstance(row, Mapping):
-        raise TypeError(f"Row {i} must map fields to values, got {row!r}.")
+        raise RowError(f"Row {i} must map fields to values, got {row!r}.")
     if row.get(name) is None:
         msg = f"Row {i} has no `{name}`: it has {sorted(row)}."
         raise ValueError(msg)
@@ -35,7 +46,7 @@ def candidate_field(row: Mapping[str, Any], name: str, i: int) -> Mapping[str, A
     values = required_field(row, name, i)
     if not isinstance(values, Mapping):
         msg = f"Row {i}: `{name}` must map candidates to numbers, got {values!r}."
-        raise TypeError(msg)
+        raise RowError(msg)
     return values
 
 
@@ -50,4 +61,26 @@ def candidate_values(
             f"got {sorted(values)}."
         )
         raise ValueError(msg)
-    return [np.nan if values[key] is None else float(values[key]) for key in names]
+    return [_number(values[key], f"`{name}` of {key!r}", i) for key in names]
+
+
+def optional_values(row: Mapping[str, Any], name: str, names: Sequence[str], i: int) -> list[float]:
+    """Return the numbers of a field that may be missing, for all candidates or for some; as NaN."""
+    if isinstance(row, Mapping) and row.get(name) is None:
+        return [np.nan] * len(names)
+    values = candidate_field(row, name, i)
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        msg = f"Row {i}: `{name}` must have candidates of {sorted(names)}, got {unknown}."
+        raise ValueError(msg)
+    return [_number(values.get(key), f"`{name}` of {key!r}", i) for key in names]
+
+
+def _number(value: Any, name: str, i: int) -> float:
+    if value is None:
+        return np.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        msg = f"Row {i}: {name} must be a number or null, got {str(value)[:60]!r}."
+        raise RowError(msg) from error

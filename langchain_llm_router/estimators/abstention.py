@@ -147,5 +147,6 @@ class Abstaining(QualityEstimator):
 def _same_vectors(a: Embeddings, b: Embeddings) -> bool:
     """Whether two embeddings give the same vectors."""
     if isinstance(a, LexicalEmbeddings) and isinstance(b, LexicalEmbeddings):
-        return a.n_words == b.n_words and np.array_equal(a.idf_, b.idf_)
+        same = (a.n_words, a.version) == (b.n_words, b.version)
+        return same and np.array_equal(a.idf_, b.idf_)
     return a is b

@@ -79,6 +79,8 @@ class OutputLength(CheckedArguments):
                 f"`output_tokens` has no measured length of {missing}: leave these candidates out."
             )
             raise ValueError(msg)
+        # Version 1 of the words is that of saved artifacts which do not name one.
+        self.words_version_ = 2
         features = self._features(queries)
         columns = [self._column(features[k], tokens[k, j]) for j, k in enumerate(known.T)]
         self.weights_: Floats = np.stack([weights for weights, _ in columns], axis=1)
@@ -118,6 +120,7 @@ class OutputLength(CheckedArguments):
     def save(self, folder: str | Path) -> Path:
         """Write the fitted predictor into a folder."""
         settings = {
+            "words_version": self.words_version_,
             "ridge": self.ridge,
             "width": self.width,
             "candidates": list(self.fitted_candidates),
@@ -140,6 +143,7 @@ class OutputLength(CheckedArguments):
         try:
             settings, arrays = artifact.settings, artifact.arrays
             loaded = cls(settings["ridge"], settings["width"])
+            loaded.words_version_ = settings.get("words_version", 1)
             loaded.candidates_ = tuple(settings["candidates"])
             loaded.weights_, loaded.scale_ = arrays["weights"], arrays["scale"]
             loaded.longest_ = arrays["longest"]
@@ -154,7 +158,11 @@ class OutputLength(CheckedArguments):
         return loaded
 
     def _features(self, queries: Sequence[str]) -> Floats:
-        words = LexicalEmbeddings(self.width, 1).embed_array(queries).astype(np.float64)
+        words = (
+            LexicalEmbeddings(self.width, 1, self.words_version_)
+            .embed_array(queries)
+            .astype(np.float64)
+        )
         lengths = np.array([math.log1p(len(query)) for query in queries])
         ones = np.ones(len(queries))
         return np.column_stack([words, ones, lengths, lengths**2 / 10])

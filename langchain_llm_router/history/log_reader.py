@@ -160,7 +160,7 @@ def read_log(*paths: str | Path) -> History:
                     item = Feedback(**{name: data[name] for name in data if name != "kind"})
                     feedback.setdefault(item.decision_id, {})[item.id or item.key] = item
                 n_read += 1
-            except (KeyError, TypeError, AttributeError):
+            except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError):
                 n_bad += 1
         if n_bad > 0 and n_read == 0:
             msg = (

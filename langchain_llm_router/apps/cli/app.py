@@ -16,6 +16,7 @@ from langchain_llm_router.apps.cli.evaluate_command import evaluate
 from langchain_llm_router.apps.cli.explain_command import explain
 from langchain_llm_router.apps.cli.feedback_command import feedback
 from langchain_llm_router.apps.cli.fit_command import fit
+from langchain_llm_router.apps.cli.parameters import check_flags
 from langchain_llm_router.apps.cli.plot_command import plot
 from langchain_llm_router.apps.cli.refit_command import refit
 from langchain_llm_router.apps.cli.replay_command import replay
@@ -106,6 +107,7 @@ def _for_typer(command: Command, typer: Any, **overrides: Any) -> Command:
 
     @functools.wraps(command)
     def run(**kwargs: Any) -> None:
+        check_flags(kwargs)
         positional = [kwargs.pop(name) for name in arguments]
         command(*positional, **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ __all__ = [
     "PricesOption",
     "RouterArgument",
     "build_verifiers",
+    "check_flags",
     "load_exam",
     "load_tables",
     "parse_pool",
@@ -29,6 +31,38 @@ DataOption = Annotated[list[Path], "Journals of `collect`, or one table of outco
 JsonOption = Annotated[bool, "Print the figures as one JSON object on the last line."]
 CandidatesOption = Annotated[list[str], "[name=]provider:model[@base-url], from cheap to strong."]
 PricesOption = Annotated[list[str], "name=input,output in USD per million tokens."]
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "attempts": (1, 1000),
+    "budget": (0, inf),
+    "concurrency": (1, 10_000),
+    "port": (0, 65_535),
+    "quality_per_usd": (0, inf),
+    "samples": (0, 1000),
+    "seed": (0, 2**32 - 1),
+    "shards": (1, 10_000),
+}
+"""Allowed range of the numbers on the command line, by the name of the parameter."""
+
+
+def check_flags(values: Mapping[str, object]) -> None:
+    """Check the numbers of a command line.
+
+    Raises:
+        ValueError: If one is not finite or out of its range.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        low, high = _RANGES.get(name, (-inf, inf))
+        if not isfinite(value) or not low <= value <= high:
+            allowed = "a finite number"
+            if name in _RANGES:
+                allowed = f">= {low:g}" if high == inf else f"in [{low:g}, {high:.10g}]"
+            flag = f"--{name.replace('_', '-')}"
+            msg = f"`{flag}` must be {allowed}, got {value!r}."
+            raise ValueError(msg)
 
 
 def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvaluations]]:
