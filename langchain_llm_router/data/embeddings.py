@@ -31,7 +31,7 @@ _SPACELESS = (
 )
 _TOKENS = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+|[^\w\s]")
 _RUN = re.compile(rf"[{_SPACELESS}]{{3,}}")
-_IDENTIFIER = re.compile(r"\b(?:\w+_\w+|[A-Za-z]*[a-z][A-Z]\w*)\b")
+_IDENTIFIER = re.compile(r"\b(?:\w[^\W_]*+_\w++|[A-Z]*+[a-z]++[A-Z]\w*+)")
 _PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from langchain_llm_router.types.arguments import CheckedArguments, check_range, unwrap_numpy
@@ -100,6 +100,13 @@ class Price(CheckedArguments):
 
     tiers: Mapping[int, Price] = field(default_factory=dict, hash=False)
     """Prices of long prompts: with more input tokens than a key, all of the call has that price."""
+
+    def __repr__(self) -> str:
+        """Return the two main rates, and of the others those that are given."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        main = ("input_usd_per_mtok", "output_usd_per_mtok")
+        shown = [f"{k}={v!r}" for k, v in values.items() if k in main or v not in (None, 0, {})]
+        return f"Price({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         rates = [name for name in self.__dataclass_fields__ if name.endswith("_usd_per_mtok")]

@@ -97,9 +97,10 @@ def test_a_verdict_may_be_longer_than_the_answer_it_is_about():
     [
         (AnswerLogprob(), 0),
         (Checks([lambda case: True]), 0),
-        (TokenProbability(), 1),
+        # A judge that only thought is asked again with more room.
+        (TokenProbability(), 2),
         (SelfEvaluator(n_samples=5), 5),
-        (YesNo(n_samples=3), 3),
+        (YesNo(n_samples=3), 6),
         (Agreement(peers=[Candidate("b", ScriptedModel("x"))], n_resamples=2), 3),
         (ByCandidate({"a": SelfEvaluator(n_samples=4)}), 4),
         (ByCandidate({"b": SelfEvaluator()}), 0),

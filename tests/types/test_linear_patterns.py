@@ -26,7 +26,7 @@ def slow_input(source: str, flags: int) -> HardInput | None:
             return given
     for _, given in sorted(timed, reverse=True)[:3]:
         for size in (20_000, LARGE):
-            # 200 kB in linear time take some ten milliseconds; the limit is for a busy machine.
+            # 200 kB in linear time take some ten milliseconds.
             if seconds(pattern, given.of_size(size)) > size / LARGE + 0.2:
                 return given
     return None
