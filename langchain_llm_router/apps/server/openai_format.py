@@ -358,10 +358,14 @@ def _usage(message: AIMessage) -> dict[str, Any] | None:
         "total_tokens": used.input_tokens + used.output_tokens,
         "prompt_tokens_details": {
             "cached_tokens": used.cache_read_tokens,
-            "audio_tokens": used.input_audio_tokens,
+            **_audio(used.input_audio_tokens),
         },
         "completion_tokens_details": {
             "reasoning_tokens": used.reasoning_tokens,
-            "audio_tokens": used.output_audio_tokens,
+            **_audio(used.output_audio_tokens),
         },
     }
+
+
+def _audio(n_tokens: int) -> dict[str, int]:
+    return {"audio_tokens": n_tokens} if n_tokens > 0 else {}
