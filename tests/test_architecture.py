@@ -2,6 +2,7 @@
 
 import ast
 import keyword
+import re
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -56,10 +57,12 @@ def room(module: str) -> str:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Everything that a file imports, wherever in it, for type checkers too."""
+    """Everything that a file imports, wherever in it, for type checkers too, and lazily by name."""
     found = set()
     for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Constant) and re.fullmatch(rf"{NAME}(\.\w+)+", str(node.value)):
+            found.add(str(node.value))
+        elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
@@ -118,6 +121,28 @@ def test_a_circle_and_a_tenth_floor_are_seen():
     with pytest.raises(AssertionError, match="a -> b -> a"):
         floors({"a": {"b"}, "b": {"a"}})
     assert max(floors({str(i): {str(i - 1)} for i in range(1, 10)}).values()) == 10
+
+
+def test_no_file_comes_in_through_the_front_door():
+    rooms = {room(module) for module in files()}
+    through = {
+        (module, name)
+        for module, path in files().items()
+        for name in imports(path)
+        if name == NAME or (name.startswith(f"{NAME}.") and room(name) not in rooms)
+    }
+    assert through == set()
+
+
+def test_an_import_is_seen_wherever_it_stands(tmp_path):
+    path = tmp_path / "room.py"
+    path.write_text(
+        f"import {NAME} as whole\nif TYPE_CHECKING:\n    import {NAME}.a\n"
+        f"def f():\n    from {NAME}.b import x\n    import_module('{NAME}.c.d')\n"
+        f"lazy_names(__name__, {{'{NAME}.e': 'y'}})\n"
+    )
+    ends = {name.removeprefix(NAME) for name in imports(path)}
+    assert ends == {"", ".a", ".b.x", ".c.d", ".e"}
 
 
 def test_no_two_files_import_each_other():
