@@ -1,0 +1,50 @@
+"""Prices that are looked up: input and output are not mixed up, and unknown ones are None."""
+
+import pytest
+
+from langchain_llm_router import Candidate, Price
+from langchain_llm_router.calls import look_up_price
+from langchain_llm_router.calls.chat_models import resolve_candidate
+from tests.support.fakes import ScriptedModel
+
+
+class Priced(ScriptedModel):
+    """Says whose model it is, as a provider's model does."""
+
+    model_name: str = "gpt-4o-mini"
+    provider: str = "openai"
+
+    def _get_ls_params(self, stop=None, **kwargs):
+        named = {"ls_model_name": self.model_name, "ls_provider": self.provider}
+        return {**super()._get_ls_params(stop, **kwargs), **named}
+
+
+@pytest.fixture(autouse=True)
+def _table():
+    pytest.importorskip("genai_prices", reason="the table of prices is an extra")
+
+
+def test_a_price_has_the_published_rates_of_input_output_and_cache():
+    assert look_up_price(Priced("x")) == Price(0.15, 0.6, 0.075)
+
+
+def test_langchain_s_name_of_a_provider_is_translated():
+    price = look_up_price(Priced("x", model_name="gemini-1.5-flash", provider="google_genai"))
+    assert price is not None
+    assert price.input_usd_per_mtok < price.output_usd_per_mtok
+
+
+def test_where_a_price_grows_with_the_context_it_is_that_of_the_shortest():
+    price = look_up_price(Priced("x", model_name="gemini-2.5-pro", provider="google_genai"))
+    assert price is not None
+    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (1.25, 10)
+
+
+def test_a_model_that_the_table_does_not_have_has_no_price():
+    assert look_up_price(Priced("x", model_name="no-such-model")) is None
+    assert look_up_price(ScriptedModel("x")) is None
+
+
+def test_a_price_that_is_given_is_not_looked_up():
+    assert resolve_candidate(Candidate("a", Priced("x"), Price(1, 2))).price == Price(1, 2)
+    assert resolve_candidate(Candidate("a", Priced("x"))).price == Price(0.15, 0.6, 0.075)
