@@ -15,6 +15,8 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
 from examples.extend import CheapestGoodEnough
+from langchain_llm_router import policies as policies_room
+from langchain_llm_router.data.artifacts import kind_of
 from langchain_llm_router.estimators import (
     Abstaining,
     BradleyTerry,
@@ -314,6 +316,13 @@ def test_a_saved_policy_decides_the_same_loaded_by_its_own_class_or_by_any(name,
         assert loaded.knob == policy.knob
         assert loaded.named_candidates == policy.named_candidates
         assert decisions(loaded) == decisions(policy)
+
+
+@policies
+def test_a_saved_policy_is_found_in_a_process_that_has_not_imported_its_file(name):
+    kind = kind_of(type(policy_of(name)))
+    elsewhere = ":" in kind
+    assert elsewhere or kind in policies_room.__all__, f"name {kind} in `policies/__init__.py`"
 
 
 @policies
