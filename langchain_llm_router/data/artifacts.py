@@ -30,6 +30,7 @@ __all__ = [
     "as_json",
     "data_hash",
     "from_json",
+    "incomplete_error",
     "kind_of",
     "known_class",
     "read_artifact",
@@ -191,6 +192,21 @@ def _check_archive(path: Path) -> None:
 def _refuse_constant(name: str) -> Any:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
+
+
+def incomplete_error(folder: str | Path, kind: str, error: Exception) -> ArtifactError:
+    """Return the error for an artifact with other contents than this version reads.
+
+    Args:
+        folder: The artifact's folder.
+        kind: What it should be.
+        error: What went wrong; the message of a `KeyError` is only the key.
+    """
+    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+    return ArtifactError(
+        f"{str(folder)!r} is not a {kind} as this version saves it: {reason}. "
+        "Fit and save it again."
+    )
 
 
 def kind_of(cls: type) -> str:

@@ -18,7 +18,13 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.data.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.data.artifacts import (
+    Artifact,
+    data_hash,
+    incomplete_error,
+    read_artifact,
+    write_artifact,
+)
 from langchain_llm_router.data.embeddings import (
     LexicalEmbeddings,
     describe_embeddings,
@@ -27,7 +33,7 @@ from langchain_llm_router.data.embeddings import (
 )
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Arrays, Floats, Vectors
-from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+from langchain_llm_router.types.errors import NotFittedError
 
 __all__ = ["Constant", "EmbeddingEstimator", "QualityEstimator", "Random"]
 
@@ -122,8 +128,7 @@ class QualityEstimator(CheckedArguments, ABC):
             estimator.report_ = artifact.settings.get("report")
             estimator._restore_artifact(Path(folder), artifact, embeddings)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} is not a complete {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
+            raise incomplete_error(folder, cls.__name__, error) from error
         return estimator
 
     @property

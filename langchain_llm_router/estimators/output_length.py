@@ -11,11 +11,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.data.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.data.artifacts import (
+    Artifact,
+    incomplete_error,
+    read_artifact,
+    write_artifact,
+)
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.arrays import Floats
-from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+from langchain_llm_router.types.errors import NotFittedError
 
 __all__ = ["OutputLength"]
 
@@ -153,8 +158,7 @@ class OutputLength(CheckedArguments):
                 msg = f"the arrays have the shapes {shapes}"
                 raise ValueError(msg)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} is not a complete {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
+            raise incomplete_error(folder, cls.__name__, error) from error
         return loaded
 
     def _features(self, queries: Sequence[str]) -> Floats:

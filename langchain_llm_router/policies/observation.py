@@ -16,10 +16,15 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.data.artifacts import Artifact, read_artifact, write_artifact
+from langchain_llm_router.data.artifacts import (
+    Artifact,
+    incomplete_error,
+    read_artifact,
+    write_artifact,
+)
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices
-from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+from langchain_llm_router.types.errors import NotFittedError
 
 __all__ = [
     "BetaBinomial",
@@ -96,8 +101,7 @@ class ObservationModel(CheckedArguments, ABC):
         try:
             return cls._from_state(artifact.settings, artifact.arrays)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a complete {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
+            raise incomplete_error(folder, cls.__name__, error) from error
 
     @abstractmethod
     def _state(self) -> tuple[dict[str, Any], Arrays]: ...

@@ -18,6 +18,7 @@ from langchain_llm_router.data.artifacts import (
     Artifact,
     as_json,
     from_json,
+    incomplete_error,
     kind_of,
     known_class,
     read_artifact,
@@ -223,8 +224,7 @@ class Policy(CheckedArguments, ABC):
             policy = cls(**cls._load_fields(artifact.settings, Path(folder)))
             policy._restore(artifact.settings, artifact.arrays)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a complete {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
+            raise incomplete_error(folder, cls.__name__, error) from error
         return policy
 
     def _save_fields(self, folder: Path) -> dict[str, Any]:

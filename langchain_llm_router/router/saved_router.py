@@ -17,6 +17,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_llm_router import estimators
 from langchain_llm_router.data.artifacts import (
     Artifact,
+    incomplete_error,
     kind_of,
     known_class,
     read_artifact,
@@ -27,7 +28,6 @@ from langchain_llm_router.policies import Policy, SafeArm
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Bools, Floats
-from langchain_llm_router.types.errors import ArtifactError
 
 __all__ = [
     "SavedRouter",
@@ -123,11 +123,7 @@ class SavedRouter(CheckedArguments):
                 seen=frozenset(settings.get("seen", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            msg = (
-                f"{str(folder)!r} must be the folder of a saved router, but it cannot be read: "
-                f"{error}."
-            )
-            raise ArtifactError(msg) from error
+            raise incomplete_error(folder, "SavedRouter", error) from error
 
     def pool(self, candidates: Mapping[str, Candidate]) -> list[Candidate]:
         """Select this router's candidates, in its order, with their measured costs.

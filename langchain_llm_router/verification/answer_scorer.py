@@ -14,7 +14,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from langchain_llm_router.data import split_indices
-from langchain_llm_router.data.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.data.artifacts import (
+    Artifact,
+    data_hash,
+    incomplete_error,
+    read_artifact,
+    write_artifact,
+)
 from langchain_llm_router.data.embeddings import (
     LexicalEmbeddings,
     describe_embeddings,
@@ -25,7 +31,7 @@ from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import answer_text, visible_text
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Floats
-from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+from langchain_llm_router.types.errors import NotFittedError
 from langchain_llm_router.verification.verifier import Case, Evaluating, Evaluation, Verifier
 
 __all__ = ["AnswerScorer"]
@@ -158,8 +164,7 @@ class AnswerScorer(Verifier):
             scorer.held_out_scores_ = arrays["held_out_scores"]
             scorer.data_hash_ = settings["data_hash"]
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"{str(folder)!r} does not hold a complete {cls.__name__}: {error}."
-            raise ArtifactError(msg) from error
+            raise incomplete_error(folder, cls.__name__, error) from error
         return scorer
 
     def _vectors(self, texts: Sequence[str]) -> Any:

@@ -5,7 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import Artifact, data_hash, read_artifact, write_artifact
+from langchain_llm_router.estimators import Constant
+from langchain_llm_router.policies import Policy, Threshold
+from langchain_llm_router.router import SavedRouter
 from langchain_llm_router.types.errors import ArtifactError
 
 
@@ -85,3 +89,38 @@ def test_python_objects_are_not_saved(tmp_path):
 def test_the_fingerprint_follows_the_data():
     assert data_hash(["a"], np.ones(3)) == data_hash(["a"], np.ones(3))
     assert data_hash(["a"], np.ones(3)) != data_hash(["a"], np.zeros(3))
+
+
+def constant(folder):
+    outcomes = Outcomes(queries=["q"], candidates=("a", "b"), quality=[[0.0, 1.0]])
+    return Constant().fit(outcomes).save(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "load", "lost", "says"),
+    [
+        (constant, Constant.load, "candidates", "a Constant as this version .* no 'candidates'"),
+        (Threshold(0.6).save, Policy.load, "params", "a Threshold as this version .* no 'params'"),
+        (
+            SavedRouter(("a", "b"), Threshold(0.6)).save,
+            SavedRouter.load,
+            "expected_cost_usd",
+            "a SavedRouter as this version .* no 'expected_cost_usd'",
+        ),
+    ],
+    ids=["estimator", "policy", "router"],
+)
+def test_an_artifact_with_other_fields_says_which_and_what_to_do(tmp_path, make, load, lost, says):
+    path = make(tmp_path / "it") / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["settings"][lost]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=rf"{says}\. Fit and save it again\.$"):
+        load(tmp_path / "it")
+
+
+def test_a_field_that_is_not_known_any_more_says_what_to_do(tmp_path):
+    path = Threshold(0.6).save(tmp_path) / "manifest.json"
+    path.write_text(path.read_text().replace('"threshold"', '"bar"'))
+    with pytest.raises(ArtifactError, match=r"no argument `bar`.*\]\. Fit and save it again\.$"):
+        Policy.load(tmp_path)
