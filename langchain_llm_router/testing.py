@@ -16,19 +16,20 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages.tool import ToolCall, tool_call_chunk
 from langchain_core.output_parsers import (
     BaseOutputParser,
     JsonOutputParser,
     PydanticOutputParser,
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -70,11 +71,12 @@ class ScriptedChatModel(BaseChatModel):
 
     Args:
         script: The answers. An answer is a text; an `AIMessage`, e.g. with tool calls or its own
-            usage; a mapping or pydantic object, which is written as JSON for structured output; or
-            an exception, which is raised.
+            usage; a mapping or pydantic object, which is written as JSON for structured output, or
+            as a call of the bound tool that has the object's class name; an exception, which is
+            raised; or a list of texts that ends with an exception: a stream that breaks off.
         verdicts: Separate answers for calls whose schema has a field `verdict`, as those of
-            `SelfEvaluator`: "Correct" or "Incorrect", any other text (which cannot be parsed), or
-            entries as in `script`. If empty, these answers come from the script too.
+            `SelfEvaluator`: "Correct" or "Incorrect" in any case, any other text (which cannot be
+            parsed), or entries as in `script`. If empty, these answers come from the script too.
         model: Name of the model in answers, unless a call has a keyword argument `model`.
         temperature: Recorded in `calls`, like `timeout` and `max_retries`, and otherwise ignored.
         max_tokens: Maximum length of an answer in words, unless a call has its own.
@@ -147,13 +149,14 @@ class ScriptedChatModel(BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """Parse answers as JSON by a schema; keyword arguments are recorded in `calls`."""
+        """Parse answers, JSON or a scripted tool call, by a schema; arguments go into `calls`."""
         json_schema = convert_to_json_schema(schema)
         traced = {"kwargs": {"method": kwargs.get("method", "json_schema")}, "schema": schema}
         llm = self.bind(response_format=json_schema, ls_structured_output_format=traced, **kwargs)
-        parser: BaseOutputParser[Any] = JsonOutputParser()
+        json_parser: BaseOutputParser[Any] = JsonOutputParser()
         if isinstance(schema, type) and is_basemodel_subclass(schema):
-            parser = PydanticOutputParser(pydantic_object=schema)
+            json_parser = PydanticOutputParser(pydantic_object=schema)
+        parser = RunnableLambda(_with_arguments_as_text) | json_parser
         if not include_raw:
             return llm | parser
         parsed = RunnablePassthrough.assign(
@@ -188,7 +191,11 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in _split_into_chunks(self._answer(messages, stop, kwargs)[0]):
+        (entry,), settings = self._take(messages, stop, {**kwargs, "n": 1})
+        if isinstance(entry, list):
+            for text in entry[:-1]:
+                yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+        for chunk in _split_into_chunks(self._message(entry, messages, settings)):
             yield ChatGenerationChunk(message=chunk)
 
     async def _astream(
@@ -209,6 +216,13 @@ class ScriptedChatModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> list[AIMessage]:
         """Return the next answer, or the next `n` if a call has that keyword argument."""
+        entries, settings = self._take(messages, stop, kwargs)
+        return [self._message(entry, messages, settings) for entry in entries]
+
+    def _take(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the next entries, and the settings of the call."""
         settings = self._settings() | ({} if stop is None else {"stop": stop}) | kwargs
         fields = (settings.get("response_format") or {}).get("properties", ())
         judged = bool(self.verdicts) and "verdict" in fields
@@ -226,16 +240,18 @@ class ScriptedChatModel(BaseChatModel):
             raise ValueError(msg)
         last = len(entries) - 1
         taken = [entries[min(first + i, last)] for i in range(n_answers)]
-        return [
-            self._message(_as_judgement(entry) if judged else entry, messages, settings)
-            for entry in taken
-        ]
+        return [_as_judgement(entry) for entry in taken] if judged else taken, settings
 
     def _message(
         self, entry: Any, messages: list[BaseMessage], settings: Mapping[str, Any]
     ) -> AIMessage:
-        if _is_failure(entry):
-            raise entry
+        failure = entry[-1] if isinstance(entry, list) else entry
+        if isinstance(failure, Exception):
+            # Otherwise the traceback grows each time that the last entry is repeated.
+            raise failure.with_traceback(None)
+        if _is_failure(failure):
+            raise failure
+        entry = _as_tool_call(entry, settings)
         if isinstance(entry, AIMessage):
             # A copy, because LangChain sets the id of the message that is returned.
             message, reason = entry.model_copy(deep=True), "stop"
@@ -273,17 +289,38 @@ def _check_entry(entry: Any) -> None:
     wrong_message = isinstance(entry, BaseMessage) and not isinstance(entry, AIMessage)
     if (is_answer or _is_failure(entry)) and not wrong_message:
         return
+    is_broken_off = isinstance(entry, list) and len(entry) > 0 and _is_failure(entry[-1])
+    if is_broken_off and all(isinstance(text, str) for text in entry[:-1]):
+        return
+    hint = " Pass several answers as separate arguments." if isinstance(entry, list) else ""
     msg = (
-        "An answer must be a text, an AIMessage, a mapping, a pydantic object or an exception, "
-        f"got {entry!r}."
+        "An answer must be a text, an AIMessage, a mapping, a pydantic object, an exception or a "
+        f"list of texts that ends with an exception, got {entry!r}.{hint}"
     )
     raise TypeError(msg)
 
 
 def _as_judgement(entry: Any) -> Any:
-    if entry in ("Correct", "Incorrect"):
-        return {"rationale": "It is in the script.", "verdict": entry}
+    if isinstance(entry, str) and entry.strip().capitalize() in ("Correct", "Incorrect"):
+        return {"rationale": "It is in the script.", "verdict": entry.strip().capitalize()}
     return entry
+
+
+def _as_tool_call(entry: Any, settings: Mapping[str, Any]) -> Any:
+    """Return an object as a call of the bound tool with its class's name, if there is one."""
+    name = type(entry).__name__
+    tools = [tool.get("function", {}).get("name") for tool in settings.get("tools") or ()]
+    if not isinstance(entry, BaseModel) or isinstance(entry, AIMessage) or name not in tools:
+        return entry
+    call = ToolCall(name=name, args=entry.model_dump(mode="json"), id=f"call_{uuid4().hex}")
+    return AIMessage("", tool_calls=[call])
+
+
+def _with_arguments_as_text(message: AIMessage) -> AIMessage:
+    """Return a message that calls a tool as one with the call's arguments in its text."""
+    if message.tool_calls and not message.text:
+        return message.model_copy(update={"content": json.dumps(message.tool_calls[0]["args"])})
+    return message
 
 
 def _text(entry: str | Mapping[str, Any] | BaseModel) -> str:

@@ -264,5 +264,58 @@ def test_a_copy_with_other_settings_shares_script_and_calls():
     assert [call.kwargs for call in model.calls] == [{"temperature": 1.0}, {}]
 
 
+def test_a_stream_breaks_off_after_the_texts_before_a_failure():
+    model = ScriptedChatModel(["It is ", "Li", TimeoutError("cut")], "Lima.")
+    stream = model.stream("?")
+    assert [next(stream).text, next(stream).text] == ["It is ", "Li"]
+    with pytest.raises(TimeoutError, match="cut"):
+        next(stream)
+    assert model.invoke("?").text == "Lima."
+    with pytest.raises(TimeoutError):
+        ScriptedChatModel(["It is ", TimeoutError]).invoke("?")
+
+
+def test_answers_given_as_one_list_are_told_to_be_separate_arguments():
+    with pytest.raises(TypeError, match="separate arguments"):
+        ScriptedChatModel(["a", "b"])
+
+
+def test_an_object_is_a_call_of_the_bound_tool_with_its_name():
+    model = ScriptedChatModel(City(name="Lima", people=10))
+    (call,) = model.bind_tools([City]).invoke("?").tool_calls
+    assert (call["name"], call["args"]) == ("City", {"name": "Lima", "people": 10})
+    assert model.invoke("?").text == '{"name":"Lima","people":10}'
+
+
+def test_a_scripted_tool_call_is_structured_output_too():
+    call = {"name": "City", "args": {"name": "Lima", "people": 10}, "id": "1", "type": "tool_call"}
+    model = ScriptedChatModel(AIMessage("", tool_calls=[call]))
+    asked = model.with_structured_output(City, method="function_calling", include_raw=True)
+    assert asked.invoke("?")["parsed"] == City(name="Lima", people=10)
+
+
+def test_an_agent_gets_its_structured_response():
+    create_agent = pytest.importorskip("langchain.agents").create_agent
+    agent = create_agent(ScriptedChatModel(City(name="Lima", people=10)), response_format=City)
+    result = agent.invoke({"messages": [HumanMessage("?")]})
+    assert result["structured_response"] == City(name="Lima", people=10)
+
+
+def test_a_verdict_is_read_in_any_case():
+    judged = ScriptedChatModel("x", verdicts=["correct"])
+    schema = {"title": "V", "type": "object", "properties": {"verdict": {"type": "string"}}}
+    assert judged.with_structured_output(schema).invoke("?")["verdict"] == "Correct"
+
+
+def test_a_repeated_exception_has_the_traceback_of_one_call():
+    model = ScriptedChatModel(ValueError("again"))
+    depths = []
+    for _ in range(3):
+        with pytest.raises(ValueError, match="again") as told:
+            model.invoke("?")
+        depths.append(len(told.traceback))
+    assert len(set(depths)) == 1
+
+
 def test_recorded_models_are_here_too():
     assert SameRecordedChatModel is RecordedChatModel
