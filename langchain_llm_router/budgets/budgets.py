@@ -109,9 +109,8 @@ class Budget(CheckedArguments):
         is_shared = self.has_period and self.per is None
         if self.pace is not None and (not is_shared or self.limit_usd is None):
             msg = (
-                "`pace` must be None unless `limit_usd` and `period_s` or `period` are set and "
-                f"`per` is None, got {self.pace!r}: set a limit in USD and a period, and let all "
-                "callers share the budget."
+                f"`pace` is {self.pace!r}, and only a budget in USD, with a period, that all callers "
+                "share can be paced: set `limit_usd`, set `period` or `period_s`, leave `per` out."
             )
             raise ValueError(msg)
 

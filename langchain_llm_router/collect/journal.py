@@ -105,7 +105,7 @@ class Record:
                 table[key] = dict(line)
                 self.spent_usd += line.get("cost_usd") or 0.0
         else:
-            msg = f"Unknown kind {kind!r}."
+            msg = f"`kind` of a line must be 'run', 'question', 'answer' or 'grade', got {kind!r}."
             raise ValueError(msg)
 
     def _merge(self, name: str, new: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:

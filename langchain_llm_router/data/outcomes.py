@@ -152,7 +152,7 @@ class Outcomes(CheckedArguments):
         """
         rows = list(rows)
         if len(rows) == 0:
-            msg = "The table has no rows."
+            msg = "A table of outcomes needs at least one row, got none."
             raise ValueError(msg)
         for i, row in enumerate(rows):
             # Checked first, because below the fields of all rows are looked at.

@@ -80,7 +80,10 @@ class RecordedChatModel(BaseChatModel):
     def _answer(self, messages: list[BaseMessage]) -> AIMessage:
         question = question_of(messages)
         if question not in self.answers:
-            msg = f"{self.model} has no recorded answer to {question[:80]!r}."
+            msg = (
+                f"The recorded model {self.model!r} has no answer to {question[:80]!r}: add it to "
+                "`answers`."
+            )
             raise KeyError(msg)
         text = self.answers[question]
         n_in, n_out = self.usage.get(question, (len(question.split()), len(text.split())))

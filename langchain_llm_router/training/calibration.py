@@ -189,7 +189,10 @@ def calibrate(
             means = data.mean_cost_usd
             knobs = policy_or_family.knob_values(() if means is None else means, quality)
     elif knobs is None:
-        msg = "`knobs` is None: give the values to try with a function from a knob to a policy."
+        msg = (
+            "`knobs` is None, and a function that makes policies does not tell which settings to "
+            "try: give their values, e.g. `knobs=[0.2, 0.5, 0.8]`."
+        )
         raise ValueError(msg)
     else:
         family = policy_or_family
@@ -220,7 +223,10 @@ def meet_target(
         msg = f"`confidence` must be in (0, 1), got {confidence!r}."
         raise ValueError(msg)
     if confidence is not None and goal.relation == "=":
-        msg = f"`target` must be an inequality with a `confidence`, got {target!r}: use '<='."
+        msg = (
+            f"`target` is {target!r}, and no equation can be promised with a `confidence`: use "
+            "'<=' or '>=', or leave `confidence` out."
+        )
         raise ValueError(msg)
     if isinstance(split, tuple):
         chosen, checked = split
