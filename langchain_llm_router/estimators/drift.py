@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from scipy.stats import mannwhitneyu
 
 from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
@@ -160,6 +159,8 @@ class DriftGauge(CheckedArguments):
 
     def reading(self, vectors: Vectors) -> DriftReading:
         """Compare a window of vectors, of shape (n_queries, embedding dimension)."""
+        from scipy.stats import mannwhitneyu  # noqa: PLC0415 - takes 1 s, and few routers have a gauge
+
         if len(vectors) == 0:
             msg = "A window needs at least one query."
             raise ValueError(msg)

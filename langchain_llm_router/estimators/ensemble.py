@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from scipy.optimize import nnls
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import read_artifact
@@ -174,6 +173,8 @@ def _split_mean(values: Floats) -> tuple[Floats, Floats]:
 
 def _stacking_weights(predictions: Floats, quality: Floats) -> Floats:
     """Compute weights, of shape (2, n_parts), from predictions, of shape (n_parts, n_rows, k)."""
+    from scipy.optimize import nnls  # noqa: PLC0415 - slow, and only fitting needs it
+
     centered = predictions - predictions.mean(axis=1, keepdims=True)
     truth = quality - quality.mean(axis=0)
     weights = [

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from langchain_llm_router.data import Outcomes
@@ -206,6 +205,8 @@ class _Spectrum:
 
     def logistic(self, alpha: float, target: Floats) -> tuple[Floats, float]:
         """Fit the weights and the intercept of a penalized logistic regression of one column."""
+        from scipy.optimize import minimize  # noqa: PLC0415 - slow, and only fitting needs it
+
         p = float(np.clip(target.mean(), 1e-3, 1 - 1e-3))
         # At the mean, the curvature of the logistic loss is p(1 - p) times that of squared loss.
         penalty = alpha * p * (1 - p)

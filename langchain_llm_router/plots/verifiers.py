@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import gaussian_kde
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation.metrics import auc
@@ -139,6 +138,8 @@ def _panel(ax: Axes, scores: Floats, good: Bools) -> None:
 
 def _density(ax: Axes, side: Floats, color: str) -> None:
     """Draw a kernel density of area 1, reflected at 0 and 1."""
+    from scipy.stats import gaussian_kde  # noqa: PLC0415 - takes 1 s, and only this figure needs it
+
     low, high = ax.get_xlim()
     grid = np.linspace(low, high, 400)
     inside = (grid >= 0) & (grid <= 1)

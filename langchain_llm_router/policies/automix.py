@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
@@ -163,6 +162,8 @@ def _nested_sets(worth: Floats) -> Iterable[Bools]:
 
 
 def _smoothed_gain(score: Indices, gain: Floats, k: int) -> Floats:
+    from scipy.ndimage import gaussian_filter1d  # noqa: PLC0415 - slow, and only fitting needs it
+
     counts = np.bincount(score, minlength=k + 2)[: k + 1]
     sums = np.bincount(score, gain, minlength=k + 2)[: k + 1]
     mean = sums / np.maximum(counts, 1)

@@ -8,7 +8,6 @@ from itertools import permutations
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.optimize import brute, fmin
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
@@ -194,6 +193,8 @@ class _Search:
     def _tune(self, chain: tuple[int, ...]) -> tuple[float, Floats]:
         if len(chain) == 1:
             return self._loss(np.empty(0), chain), np.empty(0)
+        from scipy.optimize import brute, fmin  # noqa: PLC0415 - slow, and only fitting needs it
+
         ranges = ((0.0, 1.0),) * (len(chain) - 1)
         best, value, _, _ = brute(
             self._loss, ranges, args=(chain,), Ns=self.n_grid, full_output=True, finish=None

@@ -12,7 +12,6 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
@@ -101,6 +100,8 @@ def _best_ridge(x: Floats, y: Floats) -> float:
 
 def sobol_normals(n_draws: int, dimension: int, seed: int) -> Floats:
     """Return scrambled Sobol points as standard normals, of shape (n_draws, dimension)."""
+    from scipy.stats import qmc  # noqa: PLC0415 - takes 1 s, and only fitting needs it
+
     sampler = qmc.Sobol(d=dimension, scramble=True, rng=np.random.default_rng(seed))
     points = sampler.random_base2(int(np.ceil(np.log2(n_draws))))[:n_draws]
     return np.asarray(ndtri(np.clip(points, 1e-9, 1 - 1e-9)), dtype=np.float64)

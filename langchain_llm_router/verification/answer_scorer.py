@@ -10,7 +10,6 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from langchain_llm_router.data import split_indices
@@ -192,6 +191,7 @@ def _logistic(vectors: Any, labels: Floats, l2: float) -> tuple[Floats, float]:
 
     Two pseudo-rows without features, one per label, keep the intercept finite on constant labels.
     """
+    from scipy.optimize import minimize  # noqa: PLC0415 - slow, and only fitting needs it
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         weights, intercept = parameters[:-1], parameters[-1]
