@@ -1,5 +1,7 @@
 """Fixtures of several rooms."""
 
+import gc
+
 import pytest
 
 from langchain_llm_router.history import DecisionLog
@@ -18,3 +20,17 @@ def redis_server(tmp_path):
     server = RedisServer(tmp_path, sync="everysec")
     yield server
     server.kill()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import without the garbage collector, which would walk through all modules again and again.
+
+    What is there when the tests begin stays until they end, so no later collection looks at it.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()

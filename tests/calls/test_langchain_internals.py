@@ -18,7 +18,6 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tracers import context
 from langchain_core.tracers.context import collect_runs
-from langchain_openai import ChatOpenAI
 from langgraph.graph import MessagesState, StateGraph
 from langgraph.runtime import Runtime
 
@@ -168,19 +167,25 @@ def test_without_the_list_of_hooks_any_handler_may_be_there(monkeypatch):
     assert has_context_handlers()
 
 
-def test_a_model_says_its_provider_and_name():
-    model = ChatOpenAI(model="gpt-4o-mini", api_key="none")
-    params = langsmith_params(model)
+@pytest.fixture
+def openai_model():
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model="gpt-4o-mini", api_key="none")
+
+
+def test_a_model_says_its_provider_and_name(openai_model):
+    params = langsmith_params(openai_model)
     assert (params.get("ls_provider"), params.get("ls_model_name")) == ("openai", "gpt-4o-mini"), (
         f"{CORE}: `_get_ls_params` gives {params}: no price is found, and no provider's own blocks"
     )
-    assert "gpt-4o-mini" in str(identifying_params(model)), (
+    assert "gpt-4o-mini" in str(identifying_params(openai_model)), (
         f"{CORE}: `_identifying_params` does not tell models apart"
     )
 
 
-def test_a_model_keeps_its_versions_under_the_known_key():
-    metadata = ChatOpenAI(model="gpt-4o-mini", api_key="none").metadata or {}
+def test_a_model_keeps_its_versions_under_the_known_key(openai_model):
+    metadata = openai_model.metadata or {}
     if "langchain-core" not in metadata.get(VERSIONS_KEY, {}):
         pytest.fail(f"{CORE}: metadata {metadata} has no {VERSIONS_KEY!r}: calls merge versions")
 

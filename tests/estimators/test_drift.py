@@ -36,7 +36,9 @@ def queries(n, topic="both", seed=0):
     ]
 
 
-GAUGE = DriftGauge().fit(queries(300))
+@pytest.fixture(scope="module")
+def gauge():
+    return DriftGauge().fit(queries(300))
 
 
 def test_without_drift_few_queries_look_strange():
@@ -47,29 +49,29 @@ def test_without_drift_few_queries_look_strange():
         assert (p <= alpha).mean() == pytest.approx(alpha, abs=0.05)
 
 
-def test_strange_queries_have_the_smallest_p_value_there_is():
-    p = GAUGE.per_query(queries(50, "poems"))
+def test_strange_queries_have_the_smallest_p_value_there_is(gauge):
+    p = gauge.per_query(queries(50, "poems"))
     assert p.max() < 0.02
-    assert p.min() == 1 / (1 + len(GAUGE.distances_))
-    assert len(GAUGE.per_query([])) == 0
+    assert p.min() == 1 / (1 + len(gauge.distances_))
+    assert len(gauge.per_query([])) == 0
 
 
-def test_a_window_without_drift_is_rarely_alarming():
-    readings = [GAUGE.per_window(queries(60, seed=seed)) for seed in range(2, 42)]
+def test_a_window_without_drift_is_rarely_alarming(gauge):
+    readings = [gauge.per_window(queries(60, seed=seed)) for seed in range(2, 42)]
     assert sum(reading.p_value < 0.05 for reading in readings) <= 5
     assert "look like the training queries" in str(max(readings, key=lambda r: r.p_value))
 
 
-def test_a_window_of_other_queries_is_further_away():
+def test_a_window_of_other_queries_is_further_away(gauge):
     mixed = [*queries(50, seed=3), *queries(15, "poems")]
-    reading = GAUGE.per_window(mixed)
+    reading = gauge.per_window(mixed)
     assert reading.p_far < 0.01
     assert reading.p_value < 0.02
     assert "p = " in str(reading)
 
 
-def test_a_window_of_known_queries_only_is_mixed_otherwise():
-    reading = GAUGE.per_window(queries(60, "sums", seed=4))
+def test_a_window_of_known_queries_only_is_mixed_otherwise(gauge):
+    reading = gauge.per_window(queries(60, "sums", seed=4))
     assert reading.p_mix <= 0.002
     assert "a different mix" in str(reading)
 
@@ -89,13 +91,13 @@ def test_large_training_sets_are_sampled():
     assert len(gauge.reference_) + len(gauge.held_out_) == 100
 
 
-def test_a_gauge_says_what_it_needs():
+def test_a_gauge_says_what_it_needs(gauge):
     with pytest.raises(ValueError, match="0 queries"):
         DriftGauge().fit([])
     with pytest.raises(NotFittedError, match="fit"):
         DriftGauge().per_query(["q"])
     with pytest.raises(ValueError, match="at least one"):
-        GAUGE.per_window([])
+        gauge.per_window([])
     with pytest.raises(ValueError, match="held_out"):
         DriftGauge(held_out=1.0)
     with pytest.raises(ValueError, match="n_neighbors"):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation import replay
@@ -37,6 +36,8 @@ def expected(policy, quality, cost):
 
 
 def best_by_linear_programme(quality, cost, budget):
+    from scipy.optimize import linprog
+
     n, k = quality.shape
     cost = np.broadcast_to(cost, quality.shape)
     done = linprog(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import betabinom
 
 from langchain_llm_router.policies.observation import (
     BetaBinomial,
@@ -152,6 +151,8 @@ def test_a_saved_model_reads_scores_the_same(make, tmp_path):
 )
 @settings(max_examples=60, deadline=None)
 def test_the_probabilities_of_all_counts_add_up_to_one(rows, count):
+    from scipy.stats import betabinom
+
     scores, good = [c / 8 for c, _ in rows], [g for _, g in rows]
     model = BetaBinomial(8).fit(scores, good)
     both = np.array([model.likelihoods(c / 8) for c in range(9)])

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
 
 import httpx
@@ -351,43 +352,52 @@ def test_a_part_is_looked_for_in_the_artifact_s_own_folder_only(tmp_path):
 
 # Routers saved before every policy had a folder of its own
 
-MODEL = KernelDensity().fit([0.1, 0.3, 0.8, 0.9], [False, False, True, True])
+
+@cache
+def model() -> KernelDensity:
+    return KernelDensity().fit([0.1, 0.3, 0.8, 0.9], [False, False, True, True])
+
+
+# Each with what makes the policy that it stands for.
 EARLIER = {
-    "plain": ({"kind": "Always", "params": {"candidate": "small"}}, Always("small")),
+    "plain": ({"kind": "Always", "params": {"candidate": "small"}}, lambda: Always("small")),
     "utility": (
         {"kind": "Utility", "params": {
             "cost": 3.0, "quality": 1.0, "ttft": 0.0, "itl": 0.0, "errors": 0.1}},
-        Utility(cost=3.0),
+        lambda: Utility(cost=3.0),
     ),
     "safe": (
         {"kind": "SafeArm", "safe": "large", "otherwise": {
             "kind": "Threshold", "params": {"threshold": 0.4, "weak": None, "strong": None}}},
-        SafeArm(Threshold(0.4), "large"),
+        lambda: SafeArm(Threshold(0.4), "large"),
     ),
     "raw": (
         {"kind": "ConfidenceThreshold", "observation": {}, "params": {
             "threshold": 0.7, "lambda_": None, "use_prior": True}},
-        ConfidenceThreshold(threshold=0.7),
+        lambda: ConfidenceThreshold(threshold=0.7),
     ),
     "one model": (
         {"kind": "ConfidenceThreshold", "observation": {"": "KernelDensity"}, "params": {
             "threshold": 0.5, "lambda_": None, "use_prior": True}},
-        ConfidenceThreshold(MODEL),
+        lambda: ConfidenceThreshold(model()),
     ),
     "a model each": (
         {"kind": "SafeArm", "safe": "large", "otherwise": {
             "kind": "ConfidenceThreshold", "observation": {"small": "KernelDensity"}, "params": {
                 "threshold": 0.5, "lambda_": 2.0, "use_prior": False}}},
-        SafeArm(ConfidenceThreshold({"small": MODEL}, lambda_=2.0, use_prior=False), "large"),
+        lambda: SafeArm(
+            ConfidenceThreshold({"small": model()}, lambda_=2.0, use_prior=False), "large"
+        ),
     ),
     "fitted": (
-        {"kind": "Pomdp"}, Pomdp(lambda_=9.0).fit(TRAIN, make_evaluations(TRAIN)),
+        {"kind": "Pomdp"}, lambda: Pomdp(lambda_=9.0).fit(TRAIN, make_evaluations(TRAIN)),
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("spec", "policy"), EARLIER.values(), ids=EARLIER)
-def test_a_router_of_an_earlier_form_is_still_read(tmp_path, spec, policy):
+@pytest.mark.parametrize(("spec", "make"), EARLIER.values(), ids=EARLIER)
+def test_a_router_of_an_earlier_form_is_still_read(tmp_path, spec, make):
+    policy = make()
     settings = {
         "candidates": list(TRAIN.candidates), "verifier": None, "expected_cost_usd": {},
         "estimator": None, "policy": spec, "seen": [],
@@ -396,7 +406,7 @@ def test_a_router_of_an_earlier_form_is_still_read(tmp_path, spec, policy):
     if spec["kind"] == "Pomdp":
         policy.save(folder / "policy")
     elif "KernelDensity" in str(spec):
-        MODEL.save(folder / "policy" / "0")
+        model().save(folder / "policy" / "0")
     loaded = SavedRouter.load(folder).policy
     for seen in (
         arms(0.4, 0.65, 0.9),

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from langchain_openai import ChatOpenAI
 
 from langchain_llm_router import ChatLLMRouter
 from langchain_llm_router.collect import parse_candidates
@@ -39,6 +38,8 @@ def test_a_wrong_candidate_of_the_command_line_is_refused_without_its_password()
 
 
 def test_a_key_that_a_function_returned_to_the_client_is_found():
+    from langchain_openai import ChatOpenAI
+
     model = ChatOpenAI(model="m", api_key=lambda: KEY, base_url="http://127.0.0.1:9/v1")
     model.root_client._refresh_api_key()
     assert KEY in find_secrets(model)

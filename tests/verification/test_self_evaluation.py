@@ -104,14 +104,18 @@ def test_a_cost_cap_does_not_settle_the_step_in_advance():
 
 
 POLICIES = {
-    "raw": ConfidenceThreshold(threshold=0.6),
-    "kde": ConfidenceThreshold(observed(KernelDensity()), threshold=0.7),
-    "beta-binomial": ConfidenceThreshold(observed(BetaBinomial(8)), threshold=0.7),
-    "lambda": ConfidenceThreshold(observed(KernelDensity()), lambda_=6.0),
+    "raw": lambda: ConfidenceThreshold(threshold=0.6),
+    "kde": lambda: ConfidenceThreshold(observed(KernelDensity()), threshold=0.7),
+    "beta-binomial": lambda: ConfidenceThreshold(observed(BetaBinomial(8)), threshold=0.7),
+    "lambda": lambda: ConfidenceThreshold(observed(KernelDensity()), lambda_=6.0),
 }
 
 
-@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys())
+@pytest.fixture(scope="module", params=POLICIES)
+def policy(request):
+    return POLICIES[request.param]()
+
+
 @given(said=st.lists(st.sampled_from([True, True, False, False, None]), min_size=8, max_size=8))
 @settings(max_examples=30, deadline=None)
 def test_without_risk_stopping_early_never_changes_the_step(policy, said):
