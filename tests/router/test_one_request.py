@@ -51,11 +51,19 @@ def verifier_in_world(name: str) -> Verifier:
 
 
 def verifiers_for(policy: str) -> list[str]:
-    """All for a policy that verifies; to the others they are all one, so two stand for them."""
-    names = list(VERIFIERS)
-    if policy_of(policy).verifies:
-        return [RECORDED, *names]
-    return [RECORDED, names[list(POLICIES).index(policy) % len(names)]]
+    """Recorded scores, and others in turn: each stands beside a policy that verifies.
+
+    To a policy that does not verify they are all one, so one stands for them.
+    """
+    names, first = list(VERIFIERS), list(POLICIES).index(policy)
+    turns = (first, first + 3) if policy_of(policy).verifies else (first,)
+    return [RECORDED, *(names[turn % len(names)] for turn in turns)]
+
+
+def test_every_verifier_has_its_turn_with_a_policy_that_verifies():
+    verifying = [name for name in POLICIES if policy_of(name).verifies]
+    met = {verifier for policy in verifying for verifier in verifiers_for(policy)}
+    assert met == {RECORDED, *VERIFIERS}
 
 
 def drivers_of(policy: Policy, verifier: str, **books: Any) -> Drivers:
@@ -176,9 +184,7 @@ def account_of(budgets: Budgets, row: Row):
 
 @policies
 def test_bill_log_and_shadow_are_the_same_and_each_log_replays(policy, tmp_path):
-    # Two of the verifiers, so that over all policies each has its turn.
-    names = list(VERIFIERS)
-    for verifier in (RECORDED, names[list(POLICIES).index(policy) % len(names)]):
+    for verifier in verifiers_for(policy)[:2]:
         with case(policy, verifier):
             check_books(policy, verifier, some_rows(policy, verifier, 2), tmp_path / verifier)
 
@@ -219,10 +225,17 @@ TABLED = [name for name in (*VERIFIERS, RECORDED) if "adaptive" not in name]
 @policies
 def test_replaying_a_table_ends_with_the_same_answer_reason_and_bill(policy):
     """Every call has a price of its own, so equal bills are equal attempts and verdicts."""
-    for verifier in TABLED:
-        if verifier in verifiers_for(policy):
+    for verifier in verifiers_for(policy):
+        if verifier in TABLED:
             with case(policy, verifier):
                 check_replay(policy, verifier)
+
+
+@pytest.mark.slow
+@pairs
+def test_replaying_a_table_does_so_for_every_verifier_as_well(policy, verifier):
+    if verifier in TABLED:
+        check_replay(policy, verifier)
 
 
 def check_replay(policy: str, verifier: str) -> None:
