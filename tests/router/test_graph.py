@@ -189,7 +189,8 @@ def test_a_candidates_node_can_retry_by_itself():
     graph = create_cascade(
         [Candidate("small", flaky)], policy=Always("small"), exceptions_to_handle=()
     )
-    graph.nodes["small"].retry_policy = RetryPolicy(initial_interval=0.01, max_attempts=2)
+    policy = RetryPolicy(initial_interval=0.01, max_attempts=2, jitter=False)
+    graph.nodes["small"].retry_policy = policy
     assert graph.compile().invoke(QUESTION)["messages"][-1].content == "up again"
 
 

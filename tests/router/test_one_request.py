@@ -398,10 +398,10 @@ async def test_a_shadow_that_loops_or_raises_harms_no_answer(policy, driver):
 
 
 class Slow(Constant):
-    """Predicts what it was fitted on, after a while."""
+    """Predicts what it was fitted on, for most queries after a while."""
 
     def _predict(self, queries):
-        time.sleep(0.15)
+        time.sleep(0 if queries == ["warm up"] else 0.15)
         return super()._predict(queries)
 
 

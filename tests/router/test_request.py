@@ -161,7 +161,8 @@ def test_a_node_that_is_tried_again_is_charged_for_the_try_that_failed(node):
         pool(**{node: flaky[node]}), policy=POLICY, verifier=SelfEvaluator(n_samples=2),
         budgets=budgets, exceptions_to_handle=(ValueError,),
     )  # fmt: skip
-    graph.set_node_defaults(retry_policy=RetryPolicy(max_attempts=3, initial_interval=0.01))
+    retry_policy = RetryPolicy(max_attempts=3, initial_interval=0.01, jitter=False)
+    graph.set_node_defaults(retry_policy=retry_policy)
     message = answer(graph.compile().invoke(QUESTION))
     assert message.content == "large says"
     assert used_nano(budgets) > DRAFT + VERDICTS + LARGE

@@ -5,6 +5,7 @@ by `kill -9`: right after one of its checkpoints is written, or in the middle of
 A second process then takes the thread up. What came of it is printed as one JSON object.
 """
 
+import gc
 import json
 import os
 import signal
@@ -209,9 +210,12 @@ def worst_usd(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    # Here as well, so that the processes to come find everything imported.
+    # Here as well, so that the processes to come find everything imported, and copy none of it to
+    # collect garbage in it.
     (folder / "first").mkdir()
     run(folder / "first", "own")
+    gc.freeze()
+    gc.disable()
     whole = case(folder / "whole", "shared")
     assert whole is not None
     found = {
