@@ -12,7 +12,7 @@ from tests.support.commands import last_json
 @pytest.fixture(scope="module")
 def demo() -> Demo:
     demo = Demo(seed=1)
-    demo.test = demo.test[:150]
+    demo.validation, demo.test = demo.validation[:250], demo.test[:80]
     return demo
 
 

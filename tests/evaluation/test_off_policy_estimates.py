@@ -77,7 +77,7 @@ def assert_unbiased(values, truth):
     assert abs(error) < 3.5 * values.std() / np.sqrt(len(values))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_estimates_are_unbiased_and_their_intervals_cover(seed):
     world = World(seed)
     wrong = np.full_like(world.quality, 0.5)

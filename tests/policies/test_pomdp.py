@@ -79,9 +79,10 @@ def random_instance(rng):
     return performance, likelihoods, lambda_, cost, verifying, available, bool(rng.random() < 0.5)
 
 
-def test_expectimax_equals_brute_force_on_1000_random_instances():
+@pytest.mark.parametrize("n_instances", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_expectimax_equals_brute_force_on_random_instances(n_instances):
     rng = np.random.default_rng(0)
-    for _ in range(1000):
+    for _ in range(n_instances):
         performance, likelihoods, lambda_, cost, verifying, available, recall = random_instance(rng)
         beliefs = build_beliefs(performance, likelihoods)
         plan = solve(beliefs, lambda_, cost, verifying, available=available, recall=recall)
