@@ -109,9 +109,9 @@ class Budget(CheckedArguments):
         is_shared = self.has_period and self.per is None
         if self.pace is not None and (not is_shared or self.limit_usd is None):
             msg = (
-                f"`pace` must be None, got {self.pace!r}: only a budget in USD with a period that all "
-                "callers share can be paced. Set `limit_usd` and `period` or `period_s`, and leave "
-                "`per` out."
+                f"`pace` must be None, got {self.pace!r}: only a budget in USD with a period that "
+                "all callers share can be paced. Set `limit_usd` and `period` or `period_s`, and "
+                "leave `per` out."
             )
             raise ValueError(msg)
 
