@@ -7,17 +7,21 @@ keyword arguments and replays `bind_tools` or `with_structured_output` on the ch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.provider_messages import provider_of
+from langchain_llm_router.calls.tools import BoundTool, tools_for_provider
 from langchain_llm_router.types import Candidate
 
 __all__ = [
     "Bindings",
+    "Unbindable",
     "bind_structured_output",
     "caller_output",
     "schema_method",
@@ -85,11 +89,18 @@ class Bindings:
     def __init__(self) -> None:
         # The tools or schema are kept beside the runnable so that their `id` is not reused.
         self._built: dict[tuple[Any, ...], tuple[Any, Runnable[Any, Any]]] = {}
+        self._lock = Lock()
+
+    def __deepcopy__(self, memo: Any) -> Bindings:
+        return Bindings()
 
     def apply(
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool
     ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
         """Return the runnable to ask, and the keyword arguments for its call.
+
+        A model that cannot bind the tools or the schema gives a runnable that fails when it is
+        asked, so that this candidate has failed and not the request.
 
         Args:
             candidate: The candidate to ask.
@@ -120,16 +131,47 @@ class Bindings:
         options = {name: rest.pop(name) for name in _TOOL_KEYWORDS if name in rest}
         if choice is not None:
             options["tool_choice"] = choice
-        ids = tuple(id(tool) for tool in tools)
+        originals = [tool.original if isinstance(tool, BoundTool) else tool for tool in tools]
+        ids = tuple(map(id, originals))
         key = (candidate.name, "tools", ids, repr(sorted(options.items(), key=str)))
-        return self._get_or_build(key, tools, lambda: model.bind_tools(tools, **options)), rest
+
+        def bind() -> Runnable[Any, Any]:
+            fitting = tools_for_provider(originals, provider_of(model))
+            return model.bind_tools(fitting, **options)
+
+        return self._get_or_build(key, originals, bind), rest
 
     def _get_or_build(
         self, key: tuple[Any, ...], bound: Any, build: Callable[[], Runnable[Any, Any]]
     ) -> Runnable[Any, Any]:
         entry = self._built.get(key)
-        if entry is None:
+        if entry is not None:
+            return entry[1]
+        try:
+            runnable = build()
+        except Exception as error:  # noqa: BLE001 - whatever a provider's class raises
+            return Unbindable(error)
+        with self._lock:
             while len(self._built) >= _MAX_BINDINGS:
-                self._built.pop(next(iter(self._built)), None)
-            entry = self._built[key] = (bound, build())
-        return entry[1]
+                del self._built[next(iter(self._built))]
+            self._built[key] = (bound, runnable)
+        return runnable
+
+
+class Unbindable(Runnable[Any, Any]):
+    """A runnable in place of a model that could not bind the tools or the schema.
+
+    Args:
+        error: The error of the model's `bind_tools` or `with_structured_output`.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Raise the error."""
+        raise self.error
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Raise the error."""
+        raise self.error

@@ -14,10 +14,16 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_llm_router.calls.langchain_internals import langsmith_params
+from langchain_llm_router.calls.langchain_internals import is_router, langsmith_params
 from langchain_llm_router.types import Candidate
 
-__all__ = ["for_candidate", "for_provider", "provider_of"]
+__all__ = [
+    "for_candidate",
+    "for_provider",
+    "foreign_cache_keys",
+    "provider_of",
+    "settings_for_provider",
+]
 
 _REASONING = frozenset(
     {"reasoning", "reasoning_content", "redacted_thinking", "thinking", "non_standard"}
@@ -31,6 +37,9 @@ _REASONING_KEYS = (
     "__openai_function_call_ids__",
 )
 _CACHE_KEYS = ("cache_control", "cachePoint", "cache_point")
+
+_TAKES_CACHE_KEY = (None, "openai", "fireworks", "xai", "openrouter")
+"""Providers that may know OpenAI's `prompt_cache_key`."""
 
 # LangChain has several provider names for one family of models.
 _FAMILIES = {
@@ -46,8 +55,12 @@ _FAMILIES = {
 
 
 def provider_of(model: BaseChatModel) -> str | None:
-    """Return the provider family of a model, read from its LangSmith parameters."""
-    return _family(langsmith_params(model).get("ls_provider"))
+    """Return the provider family of a model, read from its LangSmith parameters.
+
+    A router among the candidates has none: it adapts the conversation for its own candidates.
+    """
+    provider = langsmith_params(model).get("ls_provider")
+    return None if is_router(model) else _family(provider)
 
 
 def for_provider(
@@ -88,7 +101,7 @@ def _adapt(message: BaseMessage, provider: str | None, candidate: str | None) ->
             # A message that had only reasoning still needs some content.
             update["content"] = blocks or ""
     if message.additional_kwargs:
-        dropped = [*(_REASONING_KEYS if foreign else ()), *_foreign_cache_keys(provider)]
+        dropped = [*(_REASONING_KEYS if foreign else ()), *foreign_cache_keys(provider)]
         kept = {k: v for k, v in message.additional_kwargs.items() if k not in dropped}
         if len(kept) < len(message.additional_kwargs):
             update["additional_kwargs"] = kept
@@ -121,7 +134,7 @@ def _adapt_blocks(
     content: Sequence[str | Mapping[str, Any]], provider: str | None, *, foreign: bool
 ) -> list[Any]:
     kept: list[Any] = []
-    cache_keys = _foreign_cache_keys(provider)
+    cache_keys = foreign_cache_keys(provider)
     for block in content:
         if isinstance(block, str):
             kept.append(block)
@@ -142,7 +155,15 @@ def _adapt_blocks(
     return kept
 
 
-def _foreign_cache_keys(provider: str | None) -> tuple[str, ...]:
+def settings_for_provider(settings: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
+    """Return a call's keyword arguments without the cache settings that a provider would reject."""
+    dropped = foreign_cache_keys(provider)
+    if provider not in _TAKES_CACHE_KEY:
+        dropped += ("prompt_cache_key",)
+    return {name: value for name, value in settings.items() if name not in dropped}
+
+
+def foreign_cache_keys(provider: str | None) -> tuple[str, ...]:
     """Return the keys of cache settings that a provider would reject; Bedrock accepts them all."""
     if provider is None:
         return ()

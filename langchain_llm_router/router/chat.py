@@ -22,7 +22,8 @@ from pydantic import model_validator
 
 from langchain_llm_router.calls.bindings import bind_structured_output
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
-from langchain_llm_router.calls.langchain_internals import identifying_params
+from langchain_llm_router.calls.langchain_internals import identifying_params, langsmith_params
+from langchain_llm_router.calls.tools import bound_tools
 from langchain_llm_router.loop.endpoints import expand_endpoints
 from langchain_llm_router.router.parts import Parts, RouterFields, refuse_misplaced
 from langchain_llm_router.router.runs import RequestChatModel
@@ -262,8 +263,11 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind tools, which are converted for the chosen candidate when it is asked."""
-        return self.bind(tools=tuple(tools), tool_choice=tool_choice, **kwargs)
+        """Bind tools, whose originals are converted for the chosen candidate when it is asked.
+
+        Other libraries find the tools in OpenAI's format in the `tools` of the result's `kwargs`.
+        """
+        return self.bind(tools=bound_tools(tools), tool_choice=tool_choice, **kwargs)
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
@@ -290,19 +294,22 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         return live_model(self.parts.candidates[0]).get_token_ids(text)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        """Return what every candidate can do: all flags combined by `and`, the lowest limits."""
+        """Return what holds whichever candidate answers, by the profiles that are known.
+
+        A limit is the lowest one that is known. A flag is True if every candidate's profile says
+        so, and False if one of them does.
+        """
         profiles = [live_model(candidate).profile for candidate in self.parts.candidates]
-        if any(profile is None for profile in profiles):
-            return None
-        complete = cast("list[dict[str, Any]]", profiles)
+        known = cast("list[dict[str, Any]]", [profile for profile in profiles if profile])
         shared: dict[str, Any] = {}
-        for key in set.intersection(*(set(profile) for profile in complete)):
-            values = [profile[key] for profile in complete]
-            if all(isinstance(value, bool) for value in values):
-                shared[key] = all(values)
-            elif all(isinstance(value, int) for value in values):
+        for key in sorted({key for profile in known for key in profile}):
+            values = [profile[key] for profile in known if profile.get(key) is not None]
+            if values and all(isinstance(value, bool) for value in values):
+                if len(values) == len(profiles) or not all(values):
+                    shared[key] = all(values)
+            elif values and all(type(value) is int for value in values):
                 shared[key] = min(values)
-        return cast("ModelProfile", shared)
+        return cast("ModelProfile", shared) if shared else None
 
     @property
     def _llm_type(self) -> str:
@@ -319,6 +326,12 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = "llm_router"
+        params["ls_provider"] = self._shared_provider() or "llm_router"
         params["ls_model_name"] = kwargs.get("model") or self.name or "llm-router"
         return params
+
+    def _shared_provider(self) -> str | None:
+        """Return the provider of all candidates; None if they have several."""
+        models = self.parts.models.values()
+        providers = {langsmith_params(model).get("ls_provider") for model in models}
+        return str(providers.pop()) if len(providers) == 1 and None not in providers else None

@@ -21,12 +21,13 @@ from pydantic_core import core_schema
 
 from langchain_llm_router.calls.answer_checks import FATAL_FLAWS
 from langchain_llm_router.calls.ask import AskOperation
-from langchain_llm_router.calls.bindings import Bindings
+from langchain_llm_router.calls.bindings import Bindings, Unbindable
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
 from langchain_llm_router.calls.provider_messages import (
     for_candidate,
     for_provider,
     provider_of,
+    settings_for_provider,
 )
 from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
@@ -36,7 +37,7 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.answers import FlawKind
 from langchain_llm_router.types.arguments import check_kind, refuse_unknown
-from langchain_llm_router.types.secrets import find_secrets
+from langchain_llm_router.types.secrets import find_secrets, redact_error
 from langchain_llm_router.verification.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ class Parts:
         names: The candidates' names, ordered from cheap to strong.
         by_name: The candidates by name.
         models: Their chat models by name.
+        providers: Their provider families; None if unknown.
         settings: Keyword arguments of every candidate's call.
         fatal_flaws: The kinds of flawed answers that count as failures.
 
@@ -267,7 +269,7 @@ class Parts:
         profiles = {name: model.profile for name, model in self.models.items()}
         self.profiles = {name: profile for name, profile in profiles.items() if profile}
         self._retrying = {n for n, model in self.models.items() if client_retries(model) > 0}
-        self._providers = {name: provider_of(model) for name, model in self.models.items()}
+        self.providers = {name: provider_of(model) for name, model in self.models.items()}
         self._draft_kwargs = {
             c.name: {} if fields.verifier is None else fields.verifier.answer_kwargs(c.model_name)
             for c in self.candidates
@@ -331,17 +333,20 @@ class Parts:
             due_s: Deadline of the request, in seconds on the clock `time.monotonic`.
             **declared: Further fields of the operation.
         """
-        candidate, provider = self.by_name[name], self._providers[name]
+        candidate, provider = self.by_name[name], self.providers[name]
         if not final and self._draft_kwargs[name]:
             kwargs = {**self._draft_kwargs[name], **kwargs}
         runnable, rest = self._bind(candidate, kwargs, include_raw=include_raw)
-        if "cache_control" in rest and provider not in (None, "anthropic", "bedrock"):
-            del rest["cache_control"]
+        if rest:
+            rest = settings_for_provider(rest, provider)
         notes = Notes()
         # The first turn of a conversation, the most frequent case.
         first = messages[0]
         is_plain = len(messages) == 1 and type(first.content) is str and not first.additional_kwargs
-        if self.live is not None:
+        if isinstance(runnable, Unbindable):
+            redact_error(runnable.error, self.secrets)
+            notes.add_refusal(candidate, runnable.error)
+        elif self.live is not None:
             twin = self.live.twin_of(candidate, self.candidates)
             from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load
                 GuardedRunnable,

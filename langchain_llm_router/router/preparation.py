@@ -14,6 +14,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.calls.bindings import schema_method, wants_schema
+from langchain_llm_router.calls.tools import foreign_tool
 from langchain_llm_router.loop.arms import begin, build_arms, drop_earlier_arms, prefer_candidate
 from langchain_llm_router.loop.capabilities import needs_of, shortfall
 from langchain_llm_router.loop.conversation import Conversation, read_conversation
@@ -72,7 +73,7 @@ def make_situation(
             verifier=fields.verifier if parts.policy.verifies else None,
             live=parts.live,
         )
-    unfit = _unfit(parts, messages, kwargs) if parts.profiles else None
+    unfit = _unfit(parts, messages, kwargs) if parts.profiles or kwargs.get("tools") else None
     situation = begin(conversation.query, arms, options, unfit=unfit)
     return _apply_sticky(situation, parts, conversation)
 
@@ -124,4 +125,8 @@ def _unfit(
         method=schema_method(kwargs),
     )
     reasons = {name: shortfall(profile, needs) for name, profile in parts.profiles.items()}
+    for name, provider in parts.providers.items():
+        built_in = foreign_tool(kwargs.get("tools") or (), provider)
+        if built_in is not None:
+            reasons[name] = f"the built-in tool {built_in!r} is another provider's"
     return {name: reason for name, reason in reasons.items() if reason is not None}
