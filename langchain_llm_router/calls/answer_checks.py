@@ -14,6 +14,8 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ValidationError
 
 from langchain_llm_router.calls.ask import Answer
+from langchain_llm_router.calls.json_schemas import schema_errors
+from langchain_llm_router.calls.tools import BoundTool, bound_tools
 from langchain_llm_router.types import Attempt
 from langchain_llm_router.types.answers import (
     FlawKind,
@@ -72,7 +74,7 @@ def flaw_of(message: AIMessage, output: Any, tools: Sequence[Any] = ()) -> str |
         output: The output of the candidate's runnable: the message, or a dict with the raw and the
             parsed output.
         tools: The tools that were bound. A call of any other tool is invalid, and so is a call
-            with arguments that the tool's pydantic schema refuses.
+            with arguments that the tool's schema refuses, a pydantic class or a JSON schema.
 
     Returns:
         The flaw, or None if the answer has none.
@@ -111,25 +113,45 @@ def _call_flaw(message: AIMessage, tools: Mapping[str | None, Any]) -> str | Non
             if None in tools:
                 continue
             return f"invalid tool call: there is no tool {call['name']!r}"
-        schema = _pydantic_schema(tools[call["name"]])
-        if schema is None:
-            continue
-        try:
-            schema.model_validate(call["args"])
-        except ValidationError as error:
-            return f"invalid tool call: {call['name']}, {error.error_count()} invalid arguments"
+        n_errors = _count_argument_errors(call["args"], tools[call["name"]])
+        if n_errors > 0:
+            return f"invalid tool call: {call['name']}, {n_errors} invalid arguments"
     return None
 
 
 def _tool_name(tool: Any) -> str | None:
     if isinstance(tool, Mapping):
-        function = tool.get("function")
-        name = function.get("name") if isinstance(function, Mapping) else None
+        declared = tool.get("function") or tool.get("toolSpec")
+        name = declared.get("name") if isinstance(declared, Mapping) else None
         return name or tool.get("name") or tool.get("title")
     name = getattr(tool, "name", None)
     return name if isinstance(name, str) else getattr(tool, "__name__", None)
 
 
-def _pydantic_schema(tool: Any) -> type[BaseModel] | None:
-    schema = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
-    return schema if isinstance(schema, type) and issubclass(schema, BaseModel) else None
+def _count_argument_errors(args: Mapping[str, Any], tool: Any) -> int:
+    """Return how many arguments the tool's own schema refuses, a pydantic class or JSON schema."""
+    original = tool.original if isinstance(tool, BoundTool) else tool
+    schema = original.tool_call_schema if isinstance(original, BaseTool) else original
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        try:
+            schema.model_validate(args)
+        except ValidationError as error:
+            return error.error_count()
+        return 0
+    declared = schema if isinstance(original, BaseTool) else _parameters(tool)
+    return len(schema_errors(args, declared)) if isinstance(declared, Mapping) else 0
+
+
+def _parameters(tool: Any) -> Any:
+    """Return the JSON schema of a tool's arguments in a provider's format; None if it has none."""
+    if not isinstance(tool, Mapping):
+        return _parameters(bound_tools([tool])[0]) if callable(tool) else None
+    function, spec = tool.get("function"), tool.get("toolSpec")
+    if isinstance(function, Mapping):
+        return function.get("parameters")
+    if isinstance(spec, Mapping):
+        return (spec.get("inputSchema") or {}).get("json")
+    for key in ("input_schema", "parameters"):
+        if key in tool:
+            return tool[key]
+    return tool if "properties" in tool else None
