@@ -10,11 +10,18 @@ router) repeats that message's `gen_ai.usage.*`: sum only over the spans whose
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.callbacks import (
+    AsyncCallbackHandler,
+    BaseCallbackHandler,
+    Callbacks,
+    adispatch_custom_event,
+    dispatch_custom_event,
+)
 from langchain_core.callbacks.manager import AsyncCallbackManager, CallbackManager
 from langchain_core.globals import get_debug
 from langchain_core.runnables import RunnableConfig
@@ -26,11 +33,14 @@ from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.operations import Operation
 
 __all__ = [
+    "NOSTREAM",
     "AnnotateOperation",
     "EventOperation",
     "TraceOperation",
+    "candidate_config",
     "has_no_handlers",
     "is_traced",
+    "without_tokens",
 ]
 
 _EVENT = "llm_router"
@@ -56,6 +66,93 @@ def has_no_handlers(config: RunnableConfig) -> bool:
     from langchain_core.tracers import context  # noqa: PLC0415 - for the first call, not the import
 
     return context.tracing_v2_callback_var.get() is None and not tracing_is_enabled()
+
+
+NOSTREAM = "nostream"
+"""`langgraph.constants.TAG_NOSTREAM`: keeps a call out of `stream_mode="messages"`."""
+
+
+def candidate_config(
+    config: RunnableConfig, candidate: str, decision_id: str, *, quiet: bool
+) -> RunnableConfig:
+    """Return the config of a candidate's run: tagged, and hidden from streams if `quiet`."""
+    tags = [*(config.get("tags") or []), f"llm_router:candidate:{candidate}"]
+    callbacks = config.get("callbacks")
+    if quiet:
+        tags.append(NOSTREAM)
+        callbacks = without_tokens(callbacks)
+    metadata = {
+        **(config.get("metadata") or {}),
+        "llm_router_candidate": candidate,
+        "llm_router_decision_id": decision_id,
+    }
+    # Not `merge_configs`: inside a run it adds the context's callbacks a second time.
+    return {**config, "callbacks": callbacks, "tags": tags, "metadata": metadata}
+
+
+_TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})
+_TAPS = frozenset({"tap_output_aiter", "tap_output_iter"})
+"""By these methods LangChain knows the handlers for which it streams, as `astream_events` does."""
+
+
+def without_tokens(callbacks: Callbacks) -> Callbacks:
+    """Return callbacks that hear when a model starts and ends, but none of its tokens.
+
+    For drafts and judges, whose tokens are not meant for the user; tracers still hear them.
+    """
+    if callbacks is None:
+        return None
+    if isinstance(callbacks, list):
+        return list(map(_without_tokens, callbacks))
+    quiet = callbacks.copy()
+    quiet.handlers = list(map(_without_tokens, callbacks.handlers))
+    quiet.inheritable_handlers = list(map(_without_tokens, callbacks.inheritable_handlers))
+    return quiet
+
+
+def _without_tokens(handler: Any) -> Any:
+    from langchain_core.tracers.base import BaseTracer  # noqa: PLC0415 - only with handlers
+
+    streams = all(hasattr(handler, name) for name in _TAPS)
+    told = getattr(type(handler), "on_llm_new_token", None)
+    defaults = (BaseCallbackHandler.on_llm_new_token, AsyncCallbackHandler.on_llm_new_token)
+    if isinstance(handler, _Quiet) or not (
+        streams or (told not in defaults and not isinstance(handler, BaseTracer))
+    ):
+        return handler
+    return _Quiet(handler)
+
+
+class _Quiet:
+    """A handler that hears all but tokens, and for which LangChain does not stream."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _TAPS:
+            raise AttributeError(name)
+        value = getattr(self._handler, name)
+        if name not in _TOKEN_EVENTS:
+            return value
+        return _ignore_async if inspect.iscoroutinefunction(value) else _ignore
+
+    def __eq__(self, other: object) -> bool:
+        # LangChain compares handlers, so that each is told once.
+        return other is self._handler or (
+            isinstance(other, _Quiet) and other._handler == self._handler
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._handler)
+
+
+def _ignore(*args: Any, **kwargs: Any) -> None:
+    return None
+
+
+async def _ignore_async(*args: Any, **kwargs: Any) -> None:
+    return None
 
 
 @dataclass(frozen=True)

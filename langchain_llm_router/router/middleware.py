@@ -17,10 +17,11 @@ from langgraph.config import get_config
 
 from langchain_llm_router.calls.bindings import Bindings
 from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.tracing import NOSTREAM
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.drivers import adrive, drive
 from langchain_llm_router.router.parts import Parts, RouterFields
-from langchain_llm_router.router.request import NOSTREAM, Done, Request
+from langchain_llm_router.router.request import Done, Request
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.errors import import_extra
@@ -179,8 +180,11 @@ def _with_tags(model: BaseChatModel, config: RunnableConfig) -> BaseChatModel:
     metadata = config.get("metadata") or {}
     added = {key: value for key, value in metadata.items() if key.startswith("llm_router_")}
     tags = [tag for tag in config.get("tags") or [] if tag.startswith(("llm_router:", NOSTREAM))]
-    update = {
+    update: dict[str, Any] = {
         "tags": [*(model.tags or []), *tags],
         "metadata": {**(model.metadata or {}), **added},
     }
+    if NOSTREAM in tags:
+        # The agent's handlers stay attached, so the tokens of a draft must not arise.
+        update["disable_streaming"] = True
     return model.model_copy(update=update)

@@ -24,7 +24,12 @@ from langchain_llm_router.calls.ask import Answer, AskOperation, NodeOperation, 
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
 from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
-from langchain_llm_router.calls.tracing import AnnotateOperation, EventOperation, TraceOperation
+from langchain_llm_router.calls.tracing import (
+    AnnotateOperation,
+    EventOperation,
+    TraceOperation,
+    candidate_config,
+)
 from langchain_llm_router.history.log_entries import build_entry, find_run_ids
 from langchain_llm_router.loop.charges import budget_data
 from langchain_llm_router.loop.commitment import commit_rule
@@ -41,13 +46,10 @@ from langchain_llm_router.verification import Case
 if TYPE_CHECKING:
     from langchain_llm_router.budgets.spending import EarlierRuns, Spending
 
-__all__ = ["NOSTREAM", "Done", "Request", "Stage", "new_id"]
+__all__ = ["Done", "Request", "Stage", "new_id"]
 
 Stage = Generator[Operation, Any, None]
 """A generator that yields operations and is sent their results, or has their failures thrown in."""
-
-NOSTREAM = "nostream"
-"""`langgraph.constants.TAG_NOSTREAM`: keeps a call out of `stream_mode="messages"`."""
 
 _VERSION = 2
 """Version of the plain data; data of another version cannot be restored."""
@@ -438,16 +440,7 @@ class Request:
 
     def _child_config(self, candidate: str, *, quiet: bool) -> RunnableConfig:
         """Return the config of a candidate's run: tagged, and hidden from streams if `quiet`."""
-        tags = [*(self.config.get("tags") or []), f"llm_router:candidate:{candidate}"]
-        if quiet:
-            tags.append(NOSTREAM)
-        metadata = {
-            **(self.config.get("metadata") or {}),
-            "llm_router_candidate": candidate,
-            "llm_router_decision_id": self.decision_id,
-        }
-        # Not `merge_configs`: inside a run it adds the context's callbacks a second time.
-        return {**self.config, "tags": tags, "metadata": metadata}
+        return candidate_config(self.config, candidate, self.decision_id, quiet=quiet)
 
     def _open_spending(self) -> None:
         budgets = self.parts.fields.budgets

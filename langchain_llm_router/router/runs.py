@@ -285,7 +285,8 @@ class RequestChatModel(BaseChatModel):
             added = self.callbacks
             handlers = added if isinstance(added, list) else added.handlers
             if callbacks is None or isinstance(callbacks, list):
-                merged["callbacks"] = [*(callbacks or []), *handlers]
+                told = list(callbacks or [])
+                merged["callbacks"] = [*told, *(h for h in handlers if h not in told)]
             else:
                 manager = callbacks.copy()
                 for handler in handlers:
