@@ -17,10 +17,13 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.provider_messages import provider_of
 from langchain_llm_router.calls.tools import BoundTool, tools_for_provider
+from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.secrets import find_secrets, redact_error
 
 __all__ = [
     "Bindings",
+    "NotedRunnable",
     "Unbindable",
     "bind_structured_output",
     "caller_output",
@@ -124,7 +127,7 @@ class Bindings:
                 repr(sorted(options.items(), key=str)),
             )
             return self._get_or_build(
-                key, schema, lambda: model.with_structured_output(schema, **options)
+                candidate, key, schema, lambda: model.with_structured_output(schema, **options)
             ), rest
         if tools is None:
             return model, rest
@@ -139,10 +142,14 @@ class Bindings:
             fitting = tools_for_provider(originals, provider_of(model))
             return model.bind_tools(fitting, **options)
 
-        return self._get_or_build(key, originals, bind), rest
+        return self._get_or_build(candidate, key, originals, bind), rest
 
     def _get_or_build(
-        self, key: tuple[Any, ...], bound: Any, build: Callable[[], Runnable[Any, Any]]
+        self,
+        candidate: Candidate,
+        key: tuple[Any, ...],
+        bound: Any,
+        build: Callable[[], Runnable[Any, Any]],
     ) -> Runnable[Any, Any]:
         entry = self._built.get(key)
         if entry is not None:
@@ -150,7 +157,7 @@ class Bindings:
         try:
             runnable = build()
         except Exception as error:  # noqa: BLE001 - whatever a provider's class raises
-            return Unbindable(error)
+            return Unbindable(candidate, error)
         with self._lock:
             while len(self._built) >= _MAX_BINDINGS:
                 del self._built[next(iter(self._built))]
@@ -158,20 +165,31 @@ class Bindings:
         return runnable
 
 
-class Unbindable(Runnable[Any, Any]):
+class NotedRunnable(Runnable[Any, Any]):
+    """A runnable in place of a candidate's model, with notes of its own for the record."""
+
+    def __init__(self) -> None:
+        self.notes = Notes()
+
+
+class Unbindable(NotedRunnable):
     """A runnable in place of a model that could not bind the tools or the schema.
 
     Args:
-        error: The error of the model's `bind_tools` or `with_structured_output`.
+        candidate: The candidate.
+        error: The error of its model's `bind_tools` or `with_structured_output`.
     """
 
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+    def __init__(self, candidate: Candidate, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+        redact_error(error, find_secrets(candidate.model))
+        self.notes.add_refusal(candidate, error)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Raise the error."""
-        raise self.error
+        raise self._error
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Raise the error."""
-        raise self.error
+        raise self._error

@@ -7,16 +7,21 @@ as prompt caching, gets the model that answers. Needs the extra `agents`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.config import get_config
 
-from langchain_llm_router.calls.bindings import Bindings
+from langchain_llm_router.calls.bindings import Bindings, NotedRunnable
 from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.provider_messages import provider_of, settings_for_provider
+from langchain_llm_router.calls.tools import tools_for_provider
 from langchain_llm_router.calls.tracing import NOSTREAM
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.drivers import adrive, drive
@@ -24,13 +29,19 @@ from langchain_llm_router.router.parts import Parts, RouterFields
 from langchain_llm_router.router.request import Done, Request
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.errors import LlmRouterError, import_extra
 from langchain_llm_router.types.options import RoutingOptions
 
 import_extra("langchain.agents", "agents")
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse  # noqa: E402
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = ["LLMRouterMiddleware"]
+
+_MAX_STEPS = 1024
+"""Number of the agents' steps that are remembered, at least as many as run at one time."""
 
 Options = RoutingOptions | Mapping[str, Any] | str | None
 
@@ -40,6 +51,12 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
 
     Inside a tool loop the candidate that started it continues. With a cascade, text answers are
     verified and may be escalated; tool calls are checked against the schemas of the tools.
+
+    Other middleware may stand on either side. If one outside, like `ModelFallbackMiddleware`, puts
+    another model in after the router has failed, that model is asked itself, outside of the
+    router's budgets; the router's own refusals, as for a budget, are not evaded that way. If one
+    inside gets the answer from another model than the chosen candidate, the record names that model
+    in `answered_by`; if it makes a message out of an error, the candidate has failed.
 
     Args:
         router: The router whose candidates, policy, estimator and verifier are used.
@@ -68,13 +85,17 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
             fields = RouterFields.model_validate({**vars(fields), "sticky": sticky})
         self._parts = Parts(fields)
         self._options = options
+        self._routed = _RoutedSteps()
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Route one model call."""
-        call = _ModelCall(request, handler=handler)
-        return call.response(drive(self._request(call).run()))
+        if self._routed.is_replaced(request):
+            return handler(request)
+        call = _ModelCall(request, self._parts, handler=handler)
+        with self._routed.step(request):
+            return call.response(drive(self._request(call).run()))
 
     async def awrap_model_call(
         self,
@@ -82,8 +103,11 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
         """Route one model call."""
-        call = _ModelCall(request, ahandler=handler)
-        return call.response(await adrive(self._request(call).run()))
+        if self._routed.is_replaced(request):
+            return await handler(request)
+        call = _ModelCall(request, self._parts, ahandler=handler)
+        with self._routed.step(request):
+            return call.response(await adrive(self._request(call).run()))
 
     def _request(self, call: _ModelCall) -> Request:
         request, config = call.request, get_config()
@@ -99,6 +123,44 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
         kwargs: dict[str, Any] = {"tools": tuple(tools)} if tools else {}
         parts = self._parts.with_bindings(_AgentBindings(call))
         return Request(parts, [*system, *request.messages], config, kwargs)
+
+
+class _RoutedSteps:
+    """The agent's last steps that were routed, each with the model that the request had then."""
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[str, int], BaseChatModel] = {}
+        self._lock = Lock()
+
+    def is_replaced(self, request: ModelRequest[Any]) -> bool:
+        """Return whether middleware outside replaced the model after its step was routed."""
+        step = _step_of(request)
+        earlier = self._models.get(step) if step[0] else None
+        return earlier is not None and earlier is not request.model
+
+    @contextmanager
+    def step(self, request: ModelRequest[Any]) -> Iterator[None]:
+        """Remember a step once it is routed, unless the router itself refuses it."""
+        try:
+            yield
+        except LlmRouterError:
+            raise
+        except Exception:
+            self._add(request)
+            raise
+        self._add(request)
+
+    def _add(self, request: ModelRequest[Any]) -> None:
+        with self._lock:
+            while len(self._models) >= _MAX_STEPS:
+                del self._models[next(iter(self._models))]
+            self._models[_step_of(request)] = request.model
+
+
+def _step_of(request: ModelRequest[Any]) -> tuple[str, int]:
+    # Not by a context variable: LangChain may call each middleware in a context of its own.
+    info = request.runtime.execution_info
+    return ("", 0) if info is None else (info.task_id, info.node_attempt)
 
 
 class _AgentBindings(Bindings):
@@ -121,11 +183,13 @@ class _ModelCall:
     def __init__(
         self,
         request: ModelRequest[Any],
+        parts: Parts,
         *,
         handler: Callable[[ModelRequest[Any]], ModelResponse[Any]] | None = None,
         ahandler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]] | None = None,
     ) -> None:
         self.request, self.handler, self.ahandler = request, handler, ahandler
+        self._parts = parts
         self._responses: dict[int, ModelResponse[Any]] = {}
 
     def store(self, response: ModelResponse[Any]) -> AIMessage:
@@ -140,49 +204,100 @@ class _ModelCall:
         response = self._responses[id(done.answer.message)]
         return replace(response, result=[done.output, *response.result[1:]])
 
+    def author(self, message: AIMessage) -> Candidate:
+        """Return the candidate that a message names as its model, or an unknown one."""
+        name = str(message.response_metadata.get("model_name") or "another model")
+        try:
+            return self._parts.by_name[self._parts.resolve_name(name)]
+        except (ValueError, KeyError):
+            return Candidate(name)
 
-class _Candidate(Runnable[Any, AIMessage]):
+
+class _Listener(BaseCallbackHandler):
+    """A handler that hears whether the chosen candidate answered, or how it failed."""
+
+    run_inline = True
+    ignore_chain = ignore_retriever = ignore_agent = ignore_retry = ignore_custom_event = True
+
+    def __init__(self) -> None:
+        self.answered = False
+        self.error: BaseException | None = None
+
+    def on_llm_end(self, response: Any, **kwargs: Any) -> None:
+        self.answered = True
+
+    def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
+        self.error = error
+
+
+class _Candidate(NotedRunnable):
     """A runnable in place of a candidate's model; the agent's call has a run of its own."""
 
     def __init__(self, call: _ModelCall, candidate: Candidate) -> None:
+        super().__init__()
         self._call, self._candidate = call, candidate
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         assert self._call.handler is not None
-        return self._call.store(self._call.handler(self._request(input, config, kwargs)))
+        listener = _Listener()
+        response = self._call.handler(self._request(input, config, kwargs, listener))
+        return self._read(response, listener)
 
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AIMessage:
         assert self._call.ahandler is not None
-        return self._call.store(await self._call.ahandler(self._request(input, config, kwargs)))
+        listener = _Listener()
+        response = await self._call.ahandler(self._request(input, config, kwargs, listener))
+        return self._read(response, listener)
+
+    def _read(self, response: ModelResponse[Any], listener: _Listener) -> AIMessage:
+        """Return the answer; middleware inside may have replaced the model or hidden its error."""
+        message = self._call.store(response)
+        if not listener.answered:
+            # Only a model's answer has an id at this point.
+            if message.id is not None:
+                self.notes.answered_by = self._call.author(message)
+            elif listener.error is not None:
+                raise listener.error
+        return message
 
     def _request(
         self,
         messages: Sequence[BaseMessage],
         config: RunnableConfig | None,
         kwargs: Mapping[str, Any],
+        listener: _Listener,
     ) -> ModelRequest[Any]:
-        request = self._call.request
-        system = request.system_message
+        request, model = self._call.request, live_model(self._candidate)
+        system, provider = request.system_message, provider_of(model)
         if system is not None and isinstance(messages[0], SystemMessage):
             system, messages = messages[0], messages[1:]
+        settings = settings_for_provider({**request.model_settings, **kwargs}, provider)
         return request.override(
-            model=_with_tags(live_model(self._candidate), config or {}),
+            model=_with_tags(model, config or {}, listener),
             messages=list(messages),  # type: ignore[arg-type]
             system_message=system,
-            model_settings={**request.model_settings, **kwargs},
+            tools=list(tools_for_provider(request.tools, provider)),
+            model_settings=settings,
         )
 
 
-def _with_tags(model: BaseChatModel, config: RunnableConfig) -> BaseChatModel:
+def _with_tags(model: BaseChatModel, config: RunnableConfig, listener: _Listener) -> BaseChatModel:
     """Copy a model with the router's tags and metadata, since the handler takes no config."""
     metadata = config.get("metadata") or {}
     added = {key: value for key, value in metadata.items() if key.startswith("llm_router_")}
     tags = [tag for tag in config.get("tags") or [] if tag.startswith(("llm_router:", NOSTREAM))]
+    own = model.callbacks
+    if isinstance(own, BaseCallbackManager):
+        own = own.copy()
+        own.add_handler(listener)
+    else:
+        own = [*(own or []), listener]
     update: dict[str, Any] = {
         "tags": [*(model.tags or []), *tags],
         "metadata": {**(model.metadata or {}), **added},
+        "callbacks": own,
     }
     if NOSTREAM in tags:
         # The agent's handlers stay attached, so the tokens of a draft must not arise.

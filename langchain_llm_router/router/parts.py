@@ -21,7 +21,7 @@ from pydantic_core import core_schema
 
 from langchain_llm_router.calls.answer_checks import FATAL_FLAWS
 from langchain_llm_router.calls.ask import AskOperation
-from langchain_llm_router.calls.bindings import Bindings, Unbindable
+from langchain_llm_router.calls.bindings import Bindings, NotedRunnable, Unbindable
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
 from langchain_llm_router.calls.provider_messages import (
     for_candidate,
@@ -37,7 +37,7 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.answers import FlawKind
 from langchain_llm_router.types.arguments import check_kind, refuse_unknown
-from langchain_llm_router.types.secrets import find_secrets, redact_error
+from langchain_llm_router.types.secrets import find_secrets
 from langchain_llm_router.verification.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -339,14 +339,11 @@ class Parts:
         runnable, rest = self._bind(candidate, kwargs, include_raw=include_raw)
         if rest:
             rest = settings_for_provider(rest, provider)
-        notes = Notes()
         # The first turn of a conversation, the most frequent case.
         first = messages[0]
         is_plain = len(messages) == 1 and type(first.content) is str and not first.additional_kwargs
-        if isinstance(runnable, Unbindable):
-            redact_error(runnable.error, self.secrets)
-            notes.add_refusal(candidate, runnable.error)
-        elif self.live is not None:
+        notes = runnable.notes if isinstance(runnable, NotedRunnable) else Notes()
+        if self.live is not None and not isinstance(runnable, Unbindable):
             twin = self.live.twin_of(candidate, self.candidates)
             from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load
                 GuardedRunnable,
