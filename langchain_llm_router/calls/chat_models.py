@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_llm_router.calls.prices import look_up_price
 from langchain_llm_router.live.client_retries import without_retries
@@ -14,16 +16,20 @@ from langchain_llm_router.types.errors import MissingExtraError
 __all__ = ["live_model", "resolve_candidate"]
 
 
-def resolve_candidate(candidate: Candidate | BaseChatModel | str) -> Candidate:
+def resolve_candidate(candidate: Candidate | BaseChatModel | str | Any) -> Candidate:
     """Return a candidate with a live model and, if one can be looked up, a price.
 
-    Retries are the router's: its clients do not retry on their own.
+    Retries are the router's: its clients do not retry on their own. The keyword arguments of a
+    model with `bind` become the candidate's parameters.
 
     Raises:
-        TypeError: If it is neither a candidate, nor a chat model, nor a string.
+        TypeError: If it is neither a candidate, nor a chat model, nor a string, or if the model is
+            wrapped in a way that a router cannot honour.
         ValueError: If the candidate has no model.
         MissingExtraError: If a `"provider:model"` string needs `langchain`, which is missing.
     """
+    if isinstance(candidate, RunnableBinding):
+        candidate = _unbound(candidate)
     if isinstance(candidate, str):
         candidate = Candidate(candidate.partition(":")[2] or candidate, candidate)
     elif isinstance(candidate, BaseChatModel):
@@ -32,20 +38,71 @@ def resolve_candidate(candidate: Candidate | BaseChatModel | str) -> Candidate:
         )
         candidate = Candidate(str(name or type(candidate).__name__), candidate)
     elif not isinstance(candidate, Candidate):
-        msg = (
-            "A candidate must be a `Candidate`, a chat model or a 'provider:model' string, "
-            f"got {candidate!r}."
-        )
-        raise TypeError(msg)
+        raise _not_a_model(candidate)
     if candidate.model is None:
         msg = (
             f"Candidate {candidate.name!r} has no `model`, so it can be replayed but not asked: "
             "give it a chat model or a 'provider:model' string."
         )
         raise ValueError(msg)
+    if isinstance(candidate.model, RunnableBinding):
+        bound = _unbound(candidate.model)
+        parameters = {**bound.parameters, **candidate.parameters}
+        candidate = replace(candidate, model=bound.model, parameters=parameters)
     model = _init_model(candidate.model) if isinstance(candidate.model, str) else candidate.model
+    if not isinstance(model, BaseChatModel):
+        raise _not_a_model(model)
     price = candidate.price if candidate.price is not None else look_up_price(model)
     return replace(candidate, model=without_retries(model), price=price)
+
+
+def _unbound(binding: Any) -> Candidate:
+    """Return a model with bound keyword arguments as a candidate with parameters.
+
+    Raises:
+        TypeError: If the binding holds more than keyword arguments.
+    """
+    model = binding.bound
+    if not isinstance(model, BaseChatModel):
+        raise _not_a_model(binding)
+    config = {key: value for key, value in binding.config.items() if value}
+    if config or binding.config_factories:
+        msg = (
+            f"A candidate cannot have a config or listeners of its own, got {config!r}: give tags, "
+            "metadata and callbacks to the model itself, and the rest with each call."
+        )
+        raise TypeError(msg)
+    return replace(resolve_candidate(model), parameters=dict(binding.kwargs))
+
+
+_WRAPPERS = {
+    "RunnableRetry": "for `with_retry`, pass the model itself and give the router `max_retries`",
+    "RunnableWithFallbacks": "for `with_fallbacks`, pass each model as a candidate of its own",
+    "RunnableConfigurableFields": (
+        "for configurable fields, pass the model itself and its arguments with each call"
+    ),
+    "RunnableConfigurableAlternatives": (
+        "for configurable alternatives, pass each as a candidate and name one with each call, by "
+        "`model` or `config['configurable']['llm_router']`"
+    ),
+    "_ConfigurableModel": (
+        "for `init_chat_model` without a model, pass each model as a candidate and name one with "
+        "each call, by `model` or `config['configurable']['llm_router']`"
+    ),
+    "RunnableSequence": "put the prompt before the router and the parser after it",
+}
+"""What to pass instead of a wrapped model, by the wrapper's class."""
+
+
+def _not_a_model(candidate: Any) -> TypeError:
+    kinds = [cls.__name__ for cls in type(candidate).__mro__]
+    advice = next((_WRAPPERS[kind] for kind in kinds if kind in _WRAPPERS), None)
+    given = f"a {type(candidate).__name__}" if isinstance(candidate, Runnable) else repr(candidate)
+    msg = (
+        "A candidate must be a `Candidate`, a chat model or a 'provider:model' string, "
+        f"got {given}" + (f": {advice}." if advice else ".")
+    )
+    return TypeError(msg)
 
 
 def _init_model(spec: str) -> BaseChatModel:

@@ -21,13 +21,13 @@ from langchain_llm_router.types.lazy import lazy_names
 from langchain_llm_router.types.usage import Usage, read_usage
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
     from langchain_core.messages.ai import UsageMetadata
+    from langchain_core.runnables import Runnable
 else:  # Only annotations need them.
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "langchain_core.language_models": "BaseChatModel",
+            "langchain_core.runnables": "Runnable",
             "langchain_core.messages.ai": "UsageMetadata",
         },
     )
@@ -237,7 +237,7 @@ class Endpoint(CheckedArguments):
     name: str
     """Name, unique within its candidate; the arm is named `candidate@endpoint`."""
 
-    model: BaseChatModel | str | None = None
+    model: Runnable[Any, Any] | str | None = None
     price: Price | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of its calls, e.g. `{"service_tier": "flex"}`, added to the candidate's."""
@@ -261,8 +261,8 @@ class Candidate(CheckedArguments):
     name: str
     """Name in policies, records and saved tables; unique within a router."""
 
-    model: BaseChatModel | str | None = None
-    """Chat model, or `"provider:model"`; None for offline replay only.
+    model: Runnable[Any, Any] | str | None = None
+    """Chat model, also one with `bind`, or `"provider:model"`; None for offline replay only.
 
     Tokens and cost of a streamed answer are known only if the model reports usage in streams:
     `ChatOpenAI(base_url=...)` does so with `stream_usage=True`. Otherwise they stay unknown (None).
