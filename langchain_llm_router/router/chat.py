@@ -142,6 +142,8 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         object.__setattr__(self, "candidates", tuple(pool))
         object.__setattr__(self, "policy", parts.policy)
         self.__dict__["parts"] = parts
+        if "profile" not in self.model_fields_set:
+            self.__dict__["profile"] = self._resolve_model_profile()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and name not in type(self).model_fields:
