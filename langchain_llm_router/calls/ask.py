@@ -14,6 +14,7 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import AddableDict, Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_llm_router.calls.nested_records import inner_cost_usd, passed_on
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Attempt, Candidate
 from langchain_llm_router.types.answers import answer_flaw, finish_reason, has_output
@@ -212,7 +213,7 @@ class AskOperation(Operation):
             error=None,
             verified=False,
             confidence=None,
-            cost_usd=None if price is None else price.cost_usd(usage),
+            cost_usd=inner_cost_usd(message) if price is None else price.cost_usd(usage),
             input_tokens=None if usage is None else usage.input_tokens,
             output_tokens=None if usage is None else usage.output_tokens,
             latency_s=time.perf_counter() - started,
@@ -249,7 +250,7 @@ class _PartialStream:
         if is_last:
             # The router adds one more chunk with its record; only that one is the last.
             chunk = chunk.model_copy(update={"chunk_position": None})
-        self._buffer.append(chunk)
+        self._buffer.append(passed_on(chunk))
         if not (self._open or is_last) and self._operation.watch_after is not None:
             self._open = self._looks_good(chunk)
         if not self._open or self._ttft_s is None:

@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.nested_records import with_nested
 from langchain_llm_router.calls.provider_messages import provider_of
 from langchain_llm_router.calls.tools import BoundTool, tools_for_provider
 from langchain_llm_router.live.notes import Notes
@@ -63,7 +64,7 @@ def caller_output(output: Any, record: dict[str, Any], kwargs: Mapping[str, Any]
 
 def _with_record(message: BaseMessage, record: dict[str, Any]) -> BaseMessage:
     # A copy, because on a cache miss this object has just been stored in the candidate's cache.
-    metadata = {**message.response_metadata, "llm_router": record}
+    metadata = {**message.response_metadata, "llm_router": with_nested(record, message)}
     return message.model_copy(update={"response_metadata": metadata})
 
 

@@ -23,6 +23,8 @@ from langchain_llm_router.calls.answer_checks import FATAL_FLAWS
 from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.bindings import Bindings, NotedRunnable, Unbindable
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
+from langchain_llm_router.calls.langchain_internals import is_router
+from langchain_llm_router.calls.nested_records import inner_messages
 from langchain_llm_router.calls.provider_messages import (
     for_candidate,
     for_provider,
@@ -270,6 +272,7 @@ class Parts:
         self.profiles = {name: profile for name, profile in profiles.items() if profile}
         self._retrying = {n for n, model in self.models.items() if client_retries(model) > 0}
         self.providers = {name: provider_of(model) for name, model in self.models.items()}
+        self._routers = {name for name, model in self.models.items() if is_router(model)}
         self._draft_kwargs = {
             c.name: {} if fields.verifier is None else fields.verifier.answer_kwargs(c.model_name)
             for c in self.candidates
@@ -339,6 +342,8 @@ class Parts:
         runnable, rest = self._bind(candidate, kwargs, include_raw=include_raw)
         if rest:
             rest = settings_for_provider(rest, provider)
+        if name in self._routers:
+            messages = inner_messages(messages, name)
         # The first turn of a conversation, the most frequent case.
         first = messages[0]
         is_plain = len(messages) == 1 and type(first.content) is str and not first.additional_kwargs

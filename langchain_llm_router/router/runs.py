@@ -30,6 +30,7 @@ from langchain_core.runnables.config import (
 )
 
 from langchain_llm_router.calls.langchain_internals import VERSIONS_KEY
+from langchain_llm_router.calls.nested_records import as_chunk, with_nested
 from langchain_llm_router.calls.tracing import has_no_handlers
 from langchain_llm_router.router.drivers import adrive, astream, drive, stream
 from langchain_llm_router.router.parts import Parts
@@ -313,15 +314,16 @@ def _last_chunks(done: Done) -> Iterator[Any]:
     if message is not None and done.shown:
         fields: dict[str, Any] = {
             "id": message.id,
-            "response_metadata": {"llm_router": done.record},
+            "response_metadata": {"llm_router": with_nested(done.record, message)},
         }
         if isinstance(done.output, BaseMessage):
             yield AIMessageChunk(content="", **fields, chunk_position="last")
         else:
             yield AddableDict(raw=AIMessageChunk(content="", **fields))
-    elif isinstance(done.output, BaseMessage):
-        fields = done.output.model_dump(exclude={"type"})
-        yield AIMessageChunk(**{**fields, "chunk_position": "last"})
+    elif isinstance(done.output, AIMessage):
+        yield as_chunk(done.output, chunk_position="last")
+    elif isinstance(done.output, dict) and isinstance(done.output.get("raw"), AIMessage):
+        yield AddableDict({**done.output, "raw": as_chunk(done.output["raw"])})
     elif not done.shown:
         yield done.output
 

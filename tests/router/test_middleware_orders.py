@@ -1,4 +1,4 @@
-"""LangChain's own middleware on either side of the router's: fallbacks, retries, routers, caches."""
+"""LangChain's own middleware around the router's and within: fallbacks, retries, caches."""
 
 import importlib.util
 from itertools import permutations
