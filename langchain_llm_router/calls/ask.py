@@ -208,12 +208,15 @@ class AskOperation(Operation):
         reported = message is not None and message.usage_metadata is not None
         usage = usage_of(message) if reported else None
         price = (self.notes.answered_by or self.candidate).price
+        cost_usd = None if price is None else price.cost_usd(usage)
+        if price is None and message is not None and "llm_router" in message.response_metadata:
+            cost_usd = inner_cost_usd(message)
         attempt = Attempt(
             candidate=self.candidate.name,
             error=None,
             verified=False,
             confidence=None,
-            cost_usd=inner_cost_usd(message) if price is None else price.cost_usd(usage),
+            cost_usd=cost_usd,
             input_tokens=None if usage is None else usage.input_tokens,
             output_tokens=None if usage is None else usage.output_tokens,
             latency_s=time.perf_counter() - started,

@@ -64,7 +64,9 @@ def caller_output(output: Any, record: dict[str, Any], kwargs: Mapping[str, Any]
 
 def _with_record(message: BaseMessage, record: dict[str, Any]) -> BaseMessage:
     # A copy, because on a cache miss this object has just been stored in the candidate's cache.
-    metadata = {**message.response_metadata, "llm_router": with_nested(record, message)}
+    if "llm_router" in message.response_metadata:
+        record = with_nested(record, message)
+    metadata = {**message.response_metadata, "llm_router": record}
     return message.model_copy(update={"response_metadata": metadata})
 
 

@@ -48,9 +48,9 @@ def passed_on(chunk: Any) -> Any:
     return chunk
 
 
-def inner_cost_usd(message: AIMessage | None) -> float | None:
+def inner_cost_usd(message: AIMessage) -> float | None:
     """Return what the inner router says that its answer cost; None if it is unknown."""
-    inner = None if message is None else message.response_metadata.get(_KEY)
+    inner = message.response_metadata.get(_KEY)
     cost = inner.get("cost_usd") if isinstance(inner, Mapping) else None
     if not isinstance(cost, int | float) or not math.isfinite(cost) or cost < 0:
         return None
