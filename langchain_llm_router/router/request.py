@@ -51,10 +51,10 @@ __all__ = ["Done", "Request", "Stage", "new_id"]
 Stage = Generator[Operation, Any, None]
 """A generator that yields operations and is sent their results, or has their failures thrown in."""
 
-_VERSION = 2
+_VERSION = 3
 """Version of the plain data; data of another version cannot be restored."""
 
-_CHANGES = {"decide": ("steps",), "act": ("trace",)}
+_CHANGES = {"decide": ("steps", "decision_id"), "act": ("trace",)}
 """The keys of the plain data that a stage changes; a stage not named here changes all."""
 
 
@@ -145,18 +145,19 @@ class Request:
         """Return the request as plain data, from which another process can continue it.
 
         Args:
-            keys: The parts to return: `trace` (the attempts with their messages), `steps`, and
-                `request` (everything else).
+            keys: The parts to return: `trace` (the attempts with their messages), `steps`,
+                `decision_id`, and `request` (everything else).
         """
         plain: dict[str, Any] = {}
         if "request" in keys:
             plain["request"] = {
                 "version": _VERSION,
-                "decision_id": self.decision_id,
                 "left_s": None if self.due_s is None else self.due_s - time.monotonic(),
                 "nodes": self.nodes,
                 "frames": self.loop.frames_data(),
             }
+        if "decision_id" in keys:
+            plain["decision_id"] = self.decision_id
         if "steps" in keys:
             plain["steps"] = self.loop.steps_data()
         if "trace" in keys:
@@ -185,7 +186,8 @@ class Request:
             attempt, message = entry["attempt"], entry["message"]
             attempts.append(attempt)
             self.answers[attempt["candidate"]] = Answer(attempt, message, message)
-        self.decision_id, left_s = rest["decision_id"], rest["left_s"]
+        # The first decision makes the id: a stage before it may come from a node's cache.
+        self.decision_id, left_s = data["decision_id"] or new_id(), rest["left_s"]
         self.due_s = None if left_s is None else time.monotonic() + left_s
         self.nodes = {**rest["nodes"], **self.nodes}
         self._loop = Loop.restore(
@@ -238,6 +240,8 @@ class Request:
         # `decide` and `act` change nothing else in `request` than the time left and `nodes`.
         changed = self.due_s is not None or len(self.nodes) > 0
         update = self.data(("request", *keys) if changed else keys)
+        if state is None:
+            update["decision_id"] = ""
         if self.done is not None:
             update["messages"] = [self.done.output]
         return update

@@ -35,8 +35,11 @@ class CascadeState(TypedDict):
     steps: NotRequired[list[dict[str, Any]]]
     """The decisions so far."""
 
+    decision_id: NotRequired[str]
+    """The id of the turn's decision, empty before the first step."""
+
     request: NotRequired[dict[str, Any]]
-    """The rest of the turn's request: the decision id, the situations in which the steps were
+    """The rest of the turn's request: the situations in which the steps were
     taken, the user-defined nodes that ran, the remaining time, and the version of the format."""
 
 
