@@ -102,7 +102,17 @@ def test_the_tokens_of_a_rejected_draft_are_not_in_a_graphs_messages(build, mode
     assert "".join(pieces) == "final words"
 
 
-@pytest.mark.parametrize("build", [as_graph, in_a_node, as_the_agents_model, as_middleware])
+@pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
+@pytest.mark.parametrize("verdict", ["Correct", "Incorrect"])
+@pytest.mark.parametrize("build", SHAPES[1:], ids=lambda build: build.__name__)
+def test_the_typed_messages_of_a_graph_are_the_accepted_answer_only(build, verdict):
+    runnable, given = build(**arguments(verdict))
+    stream = runnable.stream_events(given, version="v3")
+    said = [str(message.text) for message in stream.messages]
+    assert said == ["DRAFT secret" if verdict == "Correct" else "final words"]
+
+
+@pytest.mark.parametrize("build", SHAPES[1:], ids=lambda build: build.__name__)
 async def test_an_accepted_draft_is_one_message_of_a_graph(build):
     runnable, given = build(**arguments("Correct"))
     pieces = [m.text async for m, _ in runnable.astream(given, stream_mode="messages")]
