@@ -37,7 +37,6 @@ __all__ = [
     "AnnotateOperation",
     "EventOperation",
     "TraceOperation",
-    "candidate_config",
     "has_no_handlers",
     "is_traced",
     "without_tokens",
@@ -70,24 +69,6 @@ def has_no_handlers(config: RunnableConfig) -> bool:
 
 NOSTREAM = "nostream"
 """`langgraph.constants.TAG_NOSTREAM`: keeps a call out of `stream_mode="messages"`."""
-
-
-def candidate_config(
-    config: RunnableConfig, candidate: str, decision_id: str, *, quiet: bool
-) -> RunnableConfig:
-    """Return the config of a candidate's run: tagged, and hidden from streams if `quiet`."""
-    tags = [*(config.get("tags") or []), f"llm_router:candidate:{candidate}"]
-    callbacks = config.get("callbacks")
-    if quiet:
-        tags.append(NOSTREAM)
-        callbacks = without_tokens(callbacks)
-    metadata = {
-        **(config.get("metadata") or {}),
-        "llm_router_candidate": candidate,
-        "llm_router_decision_id": decision_id,
-    }
-    # Not `merge_configs`: inside a run it adds the context's callbacks a second time.
-    return {**config, "callbacks": callbacks, "tags": tags, "metadata": metadata}
 
 
 _TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})

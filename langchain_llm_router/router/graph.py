@@ -8,11 +8,11 @@ from typing import Any, Unpack
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import CachePolicy
 
 from langchain_llm_router.router.approval import approve as approve_stage
 from langchain_llm_router.router.approval import proposal
 from langchain_llm_router.router.nodes import (
+    NEVER_CACHED,
     Kind,
     StageNode,
     UserNode,
@@ -26,7 +26,7 @@ from langchain_llm_router.router.parts import (
     RouterFields,
     refuse_misplaced,
 )
-from langchain_llm_router.router.request import Request, Stage, new_id
+from langchain_llm_router.router.request import Request, Stage
 from langchain_llm_router.router.state import CascadeMessages, CascadeState
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import refuse_unknown
@@ -34,10 +34,6 @@ from langchain_llm_router.types.arguments import refuse_unknown
 __all__ = ["create_cascade", "node_names"]
 
 _PREDICT, _DECIDE, _VERIFY, _APPROVE = "predict", "decide", "self_evaluate", "approve"
-_NEVER_CACHED: CachePolicy[Any] = CachePolicy(key_func=lambda *args: new_id(), ttl=1)
-"""For the node that makes the decision id; the others may be cached, also by
-`set_node_defaults(cache_policy=...)`."""
-
 _RESERVED = "|:"
 """Characters that LangGraph does not allow in the name of a node."""
 
@@ -181,7 +177,7 @@ class _GraphBuilder:
         elif function is not None:
             user_node = UserNode(name, kind, function)
             node = stage_node = StageNode(self._parts, self._tools, stage, user_node)
-        policy = _NEVER_CACHED if kind == "decide" else None
+        policy = NEVER_CACHED if kind == "decide" else None
         self._graph.add_node(name, node, cache_policy=policy)
         return stage_node
 

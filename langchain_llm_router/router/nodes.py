@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.func import task
+from langgraph.types import CachePolicy
 
 from langchain_llm_router.budgets.ledgers import process_id
 from langchain_llm_router.budgets.spending import EarlierRuns
@@ -22,6 +24,7 @@ from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import Evaluation, evaluated
 
 __all__ = [
+    "NEVER_CACHED",
     "Kind",
     "StageNode",
     "UserNode",
@@ -32,6 +35,10 @@ __all__ = [
 
 Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve"]
 """The purpose of a node, which determines what a function in its place must return."""
+
+NEVER_CACHED: CachePolicy[Any] = CachePolicy(key_func=lambda *_: uuid4().hex, ttl=1)
+"""For the node that makes the decision id; the others may be cached, also by
+`set_node_defaults(cache_policy=...)`."""
 
 
 class StageNode(Runnable[Any, dict[str, Any]]):

@@ -25,10 +25,11 @@ from langchain_llm_router.calls.bindings import caller_output, wants_schema
 from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
 from langchain_llm_router.calls.tracing import (
+    NOSTREAM,
     AnnotateOperation,
     EventOperation,
     TraceOperation,
-    candidate_config,
+    without_tokens,
 )
 from langchain_llm_router.history.log_entries import build_entry, find_run_ids
 from langchain_llm_router.loop.charges import budget_data
@@ -444,7 +445,15 @@ class Request:
 
     def _child_config(self, candidate: str, *, quiet: bool) -> RunnableConfig:
         """Return the config of a candidate's run: tagged, and hidden from streams if `quiet`."""
-        return candidate_config(self.config, candidate, self.decision_id, quiet=quiet)
+        config, callbacks = self.config, self.config.get("callbacks")
+        tags = [*(config.get("tags") or []), f"llm_router:candidate:{candidate}"]
+        if quiet:
+            tags.append(NOSTREAM)
+            callbacks = without_tokens(callbacks) if self._has_handlers else callbacks
+        metadata = {**(config.get("metadata") or {}), "llm_router_candidate": candidate}
+        metadata["llm_router_decision_id"] = self.decision_id
+        # Not `merge_configs`: inside a run it adds the context's callbacks a second time.
+        return {**config, "callbacks": callbacks, "tags": tags, "metadata": metadata}
 
     def _open_spending(self) -> None:
         budgets = self.parts.fields.budgets
