@@ -51,6 +51,8 @@ class FileModel(BaseChatModel):
         with (self.folder / "calls").open("a") as file:
             file.write(f"{call}\n")
         if call == self.hangs_at:
+            # LangGraph writes the mark of a step in another thread, so it may come after the call.
+            time.sleep(0.2)
             (self.folder / "hangs").touch()
             time.sleep(60)
 
