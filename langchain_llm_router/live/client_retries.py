@@ -15,9 +15,6 @@ from langchain_core.language_models import BaseChatModel
 
 __all__ = ["client_retries", "without_retries"]
 
-_DEFAULT = 2
-"""Retries of the clients of OpenAI, Anthropic, Groq and others where none are given."""
-
 _OURS = __name__.partition(".")[0]
 
 _MADE: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -44,19 +41,14 @@ def without_retries(model: BaseChatModel) -> BaseChatModel:
 
 
 def client_retries(model: Any) -> int:
-    """Return how often a model's client may retry a call unseen: 0 after `without_retries`."""
-    if not isinstance(model, BaseChatModel):
-        return 0
+    """Return how often a model's client retries unseen although `without_retries` was applied."""
     config = getattr(getattr(getattr(model, "client", None), "meta", None), "config", None)
-    if config is not None:
-        # boto3, whose clients cannot be copied.
-        retries = getattr(config, "retries", None) or {}
-        attempts = retries.get("total_max_attempts", 1 + retries.get("max_attempts", 4))
-        return max(0, int(attempts) - 1)
-    if not _may_retry(model):
+    if config is None or not isinstance(model, BaseChatModel):
         return 0
-    given = getattr(model, "max_retries", None)
-    return _DEFAULT if given is None else int(given)
+    # boto3, whose clients cannot be copied.
+    retries = getattr(config, "retries", None) or {}
+    attempts = retries.get("total_max_attempts", 1 + retries.get("max_attempts", 4))
+    return max(0, int(attempts) - 1)
 
 
 def _may_retry(model: BaseChatModel) -> bool:

@@ -1,0 +1,48 @@
+"""Verdicts are reserved and booked as they are asked: without retries of the judge's client."""
+
+import pytest
+from langchain_openai import ChatOpenAI
+
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator
+from langchain_llm_router.budgets import Budget, Budgets, worst_cost_usd
+from langchain_llm_router.budgets.bounds import bounded
+from langchain_llm_router.budgets.ledgers import to_usd
+from langchain_llm_router.live import Live, Resilience
+from langchain_llm_router.policies import ConfidenceThreshold
+from langchain_llm_router.types import Arm
+from tests.benchmarks.failing.billing_server import BillingServer
+from tests.support.fakes import ScriptedModel
+
+
+def judge(url: str = "http://127.0.0.1:9", **client: int) -> Candidate:
+    model = ChatOpenAI(model="judge", base_url=url, api_key="none", max_tokens=50, **client)
+    return Candidate("judge", model, Price(1, 4))
+
+
+@pytest.mark.parametrize("retries", [{}, {"max_retries": 5}, {"max_retries": 0}], ids=str)
+def test_retries_that_no_judge_makes_are_not_reserved(retries):
+    small = Candidate("small", ScriptedModel("x"), Price(1, 2), max_output_tokens=9)
+    verifier = SelfEvaluator(n_samples=2, judge=judge(**retries))
+    (arm,) = bounded([Arm("small")], {"small": small}, [], {}, verifier=verifier)
+    one = worst_cost_usd(judge(max_retries=0), 5000, None)
+    assert one is not None
+    assert 0 < arm.worst_verification_usd <= 2 * one
+
+
+@pytest.mark.parametrize("live", [None, Live(resilience=Resilience(retries=0))], ids=["", "live"])
+def test_a_verdict_that_is_refused_costs_nothing(live):
+    with BillingServer(("429",)) as server:
+        budgets = Budgets([Budget(1.0)])
+        router = ChatLLMRouter(
+            candidates=[
+                Candidate(name, ScriptedModel("x"), Price(0, 0), max_output_tokens=9)
+                for name in ("small", "large")
+            ],
+            policy=ConfidenceThreshold(threshold=0.5),
+            verifier=SelfEvaluator(n_samples=2, judge=judge(server.url)),
+            budgets=budgets,
+            live=live,
+        )
+        assert router.invoke("hi").text == "x"
+        assert server.calls == 2
+    assert to_usd(budgets.ledger.used_nano(budgets.budgets[0].account({}, 0.0))) == 0
