@@ -5,6 +5,7 @@
     python tests/benchmarks/faults.py --json --litellm /path/to/venv/bin/python
     python tests/benchmarks/faults.py --json --judge http://127.0.0.1:8103/v1
     python tests/benchmarks/faults.py --json --only fuzz --fuzz 100000
+    python tests/benchmarks/faults.py --json --only money   # billed, booked and the limit, by fault
 
 The servers are real HTTP servers on the loopback (`failing/servers.py`) and keep their own books:
 what they billed is compared with what the router says it spent. Two of three endpoints fail 30 %
@@ -24,6 +25,7 @@ os.environ.setdefault("LANGSMITH_TRACING", "false")
 
 import pytest  # noqa: E402
 
+from tests.benchmarks.failing import money, money_processes  # noqa: E402
 from tests.benchmarks.failing.beside_litellm import beside_litellm  # noqa: E402
 from tests.benchmarks.failing.clients import TIMEOUT_S  # noqa: E402
 from tests.benchmarks.failing.drifting import recorded_endpoints, slowdown  # noqa: E402
@@ -67,6 +69,7 @@ def parts(args):
         "beside_litellm": lambda: beside_litellm(
             args.litellm, n // 10, concurrent // 5, timeout_s=timeout_s
         ),
+        "money": lambda: billed_and_booked(quick=quick),
         "steering": lambda: (
             steering(args.judge, 2, n_attacks=3) if quick else steering(args.judge, 40)
         ),
@@ -74,6 +77,13 @@ def parts(args):
             args.fuzz or (240 if quick else 100_000), 1 if quick else os.cpu_count()
         ),
     }
+
+
+def billed_and_booked(*, quick):
+    """What was billed, what was booked and the limit, fault by fault."""
+    rows = money.rows(4) if quick else [*money.rows(), *money_processes.rows()]
+    failed = [row["fault"] for row in rows if not row["holds"]]
+    return {"rows": rows, "booked_covers_billed_within_the_limit": not failed, "failed": failed}
 
 
 def main():
