@@ -23,6 +23,13 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.media import (
+    MEDIUM_KEYS,
+    is_plain,
+    medium_kind,
+    plain_content,
+    source_of,
+)
 
 __all__ = ["Medium", "PromptBound", "bound_keywords", "bound_prompt", "prompt_bound"]
 
@@ -61,40 +68,8 @@ _TOOL_PROMPT = 1000
 _OVERHEAD = 32
 """Tokens that a message has beside its content."""
 
-_KINDS = {
-    "image": "image",
-    "image_file": "image",
-    "image_url": "image",
-    "input_image": "image",
-    "audio": "audio",
-    "audio_url": "audio",
-    "input_audio": "audio",
-    "video": "video",
-    "video_url": "video",
-    "input_video": "video",
-    "container_upload": "file",
-    "document": "file",
-    "document_url": "file",
-    "file": "file",
-    "file_url": "file",
-    "input_file": "file",
-    "media": "file",
-    "text-plain": "file",
-}
-# Blocks without a type have their medium under one of these keys.
-_KEYS = {
-    "image": "image",
-    "audio": "audio",
-    "video": "video",
-    "document": "file",
-    "inline_data": "file",
-    "inlineData": "file",
-    "file_data": "file",
-    "fileData": "file",
-}
 _PAYLOADS = ("base64", "data", "bytes", "file_data", "url", "image_url", "video_url", "audio_url")
-_HOLDERS = (*_PAYLOADS, *_KEYS, "source", "file", "input_audio", "content", "text")
-_MIMES = ("mime_type", "mimeType", "media_type", "format")
+_HOLDERS = (*_PAYLOADS, *MEDIUM_KEYS, "source", "file", "input_audio", "content", "text")
 
 
 @dataclass(frozen=True)
@@ -246,16 +221,12 @@ def _walk(value: Any, *, blocks: bool = False) -> Iterator[int | Medium]:
 
 def _medium_of(block: Mapping[str, Any]) -> Medium | tuple[int | Medium, ...] | None:
     """The medium of a block; what it holds, where that is text; None if it is no medium."""
-    kind = _KINDS.get(str(block.get("type")))
-    if kind is None and "type" not in block:
-        kind = next((_KEYS[key] for key in _KEYS if isinstance(block.get(key), Mapping)), None)
+    kind = medium_kind(block)
     if kind is None:
         return None
-    source = _source_of(block)
-    if source.get("type") == "content" or (kind == "file" and _is_plain(source)):
-        return tuple(_walk(_plain_content(source), blocks=True))
-    mime = str(next((source[name] for name in _MIMES if source.get(name)), "")).lower()
-    kind = next((one for one in ("image", "audio", "video") if mime.startswith(f"{one}/")), kind)
+    source = source_of(block)
+    if source.get("type") == "content" or (kind == "file" and is_plain(source)):
+        return tuple(_walk(plain_content(source), blocks=True))
     if kind == "image":
         details = (source.get("detail"), source.get("media_resolution"))
         return Medium("image", low_detail="low" in details)
@@ -278,27 +249,6 @@ def _is_text(payload: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return b"%PDF-" not in payload[:1024]
-
-
-def _source_of(block: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a block and of what is nested in it, in one mapping."""
-    source = dict(block)
-    for key in ("source", "file", "input_audio", "image_url", "bytes", *_KEYS):
-        inner = source.get(key)
-        if isinstance(inner, Mapping):
-            del source[key]
-            source |= _source_of(inner)
-    return source
-
-
-def _is_plain(source: Mapping[str, Any]) -> bool:
-    mime = str(next((source[name] for name in _MIMES if source.get(name)), ""))
-    by_type = source.get("type") == "text" and isinstance(source.get("data"), str)
-    return by_type or (isinstance(source.get("text"), str) and (not mime or mime[:5] == "text/"))
-
-
-def _plain_content(source: Mapping[str, Any]) -> Any:
-    return source.get("content") or source.get("text") or source.get("data")
 
 
 def _bytes_of(source: Mapping[str, Any]) -> bytes | None:

@@ -12,6 +12,13 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.types import Arm, Attempt, Situation
+from langchain_llm_router.types.media import (
+    is_plain,
+    medium_kind,
+    mime_of,
+    plain_content,
+    source_of,
+)
 from langchain_llm_router.types.tokens import estimate_tokens
 
 __all__ = ["Needs", "fit_window", "needs_of", "shortfall"]
@@ -19,15 +26,8 @@ __all__ = ["Needs", "fit_window", "needs_of", "shortfall"]
 _TOKENS_PER_MEDIUM = 256
 """Low estimate of the tokens of an image or a page, enough to detect gross excess."""
 
-# Content block type → the flag of a model's profile.
-_MEDIA = {
-    "image": "image_inputs",
-    "image_url": "image_inputs",
-    "audio": "audio_inputs",
-    "input_audio": "audio_inputs",
-    "video": "video_inputs",
-    "document": "pdf_inputs",
-}
+# Medium → the flag of a model's profile.
+_FLAGS = {"image": "image_inputs", "audio": "audio_inputs", "video": "video_inputs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +54,36 @@ def needs_of(
     method: str | None = None,
 ) -> Needs:
     """Return what a conversation and its bound tools or schema need."""
-    tokens, media, n_media = 0.0, set(), 0
+    media: set[str] = set()
+    tokens = 0.0
     for message in messages:
         content = message.content
-        if isinstance(content, str):
-            tokens += estimate_tokens(content)
-            continue
-        for block in content:
-            if isinstance(block, str):
-                tokens += estimate_tokens(block)
-                continue
-            tokens += estimate_tokens(str(block.get("text") or ""))
-            flag = _flag(block)
-            if flag is not None:
-                media.add(flag)
-                n_media += 1
-    tokens += n_media * _TOKENS_PER_MEDIUM
+        tokens += estimate_tokens(content) if isinstance(content, str) else _add(content, media)
+        for call in getattr(message, "tool_calls", ()):
+            tokens += estimate_tokens(str(call["args"]))
     return Needs(tools, structured, method, frozenset(media), tokens)
+
+
+def _add(content: Any, media: set[str]) -> float:
+    """Return the estimated tokens of a content, and add the flags of its media."""
+    if isinstance(content, str):
+        return estimate_tokens(content)
+    if not isinstance(content, Mapping):
+        return sum(_add(block, media) for block in content or ())
+    kind = medium_kind(content)
+    if kind is None:
+        inner = content.get("content")
+        # What a tool answered may be nested.
+        nested = _add(inner, media) if isinstance(inner, str | list) else 0.0
+        return nested + estimate_tokens(str(content.get("text") or ""))
+    source = source_of(content)
+    if kind == "file" and is_plain(source):
+        return _add(plain_content(source), media)
+    if kind != "file":
+        media.add(_FLAGS[kind])
+    elif mime_of(source) in (None, "application/pdf"):
+        media.add("pdf_inputs")
+    return _TOKENS_PER_MEDIUM + estimate_tokens(str(content.get("text") or ""))
 
 
 def shortfall(profile: Mapping[str, Any] | None, needs: Needs) -> str | None:
@@ -112,11 +125,3 @@ def fit_window(situation: Situation) -> tuple[Situation, Arm | None]:
     known = [(arm, size) for arm, size in windows if size > too_small and arm.available]
     widest = max(known, key=lambda pair: pair[1])[0] if known else None
     return replace(situation, attempts=(*small, *situation.attempts)), widest
-
-
-def _flag(block: Mapping[str, Any]) -> str | None:
-    kind = str(block.get("type"))
-    if kind == "file":
-        mime = str(block.get("mime_type") or "application/pdf")
-        return "pdf_inputs" if mime == "application/pdf" else None
-    return _MEDIA.get(kind)
