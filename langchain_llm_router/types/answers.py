@@ -43,29 +43,32 @@ FlawKind = Literal[
 ]
 """The kinds of flaws: what makes an answer useless or only half of one."""
 
+# Words of a chunk before the last one.
+_NOT_ENDED = ("null", "none", "unspecified", "finish_reason_unspecified", "in_progress", "queued")
 # What providers call it, without case and separators.
 _WORDS: dict[FinishReason, str] = {
     "stop": (
-        "stop end_turn stop_sequence complete completed finish finished eos eos_token end "
-        "end_of_text"
+        "stop stopped end_turn stop_sequence stop_criteria_met complete completed finish finished "
+        "eos eos_token end end_of_text end_of_sequence endoftext normal"
     ),
     "length": (
-        "length max_tokens max_output_tokens max_length token_limit model_length error_limit "
-        "model_context_window_exceeded context_length_exceeded time_limit not_finished incomplete "
-        "pause_turn"
+        "length max_tokens max_tokens_reached max_output_tokens max_output max_output_reached "
+        "max_new_tokens max_length max_context_length limit token_limit model_length error_limit "
+        "model_context_window_exceeded context_length_exceeded exceed_context_window "
+        "time_limit not_finished incomplete pause_turn"
     ),
-    "tool_calls": "tool_calls tool_call tool_use function_call",
+    "tool_calls": "tool_calls tool_call tool_use tool function_call function_calls",
     "content_filter": (
-        "content_filter content_filtered guardrail_intervened intervened error_toxic safety "
-        "recitation language blocklist prohibited_content spii image_safety model_armor sensitive "
-        "image_prohibited_content image_recitation jailbreak"
+        "content_filter content_filtered filtered moderation guardrail_intervened intervened "
+        "error_toxic safety recitation language blocklist prohibited_content spii image_safety "
+        "model_armor sensitive image_prohibited_content image_recitation jailbreak"
     ),
     "refusal": "refusal",
     "error": (
         "error failed cancelled user_cancel abort timeout other load unload network_error "
         "malformed_function_call malformed_response malformed_model_output malformed_tool_use "
         "unexpected_tool_call too_many_tool_calls missing_thought_signature image_other no_image "
-        "insufficient_system_resource"
+        "insufficient_system_resource repetition"
     ),
 }
 _SEPARATORS = re.compile(r"[\s_-]")
@@ -74,6 +77,12 @@ _MEANINGS = {
     for meaning, words in _WORDS.items()
     for word in words.split()
 }
+_LONGEST_FIRST = sorted(
+    (*_MEANINGS, *(_SEPARATORS.sub("", word) for word in _NOT_ENDED)), key=len, reverse=True
+)
+_MAX_JOINED = 100_000
+"""Number of characters up to which the joined words of a stream are read."""
+
 _KEYS = (
     "amazon-bedrock-guardrailAction",
     "finish_reason",
@@ -83,26 +92,38 @@ _KEYS = (
     "finishReason",
     "completion_reason",
     "completionReason",
+    "stop_type",
+    "native_finish_reason",
     "status",
 )
 # Providers whose streams end with a reason, by the name that LangChain gives them.
 _REPORTING = frozenset(
     {
-        "amazon_bedrock", "anthropic", "anthropic-bedrock", "azure", "azure_openai", "bedrock",
-        "bedrock_converse", "cohere", "deepseek", "fireworks", "google_genai", "google_vertexai",
-        "groq", "mistralai", "ollama", "openai", "openrouter", "together", "xai",
+        "amazon_bedrock", "anthropic", "anthropic-bedrock", "anthropic_vertex", "azure",
+        "azure_openai", "bedrock", "bedrock_converse", "cohere", "deepseek", "fireworks",
+        "google_anthropic_vertex", "google_genai", "google_vertexai", "groq", "mistralai", "ollama",
+        "openai", "openrouter", "perplexity", "together", "xai",
     }
 )  # fmt: skip
-_NOT_BLOCKED = (None, 0, "", "BLOCK_REASON_UNSPECIFIED")
+_NOT_BLOCKED = (None, 0, "", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 # Types of content blocks that are no part of what the caller reads.
 _REASONING_BLOCKS = frozenset(
     {"reasoning", "reasoning_content", "redacted_thinking", "thinking", "refusal"}
 )
 # Values of a block that say nothing by themselves.
 _BOOKKEEPING = frozenset(
-    {"type", "id", "index", "status", "signature", "role", "phase", "annotations", "extras"}
+    {
+        "type", "id", "index", "output_index", "content_index", "sequence_number", "status",
+        "signature", "thought_signature", "role", "phase", "annotations", "extras",
+    }
+)  # fmt: skip
+_REASONING_KEYS = (
+    "reasoning_content",
+    "reasoning",
+    "reasoning_details",
+    "thinking",
+    "thinking_blocks",
 )
-_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thinking_blocks")
 _OUTPUT_KEYS = ("tool_calls", "function_call", "audio")
 
 
@@ -121,6 +142,8 @@ def finish_reason(message: BaseMessage) -> FinishReason | None:
         return "content_filter"
     if isinstance(details, Mapping) and (meaning := _meaning(details.get("reason"))) is not None:
         return meaning
+    if isinstance(metadata.get("error"), Mapping):
+        return "error"
     for key in _KEYS:
         if key in metadata and (meaning := _meaning(metadata[key])) is not None:
             return meaning
@@ -128,17 +151,32 @@ def finish_reason(message: BaseMessage) -> FinishReason | None:
 
 
 def _meaning(word: Any) -> FinishReason | None:
+    if isinstance(word, Mapping):
+        # SGLang gives details beside it.
+        word = word.get("type")
     word = getattr(word, "name", word)
     if not isinstance(word, str):
         return None
     plain = _SEPARATORS.sub("", word.rpartition(".")[2]).casefold()
-    if plain in _MEANINGS or len(plain) == 0:
-        return _MEANINGS.get(plain)
-    # Merging the chunks of a stream joins words that a provider repeats in each of them.
-    return next(
-        (meaning for one, meaning in _MEANINGS.items() if one * (len(plain) // len(one)) == plain),
-        None,
-    )
+    return _MEANINGS[plain] if plain in _MEANINGS else _joined_meaning(plain)
+
+
+def _joined_meaning(plain: str) -> FinishReason | None:
+    """The meaning of words that merging the chunks of a stream has joined; None if new.
+
+    The last one counts, except that calls of tools stay calls where `stop` follows.
+    """
+    found, at = [], 0
+    while at < len(plain) <= _MAX_JOINED:
+        word = next((one for one in _LONGEST_FIRST if plain.startswith(one, at)), None)
+        if word is None:
+            return None
+        at += len(word)
+        if (meaning := _MEANINGS.get(word)) is not None:
+            found.append(meaning)
+    if len(found) == 0:
+        return None
+    return "tool_calls" if found[-1] == "stop" and "tool_calls" in found else found[-1]
 
 
 def answer_flaw(message: AIMessage) -> str | None:
@@ -184,6 +222,8 @@ def is_unfinished(message: AIMessage) -> bool:
     status = metadata.get("status")
     if status is not None:
         return status in ("in_progress", "queued")
+    if metadata.get("done") is False:
+        return True
     return metadata.get("model_provider") in _REPORTING and not any(k in metadata for k in _KEYS)
 
 
@@ -211,24 +251,33 @@ def has_output(chunk: Any) -> bool:
     """Return whether a chunk of a stream carries text, a tool call or reasoning.
 
     Until one does nothing has been answered: another candidate may still answer, and the time to
-    the first token is not over. A chunk with only a role, usage, metadata or a refusal has none; a
-    chunk that is no message (of structured output) has.
+    the first token is not over. A chunk with only a role, white space, usage, metadata or a refusal
+    has none; of structured output one has it that is neither None nor empty.
     """
     message = message_of(chunk)
     if message is None:
-        return not (isinstance(chunk, Mapping) and "raw" in chunk)
-    if message.tool_calls or message.invalid_tool_calls:
-        return True
-    if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
+        return _is_output(chunk)
+    if isinstance(message, AIMessageChunk):
+        # LangChain makes calls of empty pieces too.
+        if any(part.get("name") or part.get("args") for part in message.tool_call_chunks):
+            return True
+    elif message.tool_calls or message.invalid_tool_calls:
         return True
     if any(message.additional_kwargs.get(key) for key in (*_REASONING_KEYS, *_OUTPUT_KEYS)):
         return True
     if isinstance(message.content, str):
-        return len(message.content) > 0
+        return bool(message.content.strip())
     return any(
-        _says_something(block) if isinstance(block, Mapping) else bool(block)
+        _says_something(block) if isinstance(block, Mapping) else bool(block.strip())
         for block in message.content
     )
+
+
+def _is_output(parsed: Any) -> bool:
+    """Return whether structured output has something; parsers begin with None or an empty dict."""
+    if isinstance(parsed, Mapping):
+        return any(item is not None for item in parsed.values())
+    return parsed is not None
 
 
 def _says_something(block: Mapping[str, Any]) -> bool:
@@ -243,7 +292,9 @@ def _has_value(item: Any) -> bool:
         return _says_something(item)
     if isinstance(item, list | tuple):
         return any(map(_has_value, item))
-    return item is not None and item != ""
+    if isinstance(item, str):
+        return bool(item.strip())
+    return item is not None and not isinstance(item, bool)
 
 
 def refusal_text(message: BaseMessage) -> str | None:

@@ -74,6 +74,19 @@ WORDS = [
     ("Cohere", "finish_reason", "USER_CANCEL", "error"),
     ("TGI", "finish_reason", "eos_token", "stop"),
     ("DeepSeek", "finish_reason", "insufficient_system_resource", "error"),
+    ("Bedrock Titan", "completionReason", "STOP_CRITERIA_MET", "stop"),
+    ("Bedrock", "stopReason", "model_context_window_exceeded", "length"),
+    ("Bedrock", "stopReason", "malformed_model_output", "error"),
+    ("llama.cpp", "stop_type", "limit", "length"),
+    ("llama.cpp", "stop_type", "eos", "stop"),
+    ("OpenRouter", "native_finish_reason", "MAX_TOKENS", "length"),
+    ("SGLang", "finish_reason", {"type": "length", "length": 64}, "length"),
+    ("SGLang", "finish_reason", {"type": "stop", "matched": 2}, "stop"),
+    ("SGLang", "finish_reason", {"type": "abort"}, "error"),
+    ("Qwen", "finish_reason", "null", None),
+    ("Qianfan", "finish_reason", "normal", "stop"),
+    ("MiniMax", "finish_reason", "max_output", "length"),
+    ("vLLM", "finish_reason", "repetition", "error"),
 ]
 
 
@@ -89,12 +102,42 @@ def test_words_in_other_places_are_found_too():
     assert finish_reason(AIMessage("", response_metadata=blocked)) == "content_filter"
     allowed = {"prompt_feedback": {"block_reason": 0}, "finish_reason": "STOP"}
     assert finish_reason(AIMessage("", response_metadata=allowed)) == "stop"
+    unspecified = {"prompt_feedback": {"block_reason": "BLOCKED_REASON_UNSPECIFIED"}}
+    assert finish_reason(AIMessage("x", response_metadata={**unspecified, **allowed})) == "stop"
     assert finish_reason(AIMessage("x", response_metadata={"done": True})) == "stop"
+    failed = {"finish_reason": "stop", "error": {"code": 502, "message": "Provider failed"}}
+    assert finish_reason(AIMessage("x", response_metadata=failed)) == "error"
 
 
 def test_a_word_that_a_provider_repeats_in_every_chunk_keeps_its_meaning():
     chunks = [AIMessageChunk("a", response_metadata={"finish_reason": "STOP"})] * 3
     assert finish_reason(add_ai_message_chunks(chunks[0], *chunks[1:])) == "stop"
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        (["STOP", "STOP", "MAX_TOKENS"], "length"),
+        (["null", "null", "stop"], "stop"),
+        (["null", "length"], "length"),
+        (["null", "null"], None),
+        (["FINISH_REASON_UNSPECIFIED", "STOP"], "stop"),
+        (["FINISH_REASON_UNSPECIFIED", "SAFETY"], "content_filter"),
+        (["in_progress", "incomplete"], "length"),
+        (["tool_calls", "stop"], "tool_calls"),
+        (["null", "brand_new"], None),
+    ],
+)
+def test_of_different_words_in_the_chunks_of_a_stream_the_last_counts(words, meaning):
+    chunks = [AIMessageChunk("a", response_metadata={"finish_reason": word}) for word in words]
+    assert finish_reason(add_ai_message_chunks(chunks[0], *chunks[1:])) == meaning
+
+
+def test_a_long_word_is_read_in_linear_time():
+    started = time.perf_counter()
+    for word in ("stop" * 50_000 + "!", "_" * 200_000, "max" * 60_000):
+        assert finish_reason(AIMessage("x", response_metadata={"finish_reason": word})) is None
+    assert time.perf_counter() - started < 1
 
 
 def test_an_unknown_word_is_no_flaw():
@@ -123,6 +166,10 @@ OPENAI = {"model_provider": "openai"}
         (AIMessage("par", response_metadata={"finish_reason": "error"}), "provider_error"),
         (AIMessage("par", response_metadata=OPENAI), "no_finish_reason"),
         (AIMessage("x", response_metadata={**OPENAI, "finish_reason": None}), None),
+        (
+            AIMessage("par", response_metadata={"done": False, "done_reason": None}),
+            "no_finish_reason",
+        ),
         (AIMessage([{"type": "image", "url": "https://x/y.png"}]), None),
         (AIMessage("", additional_kwargs={"audio": {"data": "AAAA"}}), None),
         (AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1"}]), None),
@@ -147,6 +194,13 @@ def test_a_flaw_is_seen_for_what_it_is(message, kind):
             "", usage_metadata={"input_tokens": 3, "output_tokens": 0, "total_tokens": 3}
         ),
         {"raw": AIMessageChunk("")},
+        {"raw": None, "parsed": None, "parsing_error": None},
+        {},
+        None,
+        AIMessageChunk(" \n"),
+        AIMessageChunk(["", {"type": "text", "text": "\n"}]),
+        AIMessageChunk("", tool_call_chunks=[{"name": None, "args": "", "id": None, "index": 0}]),
+        AIMessageChunk([{"type": "text", "text": "", "is_last": False, "output_index": 0}]),
     ],
 )
 def test_a_chunk_without_text_tool_call_or_reasoning_is_no_answer(chunk):
@@ -162,7 +216,10 @@ def test_a_chunk_without_text_tool_call_or_reasoning_is_no_answer(chunk):
         AIMessageChunk([{"type": "reasoning_content", "reasoning_content": {"text": "a"}}]),
         AIMessageChunk("", additional_kwargs={"reasoning_content": "a"}),
         AIMessageChunk("", tool_call_chunks=[{"name": "f", "args": "", "id": "1", "index": 0}]),
+        AIMessageChunk("", additional_kwargs={"reasoning_details": [{"text": "a"}]}),
+        AIMessageChunk("", tool_call_chunks=[{"name": None, "args": "{", "id": None, "index": 0}]),
         {"raw": AIMessageChunk("a")},
+        {"raw": 1},
         {"city": "Paris"},
     ],
 )
