@@ -11,18 +11,18 @@ from langchain_llm_router.verification.answer_marks import (
     IS,
     both_ends,
     marked,
+    without_markup,
 )
 
 __all__ = ["LONE_LETTER", "read_letter"]
 
-LONE_LETTER = re.compile(r"[^\w\n]{0,6}([A-Ja-j])[^\w\n+#]{0,6}")
+LONE_LETTER = re.compile(r"[^\w\n]{0,6}([A-Ja-j])(?!-)[^\w\n+#]{0,6}")
 """Expression for a text that is one letter, with its brackets and marks."""
 
 # Squared and negative letters of Unicode, which NFKC leaves; marks of emphasis and quotes.
 _PLAIN = {first + i: chr(65 + i) for first in (0x1F150, 0x1F170) for i in range(10)}
 _PLAIN |= dict.fromkeys(map(ord, '*_`"“”„«»$\\'), "")
 _PLAIN |= {ord(a): b for a, b in zip("【】「」‘’", "()()''", strict=True)}
-_WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s?\{([^{}]{0,99})\}")
 
 _OPEN = r"\s{0,3}[(\[{<]?\s?"
 _FILLER = (
@@ -49,10 +49,12 @@ _RIGHT = re.compile(
     r"\W{0,3}(?:(?:is|was|would be|must be|has to be|should be|seems|looks|appears)\s"
     r"(?:\w{1,12}ly\s)?(?:(?:the|my|to|be|final|most|only|single)\s){0,4}"
     r"(?:correct|right|true|answer|best|better|accurate|appropriate|suitable|valid|likely|choice"
-    r"|one)\b|(?:holds|fits|works|wins|it is)\b|(?:是)?(?:正确|正確|对的))"
+    r"|one)\b|(?:holds|fits|works|wins|remains|it is)\b|(?:是|が|は)?(?:正确|正確|对的|正解))"
+    r"|\s?[:=-]\s?(?:correct|right|yes)\b|\?\s{0,2}yes\b",
+    re.IGNORECASE,
 )
 _WRONG = re.compile(
-    r"[\s):,\]-]{0,4}(?:(?:is|was|are|seems|looks|can|could|would|does|must)\s?){0,2}"
+    r"\?(?!\s{0,2}yes)|[\s):,\]-]{0,4}(?:(?:is|was|are|seems|looks|can|could|would|does|must)\s?){0,2}"
     r"(?:tempting\b|(?:also |clearly |simply )?(?:not\b|n't|never|wrong|incorrect|false|no\b|cannot"
     r"|can't|isn't|doesn't|impossible|invalid|out\b|错|不))",
     re.IGNORECASE,
@@ -71,6 +73,8 @@ _LINKED = re.compile(
     r"\s(?:because|since|as|is|was|must|has|would|can|could|seems|looks|fits|holds|works|wins|which"
     r"|due|for|and|or|but|not|it is|on|from|in)\b"
 )
+# Unlike an answer, who says "I" would, can, must and was.
+_LINKED_I = re.compile(r"\s(?:because|since|is|seems|looks|fits|holds|works|wins)\b")
 _ENDED = re.compile(r"\s{0,2}(?:[).:,;!\]}>]|$|\n|[\u2013\u2014-]\s)|\s(?:because|since|as|is)\b")
 _LABELLED = re.compile(r"(?:option|choice|letter)\s[(\[]?$", re.IGNORECASE)
 _OTHER_NAME = re.compile(
@@ -83,7 +87,11 @@ _LONE_LINE = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _LEADING = re.compile(r"^[^\w\n]{0,6}([A-J](?!\w)|[a-j](?=[).:\]]))", re.MULTILINE)
-_ANY = re.compile(r"(?<![^\W_])([A-J]|(?<=[(\[])[a-j](?=[)\]])|(?<=option )[a-j])(?![^\W_])")
+# Chinese, Japanese and Korean have no spaces around a letter.
+_IN_WORD = r"[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]"
+_ANY = re.compile(
+    rf"(?<!{_IN_WORD})([A-J]|(?<=[(\[])[a-j](?=[)\]])|(?<=option )[a-j])(?!{_IN_WORD})"
+)
 
 
 def read_letter(answer: str) -> str | None:
@@ -112,7 +120,7 @@ def read_letter(answer: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", _WRAPPED.sub(r"\1", text)).translate(_PLAIN)
+    return unicodedata.normalize("NFKC", without_markup(text)).translate(_PLAIN)
 
 
 def _last_stated(text: str) -> int | None:
@@ -170,8 +178,9 @@ def _is_letter(text: str, at: int) -> bool:
         return True
     if letter.islower():
         return _ENDED.match(text, at + 1) is not None
-    followed = re.match(r"\s[^\W\d_]", text[at + 1 : at + 3])
-    return letter not in "AI" or followed is None or _LINKED.match(text, at + 1) is not None
+    if letter not in "AI" or re.match(r"\s[^\W\d_]", text[at + 1 : at + 3]) is None:
+        return True
+    return (_LINKED if letter == "A" else _LINKED_I).match(text, at + 1) is not None
 
 
 def _is_latin(character: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,6 +20,7 @@ from langchain_llm_router.verification.answer_marks import (
     both_ends,
     last_match,
     marked,
+    without_markup,
 )
 
 __all__ = ["Quantity", "is_same_number", "quantities", "read_number", "whole_number"]
@@ -36,17 +37,36 @@ _SEPARATORS = {
     0xD7: "*",
     0x22C5: "*",
     0xB7: "*",
+    0xF7: "/",
+    0x2215: "/",
 }
-_LATEX = (
+
+
+def _recurring(match: re.Match[str]) -> str:
+    """Return a decimal whose last digits repeat for ever as a fraction."""
+    whole, once, period = match.groups()
+    numerator = int(whole + once + period or 0) - int(whole + once or 0)
+    return f"{numerator}/{10 ** len(once + period) - 10 ** len(once)}"
+
+
+_LATEX: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"(?<=\d)(?=\\[dt]?frac)"), " "),
-    (re.compile(r"\\[dt]?frac\s?\{([^{}]{1,60})\}\s?\{([^{}]{1,60})\}"), r"\1/\2 "),
-    (re.compile(r"\\[dt]?frac\s?(\d)(\d)"), r"\1/\2 "),
+    (re.compile(r"\\[cdt]?frac\s?\{([^{}]{1,60})\}\s?\{([^{}]{1,60})\}"), r"\1/\2 "),
+    (re.compile(r"\\[cdt]?frac\s?(\d)(\d)"), r"\1/\2 "),
+    (re.compile(r"(?<=\d) and (?=\d{1,3}/\d)"), " "),
+    (re.compile(r"(?<![\d.])(\d{0,9})\.(\d{0,9})\\(?:overline|bar)\{(\d{1,9})\}"), _recurring),
     (re.compile(r"(?<!\d )\b(?:minus|negative) (?=[$€£\d.])", re.IGNORECASE), "-"),
-    (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s*\{([^{}]{0,99})\}"), r"\1"),
     (re.compile(r"\{,\}|\\!"), ","),
     (re.compile(r"\\[,;: ]"), " "),
     (re.compile(r"\\(?:times|cdot)"), "*"),
     (re.compile(r"\\([$%#&])"), r"\1"),
+    # The power of a unit or a variable, an index, and an uncertainty are not the number.
+    (re.compile(r"(?<=[^\W\d_])\s?(?:\^|\*\*)\s?[({]?[-+]?\d{1,9}[)}]?"), " "),
+    (re.compile(r"(?<=\w)_\{\d{1,9}\}"), " "),
+    (re.compile(r"(?<=[\d}])\s?(?:±|\+/-|\\pm)\s?[\d.,]{1,20}"), ""),
+    # Millions; 5 m are metres, and 0.1M HCl is a concentration.
+    (re.compile(r"(?<![\d.,])([1-9][\d.,]{0,12})M\b(?!\s?[A-Z])"), r"\1 million"),
+    (re.compile(r"(?<=\d)B\b"), " billion"),
 )
 _SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴-⁹]{1,9}")
 _BEFORE_VULGAR_FRACTION = re.compile("(?<=\\d)(?=[¼-¾⅐-⅞])")
@@ -63,7 +83,19 @@ _CURRENCIES = {
 }
 _UNITS = {name: symbol for symbol, names in _CURRENCIES.items() for name in names.split()}
 _UNITS |= dict.fromkeys(("%", "percent", "per cent", "pct", "prozent"), "%")
-_SCALES = {"hundred": 2, "thousand": 3, "k": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES = {
+    2: "hundred",
+    3: "thousand k 千 천",
+    4: "万 萬 만",
+    5: "lakh lakhs",
+    6: "million millions millionen millones milioni mio mio.",
+    7: "crore crores",
+    8: "亿 億 억",
+    9: "billion billions milliarden milliards mrd mrd. bn",
+    12: "trillion trillions",
+}
+_EXPONENTS = {name: exponent for exponent, names in _SCALES.items() for name in names.split()}
+_SCALE = "|".join(re.escape(name) for name in sorted(_EXPONENTS, key=len, reverse=True))
 
 _DIGITS = (
     r"[1-9]\d{0,2}(?:,\d{3})++(?![\d,])(?:\.\d++)?"  # 1,234,567.8
@@ -84,7 +116,7 @@ _NUMBER = re.compile(
     r"(?: ?[*x] ?10 ?(?:\^|\*\*) ?[({]?(?P<ten>[-+]?\d++)[)}]?)?"
     r"(?:(?:\^|\*\*)[({]?(?P<power>[-+]?\d++)[)}]?)?"
     r"(?:(?: (?P<numerator>\d{1,9}))? ?/ ?(?P<divisor>\d{1,99}(?:\.\d{1,99})?)(?![\d/]))?"
-    r"(?: ?(?P<scale>hundred|thousand|million|billion|trillion|k)\b)?"
+    rf"(?: ?(?P<scale>{_SCALE})(?![a-z]))?"
     r"(?P<after> ?(?:%|\$(?!\d)|[€£¥₹₩₽元円])| ?-?(?:percent|per cent|pct|prozent|us dollars?"
     r"|dollars?|euros?|pounds?|yen|yuan|rupees?|rubles?|usd|eur|gbp|jpy|cny|rmb|inr|chf)\b)?"
 )
@@ -161,10 +193,15 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
     digits = match["digits"]
     if any(len(match[name] or "") > _MOST_EXPONENT for name in ("e", "ten", "power")):
         return None
-    exponent = int(match["e"] or 0) + int(match["ten"] or 0) + _SCALES.get(match["scale"] or "", 0)
+    exponent = (
+        int(match["e"] or 0) + int(match["ten"] or 0) + _EXPONENTS.get(match["scale"] or "", 0)
+    )
     power = int(match["power"] or 1)
     if abs(power) * len(digits) + abs(exponent) > _MOST_DIGITS:
         return None
+    unit = _unit_of(match)
+    if unit == "€" and _POINT_OF_THOUSANDS.fullmatch(digits) is not None:
+        digits = digits.replace(".", "")
     value = _value_of(digits)
     if power < 0 and value == 0:
         return None
@@ -178,7 +215,11 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
     value *= Fraction(10) ** exponent
     if (match["sign"] or "").startswith("-"):
         value = -value
-    return Quantity(value, _unit_of(match), None, match.start(), match.end())
+    return Quantity(value, unit, None, match.start(), match.end())
+
+
+_POINT_OF_THOUSANDS = re.compile(r"[1-9]\d{0,2}\.\d{3}")
+_GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+")
 
 
 def _value_of(digits: str) -> Fraction:
@@ -187,7 +228,7 @@ def _value_of(digits: str) -> Fraction:
     points, commas = bare.count("."), bare.count(",")
     if points > 1 or (points and commas and bare.rindex(",") > bare.index(".")):
         bare = bare.replace(".", "").replace(",", ".")
-    elif commas == 1 and not points and not re.fullmatch(r"[1-9]\d{0,2},\d{3}", bare):
+    elif commas == 1 and not points and not _GROUPED.fullmatch(bare):
         bare = bare.replace(",", ".")
     return Fraction(bare.replace(",", "").rstrip(".") or "0")
 
@@ -208,12 +249,29 @@ _LABEL = re.compile(
     r"\b(?:step|part|question|problem|equation|eq\.|line|option|example|figure|table|case|method"
     r"|page|chapter|section|theorem|note|reference|no\.|version|q)\s?[#(]?$"
 )
+_DENIED = re.compile(r"(?:\bnot|n't|\brather than|\binstead of|\bunlike|\bnor) (?:exactly )?$")
 _MARK = re.compile(rf"{ANSWER}[^.\n=:]{{0,40}}?{IS}{{1,3}}(?!\s?not\b)")
+_REASON = re.compile(r"\b(?:because|since|given that)\b")
+# Time, length or money in two units; powers, roots and variables; a point, a vector, an interval.
+_TWO_UNITS = (
+    re.compile(
+        r"\d\s?(?:h|hrs?|hours?|days?|weeks?|years?|ft|feet|foot|m|min|minutes?|dollars?|lbs?"
+        r"|pounds?|')?,? (?:and )?$"
+    ),
+    re.compile(
+        r" ?-?(?:m|min|mins|minutes?|hours?|days?|months?|in|inch|inches|s|sec|seconds?|cents?"
+        r"|oz|ounces?|\")(?![a-z])"
+    ),
+)
+_ALGEBRA = re.compile(
+    r"sqrt|√|π|\\?\bpi\b|\d[xyzni](?![a-z])|(?<![a-z])[xyzn]\s?[-+*/^]|[-+*/]\s?[xyzn](?![a-z])"
+)
+_TUPLE = re.compile(r"[(\[][^()\[\],]{0,99},[^()\[\]]{0,200}[)\]]")
 _SECOND_THOUGHT = re.compile(
     r"\b(?:wait|actually|however|hmm|correction|mistake|wrong|incorrect|instead|recheck)\b"
 )
 # Roots, logarithms, multiples of pi, dates and versions are not the number next to them.
-_UNREADABLE_AHEAD = re.compile(r"\s?\*?\s?(?:π|√|\\?pi\b|\\?sqrt)|\.\d")
+_UNREADABLE_AHEAD = re.compile(r"\s?\*?\s?(?:π|√|\\?pi\b|\\?sqrt)|\.\d|x\d")
 _UNREADABLE_BEHIND = re.compile(r"(?:√|sqrt|\blog|\bln|\bsin|\bcos)\s?[({]?$|\d/$|\d-\d{1,2}-$")
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
 _INTEGER_TOLERANCE = 1e-6
@@ -225,15 +283,17 @@ def read_number(answer: str) -> Quantity | None:
     This is the last number of the last LaTeX box or after `####`, else what the last "answer is"
     states, else the last number that is neither an aside in brackets nor a label ("step 3").
     """
-    text = both_ends(visible_text(answer))
+    text = without_markup(both_ends(visible_text(answer)))
     box = marked(text)
-    if box is not None and (found := _last(_plain_text(box).casefold())) is not None:
-        return found
+    of_box = None if box is None else _of_box(_plain_text(box).casefold().strip())
+    if of_box is not None:
+        return of_box[0]
     text = _plain_text(text).casefold()
     mark = last_match(_MARK, text)
     if mark is not None and _SECOND_THOUGHT.search(text, mark.end()) is None:
         end = _SENTENCE_END.search(text, mark.end())
         stated = text[mark.end() : None if end is None else end.start()]
+        stated = _before_reason(stated)
         equal = stated.rfind("=")
         found = _last(stated, first=equal < 0)
         if found is not None:
@@ -265,6 +325,25 @@ def _is_close(x: Fraction, y: Fraction, tolerance: float) -> bool:
     return abs(x - y) <= Fraction(tolerance) * largest
 
 
+def _of_box(text: str) -> tuple[Quantity | None] | None:
+    """Return the number of a box in a tuple, None in it if the box has no single number."""
+    result = re.split(r"=|≈|\\approx", text)[-1].strip(" $")
+    if _TUPLE.fullmatch(result) is not None and _GROUPED.fullmatch(result[1:-1]) is None:
+        return (None,)
+    if _ALGEBRA.search(result) is not None:
+        return (None,)
+    found = _last(text)
+    return None if found is None else (found,)
+
+
+def _before_reason(text: str) -> str:
+    """Return what a statement says before "because", if it has a number there."""
+    reason = _REASON.search(text)
+    if reason is None or next(quantities(text[: reason.start()]), None) is None:
+        return text
+    return text[: reason.start()]
+
+
 def _last(text: str, *, first: bool = False) -> Quantity | None:
     """Return the last number, or the first, preferably one that is not an aside."""
     for part in (_ASIDE.sub(" ", text), text):
@@ -272,10 +351,15 @@ def _last(text: str, *, first: bool = False) -> Quantity | None:
             quantity
             for quantity in quantities(part)
             if _LABEL.search(part, max(0, quantity.start - 16), quantity.start) is None
+            and _DENIED.search(part, max(0, quantity.start - 24), quantity.start) is None
         ]
         if found:
             chosen = found[0] if first else found[-1]
             behind = _UNREADABLE_BEHIND.search(part, max(0, chosen.start - 8), chosen.start)
             unreadable = behind or _UNREADABLE_AHEAD.match(part, chosen.end)
+            first_unit, second_unit = _TWO_UNITS
+            if second_unit.match(part, chosen.end) is not None:
+                near = max(0, chosen.start - 16)
+                unreadable = unreadable or first_unit.search(part, near, chosen.start)
             return None if unreadable else chosen
     return None
