@@ -63,8 +63,7 @@ def _unbound(binding: Any) -> Candidate:
         TypeError: If the binding holds more than keyword arguments.
     """
     model = binding.bound
-    if not isinstance(model, BaseChatModel):
-        raise _not_a_model(binding)
+    inner = _unbound(model) if isinstance(model, RunnableBinding) else resolve_candidate(model)
     config = {key: value for key, value in binding.config.items() if value}
     if config or binding.config_factories:
         msg = (
@@ -72,7 +71,7 @@ def _unbound(binding: Any) -> Candidate:
             "metadata and callbacks to the model itself, and the rest with each call."
         )
         raise TypeError(msg)
-    return replace(resolve_candidate(model), parameters=dict(binding.kwargs))
+    return replace(inner, parameters={**inner.parameters, **binding.kwargs})
 
 
 _WRAPPERS = {

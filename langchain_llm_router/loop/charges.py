@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from langchain_llm_router.types import Arm, Attempt, Situation, sum_usd
-from langchain_llm_router.types.errors import NoCandidateError
+from langchain_llm_router.types.errors import BudgetExceededError
 
 __all__ = ["budget_data", "charged_usd", "drop_unaffordable", "in_tokens"]
 
@@ -95,7 +95,7 @@ def drop_unaffordable(situation: Situation) -> Situation:
             "raise the limit."
             + "".join(f" {a.candidate}: {a.unbounded}." for a in situation.arms if a.unbounded)
         )
-        raise NoCandidateError(msg)
+        raise BudgetExceededError(msg)
     return replace(situation, arms=left)
 
 

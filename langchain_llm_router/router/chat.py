@@ -333,7 +333,9 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         return params
 
     def _shared_provider(self) -> str | None:
-        """Return the provider of all candidates; None if they have several."""
+        """Return the provider of all candidates, or its family; None if they have several."""
         models = self.parts.models.values()
-        providers = {langsmith_params(model).get("ls_provider") for model in models}
-        return str(providers.pop()) if len(providers) == 1 and None not in providers else None
+        named = {langsmith_params(model).get("ls_provider") for model in models}
+        families = set(self.parts.providers.values())
+        shared = named if len(named) == 1 else named & families if len(families) == 1 else set()
+        return next(iter(shared), None)

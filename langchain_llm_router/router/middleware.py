@@ -29,7 +29,7 @@ from langchain_llm_router.router.parts import Parts, RouterFields
 from langchain_llm_router.router.request import Done, Request
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.errors import LlmRouterError, import_extra
+from langchain_llm_router.types.errors import BudgetExceededError, LedgerError, import_extra
 from langchain_llm_router.types.options import RoutingOptions
 
 import_extra("langchain.agents", "agents")
@@ -54,7 +54,7 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
 
     Other middleware may stand on either side. If one outside, like `ModelFallbackMiddleware`, puts
     another model in after the router has failed, that model is asked itself, outside of the
-    router's budgets; the router's own refusals, as for a budget, are not evaded that way. If one
+    router's budgets; where a budget refused the request, the router is asked again instead. If one
     inside gets the answer from another model than the chosen candidate, the record names that model
     in `answered_by`; if it makes a message out of an error, the candidate has failed.
 
@@ -140,10 +140,10 @@ class _RoutedSteps:
 
     @contextmanager
     def step(self, request: ModelRequest[Any]) -> Iterator[None]:
-        """Remember a step once it is routed, unless the router itself refuses it."""
+        """Remember a step once it is routed, unless that would evade a budget."""
         try:
             yield
-        except LlmRouterError:
+        except (BudgetExceededError, LedgerError):
             raise
         except Exception:
             self._add(request)

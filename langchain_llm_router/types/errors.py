@@ -58,7 +58,7 @@ class NoCandidateError(LlmRouterError):
 
 
 class BudgetExceededError(NoCandidateError):
-    """Raised when a budget has too little left even for the cheapest candidate's worst case."""
+    """Raised when a budget or a request's cost cap is too small for any candidate."""
 
 
 class LedgerError(LlmRouterError):

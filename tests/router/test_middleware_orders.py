@@ -108,6 +108,27 @@ def test_a_fallback_outside_does_not_evade_a_budget():
     assert spare.seen == []
 
 
+def test_a_fallback_outside_does_not_evade_a_cost_cap():
+    spare = Named("from the fallback")
+    agent = agent_of(ModelFallbackMiddleware(spare), routing(Named("x")))
+    options = {"llm_router": {"max_cost_usd": 1e-9}}
+    with pytest.raises(NoCandidateError):
+        agent.invoke(QUESTION, {"configurable": options})
+    assert spare.seen == []
+
+
+def test_a_fallback_outside_is_asked_where_no_candidate_can_take_the_tools():
+    small, large = (CapableModel(profile={"tool_calling": False}) for _ in range(2))
+
+    class Able(Named):
+        def bind_tools(self, tools, **kwargs):
+            return self.bind()
+
+    spare = Able("from the fallback")
+    agent = agent_of(ModelFallbackMiddleware(spare), routing(small, large), tools=[add])
+    assert agent.invoke(QUESTION)["messages"][-1].text == "from the fallback"
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_fallback_inside_that_answers_is_named_in_the_record(known):
     spare = Named("from the fallback", model="large" if known else "spare")

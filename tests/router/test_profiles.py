@@ -53,7 +53,13 @@ def test_the_profile_follows_the_candidates_unless_it_is_given():
 
 @pytest.mark.parametrize(
     ("providers", "expected"),
-    [(["openai", "openai"], "openai"), (["openai", "anthropic"], "llm_router")],
+    [
+        (["openai", "openai"], "openai"),
+        (["azure", "azure"], "azure"),
+        (["openai", "azure"], "openai"),
+        (["openai", "anthropic"], "llm_router"),
+        (["google_genai", "google_vertexai"], "llm_router"),
+    ],
 )
 def test_the_router_has_the_provider_that_its_candidates_share(providers, expected):
     assert router_of(None, None, providers=providers)._get_ls_params()["ls_provider"] == expected

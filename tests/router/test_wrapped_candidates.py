@@ -71,6 +71,7 @@ REFUSED = {
     "an open model": (lambda m: init_chat_model(configurable_fields="any"), "each model as a"),
     "a chain": (lambda m: m | StrOutputParser(), "the parser after it"),
     "tags": (lambda m: m.with_config(tags=["x"]), r"got \{'tags': \['x'\]\}"),
+    "with_retry and bind": (lambda m: m.with_retry().bind(n=1), "RunnableRetry"),
     "listeners": (lambda m: m.with_listeners(on_end=print), "listeners of its own"),
 }
 
