@@ -4,6 +4,7 @@ import ast
 import keyword
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -192,14 +193,28 @@ def test_files_are_named_by_nouns():
 
 
 def offered_and_defined(path: Path) -> tuple[list[str] | None, set[str]]:
-    """What a file's `__all__` says, and the functions and classes at its top."""
+    """What a file's `__all__` says, and the names that it defines outside functions and classes."""
     defined, offered = set(), None
-    for node in parsed(path).body:
+    for node in _statements(parsed(path).body):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             defined.add(node.name)
-        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            offered = ast.literal_eval(node.value)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+            if names == {"__all__"}:
+                offered = ast.literal_eval(node.value)
+            defined |= names
     return offered, defined
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a file, those under `if`, `try` and `with` too."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            handlers = [part for handler in getattr(node, "handlers", ()) for part in handler.body]
+            last = [*getattr(node, "orelse", ()), *getattr(node, "finalbody", ())]
+            yield from _statements([*node.body, *handlers, *last])
 
 
 def test_a_name_is_offered_in_its_files_list_or_begins_with_an_underscore():
@@ -208,7 +223,14 @@ def test_a_name_is_offered_in_its_files_list_or_begins_with_an_underscore():
         offered, defined = offered_and_defined(path)
         assert offered is not None, f"{module} has no `__all__`"
         assert len(offered) == len(set(offered)), module
-        hidden[module] = {name for name in defined if name[0] != "_"} - set(offered)
+        imported = {
+            alias.asname or alias.name
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        hidden[module] = {n for n in defined if n[0] != "_"} - set(offered) - imported
+        assert path.name == "__init__.py" or set(offered) <= defined | imported, module
     assert {module: names for module, names in hidden.items() if names} == {}
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 __all__ = ["run_in_background"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _lock = Lock()
 _loops: list[asyncio.AbstractEventLoop] = []
@@ -25,7 +25,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_loops.clear)
 
 
-def run_in_background(work: Coroutine[Any, Any, T]) -> T:
+def run_in_background(work: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine in the loop of the process and wait for its result.
 
     If the wait is interrupted (Ctrl-C), the work is cancelled first.

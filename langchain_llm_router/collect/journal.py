@@ -40,7 +40,7 @@ __all__ = [
     "tabulate",
 ]
 
-Key = tuple[str, ...]
+_Key = tuple[str, ...]
 
 
 _KEYS = {
@@ -72,11 +72,11 @@ class Record:
 
     settings: dict[str, Any] = field(default_factory=dict)
     questions: dict[str, Question] = field(default_factory=dict)
-    answers: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    failures: dict[Key, str] = field(default_factory=dict)
-    evaluations: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    grades: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    battles: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    answers: dict[_Key, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[_Key, str] = field(default_factory=dict)
+    evaluations: dict[_Key, dict[str, Any]] = field(default_factory=dict)
+    grades: dict[_Key, dict[str, Any]] = field(default_factory=dict)
+    battles: dict[_Key, dict[str, Any]] = field(default_factory=dict)
     spent_usd: float = 0.0
     """Sum of all known costs."""
 
@@ -99,7 +99,7 @@ class Record:
             self.failures[line["id"], line["candidate"]] = line["error"]
         elif kind in _KEYS:
             key = tuple(line[name] for name in _KEYS[kind])
-            table: dict[Key, dict[str, Any]] = getattr(self, f"{kind}s")
+            table: dict[_Key, dict[str, Any]] = getattr(self, f"{kind}s")
             # A grade that could not be read is replaced by a later one.
             if key not in table or (kind == "grade" and table[key].get("quality") is None):
                 table[key] = dict(line)
@@ -121,7 +121,7 @@ class Record:
         if known or new:
             self.settings[name] = {**new, **known}
 
-    def is_graded(self, key: Key) -> bool:
+    def is_graded(self, key: _Key) -> bool:
         """Return whether an answer has a grade that could be read."""
         return self.grades.get(key, {}).get("quality") is not None
 
@@ -306,7 +306,7 @@ def tabulate(record: Record, name: str) -> Collected:
         msg = f"{name} has no complete row: e.g. question {id!r}: {reason}."
         raise ValueError(msg)
 
-    def table(lines: Mapping[Key, Mapping[str, Any]], fact: str, *tail: str) -> Any:
+    def table(lines: Mapping[_Key, Mapping[str, Any]], fact: str, *tail: str) -> Any:
         cells = [[lines.get((id, c, *tail), {}).get(fact) for c in candidates] for id in ids]
         return np.array(cells, dtype=np.float64)
 

@@ -39,7 +39,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _MANIFEST, _ARRAYS = "manifest.json", "arrays.npz"
 _TUPLE = "__tuple__"
@@ -215,7 +215,7 @@ def kind_of(cls: type) -> str:
     return cls.__name__ if in_package else f"{cls.__module__}:{cls.__qualname__}"
 
 
-def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
+def known_class(base: type[_T], kind: str, folder: str | Path) -> type[_T]:
     """Find the class that a manifest names, among `base` and its imported subclasses.
 
     An artifact can cause the import of public names of `base`'s package only.
@@ -242,7 +242,7 @@ def known_class(base: type[T], kind: str, folder: str | Path) -> type[T]:
     return found[-1]
 
 
-def _subclasses(cls: type[T]) -> Iterator[type[T]]:
+def _subclasses(cls: type[_T]) -> Iterator[type[_T]]:
     for below in cls.__subclasses__():
         yield below
         yield from _subclasses(below)

@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
-ROUTELLM_PAIR = ("mixtral-8x7b-instruct-v0.1", "gpt-4-1106-preview")
+_ROUTELLM_PAIR = ("mixtral-8x7b-instruct-v0.1", "gpt-4-1106-preview")
 
-Table = dict[str, list[Any]]
+_Table = dict[str, list[Any]]
 
 
 def load_mmlu(path: str | Path, *, keep_contaminated: bool = False) -> Outcomes:
@@ -193,13 +193,13 @@ def _bare(query: str) -> str:
     return " ".join(re.findall(r"\w+", query.lower()))
 
 
-def _pair(table: Table, text: str, labels: tuple[str, str], group: str | None) -> Outcomes:
+def _pair(table: _Table, text: str, labels: tuple[str, str], group: str | None) -> Outcomes:
     quality = np.column_stack([np.asarray(table[name], dtype=np.float64) for name in labels])
     groups = None if group is None else [str(value) for value in table[group]]
-    return Outcomes(table[text], ROUTELLM_PAIR, quality, groups=groups)
+    return Outcomes(table[text], _ROUTELLM_PAIR, quality, groups=groups)
 
 
-def _clean(table: Table, *, keep_contaminated: bool) -> Table:
+def _clean(table: _Table, *, keep_contaminated: bool) -> _Table:
     if keep_contaminated:
         return table
     keep = [i for i, found in enumerate(table["contaminated"]) if not found]
@@ -207,7 +207,7 @@ def _clean(table: Table, *, keep_contaminated: bool) -> Table:
 
 
 def _pivot(
-    queries: Table, text: str, scores: Table, label: str, candidates: Sequence[str] | None
+    queries: _Table, text: str, scores: _Table, label: str, candidates: Sequence[str] | None
 ) -> Outcomes:
     """Pivot one score per row to (queries, candidates).
 
@@ -257,7 +257,7 @@ def _alpaca(
     return texts, groups, rows
 
 
-def _read_named(folder: Path, stem: str, columns: Sequence[str]) -> Table:
+def _read_named(folder: Path, stem: str, columns: Sequence[str]) -> _Table:
     for suffix in _SUFFIXES:
         path = folder / f"{stem}{suffix}"
         if path.is_file():
@@ -266,7 +266,7 @@ def _read_named(folder: Path, stem: str, columns: Sequence[str]) -> Table:
     raise FileNotFoundError(msg)
 
 
-def _read(path: Path, columns: Sequence[str]) -> Table:
+def _read(path: Path, columns: Sequence[str]) -> _Table:
     """Read the named columns of a file as lists; pyarrow infers their types, even in CSV."""
     check_suffix(path, _SUFFIXES)
     if path.suffix == ".parquet":

@@ -25,7 +25,7 @@ else:
 
 __all__ = ["EncoderClassifier", "ModelScorer"]
 
-Pooling = Literal["cls", "mean"]
+_Pooling = Literal["cls", "mean"]
 
 
 @dataclass(eq=False)
@@ -57,7 +57,7 @@ class EncoderClassifier(TransformerEstimator):
     pretrained: str = "google-bert/bert-base-uncased"
     objective: Literal["quality", "three_way"] = "quality"
     tie_share: float = 0.5
-    pooling: Pooling = "cls"
+    pooling: _Pooling = "cls"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,7 +137,7 @@ class EncoderClassifier(TransformerEstimator):
 
 
 class _Classifier(nn.Module):
-    def __init__(self, model: nn.Module, width: int, pooling: Pooling) -> None:
+    def __init__(self, model: nn.Module, width: int, pooling: _Pooling) -> None:
         super().__init__()
         self.model, self.pooling = model, pooling
         self.dropout = nn.Dropout(0.1)
@@ -172,7 +172,7 @@ class ModelScorer(TransformerEstimator):
     _n_extra_tokens: ClassVar[int] = 1
 
     pretrained: str = "google-bert/bert-base-uncased"
-    pooling: Pooling = "cls"
+    pooling: _Pooling = "cls"
 
     def add_candidate(
         self, name: str, outcomes: Outcomes, *, training: Training | None = None
@@ -264,7 +264,7 @@ class ModelScorer(TransformerEstimator):
 
 
 class _Scorer(nn.Module):
-    def __init__(self, model: nn.Module, n_candidates: int, pooling: Pooling) -> None:
+    def __init__(self, model: nn.Module, n_candidates: int, pooling: _Pooling) -> None:
         super().__init__()
         self.model, self.pooling = model, pooling
         width = model.config.hidden_size
@@ -287,7 +287,7 @@ class _Scorer(nn.Module):
         return self.head(_pool(hidden, mask, self.pooling)).squeeze(1)
 
 
-def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: _Pooling) -> torch.Tensor:
     if pooling == "cls":
         return hidden[:, 0]
     weight = mask.unsqueeze(-1).to(hidden.dtype)

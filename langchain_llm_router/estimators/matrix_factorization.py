@@ -16,7 +16,7 @@ from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices, Ve
 
 __all__ = ["MatrixFactorization"]
 
-Weights = dict[str, Vectors]
+_Weights = dict[str, Vectors]
 
 
 @dataclass(eq=False)
@@ -120,7 +120,7 @@ _PATIENCE = 10
 _HELD_OUT = 0.05
 
 
-def _initial_weights(rng: np.random.Generator, width: int, d: int, n_models: int) -> Weights:
+def _initial_weights(rng: np.random.Generator, width: int, d: int, n_models: int) -> _Weights:
     """Initialize as PyTorch does: linear layers uniform in ±1/√inputs, model vectors normal."""
     inner, outer = width**-0.5, d**-0.5
     return {
@@ -142,7 +142,7 @@ def _normalize_rows(models: Vectors) -> Vectors:
     return np.asarray(models / np.maximum(norms, _TINY))
 
 
-def _loss(weights: Weights, vectors: Vectors, battles: IndexedBattles, rows: Indices) -> float:
+def _loss(weights: _Weights, vectors: Vectors, battles: IndexedBattles, rows: Indices) -> float:
     if len(rows) == 0:
         return float("nan")
     models = _normalize_rows(weights["models"])
@@ -152,7 +152,7 @@ def _loss(weights: Weights, vectors: Vectors, battles: IndexedBattles, rows: Ind
     return float(np.mean(np.logaddexp(0, -ahead) * score + np.logaddexp(0, ahead) * (1 - score)))
 
 
-def _gradient(weights: Weights, x: Vectors, battles: IndexedBattles, rows: Indices) -> Weights:
+def _gradient(weights: _Weights, x: Vectors, battles: IndexedBattles, rows: Indices) -> _Weights:
     """Compute the gradient of the mean log loss of σ(δ_a − δ_b) against the score."""
     models, output = _normalize_rows(weights["models"]), weights["output"]
     a, b = battles.a[rows], battles.b[rows]
@@ -180,14 +180,14 @@ def _gradient(weights: Weights, x: Vectors, battles: IndexedBattles, rows: Indic
 class _Adam:
     """Adam (Kingma and Ba, 2014, arXiv:1412.6980, algorithm 1) with L2 added to the gradient."""
 
-    def __init__(self, weights: Weights, learning_rate: float, weight_decay: float) -> None:
+    def __init__(self, weights: _Weights, learning_rate: float, weight_decay: float) -> None:
         self.learning_rate, self.weight_decay, self.n_steps = learning_rate, weight_decay, 0
         self.mean = {name: np.zeros_like(value) for name, value in weights.items()}
         self.square = {name: np.zeros_like(value) for name, value in weights.items()}
 
-    def step(self, weights: Weights, gradient: Weights) -> Weights:
+    def step(self, weights: _Weights, gradient: _Weights) -> _Weights:
         self.n_steps += 1
-        moved: Weights = {}
+        moved: _Weights = {}
         for name, value in weights.items():
             slope = gradient[name] + np.float32(self.weight_decay) * value
             self.mean[name] += np.float32(0.1) * (slope - self.mean[name])

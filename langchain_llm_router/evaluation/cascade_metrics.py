@@ -24,10 +24,10 @@ __all__ = [
     "region_ibc_lift_interval",
 ]
 
-Point = tuple[float, float]
+_Point = tuple[float, float]
 
 
-def ibc(point: Point, weak: Point) -> float:
+def ibc(point: _Point, weak: _Point) -> float:
     """Compute the incremental benefit per cost: quality gained over the weak candidate per USD.
 
     Args:

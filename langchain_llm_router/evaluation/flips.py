@@ -18,7 +18,7 @@ __all__ = ["Knob", "Span", "knob_of", "spans"]
 _N_GRID = 120
 _N_HALVINGS = 48
 
-Choice = tuple[Action, str]
+_Choice = tuple[Action, str]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Span:
     candidate: str
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> _Choice:
         """The action and its candidate."""
         return self.action, self.candidate
 
@@ -56,7 +56,7 @@ def spans(policy: Policy, situation: Situation) -> tuple[Span, ...]:
         return ()
     without_overrides = replace(situation, options=_drop_overrides(situation.options, knob))
 
-    def choice(value: float) -> Choice:
+    def choice(value: float) -> _Choice:
         decision = next_decision(configured.with_knob(value), without_overrides)
         return ("accept", "nobody") if decision is None else (decision.action, decision.candidate)
 
@@ -74,7 +74,7 @@ def _drop_overrides(options: RoutingOptions, knob: Knob) -> RoutingOptions:
 
 
 def _spans_between(
-    knob: Knob, levels: Sequence[float], choice: Callable[[float], Choice]
+    knob: Knob, levels: Sequence[float], choice: Callable[[float], _Choice]
 ) -> tuple[Span, ...]:
     """Find the choice in the middle of each interval between the levels."""
     top = np.inf if knob.high is None else knob.high
@@ -89,7 +89,7 @@ def _spans_between(
     return tuple(found)
 
 
-def _bisect(grid: Sequence[float], choice: Callable[[float], Choice]) -> tuple[Span, ...]:
+def _bisect(grid: Sequence[float], choice: Callable[[float], _Choice]) -> tuple[Span, ...]:
     """Bisect every interval of a grid whose ends lead to different choices."""
     choices = [choice(value) for value in grid]
     found: list[Span] = []

@@ -23,7 +23,7 @@ from langchain_llm_router.types.arrays import Floats
 __all__ = ["HeldOutReport", "held_out_report"]
 
 
-Verdict = Literal["helps", "no evidence", "harms"]
+_Verdict = Literal["helps", "no evidence", "harms"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class HeldOutReport:
     n_rows: int
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> _Verdict:
         """Whether the interval of the lift is above zero, around it, or below."""
         if self.lift.low > 0:
             return "helps"
@@ -146,17 +146,17 @@ def held_out_report(
     )
 
 
-Judged = tuple[Literal["apgr", "aiq", "quality"], Interval, Interval]
+_Judged = tuple[Literal["apgr", "aiq", "quality"], Interval, Interval]
 
 
-def _by_cost(predicted: Floats, outcomes: Outcomes, how: Resampling) -> Judged:
+def _by_cost(predicted: Floats, outcomes: Outcomes, how: Resampling) -> _Judged:
     sweep = utility_sweep(predicted, outcomes)
     value = aiq_interval(sweep, outcomes, resampling=how)
     lift = aiq_interval(sweep, outcomes, baseline=single_sweep(outcomes), resampling=how)
     return "aiq", value, lift
 
 
-def _by_share(predicted: Floats, outcomes: Outcomes, how: Resampling) -> Judged:
+def _by_share(predicted: Floats, outcomes: Outcomes, how: Resampling) -> _Judged:
     rate, (weak, strong) = _win_rate(predicted), outcomes.quality.T
     value = apgr_interval(rate, weak, strong, resampling=how)
     nothing = np.zeros(len(rate))
@@ -164,7 +164,7 @@ def _by_share(predicted: Floats, outcomes: Outcomes, how: Resampling) -> Judged:
     return "apgr", value, lift
 
 
-def _by_quality(predicted: Floats, outcomes: Outcomes, how: Resampling) -> Judged:
+def _by_quality(predicted: Floats, outcomes: Outcomes, how: Resampling) -> _Judged:
     rows = np.arange(len(outcomes))
     reached = outcomes.quality[rows, predicted.argmax(axis=1)]
     best = outcomes.quality[:, int(outcomes.quality.mean(axis=0).argmax())]

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = [
+    "ROUNDING",
     "Curve",
+    "Hull",
     "Reliability",
     "aiq",
     "apgr",

@@ -31,7 +31,7 @@ except ImportError:  # pragma: no cover - Windows has no advisory locks
 __all__ = ["DecisionLog", "Texts"]
 
 Texts = Literal["full", "hash", "none"]
-Line = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+_Line = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 _logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class DecisionLog(CheckedArguments):
         """Number of lines that are not in the file yet."""
         return len(self._waiting)
 
-    def append(self, line: Line) -> None:
+    def append(self, line: _Line) -> None:
         """Queue a line; returns at once and never raises because of the disk.
 
         Args:
@@ -189,7 +189,7 @@ class DecisionLog(CheckedArguments):
 
     def _reset(self) -> None:
         self._changes = Condition()
-        self._waiting: deque[Line] = deque()
+        self._waiting: deque[_Line] = deque()
         self._flushing: list[Event] = []
         self._thread: Thread | None = None
 
@@ -206,7 +206,7 @@ class DecisionLog(CheckedArguments):
             self._thread = None
             self._write(*self._take_batch())
 
-    def _take_batch(self) -> tuple[list[Line], list[Event]]:
+    def _take_batch(self) -> tuple[list[_Line], list[Event]]:
         n = min(len(self._waiting), _MAX_BATCH_LINES)
         lines = [self._waiting.popleft() for _ in range(n)]
         flushing: list[Event] = []
@@ -232,7 +232,7 @@ class DecisionLog(CheckedArguments):
                     self._thread = None
                 return
 
-    def _write(self, lines: list[Line], flushing: list[Event]) -> bool:
+    def _write(self, lines: list[_Line], flushing: list[Event]) -> bool:
         texts = [text for text in map(self._serialize, lines) if text is not None]
         try:
             if texts:
@@ -252,7 +252,7 @@ class DecisionLog(CheckedArguments):
             event.set()
         return self.failure is None
 
-    def _serialize(self, line: Line) -> bytes | None:
+    def _serialize(self, line: _Line) -> bytes | None:
         if isinstance(line, _SerializedLine):
             return line.text
         try:

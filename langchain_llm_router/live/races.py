@@ -304,7 +304,7 @@ class Outcome:
     """The other call, if there was one, and the reason why it has no answer."""
 
 
-Start = Callable[[], Call]
+_Start = Callable[[], Call]
 _Results = queue.Queue[tuple[Call, Any, Exception | None]]
 _LOST_RACE = "Hedged: the other call answered first"
 
@@ -331,7 +331,7 @@ class _RaceState:
         return None
 
 
-def race(start: Start, twin: Start, limit_s: float | None, hedge_s: float | None) -> Outcome:
+def race(start: _Start, twin: _Start, limit_s: float | None, hedge_s: float | None) -> Outcome:
     """Make a call and, if it has not opened after `hedge_s`, a second; the first to open wins."""
     call = start()
     if limit_s is None and hedge_s is None:
@@ -429,7 +429,9 @@ class _ThreadedStream:
         return chunk
 
 
-async def arace(start: Start, twin: Start, limit_s: float | None, hedge_s: float | None) -> Outcome:
+async def arace(
+    start: _Start, twin: _Start, limit_s: float | None, hedge_s: float | None
+) -> Outcome:
     """Make a call and, if it has not opened after `hedge_s`, a second; the first to open wins."""
     call = start()
     if hedge_s is None:

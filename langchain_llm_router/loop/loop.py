@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-Read = TypeVar("Read")
+_Read = TypeVar("_Read")
 _MAX_CACHED = 256
 
 
@@ -240,14 +240,14 @@ class Reader:
         # The plain object is kept too, because its id must not be reused.
         self._read: dict[int, tuple[Any, Any]] = {}
 
-    def once(self, plain: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Read]) -> Read:
+    def once(self, plain: Mapping[str, Any], read: Callable[[Mapping[str, Any]], _Read]) -> _Read:
         """Return `read(plain)`, cached as long as the plain object is the same."""
         entry = self._read.get(id(plain))
         if entry is None or entry[0] is not plain:
             while len(self._read) >= _MAX_CACHED:
                 self._read.pop(next(iter(self._read)), None)
             entry = self._read[id(plain)] = (plain, read(plain))
-        value: Read = entry[1]
+        value: _Read = entry[1]
         return value
 
 

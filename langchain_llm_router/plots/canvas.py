@@ -24,6 +24,8 @@ __all__ = [
     "INK",
     "MUTED",
     "POOR",
+    "Axes",
+    "Figure",
     "Labels",
     "axes",
     "dollars",
@@ -36,7 +38,7 @@ __all__ = [
 Figure = Any
 Axes = Any
 
-INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+INK, MUTED, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
 GOOD, POOR = "#0072b2", "#d55e00"
 COLORS = (GOOD, POOR, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
 """Okabe and Ito's palette, which color-blind readers can distinguish."""
@@ -66,7 +68,7 @@ def axes(
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(MUTED)
     ax.tick_params(colors=INK, labelsize=10, length=3)
-    ax.grid(visible=True, color=GRID, linewidth=0.8)
+    ax.grid(visible=True, color=_GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.set_xlabel(x, color=INK, fontsize=11)
     ax.set_ylabel(y, color=INK, fontsize=11)
@@ -197,7 +199,7 @@ class Labels:
 
 _CROWDED = 10.0
 
-Box = tuple[float, float, float, float]
+_Box = tuple[float, float, float, float]
 
 
 def _points_on_line(ax: Axes, points: Floats) -> Floats:
@@ -211,7 +213,7 @@ def _points_on_line(ax: Axes, points: Floats) -> Floats:
 
 def _positions(
     anchors: Floats, size: tuple[float, float], gaps: Sequence[float]
-) -> Iterator[tuple[Floats, Box, float]]:
+) -> Iterator[tuple[Floats, _Box, float]]:
     """Yield boxes around each anchor, nearest first, with a small penalty for the distance."""
     width, height = size
     sides = [(1, 0), (1, 1), (-1, 1), (0, 1), (0, -1), (1, -1), (-1, -1), (-1, 0)]
@@ -225,7 +227,7 @@ def _positions(
         yield anchor, (left, low, left + width, low + height), gap / 9 + 0.1 * k
 
 
-def _penalty(box: Box, placed: Sequence[Box], obstacles: Floats, frame: Any) -> float:
+def _penalty(box: _Box, placed: Sequence[_Box], obstacles: Floats, frame: Any) -> float:
     left, low, right, high = box
     outside = max(frame.x0 - left, right - frame.x1, frame.y0 - low, high - frame.y1, 0.0)
     overlap = sum(

@@ -31,7 +31,7 @@ _HEADINGS = {
     "accept": "{}'s answer is kept",
 }
 
-Panel = tuple[float, Callable[[Axes], None], str]
+_Panel = tuple[float, Callable[[Axes], None], str]
 
 
 def explanation(explained: Explanation) -> Figure:
@@ -42,7 +42,7 @@ def explanation(explained: Explanation) -> Figure:
     first answer; and the most similar training queries, with the quality of each candidate.
     """
     shades = _shades(explained)
-    panels: list[Panel] = []
+    panels: list[_Panel] = []
     weighed = [arm for arm in explained.arms if arm.terms]
     if weighed:
         height = 0.42 * len(explained.arms) + 0.75
@@ -63,7 +63,7 @@ def explanation(explained: Explanation) -> Figure:
     return _stack_panels(explained, panels)
 
 
-def _stack_panels(explained: Explanation, panels: Sequence[Panel]) -> Figure:
+def _stack_panels(explained: Explanation, panels: Sequence[_Panel]) -> Figure:
     gap, top = 0.86, 0.75
     height = top + sum(panel[0] + gap for panel in panels) + 0.1
     figure = new(_WIDTH, height)

@@ -16,19 +16,19 @@ from langchain_llm_router.policies.observation import KernelDensity
 
 __all__ = ["router_figures"]
 
-Draw = Callable[[], Figure]
+_Draw = Callable[[], Figure]
 
 _MAX_POINTS = 25
 
 
-def router_figures(exam: Exam) -> dict[str, Draw]:
+def router_figures(exam: Exam) -> dict[str, _Draw]:
     """Return functions that draw the figures of a router, by the name of the figure.
 
     There is `cost_quality` if all costs are known, and `reliability` with an estimator. With a
     verifier, there are `separability` and the figures of `scores` for each candidate except the
     last.
     """
-    figures: dict[str, Draw] = {}
+    figures: dict[str, _Draw] = {}
     costs = exam.outcomes.cost_usd
     if costs is not None and not np.isnan(costs).any():
         figures["cost_quality"] = partial(_cost_quality, exam)
@@ -79,7 +79,7 @@ def _sweep(exam: Exam) -> Sweep | None:
     )
 
 
-def _score_figures(exam: Exam, j: int, name: str) -> Mapping[str, Draw]:
+def _score_figures(exam: Exam, j: int, name: str) -> Mapping[str, _Draw]:
     assert exam.evaluations is not None, "only called with evaluations"
     scores, good = exam.evaluations.confidence[:, j], exam.own.quality[:, j] >= 0.5
     if np.isnan(scores).all():
@@ -87,7 +87,7 @@ def _score_figures(exam: Exam, j: int, name: str) -> Mapping[str, Draw]:
     model = exam.saved.policy.observation_model(name)
     if not isinstance(model, KernelDensity):
         model = KernelDensity().fit(scores, good)
-    drawn: dict[str, Draw] = {
+    drawn: dict[str, _Draw] = {
         "separability": partial(reliability.separability, scores, good),
         "evaluation_gaussians": partial(score_plots.evaluation_gaussians, model),
         "score_swarm": partial(score_plots.score_swarm, model),

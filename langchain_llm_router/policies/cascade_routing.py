@@ -22,7 +22,7 @@ from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["CascadeRouting"]
 
-Group = tuple[int, ...]
+_Group = tuple[int, ...]
 
 
 @dataclass(eq=False)

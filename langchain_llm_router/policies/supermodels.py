@@ -17,7 +17,7 @@ from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
 __all__ = ["LinearUpdate", "Planner", "Search", "Stage", "sobol_normals"]
 
-Group = tuple[int, ...]
+_Group = tuple[int, ...]
 
 _TIE = 1e-12
 _RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
@@ -57,7 +57,7 @@ class LinearUpdate:
         cross = centered.T @ (y - y.mean(axis=0)) / len(x)
         return cls(mean_x, y.mean(axis=0), cov + np.diag(penalty), cross)
 
-    def weights(self, observed: Group) -> Floats:
+    def weights(self, observed: _Group) -> Floats:
         """Return the coefficients of all features if only these are observed; others have 0."""
         full = np.zeros_like(self.cov_xy)
         if len(observed) > 0:
@@ -122,8 +122,8 @@ class Search:
     """
 
     noise: Floats
-    run: Group
-    allowed: Group
+    run: _Group
+    allowed: _Group
     depth: int
     greedy: bool = False
     chain: bool = False
@@ -156,7 +156,7 @@ class Search:
         highest: Floats,
         value: Floats,
         paid: Floats,
-        added: Group,
+        added: _Group,
         depth: int,
     ) -> None:
         """Try every superset of a set; `highest` is its maximum per row and draw."""
@@ -172,7 +172,7 @@ class Search:
             if depth > 1 and (self.chain or bool(pays.any())):
                 self._grow(state, higher, mean, cost, (*added, j), depth - 1)
 
-    def _extensions(self, added: Group) -> Sequence[int]:
+    def _extensions(self, added: _Group) -> Sequence[int]:
         if self.chain:
             return self.allowed[len(added) : len(added) + 1]
         start = 0 if len(added) == 0 else self.allowed.index(added[-1]) + 1
@@ -189,7 +189,7 @@ class _BestSets:
         self.best, self.paid = top.copy(), np.zeros(len(top))
         self.first = np.full(len(top), -1, dtype=np.intp)
 
-    def offer(self, value: Floats, cost: Floats, group: Group, *, cheapest_first: bool) -> None:
+    def offer(self, value: Floats, cost: Floats, group: _Group, *, cheapest_first: bool) -> None:
         """Store a set on rows where it has a higher utility, or an equal one at a lower cost."""
         utility = value - self.lambda_ * cost
         tied = (np.abs(utility - self.best) <= _TIE) & (cost < self.paid)
@@ -213,9 +213,9 @@ class Stage:
         depth: Maximum number of further candidates.
     """
 
-    run: Group
-    observed: Group
-    allowed: Group
+    run: _Group
+    observed: _Group
+    allowed: _Group
     depth: int
 
     @property
@@ -260,7 +260,7 @@ class Planner:
         self.noise = lru_cache(maxsize=4096)(self._noise)
         self._all_weights = self.weights(tuple(range(self.n_candidates)))
 
-    def quality(self, features: Floats, observed: Group) -> Floats:
+    def quality(self, features: Floats, observed: _Group) -> Floats:
         """Return the expected quality of every candidate, of shape (n_rows, n_candidates)."""
         return self.update.predict(features, self.weights(observed))
 
@@ -302,11 +302,11 @@ class Planner:
         worth: Bools = gain > lambda_ * self.verifying[last] + 1e-9
         return worth
 
-    def _weights(self, observed: Group) -> Floats:
+    def _weights(self, observed: _Group) -> Floats:
         p = self.n_priors
         return self.update.weights((*range(p), *(p + j for j in sorted(observed))))
 
-    def _noise(self, run: Group, observed: Group) -> Floats:
+    def _noise(self, run: _Group, observed: _Group) -> Floats:
         spread = self.update.spread(self.weights(observed), self._all_weights)
         noise = np.zeros((len(self.normals), self.n_candidates))
         unrun = [j for j in range(self.n_candidates) if j not in run]

@@ -15,10 +15,10 @@ from langchain_llm_router.types.operations import Operation
 
 __all__ = ["adrive", "astream", "drive", "stream"]
 
-End = TypeVar("End")
+_End = TypeVar("_End")
 
 
-def drive(steps: Generator[Operation, Any, End]) -> End:
+def drive(steps: Generator[Operation, Any, _End]) -> _End:
     """Perform each operation and send back its result, or throw its failure."""
     try:
         operation = next(steps)
@@ -30,13 +30,13 @@ def drive(steps: Generator[Operation, Any, End]) -> End:
             else:
                 operation = steps.send(result)
     except StopIteration as stop:
-        end: End = stop.value
+        end: _End = stop.value
         return end
     finally:
         steps.close()
 
 
-async def adrive(steps: Generator[Operation, Any, End]) -> End:
+async def adrive(steps: Generator[Operation, Any, _End]) -> _End:
     """Do the same as `drive`, without blocking the event loop."""
     try:
         operation = next(steps)
@@ -48,13 +48,13 @@ async def adrive(steps: Generator[Operation, Any, End]) -> End:
             else:
                 operation = steps.send(result)
     except StopIteration as stop:
-        end: End = stop.value
+        end: _End = stop.value
         return end
     finally:
         steps.close()
 
 
-def stream(steps: Generator[Operation, Any, End]) -> Generator[Any, None, End]:
+def stream(steps: Generator[Operation, Any, _End]) -> Generator[Any, None, _End]:
     """Do the same as `drive`, and yield the chunks that may be shown at once."""
     try:
         operation = next(steps)
@@ -70,13 +70,13 @@ def stream(steps: Generator[Operation, Any, End]) -> Generator[Any, None, End]:
             else:
                 operation = steps.send(result)
     except StopIteration as stop:
-        end: End = stop.value
+        end: _End = stop.value
         return end
     finally:
         steps.close()
 
 
-async def astream(steps: Generator[Operation, Any, End], ended: list[End]) -> AsyncIterator[Any]:
+async def astream(steps: Generator[Operation, Any, _End], ended: list[_End]) -> AsyncIterator[Any]:
     """Do the same as `stream`, without blocking the event loop; append the result to `ended`."""
     try:
         operation = next(steps)

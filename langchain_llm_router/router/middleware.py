@@ -43,7 +43,7 @@ __all__ = ["LLMRouterMiddleware"]
 _MAX_STEPS = 1024
 """Number of the agents' steps that are remembered, at least as many as run at one time."""
 
-Options = RoutingOptions | Mapping[str, Any] | str | None
+_Options = RoutingOptions | Mapping[str, Any] | str | None
 
 
 class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
@@ -73,7 +73,7 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
         self,
         router: ChatLLMRouter,
         *,
-        options: Callable[[ModelRequest[Any]], Options] | None = None,
+        options: Callable[[ModelRequest[Any]], _Options] | None = None,
         sticky: bool | Literal["escalate"] | None = None,
     ) -> None:
         super().__init__()

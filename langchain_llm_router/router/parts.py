@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 StreamingMode = Literal["buffer", "commit", "events"]
-CandidateLike = Candidate | BaseChatModel | str
+_CandidateLike = Candidate | BaseChatModel | str
 
 
 class _Unvalidated:
@@ -86,7 +86,7 @@ class RouterFields(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, title="a router")
 
-    candidates: Annotated[Sequence[CandidateLike], _Unvalidated]
+    candidates: Annotated[Sequence[_CandidateLike], _Unvalidated]
     policy: Annotated[Policy | None, _Unvalidated] = None
     estimator: Annotated[_QualityEstimator | None, _Unvalidated] = None
     verifier: Annotated[Verifier | None, _Unvalidated] = None

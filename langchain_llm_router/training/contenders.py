@@ -32,9 +32,9 @@ from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = ["CHEAP_ESTIMATORS", "Contender", "Tables", "contenders"]
 
-Estimators = Mapping[str, Callable[[], QualityEstimator]]
+_Estimators = Mapping[str, Callable[[], QualityEstimator]]
 
-CHEAP_ESTIMATORS: Estimators = {
+CHEAP_ESTIMATORS: _Estimators = {
     "nearest neighbors": NearestNeighbors,
     "clusters": Clusters,
     "linear": Linear,
@@ -52,7 +52,7 @@ class Tables:
 
     outcomes: Outcomes
     evaluations: Mapping[str, SelfEvaluations]
-    estimators: Estimators
+    estimators: _Estimators
     _fitted: dict[tuple[str, bytes], QualityEstimator] = field(default_factory=dict)
 
     def of(

@@ -68,7 +68,7 @@ class Parts:
         return {job: len(rows) for job, rows in jobs.items() if rows is not None}
 
 
-Entry = tuple[Standing, Contender]
+_Entry = tuple[Standing, Contender]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Contest:
         Raises:
             CalibrationError: If no contender meets the target.
         """
-        entries: list[Entry] = []
+        entries: list[_Entry] = []
         left_out: dict[str, str] = {}
         baseline = self.best_single(parts.fit_rows, goal)
         entered = list(contenders(self.tables))
@@ -193,7 +193,7 @@ class Contest:
     # Calibrating
 
     def _calibrate_winner(
-        self, entries: Iterable[Entry], parts: Parts, goal: Goal
+        self, entries: Iterable[_Entry], parts: Parts, goal: Goal
     ) -> tuple[Contender, Policy, Calibrated, Indices]:
         """Set the winner's λ on rows that were not used to pick it.
 
@@ -251,7 +251,7 @@ class Contest:
         parts: Parts,
         baseline: str,
         *,
-        entries: list[Entry],
+        entries: list[_Entry],
         left_out: dict[str, str],
         found: Calibrated | None,
     ) -> Fitted:

@@ -22,17 +22,17 @@ from langchain_llm_router.types.arguments import CheckedArguments, check_range
 
 __all__ = ["NO_OPTIONS", "Filter", "RoutingOptions"]
 
-Metric = Literal["quality", "cost", "ttft", "itl"]
-Comparison = Literal["<=", ">=", "<", ">"]
+_Metric = Literal["quality", "cost", "ttft", "itl"]
+_Comparison = Literal["<=", ">=", "<", ">"]
 
-_METRICS: tuple[Metric, ...] = get_args(Metric)
+_METRICS: tuple[_Metric, ...] = get_args(_Metric)
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
     "<": operator.lt,
     ">": operator.gt,
 }
-_SHORT_NAMES: dict[str, Metric] = {"q": "quality", "c": "cost", "t": "ttft", "i": "itl"}
+_SHORT_NAMES: dict[str, _Metric] = {"q": "quality", "c": "cost", "t": "ttft", "i": "itl"}
 _LATENCIES = ("ttft", "itl")
 _UNIT_S = {"ms": 1e-3, "s": 1.0}
 # Possessive quantifiers, so that a long line of spaces takes linear time.
@@ -48,10 +48,10 @@ class Filter(CheckedArguments):
         Filter(metric='itl', comparison='<', limit=0.02)
     """
 
-    metric: Metric
+    metric: _Metric
     """quality in [0, 1], cost in USD per call, ttft and itl in seconds."""
 
-    comparison: Comparison
+    comparison: _Comparison
     limit: float
 
     def __post_init__(self) -> None:

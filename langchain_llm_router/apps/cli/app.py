@@ -25,10 +25,10 @@ from langchain_llm_router.types.errors import LlmRouterError, import_extra
 
 __all__ = ["build_app", "main"]
 
-Command = Callable[..., None]
+_Command = Callable[..., None]
 
 _ABOUT = "Choose the right language model for every query, and prove what that saved."
-_COMMANDS: tuple[Command, ...] = (
+_COMMANDS: tuple[_Command, ...] = (
     demo,
     collect,
     fit,
@@ -91,14 +91,14 @@ def _about(*, version: Annotated[bool, ""] = False) -> None:
     pass
 
 
-def _help_texts(command: Command) -> tuple[str, str]:
+def _help_texts(command: _Command) -> tuple[str, str]:
     """Return the help of a command and its examples, with each paragraph on one line."""
     paragraphs = [" ".join(p.split()) for p in (inspect.getdoc(command) or "").split("\n\n")]
     examples = [p for p in paragraphs if p.startswith("Example:")]
     return "\n\n".join(p for p in paragraphs if p not in examples), "\n\n".join(examples)
 
 
-def _for_typer(command: Command, typer: Any, **overrides: Any) -> Command:
+def _for_typer(command: _Command, typer: Any, **overrides: Any) -> _Command:
     """Return the command with typer's annotations, made from those of the plain function.
 
     Parameters before the `*` of its signature become arguments, those after it options; the text

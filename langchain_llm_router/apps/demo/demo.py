@@ -31,12 +31,12 @@ from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.progress import Watch, track
 from langchain_llm_router.verification import Agreement, same_answer
 
-__all__ = ["Demo", "FittedCascade", "FittedRoute", "Strategy"]
+__all__ = ["DRAFTER", "POOL", "STRONG", "Demo", "FittedCascade", "FittedRoute", "Strategy"]
 
 POOL = ("gemini-1.5-flash", "deepseek-v2.5", "gpt-4o-mini", "llama-3.1-70b", "claude-3.5-sonnet")
 DRAFTER, STRONG = "gpt-4o-mini", "claude-3.5-sonnet"
-PEERS = ("gemini-1.5-flash", "deepseek-v2.5", "llama-3.1-70b")
-LAMBDAS = tuple(np.geomspace(1e3, 0.3, 40))
+_PEERS = ("gemini-1.5-flash", "deepseek-v2.5", "llama-3.1-70b")
+_LAMBDAS = tuple(np.geomspace(1e3, 0.3, 40))
 
 _P = TypeVar("_P", bound=Policy)
 
@@ -113,7 +113,7 @@ class Demo(CheckedArguments):
         predicted = estimator.predict(validation.queries)
 
         def replays() -> Iterable[tuple[Utility, Replay]]:
-            for lambda_ in LAMBDAS:
+            for lambda_ in _LAMBDAS:
                 policy = Utility(cost=float(lambda_))
                 yield policy, replay(policy, predicted, validation, expected_cost_usd=cost)
 
@@ -129,8 +129,8 @@ class Demo(CheckedArguments):
         settings: dict[ConfidenceThreshold, tuple[tuple[str, ...], SelfEvaluations]] = {}
 
         def replays() -> Iterable[tuple[ConfidenceThreshold, Replay]]:
-            for n in range(1, len(PEERS) + 1):
-                for peers in combinations(PEERS, n):
+            for n in range(1, len(_PEERS) + 1):
+                for peers in combinations(_PEERS, n):
                     agreement = self.table.agreement(
                         DRAFTER, peers, columns.candidates, same=same_answer
                     )

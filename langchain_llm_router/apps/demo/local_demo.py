@@ -39,13 +39,13 @@ from langchain_llm_router.verification import YesNo
 
 __all__ = ["local_server", "show_local"]
 
-SMALL, STRONG = "smollm2-135m", "qwen2.5-coder-1.5b"
-N_LIVE = 40
+_SMALL, _STRONG = "smollm2-135m", "qwen2.5-coder-1.5b"
+_N_LIVE = 40
 
 # Local models have no list price: USD 0.1 per billion parameters and million tokens is assumed.
-PRICES = {SMALL: Price(0.0135, 0.0135), STRONG: Price(0.1544, 0.1544)}
+_PRICES = {_SMALL: Price(0.0135, 0.0135), _STRONG: Price(0.1544, 0.1544)}
 
-PREAMBLE: list[AnyMessage] = [
+_PREAMBLE: list[AnyMessage] = [
     SystemMessage("Answer the multiple choice question with the letter of the correct choice."),
     HumanMessage("Which animal barks?\nA. cat\nB. horse\nC. dog\nD. hen\nAnswer:"),
     AIMessage("C"),
@@ -62,14 +62,14 @@ def show_local(console: Console | None = None) -> None:
     """
     console = Console() if console is None else console
     rows: list[dict[str, Any]] = read_shipped("local_questions")["rows"]
-    live, training = rows[:N_LIVE], rows[N_LIVE:]
+    live, training = rows[:_N_LIVE], rows[_N_LIVE:]
     model = KernelDensity().fit(
         [row["small"]["self_evaluation"] for row in training],
         [row["small"]["correct"] for row in training],
     )
     console.print(
-        f"[bold]llm-router demo --local[/bold]: {SMALL} answers {len(live)} questions on this "
-        f"machine and evaluates each answer 8 times; {STRONG}'s answers are recorded. The "
+        f"[bold]llm-router demo --local[/bold]: {_SMALL} answers {len(live)} questions on this "
+        f"machine and evaluates each answer 8 times; {_STRONG}'s answers are recorded. The "
         f"observation model was fitted on {len(training)} earlier self-evaluations."
     )
     with local_server() as url, Bar("asking and judging") as bar:
@@ -83,7 +83,7 @@ def _answers(
     small = ChatOpenAI(
         base_url=f"{url}/v1",
         api_key="none",  # type: ignore[arg-type]
-        model=SMALL,
+        model=_SMALL,
         temperature=0,
         max_completion_tokens=4,
         extra_body={"grammar": "root ::= [A-E]"},
@@ -93,15 +93,15 @@ def _answers(
     strong = RecordedChatModel(
         {row["question"]: row["strong"]["answer"] for row in live},
         usage={row["question"]: tuple(row["strong"]["tokens"]) for row in live},
-        model=STRONG,
+        model=_STRONG,
     )
     graph = create_cascade(
-        [Candidate(SMALL, small, PRICES[SMALL]), Candidate(STRONG, strong, PRICES[STRONG])],
+        [Candidate(_SMALL, small, _PRICES[_SMALL]), Candidate(_STRONG, strong, _PRICES[_STRONG])],
         policy=ConfidenceThreshold(model, threshold=max(model.base_rate_, 0.3)),
         verifier=YesNo(8, question=question, kwargs=verdict),
     ).compile()
     for row in track(live, "asking and judging", watch):
-        messages: list[AnyMessage] = [*PREAMBLE, HumanMessage(row["question"])]
+        messages: list[AnyMessage] = [*_PREAMBLE, HumanMessage(row["question"])]
         answer = graph.invoke({"messages": messages})["messages"][-1]
         record = route_of(answer)
         assert record is not None
@@ -118,20 +118,20 @@ def _report(
     for heading in ("strategy", "correct", "notional $ per 1k", "small answers accepted"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     alone = np.mean([row["strong"]["correct"] for row in live])
-    cost = np.mean([PRICES[STRONG].estimate_usd(
+    cost = np.mean([_PRICES[_STRONG].estimate_usd(
         input_tokens=row["strong"]["tokens"][0], output_tokens=row["strong"]["tokens"][1]
     ) for row in live])  # fmt: skip
-    table.add_row(f"{STRONG} alone (recorded)", f"{alone:.0%}", f"{cost * 1000:.4f}", "")
+    table.add_row(f"{_STRONG} alone (recorded)", f"{alone:.0%}", f"{cost * 1000:.4f}", "")
     correct = np.mean([record["correct"] for record in records])
     cost = np.mean([record["cost_usd"] for record in records])
-    accepted = np.mean([record["candidate"] == SMALL for record in records])
+    accepted = np.mean([record["candidate"] == _SMALL for record in records])
     table.add_row("cascade (live)", f"{correct:.0%}", f"{cost * 1000:.4f}", f"{accepted:.0%}")
     console.print(table)
     for i in (0, 1, 2):
         attempt = records[i]["attempts"][0]
         votes = "".join({True: "✓", False: "✗", None: "·"}[v] for v in attempt["verdicts"])
         console.print(
-            f"  {live[i]['question'].splitlines()[0][:76]}\n    verdicts of {SMALL}: {votes}; "
+            f"  {live[i]['question'].splitlines()[0][:76]}\n    verdicts of {_SMALL}: {votes}; "
             f"{records[i]['steps'][2]['reason']}"
         )
     p_good = [model.p_good(score) for score in (0.25, 0.5, 0.75, 1.0)]

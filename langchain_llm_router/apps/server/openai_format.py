@@ -96,8 +96,8 @@ def _check_tool(tool: dict[str, Any]) -> dict[str, Any]:
     return tool
 
 
-Message = Annotated[dict[str, Any], WithJsonSchema(_MESSAGE)]
-Tool = Annotated[dict[str, Any], AfterValidator(_check_tool), WithJsonSchema(_TOOL)]
+_Message = Annotated[dict[str, Any], WithJsonSchema(_MESSAGE)]
+_Tool = Annotated[dict[str, Any], AfterValidator(_check_tool), WithJsonSchema(_TOOL)]
 
 
 # Parameters that are passed on to the candidates as they are.
@@ -127,7 +127,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str = Field(min_length=1, max_length=2_000, examples=["router", "router@c:40"])
-    messages: list[Message] = Field(
+    messages: list[_Message] = Field(
         min_length=1, examples=[[{"role": "user", "content": "What is 2 + 2?"}]]
     )
     stream: bool = False
@@ -150,7 +150,7 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stop: str | list[str] | None = None
-    tools: list[Tool] | None = None
+    tools: list[_Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
