@@ -235,7 +235,7 @@ def test_nothing_is_claimed_of_a_provider_that_is_not_known(provider):
         {"toolSpec": {"name": "add", "inputSchema": {"json": {}}}},
         {},
     ],
-    ids=str,
+    ids=lambda given: getattr(given, "name", None) or str(given),
 )
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "google", "bedrock"])
 def test_a_tool_of_the_callers_is_foreign_to_no_provider(given, provider):
