@@ -106,16 +106,20 @@ _CODES = {
     "contextlengthexceeded contextoverflow exceedcontextsize",
     401: "unauthenticated authentication unrecognizedclient expiredtoken invalidsignature "
     "invalidclienttokenid invalidapikey incompletesignature nocredentials credentials",
-    402: "insufficientquota billingnotactive billing insufficientcredits",
+    402: "insufficientquota billingnotactive billing insufficientcredits insufficientbalance "
+    "exceededcurrentquota arrearage",
     403: "accessdenied permissiondenied permission",
     404: "resourcenotfound notfound modelnotfound",
     408: "modeltimeout requesttimeout",
+    409: "aborted",
     429: "throttling throttled throttledexception toomanyrequests requestlimitexceeded slowdown "
     "provisionedthroughputexceeded servicequotaexceeded limitexceeded requestthrottled "
     "modelnotready resourceexhausted ratelimit ratelimitexceeded modelratelimit "
-    "bandwidthlimitexceeded",
+    "bandwidthlimitexceeded ratelimitreached limitrequests throttlingratequota engineoverloaded "
+    "throttlingallocationquota servicetiercapacityexceeded",
     500: "internalserver internalfailure internal server api model modelstream dataloss modelapi",
-    503: "serviceunavailable unavailable overloaded servicetemporarilyunavailable",
+    503: "serviceunavailable unavailable overloaded servicetemporarilyunavailable "
+    "serverisoverloaded serveroverloaded",
     504: "deadlineexceeded gatewaytimeout",
 }
 _STATUS = {code: status for status, codes in _CODES.items() for code in codes.split()}
@@ -123,28 +127,58 @@ _MAX_CHARS = 4000
 """Number of characters of an error's message that are read."""
 
 _SEPARATORS = re.compile(r"[^a-z0-9]")
+_NUMBER = re.compile(r"[45][0-9]{2}")
 
 _TOO_LONG = (
     "context length",
+    "context limit",
     "context window",
     "context size",
     "context_length",
     "maximum context",
     "prompt is too long",
     "prompt too long",
+    "prompt exceeds max",
+    "prompt token count",
+    "prompt length",
+    "prompt is longer",
+    "prompts of at most",
     "input is too long",
     "input too long",
+    "input length",
+    "input token length",
+    "input tokens exceeded",
+    "input token count",
     "maximum prompt length",
     "maximum input length",
-    "input token count",
+    "max input length",
+    "maximum model length",
     "maximum number of tokens",
     "max tokens allowed",
+    "max message tokens",
+    "max_seq_len",
+    "model token limit",
+    "number of input tokens",
+    "request body too large",
     "too many tokens",
     "too many input tokens",
+    "token limit exceeded",
     "reduce the length of",
     "`inputs` must have less than",
     "`inputs` tokens + `max_new_tokens`",
     "max_model_len",
+)
+_TOO_LONG_CODES = frozenset(
+    {
+        "contextlengthexceeded",
+        "contextoverflow",
+        "contextwindowexceeded",
+        "exceedcontextsize",
+        "maxcontextlengthexceeded",
+        "modelmaxprompttokensexceeded",
+        "prompttoolong",
+        "tokenslimitreached",
+    }
 )
 
 
@@ -169,20 +203,25 @@ def status_of(error: BaseException) -> int | None:
             return 402
         numbers = [*_numbers(link), *(status for status in words if status is not None)]
         if numbers:
-            return numbers[0]
+            said = _STATUS.get(_plain(_get(_get(getattr(link, "response", None), "Error"), "Code")))
+            # AWS reports throttling as 400 and a failed model as 424.
+            return said if said is not None and numbers[0] in (400, 424) else numbers[0]
     return None
 
 
 def _numbers(error: BaseException) -> Iterator[int]:
-    response = getattr(error, "response", None)
+    response, body = getattr(error, "response", None), getattr(error, "body", None)
     metadata = _get(response, "ResponseMetadata")
     values = [_get(metadata, "HTTPStatusCode")]
     for holder in (error, response):
-        names = ("status_code", "http_status", "code", "status")
+        names = ("status_code", "statusCode", "http_status", "http_code", "code", "status")
         values += [getattr(holder, name, None) for name in names]
+    for part in (body, _get(body, "error"), getattr(error, "error", None)):
+        values += [_get(part, name) for name in ("status_code", "code", "status")]
     for value in values:
-        if isinstance(value, int) and 400 <= value < 600:
-            yield int(value)
+        number = int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+        if isinstance(number, int) and 400 <= number < 600:
+            yield int(number)
 
 
 def _codes(error: BaseException) -> Iterator[str]:
@@ -199,10 +238,17 @@ def _codes(error: BaseException) -> Iterator[str]:
         values.append(_call(value) if callable(value) and name == "code" else value)
     values += [kind.__name__ for kind in type(error).__mro__ if kind.__module__ != "builtins"]
     for value in values:
-        word = getattr(value, "name", value)
-        if isinstance(word, str):
-            plain = _SEPARATORS.sub("", word[:100].casefold())
-            yield plain.removesuffix("exception").removesuffix("error")
+        plain = _plain(getattr(value, "name", value))
+        if plain:
+            yield plain
+
+
+def _plain(word: Any) -> str:
+    """Return a code without case, separators, "exception" and "error"; "" if it is no text."""
+    if not isinstance(word, str):
+        return ""
+    plain = _SEPARATORS.sub("", word[:100].casefold())
+    return plain.removesuffix("exception").removesuffix("error")
 
 
 def _call(method: Any) -> Any:
@@ -221,10 +267,10 @@ def is_context_length(error: BaseException) -> bool:
 
     The same call would fail again, and a model with a larger context window may answer.
     """
-    limited = status_of(error) == 429
+    limited = status_of(error) in (402, 403, 429)
     for link in _iter_causes(error):
         codes = set(_codes(link))
-        if codes & {"contextlengthexceeded", "contextoverflow", "exceedcontextsize"}:
+        if not codes.isdisjoint(_TOO_LONG_CODES):
             return True
         text = str(link)[:_MAX_CHARS].casefold()
         # A rate limit that is smaller than the request; other limits speak of tokens too.
@@ -268,17 +314,22 @@ _BROKEN = (
     "APITimeoutError",
     "ChunkedEncodingError",
     "ClientConnectionError",
+    "ClientOSError",
     "ClientPayloadError",
     "ConnectTimeoutError",
     "ConnectionClosedError",
     "ConnectionError",
     "EndpointConnectionError",
+    "EventStreamError",
     "IncompleteRead",
     "ProtocolError",
     "ReadError",
     "ReadTimeout",
     "ReadTimeoutError",
     "RemoteProtocolError",
+    "ResponseStreamingError",
+    "SSEError",
+    "ServerDisconnectedError",
     "Timeout",
     "WriteError",
     "WriteTimeout",

@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -24,8 +24,9 @@ def wait_s(errors: Sequence[BaseException], now: float | None = None) -> float |
     """Return the seconds to wait that an error asks for; None if none of them does.
 
     Read are the headers `Retry-After` (seconds, a duration like `1m30s`, a date or Unix time),
-    `retry-after-ms` and `x-ms-retry-after-ms`, the attribute `retry_after`, Google's `RetryInfo`
-    and, at last, a message like "try again in 20s".
+    `retry-after-ms` and `x-ms-retry-after-ms`, the reset of a rate limit of which nothing remains,
+    the attribute `retry_after`, the fields of the body that say the same, Google's `RetryInfo` and,
+    at last, a message like "try again in 20s".
 
     Args:
         errors: A provider's error and its causes.
@@ -40,30 +41,49 @@ def wait_s(errors: Sequence[BaseException], now: float | None = None) -> float |
     return None
 
 
+_HEADERS = (("retry-after-ms", 1e-3), ("x-ms-retry-after-ms", 1e-3), ("retry-after", 1.0))
+_FIELDS = (
+    ("retry_after_ms", 1e-3),
+    ("retryAfterMs", 1e-3),
+    ("retry_after", 1.0),
+    ("retryAfter", 1.0),
+    ("retry_after_seconds", 1.0),
+)
+_RESPONSES = ("response", "raw_response", "http_response")
+
+
 def _waits(error: BaseException) -> Iterator[tuple[Any, float]]:
     """Iterate over what may say how long to wait, each with its unit in seconds."""
-    response = getattr(error, "response", None)
-    for headers in (
-        getattr(response, "headers", None),
-        _get(_get(response, "ResponseMetadata"), "HTTPHeaders"),
-        getattr(error, "headers", None),
-    ):
-        lowered = _lowered(headers)
-        for name, scale in (
-            ("retry-after-ms", 1e-3),
-            ("x-ms-retry-after-ms", 1e-3),
-            ("retry-after", 1.0),
-        ):
-            yield lowered.get(name), scale
-    yield getattr(error, "retry_after", None), 1.0
+    responses = [getattr(error, name, None) for name in _RESPONSES]
     body = getattr(error, "body", None)
-    yield _get(body, "retry_after"), 1.0
-    details = [getattr(error, "details", None), _get(body, "details"), _get(body, "error")]
-    for value in details:
+    parts = [body, _get(body, "error"), getattr(error, "error", None)]
+    parts += [_get(part, "metadata") for part in parts]
+    for headers in (
+        *(getattr(response, "headers", None) for response in responses),
+        _get(_get(responses[0], "ResponseMetadata"), "HTTPHeaders"),
+        getattr(error, "headers", None),
+        *(_get(part, "headers") for part in parts),
+    ):
+        yield from _waits_of_headers(_lowered(headers))
+    for name, scale in _FIELDS:
+        yield getattr(error, name, None), scale
+        for part in parts:
+            yield _get(part, name), scale
+    for value in (getattr(error, "details", None), _get(body, "details"), _get(body, "error")):
         yield _retry_delay(value), 1.0
     for pattern in _IN_WORDS:
         match = pattern.search(str(error)[:_MAX_CHARS])
         yield None if match is None else match[1], 1.0
+
+
+def _waits_of_headers(lowered: Mapping[str, Any]) -> Iterator[tuple[Any, float]]:
+    for name, scale in _HEADERS:
+        yield lowered.get(name), scale
+    for name, value in lowered.items():
+        if "ratelimit" in name and "reset" in name:
+            left = lowered.get(name.replace("reset", "remaining"))
+            if left is not None and _text(left).strip() == "0":
+                yield value, 1.0
 
 
 def _get(holder: Any, key: str) -> Any:
@@ -71,10 +91,10 @@ def _get(holder: Any, key: str) -> Any:
 
 
 def _lowered(headers: Any) -> dict[str, Any]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    if not isinstance(headers, Mapping | Sequence) or isinstance(headers, str | bytes):
+    if isinstance(headers, str | bytes):
         return {}
     try:
+        pairs = headers.items() if hasattr(headers, "items") else headers
         return {_text(key).lower(): value for key, value in pairs}
     except (TypeError, ValueError):
         return {}
@@ -108,14 +128,24 @@ _IN_WORDS = (
         r"((?:\d{1,12}(?:\.\d{1,12})?\s?[a-z]{1,12}\s?){1,4})",
         re.IGNORECASE,
     ),
+    re.compile(r"\bwait\s{1,3}((?:\d{1,12}(?:\.\d{1,12})?\s?[a-z]{1,12}\s?){1,4})", re.IGNORECASE),
+    re.compile(r"retry[-_ ]?after[\"']?\s?[:=]\s?[\"']?(\d{1,12}(?:\.\d{1,12})?)", re.IGNORECASE),
     re.compile(r"retry_?delay\W{1,8}(?:seconds\W{1,3})?(\d{1,12}(?:\.\d{1,12})?)", re.IGNORECASE),
 )
 
 
 def _seconds(value: Any, scale: float, now: float) -> float | None:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, list | tuple) and len(value) > 0:
+        value = value[0]
     if value is None or isinstance(value, bool):
         return None
     text = _text(value).strip()
+    head, comma, tail = text.partition(",")
+    if comma and head == tail.strip():
+        # Two headers of one name, as proxies join them.
+        text = head
     try:
         seconds = float(text) * scale
     except ValueError:
@@ -124,19 +154,22 @@ def _seconds(value: Any, scale: float, now: float) -> float | None:
             seconds = _date(text) - now
     if not math.isfinite(seconds):
         return None
-    # No wait is this long: it is a Unix time.
+    # No wait is this long: it is a Unix time, in seconds or milliseconds.
+    seconds = seconds / 1e3 if seconds > 1e11 else seconds
     return seconds - now if seconds > 1e9 else seconds
 
 
 def _duration(text: str) -> float:
     """Return the seconds of a duration like `1m30s`; NaN if it is none."""
-    seconds, at = 0.0, 0
+    # ISO 8601 has letters before them: PT1M30S.
+    seconds, at = 0.0, 2 if text[:2].upper() == "PT" else 0
+    started = at
     while match := _PART.match(text, at):
         unit = match[2].lower()
         is_milli = unit.startswith(("ms", "milli"))
         seconds += float(match[1]) * (1e-3 if is_milli else _UNITS[unit[0]])
         at = match.end()
-    return seconds if at > 0 else math.nan
+    return seconds if at > started else math.nan
 
 
 def _date(text: str) -> float:

@@ -1,6 +1,7 @@
 """What a provider's error means: its status, when to retry, whether the prompt was too long."""
 
 import time
+from email.message import Message
 from email.utils import formatdate
 from enum import Enum
 
@@ -79,6 +80,21 @@ class HttpError(Exception):
         (HttpError(418), 418),
         (PermissionError(13, "a local file"), None),
         (ValueError("a bug"), None),
+        (ClientError("ThrottlingException", 400), 429),
+        (ClientError("ServiceQuotaExceededException", 400), 429),
+        (ClientError("ModelErrorException", 424), 500),
+        (ClientError("ModelStreamErrorException", 424), 500),
+        (ClientError("ValidationException", 400), 400),
+        (HttpError(None, body={"message": "Provider returned error", "code": 429}), 429),
+        (HttpError(None, body={"error": {"code": 502}}), 502),
+        (HttpError(None, body={"error": {"code": "503"}}), 503),
+        (HttpError("429"), 429),
+        (HttpError(None, body={"error": {"type": "engine_overloaded_error"}}), 429),
+        (HttpError(None, body={"code": "service_tier_capacity_exceeded"}), 429),
+        (HttpError(None, body={"code": "Throttling.RateQuota"}), 429),
+        (HttpError(429, body={"error": {"type": "exceeded_current_quota_error"}}), 402),
+        (HttpError(None, body={"error": {"code": "server_is_overloaded"}}), 503),
+        (HttpError(None, body={"code": "3505"}), None),
     ],
 )
 def test_an_error_has_the_status_that_its_code_stands_for(error, status):
@@ -102,6 +118,8 @@ def test_an_empty_account_is_hopeless_although_it_comes_as_a_rate_limit():
 
 
 NOW = 1_800_000_000.0
+FORM = Message()
+FORM["Retry-After"] = "20"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +150,42 @@ NOW = 1_800_000_000.0
         (HttpError(429, message="... {'@type': 'RetryInfo', 'retryDelay': '37s'}"), 37),
         (HttpError(429, message="retry_delay {\n  seconds: 37\n}"), 37),
         (HttpError(429, body={"error": {"details": [{}, {"retryDelay": "37s"}]}}), 37),
+        (HttpError(429, FORM), 20),
+        (HttpError(429, {"Retry-After": "20, 20"}), 20),
+        (HttpError(429, {"Retry-After": ["20"]}), 20),
+        (HttpError(429, {"Retry-After": "PT1M30S"}), 90),
+        (HttpError(429, {"Retry-After": "PT"}), None),
+        (HttpError(429, {"Retry-After": str(int(NOW + 30) * 1000)}), 30),
+        (
+            HttpError(429, {"x-ratelimit-reset-tokens": "2s", "x-ratelimit-remaining-tokens": "0"}),
+            2,
+        ),
+        (
+            HttpError(429, {"x-ratelimit-reset-tokens": "2s", "x-ratelimit-remaining-tokens": "9"}),
+            None,
+        ),
+        (
+            HttpError(
+                429, {"X-RateLimit-Reset": str(int(NOW + 30) * 1000), "X-RateLimit-Remaining": "0"}
+            ),
+            30,
+        ),
+        (
+            HttpError(
+                429,
+                {
+                    "anthropic-ratelimit-requests-reset": "2027-01-15T08:00:30Z",
+                    "anthropic-ratelimit-requests-remaining": "0",
+                },
+            ),
+            30,
+        ),
+        (HttpError(429, body={"error": {"retry_after": 5}}), 5),
+        (HttpError(429, body={"error": {"metadata": {"headers": {"Retry-After": "9"}}}}), 9),
+        (HttpError(429, body={"retry_after_ms": 500}), 0.5),
+        (HttpError(429, message="Please wait 20 seconds before the next request."), 20),
+        (HttpError(429, message='{"error": "slow down", "retry_after": 6.5}'), 6.5),
+        (HttpError(429, message="Retry-After: 20"), 20),
         (HttpError(429), None),
         (ValueError("I waited for 5 minutes in the rain"), None),
     ],
@@ -157,6 +211,14 @@ def test_a_provider_says_in_every_form_how_long_to_wait(error, seconds):
         "Please reduce the length of the messages or completion.",
         "`inputs` tokens + `max_new_tokens` must be <= 4096",
         "This model's maximum prompt length is 131072 but the request contains 200000 tokens.",
+        "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+        "Range of input length should be [1, 30720]",
+        "Your request exceeded model token limit: 8192",
+        "Prompt exceeds max length",
+        "the number of input tokens 5000 cannot exceed the total tokens limit 4096 for this model",
+        "prompt token count of 90000 exceeds the limit of 64000",
+        "Request body too large for gpt-4o model. Max size: 8000 tokens.",
+        "Prompt length 5000 is greater than max_seq_len",
     ],
 )
 @pytest.mark.parametrize("status", [400, 413, 500, None])
@@ -173,6 +235,8 @@ def test_a_prompt_that_is_too_long_is_not_retried_and_is_the_callers_fault(messa
         ClientError("ThrottlingException", 429, message="Too many tokens, please wait."),
         HttpError(429, message="Rate limit reached: too many tokens per min"),
         HttpError(400, message="max_tokens is too large: 5000"),
+        HttpError(403, message="Token limit exceeded: your plan has 1000 a day"),
+        HttpError(400, message="Invalid 'user': string too long, at most 64 characters"),
         TimeoutError("late"),
     ],
 )
@@ -180,7 +244,21 @@ def test_other_errors_are_not_taken_for_a_prompt_that_is_too_long(error):
     assert not is_context_length(error)
 
 
-@pytest.mark.parametrize("part", ["again in 1", "retry ", "1s ", "context ", "retry_delay "])
+@pytest.mark.parametrize(
+    "code", ["context_length_exceeded", "prompt_too_long", "model_max_prompt_tokens_exceeded"]
+)
+def test_a_code_says_too_that_a_prompt_is_too_long(code):
+    assert is_context_length(HttpError(400, body={"error": {"code": code}}))
+
+
+def test_a_broken_stream_may_be_tried_again():
+    for name in ("ServerDisconnectedError", "EventStreamError", "ClientOSError", "SSEError"):
+        assert is_retryable(type(name, (Exception,), {})("closed"))
+
+
+@pytest.mark.parametrize(
+    "part", ["wait 1 s ", "retry_after:", "again in 1", "retry ", "1s ", "context ", "retry_delay "]
+)
 def test_a_long_message_is_read_in_linear_time(part):
     started = time.perf_counter()
     error = HttpError(429, message=part * 40_000)
