@@ -16,6 +16,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_llm_router.calls.langchain_internals import is_router, langsmith_params
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.answers import visible_text
+from langchain_llm_router.types.hosted_tools import is_of_hosted_tool
 
 __all__ = [
     "for_candidate",
@@ -31,11 +33,18 @@ _REASONING = frozenset(
 _REASONING_KEYS = (
     "reasoning",
     "reasoning_content",
+    "reasoning_details",
+    "reasoning_item",
+    "thinking",
+    "tool_outputs",
     "thinking_blocks",
     "thought_signature",
     "__gemini_function_call_thought_signatures__",
     "__openai_function_call_ids__",
 )
+# Keys of a block that mean something only to the candidate that made it.
+_OWN_KEYS = ("signature", "thought_signature", "thoughtSignature", "extras", "citations",
+             "annotations")  # fmt: skip
 _CACHE_KEYS = ("cache_control", "cachePoint", "cache_point")
 
 _TAKES_CACHE_KEY = (None, "openai", "fireworks", "xai", "openrouter")
@@ -68,8 +77,9 @@ def for_provider(
 ) -> Sequence[BaseMessage]:
     """Return the conversation in a form that a candidate accepts.
 
-    From the answers of *others*, reasoning blocks and the signatures and ids on other blocks are
-    removed; texts and tool calls stay. Cache settings are kept only in the form that this provider
+    From the answers of *others*, reasoning (blocks, and tags in texts), the blocks of tools that
+    ran at their provider, and the signatures, citations and ids on other blocks are removed; texts
+    and tool calls stay. Cache settings are kept only in the form that this provider
     accepts (Anthropic and Bedrock have one). If nothing has to be removed, the same object is
     returned.
 
@@ -100,8 +110,13 @@ def _adapt(message: BaseMessage, provider: str | None, candidate: str | None) ->
         if blocks != message.content:
             # A message that had only reasoning still needs some content.
             update["content"] = blocks or ""
+    elif foreign and (shown := visible_text(message.content)) != message.content:
+        update["content"] = shown
     if message.additional_kwargs:
         dropped = [*(_REASONING_KEYS if foreign else ()), *foreign_cache_keys(provider)]
+        if foreign and getattr(message, "tool_calls", None):
+            # The calls as their provider gave them, beside the parsed ones.
+            dropped.append("tool_calls")
         kept = {k: v for k, v in message.additional_kwargs.items() if k not in dropped}
         if len(kept) < len(message.additional_kwargs):
             update["additional_kwargs"] = kept
@@ -139,15 +154,20 @@ def _adapt_blocks(
         if isinstance(block, str):
             kept.append(block)
             continue
-        if foreign and block.get("type") in _REASONING:
+        if foreign and _is_own(block):
             continue
         dropped = [key for key in cache_keys if key in block]
         if foreign:
-            # Signatures (also in `extras`) and item ids mean something only to their provider.
-            dropped += [k for k in ("signature", "extras") if k in block]
+            # Item ids mean something only to their provider too.
+            dropped += [k for k in _OWN_KEYS if k in block]
             if block.get("type") in ("text", "refusal", "function_call") and "id" in block:
                 dropped.append("id")
         rest = {key: item for key, item in block.items() if key not in dropped}
+        if foreign and isinstance(rest.get("text"), str):
+            shown = visible_text(rest["text"])
+            if shown != rest["text"]:
+                dropped.append("text")
+                rest = {**rest, "text": shown} if shown else {}
         if dropped and not rest.keys() - {"type"}:
             # Only the type is left, as of a cache marker.
             continue
@@ -161,6 +181,12 @@ def settings_for_provider(settings: Mapping[str, Any], provider: str | None) -> 
     if provider not in _TAKES_CACHE_KEY:
         dropped += ("prompt_cache_key",)
     return {name: value for name, value in settings.items() if name not in dropped}
+
+
+def _is_own(block: Mapping[str, Any]) -> bool:
+    """Return whether only the candidate that made a block understands it."""
+    kind = block.get("type")
+    return kind in _REASONING or "reasoningContent" in block or is_of_hosted_tool(block)
 
 
 def foreign_cache_keys(provider: str | None) -> tuple[str, ...]:

@@ -348,11 +348,38 @@ def answer_text(message: BaseMessage) -> str:
     return visible_text(text)
 
 
-_NAMES = "think|thinking|thought|thoughts|reasoning|scratchpad|seed:think"
+_NAMES = (
+    "think|thinking|thought|thoughts|reasoning|scratchpad|seed:think|mm:think|longcat_think|"
+    "antthinking|antml:thinking|inner_thoughts?"
+)
 _TAG = re.compile(
     rf"<(?P<a>/?)(?P<name>{_NAMES})>|\[(?P<b>/?)think\]|◁(?P<c>/?)think▷", re.IGNORECASE
 )
-_FINAL_CHANNEL = "<|channel|>final<|message|>"
+# Special tokens of Cohere, Sky-T1, Apertus and Gemma, with the tag that each stands for.
+_TOKENS = {
+    "<|START_THINKING|>": "<think>",
+    "<|END_THINKING|>": "</think>",
+    "<|begin_of_thought|>": "<think>",
+    "<|end_of_thought|>": "</think>",
+    "<|inner_prefix|>": "<think>",
+    "<|inner_suffix|>": "</think>",
+    "<unused94>thought": "<think>",
+    "<unused95>": "</think>",
+    "<|channel>thought": "<think>",
+    "<channel|>": "</think>",
+}
+# What may stand around an answer that follows reasoning.
+_WRAPPERS = (
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),
+    ("<answer>", "</answer>"),
+)
+# gpt-oss without its special tokens, and Granite: the words before reasoning and before the answer.
+_HEADINGS = (
+    ("analysis", "assistantfinal"),
+    ("Here is my thought process:", "Here is my response:"),
+)
+_CHANNEL, _FINAL, _MESSAGE = "<|channel|>", "<|channel|>final", "<|message|>"
 _END_MARKS = ("<|return|>", "<|end|>")
 
 
@@ -366,11 +393,34 @@ def visible_text(text: str) -> str:
     Args:
         text: The text of an answer; it is read once, in linear time.
     """
-    if _FINAL_CHANNEL in text:
-        text = text.rpartition(_FINAL_CHANNEL)[2]
+    if _CHANNEL in text:
+        return _final_channel(text)
+    for heading, end in _HEADINGS:
+        if end in text and text.lstrip().startswith(heading):
+            return text.partition(end)[2].lstrip()
+    for token, tag in _TOKENS.items():
+        if token in text:
+            text = text.replace(token, tag)
+    shown = _without_tags(text)
+    if len(shown) < len(text):
+        for begin, end in _WRAPPERS:
+            if shown.startswith(begin):
+                return shown.removeprefix(begin).rstrip().removesuffix(end)
+    return shown
+
+
+def _final_channel(text: str) -> str:
+    """Return what gpt-oss says in its last channel; "" if that is none for the reader."""
+    _, final, rest = text.rpartition(_FINAL)
+    if final:
+        shown = rest.partition(_MESSAGE)[2]
         for mark in _END_MARKS:
-            text = text.removesuffix(mark)
-        return text
+            shown = shown.removesuffix(mark)
+        return shown
+    return "" if text.lstrip().startswith((_CHANNEL, "<|start|>")) else text
+
+
+def _without_tags(text: str) -> str:
     kept: list[str] = []
     start, fences, opened, seen = 0, 0, None, False
     for tag in _TAG.finditer(text):

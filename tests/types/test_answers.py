@@ -243,6 +243,21 @@ def test_a_chunk_with_text_tool_call_or_reasoning_is_one(chunk):
         ("◁think▷hm◁/think▷Paris", "Paris"),
         ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Paris",
          "Paris"),
+        ("<|channel|>analysis<|message|>The user wants", ""),
+        ("<|channel|>analysis<|message|>hm<|end|>", ""),
+        ("<|channel|>analysis<|message|>hm<|end|><|channel|>final <|constrain|>json<|message|>{}",
+         "{}"),
+        ("analysisThe user asks for a city.assistantfinalParis", "Paris"),
+        ("analysis of the data: none", "analysis of the data: none"),
+        ("Here is my thought process:\nhm\nHere is my response:\nParis", "Paris"),
+        ("<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>Paris<|END_RESPONSE|>", "Paris"),
+        ("<|begin_of_thought|>hm<|end_of_thought|>\nParis", "Paris"),
+        ("<|inner_prefix|>hm<|inner_suffix|>Paris", "Paris"),
+        ("<unused94>thought\nhm<unused95>Paris", "Paris"),
+        ("<think>hm</think>\n<answer>Paris</answer>", "Paris"),
+        ("<answer>Paris</answer>", "<answer>Paris</answer>"),
+        ("<mm:think>hm</mm:think>Paris", "Paris"),
+        ("<antThinking>hm</antThinking>Paris", "Paris"),
         ("Write `<think>` and `</think>` around it.", "Write `<think>` and `</think>` around it."),
         ("Use <think> for it.", "Use <think> for it."),
         ("```xml\n<think>a</think>\n```", "```xml\n<think>a</think>\n```"),
@@ -260,7 +275,14 @@ def test_reasoning_in_blocks_is_no_text_of_the_answer():
 
 @pytest.mark.parametrize(
     "hostile",
-    ["<think>" * 30_000, "</think>" * 30_000, "a<think>" * 30_000, "```\n<think>" * 20_000],
+    [
+        "<|channel|>final" * 10_000,
+        "<|inner_prefix|>" * 10_000,
+        "<think>" * 30_000,
+        "</think>" * 30_000,
+        "a<think>" * 30_000,
+        "```\n<think>" * 20_000,
+    ],
 )
 def test_a_long_text_of_tags_is_read_in_linear_time(hostile):
     started = time.perf_counter()
