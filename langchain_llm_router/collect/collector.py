@@ -18,7 +18,11 @@ from langchain_llm_router.collect.graders import Grader, PairwiseJudge, Referenc
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
-from langchain_llm_router.collect.retries import is_worth_another_attempt, retry_attempts
+from langchain_llm_router.collect.retries import (
+    check_whole,
+    is_worth_another_attempt,
+    retry_attempts,
+)
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types import Candidate, sum_usd
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
@@ -180,6 +184,9 @@ class Collector:
                         pass
                 if asking.answer is not None and asking.answer.error is not None:
                     raise asking.answer.error
+                if asking.answer is not None:
+                    last = attempt.retry_state.attempt_number >= self._limits.attempts
+                    check_whole(asking.answer.attempt, last=last)
         answer = asking.answer
         if answer is None or answer.message is None:
             msg = f"{candidate.name!r} must return an AIMessage, got {answer!r}."
@@ -348,6 +355,8 @@ def _answer_fields(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, 
     if len(tokens) > 0:
         facts["mean_logprob"] = math.fsum(token["logprob"] for token in tokens) / len(tokens)
         facts["logprobs"] = [[token["token"], token["logprob"]] for token in tokens]
+    if "flaw" in attempt:
+        facts["flaw"] = attempt["flaw"]
     return {"text": str(message.text), **facts}
 
 

@@ -5,10 +5,37 @@ from __future__ import annotations
 import tenacity
 
 from langchain_llm_router.live.failure_rules import is_retryable, retry_after_s
+from langchain_llm_router.types import Attempt
+from langchain_llm_router.types.answers import flaw_kind
+from langchain_llm_router.types.errors import LlmRouterError
 
-__all__ = ["is_worth_another_attempt", "retry_attempts"]
+__all__ = ["HalfAnswerError", "check_whole", "is_worth_another_attempt", "retry_attempts"]
 
 _MAX_WAIT_S = 60.0
+
+
+class HalfAnswerError(LlmRouterError):
+    """Raised when a provider failed within its answer, or its stream ended early."""
+
+    is_retryable = True
+
+
+def check_whole(answered: Attempt, *, last: bool) -> None:
+    """Refuse half an answer, which would be graded as the candidate's whole one.
+
+    Args:
+        answered: The attempt of the answer.
+        last: Whether no other call may follow. Then a missing finish reason is only a flaw,
+            because some servers never send one.
+
+    Raises:
+        HalfAnswerError: If it is half an answer.
+    """
+    flaw = answered.get("flaw") or ""
+    kind = flaw_kind(flaw)
+    if kind == "provider_error" or (kind == "no_finish_reason" and not last):
+        msg = f"{answered['candidate']!r} gave half an answer: {flaw}."
+        raise HalfAnswerError(msg)
 
 
 class _BackoffWait(tenacity.wait.wait_base):

@@ -398,6 +398,9 @@ def visible_text(text: str) -> str:
     for heading, end in _HEADINGS:
         if end in text and text.lstrip().startswith(heading):
             return text.partition(end)[2].lstrip()
+    if text.startswith("analysis") and text[8:9].isupper():
+        # It was cut off before the answer.
+        return ""
     for token, tag in _TOKENS.items():
         if token in text:
             text = text.replace(token, tag)

@@ -248,6 +248,7 @@ def test_a_chunk_with_text_tool_call_or_reasoning_is_one(chunk):
         ("<|channel|>analysis<|message|>hm<|end|><|channel|>final <|constrain|>json<|message|>{}",
          "{}"),
         ("analysisThe user asks for a city.assistantfinalParis", "Paris"),
+        ("analysisWe need to", ""),
         ("analysis of the data: none", "analysis of the data: none"),
         ("Here is my thought process:\nhm\nHere is my response:\nParis", "Paris"),
         ("<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>Paris<|END_RESPONSE|>", "Paris"),
