@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
@@ -40,16 +41,34 @@ def parse_candidate(text: str, *, logprobs: bool = False) -> Candidate:
             f"{redact(text)!r}."
         )
         raise ValueError(msg)
+    if match["model"].endswith(":"):
+        msg = f"A candidate must name a model behind its provider, got {redact(text)!r}."
+        raise ValueError(msg)
     name = match["name"] or match["model"].partition(":")[2]
     if match["url"] is None:
         candidate = resolve_candidate(Candidate(name, match["model"]))
     else:
+        _check_url(match["url"])
         model = _openai_compatible_model(match["model"].partition(":")[2], match["url"])
         candidate = resolve_candidate(Candidate(name, model))
     if logprobs and "logprobs" in type(live_model(candidate)).model_fields:
         with_logprobs = live_model(candidate).model_copy(update={"logprobs": True})
         candidate = replace(candidate, model=with_logprobs)
     return candidate
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        msg = (
+            "A base URL must have a host, and a port from 1 to 65535 if any, e.g. "
+            f"http://127.0.0.1:8080/v1, got {redact(url)!r}."
+        )
+        raise ValueError(msg)
 
 
 def _openai_compatible_model(model: str, base_url: str) -> BaseChatModel:
@@ -71,9 +90,21 @@ def parse_candidates(
         logprobs: Whether to request the log-probabilities of answers.
 
     Raises:
-        ValueError: If a text has another form, or a price has an unknown candidate.
+        ValueError: If a text has another form, two candidates have one name, or a price has an
+            unknown candidate or one that already has a price.
     """
-    pool = {c.name: c for c in (parse_candidate(text, logprobs=logprobs) for text in texts)}
+    written: dict[str, str] = {}
+    pool: dict[str, Candidate] = {}
+    for text in texts:
+        candidate = parse_candidate(text, logprobs=logprobs)
+        if candidate.name in pool:
+            msg = (
+                f"Candidates must have different names, but {redact(written[candidate.name])!r} "
+                f"and {redact(text)!r} are both {candidate.name!r}: write another name before `=`."
+            )
+            raise ValueError(msg)
+        pool[candidate.name], written[candidate.name] = candidate, text
+    priced: dict[str, str] = {}
     for text in prices:
         name, _, rates = text.partition("=")
         try:
@@ -86,6 +117,9 @@ def parse_candidates(
             raise ValueError(msg) from error
         if name not in pool:
             msg = f"A price must be for one of the candidates {list(pool)}, got {text!r}."
+            raise ValueError(msg)
+        if priced.setdefault(name, text) is not text:
+            msg = f"{name!r} must have one price, got {priced[name]!r} and {text!r}."
             raise ValueError(msg)
         pool[name] = replace(pool[name], price=price)
     return list(pool.values())

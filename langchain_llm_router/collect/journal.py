@@ -8,20 +8,19 @@ synced, and a last line that was cut off is dropped. The field `kind` of a line 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
 from langchain_llm_router.collect.model_names import describe_model, same_model
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
-from langchain_llm_router.data.row_files import json_lines
+from langchain_llm_router.data.row_files import bounded_lines, json_lines
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.files import check_regular, private_opener
@@ -178,14 +177,17 @@ class Journal(CheckedArguments):
                 msg = f"Another run is writing to {self.path.name}: wait until it has ended."
                 raise ValueError(msg) from error
         self._file.seek(0)
-        data = self._file.read()
         try:
-            _read_into(self.record, data, self.path.name)
+            end = _read_into(self.record, self._file, self.path.name)
         except BaseException:
             self._file.close()
             raise
         # A line without an end was cut off by a crash: its call will be made again.
-        self._file.truncate(data.rfind(b"\n") + 1)
+        self._file.truncate(end)
+        if end > 0:
+            self._file.seek(end - 1)
+            if self._file.read(1) != b"\n":
+                self._file.write(b"\n")
         return self
 
     def __exit__(
@@ -206,9 +208,19 @@ class Journal(CheckedArguments):
         os.fsync(self._file.fileno())
 
 
-def _read_into(record: Record, data: bytes, name: str) -> None:
-    """Add all lines except a last one that was cut off."""
-    for number, text, line in json_lines(data.split(b"\n")[:-1]):
+def _read_into(record: Record, file: BinaryIO, name: str) -> int:
+    """Add all lines except a last one that was cut off, and return where that one begins."""
+    end = 0
+
+    def whole_lines() -> Iterator[bytes]:
+        nonlocal end
+        for line in bounded_lines(file):
+            # A part of a fact is no JSON; an editor may have dropped the end of a whole one.
+            if line.endswith(b"\n") or _is_whole(line):
+                end += len(line)
+                yield line
+
+    for number, text, line in json_lines(whole_lines()):
         if line is None or "kind" not in line:
             msg = f"{name} line {number} must be a journal's JSON line, got {text[:60]!r}."
             raise ValueError(msg)
@@ -224,24 +236,48 @@ def _read_into(record: Record, data: bytes, name: str) -> None:
         except ValueError as error:
             msg = f"{name} line {number}: {error}"
             raise ValueError(msg) from error
+    return end
+
+
+def _is_whole(line: bytes) -> bool:
+    return next(json_lines([line]), (0, b"", None))[2] is not None
 
 
 def _check_line(line: Mapping[str, Any]) -> None:
     """Refuse numbers and texts that no run has written."""
     for name in _NUMBERS:
         value = line.get(name)
-        if value is not None and not (
-            isinstance(value, int | float) and math.isfinite(value) and abs(value) < _MOST
-        ):
-            msg = f"`{name}` must be a finite number or null, got {str(value)[:60]!r}"
+        if value is not None and not (isinstance(value, int | float) and abs(value) < _MOST):
+            msg = f"`{name}` must be a finite number or null, got {_shown(value)}"
+            raise ValueError(msg)
+        if value is not None and value < 0 and name != "mean_logprob":
+            msg = f"`{name}` must be >= 0, got {value!r}"
             raise ValueError(msg)
     for name in ("quality", "confidence", "score_a"):
         if line.get(name) is not None and not 0 <= line[name] <= 1:
             msg = f"`{name}` must be in [0, 1], got {line[name]!r}"
             raise ValueError(msg)
+    if line["kind"] == "run":
+        _check_settings(line["settings"])
     if line["kind"] == "answer" and line.get("error") is None and not isinstance(line["text"], str):
         msg = f"`text` must be a text, got {str(line['text'])[:60]!r}"
         raise ValueError(msg)
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    candidates = settings.get("candidates", [])
+    if not isinstance(candidates, list) or not all(isinstance(name, str) for name in candidates):
+        msg = f"`candidates` must be a list of names, got {_shown(candidates)}"
+        raise ValueError(msg)
+    for name, kind in (("models", dict), ("prompts", str)):
+        values = settings.get(name, {})
+        if not isinstance(values, dict) or not all(isinstance(v, kind) for v in values.values()):
+            msg = f"`{name}` must map names to {kind.__name__}, got {_shown(values)}"
+            raise ValueError(msg)
+
+
+def _shown(value: object) -> str:
+    return repr(str(value)[:60])
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +327,8 @@ def load_journal(*paths: str | Path) -> Collected:
     record = Record()
     for path in map(Path, paths):
         check_regular(path)
-        _read_into(record, path.read_bytes(), path.name)
+        with path.open("rb") as file:
+            _read_into(record, file, path.name)
     return tabulate(record, " + ".join(Path(path).name for path in paths))
 
 
@@ -316,7 +353,7 @@ def tabulate(record: Record, name: str) -> Collected:
         candidates,
         table(record.grades, "quality"),
         _none_if_unknown(table(record.answers, "cost_usd")),
-        None if None in groups else [str(group) for group in groups],
+        None if not any(groups) else [group or "" for group in groups],
     )
     facts = ("latency_s", "ttft_s", "itl_s", "input_tokens", "output_tokens")
     return Collected(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,16 @@ def _question(row: Question | Mapping[str, Any], i: int, source: str) -> Questio
         )
         raise ValueError(msg)
     values = {key: row.get(key) for key in ("id", "reference", "group")}
-    texts = {key: None if value in (None, "") else str(value) for key, value in values.items()}
+    # NaN is what tables have where a value is missing.
+    texts = {
+        key: None if value in (None, "") or _is_nan(value) else str(value)
+        for key, value in values.items()
+    }
     return Question(texts["id"] or str(i), query, texts["reference"], texts["group"])
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and isnan(value)
 
 
 def _check_ids(questions: Sequence[Question], source: str) -> None:

@@ -111,12 +111,14 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         tokens = (_WORDS if self.version == 1 else _TOKENS).findall(text.lower())
         grams: Counter[int] = Counter()
         for n in range(1, self.n_words + 1):
-            grams.update(
-                crc32(" ".join(tokens[i : i + n]).encode()) for i in range(len(tokens) - n + 1)
-            )
+            grams.update(_hashed(" ".join(tokens[i : i + n])) for i in range(len(tokens) - n + 1))
         if self.version > 1:
-            grams.update(crc32(piece.encode()) for piece in _pieces(text))
+            grams.update(_hashed(piece) for piece in _pieces(text))
         return grams
+
+
+def _hashed(gram: str) -> int:
+    return crc32(gram.encode("utf-8", "surrogatepass"))
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -146,7 +148,9 @@ def embed(embeddings: Embeddings, texts: Sequence[str]) -> Vectors:
 
 
 def _embed_part(embeddings: Embeddings, texts: list[str]) -> Vectors:
-    vectors = np.asarray(embeddings.embed_documents(texts), dtype=np.float32)
+    # Tokenizers refuse half a character, as JSON from other programs may have.
+    whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    vectors = np.asarray(embeddings.embed_documents(whole), dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
         msg = (
             f"{type(embeddings).__name__} returned an array of shape {vectors.shape} for "

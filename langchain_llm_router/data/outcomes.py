@@ -22,8 +22,9 @@ from langchain_llm_router.data.rows import (
     by_candidate,
     candidate_field,
     candidate_values,
+    label_field,
     optional_values,
-    required_field,
+    text_field,
 )
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
@@ -147,6 +148,8 @@ class Outcomes(CheckedArguments):
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
         """Build a table from rows in the format of `to_rows`.
 
+        Costs and groups may be missing in some rows; the group of such a row is an empty text.
+
         Raises:
             ValueError: If a row lacks a field or has other candidates; the message has its index.
         """
@@ -156,18 +159,18 @@ class Outcomes(CheckedArguments):
             raise ValueError(msg)
         for i, row in enumerate(rows):
             # Checked first, because below the fields of all rows are looked at.
-            required_field(row, "query", i)
+            text_field(row, "query", i)
         names = tuple(candidate_field(rows[0], "quality", 0))
         has_cost = any(row.get("cost_usd") is not None for row in rows)
         has_group = any(row.get("group") is not None for row in rows)
         return cls(
-            [required_field(row, "query", i) for i, row in enumerate(rows)],
+            [text_field(row, "query", i) for i, row in enumerate(rows)],
             names,
             [candidate_values(row, "quality", names, i) for i, row in enumerate(rows)],
             [optional_values(row, "cost_usd", names, i) for i, row in enumerate(rows)]
             if has_cost
             else None,
-            [required_field(row, "group", i) for i, row in enumerate(rows)] if has_group else None,
+            [label_field(row, "group", i) for i, row in enumerate(rows)] if has_group else None,
         )
 
     def save(self, path: str | Path) -> Path:

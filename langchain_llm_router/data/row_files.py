@@ -8,15 +8,24 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from langchain_llm_router.types.errors import import_extra
 from langchain_llm_router.types.files import check_regular, private_opener
 
-__all__ = ["check_suffix", "json_lines", "read_rows", "read_shipped", "write_rows"]
+__all__ = [
+    "bounded_lines",
+    "check_suffix",
+    "json_lines",
+    "read_rows",
+    "read_shipped",
+    "write_rows",
+]
 
 
 _MOST_PARQUET_BYTES = 4 << 30
+_MOST_CSV_BYTES = 1 << 30
+_MOST_LINE_BYTES = 32 << 20
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -30,9 +39,13 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         return path
     pyarrow = import_extra("pyarrow", "data")
     parquet = import_extra("pyarrow.parquet", "data")
-    parquet.write_table(
-        pyarrow.Table.from_pylist([_flat(row) for row in rows]), path, compression="zstd"
-    )
+    try:
+        table = pyarrow.Table.from_pylist([_flat(row) for row in rows])
+    except UnicodeEncodeError as error:
+        msg = f"Parquet cannot hold half a character ({error}): save as `.jsonl`."
+        raise ValueError(msg) from error
+    with open(path, "wb", opener=private_opener) as file:
+        parquet.write_table(table, file, compression="zstd")
     return path
 
 
@@ -53,13 +66,18 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
+    n_bytes = path.stat().st_size
+    if n_bytes > _MOST_CSV_BYTES:
+        msg = f"{path.name} must have at most {_MOST_CSV_BYTES:,} bytes, got {n_bytes:,}: split it."
+        raise ValueError(msg)
     # A field may be as long as the file; the limit is one of the whole process.
-    csv.field_size_limit(max(csv.field_size_limit(), path.stat().st_size + 1))
+    csv.field_size_limit(max(csv.field_size_limit(), n_bytes + 1))
     rows = []
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
         try:
-            names = list(reader.fieldnames or ())
+            names = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 msg = f"{path.name}: the names of the columns must differ, got {repeated} twice."
@@ -117,7 +135,7 @@ def json_lines(
         check_regular(source)
         # Read bytes, because some characters (U+2028) end a line of text but not of JSONL.
         with source.open("rb") as file:
-            yield from json_lines(file)
+            yield from json_lines(bounded_lines(file))
         return
     for number, line in enumerate(source, start=1):
         if not line.strip():
@@ -127,6 +145,21 @@ def json_lines(
         except (ValueError, RecursionError):
             data = None
         yield number, line, data if isinstance(data, dict) else None
+
+
+def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file, with their ends.
+
+    Raises:
+        ValueError: If a line is longer than 32 MiB: the file is damaged.
+    """
+    number = 0
+    while line := file.readline(_MOST_LINE_BYTES + 1):
+        number += 1
+        if len(line) > _MOST_LINE_BYTES:
+            msg = f"{Path(file.name).name} line {number} has more than {_MOST_LINE_BYTES:,} bytes."
+            raise ValueError(msg)
+        yield line
 
 
 def read_shipped(name: str) -> dict[str, Any]:

@@ -14,8 +14,10 @@ __all__ = [
     "by_candidate",
     "candidate_field",
     "candidate_values",
+    "label_field",
     "optional_values",
     "required_field",
+    "text_field",
 ]
 
 
@@ -39,6 +41,24 @@ def required_field(row: Mapping[str, Any], name: str, i: int) -> Any:
         msg = f"Row {i} has no `{name}`: it has {sorted(row)}."
         raise ValueError(msg)
     return row[name]
+
+
+def text_field(row: Mapping[str, Any], name: str, i: int) -> str:
+    """Return a text of row `i`."""
+    value = required_field(row, name, i)
+    if not isinstance(value, str):
+        msg = f"Row {i}: `{name}` must be a text, got {str(value)[:60]!r}."
+        raise RowError(msg)
+    return value
+
+
+def label_field(row: Mapping[str, Any], name: str, i: int) -> str:
+    """Return a label of row `i`, also one that is a number; an empty text if it is missing."""
+    value = row.get(name)
+    if isinstance(value, Mapping | list):
+        msg = f"Row {i}: `{name}` must be a text or a number, got {str(value)[:60]!r}."
+        raise RowError(msg)
+    return "" if value is None else str(value)
 
 
 def candidate_field(row: Mapping[str, Any], name: str, i: int) -> Mapping[str, Any]:

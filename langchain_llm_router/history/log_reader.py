@@ -75,6 +75,10 @@ class Entry:
         steps, frame = data["steps"], data.get("frame")
         frames = [] if frame is None else (expand_frames(frame, steps) or [frame])
         query = data.get("query")
+        arms = [arm for each in frames for arm in each["arms"]]
+        _check_names([row["candidate"] for row in (*data["attempts"], *arms)])
+        chosen = [row.get("candidate") for row in (data, *steps)]
+        _check_names([name for name in chosen if name is not None])
         attempts = tuple(cast("Attempt", dict(attempt)) for attempt in data["attempts"])
         taken = [decision_of(step) for step in steps]
         if frames and data["outcome"] == "answered":
@@ -135,6 +139,21 @@ class History:
         return sum(scores) / len(scores) if scores else None
 
 
+def _check_names(names: Sequence[object]) -> None:
+    """Refuse candidates that are not names."""
+    if not all(isinstance(name, str) for name in names):
+        msg = f"`candidate` must be a name, got {str(names)[:60]}"
+        raise ValueError(msg)
+
+
+def _feedback(data: Mapping[str, Any]) -> Feedback:
+    item = Feedback(**{name: data[name] for name in data if name != "kind"})
+    if not isinstance(item.score, int | float) or not 0 <= item.score <= 1:
+        msg = f"`score` must be in [0, 1], got {str(item.score)[:60]!r}"
+        raise ValueError(msg)
+    return item
+
+
 def read_log(*paths: str | Path) -> History:
     """Read one or several decision logs, e.g. one per process, or a separate one for feedback.
 
@@ -157,7 +176,7 @@ def read_log(*paths: str | Path) -> History:
                     entries.pop(entry.decision_id, None)
                     entries[entry.decision_id] = entry
                 elif data["kind"] == "feedback":
-                    item = Feedback(**{name: data[name] for name in data if name != "kind"})
+                    item = _feedback(data)
                     feedback.setdefault(item.decision_id, {})[item.id or item.key] = item
                 n_read += 1
             except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError):

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.files import private_opener
 
 __all__ = [
     "COLORS",
@@ -91,7 +92,10 @@ def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure in the format of the suffix (`.png`, `.svg`, `.pdf`)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI, facecolor="white")
+    kind = path.suffix.removeprefix(".") or None
+    # It may show a prompt.
+    with open(path, "wb", opener=private_opener) as file:
+        figure.savefig(file, dpi=_DPI, facecolor="white", format=kind)
     return path
 
 

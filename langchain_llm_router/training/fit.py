@@ -21,6 +21,7 @@ from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables
 from langchain_llm_router.training.contest import Contest, Goal, Parts
 from langchain_llm_router.training.fitted_router import Fitted
 from langchain_llm_router.types.arrays import Indices
+from langchain_llm_router.types.files import check_regular
 from langchain_llm_router.types.progress import Watch
 
 __all__ = ["fit_router", "load_data"]
@@ -40,8 +41,9 @@ def load_data(*paths: str | Path) -> Outcomes | Collected:
         msg = "`paths` is empty: name journals of `collect` or one table of outcomes."
         raise ValueError(msg)
     first = Path(paths[0])
+    check_regular(first)
     with first.open("rb") as file:
-        is_journal = first.suffix == ".jsonl" and b'"kind"' in file.readline()
+        is_journal = first.suffix == ".jsonl" and b'"kind"' in file.readline(1 << 16)
     if is_journal:
         return load_journal(*paths)
     if len(paths) > 1:

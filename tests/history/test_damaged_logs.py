@@ -1,0 +1,65 @@
+"""A line of a decision log with other values than are written is skipped and counted."""
+
+import copy
+import json
+
+import pytest
+
+from langchain_llm_router import Candidate, ChatLLMRouter
+from langchain_llm_router.evaluation import off_policy
+from langchain_llm_router.history import DecisionLog, read_log, replay_log, scored_rows
+from langchain_llm_router.policies import Always
+from langchain_llm_router.testing import ScriptedChatModel
+
+
+def places(value, path=()):
+    """Return the path of every value inside of JSON data."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in inside:
+        yield (*path, key)
+        if isinstance(item, dict | list):
+            yield from places(item, (*path, key))
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    log = DecisionLog(tmp_path_factory.mktemp("log") / "decisions.jsonl")
+    pool = [Candidate(name, ScriptedChatModel("4")) for name in "ab"]
+    router = ChatLLMRouter(candidates=pool, policy=Always("a"), log=log)
+    decision_id = router.invoke("2 + 2?").response_metadata["llm_router"]["decision_id"]
+    log.feedback(decision_id, 1.0)
+    log.flush()
+    return [json.loads(line) for line in log.path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("value", [None, True, -1, "x", [], {}, 10**400, [1]], ids=str)
+def test_any_value_in_any_place_of_a_log_is_read_or_skipped(lines, tmp_path, value):
+    path = tmp_path / "decisions.jsonl"
+    for i, line in enumerate(lines):
+        for place in places(line):
+            changed = copy.deepcopy(lines)
+            inner = changed[i]
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = value
+            path.write_text("".join(json.dumps(each) + "\n" for each in changed))
+            use(path)
+
+
+def use(path):
+    try:
+        history = read_log(path)
+        replay_log(history.entries, Always("a"))
+        scored_rows(history, ("a", "b"))
+        off_policy(history, Always("a"))
+    except ValueError:
+        return  # refused in words
+
+
+def test_a_score_out_of_range_is_not_feedback(lines, tmp_path):
+    path = tmp_path / "decisions.jsonl"
+    path.write_text(
+        "".join(json.dumps(each) + "\n" for each in (lines[0], lines[1] | {"score": 7}))
+    )
+    history = read_log(path)
+    assert (len(history), history.n_torn, history.feedback) == (1, 1, {})
