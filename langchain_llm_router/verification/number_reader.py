@@ -61,7 +61,9 @@ _LATEX: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(r"\\(?:times|cdot)"), "*"),
     (re.compile(r"\\([$%#&])"), r"\1"),
     # The power of a unit or a variable, an index, and an uncertainty are not the number.
-    (re.compile(r"(?<=[^\W\d_])\s?(?:\^|\*\*)\s?[({]?[-+]?\d{1,9}[)}]?"), " "),
+    (re.compile(r"(?<=[^\W\d_])\s?\^\s?[({]?[-+]?\d{1,9}[)}]?"), " "),
+    # After a unit or a variable, because other words stand before bold type too.
+    (re.compile(r"(?<![a-zA-Z])([a-zA-Z]|[cdkm]m|ft|yd|mi)\*\*[-+]?\d{1,9}"), r"\1 "),
     (re.compile(r"(?<=\w)_\{\d{1,9}\}"), " "),
     (re.compile(r"(?<=[\d}])\s?(?:±|\+/-|\\pm)\s?[\d.,]{1,20}"), ""),
     # Millions; 5 m are metres, and 0.1M HCl is a concentration.

@@ -95,6 +95,15 @@ def test_the_letter_that_an_answer_chooses_is_read(answer, letter):
         assert right == [letter]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    ["It is **1,007**.", "It is **1,007.0** dollars", "is**1007**", "答案是**1007**", "1,007 m**2",
+     "answer is**1007 dollars**", "1007 x**2", "So 3 + 4 = 7 is **1,007** in all", "**1,007**"],
+)  # fmt: skip
+def test_bold_type_is_no_power(answer):
+    assert read_number(answer).value == 1007
+
+
 @pytest.mark.parametrize(("answer", "number"), NUMBERS)
 def test_the_number_that_an_answer_gives_is_read(answer, number):
     found = read_number(answer)
