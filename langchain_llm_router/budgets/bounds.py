@@ -22,6 +22,7 @@ from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.failure_rules import Resilience
 from langchain_llm_router.live.live import Live
 from langchain_llm_router.types import Arm, Candidate, sum_usd
+from langchain_llm_router.types.answer_lengths import LENGTHS
 from langchain_llm_router.types.hosted_tools import hosted_kinds, most_uses
 from langchain_llm_router.verification import Verifier
 
@@ -29,15 +30,11 @@ __all__ = ["bounded", "prompt_bound", "worst_cost_usd"]
 
 _VERDICT_PROMPT_TOKENS = 4000
 
-# Providers' names for the maximum length of an answer, and for the number of answers.
-_LENGTHS = (
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_new_tokens",
-    "num_predict",
-)
+# Providers' names for the number of answers.
 _NUMBERS = ("n", "best_of", "candidate_count", "num_generations")
+
+# Keywords whose contents go into a request's body, beside what is there or in its place.
+_BODIES = ("model_kwargs", "extra_body")
 
 # Keywords by which a provider adds to the prompt what it has stored.
 _STORED = ("previous_response_id", "conversation", "prompt", "cached_content")
@@ -135,7 +132,12 @@ def _bound_call(
     kwargs: Mapping[str, Any],
 ) -> _Bound:
     """The worst case of one call, with everything that the client itself may add to it."""
-    call = {**_own_settings(candidate.model), **settings, **candidate.parameters, **kwargs}
+    given = {**settings, **candidate.parameters, **kwargs}
+    # A length of None is not sent: it would take the place of the client's own.
+    given = {k: v for k, v in given.items() if v is not None or k not in LENGTHS}
+    call = {**_own_settings(candidate.model), **given}
+    for name in _BODIES:
+        call |= dict(given[name]) if isinstance(given.get(name), Mapping) else {}
     longest = _max_tokens(candidate, call)
     if candidate.price is None:
         return _Bound(None, "its price is not known: give it a `price`", longest)
@@ -187,7 +189,7 @@ def _hosted_reason(kinds: Sequence[str], uses: int | None) -> str:
 def _own_settings(model: Any) -> dict[str, Any]:
     """What a client sends with every call although the router does not pass it."""
     own: dict[str, Any] = {}
-    for name in ("model_kwargs", "extra_body"):
+    for name in _BODIES:
         given = getattr(model, name, None)
         own |= dict(given) if isinstance(given, Mapping) else {}
     for name in _NUMBERS:
@@ -198,15 +200,20 @@ def _own_settings(model: Any) -> dict[str, Any]:
 
 def _max_tokens(candidate: Candidate, call: Mapping[str, Any]) -> int | None:
     """Return the output tokens that a call allows, over all choices; None if unlimited."""
-    limits = [int(call[name]) for name in _LENGTHS if call.get(name) is not None]
-    longest = max(limits, default=_output_limit(candidate))
+    limits = [int(call[name]) for name in LENGTHS if call.get(name) is not None]
+    longest = max(limits, default=None)
+    bodies = [call[name] for name in _BODIES if isinstance(call.get(name), Mapping)]
+    if longest is None or any(name in body for body in bodies for name in LENGTHS):
+        # A limit in the body may stand beside that of the client, under another name.
+        own = _output_limit(candidate)
+        longest = own if longest is None or own is None else max(own, longest)
     numbers = [int(call[name]) for name in _NUMBERS if call.get(name)]
     return None if longest is None or longest < 0 else longest * max(numbers, default=1)
 
 
 def _output_limit(candidate: Candidate) -> int | None:
     """Return the maximum answer length of a candidate or its model; None if unknown."""
-    limits = [getattr(candidate.model, name, None) for name in _LENGTHS]
+    limits = [getattr(candidate.model, name, None) for name in LENGTHS]
     configured = [limit for limit in limits if isinstance(limit, int) and limit > 0]
     if candidate.max_output_tokens is not None:
         # The longer one is what its provider is told.

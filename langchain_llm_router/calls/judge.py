@@ -21,6 +21,7 @@ from langchain_llm_router.calls.provider_messages import for_candidate
 from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.live.client_retries import client_retries, without_retries
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
+from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.errors import is_pause
 from langchain_llm_router.types.operations import Operation
@@ -223,6 +224,8 @@ class VerifierCalls:
                 model = live_model(call.candidate)
             if getattr(model, "max_retries", 0) != 0:
                 model = without_retries(model)
+            if any(getattr(model, name, 0) is None for name in LENGTHS):
+                model = tell_limit(call.candidate, model)
             model = _with_temperature(model, call.temperature)
             self._asked[id(call)] = model
             if call.schema is not None:

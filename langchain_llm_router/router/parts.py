@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast
@@ -37,6 +38,7 @@ from langchain_llm_router.loop.endpoints import expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Candidate, candidate_names
+from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.answers import FlawKind
 from langchain_llm_router.types.arguments import check_kind, refuse_unknown
 from langchain_llm_router.types.secrets import find_secrets
@@ -252,6 +254,10 @@ class Parts:
         self.fields = fields
         expanded = expand_endpoints(fields.candidates)
         self.candidates = tuple(map(resolve_candidate if asks else _resolve_unasked, expanded))
+        if asks and fields.budgets is not None:
+            self.candidates = tuple(
+                replace(c, model=tell_limit(c, live_model(c))) for c in self.candidates
+            )
         self.names = candidate_names(self.candidates)
         self.by_name = dict(zip(self.names, self.candidates, strict=True))
         self.models = {c.name: live_model(c) for c in self.candidates if c.model is not None}
@@ -378,6 +384,8 @@ class Parts:
     ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
         if self.settings or candidate.parameters:
             kwargs = {**self.settings, **candidate.parameters, **kwargs}
+        # A length of None would take the place of the client's own, and the answer would have none.
+        kwargs = {k: v for k, v in kwargs.items() if v is not None or k not in LENGTHS}
         if not kwargs and type(self.bindings) is Bindings:
             return self.models[candidate.name], {}
         return self.bindings.apply(candidate, kwargs, include_raw=include_raw)

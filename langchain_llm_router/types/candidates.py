@@ -285,7 +285,8 @@ class Candidate(CheckedArguments):
     """Typical inter-token latency, used until live telemetry has measured it."""
 
     max_output_tokens: int | None = None
-    """Maximum length of an answer; a budget needs it to bound the cost of a call."""
+    """Maximum length of an answer; a budget needs it to bound the cost of a call. Where there is a
+    budget, it is sent to the provider unless the model has a limit of its own."""
 
     max_input_tokens: int | None = None
     """Maximum length of a prompt, its media included, such as the context window. A budget needs it

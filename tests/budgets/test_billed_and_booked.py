@@ -4,8 +4,13 @@ The rows are those of `tests/benchmarks/faults.py --only money`.
 """
 
 import pytest
+from langchain_core.messages import HumanMessage
 
-from tests.benchmarks.failing.money import FAULTS, row
+from langchain_llm_router import ChatLLMRouter
+from langchain_llm_router.budgets import Budget, Budgets
+from langchain_llm_router.policies import Always
+from tests.benchmarks.failing.billing_server import BillingServer
+from tests.benchmarks.failing.money import FAULTS, IMAGE, booked_usd, made_pool, row
 
 QUICK = {
     "none": {"cascade": True, "live": True},
@@ -39,3 +44,22 @@ def test_the_books_are_right_whatever_process_ends():
 
     failed = [made for made in rows() if not made["holds"]]
     assert failed == []
+
+
+def asked(limit_usd, content, **kwargs):
+    with BillingServer(image_tokens=25_501) as server:
+        budgets = Budgets([Budget(limit_usd)])
+        router = ChatLLMRouter(
+            candidates=made_pool(server.url)[:1], policy=Always("small"), budgets=budgets
+        )
+        router.invoke([HumanMessage(content)], **kwargs)
+        assert server.calls == 1
+        assert booked_usd(budgets) == pytest.approx(server.billed_usd, abs=1e-9)
+
+
+def test_a_large_image_is_not_refused_for_its_bytes():
+    asked(0.05, [{"type": "image_url", "image_url": {"url": IMAGE}}], max_tokens=100)
+
+
+def test_a_short_answer_is_not_refused_on_a_tiny_limit():
+    asked(0.0001, "What is it?", max_tokens=10)

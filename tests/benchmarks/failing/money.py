@@ -72,6 +72,7 @@ FAULTS = [
     Fault("a usage of zero", {"usage": "zero"}),
     Fault("no usage", {"usage": "none"}),
     Fault("no usage in streams", client={"stream_usage": False}),
+    Fault("a length that the candidate alone has", client={"max_tokens": None}, exact=True),
     Fault("several answers", client={"n": 3}, exact=True),
     Fault("cancelled before sending", drive="cancel_early"),
     Fault("cancelled after sending", {"delay_s": (0.15,)}, drive="cancel_sent"),
@@ -101,6 +102,7 @@ def made_pool(url: str, **client: Any) -> list[Candidate]:
                 **{"max_tokens": MAX_TOKENS, "stream_usage": True, **client},
             ),
             Price(*price),
+            max_output_tokens=MAX_TOKENS,
         )
         for name, price in PRICES.items()
     ]  # fmt: skip
