@@ -6,8 +6,9 @@ latency does not tell how long the same model takes to answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -42,6 +43,36 @@ if TYPE_CHECKING:
 __all__ = ["VerifierCalls", "VerifyOperation"]
 
 
+@dataclass
+class _VerdictBooks:
+    """What the calls of one evaluation have cost, and how many may be billed without an answer.
+
+    Threads write to it at the same time, and go on where who waits for them is interrupted.
+    """
+
+    _begun: list[None] = field(default_factory=list)
+    _ended: list[tuple[float, int]] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Note that a call begins."""
+        self._begun.append(None)
+
+    def end(self, cost_usd: float | None, n_unsure: int) -> None:
+        """Note what a call has cost, and how many of its tries may be billed beside that."""
+        self._ended.append((0.0, n_unsure + 1) if cost_usd is None else (cost_usd, n_unsure))
+
+    def most_usd(self, one_usd: float, tries: int) -> float:
+        """Return an upper bound on the cost so far.
+
+        Args:
+            one_usd: Upper bound on the cost of one try.
+            tries: Maximum number of tries of a call that has not ended.
+        """
+        ended = list(self._ended)
+        n_unsure = tries * (len(self._begun) - len(ended)) + sum(n for _, n in ended)
+        return math.fsum(cost for cost, _ in ended) + n_unsure * one_usd
+
+
 @dataclass(frozen=True)
 class VerifyOperation(Operation):
     """The operation that drives a verifier: it makes each batch of calls concurrently."""
@@ -58,6 +89,20 @@ class VerifyOperation(Operation):
 
     worst_usd: float | None = 0.0
     draft: bool = True
+    books: _VerdictBooks = field(default_factory=_VerdictBooks)
+
+    @property
+    def unfinished_usd(self) -> float | None:
+        """What its calls have cost by now, with the worst case of those that may be billed."""
+        if self.worst_usd is None:
+            return None
+        asked = self.verifier.most_calls(self.case.candidate)
+        judge, longest = asked[0] if asked else (None, None)
+        if judge is None or any(a is not judge or n != longest for a, n in asked):
+            return self.worst_usd
+        tries = 1 if self.guard is None else self.guard(judge).rules.retries + 1
+        one = self.worst_usd / len(asked) / tries
+        return self.books.most_usd(one, tries)
 
     def on_refusal(self, error: Exception) -> Attempt:
         """Return the attempt with a missing verdict, because the budget does not allow one."""
@@ -79,7 +124,7 @@ class VerifyOperation(Operation):
             while True:
                 calls = steps.send(tally.add(self._call_runnable().batch(list(calls), config)))
         except StopIteration as stop:
-            return tally.verdict(attempt, stop.value)
+            return self._with_bound(tally.verdict(attempt, stop.value))
 
     async def aperform(self) -> Attempt:
         """Verify the answer, and return the attempt with its verdict."""
@@ -95,7 +140,15 @@ class VerifyOperation(Operation):
                 replies = await self._call_runnable().abatch(list(calls), config)
                 calls = steps.send(tally.add(replies))
         except StopIteration as stop:
-            return tally.verdict(attempt, stop.value)
+            return self._with_bound(tally.verdict(attempt, stop.value))
+
+    def _with_bound(self, verdict: Attempt) -> Attempt:
+        """Add what a verdict may have cost where that is not known."""
+        if "verification_unsure" in verdict or verdict["verification_cost_usd"] is None:
+            most = self.unfinished_usd
+            if most is not None:
+                verdict["verification_most_usd"] = most
+        return verdict
 
     @property
     def _is_traced(self) -> bool:
@@ -108,7 +161,7 @@ class VerifyOperation(Operation):
 
     def _call_runnable(self) -> RunnableLambda[Call, Reply]:
         # Not `model.batch`: with a lambda around each call, the trace stays a tree.
-        calls = VerifierCalls(self.guard)
+        calls = VerifierCalls(self.guard, self.books)
         return RunnableLambda(calls.call, calls.acall, name="verdict")
 
 
@@ -154,34 +207,73 @@ class VerifierCalls:
 
     Args:
         guard: Returns the guard of a call to a candidate. If None, calls are not guarded.
+        books: Where the costs of the calls are noted.
     """
 
-    def __init__(self, guard: Callable[[Candidate], Guard] | None = None) -> None:
+    def __init__(
+        self,
+        guard: Callable[[Candidate], Guard] | None = None,
+        books: _VerdictBooks | None = None,
+    ) -> None:
         self._guard = guard
+        self._books = books or _VerdictBooks()
         self._built: dict[int, Runnable[Any, Any]] = {}
         self._asked: dict[int, BaseChatModel] = {}
 
     def call(self, call: Call, config: RunnableConfig) -> Reply:
         """Make a call; a failure becomes a reply without a message."""
         guarded: GuardedRunnable | None = None
+        self._books.begin()
         try:
             guarded = self._guard_call(call)
             runnable = guarded or self._runnable(call)
             output = runnable.invoke(_adapted_messages(call), config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return self._failure_reply(call, error, guarded)
-        return self._reply(call, output, guarded)
+            n_unsure = self._n_unsure(call, error, guarded)
+            self._books.end(0.0, n_unsure)
+            return self._failure_reply(call, error, guarded, unsure=n_unsure > 0)
+        except BaseException as error:
+            self._books.end(0.0, self._n_unsure(call, error, guarded))
+            raise
+        n_unsure = self._n_unsure(call, None, guarded)
+        reply = self._reply(call, output, guarded, unsure=n_unsure > 0)
+        self._books.end(reply.cost_usd, n_unsure)
+        return reply
 
     async def acall(self, call: Call, config: RunnableConfig) -> Reply:
         """Make a call; a failure becomes a reply without a message."""
         guarded: GuardedRunnable | None = None
+        self._books.begin()
         try:
             guarded = self._guard_call(call)
             runnable = guarded or self._runnable(call)
             output = await runnable.ainvoke(_adapted_messages(call), config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return self._failure_reply(call, error, guarded)
-        return self._reply(call, output, guarded)
+            n_unsure = self._n_unsure(call, error, guarded)
+            self._books.end(0.0, n_unsure)
+            return self._failure_reply(call, error, guarded, unsure=n_unsure > 0)
+        except BaseException as error:
+            self._books.end(0.0, self._n_unsure(call, error, guarded))
+            raise
+        n_unsure = self._n_unsure(call, None, guarded)
+        reply = self._reply(call, output, guarded, unsure=n_unsure > 0)
+        self._books.end(reply.cost_usd, n_unsure)
+        return reply
+
+    def _n_unsure(
+        self, call: Call, error: BaseException | None, guarded: GuardedRunnable | None
+    ) -> int:
+        """Number of tries that may be billed without an answer."""
+        n = 0
+        if guarded is not None:
+            n = sum(bool(failure["may_be_billed"]) for failure in guarded.notes.failures)
+        elif error is not None:
+            from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
+                may_be_billed,
+            )
+
+            n = int(may_be_billed(error))
+        return n or int(self._may_retry(call))
 
     def _guard_call(self, call: Call) -> GuardedRunnable | None:
         if self._guard is None:
@@ -193,7 +285,7 @@ class VerifierCalls:
         return GuardedRunnable(self._runnable(call), self._guard(call.candidate))
 
     def _failure_reply(
-        self, call: Call, error: Exception, guarded: GuardedRunnable | None
+        self, call: Call, error: Exception, guarded: GuardedRunnable | None, *, unsure: bool
     ) -> Reply:
         if is_pause(error):
             raise error
@@ -201,15 +293,8 @@ class VerifierCalls:
         if parsed is not None:
             return Reply(parsed=parsed, unsure=True)
         text = describe_error(error, call.candidate.model)
-        if guarded is None:
-            from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
-                may_be_billed,
-            )
-
-            unsure = may_be_billed(error) or self._may_retry(call)
-            return Reply(error=text, exception=error, unsure=unsure)
-        earlier = tuple(failure for failure in _failure_texts(guarded) if failure != text)
-        unsure = _may_be_billed(guarded) or self._may_retry(call)
+        failed = () if guarded is None else _failure_texts(guarded)
+        earlier = tuple(failure for failure in failed if failure != text)
         return Reply(error=text, exception=error, earlier_errors=earlier, unsure=unsure)
 
     def _may_retry(self, call: Call) -> bool:
@@ -240,7 +325,9 @@ class VerifierCalls:
             self._built[id(call)] = built
         return built
 
-    def _reply(self, call: Call, output: Any, guarded: GuardedRunnable | None) -> Reply:
+    def _reply(
+        self, call: Call, output: Any, guarded: GuardedRunnable | None, *, unsure: bool
+    ) -> Reply:
         message, parsed, error = output, None, None
         samples = (output,) if isinstance(output, AIMessage) else ()
         if isinstance(output, list):
@@ -254,12 +341,8 @@ class VerifierCalls:
                 error = describe_error(failure, call.candidate.model)
         price = call.candidate.price
         cost = None if price is None else price.cost_usd(usage_of(message))
-        retried = self._may_retry(call)
-        reply = Reply(message, parsed, error, cost, samples, unsure=retried)
-        if guarded is None or len(guarded.notes.failures) == 0:
-            return reply
-        unsure = retried or _may_be_billed(guarded)
-        return replace(reply, earlier_errors=_failure_texts(guarded), unsure=unsure)
+        earlier = () if guarded is None else _failure_texts(guarded)
+        return Reply(message, parsed, error, cost, samples, earlier_errors=earlier, unsure=unsure)
 
 
 def _adapted_messages(call: Call) -> Sequence[BaseMessage]:
@@ -291,10 +374,6 @@ def _parse_refused(schema: type[BaseModel] | None, error: Exception) -> BaseMode
 
 def _failure_texts(guarded: GuardedRunnable) -> tuple[str, ...]:
     return tuple(failure["error"] for failure in guarded.notes.failures)
-
-
-def _may_be_billed(guarded: GuardedRunnable) -> bool:
-    return any(failure["may_be_billed"] for failure in guarded.notes.failures)
 
 
 def _sampler(model: BaseChatModel, call: Call) -> Runnable[Any, list[AIMessage]]:

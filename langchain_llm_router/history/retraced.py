@@ -23,6 +23,7 @@ _VERDICT = (
     "verification_errors",
     "verification_cost_usd",
     "verification_unsure",
+    "verification_most_usd",
 )
 
 

@@ -31,7 +31,8 @@ def charged_usd(situation: Situation) -> float:
         if attempt.get("verified", False):
             verdict = attempt.get("verification_cost_usd")
             unsure_verdict = verdict is None or attempt.get("verification_unsure", False)
-            amounts.append(worst_verdict if unsure_verdict else verdict or 0.0)
+            most_verdict = attempt.get("verification_most_usd", worst_verdict)
+            amounts.append(most_verdict if unsure_verdict else verdict or 0.0)
         # Calls that were interrupted with an earlier run of the step may have been billed in full.
         worst_asking = 0.0 if arm is None else arm.worst_asking_usd or 0.0
         amounts += [
@@ -58,6 +59,7 @@ def in_tokens(situation: Situation) -> Situation:
         used = [attempt.get("input_tokens"), attempt.get("output_tokens")]
         counted: Attempt = {**attempt, "cost_usd": sum_usd(used)}
         counted["verification_cost_usd"] = attempt.get("verification_tokens")
+        counted.pop("verification_most_usd", None)
         attempts.append(counted)
     granted = situation.granted_tokens
     return replace(situation, arms=arms, attempts=tuple(attempts), granted_usd=granted)

@@ -68,6 +68,9 @@ class Attempt(TypedDict, total=False):
     verification_unsure: bool
     """Whether a verifier's call failed that may still have been billed."""
 
+    verification_most_usd: float
+    """Upper bound on the cost of such a verification, where there is a budget."""
+
     input_tokens: int | None
     output_tokens: int | None
     latency_s: float | None

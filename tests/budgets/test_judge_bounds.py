@@ -1,5 +1,7 @@
 """Verdicts are reserved and booked as they are asked: without retries of the judge's client."""
 
+import asyncio
+
 import pytest
 from langchain_openai import ChatOpenAI
 
@@ -46,3 +48,61 @@ def test_a_verdict_that_is_refused_costs_nothing(live):
         assert router.invoke("hi").text == "x"
         assert server.calls == 2
     assert to_usd(budgets.ledger.used_nano(budgets.budgets[0].account({}, 0.0))) == 0
+
+
+@pytest.mark.parametrize("live", [None, Live(resilience=Resilience(retries=2, backoff_s=0.001))])
+def test_a_verdict_of_unknown_cost_is_booked_beside_those_of_known_cost(live):
+    with BillingServer(("ok", "500") if live is None else ("ok", "500", "ok")) as server:
+        budgets = Budgets([Budget(1.0)])
+        verifier = SelfEvaluator(n_samples=2, judge=judge(server.url))
+        pool = [
+            Candidate(name, ScriptedModel("x"), Price(0, 0), max_output_tokens=9)
+            for name in ("small", "large")
+        ]
+        router = ChatLLMRouter(
+            candidates=pool,
+            policy=ConfidenceThreshold(threshold=0.4),
+            verifier=verifier,
+            budgets=budgets,
+            live=live,
+        )
+        router.invoke("hi")
+        assert server.calls == (2 if live is None else 3)
+    booked = to_usd(budgets.ledger.used_nano(budgets.budgets[0].account({}, 0.0)))
+    one = worst_cost_usd(judge(), 5000, None)
+    assert server.billed_usd <= booked < server.billed_usd + one
+
+
+@pytest.mark.parametrize("live", [None, Live(resilience=Resilience(retries=2))], ids=["", "live"])
+@pytest.mark.parametrize("sent", [False, True], ids=["before it is sent", "after"])
+async def test_a_verdict_that_is_cancelled_costs_what_may_have_been_billed(live, sent):
+    with BillingServer(delay_s=(0.5,)) as server:
+        budgets = Budgets([Budget(1.0)])
+        judged, asked = judge(server.url), asyncio.Event()
+
+        class Small(ScriptedModel):
+            async def _agenerate(self, *args, **kwargs):
+                asked.set()
+                return self._generate(*args, **kwargs)
+
+        pool = [
+            Candidate(name, Small("x"), Price(0, 0), max_output_tokens=9)
+            for name in ("small", "large")
+        ]
+        router = ChatLLMRouter(
+            candidates=pool,
+            policy=ConfidenceThreshold(threshold=0.4),
+            verifier=SelfEvaluator(n_samples=1, judge=judged),
+            budgets=budgets,
+            live=live,
+        )
+        task = asyncio.create_task(router.ainvoke("hi"))
+        await asked.wait()
+        while sent and server.calls == 0:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        booked = to_usd(budgets.ledger.used_nano(budgets.budgets[0].account({}, 0.0)))
+        one = worst_cost_usd(judged, 5000, None)
+        assert server.billed_usd <= booked <= (one if sent else 0.0)
