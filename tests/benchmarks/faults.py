@@ -81,7 +81,9 @@ def parts(args):
 
 def billed_and_booked(*, quick):
     """What was billed, what was booked and the limit, fault by fault."""
-    rows = money.rows(4) if quick else [*money.rows(), *money_processes.rows()]
+    rows = money.rows(quick=quick)
+    if not quick:
+        rows += money_processes.rows()
     failed = [row["fault"] for row in rows if not row["holds"]]
     return {"rows": rows, "booked_covers_billed_within_the_limit": not failed, "failed": failed}
 
