@@ -80,6 +80,7 @@ _MEANINGS = {
 _LONGEST_FIRST = sorted(
     (*_MEANINGS, *(_SEPARATORS.sub("", word) for word in _NOT_ENDED)), key=len, reverse=True
 )
+_MAX_WORD = 60
 _MAX_JOINED = 100_000
 """Number of characters up to which the joined words of a stream are read."""
 
@@ -158,25 +159,34 @@ def _meaning(word: Any) -> FinishReason | None:
     if not isinstance(word, str):
         return None
     plain = _SEPARATORS.sub("", word.rpartition(".")[2]).casefold()
-    return _MEANINGS[plain] if plain in _MEANINGS else _joined_meaning(plain)
+    if plain in _MEANINGS:
+        return _MEANINGS[plain]
+    meanings = [_MEANINGS[one] for one in _joined_words(plain) or () if one in _MEANINGS]
+    if len(meanings) == 0:
+        return None
+    # Calls of tools stay calls where `stop` follows.
+    calls = meanings[-1] == "stop" and "tool_calls" in meanings
+    return "tool_calls" if calls else meanings[-1]
 
 
-def _joined_meaning(plain: str) -> FinishReason | None:
-    """The meaning of words that merging the chunks of a stream has joined; None if new.
-
-    The last one counts, except that calls of tools stay calls where `stop` follows.
-    """
+def _joined_words(plain: str) -> list[str] | None:
+    """The words that merging the chunks of a stream has joined; None if there are new ones."""
     found, at = [], 0
     while at < len(plain) <= _MAX_JOINED:
         word = next((one for one in _LONGEST_FIRST if plain.startswith(one, at)), None)
         if word is None:
             return None
+        found.append(word)
         at += len(word)
-        if (meaning := _MEANINGS.get(word)) is not None:
-            found.append(meaning)
-    if len(found) == 0:
-        return None
-    return "tool_calls" if found[-1] == "stop" and "tool_calls" in found else found[-1]
+    return found
+
+
+def _has_ended(word: Any) -> bool:
+    """Return whether a finish reason is more than the placeholder of a chunk before the last."""
+    if not isinstance(word, str):
+        return True
+    words = _joined_words(_SEPARATORS.sub("", word).casefold())
+    return not words or any(one in _MEANINGS for one in words)
 
 
 def answer_flaw(message: AIMessage) -> str | None:
@@ -213,7 +223,8 @@ def _word(message: AIMessage) -> str:
     metadata = message.response_metadata
     details = metadata.get("incomplete_details")
     detail = details.get("reason") if isinstance(details, Mapping) else None
-    return str(detail or next((metadata[key] for key in _KEYS if metadata.get(key)), "unknown"))
+    word = str(detail or next((metadata[key] for key in _KEYS if metadata.get(key)), "unknown"))
+    return word[-_MAX_WORD:]
 
 
 def is_unfinished(message: AIMessage) -> bool:
@@ -224,7 +235,8 @@ def is_unfinished(message: AIMessage) -> bool:
         return status in ("in_progress", "queued")
     if metadata.get("done") is False:
         return True
-    return metadata.get("model_provider") in _REPORTING and not any(k in metadata for k in _KEYS)
+    reasons = [metadata[key] for key in _KEYS if key in metadata]
+    return metadata.get("model_provider") in _REPORTING and not any(map(_has_ended, reasons))
 
 
 def _is_empty(message: AIMessage) -> bool:

@@ -140,6 +140,14 @@ def test_a_long_word_is_read_in_linear_time():
     assert time.perf_counter() - started < 1
 
 
+def test_a_word_of_thousands_of_chunks_does_not_fill_the_record():
+    message = AIMessage("x", response_metadata={"finish_reason": "STOP" * 5_000 + "MAX_TOKENS"})
+    flaw = answer_flaw(message)
+    assert flaw is not None
+    assert flaw.endswith("MAX_TOKENS")
+    assert len(flaw) < 100
+
+
 def test_an_unknown_word_is_no_flaw():
     message = AIMessage("x", response_metadata={"finish_reason": "brand_new"})
     assert finish_reason(message) is None
@@ -166,6 +174,10 @@ OPENAI = {"model_provider": "openai"}
         (AIMessage("par", response_metadata={"finish_reason": "error"}), "provider_error"),
         (AIMessage("par", response_metadata=OPENAI), "no_finish_reason"),
         (AIMessage("x", response_metadata={**OPENAI, "finish_reason": None}), None),
+        (
+            AIMessage("par", response_metadata={**OPENAI, "finish_reason": "nullnull"}),
+            "no_finish_reason",
+        ),
         (
             AIMessage("par", response_metadata={"done": False, "done_reason": None}),
             "no_finish_reason",
