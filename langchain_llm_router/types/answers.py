@@ -441,7 +441,7 @@ def _without_tags(text: str) -> str:
     for tag in _TAG.finditer(text):
         closes = bool(tag["a"] or tag["b"] or tag["c"])
         if opened is not None:
-            if closes and tag["name"] == opened["name"]:
+            if closes and _name(tag) == _name(opened):
                 start, opened = tag.end(), None
             continue
         before = text[start : tag.start()]
@@ -460,3 +460,7 @@ def _without_tags(text: str) -> str:
         return ""
     shown = before + text[start:]
     return text if len(shown) == len(text) else shown.lstrip()
+
+
+def _name(tag: re.Match[str]) -> str:
+    return (tag["name"] or "").casefold()

@@ -246,6 +246,7 @@ def test_a_chunk_with_text_tool_call_or_reasoning_is_one(chunk):
         ("<think>hm</think>Paris", "Paris"),
         ("<think>\nhm\n</think>\n\nParis", "Paris"),
         ("\n<THINK>hm</THINK> Paris", "Paris"),
+        ("<Think>hm</think>Paris", "Paris"),
         ("<think>a</think><think>b</think>Paris", "Paris"),
         ("reasoning without an opening tag</think>\n\nParis", "Paris"),
         ("<think>cut off in the mid", ""),
