@@ -316,7 +316,12 @@ class PredictOperation(Operation):
 
     def perform(self) -> list[float]:
         """Predict in this thread."""
-        row: list[float] = self.estimator.predict([self.query])[0].tolist()
+        try:
+            row: list[float] = self.estimator.predict([self.query])[0].tolist()
+        except Exception as error:
+            # Its embedding may be a service, whose faults are not the caller's.
+            blame_candidate(error, type(self.estimator).__name__)
+            raise
         return row
 
     async def aperform(self) -> list[float]:

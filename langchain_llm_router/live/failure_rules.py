@@ -24,6 +24,7 @@ __all__ = [
     "is_context_length",
     "is_hopeless",
     "is_retryable",
+    "is_unreachable",
     "may_be_billed",
     "retry_after_s",
     "status_of",
@@ -122,6 +123,8 @@ _CODES = {
     "serverisoverloaded serveroverloaded",
     504: "deadlineexceeded gatewaytimeout",
 }
+# pydantic's `ValidationError` is about a broken reply, and not AWS's about a request.
+_OTHERS_CLASSES = ("builtins", "pydantic_core._pydantic_core")
 _STATUS = {code: status for status, codes in _CODES.items() for code in codes.split()}
 _MAX_CHARS = 4000
 """Number of characters of an error's message that are read."""
@@ -236,7 +239,7 @@ def _codes(error: BaseException) -> Iterator[str]:
         value = getattr(error, name, None)
         # The code of gRPC's errors is a method.
         values.append(_call(value) if callable(value) and name == "code" else value)
-    values += [kind.__name__ for kind in type(error).__mro__ if kind.__module__ != "builtins"]
+    values += [k.__name__ for k in type(error).__mro__ if k.__module__ not in _OTHERS_CLASSES]
     for value in values:
         plain = _plain(getattr(value, "name", value))
         if plain:
@@ -383,6 +386,12 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(error, broken) or _has_name(error, _BROKEN)
 
 
+def is_unreachable(error: BaseException) -> bool:
+    """Return whether there was no answer: no connection, a broken one, or no time left."""
+    broken = ConnectionError | TimeoutError
+    return any(isinstance(e, broken) or _has_name(e, _BROKEN) for e in _iter_causes(error))
+
+
 def is_hopeless(error: BaseException) -> bool:
     """Return whether all further calls would fail too, e.g. a wrong key or an unknown model."""
     return status_of(error) in (401, 402, 403, 404)
@@ -390,6 +399,9 @@ def is_hopeless(error: BaseException) -> bool:
 
 def is_callers_fault(error: BaseException) -> bool:
     """Return whether the request was refused, which is no evidence against the endpoint."""
+    if isinstance(error, UnicodeEncodeError):
+        # Half of a surrogate pair in a text, which no client can send.
+        return True
     return status_of(error) in (400, 413, 415, 422) or is_context_length(error)
 
 

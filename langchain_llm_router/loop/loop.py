@@ -18,7 +18,7 @@ from langchain_llm_router.loop.charges import drop_unaffordable
 from langchain_llm_router.loop.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
-from langchain_llm_router.types.errors import PolicyError
+from langchain_llm_router.types.errors import PolicyError, blame_candidate
 from langchain_llm_router.types.options import NO_OPTIONS, Filter, RoutingOptions
 from langchain_llm_router.verification import Evaluation, evaluated
 
@@ -367,7 +367,11 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
     if any(arm.model is not None for arm in situation.arms):
         models = ByModel.of(policy, situation)
         situation = models.situation
-    decision = policy.decide(situation)
+    try:
+        decision = policy.decide(situation)
+    except (TypeError, ValueError) as error:
+        blame_candidate(error, type(policy).__name__)
+        raise
     if not isinstance(decision, Decision):
         msg = f"{type(policy).__name__}.decide must return a `Decision`, got {decision!r}."
         raise PolicyError(msg)

@@ -120,7 +120,10 @@ def own_error(errors: Sequence[Exception | None]) -> Exception:
 
 
 def blame_candidate(error: BaseException, candidate: str) -> None:
-    """Note that a candidate raised an error, so that it is not taken for the caller's mistake."""
+    """Note that a candidate raised an error, so that it is not taken for the caller's mistake.
+
+    The same holds for an estimator or a policy, by the name of its class.
+    """
     error.__dict__["llm_router_candidate"] = candidate
 
 
