@@ -11,9 +11,9 @@ same.
 
 from __future__ import annotations
 
-import math
 import operator
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -144,7 +144,7 @@ class RoutingOptions(CheckedArguments):
         numbers = {name: getattr(self, name) for name in ("lambda_", "max_cost_usd", "threshold")}
         numbers |= {f"weights[{name!r}]": weight for name, weight in self.weights.items()}
         for name, value in numbers.items():
-            if value is not None and not (math.isfinite(value) and value >= 0):
+            if value is not None and not 0 <= value <= sys.float_info.max:
                 msg = f"`{name.rstrip('_')}` must be a finite number >= 0, got {value!r}."
                 raise ValueError(msg)
         invalid = [item for item in self.filters if not isinstance(item, Filter)]
@@ -191,6 +191,11 @@ NO_OPTIONS = RoutingOptions()
 
 # Key in a line → key in a mapping.
 _NUMBERS = {"threshold": "threshold", "lambda": "lambda", "max_cost": "max_cost_usd"}
+_SWITCHES: dict[str, bool | Literal["escalate"]] = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+    "escalate": "escalate",
+}
 _KEYS = (*_SHORT_NAMES, *_METRICS, *_NUMBERS, "models", "force", "sticky")
 
 
@@ -203,6 +208,7 @@ def _parse_line(line: str) -> RoutingOptions:
     settings: dict[str, Any] = {}
     weights: dict[str, float] = {}
     filters: list[Filter] = []
+    seen: set[str] = set()
     for part in filter(None, (part.strip() for part in tail.split("|"))):
         if _FILTER.match(part):
             filters.append(Filter.parse(part))
@@ -214,18 +220,29 @@ def _parse_line(line: str) -> RoutingOptions:
                 f"{list(_KEYS)}, or a filter on one of {list(_METRICS)} such as 'itl<20'."
             )
             raise ValueError(msg)
+        name = _SHORT_NAMES.get(key, key)
+        _check_once(name, seen, line)
         if key in _SHORT_NAMES or key in _METRICS:
-            weights[_SHORT_NAMES.get(key, key)] = _parse_number(key, text)
+            weights[name] = _parse_number(key, text)
         elif key in _NUMBERS:
             settings[_NUMBERS[key]] = _parse_number(key, text)
         elif key == "models":
             settings["candidates"] = tuple(filter(None, (name.strip() for name in text.split(","))))
         elif key == "sticky":
-            on = text.lower() in ("1", "true", "yes")
-            settings["sticky"] = "escalate" if text.lower() == "escalate" else on
+            if text.lower() not in _SWITCHES:
+                msg = f"`sticky` must be one of {list(_SWITCHES)}, got {text!r}."
+                raise ValueError(msg)
+            settings["sticky"] = _SWITCHES[text.lower()]
         else:
             settings["force"] = text
     return RoutingOptions.parse({**settings, "weights": weights, "filters": filters})
+
+
+def _check_once(name: str, seen: set[str], line: str) -> None:
+    if name in seen:
+        msg = f"{name!r} is given twice in {line!r}: give it once."
+        raise ValueError(msg)
+    seen.add(name)
 
 
 def _parse_number(key: str, text: str) -> float:
