@@ -6,6 +6,7 @@ It is a plain ASGI layer, so that a request that is refused costs no parsing and
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -26,6 +27,10 @@ _LOCAL_NAMES = ("localhost", "testserver")
 # The page has no data of its own, and checks of health have no key.
 _OPEN_PATHS = ("/", "/health", "/ready")
 _MAX_HEADER_BYTES, _MAX_HEADERS_BYTES = 16_384, 32_768
+
+
+# A name or an IPv4 address, or an IPv6 address in brackets, then a port.
+_HOST = re.compile(r"(?:\[(?P<ip>[0-9a-f:.]++)\]|(?P<name>[^\s:\[\]/@,]++))(?::\d{0,5})?+")
 
 
 class _RefusedError(Exception):
@@ -150,11 +155,13 @@ class Gate:
 def _plain_host(host: str) -> str:
     """Return a host's name in lower case without port, brackets and final dot, or ""."""
     name = host.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    # An IPv6 address without brackets has more than one colon, and no port.
-    name = name if name.count(":") > 1 else name.partition(":")[0]
-    return "" if "/" in name else name.removesuffix(".")
+    if name.count(":") > 1 and "[" not in name:
+        # An IPv6 address without brackets, which has no port.
+        return "" if "/" in name else name
+    match = _HOST.fullmatch(name)
+    if match is None:
+        return ""
+    return match["ip"] or match["name"].removesuffix(".")
 
 
 def _replayed(messages: list[_Message], receive: _Receive) -> _Receive:

@@ -8,11 +8,16 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_messages
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    RemoveMessage,
+    convert_to_messages,
+)
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
@@ -121,10 +126,22 @@ _PASSED_ON = (
 )
 
 
+# Checking more would take time in which nothing else is served; providers allow fewer.
+_LONGEST = {
+    "messages": 10_000,
+    "tools": 1_000,
+    "stop": 100,
+    "logit_bias": 300_000,
+    "metadata": 1_000,
+}
+
+
+# Chunks are never padded here, so `include_obfuscation` changes nothing.
+_STREAM_KEYS = {"include_usage", "include_obfuscation"}
+
+
 class ChatRequest(BaseModel):
     """A chat completion request; a parameter that is not known here is refused, not ignored."""
-
-    model_config = ConfigDict(extra="allow")
 
     model: str = Field(min_length=1, max_length=2_000, examples=["router", "router@c:40"])
     messages: list[_Message] = Field(
@@ -157,12 +174,30 @@ class ChatRequest(BaseModel):
     seed: int | None = None
     n: Literal[1] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_and_long(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        known = cls.model_fields
+        unknown = next((k for k, v in data.items() if k not in known and v is not None), None)
+        if unknown is not None:
+            msg = f"Unknown parameter {unknown[:100]!r}: remove it; known are {sorted(known)}."
+            raise ValueError(msg)
+        for name, longest in _LONGEST.items():
+            value = data.get(name)
+            if isinstance(value, list | dict) and len(value) > longest:
+                msg = f"`{name}` has {len(value)} items: send at most {longest}."
+                raise ValueError(msg)
+        return data
+
     @model_validator(mode="after")
     def _refuse_what_would_be_dropped(self) -> Self:
-        unknown = sorted(k for k, v in (self.model_extra or {}).items() if v is not None)
-        if unknown:
-            allowed = sorted(type(self).model_fields)
-            msg = f"Unknown parameter {unknown[0]!r}: remove it; the known ones are {allowed}."
+        if self.stream_options and (not self.stream or self.stream_options.keys() - _STREAM_KEYS):
+            msg = (
+                f"`stream_options` needs `stream`, and may have {sorted(_STREAM_KEYS)}; got "
+                f"{sorted(self.stream_options)[:10]} with `stream` {self.stream}."
+            )
             raise ValueError(msg)
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
@@ -182,10 +217,14 @@ class ChatRequest(BaseModel):
             ValueError: If a message cannot be converted.
         """
         try:
-            return [_as_said(message) for message in convert_to_messages(self.messages)]
+            messages = [_as_said(one) for one in convert_to_messages(self.messages)]
         except (NotImplementedError, TypeError, KeyError, AttributeError) as error:
             msg = f"`messages` must be OpenAI chat messages: {error}."
             raise ValueError(msg) from error
+        if any(isinstance(message, RemoveMessage) for message in messages):
+            msg = "`messages` must be OpenAI chat messages: the role 'remove' is none of theirs."
+            raise ValueError(msg)
+        return messages
 
     def call_kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments of the router's call."""

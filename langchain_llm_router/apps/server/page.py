@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from importlib.resources import files
@@ -14,6 +13,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, Field
 
+from langchain_llm_router.apps.server.bodies import to_json
 from langchain_llm_router.apps.server.counters import Counters
 from langchain_llm_router.apps.server.failures import describe, failure_response
 from langchain_llm_router.calls.ask import PredictOperation
@@ -159,4 +159,4 @@ def _curve(arms: Sequence[Arm]) -> list[dict[str, Any]]:
 
 
 def _event(kind: str, data: Any) -> str:
-    return f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"event: {kind}\ndata: {to_json(data)}\n\n"

@@ -13,12 +13,14 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable, RunnableConfig
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from langchain_llm_router.apps.server.bodies import JsonRoute, SafeResponse, to_json
 from langchain_llm_router.apps.server.counters import Counters
 from langchain_llm_router.apps.server.failures import (
     describe,
@@ -86,6 +88,8 @@ def create_app(
         redoc_url=None,
         lifespan=_flush_on_shutdown(router.log),
     )
+    # Only routes that are added from here on.
+    app.router.route_class = JsonRoute
     gate = {"api_keys": tuple(api_keys or ()), "allowed_hosts": tuple(allowed_hosts)}
     Gate(app, **gate, max_body_bytes=max_body_bytes)  # checked now, not with the first request
     app.add_middleware(Gate, **gate, max_body_bytes=max_body_bytes)
@@ -106,12 +110,6 @@ def create_app(
             _LOG.warning("no answer: %s", type(error).__name__)
             return failure_response(error, router.parts.secrets)
 
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        names = [_ROUTER_MODEL, *(candidate.name for candidate in router.parts.candidates)]
-        owned = {"object": "model", "created": 0, "owned_by": "langchain-llm-router"}
-        return {"object": "list", "data": [{"id": name, **owned} for name in names]}
-
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -124,9 +122,22 @@ def create_app(
     async def metrics() -> Response:
         return Response(generate_latest(counters.registry), media_type=CONTENT_TYPE_LATEST)
 
+    _add_models(app, endpoint.names)
     add_page(app, router, counters, baseline=baseline)
     _add_error_handlers(app)
     return app
+
+
+def _add_models(app: FastAPI, names: Sequence[str]) -> None:
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(name) for name in names]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        if name not in names:
+            raise HTTPException(404, f"Unknown model {name!r}: must be one of {list(names)}.")
+        return _model(name)
 
 
 def _flush_on_shutdown(log: DecisionLog | None) -> Callable[[FastAPI], Any]:
@@ -150,7 +161,7 @@ class _ChatEndpoint:
 
     def __init__(self, router: ChatLLMRouter, counters: Counters) -> None:
         self._router, self._counters = router, counters
-        self._names = [candidate.name for candidate in router.parts.candidates]
+        self.names = list(dict.fromkeys([_ROUTER_MODEL, *router.parts.names]))
 
     async def answer(self, body: ChatRequest, header: str | None, request: Request) -> Response:
         """Answer a request, as one body or as a stream; a client that leaves ends its calls."""
@@ -176,7 +187,7 @@ class _ChatEndpoint:
         record = route_of(message)
         self._counters.count(record)
         candidate = body.model if record is None else record["candidate"]
-        return JSONResponse(
+        return SafeResponse(
             completion(message, model=candidate, record=record), headers=_headers(record)
         )
 
@@ -239,15 +250,14 @@ class _ChatEndpoint:
         if model == _ROUTER_MODEL:
             return NO_OPTIONS
         # Names of models may have an `@` of their own, so they come before lines of options.
-        if model in self._names:
+        if model in self.names:
             return RoutingOptions(force=model)
         endpoints = [c.name for c in self._router.parts.candidates if c.model_name == model]
         if endpoints:
             return RoutingOptions(candidates=tuple(endpoints))
         if model.partition("@")[0].strip() == _ROUTER_MODEL:
             return RoutingOptions.parse(model)
-        allowed = [_ROUTER_MODEL, *self._names]
-        raise HTTPException(404, f"Unknown model {model!r}: must be one of {allowed}.")
+        raise HTTPException(404, f"Unknown model {model!r}: must be one of {self.names}.")
 
 
 async def _while_connected(request: Request, work: Awaitable[Any]) -> Any:
@@ -284,19 +294,24 @@ def _headers(record: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "langchain-llm-router"}
+
+
 def _event(data: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {to_json(data)}\n\n"
 
 
 def _add_error_handlers(app: FastAPI) -> None:
     """Return errors that occur before a candidate is asked in OpenAI's form."""
 
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(error_body(str(error.detail)), error.status_code)
+    # FastAPI's own is a subclass of it; an unknown path or method raises Starlette's.
+    @app.exception_handler(StarletteHTTPException)
+    async def http_error(request: Request, error: StarletteHTTPException) -> SafeResponse:
+        return SafeResponse(error_body(str(error.detail)), error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> SafeResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return JSONResponse(error_body(f"{where}: {first['msg']}"), 400)
+        return SafeResponse(error_body(f"{where}: {first['msg']}"), 400)
