@@ -15,6 +15,7 @@ from langchain_core.runnables import AddableDict, Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_llm_router.calls.nested_records import inner_cost_usd, passed_on
+from langchain_llm_router.calls.tracing import watch_tokens
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Attempt, Candidate
 from langchain_llm_router.types.answers import answer_flaw, finish_reason, has_output
@@ -99,22 +100,22 @@ class AskOperation(Operation):
         """Ask, and wait for the whole answer."""
         started = time.perf_counter()
         try:
-            output = self.runnable.invoke(self.messages, self.config, **self.kwargs)
+            output = self.runnable.invoke(self.messages, self._watched(), **self.kwargs)
         except BaseException as error:
             if not self._handles(error):
                 raise
-            return self._make_failure(error, started)
+            return self._fail(error, started)
         return self._make_answer(output, started)
 
     async def aperform(self) -> Answer:
         """Ask, and wait for the whole answer."""
         started = time.perf_counter()
         try:
-            output = await self.runnable.ainvoke(self.messages, self.config, **self.kwargs)
+            output = await self.runnable.ainvoke(self.messages, self._watched(), **self.kwargs)
         except BaseException as error:
             if not self._handles(error):
                 raise
-            return self._make_failure(error, started)
+            return self._fail(error, started)
         return self._make_answer(output, started)
 
     def stream(self) -> Iterator[Any]:
@@ -170,6 +171,23 @@ class AskOperation(Operation):
         """Note how the call ended; return whether its error is a result."""
         self.notes.add_end(self.candidate, error)
         return isinstance(error, self.handled) and not is_pause(error)
+
+    def _watched(self) -> RunnableConfig:
+        """Return the config; its run notes whether a handler has shown part of the answer."""
+        callbacks = self.config.get("callbacks")
+        has_handlers = bool(getattr(callbacks, "handlers", callbacks))
+        return watch_tokens(self.config, self.notes) if has_handlers else self.config
+
+    def _fail(self, error: Exception, started: float) -> Answer:
+        """Return the failure, or raise it if part of the answer has been shown.
+
+        Another answer cannot be appended to what the user has read.
+        """
+        if self.passed_on or self.notes.tokens_shown:
+            redact_error(error, find_secrets(self.candidate.model))
+            blame_candidate(error, self.candidate.name)
+            raise error
+        return self._make_failure(error, started)
 
     def _make_failure(self, error: Exception, started: float) -> Answer:
         secrets = find_secrets(self.candidate.model)
@@ -279,12 +297,7 @@ class _PartialStream:
         return enough and self._operation.commit(self._sum)
 
     def fail(self, error: Exception) -> None:
-        if self._operation.passed_on:
-            # Part of this answer has been streamed, so another answer cannot be appended to it.
-            redact_error(error, find_secrets(self._operation.candidate.model))
-            blame_candidate(error, self._operation.candidate.name)
-            raise error
-        self._failure = self._operation._make_failure(error, self._started)
+        self._failure = self._operation._fail(error, self._started)
 
     def answer(self) -> Answer:
         if self._failure is not None:

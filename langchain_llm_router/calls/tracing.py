@@ -28,17 +28,21 @@ from langchain_core.runnables import RunnableConfig
 from langsmith.utils import tracing_is_enabled
 
 from langchain_llm_router.calls.langchain_internals import has_context_handlers
+from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.record import decision_data, situation_data
 from langchain_llm_router.types import Decision, Situation
+from langchain_llm_router.types.answers import has_output
 from langchain_llm_router.types.operations import Operation
 
 __all__ = [
     "NOSTREAM",
     "AnnotateOperation",
     "EventOperation",
+    "TokenWatch",
     "TraceOperation",
     "has_no_handlers",
     "is_traced",
+    "watch_tokens",
     "without_tokens",
 ]
 
@@ -91,17 +95,55 @@ def without_tokens(callbacks: Callbacks) -> Callbacks:
     return quiet
 
 
+def watch_tokens(config: RunnableConfig, notes: Notes) -> RunnableConfig:
+    """Return a config whose run notes that a handler has shown part of the answer to the user.
+
+    LangGraph's `stream_mode="messages"` and `astream_events` show the tokens of a call that is
+    invoked. What they have shown cannot be taken back.
+    """
+    callbacks = config.get("callbacks")
+    handlers: Any = getattr(callbacks, "handlers", callbacks)
+    if callbacks is None or not any(map(_hears_tokens, handlers)):
+        return config
+    notes.is_heard = True
+    watch = TokenWatch(notes)
+    if isinstance(callbacks, list):
+        return {**config, "callbacks": [*callbacks, watch]}
+    watched = callbacks.copy()
+    watched.add_handler(watch)
+    return {**config, "callbacks": watched}
+
+
+class TokenWatch(BaseCallbackHandler):
+    """Notes that a token with output has come, where a handler shows tokens."""
+
+    run_inline = True
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def on_llm_new_token(self, token: Any, *, chunk: Any = None, **kwargs: Any) -> None:
+        """Note a token with output."""
+        message = getattr(chunk, "message", None)
+        if not self._notes.is_heard:
+            return
+        if token if message is None else has_output(message):
+            self._notes.tokens_shown = True
+
+
 def _without_tokens(handler: Any) -> Any:
+    return _Quiet(handler) if _hears_tokens(handler) else handler
+
+
+def _hears_tokens(handler: Any) -> bool:
     from langchain_core.tracers.base import BaseTracer  # noqa: PLC0415 - only with handlers
 
+    if isinstance(handler, _Quiet | TokenWatch):
+        return False
     streams = all(hasattr(handler, name) for name in _TAPS)
     told = getattr(type(handler), "on_llm_new_token", None)
     defaults = (BaseCallbackHandler.on_llm_new_token, AsyncCallbackHandler.on_llm_new_token)
-    if isinstance(handler, _Quiet) or not (
-        streams or (told not in defaults and not isinstance(handler, BaseTracer))
-    ):
-        return handler
-    return _Quiet(handler)
+    return streams or (told not in defaults and not isinstance(handler, BaseTracer))
 
 
 class _Quiet:

@@ -208,7 +208,11 @@ class GuardedRunnable:
         guard, n_failed = self.guard, 0
         while True:
             limit = guard.limit_s(first_token=streamed)
-            outcome: Outcome = yield _Race(limit, guard.hedge_s(first_token=streamed))
+            # Of two calls at the same time, a handler would show the tokens of both.
+            hedge = (
+                guard.hedge_s(first_token=streamed) if streamed or not self.notes.is_heard else None
+            )
+            outcome: Outcome = yield _Race(limit, hedge)
             self._running.clear()
             for call, why in outcome.lost:
                 self.notes.add_failure(call, why, billed=True)
@@ -220,7 +224,7 @@ class GuardedRunnable:
             billed = may_be_billed(outcome.error)
             self.notes.add_failure(outcome.call, error_text(outcome.error), billed=billed)
             pause = guard.rules.pause_s(outcome.error, n_failed)
-            if pause is None or pause >= guard.left_s():
+            if pause is None or pause >= guard.left_s() or self.notes.tokens_shown:
                 raise outcome.error
             yield _Pause(pause)
 

@@ -31,6 +31,12 @@ class Notes:
     """Whether a call that is not among the failures may have been billed although it failed; None
     if there is none."""
 
+    is_heard: bool = False
+    """Whether a handler shows the tokens of a call that is invoked."""
+
+    tokens_shown: bool = False
+    """Whether it has shown some, so that no other answer can follow."""
+
     def add_failure(self, call: Call, error: str, *, billed: bool) -> None:
         """Add a call that failed or lost a race."""
         waited = time.monotonic() - call.started_s if call.started_s > 0 else 0.0

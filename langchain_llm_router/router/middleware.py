@@ -12,7 +12,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -22,7 +22,8 @@ from langchain_llm_router.calls.bindings import Bindings, NotedRunnable
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.provider_messages import provider_of, settings_for_provider
 from langchain_llm_router.calls.tools import tools_for_provider
-from langchain_llm_router.calls.tracing import NOSTREAM
+from langchain_llm_router.calls.tracing import NOSTREAM, TokenWatch
+from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.drivers import adrive, drive
 from langchain_llm_router.router.parts import Parts, RouterFields
@@ -213,13 +214,13 @@ class _ModelCall:
             return Candidate(name)
 
 
-class _Listener(BaseCallbackHandler):
+class _Listener(TokenWatch):
     """A handler that hears whether the chosen candidate answered, or how it failed."""
 
-    run_inline = True
     ignore_chain = ignore_retriever = ignore_agent = ignore_retry = ignore_custom_event = True
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes) -> None:
+        super().__init__(notes)
         self.answered = False
         self.error: BaseException | None = None
 
@@ -239,7 +240,7 @@ class _Candidate(NotedRunnable):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         assert self._call.handler is not None
-        listener = _Listener()
+        listener = _Listener(self.notes)
         response = self._call.handler(self._request(input, config, kwargs, listener))
         return self._read(response, listener)
 
@@ -247,7 +248,7 @@ class _Candidate(NotedRunnable):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AIMessage:
         assert self._call.ahandler is not None
-        listener = _Listener()
+        listener = _Listener(self.notes)
         response = await self._call.ahandler(self._request(input, config, kwargs, listener))
         return self._read(response, listener)
 

@@ -417,7 +417,8 @@ class Request:
             self._shown.add(step.candidate)
         if answer.message is not None and self.parts.fatal_flaws:
             tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
-            attempt = classify(answer, tools, fatal, streamed=streamed)
+            shown = streamed or asking.notes.tokens_shown
+            attempt = classify(answer, tools, fatal, streamed=shown)
             answer = replace(answer, attempt=attempt)
         self.answers[step.candidate] = answer
         return answer.attempt
