@@ -285,14 +285,10 @@ def grader_by_name(name: str, judge: str | None = None) -> Grader | PairwiseJudg
         judge: The model for `"judge"` and `"pairwise"`, written like a candidate.
 
     Raises:
-        ValueError: If the name is unknown, or the model is missing or not needed.
+        ValueError: If the name is unknown, or the model is missing.
     """
     if name not in ("judge", "pairwise"):
-        grader = make_grader(name)
-        if judge is not None:
-            msg = f"The grader {name!r} asks no model: omit `judge`, or name judge or pairwise."
-            raise ValueError(msg)
-        return grader
+        return make_grader(name)
     if judge is None:
         msg = f"The grader {name!r} needs a model, got None: pass `judge`."
         raise ValueError(msg)

@@ -63,9 +63,22 @@ MISTAKES = [
     (["serve", "--baseline", "nobody"], "`baseline` must be one of"),
     (["serve", "--shadow", "nowhere"], "'nowhere' is not a saved artifact"),
     (["serve", "--log", "route"], "Is a directory: 'route'"),
+    (["serve", "--candidate", "a=openai:x"], "are for a saved router"),
+    (["serve", "--host", "999.1.1.1"], "Cannot listen on `--host` '999.1.1.1'"),
+    (["fit", "--data", "number.jsonl"], "Row 0: `query` must be a text, got '5'"),
+    (["fit", "--data", "label.jsonl"], "Row 0: `group` must be a text or a number"),
+    (["collect", "q.jsonl", "--judge", "openai:x", "--candidate", "a=openai:x"], "`--judge` needs"),
 ]  # fmt: skip
 
 
+@pytest.fixture
+def _odd_tables(made, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    (made / "number.jsonl").write_text('{"query": 5, "quality": {"s": 1, "l": 0}}\n')
+    (made / "label.jsonl").write_text('{"query": "a", "group": {}, "quality": {"s": 1, "l": 0}}\n')
+
+
+@pytest.mark.usefixtures("_odd_tables")
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda it: " ".join(it)[:40])
 def test_a_mistake_ends_in_one_line_that_says_what_is_allowed(run, arguments, words):
     code, _, err = run(*arguments)
@@ -162,6 +175,15 @@ def test_shells_can_complete_it(run, monkeypatch, shell):
     for name, value in words.items():
         monkeypatch.setenv(name, value)
     assert "evaluate" in run()[1]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_without_the_characters_of_an_answer_shows_them_escaped(tmp_path, encoding):
+    one_shot().save(tmp_path / "route")
+    process = start("explain", "route", "caf\u9462", cwd=tmp_path, PYTHONIOENCODING=encoding)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "\\u9462" in out
 
 
 def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path):

@@ -1,8 +1,8 @@
-"""Candidates, prices and graders as a command line has them: nothing is merged or dropped."""
+"""Candidates and prices as a command line has them: nothing is merged or dropped."""
 
 import pytest
 
-from langchain_llm_router.collect import grader_by_name, parse_candidates
+from langchain_llm_router.collect import parse_candidates
 
 ONE, TWO = "a=openai:x@http://h:1/v1", "a=openai:y@http://h:2/v1"
 
@@ -24,8 +24,3 @@ def test_what_would_be_merged_or_cannot_be_asked_is_refused(monkeypatch, texts, 
     with pytest.raises(ValueError, match=r".") as caught:
         parse_candidates(texts, prices)
     assert said in str(caught.value)
-
-
-def test_a_judge_that_no_grader_asks_is_refused():
-    with pytest.raises(ValueError, match="'number' asks no model: omit `judge`"):
-        grader_by_name("number", "openai:x")

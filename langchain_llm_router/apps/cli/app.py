@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, Any, get_args, get_type_hints
 
 from langchain_llm_router.apps.cli.calibrate_command import calibrate
@@ -48,6 +49,10 @@ def main() -> None:
 
     Exit codes: 0 success, 1 failure, 2 invalid arguments, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal or a file may have an encoding without λ, or a query half a character.
+            stream.reconfigure(errors="backslashreplace")
     try:
         build_app()(prog_name="llm-router")
     except (LlmRouterError, ValueError, OSError) as error:

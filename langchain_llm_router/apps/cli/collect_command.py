@@ -43,6 +43,10 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     from langchain_llm_router import collect as room  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.verification import YesNo  # noqa: PLC0415 - the same
 
+    if judge is not None and grader not in ("judge", "pairwise"):
+        msg = f"`--judge` needs `--grader judge` or `--grader pairwise`, got `--grader {grader}`."
+        raise ValueError(msg)
+
     def setup() -> room.Setup:
         return {
             "candidates": room.parse_candidates(candidate, price, logprobs=logprobs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,7 +68,11 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     from langchain_llm_router.router import Shadow  # noqa: PLC0415 - imports what it needs
 
     keys = _read_keys()
+    _check_address(host, port)
     update = {"log": _open_log(log), "shadow": None if shadow is None else Shadow.load(shadow)}
+    if router is None and (candidate or price):
+        msg = "`--candidate` and `--price` are for a saved router: name its folder, or omit them."
+        raise ValueError(msg)
     if router is None:
         served = _load_demo(cascade=cascade)
     elif cascade:
@@ -89,6 +94,20 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
     )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be served, before anything is loaded.
+
+    Raises:
+        OSError: If the host is not one of this machine, or the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        msg = f"Cannot listen on `--host` {host!r}, `--port` {port}: {error.strerror or error}."
+        raise OSError(msg) from error
 
 
 def _read_keys() -> list[str] | None:
