@@ -110,7 +110,7 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
     def _codes(self, text: str) -> Counter[int]:
         tokens = (_WORDS if self.version == 1 else _TOKENS).findall(text.lower())
         grams: Counter[int] = Counter()
-        for n in range(1, self.n_words + 1):
+        for n in range(1, min(self.n_words, len(tokens)) + 1):
             grams.update(_hashed(" ".join(tokens[i : i + n])) for i in range(len(tokens) - n + 1))
         if self.version > 1:
             grams.update(_hashed(piece) for piece in _pieces(text))
@@ -191,10 +191,11 @@ def restore_embeddings(
                 f"has {list(_VERSIONS)}: update the package, or fit and save it again."
             )
             raise ArtifactError(msg)
-        lexical = LexicalEmbeddings(described["width"], described["n_words"], version)
-        if idf.shape != (lexical.width,):
-            msg = f"The saved idf has shape {idf.shape}, expected ({lexical.width},)."
+        if idf.shape != (described["width"],):
+            # Checked first, because a damaged width could be too large for the memory.
+            msg = f"The saved idf has shape {idf.shape}, expected ({described['width']},)."
             raise ArtifactError(msg)
+        lexical = LexicalEmbeddings(described["width"], described["n_words"], version)
         lexical.idf_ = idf.astype(np.float32)
         return lexical
     if embeddings is None:

@@ -106,6 +106,9 @@ class Memory(CheckedArguments, ABC):
     def _restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None: ...
 
     def _check_shape(self, vectors: NDArray[Any]) -> None:
+        if vectors.dtype.kind != "f":
+            msg = f"the vectors of the memory hold {vectors.dtype}, expected decimal numbers"
+            raise ValueError(msg)
         if vectors.shape != (self.n_rows_, self.width_):
             expected = (self.n_rows_, self.width_)
             msg = f"the vectors of the memory have shape {vectors.shape}, expected {expected}"

@@ -291,3 +291,9 @@ def test_pgvector_remembers_what_the_exact_memory_remembers(postgres, tmp_path):
     loaded.memory_.forget()
     assert store.similarity_search("new 0", k=1000) == []
     store._engine.dispose()
+
+
+def test_vectors_that_hold_no_numbers_are_refused():
+    memory = ExactMemory().fit(np.eye(2, dtype=np.float32), ["a", "b"])
+    with pytest.raises(ValueError, match="hold <U1, expected decimal numbers"):
+        memory._check_shape(np.full((2, 2), "a"))
