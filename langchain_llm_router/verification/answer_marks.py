@@ -29,6 +29,7 @@ _FIELD = re.compile(
     re.IGNORECASE,
 )
 _TAGS = re.compile(r"<(b|strong|em|i|u|code|span|p)>([^<>]*+)</\1>", re.IGNORECASE)
+_STRONG = re.compile(r"(?<!\w)__([^_\n]{1,200})__(?!\w)")
 _STRUCK = re.compile(r"~~[^~\n]{1,200}~~")
 _WRAPPED = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s{0,3}\{([^{}]{0,99})\}"
@@ -56,7 +57,8 @@ def marked(text: str) -> str | None:
 
 def without_markup(text: str) -> str:
     """Return a text without tags of emphasis, LaTeX's commands for text, and what is struck out."""
-    return _WRAPPED.sub(r"\1", _TAGS.sub(r"\2", _STRUCK.sub(" ", text)))
+    text = _STRONG.sub(r"\1", _TAGS.sub(r"\2", _STRUCK.sub(" ", text)))
+    return _WRAPPED.sub(r"\1", text)
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
