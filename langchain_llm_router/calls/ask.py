@@ -264,7 +264,7 @@ class _PartialStream:
         """Add a chunk, and return the chunks that may be passed on now."""
         if self._ttft_s is None and has_output(chunk):
             self._ttft_s = time.perf_counter() - self._started
-        chunk = self._with_new_usage(chunk)
+        chunk = _without_record(self._with_new_usage(chunk))
         self._chunks.append(chunk)
         # A complete draft is not committed here: the policy decides on it.
         is_last = isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last"
@@ -318,6 +318,15 @@ class _PartialStream:
         if self._operation.commit is not None and self._operation.passed_on:
             answer.attempt["committed"] = True
         return answer
+
+
+def _without_record(chunk: Any) -> Any:
+    """The chunk without a decision record, which would be merged with that of this router."""
+    metadata = getattr(chunk, "response_metadata", None)
+    if not metadata or "llm_router" not in metadata:
+        return chunk
+    kept = {key: value for key, value in metadata.items() if key != "llm_router"}
+    return chunk.model_copy(update={"response_metadata": kept})
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from langchain_llm_router.live.measurements import ArmStats
 from langchain_llm_router.policies.policy import Policy
@@ -35,6 +36,7 @@ def build_arms(
     input_tokens: float | None = None,
     output_tokens: Sequence[float] | None = None,
     cached: Mapping[str, float] | None = None,
+    text_tokens: float | None = None,
 ) -> tuple[Arm, ...]:
     """Build the arms for a query: what a call to each candidate is expected to bring.
 
@@ -50,6 +52,8 @@ def build_arms(
         output_tokens: Predicted answer length per candidate; if None, the measured or else the
             declared mean.
         cached: Number of prompt tokens in the prompt cache of the provider, by candidate.
+        text_tokens: Length of the prompt by its text alone, where `input_tokens` and `cached` are
+            from records, which a caller may have written.
     """
     query_tokens = len(query) / CHARS_PER_TOKEN if query.isascii() else estimate_tokens(query)
     if input_tokens is None:
@@ -63,19 +67,23 @@ def build_arms(
         if output_tokens is not None:
             length = output_tokens[i]
         n_cached = 0 if cached is None else cached.get(candidate.name, 0)
-        cost = expected_cost_usd(
+        expect = partial(
+            expected_cost_usd,
             candidate,
             query_tokens=query_tokens,
-            input_tokens=input_tokens,
             output_tokens=length,
-            cached_tokens=min(n_cached, input_tokens),
             predicted=output_tokens is not None,
         )
+        cost = expect(input_tokens=input_tokens, cached_tokens=min(n_cached, input_tokens))
+        capped = None
+        if text_tokens is not None:
+            capped = expect(input_tokens=max(input_tokens, text_tokens), cached_tokens=0)
         arms.append(
             Arm(
                 candidate=candidate.name,
                 quality=None if quality is None or math.isnan(quality[i]) else float(quality[i]),
                 cost_usd=cost,
+                capped_usd=capped,
                 ttft_s=candidate.ttft_s if stats.ttft_s is None else stats.ttft_s,
                 itl_s=candidate.itl_s if stats.itl_s is None else stats.itl_s,
                 model=candidate.endpoint_of,
@@ -194,7 +202,7 @@ def _exclusion_reason(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str
         return unfit[arm.candidate]
     values = {
         "quality": arm.quality,
-        "cost": arm.cost_usd,
+        "cost": arm.limited_usd,
         "ttft": arm.ttft_s,
         "itl": arm.itl_s,
     }

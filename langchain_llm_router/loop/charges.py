@@ -81,13 +81,13 @@ def drop_unaffordable(situation: Situation) -> Situation:
 
     def fits(arm: Arm) -> bool:
         within_cap = cap is None or (
-            spent is not None and arm.cost_usd is not None and spent + arm.cost_usd <= cap
+            spent is not None and arm.limited_usd is not None and spent + arm.limited_usd <= cap
         )
         return within_cap and arm.candidate in covered
 
     left = tuple(arm for arm in situation.arms if arm.candidate not in open_names or fits(arm))
     if len(left) == 0:
-        costs = {arm.candidate: arm.cost_usd for arm in situation.arms}
+        costs = {arm.candidate: arm.limited_usd for arm in situation.arms}
         worst = {arm.candidate: arm.worst_cost_usd for arm in situation.arms}
         msg = (
             f"No candidate can be asked within `max_cost_usd` ({cap!r} USD) and what the budget "

@@ -3,13 +3,17 @@
 Everything is read from the messages: the decision record of an answer names its candidate, and its
 usage has the length of the prompt that the provider has cached. As no state is kept between calls,
 this works across processes, threads and checkpoints.
+
+A caller may have written records and usage. They are hints: what is malformed in them is ignored,
+and limits on costs are compared with a cost that owes nothing to them (`text_tokens`).
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
@@ -29,6 +33,8 @@ __all__ = [
 _MAX_TURN_CHARS = 4000
 # How long providers keep a prefix in their prompt cache.
 _PREFIX_LIVES_S = 300.0
+# Beyond all tokens of a prompt, and all times.
+_LARGEST = 1e12
 
 
 class Conversation(NamedTuple):
@@ -39,6 +45,10 @@ class Conversation(NamedTuple):
 
     prompt_tokens: float
     """Estimated length of the prompt."""
+
+    text_tokens: float | None
+    """Estimated length of the prompt by its text alone; None if `prompt_tokens` is that too, and
+    nothing is cached."""
 
     cached_tokens: Mapping[str, int]
     """Number of prompt tokens in the prompt cache of the provider, by candidate."""
@@ -75,10 +85,11 @@ def read_conversation(
         text = _text(messages[0])
         # A call costs time, and most texts are ASCII.
         tokens = len(text) / CHARS_PER_TOKEN if text.isascii() else estimate_tokens(text)
-        return Conversation(query, tokens, {}, None, None, in_tool_loop=False)
+        return Conversation(query, tokens, None, {}, None, None, in_tool_loop=False)
     return Conversation(
         query=query,
         prompt_tokens=prompt_tokens(messages),
+        text_tokens=sum(estimate_tokens(_text(message)) for message in messages),
         cached_tokens=cached_prefixes(messages),
         holder=_holder(messages),
         strongest=strongest_candidate(messages, order),
@@ -134,19 +145,29 @@ def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
         record = _record(message)
         if record is None or not isinstance(record.get("attempts"), list):
             continue
-        assert isinstance(message, AIMessage)
-        fresh = [a for a in record["attempts"] if (a.get("finished_at_s") or 0.0) >= oldest]
+        fresh = [a for a in record["attempts"] if _finished_at_s(a) >= oldest]
         if len(fresh) == 0:
             break
         for attempt in fresh:
-            name = str(attempt.get("answered_by") or attempt["candidate"])
+            name = attempt.get("answered_by") or attempt.get("candidate")
             tokens = attempt.get("input_tokens")
             usage = usage_of(message)
-            if attempt["candidate"] == record.get("candidate") and usage is not None:
+            if attempt.get("candidate") == record.get("candidate") and usage is not None:
                 tokens = usage.input_tokens + usage.output_tokens
-            if tokens is not None and name not in cached:
+            if isinstance(name, str) and name not in cached and _is_count(tokens):
                 cached[name] = int(tokens)
     return cached
+
+
+def _finished_at_s(attempt: Any) -> float:
+    """Return when an attempt ended; minus infinity if it does not say."""
+    time_s = attempt.get("finished_at_s") if isinstance(attempt, Mapping) else None
+    return float(time_s) if _is_count(time_s) else -math.inf
+
+
+def _is_count(value: Any) -> TypeGuard[float]:
+    """Return whether a value of a record is a number that a router may have written."""
+    return isinstance(value, int | float) and 0 <= value <= _LARGEST
 
 
 def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
@@ -167,8 +188,8 @@ def _holder(messages: Sequence[BaseMessage]) -> str | None:
     """Return the candidate that gave the last answer; None if no router recorded it."""
     for message in reversed(messages):
         if isinstance(message, AIMessage):
-            record = _record(message)
-            return None if record is None else str(record.get("candidate"))
+            name = (_record(message) or {}).get("candidate")
+            return name if isinstance(name, str) else None
     return None
 
 
@@ -184,6 +205,6 @@ def strongest_candidate(messages: Sequence[BaseMessage], order: Sequence[str]) -
     for message in messages:
         record = _record(message)
         name = None if record is None else record.get("candidate")
-        if name in ranks and (best is None or ranks[name] > ranks[best]):
+        if isinstance(name, str) and name in ranks and (best is None or ranks[name] > ranks[best]):
             best = name
     return best

@@ -57,6 +57,7 @@ def make_situation(
         live=None if parts.live is None else parts.live.stats(parts.candidates),
         input_tokens=conversation.prompt_tokens,
         cached=conversation.cached_tokens,
+        text_tokens=conversation.text_tokens,
     )
     if fields.budgets is not None:
         from langchain_llm_router.budgets.token_bounds import (  # noqa: PLC0415 - slow to load

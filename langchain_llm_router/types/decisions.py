@@ -151,6 +151,15 @@ class Arm:
     unbounded: str | None = None
     """Why there is no upper bound, and what would give it one; None if there is one."""
 
+    capped_usd: float | None = None
+    """Expected cost of one call without what records in the messages say of lengths and caches,
+    as a caller may have written them; None if `cost_usd` owes nothing to them."""
+
+    @property
+    def limited_usd(self) -> float | None:
+        """The expected cost that is compared with a request's limits."""
+        return self.cost_usd if self.capped_usd is None else self.capped_usd
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
