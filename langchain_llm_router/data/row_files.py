@@ -26,6 +26,8 @@ __all__ = [
 _MOST_PARQUET_BYTES = 4 << 30
 _MOST_CSV_BYTES = 1 << 30
 _MOST_LINE_BYTES = 32 << 20
+# Rows may take so much memory, or four times as much as their file unpacked.
+_FREE_BYTES = 1 << 30
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -112,12 +114,33 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
             if max(n_bytes, cells) > _MOST_PARQUET_BYTES:
                 msg = f"{n_bytes:,} bytes and {cells:,} cells, more than {_MOST_PARQUET_BYTES:,}"
                 raise ValueError(msg)
-            return [_nested(row) for row in file.read().to_pylist()]
+            return [_nested(row) for row in _read_in_bounds(file, n_bytes)]
     except Exception as error:  # a damaged file raises whatever its bytes lead to
         if isinstance(error, OSError) and error.errno is not None:
             raise
         msg = f"{path.name} cannot be read as Parquet: {type(error).__name__}: {error}."
         raise ValueError(msg) from error
+
+
+def _read_in_bounds(file: Any, n_bytes: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows, unless they take more memory than allowed.
+
+    One text that is said to be in a million rows takes little of a file, and a million times that
+    of memory.
+    """
+    # No text is longer than all of them in the file.
+    batch_size = max(1, min(1024, _FREE_BYTES // max(1, n_bytes)))
+    most = min(_MOST_PARQUET_BYTES, max(_FREE_BYTES, 4 * n_bytes))
+    n_read = 0
+    for batch in file.iter_batches(batch_size=batch_size):
+        rows = batch.to_pylist()
+        # A batch may have each text once, in a dictionary, and its rows have it many times.
+        texts = (v for row in rows for v in row.values() if isinstance(v, str | bytes))
+        n_read += max(batch.nbytes, sum(map(len, texts)))
+        if n_read > most:
+            msg = f"its rows take more than {most:,} bytes of memory"
+            raise ValueError(msg)
+        yield from rows
 
 
 def json_lines(
