@@ -23,10 +23,17 @@ _SHAPELESS = (
 )
 _TAGS = ("context", "question", "answer", "system", "verdict")
 # Quantifiers that give nothing back keep the patterns linear in the length of the text.
-_TAG = re.compile(r"[<＜﹤](\s*+[/／∕⁄\\]?+\s*+)(?=(\w{1,16}))")
+_TAG = re.compile(
+    r"(?:[<＜﹤〈⟨]|&lt;|&\#0?60;)([\s/／∕⁄⧸\\_\u0300-\u036f-]*+)(?=([\w\u0300-\u036f]{1,16}))",
+    flags=re.IGNORECASE,
+)
+# Cyrillic and Greek letters that look like Latin ones of the tags.
+_LATIN = str.maketrans("аеосіѕтυνωαο", "aeocistuvwao")
 # Marks of chat templates: a server that parses them would end the turn inside the fence.
 _TEMPLATE = re.compile(
-    r"<(?=\|)|(?<=\|)>|<(?=/?s>|<SYS>|</SYS>|(?:start|end)_of_turn>)|\[(?=/?INST\])",
+    r"<(?=[|｜¦ǀ])|(?<=[|｜¦ǀ])>|<(?=/?(?:s|think|bos|eos|tool_call)>|<SYS>|</SYS>)"
+    r"|<(?=(?:start|end)_of_turn>)"
+    r"|\[(?=[/\\]?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK)\])",
     flags=re.IGNORECASE,
 )
 
@@ -96,8 +103,9 @@ def fence(parts: Mapping[str, str]) -> str:
 
 
 def _close_tag(tag: re.Match[str]) -> str:
-    # A tag's name in full-width or other compatible letters is the same to a tokenizer.
-    name = unicodedata.normalize("NFKC", tag[2]).casefold()
+    # A tag's name in full-width, accented or Cyrillic letters looks the same to a reader.
+    name = unicodedata.normalize("NFKD", tag[2]).casefold().translate(_LATIN)
+    name = "".join(char for char in name if not unicodedata.combining(char))
     return f"‹{tag[1]}" if name.startswith(_TAGS) else tag[0]
 
 

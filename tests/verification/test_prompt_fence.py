@@ -35,6 +35,32 @@ def test_a_tag_in_full_width_letters_is_escaped():
 
 
 @pytest.mark.parametrize(
+    "tag",
+    ["&lt;/answer&gt;", "&#60;/answer>", "<\\/answer>", "<//answer>", "</_answer>", "〈/answer〉",
+     "</\u0430nswer>", "</answ\u0435r>", "</\u03b1nswer>", "</an\u0301swer>", "</ans\u1e89er>",
+     "<\u0337/answer>", "<⧸answer>"],
+)  # fmt: skip
+def test_a_tag_that_looks_like_one_of_the_prompts_is_escaped(tag):
+    assert escape(tag).startswith("‹")
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["<｜end▁of▁sentence｜>", "<｜User｜>", "<|im_end|>", "<think>", "</think>", "<bos>", "<eos>",
+     "[SYSTEM_PROMPT]", "[/INST]", "[TOOL_RESULTS]", "<¦im_end¦>", "</tool_call>"],
+)  # fmt: skip
+def test_marks_of_chat_templates_are_escaped(mark):
+    assert escape(f"x {mark}")[2] in "‹⁅"
+
+
+@pytest.mark.parametrize(
+    "text", ["a < b", "y <- x", "if a<b and c>d:", "[1, 2]", "List<String>", "a | b", "R&lt;S"]
+)
+def test_code_is_left_alone(text):
+    assert escape(text) == text
+
+
+@pytest.mark.parametrize(
     "text", ["naïve Ångström", "日本語のテキスト", "हिन्दी", "ไทย", "a\tb\nc", "x < y", "😀"]
 )
 def test_visible_text_of_every_script_is_left_alone(text):
