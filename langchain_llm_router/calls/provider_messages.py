@@ -17,7 +17,6 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_llm_router.calls.langchain_internals import is_router, langsmith_params
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import visible_text
-from langchain_llm_router.types.hosted_tools import is_of_hosted_tool
 
 __all__ = [
     "for_candidate",
@@ -27,25 +26,15 @@ __all__ = [
     "settings_for_provider",
 ]
 
-_REASONING = frozenset(
-    {"reasoning", "reasoning_content", "redacted_thinking", "thinking", "non_standard"}
-)
-_REASONING_KEYS = (
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "reasoning_item",
-    "thinking",
-    "tool_outputs",
-    "thinking_blocks",
-    "thought_signature",
-    "__gemini_function_call_thought_signatures__",
-    "__openai_function_call_ids__",
-)
-# Keys of a block that mean something only to the candidate that made it.
-_OWN_KEYS = ("signature", "thought_signature", "thoughtSignature", "extras", "citations",
-             "annotations")  # fmt: skip
 _CACHE_KEYS = ("cache_control", "cachePoint", "cache_point")
+
+# What every provider can read of another's answer. All else means something to its maker alone:
+# reasoning, the uses and results of built-in tools, files, and whatever a later release adds.
+_TEXTS = frozenset({"text", "refusal"})
+_CALLS = frozenset({"tool_use", "tool_call", "function_call", "toolUse"})
+_TEXT_KEYS = frozenset({"type", "text", "refusal", *_CACHE_KEYS})
+_EXTRAS = frozenset({"refusal", "tool_calls", "function_call", *_CACHE_KEYS})
+"""Keys of `additional_kwargs`."""
 
 _TAKES_CACHE_KEY = (None, "openai", "fireworks", "xai", "openrouter")
 """Providers that may know OpenAI's `prompt_cache_key`."""
@@ -77,11 +66,10 @@ def for_provider(
 ) -> Sequence[BaseMessage]:
     """Return the conversation in a form that a candidate accepts.
 
-    From the answers of *others*, reasoning (blocks, and tags in texts), the blocks of tools that
-    ran at their provider, and the signatures, citations and ids on other blocks are removed; texts
-    and tool calls stay. Cache settings are kept only in the form that this provider
-    accepts (Anthropic and Bedrock have one). If nothing has to be removed, the same object is
-    returned.
+    Of the answers of *others*, texts (without reasoning in tags), refusals and tool calls stay,
+    without signatures, citations and ids; reasoning, built-in tools' blocks and all other kinds are
+    removed. Cache settings are kept only in the form that this provider accepts (Anthropic and
+    Bedrock have one). If nothing has to be removed, the same object is returned.
 
     Args:
         messages: The conversation.
@@ -112,19 +100,28 @@ def _adapt(message: BaseMessage, provider: str | None, candidate: str | None) ->
             update["content"] = blocks or ""
     elif foreign and (shown := visible_text(message.content)) != message.content:
         update["content"] = shown
-    if message.additional_kwargs:
-        dropped = [*(_REASONING_KEYS if foreign else ()), *foreign_cache_keys(provider)]
+    extras = message.additional_kwargs
+    if extras:
+        dropped = [*foreign_cache_keys(provider)]
         if foreign and getattr(message, "tool_calls", None):
             # The calls as their provider gave them, beside the parsed ones.
             dropped.append("tool_calls")
-        kept = {k: v for k, v in message.additional_kwargs.items() if k not in dropped}
-        if len(kept) < len(message.additional_kwargs):
+        kept = {k: v for k, v in extras.items() if k not in dropped}
+        if foreign:
+            kept = {k: v for k, v in kept.items() if k in _EXTRAS}
+        if len(kept) < len(extras):
             update["additional_kwargs"] = kept
-    if foreign and str(message.response_metadata.get("id", "")).startswith("resp_"):
-        # OpenAI continues from a response of the same account alone.
-        kept = {k: v for k, v in message.response_metadata.items() if k != "id"}
-        update["response_metadata"] = kept
+    if foreign:
+        # OpenAI continues from a response, and Anthropic in a container, of the same account alone.
+        metadata = message.response_metadata
+        kept = {k: v for k, v in metadata.items() if k != "container" and not _is_response(k, v)}
+        if len(kept) < len(metadata):
+            update["response_metadata"] = kept
     return message.model_copy(update=update) if update else message
+
+
+def _is_response(key: str, value: Any) -> bool:
+    return key == "id" and str(value).startswith("resp_")
 
 
 def _is_foreign(message: AIMessage, provider: str | None, candidate: str | None) -> bool:
@@ -154,19 +151,17 @@ def _adapt_blocks(
         if isinstance(block, str):
             kept.append(block)
             continue
-        if foreign and _is_own(block):
-            continue
-        dropped = [key for key in cache_keys if key in block]
+        dropped = {key for key in cache_keys if key in block}
         if foreign:
-            # Item ids mean something only to their provider too.
-            dropped += [k for k in _OWN_KEYS if k in block]
-            if block.get("type") in ("text", "refusal", "function_call") and "id" in block:
-                dropped.append("id")
+            more = _foreign_keys(block)
+            if more is None:
+                continue
+            dropped |= more
         rest = {key: item for key, item in block.items() if key not in dropped}
         if foreign and isinstance(rest.get("text"), str):
             shown = visible_text(rest["text"])
             if shown != rest["text"]:
-                dropped.append("text")
+                dropped.add("text")
                 rest = {**rest, "text": shown} if shown else {}
         if dropped and not rest.keys() - {"type"}:
             # Only the type is left, as of a cache marker.
@@ -175,18 +170,24 @@ def _adapt_blocks(
     return kept
 
 
+def _foreign_keys(block: Mapping[str, Any]) -> set[str] | None:
+    """Return the keys of another's block that no one else can read; None if the block is one."""
+    # Bedrock's own blocks have no type, but one key that says what they are.
+    kind = block.get("type", next(iter(block), None))
+    if kind in _TEXTS:
+        return block.keys() - _TEXT_KEYS
+    if kind in _CALLS:
+        own = {"signature", "extras", "caller", *(("id",) if kind == "function_call" else ())}
+        return block.keys() & own
+    return set() if kind in _CACHE_KEYS else None
+
+
 def settings_for_provider(settings: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
     """Return a call's keyword arguments without the cache settings that a provider would reject."""
     dropped = foreign_cache_keys(provider)
     if provider not in _TAKES_CACHE_KEY:
         dropped += ("prompt_cache_key",)
     return {name: value for name, value in settings.items() if name not in dropped}
-
-
-def _is_own(block: Mapping[str, Any]) -> bool:
-    """Return whether only the candidate that made a block understands it."""
-    kind = block.get("type")
-    return kind in _REASONING or "reasoningContent" in block or is_of_hosted_tool(block)
 
 
 def foreign_cache_keys(provider: str | None) -> tuple[str, ...]:

@@ -72,9 +72,9 @@ def _add(content: Any, media: set[str]) -> float:
         return sum(_add(block, media) for block in content or ())
     kind = medium_kind(content)
     if kind is None:
-        inner = content.get("content")
-        # What a tool answered may be nested.
-        nested = _add(inner, media) if isinstance(inner, str | list) else 0.0
+        # What a tool answered may be nested, in Bedrock's form one level more.
+        inner = content.get("content") or content.get("toolResult")
+        nested = _add(inner, media) if isinstance(inner, str | list | dict) else 0.0
         return nested + estimate_tokens(str(content.get("text") or ""))
     source = source_of(content)
     if kind == "file" and is_plain(source):

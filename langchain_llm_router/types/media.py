@@ -19,7 +19,9 @@ __all__ = [
 MediumKind = Literal["image", "audio", "video", "file"]
 
 _KINDS: dict[str, MediumKind] = {
+    "computer_screenshot": "image",
     "image": "image",
+    "image_base64": "image",
     "image_file": "image",
     "image_url": "image",
     "input_image": "image",
@@ -52,7 +54,17 @@ MEDIUM_KEYS: dict[str, MediumKind] = {
 
 _MIMES = ("mime_type", "mimeType", "media_type", "format")
 _NAMES = ("filename", "file_name", "name", "title")
-_URLS = ("url", "file_data", "image_url", "video_url", "audio_url", "document_url", "fileUri")
+_URLS = (
+    "url",
+    "file_data",
+    "image_url",
+    "video_url",
+    "audio_url",
+    "document_url",
+    "file_url",
+    "file_uri",
+    "fileUri",
+)
 
 
 def medium_kind(block: Mapping[str, Any]) -> MediumKind | None:
@@ -68,10 +80,15 @@ def medium_kind(block: Mapping[str, Any]) -> MediumKind | None:
         )
     if kind is None:
         return None
-    mime = _given_mime(source_of(block))
-    return (
-        _KINDS[mime.partition("/")[0]] if mime.startswith(("image/", "audio/", "video/")) else kind
-    )
+    source = source_of(block)
+    # Some clients take any medium under `image_url`, and a file may be an image: its data says so.
+    mime = _given_mime(source) or _mime_of_data(source) or ""
+    if kind == "file" and not mime:
+        mime = mime_of(source) or ""
+    if mime == "application/pdf":
+        return "file"
+    family = mime.partition("/")[0]
+    return _KINDS[family] if "/" in mime and family in ("image", "audio", "video") else kind
 
 
 def source_of(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,13 +111,23 @@ def mime_of(source: Mapping[str, Any]) -> str | None:
     mime = _given_mime(source)
     if mime:
         return mime if "/" in mime else mimetypes.guess_type(f"x.{mime}")[0] or mime
-    urls = [source[name] for name in _URLS if isinstance(source.get(name), str)]
-    for url in urls:
-        if url.startswith("data:"):
-            return url[5:100].partition(",")[0].partition(";")[0].lower() or None
+    stated = _mime_of_data(source)
+    if stated:
+        return stated
+    urls = _urls_of(source)
     names = [source[name] for name in _NAMES if isinstance(source.get(name), str)]
     guesses = (mimetypes.guess_type(name[-300:])[0] for name in (*names, *urls))
     return next((guess for guess in guesses if guess is not None), None)
+
+
+def _mime_of_data(source: Mapping[str, Any]) -> str | None:
+    """Return the type that a `data:` URL states; None without one."""
+    data = next((url for url in _urls_of(source) if url[:5].lower() == "data:"), None)
+    return None if data is None else data[5:100].partition(",")[0].partition(";")[0].lower() or None
+
+
+def _urls_of(source: Mapping[str, Any]) -> list[str]:
+    return [source[name] for name in _URLS if isinstance(source.get(name), str)]
 
 
 def _given_mime(source: Mapping[str, Any]) -> str:

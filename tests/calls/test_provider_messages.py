@@ -126,3 +126,9 @@ def test_media_are_recognized_by_their_blocks():
     content = ["text", {"type": "file", "mime_type": "application/pdf"}, {"type": "input_audio"}]
     needs = needs_of([HumanMessage([*content, {"type": "image_url"}, {"type": "video"}])])
     assert needs.media == {"pdf_inputs", "audio_inputs", "image_inputs", "video_inputs"}
+
+
+def test_an_image_in_the_result_of_a_tool_counts_in_bedrocks_form_too():
+    image = {"image": {"format": "png", "source": {"bytes": b"1"}}}
+    result = {"toolResult": {"toolUseId": "1", "content": [image]}}
+    assert needs_of([HumanMessage([result])]).media == {"image_inputs"}

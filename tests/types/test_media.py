@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from langchain_llm_router.loop.capabilities import needs_of, shortfall
-from langchain_llm_router.types.media import mime_of
+from langchain_llm_router.types.media import medium_kind, mime_of
 
 PDF = "data:application/pdf;base64,JVBERi0="
 
@@ -75,3 +75,20 @@ def test_what_a_file_holds_is_read_from_its_type_its_data_or_its_name():
     assert mime_of({"file_data": PDF}) == "application/pdf"
     assert mime_of({"filename": "a.csv"}) == "text/csv"
     assert mime_of({"file_id": "file-1"}) is None
+
+
+@pytest.mark.parametrize(
+    ("block", "kind"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:application/pdf;base64,AA"}}, "file"),
+        ({"type": "image_url", "image_url": "data:video/mp4;base64,AA"}, "video"),
+        ({"type": "input_file", "file_data": "data:image/png;base64,AA"}, "image"),
+        ({"type": "file", "file": {"file_data": "data:audio/mp3;base64,AA"}}, "audio"),
+        ({"type": "media", "file_uri": "gs://bucket/film.mp4"}, "video"),
+        ({"type": "image_base64", "image_base64": "AA"}, "image"),
+        ({"type": "computer_screenshot", "image_url": "data:image/png;base64,AA"}, "image"),
+        ({"type": "document", "source": {"type": "url", "url": "https://a.b/c.pdf"}}, "file"),
+    ],
+)
+def test_the_data_of_a_medium_says_which_one_it_is(block, kind):
+    assert medium_kind(block) == kind
