@@ -15,7 +15,7 @@ from langchain_core.runnables import AddableDict, Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_llm_router.calls.nested_records import inner_cost_usd, passed_on
-from langchain_llm_router.calls.tracing import watch_tokens
+from langchain_llm_router.calls.tracing import quiet_config, watch_tokens
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Attempt, Candidate
 from langchain_llm_router.types.answers import answer_flaw, finish_reason, has_output
@@ -353,7 +353,10 @@ class PredictOperation(Operation):
 
 @dataclass(frozen=True)
 class NodeOperation(Operation):
-    """The operation that calls a user-defined node."""
+    """The operation that calls a user-defined node, which predicts, decides, verifies or approves.
+
+    The models that it calls have no token events: their answers are not the router's.
+    """
 
     runnable: Runnable[Any, Any]
     config: RunnableConfig
@@ -367,8 +370,8 @@ class NodeOperation(Operation):
 
     def perform(self) -> Any:
         """Call it."""
-        return self.runnable.invoke(None, self.config)
+        return self.runnable.invoke(None, quiet_config(self.config))
 
     async def aperform(self) -> Any:
         """Call it."""
-        return await self.runnable.ainvoke(None, self.config)
+        return await self.runnable.ainvoke(None, quiet_config(self.config))

@@ -42,6 +42,7 @@ __all__ = [
     "TraceOperation",
     "has_no_handlers",
     "is_traced",
+    "quiet_config",
     "watch_tokens",
     "without_tokens",
 ]
@@ -129,6 +130,12 @@ class TokenWatch(BaseCallbackHandler):
             return
         if token if message is None else has_output(message):
             self._notes.tokens_shown = True
+
+
+def quiet_config(config: RunnableConfig) -> RunnableConfig:
+    """Return the config for a run whose tokens are not meant for the user."""
+    tags = [*(config.get("tags") or []), NOSTREAM]
+    return {**config, "tags": tags, "callbacks": without_tokens(config.get("callbacks"))}
 
 
 def _without_tokens(handler: Any) -> Any:

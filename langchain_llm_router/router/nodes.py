@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config, set_config_context
 from langgraph.func import task
 from langgraph.types import CachePolicy
 
@@ -71,7 +73,7 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         request = Request(
             self._parts,
             state["messages"],
-            {} if config is None else config,
+            ensure_config() if config is None else config,
             dict(self._kwargs),
             in_nodes=True,
         )
@@ -158,7 +160,8 @@ class _FunctionNode(Runnable[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the function."""
-        result = self._call(input, self._config_kwargs(config))
+        with set_config_context(ensure_config(config)) as context:
+            result = context.run(self._call, input, self._config_kwargs(config))
         if inspect.iscoroutine(result):
             result.close()
             msg = (
@@ -170,8 +173,12 @@ class _FunctionNode(Runnable[Any, Any]):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the function."""
-        result = self._call(input, self._config_kwargs(config))
-        return self._read(await result if inspect.isawaitable(result) else result)
+        # A model that the function calls without a config gets this one, with its quiet callbacks.
+        with set_config_context(ensure_config(config)) as context:
+            result = context.run(self._call, input, self._config_kwargs(config))
+            if inspect.iscoroutine(result):
+                result = asyncio.create_task(result, context=context)
+            return self._read(await result if inspect.isawaitable(result) else result)
 
     def _config_kwargs(self, config: RunnableConfig | None) -> dict[str, Any]:
         return {"config": config} if "config" in _parameters(self._function) else {}

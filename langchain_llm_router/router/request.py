@@ -387,7 +387,9 @@ class Request:
         if drafts_stream and not wants_schema(self.kwargs):
             now, policy = self.loop.situation, self.parts.policy
             commit = commit_rule(policy, fields.verifier, now, step.candidate, fields.commit_at)
-        shown_at_once = step.final or (commit is not None and commit(None))
+        # A whole answer may still be replaced for its flaw, a streamed one no more.
+        alone = self.streaming or not fields.fallback_on or len(self.loop.situation.open_arms) == 1
+        shown_at_once = (step.final and alone) or (commit is not None and commit(None))
         config = self.config
         if self._has_handlers or self.parts.models[step.candidate].callbacks is not None:
             # Tags and metadata take a tenth of a call's time, so they are made only if a handler

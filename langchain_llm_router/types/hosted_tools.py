@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["FREE_KINDS", "KINDS", "count_uses", "hosted_kinds", "is_of_hosted_tool", "most_uses"]
+__all__ = ["FREE_KINDS", "KINDS", "count_uses", "hosted_kinds", "most_uses"]
 
 FREE_KINDS = frozenset({"mcp", "tool_search", "web_fetch"})
 """Kinds for whose uses providers charge nothing but the tokens."""
@@ -43,11 +43,6 @@ _LOCAL_KEYS = {"name", "title", "function", "input_schema", "toolSpec", "cachePo
                "function_declarations", "functionDeclarations", "description"}  # fmt: skip
 # Keywords of a call that switch a hosted tool on.
 _KEYWORDS = ("web_search_options", "search_parameters", "mcp_servers", "plugins")
-# Blocks of answers that only the provider of a hosted tool understands.
-_TRACES = frozenset(
-    {"code_execution_result", "compaction", "executable_code", "mcp_approval_request",
-     "mcp_list_tools", "server_tool_result"}
-)  # fmt: skip
 _LIMITS = ("max_uses", "max_num_uses")
 
 
@@ -102,12 +97,6 @@ def count_uses(message: Any) -> dict[str, int]:
     if "web_search" not in counts and any(_is_web_citation(cite) for cite in cites):
         counts["web_search"] = 1
     return counts
-
-
-def is_of_hosted_tool(block: Mapping[str, Any]) -> bool:
-    """Return whether a block of an answer is a use of a hosted tool, or what came of it."""
-    kind = str(block.get("type"))
-    return kind in _TRACES or kind.endswith("_tool_result") or _name_of_use(block) is not None
 
 
 def _tools(kwargs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

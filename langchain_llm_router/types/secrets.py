@@ -119,9 +119,18 @@ def _http_secrets(client: object) -> Iterator[str]:
     headers = getattr(client, "headers", None)
     if isinstance(headers, Mapping):
         yield from _header_secrets(headers)
-    signed = getattr(getattr(client, "auth", None), "_auth_header", None)
-    if isinstance(signed, str):
-        encoded = signed.rpartition(" ")[2]
+    auth = getattr(client, "auth", None)
+    if type(auth).__name__ == "BasicAuth":
+        yield from _sent_secrets(auth)
+
+
+def _sent_secrets(auth: Any) -> Iterator[str]:
+    """Yield name and password of httpx's `BasicAuth`, as they are sent and as they were given."""
+    import httpx  # noqa: PLC0415 - slow to load
+
+    if isinstance(auth, httpx.BasicAuth):
+        request = next(auth.auth_flow(httpx.Request("GET", "http://localhost")))
+        encoded = request.headers["Authorization"].rpartition(" ")[2]
         yield encoded
         yield from _basic_secrets(encoded)
 

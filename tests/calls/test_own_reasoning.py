@@ -91,11 +91,11 @@ def test_a_text_goes_on_without_what_its_provider_wrote_beside_it(extra):
     assert for_provider(conversation("a", [{**TEXT, **extra}]), "openai", "b")[1].content == [TEXT]
 
 
-def test_reasoning_in_tags_and_beside_the_text_goes_to_nobody_else():
+def test_reasoning_in_tags_and_beside_the_text_goes_to_no_other_candidate():
     given = conversation("a", "<think>hm</think>Paris")
     given[1].additional_kwargs = {"reasoning_details": ["hm"], "thinking": "hm", "other": 1}
     sent = for_provider(given, "openai", "b")[1]
-    assert (sent.content, sent.additional_kwargs) == ("Paris", {"other": 1})
+    assert (sent.content, sent.additional_kwargs) == ("Paris", {})
     assert for_provider(given, "openai", "a") is given
 
 

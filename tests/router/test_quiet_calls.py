@@ -1,0 +1,142 @@
+"""Tokens of answers that may still be replaced, and of models that a user's own node calls."""
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+from langchain_llm_router import Candidate, ChatLLMRouter, Outcomes, create_cascade
+from langchain_llm_router.estimators import Constant
+from langchain_llm_router.policies import ConfidenceThreshold, Utility
+from langchain_llm_router.router.middleware import LLMRouterMiddleware
+from langchain_llm_router.verification import SelfEvaluator
+from tests.support.fakes import CapableModel, ScriptedModel
+
+QUESTION = {"messages": [("human", "Who are you?")]}
+
+
+def shown(graph) -> str:
+    return "".join(m.text for m, _ in graph.stream(QUESTION, stream_mode="messages"))
+
+
+async def ashown(graph) -> str:
+    chunks = [m.text async for m, _ in graph.astream(QUESTION, stream_mode="messages")]
+    return "".join(chunks)
+
+
+async def tokens(graph) -> str:
+    events = [event async for event in graph.astream_events(QUESTION, version="v2")]
+    found = [e["data"]["chunk"].text for e in events if e["event"] == "on_chat_model_stream"]
+    return "".join(found)
+
+
+class CutOff(CapableModel):
+    """A model whose answers end in the middle."""
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        result = super()._generate(messages, stop, run_manager, **kwargs)
+        result.generations[0].message.response_metadata["finish_reason"] = "length"
+        return result
+
+
+def one_shot(**fields) -> ChatLLMRouter:
+    best = Outcomes(["q"], ("small", "large"), [[1, 0.9]])
+    small, large = CutOff(reply="HALF secret"), CapableModel(reply="whole words")
+    pool = [Candidate("small", small), Candidate("large", large)]
+    return ChatLLMRouter(
+        candidates=pool, policy=Utility(), estimator=Constant().fit(best), **fields
+    )
+
+
+def in_a_node(router):
+    graph = StateGraph(MessagesState)
+    graph.add_node("answer", lambda state: {"messages": [router.invoke(state["messages"])]})
+    graph.add_edge(START, "answer")
+    return graph.compile()
+
+
+def as_middleware(router):
+    never = ScriptedModel(AssertionError("the agent's own model was asked"))
+    return create_agent(never, [], middleware=[LLMRouterMiddleware(router)])
+
+
+@pytest.mark.parametrize("build", [in_a_node, as_middleware, lambda r: create_agent(r, [])])
+async def test_an_answer_that_a_flaw_may_still_replace_shows_no_tokens(build):
+    graph = build(one_shot(fallback_on=("cut_off",)))
+    assert shown(graph) == "whole words"
+    assert "HALF" not in await tokens(graph)
+
+
+async def test_an_answer_that_no_flaw_can_replace_shows_its_tokens_as_they_arrive():
+    assert await tokens(in_a_node(one_shot())) == "HALF secret"
+    alone = ChatLLMRouter(
+        candidates=[Candidate("small", CutOff(reply="HALF but all"))],
+        policy=ConfidenceThreshold(),
+        verifier=SelfEvaluator(n_samples=2),
+        fallback_on=("cut_off",),
+    )
+    assert await tokens(in_a_node(alone)) == "HALF but all"
+
+
+def cascade(**nodes):
+    small = CapableModel(reply="DRAFT secret", verdict="Incorrect")
+    pool = [Candidate("small", small), Candidate("large", CapableModel(reply="final words"))]
+    return create_cascade(
+        pool,
+        policy=ConfidenceThreshold(threshold=0.6),
+        verifier=SelfEvaluator(n_samples=2),
+        nodes=nodes,
+    ).compile()
+
+
+MODEL = CapableModel(reply="secret")
+
+
+def drafts(state) -> AIMessage:
+    return MODEL.invoke(state["messages"])
+
+
+def verifies(state) -> float:
+    MODEL.invoke(state["messages"])
+    return 0.0
+
+
+def wraps(state, node):
+    return node.invoke(state)
+
+
+async def adrafts(state) -> AIMessage:
+    return await MODEL.ainvoke(state["messages"])
+
+
+async def averifies(state) -> float:
+    await MODEL.ainvoke(state["messages"])
+    return 0.0
+
+
+async def awraps(state, node):
+    return await node.ainvoke(state)
+
+
+@pytest.mark.parametrize(
+    ("node", "function", "afunction"),
+    [
+        ("small", drafts, adrafts),
+        ("self_evaluate", verifies, averifies),
+        ("small", wraps, awraps),
+        ("self_evaluate", wraps, awraps),
+    ],
+)
+async def test_a_model_that_a_users_node_calls_without_a_config_shows_no_draft(
+    node, function, afunction
+):
+    graph = cascade(**{node: function})
+    assert shown(graph) == "final words"
+    graph = cascade(**{node: afunction})
+    assert await ashown(graph) == "final words"
+    assert await tokens(graph) == "final words"
+
+
+async def test_a_users_last_candidate_shows_its_tokens():
+    graph = cascade(large=adrafts)
+    assert await tokens(graph) == "secret"
