@@ -414,13 +414,12 @@ class Request:
         return asking if self.user_node is None else replace(asking, runnable=self.user_node)
 
     def _store_answer(self, step: Decision, asking: AskOperation, answer: Answer) -> Attempt:
-        streamed = self.streaming and asking.shown
-        if streamed:
+        if self.streaming and asking.shown:
             self._shown.add(step.candidate)
         if answer.message is not None and self.parts.fatal_flaws:
             tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
-            shown = streamed or asking.notes.tokens_shown
-            attempt = classify(answer, tools, fatal, streamed=shown)
+            streamed = asking.notes.tokens_shown or step.candidate in self._shown
+            attempt = classify(answer, tools, fatal, streamed=streamed)
             answer = replace(answer, attempt=attempt)
         self.answers[step.candidate] = answer
         return answer.attempt
