@@ -17,7 +17,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.nested_records import with_nested
 from langchain_llm_router.calls.provider_messages import provider_of
-from langchain_llm_router.calls.tools import BoundTool, tools_for_provider
+from langchain_llm_router.calls.tools import BoundTool, choice_for_provider, tools_for_provider
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.secrets import find_secrets, redact_error
@@ -136,7 +136,7 @@ class Bindings:
             return model, rest
         options = {name: rest.pop(name) for name in _TOOL_KEYWORDS if name in rest}
         if choice is not None:
-            options["tool_choice"] = choice
+            options["tool_choice"] = choice_for_provider(choice, provider_of(model))
         originals = [tool.original if isinstance(tool, BoundTool) else tool for tool in tools]
         ids = tuple(map(id, originals))
         key = (candidate.name, "tools", ids, repr(sorted(options.items(), key=str)))

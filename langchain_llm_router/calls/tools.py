@@ -15,7 +15,13 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_llm_router.calls.provider_messages import foreign_cache_keys
 
-__all__ = ["BoundTool", "bound_tools", "foreign_tool", "tools_for_provider"]
+__all__ = [
+    "BoundTool",
+    "bound_tools",
+    "choice_for_provider",
+    "foreign_tool",
+    "tools_for_provider",
+]
 
 
 class BoundTool(dict[str, Any]):
@@ -53,6 +59,11 @@ def _bound(tool: Any) -> Any:
 
 # The providers' built-in tools, which no other provider runs. Anthropic's types end in a date.
 _ANTHROPIC_TYPE = re.compile(r"[a-z_]{1,64}_20\d{6}")
+_ADOPTERS = frozenset(
+    {"cerebras", "deepseek", "fireworks", "huggingface", "perplexity", "sambanova", "together"}
+)
+"""Families that have no names of their own, and may adopt OpenAI's, as others did."""
+
 _HOMES: Mapping[str, frozenset[str]] = {
     "mcp_toolset": frozenset({"anthropic", "bedrock"}),
     **dict.fromkeys(
@@ -71,13 +82,14 @@ _HOMES: Mapping[str, frozenset[str]] = {
             "web_search_preview",
             "web_search_preview_2025_03_11",
         ),
-        # Several providers adopted OpenAI's names.
-        frozenset({"openai", "xai", "mistralai", "groq"}),
+        _ADOPTERS | {"openai", "xai", "mistralai", "groq"},
     ),
     **dict.fromkeys(
         ("web_search_premium", "document_library", "connector"), frozenset({"mistralai", "openai"})
     ),
     **dict.fromkeys(("x_search", "browser_search"), frozenset({"xai", "groq", "openai"})),
+    **dict.fromkeys(("code_execution", "collections_search"), frozenset({"xai"})),
+    **dict.fromkeys(("namespace", "tool_search"), frozenset({"openai"})),
 }
 _GOOGLE_KEYS = frozenset(
     {
@@ -88,14 +100,24 @@ _GOOGLE_KEYS = frozenset(
         "google_maps",
         "google_search",
         "google_search_retrieval",
+        "mcp_servers",
         "retrieval",
         "url_context",
     }
 )
-_KNOWN = frozenset(
-    {"openai", "anthropic", "google", "bedrock", "mistralai", "groq", "xai", "cohere", "ollama"}
-)
-"""Families whose built-in tools the tables above list; of others nothing is known."""
+_KNOWN = _ADOPTERS | {
+    "anthropic",
+    "bedrock",
+    "cohere",
+    "google",
+    "groq",
+    "mistralai",
+    "ollama",
+    "openai",
+    "xai",
+}
+"""Families that run the tools that the tables give them and no others; of the rest, like gateways
+to many providers, nothing is known."""
 
 
 def foreign_tool(tools: Sequence[Any], provider: str | None) -> str | None:
@@ -121,11 +143,15 @@ def _home(tool: Mapping[str, Any]) -> frozenset[str] | None:
     if isinstance(kind, str):
         if _ANTHROPIC_TYPE.fullmatch(kind):
             return frozenset({"anthropic", "bedrock"})
-        return _HOMES.get(kind)
+        if kind == "custom" and "input_schema" not in tool:
+            return frozenset({"openai"})  # a tool with a free text; Anthropic's have a schema
+        family, colon, _ = kind.partition(":")
+        return frozenset({family}) if colon else _HOMES.get(kind)
     if "systemTool" in tool or "system_tool" in tool:
         return frozenset({"bedrock"})
     keys = {_snake_case(key) for key in tool}
-    return frozenset({"google"}) if keys and keys <= _GOOGLE_KEYS else None
+    is_google = keys & _GOOGLE_KEYS and keys <= _GOOGLE_KEYS | {"function_declarations"}
+    return frozenset({"google"}) if is_google else None
 
 
 def _label(tool: Mapping[str, Any]) -> str:
@@ -134,6 +160,53 @@ def _label(tool: Mapping[str, Any]) -> str:
 
 def _snake_case(key: Any) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in str(key))
+
+
+_OWN_WORDS = frozenset({"anthropic", "bedrock", "google"})
+"""Families that have their own words for the choice of a tool; others have OpenAI's."""
+
+
+def choice_for_provider(choice: Any, provider: str | None) -> Any:
+    """Return a choice of tools in words that a provider's `bind_tools` takes.
+
+    Args:
+        choice: The caller's `tool_choice`, in the form of any provider.
+        provider: A candidate's provider family; for an unknown one, the choice stays as it is.
+    """
+    if provider not in _KNOWN:
+        return choice
+    own = provider if provider in _OWN_WORDS else "openai"
+    home, word = _read_choice(choice)
+    if home == own or word is None:
+        return choice
+    if word == "none" and own == "anthropic":
+        return {"type": "none"}  # LangChain takes the word for a tool's name there
+    # LangChain's word for "some tool" is `any`, which each of its classes translates.
+    return "any" if word == "required" and own != "openai" else word
+
+
+def _read_choice(choice: Any) -> tuple[str | None, str | None]:
+    """Return whose form a choice has, and its word or the tool's name; None if it is unknown."""
+    if isinstance(choice, Mapping):
+        return _read_choice_dict(choice)
+    return None, "any" if choice is True else choice if isinstance(choice, str) else None
+
+
+def _read_choice_dict(choice: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    kind, function = choice.get("type"), choice.get("function")
+    key = next(iter(choice), None)
+    if kind == "function":
+        if isinstance(function, Mapping):
+            return "openai", function.get("name")
+        return None, choice.get("name")  # the form of OpenAI's responses, not of its chats
+    if kind in ("tool", "any", "auto", "none"):
+        return "anthropic", choice.get("name") or kind
+    if key == "function_calling_config":
+        names = list(choice[key].get("allowed_function_names") or ())
+        return "google", names[0] if len(names) == 1 else str(choice[key].get("mode")).lower()
+    if key in ("tool", "any", "auto"):
+        return "bedrock", (choice[key] or {}).get("name") or key
+    return None, None
 
 
 def tools_for_provider(tools: Sequence[Any], provider: str | None) -> Sequence[Any]:

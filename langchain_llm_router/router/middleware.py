@@ -21,7 +21,7 @@ from langgraph.config import get_config
 from langchain_llm_router.calls.bindings import Bindings, NotedRunnable
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.provider_messages import provider_of, settings_for_provider
-from langchain_llm_router.calls.tools import tools_for_provider
+from langchain_llm_router.calls.tools import choice_for_provider, tools_for_provider
 from langchain_llm_router.calls.tracing import NOSTREAM, TokenWatch
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.router.chat import ChatLLMRouter
@@ -280,6 +280,7 @@ class _Candidate(NotedRunnable):
             messages=list(messages),  # type: ignore[arg-type]
             system_message=system,
             tools=list(tools_for_provider(request.tools, provider)),
+            tool_choice=choice_for_provider(request.tool_choice, provider),
             model_settings=settings,
         )
 

@@ -219,7 +219,7 @@ def test_a_built_in_tool_is_foreign_to_other_providers_only(home, given, provide
     assert (foreign_tool([given], provider) is None) == at_home
 
 
-@pytest.mark.parametrize("provider", [None, "fake", "deepseek"])
+@pytest.mark.parametrize("provider", [None, "fake", "openrouter"])
 def test_nothing_is_claimed_of_a_provider_that_is_not_known(provider):
     assert foreign_tool([given for _, given in BUILT_IN], provider) is None
 
