@@ -154,6 +154,7 @@ async def test_others_are_served_while_a_long_body_is_parsed():
         n_served = 0
         while not long.done():
             assert (await client.get("/health")).status_code == 200
+            await asyncio.sleep(0.001)
             n_served += 1
         assert (await long).status_code == 400
     assert n_served > 5
@@ -203,6 +204,13 @@ def test_what_cannot_be_followed_is_refused_before_a_candidate_is_asked(body):
     model = ScriptedModel("x")
     assert send(client_of(model), {**HELLO, **body}).status_code == 400
     assert model.seen == []
+
+
+def test_what_an_answer_declined_with_stays_in_the_conversation():
+    model = ScriptedModel("x")
+    declined = {"role": "assistant", "content": None, "refusal": "I cannot."}
+    send(client_of(model), {**HELLO, "messages": [*HELLO["messages"], declined]})
+    assert model.seen[0][1].content == "I cannot."
 
 
 def test_a_number_that_is_too_large_is_refused():

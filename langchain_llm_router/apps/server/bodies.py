@@ -37,13 +37,17 @@ class _PatientDecoder(json.JSONDecoder):
         self.n_left = _MAX_VALUES
         array: Any = decoder.JSONArray  # type: ignore[attr-defined]
         self.parse_array = lambda text, scan: array(text, self._counted(scan))
+        an_object: Any = decoder.JSONObject  # type: ignore[attr-defined]
+        self.parse_object = lambda text, strict, scan, *hooks: an_object(
+            text, strict, self._counted(scan), *hooks
+        )
         self.scan_once = scanner.py_make_scanner(self)  # type: ignore[attr-defined]
 
     def _counted(self, scan: _Scan) -> _Scan:
         def scan_next(text: str, at: int) -> tuple[Any, int]:
             self.n_left -= 1
             if self.n_left < 0:
-                msg = f"its arrays have more than {_MAX_VALUES} values"
+                msg = f"it has more than {_MAX_VALUES} values"
                 raise ValueError(msg)
             return scan(text, at)
 

@@ -217,7 +217,9 @@ class ChatRequest(BaseModel):
             ValueError: If a message cannot be converted.
         """
         try:
-            messages = [_as_said(one) for one in convert_to_messages(self.messages)]
+            messages = [
+                _as_said(one) for one in convert_to_messages([*map(_refused, self.messages)])
+            ]
         except (NotImplementedError, TypeError, KeyError, AttributeError) as error:
             msg = f"`messages` must be OpenAI chat messages: {error}."
             raise ValueError(msg) from error
@@ -344,6 +346,13 @@ def _drop_none(call: dict[str, Any]) -> dict[str, Any]:
     """Remove None: later pieces of a call have no id and no name, which OpenAI leaves out."""
     function = {key: value for key, value in call["function"].items() if value is not None}
     return {k: v for k, v in {**call, "function": function}.items() if v is not None}
+
+
+def _refused(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message that declined with the words as its content, which all providers take."""
+    if message.get("content") or not isinstance(message.get("refusal"), str):
+        return message
+    return {**message, "content": message["refusal"]}
 
 
 def _as_said(message: BaseMessage) -> BaseMessage:
