@@ -11,7 +11,7 @@ router) repeats that message's `gen_ai.usage.*`: sum only over the spans whose
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ __all__ = [
     "EventOperation",
     "TokenWatch",
     "TraceOperation",
+    "gated_config",
     "has_no_handlers",
     "is_traced",
     "quiet_config",
@@ -86,14 +87,23 @@ def without_tokens(callbacks: Callbacks) -> Callbacks:
 
     For drafts and judges, whose tokens are not meant for the user; tracers still hear them.
     """
+    return _with_handlers(callbacks, _Quiet)
+
+
+def _with_handlers(callbacks: Callbacks, wrap: Callable[[Any], Any]) -> Callbacks:
+    """Return callbacks in which each handler that hears tokens is wrapped."""
+
+    def wrapped(handlers: list[Any]) -> list[Any]:
+        return [wrap(handler) if _hears_tokens(handler) else handler for handler in handlers]
+
     if callbacks is None:
         return None
     if isinstance(callbacks, list):
-        return list(map(_without_tokens, callbacks))
-    quiet = callbacks.copy()
-    quiet.handlers = list(map(_without_tokens, callbacks.handlers))
-    quiet.inheritable_handlers = list(map(_without_tokens, callbacks.inheritable_handlers))
-    return quiet
+        return wrapped(callbacks)
+    changed = callbacks.copy()
+    changed.handlers = wrapped(callbacks.handlers)
+    changed.inheritable_handlers = wrapped(callbacks.inheritable_handlers)
+    return changed
 
 
 def watch_tokens(config: RunnableConfig, notes: Notes) -> RunnableConfig:
@@ -138,19 +148,39 @@ def quiet_config(config: RunnableConfig) -> RunnableConfig:
     return {**config, "tags": tags, "callbacks": without_tokens(config.get("callbacks"))}
 
 
-def _without_tokens(handler: Any) -> Any:
-    return _Quiet(handler) if _hears_tokens(handler) else handler
+def gated_config(
+    config: RunnableConfig, may_show: Callable[[], bool], goes_on: Callable[[], bool]
+) -> RunnableConfig:
+    """Return the config for a call that may be hedged or given up.
+
+    LangChain streams whole answers too if a handler hears tokens, and a thread goes on after its
+    time is up.
+
+    Args:
+        config: The config.
+        may_show: Whether its handlers may hear a token now.
+        goes_on: Whether its caller still waits for it; if not, those handlers do not hear its end,
+            with which LangGraph's would show the whole answer.
+    """
+
+    def gated(handler: Any) -> Any:
+        return (_GatedTap if _is_tap(handler) else _Gated)(handler, may_show, goes_on)
+
+    return {**config, "callbacks": _with_handlers(config.get("callbacks"), gated)}
+
+
+def _is_tap(handler: Any) -> bool:
+    return all(hasattr(handler, name) for name in _TAPS)
 
 
 def _hears_tokens(handler: Any) -> bool:
     from langchain_core.tracers.base import BaseTracer  # noqa: PLC0415 - only with handlers
 
     if isinstance(handler, _Quiet | TokenWatch):
-        return False
-    streams = all(hasattr(handler, name) for name in _TAPS)
+        return isinstance(handler, _Gated)
     told = getattr(type(handler), "on_llm_new_token", None)
     defaults = (BaseCallbackHandler.on_llm_new_token, AsyncCallbackHandler.on_llm_new_token)
-    return streams or (told not in defaults and not isinstance(handler, BaseTracer))
+    return _is_tap(handler) or (told not in defaults and not isinstance(handler, BaseTracer))
 
 
 class _Quiet:
@@ -165,7 +195,7 @@ class _Quiet:
         value = getattr(self._handler, name)
         if name not in _TOKEN_EVENTS:
             return value
-        return _ignore_async if inspect.iscoroutinefunction(value) else _ignore
+        return _ignored(value)
 
     def __eq__(self, other: object) -> bool:
         # LangChain compares handlers, so that each is told once.
@@ -175,6 +205,37 @@ class _Quiet:
 
     def __hash__(self) -> int:
         return hash(self._handler)
+
+
+class _Gated(_Quiet):
+    """A handler that hears tokens, and the end, only while a function of its own returns True."""
+
+    def __init__(
+        self, handler: Any, may_show: Callable[[], bool], goes_on: Callable[[], bool]
+    ) -> None:
+        super().__init__(handler)
+        self._may_show, self._goes_on = may_show, goes_on
+
+    def __getattr__(self, name: str) -> Any:
+        # LangChain asks for a method right before it calls it.
+        value = getattr(self._handler, name)
+        if name in _TOKEN_EVENTS:
+            return value if self._may_show() else _ignored(value)
+        return _ignored(value) if name == "on_llm_end" and not self._goes_on() else value
+
+
+class _GatedTap(_Gated):
+    """The same for a handler for which LangChain streams, by which it is known."""
+
+    def tap_output_aiter(self, *args: Any) -> Any:
+        return self._handler.tap_output_aiter(*args)
+
+    def tap_output_iter(self, *args: Any) -> Any:
+        return self._handler.tap_output_iter(*args)
+
+
+def _ignored(method: Any) -> Any:
+    return _ignore_async if inspect.iscoroutinefunction(method) else _ignore
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None:

@@ -26,6 +26,8 @@ from langchain_llm_router.types import Candidate
 
 __all__ = ["Guard", "GuardedRunnable"]
 
+_Check = Callable[[], bool]
+
 
 @dataclass(frozen=True)
 class Guard:
@@ -90,6 +92,8 @@ class GuardedRunnable:
         twin: The runnable for a hedged call, if that goes to another endpoint.
         notes: Record of the failed calls.
         adapt: Returns the messages in a form that the other endpoint accepts.
+        gate: Returns a config whose handlers hear tokens only while a first function returns True,
+            and the end only if a second one does.
     """
 
     runnable: Runnable[Any, Any]
@@ -97,6 +101,10 @@ class GuardedRunnable:
     twin: Runnable[Any, Any] | None = None
     notes: Notes = field(default_factory=Notes)
     adapt: Callable[[Sequence[BaseMessage], Candidate], Sequence[BaseMessage]] | None = None
+    gate: Callable[[RunnableConfig, _Check, _Check], RunnableConfig] | None = None
+    _shown: Call | None = None
+    """The call whose tokens the handlers hear."""
+
     _running: list[Call] = field(default_factory=list)
     """The calls of the current race, whose end is not known yet."""
 
@@ -251,6 +259,8 @@ class GuardedRunnable:
                     kwargs,
                     streamed,
                 )
+                if self.gate is not None:
+                    call.config = self.gate(config, lambda: self._may_show(call), lambda: call.runs)
                 self._running.append(call)
                 return call
 
@@ -262,6 +272,12 @@ class GuardedRunnable:
         if self.adapt is not None:
             messages = self.adapt(messages, self.guard.twin.candidate)
         return first, make_starter(self.guard.twin, self.twin, messages)
+
+    def _may_show(self, call: Call) -> bool:
+        """Return whether handlers may hear a call's tokens: one call's at a time, till its end."""
+        if call.runs and (self._shown is None or not self._shown.runs):
+            self._shown = call
+        return self._shown is call and call.runs
 
     def _total_limit_s(self, call: Call) -> float | None:
         limits = [self.guard.rules.timeout_s]

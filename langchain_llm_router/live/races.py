@@ -155,6 +155,11 @@ class Call:
                 await self.rest.aclose()
         self._end_call()
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has been sent, and its caller still waits for its end."""
+        return self._live is not None
+
     def failed(self, error: BaseException) -> None:
         """Record its end without an answer; only the first recorded end counts."""
         self.leave()

@@ -32,6 +32,7 @@ from langchain_llm_router.calls.provider_messages import (
     provider_of,
     settings_for_provider,
 )
+from langchain_llm_router.calls.tracing import gated_config, is_traced
 from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.endpoints import expand_endpoints
@@ -364,7 +365,8 @@ class Parts:
             other = None
             if twin is not None:
                 other, _ = self._bind(twin, kwargs, include_raw=include_raw)
-            guarded = GuardedRunnable(runnable, guard, other, notes, for_candidate)
+            gate = gated_config if is_traced(config) else None
+            guarded = GuardedRunnable(runnable, guard, other, notes, for_candidate, gate)
             runnable = cast("Runnable[Any, Any]", guarded)
         return AskOperation(
             candidate=candidate,

@@ -1,13 +1,18 @@
 """Tokens of answers that may still be replaced, and of models that a user's own node calls."""
 
+import asyncio
+import time
+
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Outcomes, create_cascade
 from langchain_llm_router.estimators import Constant
-from langchain_llm_router.policies import ConfidenceThreshold, Utility
+from langchain_llm_router.live import Live, Resilience
+from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
 from langchain_llm_router.verification import SelfEvaluator
 from tests.support.fakes import CapableModel, ScriptedModel
@@ -140,3 +145,76 @@ async def test_a_model_that_a_users_node_calls_without_a_config_shows_no_draft(
 async def test_a_users_last_candidate_shows_its_tokens():
     graph = cascade(large=adrafts)
     assert await tokens(graph) == "secret"
+
+
+# Calls of which one is given up
+
+
+class Slow(CapableModel):
+    """A model that streams for a handler; its first call is slow and says something else."""
+
+    def _words(self) -> list[tuple[float, ChatGenerationChunk]]:
+        self.calls.append(([], {}))
+        seconds, late = (0.3, "LATE ") if len(self.calls) == 1 else (0.02, "")
+        words = [f"{late}{word}" for word in ("one ", "two ", "three")]
+        return [(seconds, ChatGenerationChunk(message=AIMessageChunk(word))) for word in words]
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        for seconds, chunk in self._words():
+            time.sleep(seconds)
+            yield chunk
+
+    async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
+        for seconds, chunk in self._words():
+            await asyncio.sleep(seconds)
+            yield chunk
+
+
+def guarded(**rules) -> ChatLLMRouter:
+    router = ChatLLMRouter(
+        candidates=[Candidate("slow", Slow())],
+        policy=Always("slow"),
+        live=Live(resilience=Resilience(**rules)),
+    )
+    telemetry, now = router.live.telemetry, [time.time() - 100]
+    telemetry.clock = lambda: now[0]
+    for _ in range(12):
+        call = telemetry.began("slow", streamed=True)
+        now[0] += 0.05
+        call.got_first_token()
+        call.answered(1)
+    telemetry.clock = time.time
+    return router
+
+
+def and_waits(router):
+    """Return a graph that still runs when the call that was given up ends."""
+
+    def answer(state):
+        message = router.invoke(state["messages"])
+        time.sleep(1.0)
+        return {"messages": [message]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("answer", answer)
+    graph.add_edge(START, "answer")
+    return graph.compile()
+
+
+@pytest.mark.parametrize("rules", [{"hedge_after": 0.9}, {"timeout_s": 0.2, "retries": 1}])
+def test_a_call_that_is_given_up_shows_no_tokens(rules):
+    router = guarded(**rules)
+    assert shown(and_waits(router)) == "one two three"
+    assert len(router.candidates[0].model.calls) == 2
+
+
+async def test_of_two_hedged_calls_the_tokens_of_one_are_shown():
+    router = guarded(hedge_after=0.9)
+
+    async def answer(state):
+        return {"messages": [await router.ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("answer", answer)
+    graph.add_edge(START, "answer")
+    assert await ashown(graph.compile()) == "one two three"
