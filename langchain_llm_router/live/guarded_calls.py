@@ -170,7 +170,9 @@ class GuardedRunnable:
                     time.sleep(step.seconds)
                     step = next(plan)
                 else:
-                    step = plan.send(race(first, second, step.limit_s, step.hedge_s))
+                    step = plan.send(
+                        race(first, second, step.limit_s, step.hedge_s, self._is_shown)
+                    )
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
@@ -195,13 +197,18 @@ class GuardedRunnable:
                     await asyncio.sleep(step.seconds)
                     step = next(plan)
                 else:
-                    step = plan.send(await arace(first, second, step.limit_s, step.hedge_s))
+                    step = plan.send(
+                        await arace(first, second, step.limit_s, step.hedge_s, self._is_shown)
+                    )
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
         except BaseException as error:
             self._note_cancelled(error)
             raise
+
+    def _is_shown(self) -> bool:
+        return self.notes.tokens_shown
 
     def _note_cancelled(self, error: BaseException) -> None:
         """Note the calls that were running when their caller was cancelled."""
@@ -216,11 +223,7 @@ class GuardedRunnable:
         guard, n_failed = self.guard, 0
         while True:
             limit = guard.limit_s(first_token=streamed)
-            # Of two calls at the same time, a handler would show the tokens of both.
-            hedge = (
-                guard.hedge_s(first_token=streamed) if streamed or not self.notes.is_heard else None
-            )
-            outcome: Outcome = yield _Race(limit, hedge)
+            outcome: Outcome = yield _Race(limit, guard.hedge_s(first_token=streamed))
             self._running.clear()
             for call, why in outcome.lost:
                 self.notes.add_failure(call, why, billed=True)

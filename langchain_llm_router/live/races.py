@@ -336,8 +336,22 @@ class _RaceState:
         return None
 
 
-def race(start: _Start, twin: _Start, limit_s: float | None, hedge_s: float | None) -> Outcome:
-    """Make a call and, if it has not opened after `hedge_s`, a second; the first to open wins."""
+def race(
+    start: _Start,
+    twin: _Start,
+    limit_s: float | None,
+    hedge_s: float | None,
+    is_shown: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Make a call and, if it has not opened after `hedge_s`, a second; the first to open wins.
+
+    Args:
+        start: Makes the call.
+        twin: Makes the second call.
+        limit_s: Seconds after which no call is waited for; None means no limit.
+        hedge_s: Seconds after which the second call is made; None means never.
+        is_shown: Whether a handler has shown part of the first answer: no other may follow then.
+    """
     call = start()
     if limit_s is None and hedge_s is None:
         try:
@@ -351,6 +365,7 @@ def race(start: _Start, twin: _Start, limit_s: float | None, hedge_s: float | No
     while True:
         left = until - time.monotonic()
         hedging = hedge_s is not None and hedge_s < left and state.may_hedge()
+        hedging = hedging and not is_shown()
         wait = hedge_s if hedging else left
         try:
             entry = results.get(
@@ -435,9 +450,13 @@ class _ThreadedStream:
 
 
 async def arace(
-    start: _Start, twin: _Start, limit_s: float | None, hedge_s: float | None
+    start: _Start,
+    twin: _Start,
+    limit_s: float | None,
+    hedge_s: float | None,
+    is_shown: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Make a call and, if it has not opened after `hedge_s`, a second; the first to open wins."""
+    """Make a call, and perhaps a second, as `race` does."""
     call = start()
     if hedge_s is None:
         try:
@@ -449,7 +468,7 @@ async def arace(
     tasks = {asyncio.create_task(call.aopen(limit_s)): call}
     try:
         await asyncio.wait(tasks, timeout=hedge_s)
-        if not any(task.done() for task in tasks):
+        if not is_shown() and not any(task.done() for task in tasks):
             second = twin()
             left = None if limit_s is None else until - time.monotonic()
             tasks[asyncio.create_task(second.aopen(left))] = second
