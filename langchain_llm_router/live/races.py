@@ -365,13 +365,15 @@ def race(
     while True:
         left = until - time.monotonic()
         hedging = hedge_s is not None and hedge_s < left and state.may_hedge()
-        hedging = hedging and not is_shown()
         wait = hedge_s if hedging else left
         try:
             entry = results.get(
                 timeout=None if wait is None or wait == math.inf else max(wait, 0.0)
             )
         except queue.Empty:
+            if hedging and is_shown():
+                hedge_s = None
+                continue
             if hedging:
                 state.running.append(twin())
                 _open_in_thread(state.running[-1], results)

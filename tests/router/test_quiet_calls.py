@@ -170,9 +170,9 @@ class Slow(CapableModel):
             yield chunk
 
 
-def guarded(**rules) -> ChatLLMRouter:
+def guarded(model=None, **rules) -> ChatLLMRouter:
     router = ChatLLMRouter(
-        candidates=[Candidate("slow", Slow())],
+        candidates=[Candidate("slow", model or Slow())],
         policy=Always("slow"),
         live=Live(resilience=Resilience(**rules)),
     )
@@ -218,3 +218,29 @@ async def test_of_two_hedged_calls_the_tokens_of_one_are_shown():
     graph.add_node("answer", answer)
     graph.add_edge(START, "answer")
     assert await ashown(graph.compile()) == "one two three"
+
+
+class Halting(Slow):
+    """A model that is quick with its first words and slow with the others."""
+
+    def _words(self):
+        (_, first), *rest = super()._words()
+        return [(0.0, first), *((0.3, chunk) for _, chunk in rest)]
+
+
+async def test_no_second_call_is_made_after_words_of_the_first_were_shown():
+    for shows in (shown, ashown):
+        router = guarded(hedge_after=0.9, model=Halting())
+
+        def answer(state, router=router):
+            return {"messages": [router.invoke(state["messages"])]}
+
+        async def aanswer(state, router=router):
+            return {"messages": [await router.ainvoke(state["messages"])]}
+
+        graph = StateGraph(MessagesState)
+        graph.add_node("answer", answer if shows is shown else aanswer)
+        graph.add_edge(START, "answer")
+        text = shows(graph.compile())
+        assert (text if isinstance(text, str) else await text) == "LATE one LATE two LATE three"
+        assert len(router.candidates[0].model.calls) == 1
