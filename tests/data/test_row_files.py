@@ -44,7 +44,7 @@ def test_a_broken_file_names_the_line_or_row(tmp_path):
     with pytest.raises(ValueError, match="Row 1: `quality` must have the candidates"):
         Outcomes.load(path)
     path.write_text("")
-    with pytest.raises(ValueError, match="no rows"):
+    with pytest.raises(ValueError, match="at least one row"):
         Outcomes.load(path)
     with pytest.raises(ValueError, match="must end in"):
         Outcomes.load(tmp_path / "table.csv")
