@@ -6,6 +6,7 @@ as prompt caching, gets the model that answers. Needs the extra `agents`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import set_config_context
 from langgraph.config import get_config
 
 from langchain_llm_router.calls.bindings import Bindings, NotedRunnable
@@ -241,7 +243,9 @@ class _Candidate(NotedRunnable):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:
         assert self._call.handler is not None
         listener = _Listener(self.notes)
-        response = self._call.handler(self._request(input, config, kwargs, listener))
+        request = self._request(input, config, kwargs, listener)
+        with set_config_context(_own_config(config)) as context:
+            response = context.run(self._call.handler, request)
         return self._read(response, listener)
 
     async def ainvoke(
@@ -249,7 +253,13 @@ class _Candidate(NotedRunnable):
     ) -> AIMessage:
         assert self._call.ahandler is not None
         listener = _Listener(self.notes)
-        response = await self._call.ahandler(self._request(input, config, kwargs, listener))
+        request, ahandler = self._request(input, config, kwargs, listener), self._call.ahandler
+
+        async def ask() -> ModelResponse[Any]:
+            return await ahandler(request)
+
+        with set_config_context(_own_config(config)) as context:
+            response = await asyncio.create_task(ask(), context=context)
         return self._read(response, listener)
 
     def _read(self, response: ModelResponse[Any], listener: _Listener) -> AIMessage:
@@ -283,6 +293,12 @@ class _Candidate(NotedRunnable):
             tool_choice=choice_for_provider(request.tool_choice, provider),
             model_settings=settings,
         )
+
+
+def _own_config(config: RunnableConfig | None) -> RunnableConfig:
+    """Return the agent's config with a call's callbacks, which may hear fewer tokens."""
+    own = get_config()
+    return own if config is None else {**own, "callbacks": config.get("callbacks")}
 
 
 def _with_tags(model: BaseChatModel, config: RunnableConfig, listener: _Listener) -> BaseChatModel:

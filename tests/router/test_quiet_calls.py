@@ -244,3 +244,8 @@ async def test_no_second_call_is_made_after_words_of_the_first_were_shown():
         text = shows(graph.compile())
         assert (text if isinstance(text, str) else await text) == "LATE one LATE two LATE three"
         assert len(router.candidates[0].model.calls) == 1
+
+
+async def test_of_two_hedged_calls_of_an_agent_the_tokens_of_one_are_shown():
+    assert shown(as_middleware(guarded(hedge_after=0.9))) == "one two three"
+    assert await ashown(as_middleware(guarded(hedge_after=0.9))) == "one two three"
