@@ -14,6 +14,7 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import AddableDict, Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_llm_router.calls.langchain_internals import is_router
 from langchain_llm_router.calls.nested_records import inner_cost_usd, passed_on
 from langchain_llm_router.calls.tracing import quiet_config, watch_tokens
 from langchain_llm_router.live.notes import Notes
@@ -264,7 +265,7 @@ class _PartialStream:
         """Add a chunk, and return the chunks that may be passed on now."""
         if self._ttft_s is None and has_output(chunk):
             self._ttft_s = time.perf_counter() - self._started
-        chunk = _without_record(self._with_new_usage(chunk))
+        chunk = self._without_record(self._with_new_usage(chunk))
         self._chunks.append(chunk)
         # A complete draft is not committed here: the policy decides on it.
         is_last = isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last"
@@ -288,6 +289,18 @@ class _PartialStream:
             return chunk
         added, self._usage = usage_increment(self._usage, given), given
         return chunk if added == given else chunk.model_copy(update={"usage_metadata": added})
+
+    def _without_record(self, chunk: Any) -> Any:
+        """The chunk without a decision record, unless its candidate is a router that made it."""
+        metadata = getattr(chunk, "response_metadata", None)
+        if (
+            not metadata
+            or "llm_router" not in metadata
+            or is_router(self._operation.candidate.model)
+        ):
+            return chunk
+        kept = {key: value for key, value in metadata.items() if key != "llm_router"}
+        return chunk.model_copy(update={"response_metadata": kept})
 
     def _looks_good(self, chunk: Any) -> bool:
         if not isinstance(chunk, AIMessageChunk) or self._operation.commit is None:
@@ -318,15 +331,6 @@ class _PartialStream:
         if self._operation.commit is not None and self._operation.passed_on:
             answer.attempt["committed"] = True
         return answer
-
-
-def _without_record(chunk: Any) -> Any:
-    """The chunk without a decision record, which would be merged with that of this router."""
-    metadata = getattr(chunk, "response_metadata", None)
-    if not metadata or "llm_router" not in metadata:
-        return chunk
-    kept = {key: value for key, value in metadata.items() if key != "llm_router"}
-    return chunk.model_copy(update={"response_metadata": kept})
 
 
 @dataclass(frozen=True)

@@ -83,14 +83,14 @@ def identifying_params(model: BaseChatModel) -> Mapping[str, Any]:
     return model._identifying_params
 
 
-def is_router(model: BaseChatModel) -> bool:
-    """Whether a chat model is a router of this package, from a file that cannot import its class.
+def is_router(model: object) -> bool:
+    """Whether a candidate's model is a router of this package, from a file that cannot import its class.
 
     What for: a router among the candidates has a decision record, and no provider of its own.
     Private: `BaseChatModel._llm_type`, which chat models override, since 0.1 at the latest.
     Where it is missing: an `AttributeError`; no supported version lacks it.
     """
-    return model._llm_type == "llm-router"
+    return isinstance(model, BaseChatModel) and model._llm_type == "llm-router"
 
 
 def create_events(chunks: Iterator[ChatGenerationChunk], message_id: str | None) -> Iterator[Any]:
