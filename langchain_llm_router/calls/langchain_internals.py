@@ -84,7 +84,7 @@ def identifying_params(model: BaseChatModel) -> Mapping[str, Any]:
 
 
 def is_router(model: object) -> bool:
-    """Whether a candidate's model is a router of this package, from a file that cannot import its class.
+    """Whether a candidate's model is a router, from a file that cannot import its class.
 
     What for: a router among the candidates has a decision record, and no provider of its own.
     Private: `BaseChatModel._llm_type`, which chat models override, since 0.1 at the latest.
