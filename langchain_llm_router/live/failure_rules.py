@@ -408,6 +408,7 @@ def is_callers_fault(error: BaseException) -> bool:
 # Statuses below 500 that say nothing about whether an answer was made: the time was up, or the
 # caller had left.
 _UNSURE = (408, 499)
+_RACES = "/langchain_llm_router/live/races.py"
 # Functions in which clients wait for a connection: nothing has been sent yet.
 _CONNECTING = frozenset(
     {
@@ -445,15 +446,18 @@ def may_be_billed(error: BaseException) -> bool:
 
 def _was_connecting(error: BaseException) -> bool:
     """Whether an error was raised before its client had a connection to send the call on."""
-    trace = error.__traceback__
+    connecting, trace = False, error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
+        path = code.co_filename.replace("\\", "/")
+        if "/langchain_core/callbacks/" in path:
+            # A handler that was told of the answer, perhaps over a connection of its own.
+            return False
         # The clients of OpenAI and Anthropic look up the platform in a thread first.
-        looks_up = code.co_filename.replace("\\", "/").endswith("/_utils/_sync.py")
-        if code.co_name in _CONNECTING or looks_up:
-            return True
+        connecting |= code.co_name in _CONNECTING or path.endswith("/_utils/_sync.py")
         if trace.tb_next is None and isinstance(error, asyncio.CancelledError):
-            # Cancelled in its first line: the coroutine had not begun.
-            return trace.tb_lineno == code.co_firstlineno
+            # Cancelled in its first line: the coroutine that makes the call had not begun.
+            makes_call = "/langchain_core/language_models/" in path or path.endswith(_RACES)
+            connecting |= makes_call and trace.tb_lineno == code.co_firstlineno
         trace = trace.tb_next
-    return False
+    return connecting

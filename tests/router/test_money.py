@@ -10,6 +10,7 @@ import random
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, create_cascade
@@ -17,6 +18,7 @@ from langchain_llm_router.budgets import Budget, Budgets
 from langchain_llm_router.budgets.ledgers import to_usd
 from langchain_llm_router.live import Live, Resilience
 from langchain_llm_router.policies import Always, ConfidenceThreshold
+from langchain_llm_router.testing import ScriptedChatModel
 from tests.support.billing import LONGEST, Bill, BillingModel
 from tests.support.drivers import Drivers
 from tests.support.fakes import ProviderError, ScriptedModel
@@ -182,3 +184,31 @@ def test_an_empty_answer_of_no_usage_is_booked_at_its_worst_case():
     pool = [Candidate("a", ScriptedModel(AIMessage("")), Price(0, 1000), max_output_tokens=100)]
     ChatLLMRouter(candidates=pool, policy=Always("a"), budgets=budgets).invoke("hi")
     assert booked(budgets) == pytest.approx(0.1)
+
+
+class Reporting(AsyncCallbackHandler):
+    """A handler that connects to a service of its own when an answer is complete."""
+
+    async def on_llm_end(self, response: Any, **kwargs: Any) -> None:
+        await self._connect()
+
+    async def _connect(self) -> None:
+        await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize("live", [None, Live()])
+async def test_a_call_is_booked_that_is_cancelled_while_handlers_hear_of_its_answer(live):
+    model = ScriptedChatModel("hello", max_tokens=10)
+    budgets = Budgets([Budget(LIMIT)])
+    router = ChatLLMRouter(
+        candidates=[Candidate("a", model, Price(100, 100), max_output_tokens=10)],
+        policy=Always("a"), budgets=budgets, live=live,
+    )  # fmt: skip
+    task = asyncio.create_task(router.ainvoke("hi", {"callbacks": [Reporting()]}))
+    while not model.calls:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert booked(budgets) > 0
