@@ -391,6 +391,8 @@ _HEADINGS = (
     ("analysis", "assistantfinal"),
     ("Here is my thought process:", "Here is my response:"),
 )
+# What every kind of reasoning has: a bracket, or a heading of its own.
+_MARKED = re.compile(r"[<\[◁]|^\s*+(?:analysis|Here is my thought)")
 _CHANNEL, _FINAL, _MESSAGE = "<|channel|>", "<|channel|>final", "<|message|>"
 _END_MARKS = ("<|return|>", "<|end|>")
 
@@ -405,6 +407,8 @@ def visible_text(text: str) -> str:
     Args:
         text: The text of an answer; it is read once, in linear time.
     """
+    if _MARKED.search(text) is None:
+        return text
     if _CHANNEL in text:
         return _final_channel(text)
     for heading, end in _HEADINGS:
@@ -413,9 +417,8 @@ def visible_text(text: str) -> str:
     if text.startswith("analysis") and text[8:9].isupper():
         # It was cut off before the answer.
         return ""
-    for token, tag in _TOKENS.items():
-        if token in text:
-            text = text.replace(token, tag)
+    for token in filter(text.__contains__, _TOKENS):
+        text = text.replace(token, _TOKENS[token])
     shown = _without_tags(text)
     if len(shown) < len(text):
         for begin, end in _WRAPPERS:

@@ -215,6 +215,8 @@ class Price(CheckedArguments):
         )
 
     def _tier(self, input_tokens: float) -> Price:
+        if len(self.tiers) == 0:
+            return self
         start = max((one for one in self.tiers if input_tokens > one), default=None)
         return self if start is None else self.tiers[start]
 

@@ -67,10 +67,19 @@ def usage_of(message: Any) -> Usage | None:
     return Usage(**{**{name: getattr(usage, name) for name in _NAMES}, "tool_uses": uses})
 
 
+_PLAIN_KEYS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+
+
 def read_usage(record: UsageMetadata | Mapping[str, Any] | None) -> Usage | None:
     """Return the numbers of a LangChain usage record; None if one of them cannot be true."""
     if record is None:
         return None
+    if record.keys() <= _PLAIN_KEYS:
+        n_in, n_out = record.get("input_tokens"), record.get("output_tokens")
+        # The most frequent record; all others are read with more care.
+        if type(n_in) is int and type(n_out) is int and n_in >= 0 and n_out >= 0:
+            extra = (_count(record.get("total_tokens")) or 0) - n_in - n_out
+            return Usage(n_in, n_out + max(0, extra))
     # LangChain's cache says so with a cost of zero, even where it knows no tokens.
     cached_answer = record.get("total_cost") == 0
     n_in, n_out = _count(record.get("input_tokens")), _count(record.get("output_tokens"))
