@@ -6,7 +6,7 @@ ends. The loops close the request themselves instead of leaving it to the garbag
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -76,7 +76,7 @@ def stream(steps: Generator[Operation, Any, _End]) -> Generator[Any, None, _End]
         steps.close()
 
 
-async def astream(steps: Generator[Operation, Any, _End], ended: list[_End]) -> AsyncIterator[Any]:
+async def astream(steps: Generator[Operation, Any, _End], ended: list[_End]) -> AsyncGenerator[Any]:
     """Do the same as `stream`, without blocking the event loop; append the result to `ended`."""
     try:
         operation = next(steps)

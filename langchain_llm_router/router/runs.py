@@ -7,7 +7,8 @@ ordinary chat-model runs. The parts are defined in `chat.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from functools import cached_property
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -170,18 +171,20 @@ class RequestChatModel(BaseChatModel):
         ) -> AsyncIterator[Any]:
             request = self._request(await anext(inputs), config, kwargs, streaming=True)
             ended: list[Done] = []
-            async for chunk in astream(request.run(), ended):
-                yield chunk
+            # Closed at once where the reader is cancelled: it settles what was spent.
+            async with aclosing(astream(request.run(), ended)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
             for chunk in _last_chunks(ended[0]):
                 yield chunk
 
         async def inputs() -> AsyncIterator[LanguageModelInput]:
             yield input
 
-        async for chunk in self._atransform_stream_with_config(
-            inputs(), run, self._merge_config(config)
-        ):
-            yield cast("AIMessageChunk", chunk)
+        traced = self._atransform_stream_with_config(inputs(), run, self._merge_config(config))
+        async with aclosing(cast("AsyncGenerator[Any]", traced)) as chunks:
+            async for chunk in chunks:
+                yield cast("AIMessageChunk", chunk)
 
     def stream_events(
         self,

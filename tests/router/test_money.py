@@ -212,3 +212,21 @@ async def test_a_call_is_booked_that_is_cancelled_while_handlers_hear_of_its_ans
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert booked(budgets) > 0
+
+
+async def test_a_stream_whose_reader_is_cancelled_is_settled_at_once():
+    budgets = Budgets([Budget(LIMIT)])
+    candidate = Candidate("a", ScriptedChatModel("one two three"), Price(1, 1))
+    router = ChatLLMRouter(
+        candidates=[candidate], policy=Always("a"), budgets=budgets, max_tokens=10
+    )
+    for n_turns in range(12):
+        before, chunks = booked(budgets), router.astream("hi")
+        assert (await anext(chunks)).text == "one "
+        following = asyncio.create_task(anext(chunks))
+        for _ in range(n_turns):
+            await asyncio.sleep(0)
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        assert booked(budgets) > before, n_turns
