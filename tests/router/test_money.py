@@ -131,6 +131,12 @@ async def test_cancelled_calls_are_booked_where_they_may_have_been_billed(seed, 
         task.cancel()
         with contextlib.suppress(BaseException):
             await task
+        # A generator that LangChain left is closed by the loop, and settled then; until then the
+        # worst case stays reserved.
+        for _ in range(100):
+            if booked(budgets) >= bill.usd:
+                break
+            await asyncio.sleep(0.01)
         check(bill, budgets)
 
 
