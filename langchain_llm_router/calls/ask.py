@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
@@ -127,12 +128,17 @@ class AskOperation(Operation):
             for chunk in stream:
                 yield from partial.take(chunk)
         except BaseException as error:
-            if hasattr(stream, "close"):
-                # A guard notes how its call ended when it is closed, and not before.
-                stream.close()
-            if not self._handles(error):
+            try:
+                # A guard notes how its call ended when it is closed, and not before. LangChain
+                # fails to close a stream whose usage it cannot add up.
+                with suppress(Exception):
+                    if hasattr(stream, "close"):
+                        stream.close()
+            finally:
+                handled = self._handles(error)
+            if not handled:
                 raise
-            partial.fail(error)
+            partial.fail(cast("Exception", error))
         self.answer = partial.answer()
 
     async def astream(self) -> AsyncGenerator[Any]:
@@ -144,11 +150,15 @@ class AskOperation(Operation):
                 for part in partial.take(chunk):
                     yield part
         except BaseException as error:
-            if hasattr(stream, "aclose"):
-                await stream.aclose()
-            if not self._handles(error):
+            try:
+                with suppress(Exception):  # as above
+                    if hasattr(stream, "aclose"):
+                        await stream.aclose()
+            finally:
+                handled = self._handles(error)
+            if not handled:
                 raise
-            partial.fail(error)
+            partial.fail(cast("Exception", error))
         self.answer = partial.answer()
 
     def on_refusal(self, error: Exception) -> Answer:

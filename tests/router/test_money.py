@@ -238,3 +238,25 @@ async def test_a_stream_whose_reader_is_cancelled_is_settled_at_once():
         with contextlib.suppress(asyncio.CancelledError):
             await following
         assert booked(budgets) > before, n_turns
+
+
+class Stubborn(ScriptedModel):
+    """A model whose stream fails when it is closed."""
+
+    async def astream(self, *args, **kwargs):
+        try:
+            async for chunk in super().astream(*args, **kwargs):
+                yield chunk
+        finally:
+            raise ValueError("closing failed")
+
+
+async def test_a_stream_is_booked_that_fails_when_it_is_closed():
+    budgets = Budgets([Budget(LIMIT)])
+    candidate = Candidate("a", Stubborn("one two three"), Price(1, 1), max_output_tokens=10)
+    router = ChatLLMRouter(candidates=[candidate], policy=Always("a"), budgets=budgets)
+    chunks = router.astream("hi")
+    await anext(chunks)
+    with contextlib.suppress(asyncio.CancelledError, ValueError):
+        await chunks.athrow(asyncio.CancelledError())
+    assert booked(budgets) > 0
