@@ -229,16 +229,11 @@ class VerifierCalls:
             runnable = guarded or self._runnable(call)
             output = runnable.invoke(_adapted_messages(call), config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            n_unsure = self._n_unsure(call, error, guarded)
-            self._books.end(0.0, n_unsure)
-            return self._failure_reply(call, error, guarded, unsure=n_unsure > 0)
+            return self._book_failure(call, error, guarded)
         except BaseException as error:
             self._books.end(0.0, self._n_unsure(call, error, guarded))
             raise
-        n_unsure = self._n_unsure(call, None, guarded)
-        reply = self._reply(call, output, guarded, unsure=n_unsure > 0)
-        self._books.end(reply.cost_usd, n_unsure)
-        return reply
+        return self._book_reply(call, output, guarded)
 
     async def acall(self, call: Call, config: RunnableConfig) -> Reply:
         """Make a call; a failure becomes a reply without a message."""
@@ -249,12 +244,18 @@ class VerifierCalls:
             runnable = guarded or self._runnable(call)
             output = await runnable.ainvoke(_adapted_messages(call), config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            n_unsure = self._n_unsure(call, error, guarded)
-            self._books.end(0.0, n_unsure)
-            return self._failure_reply(call, error, guarded, unsure=n_unsure > 0)
+            return self._book_failure(call, error, guarded)
         except BaseException as error:
             self._books.end(0.0, self._n_unsure(call, error, guarded))
             raise
+        return self._book_reply(call, output, guarded)
+
+    def _book_failure(self, call: Call, error: Exception, guarded: GuardedRunnable | None) -> Reply:
+        n_unsure = self._n_unsure(call, error, guarded)
+        self._books.end(0.0, n_unsure)
+        return self._failure_reply(call, error, guarded, unsure=n_unsure > 0)
+
+    def _book_reply(self, call: Call, output: Any, guarded: GuardedRunnable | None) -> Reply:
         n_unsure = self._n_unsure(call, None, guarded)
         reply = self._reply(call, output, guarded, unsure=n_unsure > 0)
         self._books.end(reply.cost_usd, n_unsure)

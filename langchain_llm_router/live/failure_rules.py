@@ -451,7 +451,7 @@ def _was_connecting(error: BaseException) -> bool:
         code = trace.tb_frame.f_code
         path = code.co_filename.replace("\\", "/")
         if "/langchain_core/callbacks/" in path:
-            # A handler that was told of the answer, perhaps over a connection of its own.
+            # A callback handler of the answer, which may open a connection of its own.
             return False
         # The clients of OpenAI and Anthropic look up the platform in a thread first.
         connecting |= code.co_name in _CONNECTING or path.endswith("/_utils/_sync.py")

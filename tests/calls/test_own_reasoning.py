@@ -72,7 +72,7 @@ SEARCHED = [
         [{"type": "text", "text": "<think>hm</think>"}],
     ],
 )
-def test_what_only_its_provider_understands_goes_to_nobody_else(blocks):
+def test_what_only_its_provider_understands_goes_to_no_other_candidate(blocks):
     given = conversation("a", [*blocks, TEXT])
     assert for_provider(given, "google", "b")[1].content == [TEXT]
     assert for_provider(given, "openai", "a") is given

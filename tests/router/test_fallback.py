@@ -80,7 +80,7 @@ async def test_until_a_chunk_says_something_another_candidate_may_answer(script,
 
 
 @pytest.mark.parametrize("resilience", LIVE)
-def test_a_stream_of_nothing_is_an_error_if_nobody_else_answers(resilience):
+def test_a_stream_of_nothing_is_an_error_if_no_other_candidate_answers(resilience):
     live = None if resilience is None else Live(resilience=resilience)
     with pytest.raises(EmptyAnswerError, match="'a'"):
         read(one_shot(ChunkModel(ROLE), live=live))

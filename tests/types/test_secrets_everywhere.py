@@ -1,4 +1,4 @@
-"""Keys are found wherever a candidate was made, so that they are hidden wherever it is told of."""
+"""Keys are found wherever a candidate was made, and hidden wherever it is reported."""
 
 import json
 
