@@ -3,9 +3,14 @@
 import gc
 
 import pytest
+from hypothesis import settings
 
 from langchain_llm_router.history import DecisionLog
 from tests.support.redis_server import RedisServer
+
+# A time limit per example fails on a machine that is busy with something else.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

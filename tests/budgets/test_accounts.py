@@ -43,7 +43,7 @@ def spend(budgets: Budgets, usd: float, **keys) -> bool:
 
 @pytest.mark.parametrize("calendar", [{"period_s": DAY}, {"period": "month"}, {}])
 @given(limits=st.lists(st.integers(0, 20), min_size=1, max_size=15))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_whatever_becomes_of_the_limit_what_was_spent_stays(calendar, limits):
     ledger, spent = InProcessLedger(), 0
     for limit in limits:
@@ -101,7 +101,6 @@ def test_two_limits_on_one_account_reserve_once_and_the_lower_one_holds():
         max_size=60,
     )
 )  # fmt: skip
-@settings(deadline=None)
 def test_a_lost_reservation_comes_back_after_its_time_and_the_limit_holds_meanwhile(moves):
     now, limit = [0.0], 100
     ledger = InProcessLedger(clock=lambda: now[0], hold_s=100.0)
@@ -252,7 +251,6 @@ def test_a_ledger_that_cannot_tell_is_not_reported_as_an_exceeded_budget():
 
 
 @given(st.lists(st.floats(-3 * DAY, 3 * DAY), max_size=40), st.sampled_from(["day", None]))
-@settings(deadline=None)
 def test_a_clock_that_jumps_never_opens_a_spent_period_again(jumps, unit):
     now, spent = [1e9], {}
     budget = Budget(3.0, period=unit, period_s=None if unit else 3600.0)

@@ -1,6 +1,6 @@
 """The ledger of one process."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_llm_router.budgets.ledgers import (
@@ -17,7 +17,6 @@ def test_nano_dollars_never_charge_too_little_and_never_a_cent_too_much(usd):
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), max_size=60), st.integers(0, 500))
-@settings(deadline=None)
 def test_whatever_is_reserved_and_settled_in_whatever_order_the_limit_holds(moves, limit):
     ledger, account = InProcessLedger(), Account("a", limit)
     holds, spent = [], 0

@@ -112,7 +112,7 @@ def test_calls_that_failed_and_may_be_billed_count_too():
 
 
 @given(st.integers(0, 6000), st.lists(st.integers(1, 900), min_size=1, max_size=8))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_whatever_answers_take_the_limit_in_tokens_holds(limit, lengths):
     model = router(
         Budget(limit_tokens=limit), model=ScriptedModel(*[answer(10, n) for n in lengths])

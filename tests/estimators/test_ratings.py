@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_llm_router.data import Battles
@@ -76,7 +76,6 @@ def test_bradley_terry_agrees_with_logistic_regression_on_the_design_matrix():
 
 
 @given(battles(), st.floats(0.1, 5))
-@settings(deadline=None)
 def test_the_fit_is_where_the_gradient_of_the_penalized_likelihood_is_zero(table, ridge):
     a, b, score = table
     strengths = ratings.bradley_terry(a, b, score, n_candidates=4, ridge=ridge)
@@ -91,7 +90,6 @@ def test_the_fit_is_where_the_gradient_of_the_penalized_likelihood_is_zero(table
 
 
 @given(battles())
-@settings(deadline=None)
 def test_a_battle_of_weight_two_is_two_battles(table):
     a, b, score = table
     twice = ratings.bradley_terry(np.r_[a, a], np.r_[b, b], np.r_[score, score], n_candidates=4)
@@ -100,7 +98,6 @@ def test_a_battle_of_weight_two_is_two_battles(table):
 
 
 @given(battles())
-@settings(deadline=None)
 def test_swapping_sides_changes_nothing_and_swapping_winners_flips(table):
     a, b, score = table
     fit = ratings.bradley_terry(a, b, score, n_candidates=4, ridge=0.01)
@@ -113,7 +110,6 @@ def test_swapping_sides_changes_nothing_and_swapping_winners_flips(table):
 
 
 @given(battles())
-@settings(deadline=None)
 def test_a_tie_is_half_a_win_each(table):
     a, b, score = table
     tie = score == 0.5
@@ -208,7 +204,6 @@ def test_resampling_whole_queries_widens_the_interval_of_copied_battles():
     st.lists(st.integers(0, 60), min_size=1, max_size=8),
     st.integers(1, 8),
 )
-@settings(deadline=None)
 def test_tiers_have_the_least_sum_of_variances_of_all_cuts(values, n_tiers):
     values = np.array(values, dtype=float)
     n_tiers = min(n_tiers, len(values))

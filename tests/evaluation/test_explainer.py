@@ -63,7 +63,7 @@ def thousandths(most):
     return st.integers(0, 1000 * most).map(lambda n: n / 1000)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(thousandths(1), st.floats(1e-5, 0.1), thousandths(3)), min_size=1, max_size=6

@@ -106,7 +106,7 @@ def test_doubly_robust_survives_wrong_propensities_or_wrong_predictions_but_not_
 rewards = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rewards, st.floats(0.1, 10))
 def test_equal_weights_give_the_mean_and_scale_does_not_matter_where_it_is_normalized(r, scale):
     ones = np.ones(len(r))
@@ -115,7 +115,7 @@ def test_equal_weights_give_the_mean_and_scale_does_not_matter_where_it_is_norma
     assert self_normalized(scale * ones, r, QUICK).value == pytest.approx(np.mean(r))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.just(0.0) | st.floats(1e-6, 5), st.floats(0, 1)), min_size=1, max_size=20)
 )

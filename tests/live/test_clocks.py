@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_llm_router.live.breakers import Breaker, Breaking
@@ -33,7 +33,6 @@ def test_a_breaker_is_shut_for_minutes_and_not_for_days_whatever_the_clock_does(
 
 
 @given(jumps)
-@settings(deadline=None)
 def test_an_arm_is_probed_again_soon_after_the_clock_was_set(jump):
     now = [1e9]
     telemetry = Telemetry(clock=lambda: now[0])
@@ -66,7 +65,6 @@ def test_failures_are_forgotten_in_time_after_the_clock_was_set(jump):
 
 
 @given(jumps)
-@settings(deadline=None)
 def test_a_step_of_the_wall_clock_during_a_call_is_no_latency(jump):
     wall, steady = [1e9], [0.0]
     telemetry = Telemetry(clock=SteadyClock(lambda: wall[0], lambda: steady[0]))

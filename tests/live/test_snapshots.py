@@ -82,7 +82,7 @@ JSON = st.recursive(
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_edited_snapshot_is_refused_or_harmless(data):
     telemetry, clock = make()
     call(telemetry, clock)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.messages.ai import UsageMetadata
@@ -227,7 +227,6 @@ def test_measured_numbers_replace_declared_ones():
     st.floats(0, 100),
     st.floats(0, 1),
 )
-@settings(deadline=None)
 def test_model_and_endpoint_together_are_the_argmax_of_the_one_utility(rows, cost, ttft):
     quality = [0.3, 0.6, 0.9]
     made = tuple(
@@ -241,7 +240,6 @@ def test_model_and_endpoint_together_are_the_argmax_of_the_one_utility(rows, cos
 
 
 @given(st.lists(st.sampled_from(["ok", "fail"]), min_size=4, max_size=4), st.booleans())
-@settings(deadline=None)
 def test_whatever_fails_every_endpoint_is_asked_at_most_once_and_somebody_answers(fates, cascade):
     names = ["small@a", "small@b", "large@a", "large@b"]
     fate = dict(zip(names, fates, strict=True))

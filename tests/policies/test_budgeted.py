@@ -51,7 +51,7 @@ def best_by_linear_programme(quality, cost, budget):
     return -done.fun
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.floats(0.02, 0.98), st.booleans())
 def test_it_is_as_good_as_the_linear_programme_and_meets_the_budget(seed, part, coarse):
     rng = np.random.default_rng(seed)

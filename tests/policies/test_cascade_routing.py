@@ -35,7 +35,7 @@ def brute_force(quality, cost, lambda_, noise, run, allowed, depth, *, chain):
     return best, begins
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 100_000), st.booleans())
 def test_the_pruned_search_finds_what_trying_every_set_finds(seed, chain):
     rng = np.random.default_rng(seed)

@@ -40,7 +40,7 @@ def exhaustive(outcomes, evaluations, budget):
     return best
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(1.5, 12.0))
 def test_the_chain_of_two_is_as_good_as_exhaustive_search(seed, budget):
     outcomes, evaluations = small_tables(seed)

@@ -149,7 +149,7 @@ def test_a_saved_model_reads_scores_the_same(make, tmp_path):
     st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=40),
     st.integers(0, 8),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_probabilities_of_all_counts_add_up_to_one(rows, count):
     from scipy.stats import betabinom
 

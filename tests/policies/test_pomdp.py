@@ -188,7 +188,7 @@ def test_a_useless_middle_model_is_skipped_after_every_observation():
     assert asked == {"a", "c"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), n=st.integers(2, 4))
 def test_a_higher_lambda_never_spends_more_in_expectation(seed, n):
     policy = Pomdp(n_samples=4).fit(*make_tables(n_rows=60, n=n, seed=seed))

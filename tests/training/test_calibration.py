@@ -89,7 +89,7 @@ def slow_p_value(margins, low, high, delta=0.05):
 
 
 @given(st.lists(st.sampled_from([-0.95, 0.0, 0.05, 1.0]), min_size=1, max_size=60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_p_value_is_that_of_the_gambler(margins):
     assert p_value(margins, -0.95, 1.0) == pytest.approx(slow_p_value(margins, -0.95, 1.0))
 

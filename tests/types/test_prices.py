@@ -1,7 +1,7 @@
 """Prices beyond a rate per token: tiers, caches, sound, requests and hosted tools."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_llm_router import Price
@@ -39,7 +39,6 @@ def price_of(name: str, provider: str) -> Price:
 
 
 @pytest.mark.parametrize(("name", "provider", "theirs"), MODELS, ids=lambda value: value)
-@settings(deadline=None)
 @given(
     st.integers(1, 700_000),
     st.integers(0, 100_000),

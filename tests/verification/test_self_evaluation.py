@@ -117,7 +117,7 @@ def policy(request):
 
 
 @given(said=st.lists(st.sampled_from([True, True, False, False, None]), min_size=8, max_size=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_without_risk_stopping_early_never_changes_the_step(policy, said):
     next_step = stepping(policy)
     full, _ = run(SelfEvaluator(8), case(), map(verdict, said))
