@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Self
 from zlib import crc32
 
@@ -12,7 +13,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.arrays import Vectors
+from langchain_llm_router.types.arrays import Floats, Indices, Vectors
 from langchain_llm_router.types.errors import ArtifactError
 
 __all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddings"]
@@ -77,8 +78,8 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         """Fit the rarity of each bucket: idf = ln((1 + n) / (1 + df)) + 1."""
         document_frequency = np.zeros(self.width)
         for text in texts:
-            buckets = {code % self.width for code in self._codes(text)}
-            document_frequency[list(buckets)] += 1
+            code, _ = _counted(text, self.n_words, self.version)
+            document_frequency[np.unique(code % self.width)] += 1
         idf = np.log((1 + len(texts)) / (1 + document_frequency)) + 1
         self.idf_ = idf.astype(np.float32)
         return self
@@ -87,11 +88,9 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         """Embed texts as an array of shape (n_texts, width)."""
         out = np.zeros((len(texts), self.width), dtype=np.float32)
         for i, text in enumerate(texts):
-            codes = self._codes(text)
-            if len(codes) == 0:
+            code, count = _counted(text, self.n_words, self.version)
+            if len(code) == 0:
                 continue
-            code = np.fromiter(codes, dtype=np.int64, count=len(codes))
-            count = np.fromiter(codes.values(), dtype=np.float64, count=len(codes))
             sign = np.where(code & 0x8000_0000, -1.0, 1.0)
             weights = sign * (1 + np.log(count))
             out[i] = np.bincount(code % self.width, weights, self.width)
@@ -107,14 +106,21 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         """Embed one text, as LangChain's interface requires."""
         return self.embed_documents([text])[0]
 
-    def _codes(self, text: str) -> Counter[int]:
-        tokens = (_WORDS if self.version == 1 else _TOKENS).findall(text.lower())
-        grams: Counter[int] = Counter()
-        for n in range(1, min(self.n_words, len(tokens)) + 1):
-            grams.update(_hashed(" ".join(tokens[i : i + n])) for i in range(len(tokens) - n + 1))
-        if self.version > 1:
-            grams.update(_hashed(piece) for piece in _pieces(text))
-        return grams
+
+@lru_cache(maxsize=8192)
+def _counted(text: str, n_words: int, version: int) -> tuple[Indices, Floats]:
+    """Hash the n-grams of a text: the different codes, and how often each occurs.
+
+    Cached, because fitting several estimators in several folds reads every text again and again.
+    """
+    tokens = (_WORDS if version == 1 else _TOKENS).findall(text.lower())
+    grams: Counter[int] = Counter()
+    for n in range(1, min(n_words, len(tokens)) + 1):
+        grams.update(_hashed(" ".join(tokens[i : i + n])) for i in range(len(tokens) - n + 1))
+    if version > 1:
+        grams.update(_hashed(piece) for piece in _pieces(text))
+    code = np.fromiter(grams, dtype=np.int64, count=len(grams))
+    return code, np.fromiter(grams.values(), dtype=np.float64, count=len(grams))
 
 
 def _hashed(gram: str) -> int:

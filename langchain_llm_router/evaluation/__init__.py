@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         region_ibc_lift,
         region_ibc_lift_interval,
     )
+    from langchain_llm_router.evaluation.claims import Goal
     from langchain_llm_router.evaluation.exam import Exam, RouterReport
     from langchain_llm_router.evaluation.explainer import explain, recorded_attempts
     from langchain_llm_router.evaluation.explanation import (
@@ -40,12 +41,16 @@ if TYPE_CHECKING:
     from langchain_llm_router.evaluation.intervals import (
         Interval,
         Resampling,
-        aiq_interval,
-        apgr_interval,
         bootstrap,
-        cpt_interval,
+        difference_interval,
         mean_interval,
         weighted_bootstrap,
+    )
+    from langchain_llm_router.evaluation.judgement import decide_verdict, trial_of
+    from langchain_llm_router.evaluation.metric_intervals import (
+        aiq_interval,
+        apgr_interval,
+        cpt_interval,
     )
     from langchain_llm_router.evaluation.metrics import (
         Curve,
@@ -88,6 +93,8 @@ if TYPE_CHECKING:
         oracle,
         replay,
     )
+    from langchain_llm_router.evaluation.targets import Target, parse_targets
+    from langchain_llm_router.evaluation.verdict import Verdict
     from langchain_llm_router.policies import Knob
 else:
     __getattr__, __dir__ = lazy_names(
@@ -99,10 +106,14 @@ else:
             ),
             ".exam": "Exam RouterReport",
             ".held_out": "HeldOutReport held_out_report",
+            ".claims": "Goal",
             ".intervals": (
-                "Interval Resampling aiq_interval apgr_interval bootstrap cpt_interval "
-                "mean_interval weighted_bootstrap"
+                "Interval Resampling bootstrap difference_interval mean_interval weighted_bootstrap"
             ),
+            ".judgement": "decide_verdict trial_of",
+            ".metric_intervals": "aiq_interval apgr_interval cpt_interval",
+            ".targets": "Target parse_targets",
+            ".verdict": "Verdict",
             ".metrics": (
                 "Curve Reliability aiq apgr auc brier cost_at_quality cpt ece hull_quality "
                 "ibc_lift pgr quality_at_cost random_mix_hull reliability win_rate_curve "
@@ -127,6 +138,7 @@ __all__ = [
     "Curve",
     "Exam",
     "Explanation",
+    "Goal",
     "HeldOutReport",
     "Interval",
     "Knob",
@@ -142,6 +154,8 @@ __all__ = [
     "Span",
     "StepTaken",
     "Sweep",
+    "Target",
+    "Verdict",
     "aiq",
     "aiq_interval",
     "apgr",
@@ -158,6 +172,8 @@ __all__ = [
     "cpt",
     "cpt_interval",
     "curve",
+    "decide_verdict",
+    "difference_interval",
     "doubly_robust",
     "ece",
     "explain",
@@ -170,6 +186,7 @@ __all__ = [
     "mean_interval",
     "off_policy",
     "oracle",
+    "parse_targets",
     "pgr",
     "quality_above_mix_interval",
     "quality_at_cost",
@@ -183,6 +200,7 @@ __all__ = [
     "separability",
     "single_sweep",
     "spans",
+    "trial_of",
     "utility_sweep",
     "weighted_bootstrap",
     "win_rate_curve",

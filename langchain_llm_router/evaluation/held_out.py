@@ -12,10 +12,10 @@ from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation.intervals import (
     Interval,
     Resampling,
-    aiq_interval,
-    apgr_interval,
+    difference_interval,
     mean_interval,
 )
+from langchain_llm_router.evaluation.metric_intervals import aiq_interval, apgr_interval
 from langchain_llm_router.evaluation.metrics import brier, ece
 from langchain_llm_router.evaluation.sweeps import single_sweep, utility_sweep
 from langchain_llm_router.types.arrays import Floats
@@ -168,7 +168,11 @@ def _by_quality(predicted: Floats, outcomes: Outcomes, how: Resampling) -> _Judg
     rows = np.arange(len(outcomes))
     reached = outcomes.quality[rows, predicted.argmax(axis=1)]
     best = outcomes.quality[:, int(outcomes.quality.mean(axis=0).argmax())]
-    return "quality", mean_interval(reached, how), mean_interval(reached - best, how)
+    return (
+        "quality",
+        mean_interval(reached, how, bounds=(0, 1)),
+        difference_interval(reached, best, how),
+    )
 
 
 def _win_rate(predicted: Floats) -> Floats:

@@ -1,45 +1,42 @@
-"""Bootstrap intervals of metrics and of paired differences.
+"""Intervals of means and of other statistics of rows.
 
-A resample is a vector of weights, the number of times that each row was drawn, so one matrix
-product evaluates many resamples. A difference is computed within each resample, on the same rows
-for both routers.
+A mean has an interval that holds its confidence level for few rows too: the exact one for a
+proportion, a score interval for values with bounds, and the bootstrap-t for other values. For any
+other statistic of the rows there is `weighted_bootstrap`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import beta, norm
+from scipy.stats import t as student
 
-from langchain_llm_router.data import Outcomes
-from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
-from langchain_llm_router.evaluation.sweeps import Sweep
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = [
     "Interval",
     "Resampling",
-    "aiq_interval",
-    "apgr_interval",
     "bootstrap",
-    "cpt_interval",
+    "difference_interval",
     "mean_interval",
     "weighted_bootstrap",
 ]
 
 
 _DRAWN_AT_ONCE = 50
-
-# Sums of qualities that differ by rounding alone.
-_NO_GAP = 1e-9
+_EQUAL = 1e-9
+"""Relative difference below which values count as equal."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its bootstrap interval."""
+    """A value with its confidence interval; an end is infinite if the rows do not bound it."""
 
     value: float
     low: float
@@ -54,13 +51,31 @@ class Interval:
         return [end if np.isfinite(end) else None for end in ends]
 
     @classmethod
-    def of_draws(cls, value: float, draws: ArrayLike, confidence: float = 0.95) -> Interval:
-        """Compute the percentile interval of resampled values; NaN values are left out."""
+    def of_draws(
+        cls, value: float, draws: ArrayLike, confidence: float = 0.95, *, n: int | None = None
+    ) -> Interval:
+        """Compute the percentile interval of resampled values; NaN values are left out.
+
+        Args:
+            value: The value of the sample.
+            draws: The values of the resamples.
+            confidence: Confidence level, in (0, 1).
+            n: Number of independent rows. If given, the percentiles are further apart for few rows,
+                as Student's t is wider than the normal distribution, and a single row bounds
+                nothing.
+
+        References:
+            Hesterberg, 2015, What teachers should know about the bootstrap, section 5.3 (the
+            expanded percentile interval).
+        """
         tail = (1 - confidence) / 2
         known = np.asarray(draws, dtype=np.float64)
         known = known[~np.isnan(known)]
-        if len(known) == 0:
+        if len(known) == 0 or n == 1:
             return cls(value, float("-inf"), float("inf"))
+        if n is not None:
+            wider = math.sqrt(n / (n - 1)) * float(student.ppf(tail, n - 1))
+            tail = float(norm.cdf(wider))
         # Between two infinite values there is nothing to interpolate.
         method = "nearest" if np.isinf(known).any() else "linear"
         low, high = np.quantile(known, [tail, 1 - tail], method=method)  # type: ignore[call-overload]
@@ -69,7 +84,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resampling(CheckedArguments):
-    """Settings of the bootstrap.
+    """The confidence level of an interval, which rows belong together, and how they are redrawn.
 
     Args:
         n_resamples: Number of resamples.
@@ -92,20 +107,29 @@ class Resampling(CheckedArguments):
             )
             raise ValueError(msg)
 
-    def weights(self, n: int) -> Iterator[Floats]:
-        """Yield how often each of `n` rows was drawn, in blocks of shape (n_draws, n)."""
-        codes = np.arange(n)
-        if self.clusters is not None:
-            codes = np.unique(np.asarray(self.clusters), return_inverse=True)[1]
-            if len(codes) != n:
-                msg = f"`clusters` must have one entry for each of the {n} rows, got {len(codes)}."
-                raise ValueError(msg)
-        n_clusters = int(codes.max()) + 1
+    def codes(self, n: int) -> Indices:
+        """Return the index of each row's cluster, of shape (n,)."""
+        if self.clusters is None:
+            return np.arange(n)
+        codes = np.unique(np.asarray(self.clusters), return_inverse=True)[1]
+        if len(codes) != n:
+            msg = f"`clusters` must have one entry for each of the {n} rows, got {len(codes)}."
+            raise ValueError(msg)
+        return codes
+
+    def draws(self, n_clusters: int) -> Iterator[Floats]:
+        """Yield how often each cluster was drawn, in blocks of shape (n_draws, n_clusters)."""
         rng = np.random.default_rng(self.seed)
         for start in range(0, self.n_resamples, _DRAWN_AT_ONCE):
             size = min(_DRAWN_AT_ONCE, self.n_resamples - start)
             drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)
-            yield drawn[:, codes].astype(np.float64)
+            yield drawn.astype(np.float64)
+
+    def weights(self, n: int) -> Iterator[Floats]:
+        """Yield how often each of `n` rows was drawn, in blocks of shape (n_draws, n)."""
+        codes = self.codes(n)
+        for drawn in self.draws(int(codes.max()) + 1):
+            yield drawn[:, codes]
 
 
 _DEFAULT = Resampling()
@@ -130,7 +154,7 @@ def bootstrap(
     """
     rng = np.random.default_rng(seed)
     draws = [statistic(rng.integers(0, n, n)) for _ in range(n_resamples)]
-    return Interval.of_draws(statistic(np.arange(n)), draws, confidence)
+    return Interval.of_draws(statistic(np.arange(n)), draws, confidence, n=n)
 
 
 def weighted_bootstrap(
@@ -145,171 +169,129 @@ def weighted_bootstrap(
     """
     value = float(statistic(np.ones((1, n)))[0])
     draws = np.concatenate([statistic(weights) for weights in resampling.weights(n)])
-    return Interval.of_draws(value, draws, resampling.confidence)
+    n_clusters = int(resampling.codes(n).max()) + 1
+    return Interval.of_draws(value, draws, resampling.confidence, n=n_clusters)
 
 
-def mean_interval(values: ArrayLike, resampling: Resampling = _DEFAULT) -> Interval:
-    """Compute the mean over rows with its interval."""
+def mean_interval(
+    values: ArrayLike,
+    resampling: Resampling = _DEFAULT,
+    *,
+    bounds: tuple[float, float] | None = None,
+) -> Interval:
+    """Compute the mean over rows with its interval.
+
+    Independent rows of zeros and ones have the exact interval of a proportion (Clopper and
+    Pearson). Values with bounds have the score interval of a bounded mean: pseudo-rows at both
+    bounds are added, as Agresti and Coull add them for a proportion, so that rows that are all
+    equal do not count as proof. Other values have the bootstrap-t interval of a mean.
+
+    Args:
+        values: The values, of shape (n,), n >= 1.
+        resampling: Confidence level and clusters, and how rows are redrawn for the bootstrap-t.
+        bounds: Smallest and largest possible value, e.g. (0, 1) for a quality and (-1, 1) for a
+            difference of two qualities. Infinite bounds limit the ends of the interval only. Give
+            them if the values could be other than zeros and ones, even if these rows are not.
+
+    References:
+        Agresti and Coull, 1998, Approximate is better than "exact" for interval estimation of
+        binomial proportions. Hall, 1992, The bootstrap and Edgeworth expansion (bootstrap-t).
+    """
     rows = np.asarray(values, dtype=np.float64)
-    return weighted_bootstrap(lambda w: (w @ rows) / w.sum(axis=1), len(rows), resampling)
-
-
-class _Pair:
-    """Rows ranked by predicted win rate, to be scored under many weights."""
-
-    def __init__(self, win_rate: Floats, gain: Floats) -> None:
-        self.order = np.argsort(-win_rate, kind="stable")
-        ranked = win_rate[self.order]
-        self.starts = np.concatenate([[0], np.flatnonzero(np.diff(-ranked)) + 1])
-        self.gain = gain[self.order]
-
-    def path(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Compute cumulative sums of the rows sent to strong and of the quality gained."""
-        drawn = weights[:, self.order]
-        share = np.add.reduceat(drawn, self.starts, axis=1).cumsum(axis=1)
-        gained = np.add.reduceat(drawn * self.gain, self.starts, axis=1).cumsum(axis=1)
-        first = np.zeros((len(weights), 1))
-        return np.hstack([first, share]), np.hstack([first, gained])
-
-    def area(self, weights: Floats) -> Floats:
-        """Compute ∫ gain d(share), not divided by the gap; 0 if no row was drawn."""
-        share, gained = self.path(weights)
-        total = np.maximum(share[:, -1], 1.0)
-        area: Floats = np.trapezoid(gained, share, axis=1) / total
-        return area
-
-
-def apgr_interval(
-    win_rate: ArrayLike,
-    weak_quality: ArrayLike,
-    strong_quality: ArrayLike,
-    *,
-    baseline: ArrayLike | None = None,
-    groups: Sequence[str] | None = None,
-    resampling: Resampling = _DEFAULT,
-) -> Interval:
-    """Compute the APGR with its interval, or its difference from another router's APGR.
-
-    Resamples without a gap between the candidates are left out.
-
-    Args:
-        win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
-        weak_quality: Measured quality of the weak candidate, same shape.
-        strong_quality: Measured quality of the strong candidate, same shape.
-        baseline: Predicted win rates of another router. If None, there is no difference.
-        groups: Label of each query, for the APGR within groups (`within_group_apgr`).
-        resampling: Settings of the bootstrap.
-    """
-    check_pair(win_rate, weak_quality, strong_quality)
-    rates = [np.asarray(win_rate, dtype=np.float64)]
-    if baseline is not None:
-        check_pair(baseline, weak_quality, strong_quality)
-        rates.append(np.asarray(baseline, dtype=np.float64))
-    gain = np.asarray(strong_quality, np.float64) - np.asarray(weak_quality, np.float64)
-    codes = np.zeros(len(gain), dtype=np.intp)
-    if groups is not None:
-        codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    parts = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
-    pairs = [[(rows, _Pair(rate[rows], gain[rows])) for rows in parts] for rate in rates]
-
-    def statistic(weights: Floats) -> Floats:
-        gap = weights @ gain
-        gap[np.abs(gap) < _NO_GAP] = np.nan
-        areas = [sum(pair.area(weights[:, rows]) for rows, pair in ranked) for ranked in pairs]
-        difference = areas[0] - areas[1] if len(areas) > 1 else areas[0]
-        return np.asarray(difference / gap, np.float64)
-
-    return weighted_bootstrap(statistic, len(gain), resampling)
-
-
-def cpt_interval(
-    win_rate: ArrayLike,
-    weak_quality: ArrayLike,
-    strong_quality: ArrayLike,
-    recovered: float,
-    *,
-    resampling: Resampling = _DEFAULT,
-) -> Interval:
-    """Compute the call-performance threshold (`cpt`) with its interval.
-
-    Args:
-        win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
-        weak_quality: Measured quality of the weak candidate, same shape.
-        strong_quality: Measured quality of the strong candidate, same shape.
-        recovered: Share of the gap to recover, in (0, 1].
-        resampling: Settings of the bootstrap.
-    """
-    check_pair(win_rate, weak_quality, strong_quality)
-    if not 0 < recovered <= 1:
-        msg = f"`recovered` must be in (0, 1], got {recovered!r}."
+    if len(rows) == 0:
+        msg = "`values` must have at least one row, got none."
         raise ValueError(msg)
-    gain = np.asarray(strong_quality, np.float64) - np.asarray(weak_quality, np.float64)
-    pair = _Pair(np.asarray(win_rate, dtype=np.float64), gain)
-
-    def statistic(weights: Floats) -> Floats:
-        share, gained = pair.path(weights)
-        gap = gained[:, -1:].copy()
-        gap[np.abs(gap) < _NO_GAP] = np.nan
-        gained, share = gained / gap, share / share[:, -1:]
-        first = np.maximum(np.argmax(gained >= recovered - ROUNDING, axis=1), 1)
-        row = np.arange(len(weights))
-        low, high = gained[row, first - 1], gained[row, first]
-        part = (recovered - low) / np.where(high == low, 1.0, high - low)
-        crossing: Floats = share[row, first - 1] + part * (
-            share[row, first] - share[row, first - 1]
-        )
-        return crossing
-
-    return weighted_bootstrap(statistic, len(gain), resampling)
+    codes = resampling.codes(len(rows))
+    single = int(codes.max()) + 1 == len(rows)
+    if single and bounds in (None, (0, 1)) and bool(np.isin(rows, (0, 1)).all()):
+        return _proportion(rows, resampling.confidence)
+    if bounds is not None and np.isfinite(bounds).all():
+        return _bounded(rows, codes, resampling.confidence, bounds)
+    found = _bootstrap_t(rows, codes, resampling)
+    if bounds is None:
+        return found
+    return Interval(found.value, max(found.low, bounds[0]), min(found.high, bounds[1]))
 
 
-def aiq_interval(
-    sweep: Sweep,
-    outcomes: Outcomes,
-    *,
-    baseline: Sweep | None = None,
-    resampling: Resampling = _DEFAULT,
+def difference_interval(
+    quality: ArrayLike, other: ArrayLike, resampling: Resampling = _DEFAULT
 ) -> Interval:
-    """Compute the AIQ with its interval, or its difference from another router's AIQ.
-
-    The span of costs is that of the single models, the cheapest of which is added to the points of
-    each router because it can always be asked.
+    """Compute the mean difference of two qualities of the same rows with its interval.
 
     Args:
-        sweep: Quality and cost of the router on every row at every setting.
-        outcomes: Outcomes of the same rows, with every cost.
-        baseline: Sweep of another router on the same rows, e.g. `single_sweep(outcomes)`.
-        resampling: Settings of the bootstrap.
+        quality: Quality in [0, 1] of each row, of shape (n,).
+        other: The other quality of each row, same shape.
+        resampling: Settings of the interval.
     """
-    if outcomes.cost_usd is None or np.isnan(outcomes.cost_usd).any():
-        msg = "`outcomes` must have every cost for the AIQ: give every model a price."
-        raise ValueError(msg)
-    single_cost, single_quality = outcomes.cost_usd, outcomes.quality
-    sweeps = [sweep] if baseline is None else [sweep, baseline]
-
-    def statistic(weights: Floats) -> Floats:
-        drawn = weights / weights.sum(axis=1, keepdims=True)
-        costs, quality = drawn @ single_cost, drawn @ single_quality
-        heights = []
-        for each in sweeps:
-            point_cost, point_quality = drawn @ each.cost_usd.T, drawn @ each.quality.T
-            heights.append(
-                [
-                    _height(costs[i], quality[i], point_cost[i], point_quality[i])
-                    for i in range(len(weights))
-                ]
-            )
-        figures: Floats = np.array(heights)
-        difference: Floats = figures[0] - figures[1:].sum(axis=0)
-        return difference
-
-    return weighted_bootstrap(statistic, len(outcomes), resampling)
+    gap = np.asarray(quality, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    return mean_interval(gap, resampling, bounds=(-1.0, 1.0))
 
 
-def _height(costs: Floats, quality: Floats, point_cost: Floats, point_quality: Floats) -> float:
-    cheapest = int(costs.argmin())
-    return aiq(
-        np.append(point_cost, costs[cheapest]),
-        np.append(point_quality, quality[cheapest]),
-        (float(costs[cheapest]), float(costs.max())),
-    )
+def _proportion(rows: Floats, confidence: float) -> Interval:
+    n, k = len(rows), int(rows.sum())
+    tail = (1 - confidence) / 2
+    low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
+    high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
+    return Interval(k / n, low, high)
+
+
+def _bounded(
+    rows: Floats, codes: Indices, confidence: float, bounds: tuple[float, float]
+) -> Interval:
+    low, high = bounds
+    mean, n_clusters = float(rows.mean()), int(codes.max()) + 1
+    if n_clusters == 1:
+        return Interval(mean, low, high)
+    tail = (1 - confidence) / 2
+    reach = float(student.ppf(1 - tail, n_clusters - 1))
+    # reach² pseudo-rows make the score interval; the second term is exact for rows without spread.
+    added = max(reach**2, (math.log(tail) / reach) ** 2)
+    n = _independent_rows(rows, codes)
+    total = n + added
+    centre = (n * mean + added * (low + high) / 2) / total
+    spread = n * (float(rows.var()) + (mean - centre) ** 2)
+    spread += added / 2 * ((low - centre) ** 2 + (high - centre) ** 2)
+    half = reach * math.sqrt(spread) / total
+    ends = max(low, min(centre - half, mean)), min(high, max(centre + half, mean))
+    return Interval(mean, *ends)
+
+
+def _independent_rows(rows: Floats, codes: Indices) -> float:
+    """Estimate how many independent rows would have the variance of this mean."""
+    n, n_clusters = len(rows), int(codes.max()) + 1
+    variance = float(rows.var())
+    if n_clusters == n:
+        return n
+    if variance <= 0:
+        return n_clusters
+    sums = np.bincount(codes, rows - rows.mean())
+    inflation = float((sums**2).sum()) / (n * variance)
+    return n / max(1.0, inflation)
+
+
+def _bootstrap_t(rows: Floats, codes: Indices, resampling: Resampling) -> Interval:
+    sizes, sums = np.bincount(codes).astype(np.float64), np.bincount(codes, rows)
+    n_clusters = len(sizes)
+    mean = float(sums.sum() / sizes.sum())
+    if n_clusters == 1:
+        return Interval(mean, float("-inf"), float("inf"))
+    moments = np.stack([sums, sizes, sums**2, sums * sizes, sizes**2])
+
+    def moment(drawn: Floats) -> tuple[Floats, Floats]:
+        """Compute the mean of each resample and its standard error."""
+        total, n, ss, sn, nn = moments @ drawn.T
+        means = total / n
+        error = np.sqrt(np.maximum(ss - 2 * means * sn + means**2 * nn, 0)) / n
+        return means, error
+
+    error = float(moment(np.ones((1, n_clusters)))[1][0])
+    if error <= _EQUAL * abs(mean):
+        return Interval(mean, mean, mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = []
+        for drawn in resampling.draws(n_clusters):
+            means, errors = moment(drawn)
+            # A resample of equal rows has no spread: its ratio is infinite.
+            ratios.append((means - mean) / np.where(errors > _EQUAL * abs(mean), errors, 0.0))
+    tail = Interval.of_draws(0.0, np.concatenate(ratios), resampling.confidence)
+    return Interval(mean, mean - tail.high * error, mean - tail.low * error)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.types.arrays import Floats, Indices
 
-__all__ = ["Sweep", "single_sweep", "utility_sweep"]
+__all__ = ["Sweep", "single_sweep", "utility_choices", "utility_sweep"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def utility_sweep(
     knobs = _break_points(guess, expected_cost, n_points)[::-1]
     chosen = [
         _best(-expected_cost, -guess),
-        *(_best(guess - it * expected_cost, expected_cost) for it in knobs),
+        *(utility_choices(guess, expected_cost, float(it)) for it in knobs),
     ]
     rows = np.arange(len(guess))
     return Sweep(
@@ -88,6 +88,19 @@ def utility_sweep(
         np.array([outcomes.quality[rows, columns] for columns in chosen]),
         np.array([costs[rows, columns] for columns in chosen]),
     )
+
+
+def utility_choices(quality: ArrayLike, cost_usd: ArrayLike, lambda_: float) -> Indices:
+    """Return the column that `Utility(cost=lambda_)` chooses in each row, for all rows at once.
+
+    Args:
+        quality: Predicted quality, of shape (n_rows, n_candidates).
+        cost_usd: Expected cost of a call in USD, same shape or (n_candidates,).
+        lambda_: λ in quality per dollar.
+    """
+    guess = np.asarray(quality, dtype=np.float64)
+    cost = np.broadcast_to(np.asarray(cost_usd, dtype=np.float64), guess.shape)
+    return _best(guess - lambda_ * cost, cost)
 
 
 def _best(utility: Floats, cost: Floats) -> Indices:

@@ -16,7 +16,7 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Decision
 from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
-__all__ = ["Replay", "best_single", "curve", "oracle", "replay"]
+__all__ = ["Replay", "best_single", "curve", "oracle", "replay", "replay_all"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,21 +86,34 @@ def replay(
     Raises:
         ValueError: If shapes differ, or a policy that verifies has no `evaluations`.
     """
-    check_policy(policy, outcomes.candidates)
-    if policy.verifies and evaluations is None:
-        msg = f"`evaluations` is None, but {type(policy).__name__} verifies answers: pass scores."
-        raise ValueError(msg)
+    return replay_all(
+        [policy], quality, outcomes, evaluations=evaluations, expected_cost_usd=expected_cost_usd
+    )[0]
+
+
+def replay_all(
+    policies: Sequence[Policy],
+    quality: ArrayLike | None,
+    outcomes: Outcomes,
+    *,
+    evaluations: SelfEvaluations | None = None,
+    expected_cost_usd: ArrayLike | None = None,
+) -> list[Replay]:
+    """Replay several policies on the same recorded outcomes; the arguments are those of `replay`.
+
+    What every policy sees at the beginning of a row is made only once.
+
+    Raises:
+        ValueError: If shapes differ, or a policy that verifies has no `evaluations`.
+    """
+    for policy in policies:
+        check_policy(policy, outcomes.candidates)
+        if policy.verifies and evaluations is None:
+            kind = type(policy).__name__
+            msg = f"`evaluations` is None, but {kind} verifies answers: pass scores."
+            raise ValueError(msg)
     tables = _Tables(outcomes, evaluations, quality, expected_cost_usd)
-    rows = [tables.route(policy, i) for i in range(len(outcomes))]
-    accepted = np.array([row.accepted for row in rows], dtype=np.intp)
-    return Replay(
-        candidates=tuple(outcomes.candidates),
-        accepted=accepted,
-        asked=np.array([row.asked for row in rows], dtype=bool).reshape(outcomes.quality.shape),
-        quality=outcomes.quality[np.arange(len(rows)), accepted],
-        cost_usd=np.array([np.nan if row.cost_usd is None else row.cost_usd for row in rows]),
-        decisions=tuple(row.decision for row in rows),
-    )
+    return [tables.replay(policy) for policy in policies]
 
 
 @dataclass(frozen=True)
@@ -129,35 +142,61 @@ class _Tables:
         if expected_cost is not None:
             expected_cost = np.broadcast_to(np.asarray(expected_cost, dtype=np.float64), shape)
         self.names = list(outcomes.candidates)
-        self.outcomes, self.evaluations = outcomes, evaluations
-        self.quality = _table("quality", quality, shape)
-        self.expected_cost = _table("expected_cost_usd", expected_cost, shape)
-
-    def route(self, policy: Policy, i: int) -> _Row:
-        """Run the loop of one row to its end."""
-        arms = [
-            Arm(name, quality=_cell(self.quality, i, j), cost_usd=_cell(self.expected_cost, i, j))
-            for j, name in enumerate(self.names)
+        self.column = {name: j for j, name in enumerate(self.names)}
+        self.outcomes = outcomes
+        self.cost = _cells(outcomes.cost_usd, shape)
+        scores = evaluations
+        self.confidence = _cells(None if scores is None else scores.confidence, shape)
+        self.verification = _cells(None if scores is None else scores.cost_usd, shape)
+        quality_cells = _cells(_table("quality", quality, shape), shape)
+        cost_cells = _cells(_table("expected_cost_usd", expected_cost, shape), shape)
+        self.starts = [
+            begin(
+                query,
+                [
+                    Arm(name, quality=guess, cost_usd=cost)
+                    for name, guess, cost in zip(self.names, guesses, costs, strict=True)
+                ],
+            )
+            for query, guesses, costs in zip(
+                outcomes.queries, quality_cells, cost_cells, strict=True
+            )
         ]
-        loop = Loop(policy, begin(self.outcomes.queries[i], arms))
+
+    def replay(self, policy: Policy) -> Replay:
+        """Run the loop of every row to its end."""
+        rows = [self._route(policy, i) for i in range(len(self.outcomes))]
+        accepted = np.array([row.accepted for row in rows], dtype=np.intp)
+        quality = self.outcomes.quality
+        return Replay(
+            candidates=tuple(self.names),
+            accepted=accepted,
+            asked=np.array([row.asked for row in rows], dtype=bool).reshape(quality.shape),
+            quality=quality[np.arange(len(rows)), accepted],
+            cost_usd=np.array([np.nan if row.cost_usd is None else row.cost_usd for row in rows]),
+            decisions=tuple(row.decision for row in rows),
+        )
+
+    def _route(self, policy: Policy, i: int) -> _Row:
+        loop = Loop(policy, self.starts[i])
         while (decision := loop.next()) is not None and decision.action != "accept":
             loop.saw(self._answer(decision, i))
         assert decision is not None, "a recorded answer cannot fail"
         asked = {attempt["candidate"] for attempt in loop.situation.attempts}
         return _Row(
-            accepted=self.names.index(decision.candidate),
+            accepted=self.column[decision.candidate],
             asked=[name in asked for name in self.names],
             cost_usd=loop.situation.spent_usd,
             decision=decision,
         )
 
     def _answer(self, step: Decision, i: int) -> Attempt:
-        j = self.names.index(step.candidate)
-        attempt = Attempt(candidate=step.candidate, cost_usd=_cell(self.outcomes.cost_usd, i, j))
-        if step.action == "verify" and self.evaluations is not None:
+        j = self.column[step.candidate]
+        attempt = Attempt(candidate=step.candidate, cost_usd=self.cost[i][j])
+        if step.action == "verify":
             attempt["verified"] = True
-            attempt["confidence"] = _cell(self.evaluations.confidence, i, j)
-            attempt["verification_cost_usd"] = _cell(self.evaluations.cost_usd, i, j)
+            attempt["confidence"] = self.confidence[i][j]
+            attempt["verification_cost_usd"] = self.verification[i][j]
         return attempt
 
 
@@ -171,10 +210,12 @@ def _table(name: str, values: ArrayLike | None, shape: tuple[int, ...]) -> Float
     return table
 
 
-def _cell(table: Floats | None, i: int, j: int) -> float | None:
-    if table is None or np.isnan(table[i, j]):
-        return None
-    return float(table[i, j])
+def _cells(table: Floats | None, shape: tuple[int, ...]) -> list[list[float | None]]:
+    """Return a table as numbers of Python, with None where unknown."""
+    if table is None:
+        return [[None] * shape[1] for _ in range(shape[0])]
+    rows: list[list[float]] = table.tolist()
+    return [[None if cell != cell else cell for cell in row] for row in rows]  # noqa: PLR0124 - NaN
 
 
 def curve(
@@ -199,16 +240,17 @@ def curve(
         strong: Name of the candidate for `strong_share`. If None, the last candidate.
     """
     name = outcomes.candidates[-1] if strong is None else strong
-    points = []
-    for knob in knobs:
-        done = replay(
-            make_policy(knob),
-            quality,
-            outcomes,
-            evaluations=evaluations,
-            expected_cost_usd=expected_cost_usd,
-        )
-        points.append((knob, done.mean_quality, done.cost_usd.mean(), done.asked_shares[name]))
+    replayed = replay_all(
+        [make_policy(knob) for knob in knobs],
+        quality,
+        outcomes,
+        evaluations=evaluations,
+        expected_cost_usd=expected_cost_usd,
+    )
+    points = [
+        (knob, done.mean_quality, done.cost_usd.mean(), done.asked_shares[name])
+        for knob, done in zip(knobs, replayed, strict=True)
+    ]
     return Curve(*np.array(points, dtype=np.float64).T)
 
 

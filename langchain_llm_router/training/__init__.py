@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_llm_router.evaluation.targets import Target
+    from langchain_llm_router.evaluation.trials import Trials, family_of, try_all
     from langchain_llm_router.training.calibration import Calibrated, Split, calibrate, meet_target
     from langchain_llm_router.training.fit import fit_router, load_data
     from langchain_llm_router.training.fitted_router import Fitted, Standing
     from langchain_llm_router.training.guarantees import certified, p_value, rows_needed
-    from langchain_llm_router.training.targets import Target
-    from langchain_llm_router.training.trials import Trials, family_of, try_all
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             ".calibration": "Calibrated Split calibrate meet_target",
             ".guarantees": "certified p_value rows_needed",
-            ".targets": "Target",
-            ".trials": "Trials family_of try_all",
+            "langchain_llm_router.evaluation.targets": "Target",
+            "langchain_llm_router.evaluation.trials": "Trials family_of try_all",
             ".fit": "fit_router load_data",
             ".fitted_router": "Fitted Standing",
         },

@@ -10,19 +10,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.evaluation.intervals import Interval, Resampling
-from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.router.chat import ChatLLMRouter
-from langchain_llm_router.router.parts import columns_of
-from langchain_llm_router.router.saved_router import SavedRouter
-from langchain_llm_router.training.guarantees import certified, p_value, rows_needed
-from langchain_llm_router.training.targets import Target
-from langchain_llm_router.training.trials import (
+from langchain_llm_router.evaluation.claims import Goal
+from langchain_llm_router.evaluation.intervals import Interval, Resampling, mean_interval
+from langchain_llm_router.evaluation.judgement import decide_verdict
+from langchain_llm_router.evaluation.targets import Target, parse_targets
+from langchain_llm_router.evaluation.trials import (
     Family,
     Trials,
     family_of,
     try_all,
 )
+from langchain_llm_router.evaluation.verdict import Verdict
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.router.chat import ChatLLMRouter
+from langchain_llm_router.router.parts import columns_of
+from langchain_llm_router.router.saved_router import SavedRouter
+from langchain_llm_router.training.guarantees import certified, p_value, rows_needed
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import CalibrationError
@@ -99,20 +102,24 @@ class Calibrated:
     cost_ceiling_usd: float | None = None
     """Upper bound of the cost of a query that a guarantee of the cost assumes."""
 
+    verdict: Verdict | None = None
+    """The verdict on the policy by the held-out rows; None if only trials were calibrated."""
+
     @property
     def holds(self) -> bool:
         """Whether the held-out rows meet the target on average; for "=", within the interval."""
-        if Target.parse(self.target).relation == "=":
+        if parse_targets(self.target)[0].relation == "=":
             return self.margin.low <= 0 <= self.margin.high
         return self.margin.value >= 0
 
     def explain(self) -> str:
         """Return the result as text."""
         chosen, checked = self.n_rows
-        lines = [f"{self.target}: knob {self.knob:.4g}"]
+        lines = [] if self.verdict is None else [self.verdict.sentence]
+        lines.append(f"{self.target}: knob {self.knob:.4g}")
         if self.knob_interval is not None:
             low, high = self.knob_interval.low, self.knob_interval.high
-            lines[0] += f" (between {low:.4g} and {high:.4g} when the {chosen} rows are resampled)"
+            lines[-1] += f" (between {low:.4g} and {high:.4g} when the {chosen} rows are resampled)"
         lines.append(f"  on {checked} held-out rows: quality {self.quality:.3f}")
         if self.cost_usd is not None:
             lines.append(f"  cost per 1,000 queries, USD: {_per_thousand(self.cost_usd):.4g}")
@@ -142,10 +149,10 @@ def calibrate(
     quality: ArrayLike | None = None,
     evaluations: SelfEvaluations | None = None,
     knobs: Sequence[float] | None = None,
-    confidence: float | None = None,
+    confidence: float | None = 0.95,
     split: Split | None = None,
 ) -> Calibrated:
-    """Find the setting of a policy that meets a target, e.g. `"quality >= 0.95 * best"`.
+    """Find the setting of a policy that meets a target, e.g. `"quality >= best - 1 point"`.
 
     Among settings that meet a target for quality, the cheapest is chosen. Among settings that meet
     a target for cost or for the share of strong calls, the one with the highest quality is chosen.
@@ -154,19 +161,21 @@ def calibrate(
         router: A live or saved router, a policy with a knob, or a function from a knob value to a
             policy.
         data: Labeled rows that were not used to fit the estimator or an observation model.
-        target: The target; `Target.parse` describes its forms.
+        target: The target, or several with "and"; `Target` describes the forms.
         quality: Predicted quality, of shape (n_rows, n_candidates). A router with an estimator
             predicts it.
         evaluations: The verifier's scores, for policies that verify.
         knobs: Values of the knob to try. If None, the policy's `knob_values`.
-        confidence: Confidence level of the target for new queries. If None, there is no guarantee.
+        confidence: Confidence level of the target for new queries. If None, there is no guarantee:
+            in 38 to 43 % of the cases, the setting then misses the target on new queries.
         split: The split of the rows. If None, `Split()`.
 
     Raises:
         ValueError: If the target, the confidence or a table is invalid.
         CalibrationError: If no setting meets the target, or there are too few rows to guarantee it.
     """
-    Target.parse(target)
+    goals = parse_targets(target)
+    split = split or Split()
     expected: ArrayLike | None = None
     policy_or_family: Policy | Family
     if isinstance(router, ChatLLMRouter):
@@ -200,7 +209,16 @@ def calibrate(
         family, knobs, data, quality=quality, evaluations=evaluations, expected_cost_usd=expected
     )
     found = meet_target(trials, target, confidence=confidence, split=split)
-    return replace(found, policy=family(found.knob))
+    verdict = None
+    if all(goal.relation != "=" for goal in goals):
+        checked = np.asarray(split.rows(len(trials))[1])
+        setting = int(np.flatnonzero(trials.knob == found.knob)[0])
+        verdict = decide_verdict(
+            trials.take(checked).pick(setting),
+            Goal(goals, confidence=0.95 if confidence is None else max(confidence, 0.51)),
+            clusters=[data.queries[i] for i in checked],
+        )
+    return replace(found, policy=family(found.knob), verdict=verdict)
 
 
 def meet_target(
@@ -218,21 +236,21 @@ def meet_target(
         Angelopoulos et al., 2021, Learn then test, arXiv:2110.01052; with the settings put in
         order on other rows as in Laufer-Goldshtein et al., 2022, Pareto testing, arXiv:2210.07913.
     """
-    goal = Target.parse(target)
+    goals = parse_targets(target)
     if confidence is not None and not 0 < confidence < 1:
         msg = f"`confidence` must be in (0, 1), got {confidence!r}."
         raise ValueError(msg)
-    if confidence is not None and goal.relation == "=":
+    if confidence is not None and any(goal.relation == "=" for goal in goals):
         msg = (
             f"`target` is {target!r}, and no equation can be promised with a `confidence`: use "
-            "'<=' or '>=', or leave `confidence` out."
+            "'<=' or '>=', or `confidence=None`."
         )
         raise ValueError(msg)
     if isinstance(split, tuple):
         chosen, checked = split
     else:
         chosen, checked = (split or Split()).rows(len(trials))
-    choice = _Choice(goal, trials.take(chosen))
+    choice = _Choice(goals, trials.take(chosen))
     if confidence is None:
         k = choice.pick()
         found = _report(choice, k, trials.take(checked))
@@ -243,14 +261,31 @@ def meet_target(
 class _Choice:
     """The choice among the settings, by the rows that choose."""
 
-    def __init__(self, goal: Target, trials: Trials) -> None:
-        self.goal, self.trials = goal, trials
+    def __init__(self, goals: tuple[Target, ...], trials: Trials) -> None:
+        if len(goals) > 1 and any(goal.relation == "=" for goal in goals):
+            msg = f"An equation must be the only target, got {list(map(str, goals))}."
+            raise ValueError(msg)
+        self.goals, self.trials = goals, trials
         self.best = int(trials.single_quality.mean(axis=0).argmax())
-        self.margins = goal.margins(trials, self.best)
+        self.margins, _ = self.margins_of(trials)
         if any(np.isnan(margin).any() for margin in self.margins):
-            msg = f"The target {str(goal)!r} needs every cost, but the data lacks some."
+            msg = f"The target {self.text!r} needs every cost, but the data lacks some."
             raise ValueError(msg)
         self.objective = self._objective()
+
+    @property
+    def text(self) -> str:
+        """The targets in words."""
+        return " and ".join(map(str, self.goals))
+
+    def margins_of(self, trials: Trials) -> tuple[list[Floats], list[tuple[float, float]]]:
+        """Return the margins of all targets, and the bounds of each."""
+        margins, bounds = [], []
+        for goal in self.goals:
+            arrays = goal.margins(trials, self.best)
+            margins += arrays
+            bounds += [goal.bounds(trials, self.best)] * len(arrays)
+        return margins, bounds
 
     def pick(self) -> int:
         """Return the index of the best setting that meets the target.
@@ -273,7 +308,7 @@ class _Choice:
         return Interval.of_draws(float(knob[self.pick()]), knob[picks])
 
     def _pick(self, means: Floats) -> int | None:
-        if self.goal.relation == "=":
+        if self.goals[0].relation == "=":
             return int(np.abs(means).argmin())
         meets = np.flatnonzero(means >= 0)
         return int(meets[self.objective[meets].argmax()]) if len(meets) > 0 else None
@@ -301,14 +336,14 @@ class _Choice:
         means = np.min([m.mean(axis=1) for m in self.margins], axis=0)
         k = int(means.argmax())
         msg = (
-            f"No setting meets {str(self.goal)!r}: the closest, knob {self.trials.knob[k]:.4g}, "
+            f"No setting meets {self.text!r}: the closest, knob {self.trials.knob[k]:.4g}, "
             f"{_describe_margin(means[k])} on {len(self.trials)} rows. Lower the target, or give "
             "the policy better estimates or candidates."
         )
         return CalibrationError(msg)
 
     def _objective(self) -> Floats:
-        if self.goal.metric != "quality":
+        if any(goal.metric != "quality" for goal in self.goals):
             return np.asarray(self.trials.quality.mean(axis=1), dtype=np.float64)
         cost = self.trials.cost_usd.mean(axis=1)
         share = self.trials.strong.mean(axis=1)
@@ -320,13 +355,16 @@ def _guarantee(
 ) -> Calibrated:
     delta = 1 - confidence
     checking = trials.take(parts[1])
-    margins = choice.goal.margins(checking, choice.best)
-    low, high = choice.goal.bounds(trials, choice.best)
+    margins, _ = choice.margins_of(checking)
+    _, bounds = choice.margins_of(trials)
+    if not np.isfinite(bounds).all():
+        msg = f"The target {choice.text!r} has no bounds, so no number of rows can guarantee it."
+        raise ValueError(msg)
 
     def p(k: int) -> float:
         worst = 0.0
         for j in choice.worst_first(k):
-            worst = max(worst, p_value(margins[j][k], low, high, delta=delta))
+            worst = max(worst, p_value(margins[j][k], *bounds[j], delta=delta))
             if worst > delta:
                 break
         return worst
@@ -335,14 +373,15 @@ def _guarantee(
     tests: list[Callable[[], float]] = [partial(p, k) for k in order]
     passed = certified(tests, delta)
     share = len(checking) / len(trials)
-    needed = [_labels(choice.goal, trials, choice.best, k, delta) for k in order[passed:]]
+    everything, _ = choice.margins_of(trials)
+    needed = [_labels(everything, k, delta) for k in order[passed:]]
     total = [int(np.ceil(n / share)) for n in needed if n is not None]
     if passed == 0:
         if len(total) == 0:
-            raise _Choice(choice.goal, trials).unreachable_error()
+            raise _Choice(choice.goals, trials).unreachable_error()
         more = max(min(total) - len(trials), 1)
         msg = (
-            f"{len(trials)} labeled rows cannot guarantee {str(choice.goal)!r} with confidence "
+            f"{len(trials)} labeled rows cannot guarantee {choice.text!r} with confidence "
             f"{confidence:g}: label about {more:,} more."
         )
         raise CalibrationError(msg, more_labels=more)
@@ -352,7 +391,9 @@ def _guarantee(
         confidence=confidence,
         certified=tuple(float(trials.knob[k]) for k in order[:passed]),
         more_labels=max(min(total) - len(trials), 1) if total else None,
-        cost_ceiling_usd=trials.cost_ceiling_usd if choice.goal.metric == "cost_usd" else None,
+        cost_ceiling_usd=(
+            trials.cost_ceiling_usd if any(g.metric == "cost_usd" for g in choice.goals) else None
+        ),
     )
 
 
@@ -362,31 +403,25 @@ def _describe_margin(margin: float) -> str:
     return "meets it without a margin that more rows could prove,"
 
 
-def _labels(goal: Target, trials: Trials, best: int, k: int, delta: float) -> int | None:
+def _labels(margins: list[Floats], k: int, delta: float) -> int | None:
     """Estimate the rows that show this setting to meet the target; None if it does not."""
-    needed = [rows_needed(margin[k], delta) for margin in goal.margins(trials, best)]
+    needed = [rows_needed(margin[k], delta) for margin in margins]
     finite = [n for n in needed if n is not None]
     return max(finite) if len(finite) == len(needed) else None
 
 
 def _report(choice: _Choice, k: int, checking: Trials) -> Calibrated:
-    margins = choice.goal.margins(checking, choice.best)
+    margins, _ = choice.margins_of(checking)
     worst = min((margin[k] for margin in margins), key=lambda values: float(values.mean()))
     cost = checking.cost_usd[k]
+    quality = all(goal.metric != "cost_usd" and goal.metric != "latency_s" for goal in choice.goals)
     return Calibrated(
-        target=str(choice.goal),
+        target=choice.text,
         knob=float(choice.trials.knob[k]),
         policy=None,
-        quality=_mean(checking.quality[k]),
-        cost_usd=None if np.isnan(cost).any() else _mean(cost),
-        strong_share=_mean(checking.strong[k]),
-        margin=_mean(worst),
+        quality=mean_interval(checking.quality[k], bounds=(0, 1)),
+        cost_usd=None if np.isnan(cost).any() else mean_interval(cost, bounds=(0, np.inf)),
+        strong_share=mean_interval(checking.strong[k], bounds=(0, 1)),
+        margin=mean_interval(worst, bounds=(-1, 1)) if quality else mean_interval(worst),
         n_rows=(len(choice.trials), len(checking)),
     )
-
-
-def _mean(values: ArrayLike) -> Interval:
-    """Compute the mean with its 95 % interval by normal approximation."""
-    rows = np.asarray(values, dtype=np.float64)
-    mean, reach = float(rows.mean()), 1.96 * float(rows.std()) / len(rows) ** 0.5
-    return Interval(mean, mean - reach, mean + reach)

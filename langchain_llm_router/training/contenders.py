@@ -16,7 +16,8 @@ from langchain_llm_router.estimators import (
     NearestNeighbors,
     QualityEstimator,
 )
-from langchain_llm_router.evaluation import Replay, replay
+from langchain_llm_router.evaluation import replay
+from langchain_llm_router.evaluation.trials import Family
 from langchain_llm_router.policies import (
     Always,
     CascadeRouting,
@@ -27,7 +28,6 @@ from langchain_llm_router.policies import (
     Utility,
 )
 from langchain_llm_router.policies.observation import KernelDensity
-from langchain_llm_router.training.trials import Family
 from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = ["CHEAP_ESTIMATORS", "Contender", "Tables", "contenders"]
@@ -80,6 +80,7 @@ class Contender:
         candidates: Names of the candidates it may ask, from cheap to expensive.
         verifier: Name of the verifier it uses, if any.
         estimator: Name of the estimator it uses, if any.
+        one_shot: Whether its policies are `Utility(cost=λ)`, which are replayed on all rows at once.
     """
 
     name: str
@@ -87,21 +88,7 @@ class Contender:
     candidates: tuple[str, ...]
     verifier: str | None = None
     estimator: str | None = None
-
-    def replay_policy(
-        self, policy: Policy, tables: Tables, fit_rows: Indices, rows: Indices
-    ) -> Replay:
-        """Replay a policy of this family on `rows`, with the mean costs of the `fit_rows`.
-
-        Raises:
-            ValueError: If any cost is unknown.
-        """
-        quality, outcomes, evaluations, costs = self.replay_tables(tables, fit_rows, rows)
-        done = replay(policy, quality, outcomes, evaluations=evaluations, expected_cost_usd=costs)
-        if done.mean_cost_usd is None:
-            msg = "the verification cost of some answers is unknown"
-            raise ValueError(msg)
-        return done
+    one_shot: bool = False
 
     def replay_tables(
         self, tables: Tables, fit_rows: Indices, rows: Indices
@@ -119,30 +106,29 @@ class Contender:
 
 
 def contenders(tables: Tables) -> Iterator[Contender]:
-    """Yield each candidate alone, a policy per estimator, and cascades per verifier and chain."""
+    """Yield a policy per estimator, and cascades per verifier and chain of candidates.
+
+    `CascadeRouting` competes with all candidates only: it may skip any of them by itself, and
+    takes ten times as long as the others.
+    """
     names = tuple(tables.outcomes.candidates)
-    for name in names:
-        yield Contender(f"always {name}", _always(name), (name,))
-    for estimator in tables.estimators:
-        yield Contender(f"utility by {estimator}", _utility, names, estimator=estimator)
     if len(names) < 2:
         return
+    for estimator in tables.estimators:
+        yield Contender(
+            f"utility by {estimator}", _utility, names, estimator=estimator, one_shot=True
+        )
     chains = [names] + [pair for pair in combinations(names, 2) if pair != names]
     for verifier in tables.evaluations:
         yield Contender(f"FrugalGPT on {verifier}", _frugal(tables, verifier), names, verifier)
         for chain in chains:
             who = " → ".join(chain)
-            for kind, train in (
-                ("threshold", _threshold),
-                ("POMDP", _pomdp),
-                ("cascade routing", _routing),
-            ):
+            kinds = {"threshold": _threshold, "POMDP": _pomdp}
+            if chain == names:
+                kinds["cascade routing"] = _routing
+            for kind, train in kinds.items():
                 family = train(tables, verifier, chain)
                 yield Contender(f"{kind} on {verifier}: {who}", family, chain, verifier)
-
-
-def _always(name: str) -> Callable[[Indices], Family]:
-    return lambda rows: lambda lambda_: Always(name)
 
 
 def _utility(rows: Indices) -> Family:

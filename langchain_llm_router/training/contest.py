@@ -1,321 +1,158 @@
-"""The contest that compares all contenders, and calibrates and tests the winner."""
+"""The contest of all contenders: the choice among them, the verdict on it, and the router."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_llm_router.evaluation import Sweep, best_single
-from langchain_llm_router.evaluation.intervals import Interval, mean_interval
-from langchain_llm_router.policies import Policy
+from langchain_llm_router.evaluation import Sweep
+from langchain_llm_router.evaluation.claims import Goal
+from langchain_llm_router.evaluation.judgement import decide_verdict
+from langchain_llm_router.policies import Always
 from langchain_llm_router.router.saved_router import SavedRouter, mean_costs
-from langchain_llm_router.training import Calibrated, Target, Trials, meet_target, try_all
 from langchain_llm_router.training.contenders import Contender, Tables, contenders
-from langchain_llm_router.training.fitted_router import Fitted, Standing
-from langchain_llm_router.training.trials import Family
-from langchain_llm_router.types.arrays import Floats, Indices
-from langchain_llm_router.types.errors import CalibrationError
+from langchain_llm_router.training.cross_fit import CrossFit, cross_fit, fold_rows
+from langchain_llm_router.training.fitted_router import CrossFitted, Fitted, Standing
+from langchain_llm_router.training.selection import Choice, Selection
+from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.progress import Progress, Watch
 
-__all__ = ["Contest", "Goal", "Parts"]
+__all__ = ["Contest"]
 
-_N_LAMBDAS_COMPARED = 10
-_N_LAMBDAS_CALIBRATED = 30
-_TRIED_SPAN = 10.0
-_N_LAMBDAS_SHOWN = 19
-_SHOWN_SPAN = 10.0
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A target in words, with the confidence of its guarantee, if any."""
-
-    target: str
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Disjoint sets of row indices, each in random order."""
-
-    train: Indices
-    pick: Indices
-    calibrate: Indices | None
-    test: Indices
-
-    @property
-    def fit_rows(self) -> Indices:
-        """Rows that may train the winner once it is picked."""
-        return np.concatenate([self.train, self.pick])
-
-    @property
-    def used(self) -> Indices:
-        """All rows that had a part in the router: every row except the test rows."""
-        rows = [self.fit_rows] if self.calibrate is None else [self.fit_rows, self.calibrate]
-        return np.concatenate(rows)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of rows for each purpose."""
-        jobs = {
-            "training": self.train,
-            "picking": self.pick,
-            "calibrating": self.calibrate,
-            "testing": self.test,
-        }
-        return {job: len(rows) for job, rows in jobs.items() if rows is not None}
-
-
-_Entry = tuple[Standing, Contender]
+_SPAN = 30.0
+_N_LAMBDAS = 12
 
 
 @dataclass(frozen=True)
 class Contest:
-    """A comparison of all contenders by their utility at one λ, or by a target.
+    """A comparison of all contenders on rows that they were not fitted on.
 
     Args:
-        tables: The data, all rows.
-        lambda_: λ in quality per dollar, by which contenders are ranked.
+        tables: The data.
+        goal: What the router is to reach.
         scale: λ at which the cheapest and the best candidate have equal utility; the values of λ
             to try are around it.
+        even_if_worse: Whether the router is returned even if its verdict is not "kept".
+        n_folds: Number of parts, each answered by routers that were fitted on the others.
+        seed: Seed of the split and of the resampling.
         watch: Callback that receives the progress.
     """
 
     tables: Tables
-    lambda_: float
+    goal: Goal
     scale: float
+    even_if_worse: bool = False
+    n_folds: int = 5
+    seed: int = 0
     watch: Watch | None = None
 
-    def run(self, parts: Parts, goal: Goal | None) -> Fitted:
-        """Compare all contenders, calibrate the winner to the target if there is one, and test it.
+    def run(self) -> Fitted:
+        """Choose a setting, decide the verdict on it, and fit it on all rows.
 
         Raises:
-            CalibrationError: If no contender meets the target.
+            ValueError: If there are fewer than two different queries, or the data lacks what a
+                target is about.
         """
-        entries: list[_Entry] = []
-        left_out: dict[str, str] = {}
-        baseline = self.best_single(parts.fit_rows, goal)
-        entered = list(contenders(self.tables))
-        progress = Progress(self.watch, len(entered) + (1 if goal is None else 2))
-        for contender in entered:
-            progress.begin(contender.name)
-            try:
-                entries.append((self._evaluate(contender, parts, goal, baseline), contender))
-            except (ValueError, CalibrationError) as error:
-                left_out[contender.name] = str(error)
-        if len(entries) == 0:
-            raise CalibrationError(f"No contender can be used: {next(iter(left_out.values()))}")
-        entries.sort(key=lambda entry: self._rank(entry[0], goal))
-        if goal is None:
-            winner, found = entries[0][1], None
-            fit_rows = parts.fit_rows
-            policy = winner.train(fit_rows)(self.lambda_)
-        else:
-            progress.begin("calibrating the winner to the target")
-            winner, policy, found, fit_rows = self._calibrate_winner(entries, parts, goal)
-        progress.begin(f"testing {winner.name}")
-        return self._test_winner(
-            winner,
-            policy,
-            fit_rows,
-            parts,
-            baseline,
-            entries=entries,
-            left_out=left_out,
-            found=found,
+        outcomes = self.tables.outcomes
+        for target in self.goal.targets:
+            target.check(tuple(outcomes.candidates))
+        folds = fold_rows(self.tables, self.n_folds, self.seed)
+        progress = Progress(self.watch, len(list(contenders(self.tables))) + 2)
+        tried = cross_fit(self.tables, self._lambdas(), folds, progress)
+        progress.begin("choosing a setting, and choosing again on resampled rows")
+        if tried is None:
+            raise ValueError(self._no_contender())
+        clusters = tuple(outcomes.queries) if len(set(outcomes.queries)) < len(outcomes) else None
+        choice = Selection(tried.trials, self.goal, clusters=clusters, seed=self.seed).choose()
+        verdict = decide_verdict(
+            tried.trials.pick(choice.setting),
+            self.goal,
+            clusters=clusters,
+            optimism=choice.optimism,
         )
-
-    # Comparing
-
-    def _evaluate(
-        self, contender: Contender, parts: Parts, goal: Goal | None, baseline: str
-    ) -> Standing:
-        if goal is None:
-            policy = contender.train(parts.train)(self.lambda_)
-            done = contender.replay_policy(policy, self.tables, parts.train, parts.pick)
-            quality, cost = float(done.quality.mean()), float(done.cost_usd.mean())
-            knob = self.lambda_
-        else:
-            if goal.confidence is not None and baseline not in contender.candidates:
-                msg = f"it cannot ask {baseline}, the best single model, which a guarantee requires"
-                raise ValueError(msg)
-            trials = self._trials(
-                contender,
-                contender.train(parts.train),
-                parts.train,
-                parts.pick,
-                _N_LAMBDAS_COMPARED,
-            )
-            everything = np.arange(len(parts.pick))
-            found = meet_target(trials, goal.target, split=(everything, everything))
-            assert found.cost_usd is not None, "_trials refuses unknown costs"
-            quality, cost, knob = found.quality.value, found.cost_usd.value, found.knob
-        return Standing(contender.name, quality - self.lambda_ * cost, quality, cost, knob)
-
-    def _rank(self, standing: Standing, goal: Goal | None) -> tuple[float, float]:
-        """Sort key, lowest first: by the criterion, then by the lower cost or higher quality."""
-        if goal is None:
-            return -standing.utility, standing.cost_usd
-        if Target.parse(goal.target).metric == "quality":
-            return standing.cost_usd, -standing.quality
-        return -standing.quality, standing.cost_usd
-
-    def _trials(
-        self, contender: Contender, family: Family, fit_rows: Indices, rows: Indices, n: int
-    ) -> Trials:
-        """Replay the family at every λ, with all candidates as the single models."""
-        quality, outcomes, evaluations, costs = contender.replay_tables(self.tables, fit_rows, rows)
-        table = self.tables.outcomes.take(rows)
-        trials = try_all(
-            family,
-            [0.0, *np.geomspace(self.scale / _TRIED_SPAN, self.scale * _TRIED_SPAN, n)],
-            outcomes,
-            quality=quality,
-            evaluations=evaluations,
-            expected_cost_usd=costs,
-        )
-        if np.isnan(trials.cost_usd).any():
-            msg = "the verification cost of some answers is unknown"
-            raise ValueError(msg)
-        strong = trials.strong
-        if contender.candidates[-1] != table.candidates[-1]:
-            strong = np.zeros_like(strong)
-        assert table.cost_usd is not None, "fit_router requires every cost"
-        return replace(
-            trials,
-            strong=strong,
-            single_quality=table.quality,
-            single_cost_usd=table.cost_usd,
-        )
-
-    # Calibrating
-
-    def _calibrate_winner(
-        self, entries: Iterable[_Entry], parts: Parts, goal: Goal
-    ) -> tuple[Contender, Policy, Calibrated, Indices]:
-        """Set the winner's λ on rows that were not used to pick it.
-
-        With a confidence only the first contender is tried, because trying contenders until one
-        passes would weaken the guarantee. Without one, the next contenders are tried as well.
-        """
-        assert parts.calibrate is not None, "there is a target"
-        first: CalibrationError | None = None
-        for _, contender in entries:
-            try:
-                return contender, *self._calibrate(contender, parts, goal)
-            except CalibrationError as error:
-                if goal.confidence is not None:
-                    raise
-                first = first or error
-        assert first is not None, "there are contenders"
-        raise first
-
-    def _calibrate(
-        self, contender: Contender, parts: Parts, goal: Goal
-    ) -> tuple[Policy, Calibrated, Indices]:
-        assert parts.calibrate is not None, "there is a target"
-        if goal.confidence is None:
-            # λ is chosen on the calibration rows and checked on the test rows.
-            fit_rows, chosen, checked = parts.fit_rows, parts.calibrate, parts.test
-        else:
-            # The picking rows order the settings; the calibration rows test them.
-            fit_rows, chosen, checked = parts.train, parts.pick, parts.calibrate
-        family = contender.train(fit_rows)
-        both = np.concatenate([chosen, checked])
-        trials = self._trials(contender, family, fit_rows, both, _N_LAMBDAS_CALIBRATED)
-        split = np.arange(len(chosen)), np.arange(len(chosen), len(both))
-        found = meet_target(trials, goal.target, confidence=goal.confidence, split=split)
-        return family(found.knob), found, fit_rows
-
-    # Testing
-
-    def best_single(self, rows: Indices, goal: Goal | None) -> str:
-        """Return the name of the best single model on these rows."""
-        table = self.tables.outcomes.take(rows)
-        assert table.cost_usd is not None, "fit_router requires every cost"
-        if goal is not None:
-            return table.candidates[best_single(table)]
-        utility = (table.quality - self.lambda_ * table.cost_usd).mean(axis=0)
-        # With the default λ the cheapest and the best model have equal utility: take the best.
-        close = np.flatnonzero(utility >= utility.max() - 1e-9)
-        best = max(close, key=lambda j: table.quality[:, j].mean())
-        return table.candidates[int(best)]
-
-    def _test_winner(
-        self,
-        winner: Contender,
-        policy: Policy,
-        fit_rows: Indices,
-        parts: Parts,
-        baseline: str,
-        *,
-        entries: list[_Entry],
-        left_out: dict[str, str],
-        found: Calibrated | None,
-    ) -> Fitted:
-        test = self.tables.outcomes.take(parts.test)
-        done = winner.replay_policy(policy, self.tables, fit_rows, parts.test)
-        gain = done.quality - self.lambda_ * done.cost_usd - self._utility(parts.test, baseline)
-        sweep = self._sweep(winner, fit_rows, parts.test)
-        standings = [standing for standing, _ in entries]
-        winning = next(standing for standing, contender in entries if contender is winner)
-        standings.remove(winning)
+        winner = tried.contender[choice.setting]
+        progress.begin(f"fitting {winner.name} on all rows")
+        router = self._router(winner, float(tried.trials.knob[choice.setting]))
+        kept = verdict.use is None or self.even_if_worse
         return Fitted(
-            router=self._router(winner, policy, fit_rows).taught_by(
-                self.tables.outcomes.take(parts.used).queries
-            ),
-            lambda_=self.lambda_,
-            standings=(winning, *standings),
-            left_out=left_out,
-            calibrated=found,
-            n_rows=parts.sizes,
-            test=test,
-            replay=done,
-            single=baseline,
-            gain=mean_interval(gain),
-            sweep=sweep,
-            margins=self._margins(sweep, fit_rows, parts.test),
+            router=router if kept else self._single(verdict.use or verdict.best),
+            winner=router,
+            verdict=verdict,
+            goal=self.goal,
+            standings=self._standings(tried, choice),
+            left_out=tried.left_out,
+            outcomes=outcomes,
+            done=self._done(tried, choice.setting),
+            optimism=choice.optimism,
+            lambda_=float(tried.trials.knob[choice.setting]),
+            sweep=self._sweep(tried, winner),
+            n_folds=len(folds),
         )
 
-    def _utility(self, rows: Indices, name: str, lambda_: float | None = None) -> Floats:
-        alone = self.tables.outcomes.take(rows).select([name])
-        assert alone.cost_usd is not None, "fit_router requires every cost"
-        rate = self.lambda_ if lambda_ is None else lambda_
-        values: Floats = alone.quality[:, 0] - rate * alone.cost_usd[:, 0]
-        return values
+    def _lambdas(self) -> Floats:
+        around = np.geomspace(self.scale / _SPAN, self.scale * _SPAN, _N_LAMBDAS - 1)
+        tried = np.concatenate([[0.0], around])
+        if self.goal.lambda_ is None:
+            return tried
+        return np.union1d(tried, [self.goal.lambda_])
 
-    def _sweep(self, winner: Contender, fit_rows: Indices, test: Indices) -> Sweep:
-        knobs = np.geomspace(self.scale / _SHOWN_SPAN, self.scale * _SHOWN_SPAN, _N_LAMBDAS_SHOWN)
-        family = winner.train(fit_rows)
-        done = [winner.replay_policy(family(float(k)), self.tables, fit_rows, test) for k in knobs]
-        return Sweep(
-            knobs, np.array([d.quality for d in done]), np.array([d.cost_usd for d in done])
+    def _no_contender(self) -> str:
+        return (
+            f"No router can be fitted on {len(self.tables.outcomes)} rows of "
+            f"{list(self.tables.outcomes.candidates)}: there must be two candidates, and rows on "
+            "which one of them is good and one is not."
         )
 
-    def _margins(
-        self, sweep: Sweep, fit_rows: Indices, test: Indices
-    ) -> list[tuple[float, Interval]]:
-        table = self.tables.outcomes.take(fit_rows)
-        assert table.cost_usd is not None, "fit_router requires every cost"
-        margins = []
-        for knob, quality, cost in zip(sweep.knob, sweep.quality, sweep.cost_usd, strict=True):
-            utility = (table.quality - knob * table.cost_usd).mean(axis=0)
-            baseline = table.candidates[int(utility.argmax())]
-            gain = quality - knob * cost - self._utility(test, baseline, float(knob))
-            margins.append((float(knob), mean_interval(gain)))
-        return margins
+    # Results
 
-    def _router(self, winner: Contender, policy: Policy, fit_rows: Indices) -> SavedRouter:
+    def _standings(self, tried: CrossFit, choice: Choice) -> tuple[Standing, ...]:
+        """Return each contender at its best setting, and each model alone, the winner first."""
+        trials = tried.trials
+        quality, cost = trials.quality.mean(axis=1), trials.cost_usd.mean(axis=1)
+        names = np.array([contender.name for contender in tried.contender])
+        standings = []
+        for name in dict.fromkeys(names.tolist()):
+            settings = np.flatnonzero(names == name)
+            k = int(settings[choice.scores[settings].argmax()])
+            knob = float(trials.knob[k])
+            standings.append(
+                Standing(name, float(choice.scores[k]), float(quality[k]), float(cost[k]), knob)
+            )
+        standings.sort(key=lambda standing: -standing.score)
+        return tuple(standings)
+
+    def _done(self, tried: CrossFit, setting: int) -> CrossFitted:
+        trials = tried.trials
+        return CrossFitted(
+            candidates=trials.candidates,
+            quality=trials.quality[setting],
+            cost_usd=trials.cost_usd[setting],
+            accepted=tried.accepted[setting],
+        )
+
+    def _sweep(self, tried: CrossFit, winner: Contender) -> Sweep:
+        rows = [i for i, contender in enumerate(tried.contender) if contender is winner]
+        trials = tried.trials
+        return Sweep(trials.knob[rows], trials.quality[rows], trials.cost_usd[rows])
+
+    def _router(self, winner: Contender, lambda_: float) -> SavedRouter:
+        rows = np.arange(len(self.tables.outcomes))
+        policy = winner.train(rows)(lambda_)
         chain = policy.asks(winner.candidates)
-        verifier = winner.verifier if policy.verifies else None
-        estimator = winner.estimator
-        costs = self.tables.outcomes.select(chain).take(fit_rows).cost_usd
+        name = winner.estimator
         return SavedRouter(
             candidates=chain,
             policy=policy,
-            estimator=None if estimator is None else self.tables.estimator(estimator, fit_rows),
-            verifier=verifier,
-            expected_cost_usd=mean_costs(chain, costs),
-        )
+            estimator=None if name is None else self.tables.estimator(name, rows),
+            verifier=winner.verifier if policy.verifies else None,
+            expected_cost_usd=self._mean_costs(chain),
+        ).taught_by(self.tables.outcomes.queries)
+
+    def _single(self, name: str) -> SavedRouter:
+        return SavedRouter(
+            candidates=(name,), policy=Always(name), expected_cost_usd=self._mean_costs((name,))
+        ).taught_by(self.tables.outcomes.queries)
+
+    def _mean_costs(self, chain: tuple[str, ...]) -> dict[str, float]:
+        return mean_costs(chain, self.tables.outcomes.select(chain).cost_usd)

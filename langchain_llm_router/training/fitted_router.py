@@ -1,83 +1,109 @@
-"""The result of fitting: the winner and its test on held-out rows."""
+"""The result of `fit_router`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.evaluation import Replay, Sweep, cost_saved_interval
-from langchain_llm_router.evaluation.intervals import Interval, mean_interval
+from langchain_llm_router.evaluation import Interval, Sweep
+from langchain_llm_router.evaluation.claims import Goal
+from langchain_llm_router.evaluation.judgement import Optimism
+from langchain_llm_router.evaluation.verdict import Verdict
 from langchain_llm_router.router.saved_router import SavedRouter
-from langchain_llm_router.training import Calibrated
+from langchain_llm_router.types.arrays import Floats, Indices
 
-__all__ = ["Fitted", "Standing"]
+__all__ = ["CrossFitted", "Fitted", "Standing"]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The result of one contender on the rows that picked the winner."""
+    """The best setting of one contender, on rows that it was not fitted on."""
 
     name: str
-    utility: float
-    """Mean quality - λ·cost, with the same λ for all contenders."""
+    score: float
+    """What it gains, times the probability that this can be proven; see `Selection`."""
 
     quality: float
     cost_usd: float
     lambda_: float
-    """The contender's setting: the common λ, or the λ that met the target."""
+    """Its setting, in quality per dollar."""
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFitted:
+    """What the winner reached on each row when it was fitted without the row.
+
+    Attributes:
+        candidates: Names of the candidates.
+        quality: Quality of the accepted answers, of shape (n_rows,).
+        cost_usd: Cost of each row in USD, verification included, same shape.
+        accepted: Column of the accepted answer, same shape.
+    """
+
+    candidates: tuple[str, ...]
+    quality: Floats
+    cost_usd: Floats
+    accepted: Indices
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """The winner of `fit_router` and its test on held-out rows.
+    """The router of `fit_router` and the verdict on it.
 
     Attributes:
-        router: The fitted router, which can be saved.
-        lambda_: λ in quality per dollar, by which contenders were ranked.
-        standings: Results of the compared contenders, the winner first.
-        left_out: Reason by name for each contender that does not apply or misses the target.
-        calibrated: Calibration of the winner to the target; None without a target.
-        n_rows: Number of rows for training, picking, calibration and testing.
-        test: The test rows.
-        replay: Replay of the winner on the test rows.
-        single: Name of the best single model on the training and picking rows.
-        gain: Mean utility on the test rows minus that of `single`.
-        sweep: Results of the winner's family on the test rows at other λ.
-        margins: Pairs of λ and the gain at this λ over the single model that is best at it.
-        quality: Mean quality on the test rows.
-        cost_usd: Mean cost of a query on the test rows.
-        saved: Share of the cost saved on the test rows against a random mix of single models of
-            equal quality.
+        router: The router to use: the winner if its verdict is "kept", else the best single model.
+        winner: The winner of the contest, fitted on all rows.
+        verdict: Whether the winner keeps the goal.
+        goal: What the router is to reach.
+        standings: Results of the contenders, the winner first.
+        left_out: Reason by name for each contender that does not apply.
+        outcomes: The rows, with the candidates from cheap to expensive.
+        done: What the winner reached on each row.
+        optimism: By how much `done` flatters the winner, because these rows also chose it.
+        lambda_: The winner's setting, in quality per dollar.
+        sweep: Results of the winner at other settings.
+        n_folds: Number of parts, each of which was left out once.
     """
 
     router: SavedRouter
-    lambda_: float
+    winner: SavedRouter
+    verdict: Verdict
+    goal: Goal
     standings: tuple[Standing, ...]
     left_out: Mapping[str, str]
-    calibrated: Calibrated | None
-    n_rows: Mapping[str, int]
-    test: Outcomes
-    replay: Replay
-    single: str
-    gain: Interval
+    outcomes: Outcomes
+    done: CrossFitted
+    optimism: Optimism
+    lambda_: float
     sweep: Sweep
-    margins: Sequence[tuple[float, Interval]]
-    quality: Interval = field(init=False)
-    cost_usd: Interval = field(init=False)
-    saved: Interval = field(init=False)
+    n_folds: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "quality", mean_interval(self.replay.quality))
-        object.__setattr__(self, "cost_usd", mean_interval(self.replay.cost_usd))
-        object.__setattr__(self, "saved", cost_saved_interval(self.replay, self.test))
+    @property
+    def single(self) -> str:
+        """Name of the best single model."""
+        return self.verdict.best
+
+    @property
+    def gain(self) -> Interval:
+        """Quality of the winner minus that of the best single model."""
+        return self.verdict.gap
+
+    @property
+    def saved(self) -> Interval | None:
+        """Share of the best single model's cost that the winner saves; None if it is free."""
+        return self.verdict.saved
 
     @property
     def worth_it(self) -> bool:
-        """Whether the interval of `gain`, or with a target of `saved`, is above 0."""
-        return self.gain.low > 0 if self.calibrated is None else self.saved.low > 0
+        """Whether the winner keeps its goal."""
+        return self.verdict.outcome == "kept"
 
     def save(self, folder: str | Path) -> Path:
-        """Write the router into a folder, for `ChatLLMRouter.load`."""
-        return self.router.save(folder)
+        """Write the router and the verdict into a folder, for `ChatLLMRouter.load`."""
+        path = self.router.save(folder)
+        text = json.dumps(self.verdict.as_dict(), indent=2, ensure_ascii=False)
+        (path / "verdict.json").write_text(text + "\n", encoding="utf-8")
+        return path

@@ -2,70 +2,95 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from langchain_llm_router.apps.cli.parameters import DataOption, JsonOption
+from langchain_llm_router.apps.cli.parameters import DataOption, JsonOption, load_data_option
 from langchain_llm_router.apps.cli.terminal import write_json, write_text
 from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
     from langchain_llm_router.training import Fitted
 
-__all__ = ["fit"]
+__all__ = ["EXIT_CODES", "check_target_options", "fit"]
+
+EXIT_CODES = {"kept": 0, "not_kept": 3, "unknown": 4}
+"""Exit code of `fit`, `evaluate` and `calibrate` by the outcome of the verdict."""
+
+
+def check_target_options(out: Path, *, force: bool) -> None:
+    """Refuse to write into a folder that holds something.
+
+    Raises:
+        FileExistsError: If the folder is not empty and `force` is not set.
+    """
+    if force or not out.is_dir() or not any(out.iterdir()):
+        return
+    msg = f"{str(out)!r} exists already: choose another `--out`, or overwrite it with `--force`."
+    raise FileExistsError(msg)
 
 
 def fit(
     *,
     data: DataOption = [],  # noqa: B006
     out: Annotated[Path, "Folder for the router and its report."] = Path("router"),
-    target: Annotated[str | None, 'Target to meet, e.g. "quality >= 0.95 * best".'] = None,
-    confidence: Annotated[float | None, "Guarantee the target with this probability."] = None,
-    quality_per_usd: Annotated[
-        float | None, "λ; by default the one at which mixing at random gains 0."
+    target: Annotated[
+        str | None,
+        'Targets to keep, e.g. "quality >= best - 1 point", "at least 99 % of large", '
+        '"cost <= half of large"; several with "and". By default "quality >= best - 2 points".',
     ] = None,
+    confidence: Annotated[float, "Confidence with which the target must be kept."] = 0.95,
+    quality_per_usd: Annotated[
+        float | None, "λ instead of a target: beat every model in quality - λ·cost."
+    ] = None,
+    even_if_worse: Annotated[
+        bool, "Save the router even if it does not keep the target, or that cannot be said."
+    ] = False,
+    force: Annotated[bool, "Overwrite the folder if it exists."] = False,
     seed: Annotated[int, "Seed of the random split."] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Compare all applicable routers on held-out rows, and save the best with a report.
+    """Compare all applicable routers on questions they were not fitted on, and save the best.
 
-    Training, selection, calibration to the target and the report each use rows of their own.
+    The first line is the verdict: the target is kept (exit code 0), it is not kept (3), or it
+    cannot be said yet (4). Unless it is kept, the best single model is saved in the router's place.
 
-    Example: llm-router fit --data run.jsonl --out router --target "quality >= 0.95 * best"
+    Example: llm-router fit --data run.jsonl --out router --target "quality >= best - 1 point"
     """
-    from langchain_llm_router.apps.cli.fit_report import verdict, write_report  # noqa: PLC0415
-    from langchain_llm_router.training import fit_router, load_data  # noqa: PLC0415 - the same
+    from langchain_llm_router.apps.cli.fit_report import (  # noqa: PLC0415 - needs the extra `plot`
+        saved_line,
+        write_report,
+    )
+    from langchain_llm_router.training import fit_router  # noqa: PLC0415 - the same
 
-    tables = load_data(*data)
+    check_target_options(out, force=force)
+    tables, notes = load_data_option(data)
     with Bar("comparing all contenders") as bar:
         fitted = fit_router(
             tables,
-            lambda_=quality_per_usd,
             target=target,
+            lambda_=quality_per_usd,
             confidence=confidence,
+            even_if_worse=even_if_worse,
             seed=seed,
             watch=bar,
         )
     fitted.save(out)
-    report = write_report(fitted, out)
-    write_text(verdict(fitted).replace("**", ""), str(report))
+    report = write_report(fitted, out, notes=notes)
+    write_text(fitted.verdict.sentence, saved_line(fitted), *filter(None, [notes]), str(report))
     if json:
         write_json({"router": str(out), "report": str(report), **_figures(fitted)})
+    sys.exit(EXIT_CODES[fitted.verdict.outcome])
 
 
 def _figures(fitted: Fitted) -> dict[str, Any]:
-    calibrated = fitted.calibrated
     return {
+        **fitted.verdict.as_dict(),
         "winner": fitted.standings[0].name,
+        "saved_candidates": list(fitted.router.candidates),
         "n_competed": len(fitted.standings),
-        "n_rows": dict(fitted.n_rows),
-        "quality": fitted.quality.as_list(),
-        "cost_usd": fitted.cost_usd.as_list(),
-        "saved": fitted.saved.as_list(),
-        "gain": fitted.gain.as_list(),
-        "lambda": fitted.lambda_ if calibrated is None else calibrated.knob,
-        "target": None if calibrated is None else calibrated.target,
-        "confidence": None if calibrated is None else calibrated.confidence,
-        "holds": None if calibrated is None else calibrated.holds,
+        "n_folds": fitted.n_folds,
+        "lambda": fitted.lambda_,
         "worth_it": fitted.worth_it,
     }

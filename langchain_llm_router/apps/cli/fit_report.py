@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from langchain_llm_router import plots
-from langchain_llm_router.evaluation.intervals import Interval
-from langchain_llm_router.training import Target
+from langchain_llm_router.evaluation.intervals import mean_interval
 from langchain_llm_router.training.fitted_router import Fitted
 
-__all__ = ["verdict", "write_report"]
+__all__ = ["saved_line", "write_report"]
 
 _SHOWN = 12
 
 
-def write_report(fitted: Fitted, folder: str | Path) -> Path:
+def write_report(fitted: Fitted, folder: str | Path, *, notes: str = "") -> Path:
     """Write `report.md` and its pictures (extra `plot`) into a folder.
+
+    Args:
+        fitted: The result of `fit_router`.
+        folder: The folder of the saved router.
+        notes: Text for the head of the report, e.g. which rows were left out.
 
     Returns:
         Path of the report.
@@ -24,101 +30,95 @@ def write_report(fitted: Fitted, folder: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     _draw(fitted, folder)
     path = folder / "report.md"
-    path.write_text(_markdown(fitted), encoding="utf-8")
+    path.write_text(_markdown(fitted, folder, notes), encoding="utf-8")
     return path
 
 
+def saved_line(fitted: Fitted) -> str:
+    """Return a line that says what is saved, and why it is not the winner if it is another."""
+    winner = fitted.standings[0].name
+    if fitted.worth_it:
+        return f"Saved: the router {winner}."
+    if fitted.router is fitted.winner:
+        return f"Saved all the same, as asked: the router {winner}."
+    (name,) = fitted.router.candidates
+    return f"Saved: `{name}` alone. `--even-if-worse` saves the router {winner}."
+
+
 def _draw(fitted: Fitted, folder: Path) -> None:
-    tested = f"{len(fitted.test):,} held-out questions"
+    tested = f"{len(fitted.outcomes):,} questions, each by a router fitted without it"
     figure = plots.cost_quality_curve(
         plots.sweep_points("the same router, other λ", fitted.sweep),
-        singles=plots.single_points(fitted.test),
-        oracle=plots.oracle_point(fitted.test),
-        chosen=plots.replay_point("this router", fitted.replay),
+        singles=plots.single_points(fitted.outcomes),
+        oracle=plots.oracle_point(fitted.outcomes),
+        chosen=_point(fitted),
         subtitle=f"{tested}, 95 % intervals",
     )
     plots.save(figure, folder / "cost_quality.png")
-    score, _ = _score(fitted)
     figure = plots.contest_chart(
-        [(s.name, _score_of(fitted, i)) for i, s in enumerate(fitted.standings[:_SHOWN])],
-        x=score,
-        subtitle=f"the first {min(_SHOWN, len(fitted.standings))} of {len(fitted.standings)}, on "
-        f"{fitted.n_rows['picking']:,} questions that trained no contender",
+        [(standing.name, 100 * standing.score) for standing in fitted.standings[:_SHOWN]],
+        x="gain that can probably be proven (%)",
+        subtitle=f"the first {min(_SHOWN, len(fitted.standings))} of {len(fitted.standings)}, "
+        f"{tested}",
     )
     plots.save(figure, folder / "contest.png")
     figure = plots.answer_shares(_shares(fitted), subtitle=tested)
     plots.save(figure, folder / "shares.png")
-    figure = plots.worth_curve(
-        fitted.margins, chosen=_lambda_of(fitted), subtitle=f"{tested}, 95 % intervals"
-    )
-    plots.save(figure, folder / "worth.png")
 
 
-def _lambda_of(fitted: Fitted) -> float:
-    return fitted.lambda_ if fitted.calibrated is None else fitted.calibrated.knob
-
-
-def _score(fitted: Fitted) -> tuple[str, bool]:
-    """Return a description of the score that ranks the routers, and whether higher is better."""
-    if fitted.calibrated is None:
-        return f"quality - λ·cost, λ = {fitted.lambda_:.4g} per USD", True
-    if Target.parse(fitted.calibrated.target).metric == "quality":
-        return "USD per 1,000 questions where the target is met (less is better)", False
-    return "quality (%) where the target is met", True
-
-
-def _score_of(fitted: Fitted, i: int) -> float:
-    standing = fitted.standings[i]
-    if fitted.calibrated is None:
-        return standing.utility
-    if Target.parse(fitted.calibrated.target).metric == "quality":
-        return 1000 * standing.cost_usd
-    return 100 * standing.quality
+def _point(fitted: Fitted) -> plots.StrategyPoint:
+    cost = float(fitted.done.cost_usd.mean()) + fitted.optimism.cost_usd
+    quality = mean_interval(fitted.done.quality - fitted.optimism.quality, bounds=(-1, 1))
+    return plots.StrategyPoint("this router", cost, quality.value, quality.low, quality.high)
 
 
 def _shares(fitted: Fitted) -> dict[str, dict[str, float]]:
     """Return each candidate's share of the accepted answers, over all questions and by group."""
-    done, groups = fitted.replay, fitted.test.groups
+    done, groups = fitted.done, fitted.outcomes.groups
 
-    def of(rows: list[int]) -> dict[str, float]:
-        accepted = [done.candidates[done.accepted[i]] for i in rows]
-        return {name: accepted.count(name) / len(rows) for name in done.candidates}
+    def share(rows: np.ndarray) -> dict[str, float]:
+        counts = np.bincount(done.accepted[rows], minlength=len(done.candidates)) / len(rows)
+        return {name: float(part) for name, part in zip(done.candidates, counts, strict=True)}
 
-    shares = {f"all {len(fitted.test):,}": of(list(range(len(fitted.test))))}
+    everything = np.arange(len(fitted.outcomes))
+    shares = {f"all {len(everything):,}": share(everything)}
     for group in sorted(set(groups or ())):
-        rows = [i for i, g in enumerate(groups or ()) if g == group]
-        shares[f"{group} ({len(rows):,})"] = of(rows)
+        rows = np.array([i for i, label in enumerate(groups or ()) if label == group])
+        shares[f"{group} ({len(rows):,})"] = share(rows)
     return shares
 
 
-def _markdown(fitted: Fitted) -> str:
-    rows = ", ".join(f"{n:,} for {purpose}" for purpose, n in fitted.n_rows.items())
+def _markdown(fitted: Fitted, folder: Path, notes: str) -> str:
+    verdict, n = fitted.verdict, len(fitted.outcomes)
     return f"""# Fitted router
 
-{verdict(fitted)}
+**{_OUTCOMES[verdict.outcome]}** {verdict.sentence}
 
-The router is **{fitted.standings[0].name}**{_parts(fitted)}. Load it with:
+{saved_line(fitted)} {notes}
+
+Load it with:
 
 ```python
-{_use(fitted)}
+{fitted.router.python_block(folder=folder).rstrip()}
 ```
 
 ## What it is worth
 
-On {len(fitted.test):,} questions that were not used for fitting, selection or calibration:
+On {n:,} questions, each answered by a router that was fitted without it ({fitted.n_folds} parts):
 
 {_worth_table(fitted)}
 
-It saves {_percent(fitted.saved)} of the cost of a random mix of single models with the same
-quality. The last picture shows which candidates' answers it returned.
+{_random_choice(fitted)}
 
 ![Cost and quality](cost_quality.png)
-{_target(fitted)}
-## When it is not worth it
 
-![Gain by λ](worth.png)
+The figures of this router are lower than what its answers show by {_optimism(fitted)}: the same
+questions also chose it among {len(fitted.standings):,} kinds of routers, and that flatters the one
+that is chosen. The choice was repeated on resampled questions to see by how much.
 
-{_when(fitted)}
+## Which candidates answer
+
+![Shares](shares.png)
 
 ## The contenders
 
@@ -128,153 +128,80 @@ quality. The last picture shows which candidates' answers it returned.
 
 {_left_out(fitted)}
 
-## Which candidates answer
-
-![Shares](shares.png)
-
 ---
 
-The {sum(fitted.n_rows.values()):,} questions were split once into disjoint parts: {rows}. Equal
-questions are in the same part. Intervals are 95 % intervals from resampled questions.
+Intervals are 95 % intervals; a kept target holds with {100 * verdict.confidence:.4g} % confidence
+for new questions like these. Equal questions are in the same part.
 """
 
 
-def _parts(fitted: Fitted) -> str:
-    router = fitted.router
-    parts = [f"policy `{type(router.policy).__name__}`"]
-    if router.estimator is not None:
-        parts.append(f"estimator `{type(router.estimator).__name__}`")
-    if router.verifier is not None:
-        parts.append(f"verifier `{router.verifier}`")
-    return f" ({', '.join(parts)})"
+_OUTCOMES = {
+    "kept": "The target is kept.",
+    "not_kept": "Routing is not worth it here.",
+    "unknown": "It cannot be said yet.",
+}
 
 
-def _use(fitted: Fitted) -> str:
-    names = ", ".join(f'Candidate("{name}", ...)' for name in fitted.router.candidates)
-    verifier = fitted.router.verifier
-    argument = "" if verifier is None else f', verifier={{"{verifier}": ...}}'
-    return f'router = ChatLLMRouter.load("this folder", candidates=[{names}]{argument})'
+def _optimism(fitted: Fitted) -> str:
+    points = f"{100 * fitted.optimism.quality:.1f} points of quality"
+    return f"{points}, and dearer by {_per_1000(fitted.optimism.cost_usd)} per 1,000 questions"
+
+
+def _random_choice(fitted: Fitted) -> str:
+    above = fitted.verdict.above_random
+    if above is None:
+        return ""
+    return (
+        "Sending as many questions to each model at random, for the same money, needs no router. "
+        f"This router's quality is {100 * above.value:+.1f} points "
+        f"({100 * above.low:+.1f} to {100 * above.high:+.1f}) above that."
+    )
 
 
 def _worth_table(fitted: Fitted) -> str:
-    test = fitted.test
-    costs = test.mean_cost_usd
+    table = fitted.outcomes
+    costs = table.mean_cost_usd
     assert costs is not None, "a router is fitted on known costs only"
-    rows = [
-        f"| {name} alone | {test.quality[:, j].mean():.1%} | {_per_1000(float(costs[j]))} |"
-        for j, name in enumerate(test.candidates)
-    ]
-    quality, cost = fitted.quality, fitted.cost_usd
+    rows = []
+    for j, name in enumerate(table.candidates):
+        quality = mean_interval(table.quality[:, j], bounds=(0, 1))
+        rows.append(
+            f"| {name} alone | {quality.value:.1%} ({quality.low:.1%} to {quality.high:.1%}) "
+            f"| {_per_1000(float(costs[j]))} |"
+        )
+    point = _point(fitted)
     rows.append(
-        f"| **this router** | **{quality.value:.1%}** ({quality.low:.1%} to {quality.high:.1%}) "
-        f"| **{_per_1000(cost.value)}** ({_per_1000(cost.low)} to {_per_1000(cost.high)}) |"
+        f"| **this router** | **{point.quality:.1%}** ({point.low:.1%} to {point.high:.1%}) "
+        f"| **{_per_1000(point.cost_usd)}** |"
     )
-    oracle = plots.oracle_point(test)
+    oracle = plots.oracle_point(table)
     rows.append(f"| perfect routing | {oracle.quality:.1%} | {_per_1000(oracle.cost_usd)} |")
     head = "| | quality | USD per 1,000 questions |\n| --- | --- | --- |\n"
     return head + "\n".join(rows)
 
 
-def _target(fitted: Fitted) -> str:
-    calibrated = fitted.calibrated
-    if calibrated is None:
-        return ""
-    margin = calibrated.margin
-    kept = "kept" if calibrated.holds else "missed"
-    lines = [
-        "",
-        "## The target",
-        "",
-        f"`{calibrated.target}` asks for λ = {calibrated.knob:.4g} quality per USD. On "
-        f"{calibrated.n_rows[1]:,} questions that were not used to choose it, "
-        f"it was {kept} by {100 * margin.value:.1f} points "
-        f"({100 * margin.low:.1f} to {100 * margin.high:.1f}).",
-    ]
-    if calibrated.confidence is None:
-        lines.append("It is not guaranteed: `--confidence 0.95` asks for a guarantee.")
-    else:
-        lines.append(
-            "**Guaranteed for new questions like these with probability "
-            f"{calibrated.confidence:g}.**"
-        )
-        if calibrated.more_labels is not None:
-            lines.append(
-                f"About {calibrated.more_labels:,} more labels would guarantee a better setting."
-            )
-    return "\n".join(lines) + "\n"
-
-
-def _when(fitted: Fitted) -> str:
-    worth = [knob for knob, it in fitted.margins if it.low > 0]
-    if len(worth) == 0:
-        return (
-            "At no λ is the gain over the best single model proven. Use that model, or collect "
-            "more questions, a better verifier, or candidates that differ more."
-        )
-    first, last = fitted.margins[0][0], fitted.margins[-1][0]
-    text = f"The gain is proven for λ from {min(worth):.4g} to {max(worth):.4g} quality per USD."
-    if min(worth) > first:
-        text += " For lower λ, where quality dominates, use the best model."
-    if max(worth) < last:
-        text += " For higher λ, where cost dominates, use the cheapest."
-    return text
-
-
 def _standings(fitted: Fitted) -> str:
     rows = "\n".join(
-        f"| {s.name} | {s.utility:.4f} | {s.quality:.1%} | {_per_1000(s.cost_usd)} |"
+        f"| {s.name} | {100 * s.score:.2f} % | {s.quality:.1%} | {_per_1000(s.cost_usd)} |"
         for s in fitted.standings[:_SHOWN]
     )
-    by = (
-        f"Sorted by quality - λ·cost with λ = {fitted.lambda_:.6g} per USD"
-        if fitted.calibrated is None
-        else f"Each at the λ where it meets `{fitted.calibrated.target}` best"
-    )
     return (
-        f"{by}, on {fitted.n_rows['picking']:,} questions that trained no contender.\n\n"
-        "| contender | utility | quality | USD per 1,000 |\n| --- | --- | --- | --- |\n" + rows
+        "Each at its best setting. The gain is the share of the cost that it saves, times the "
+        "probability that as many other questions would prove it worth using; quality and cost "
+        "are not yet lowered for the choice.\n\n"
+        "| contender | gain | quality | USD per 1,000 |\n| --- | --- | --- | --- |\n" + rows
     )
 
 
 def _left_out(fitted: Fitted) -> str:
     text = f"{len(fitted.standings)} competed."
-    missed = [name for name, why in fitted.left_out.items() if why.startswith("No setting meets")]
-    if missed:
-        text += f" {len(missed)} miss the target with every setting, e.g. {missed[0]}."
-    others = {name: why for name, why in fitted.left_out.items() if name not in missed}
     by_reason: dict[str, list[str]] = {}
-    for name, why in others.items():
+    for name, why in fitted.left_out.items():
         by_reason.setdefault(why, []).append(name)
     for why, names in by_reason.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         text += f"\n* {names[0]}{more} did not apply: {why}"
     return text
-
-
-def verdict(fitted: Fitted) -> str:
-    """Return one sentence that says whether routing is worth it on these data."""
-    single = fitted.single
-    if len(fitted.router.candidates) == 1:
-        (only,) = fitted.router.candidates
-        return f"**Not worth routing here**: no router beat `{only}` alone on held-out rows."
-    if fitted.calibrated is None:
-        span = f"{_points(fitted.gain)} points of quality - λ·cost above `{single}` alone"
-    else:
-        span = f"it saves {_percent(fitted.saved)} of the cost at equal quality"
-    if fitted.worth_it:
-        return f"**Worth routing**: {span}."
-    return (
-        f"**Not proven to be worth routing**: {span}. The interval reaches 0: collect more rows, "
-        f"or use `{single}`."
-    )
-
-
-def _points(it: Interval) -> str:
-    return f"{100 * it.value:+.1f} ({100 * it.low:+.1f} to {100 * it.high:+.1f})"
-
-
-def _percent(it: Interval) -> str:
-    return f"{it.value:.0%} ({it.low:.0%} to {it.high:.0%})"
 
 
 def _per_1000(cost_usd: float) -> str:

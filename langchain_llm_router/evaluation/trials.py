@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.evaluation import replay
 from langchain_llm_router.evaluation.sweeps import Sweep
+from langchain_llm_router.evaluation.table_replay import replay_all
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types.arrays import Bools, Floats
 
@@ -31,6 +31,9 @@ class Trials:
         single_quality: Quality of each candidate alone, of shape (n_rows, n_candidates).
         single_cost_usd: Cost of each candidate alone in USD, same shape; NaN where unknown.
         cost_ceiling_usd: Upper bound of the cost of a query.
+        candidates: Names of the single models, in the order of their columns.
+        latency_s: Seconds until the accepted answer is complete, of shape (n_knobs, n_rows); None
+            where unknown.
     """
 
     knob: Floats
@@ -40,6 +43,8 @@ class Trials:
     single_quality: Floats
     single_cost_usd: Floats
     cost_ceiling_usd: float
+    candidates: tuple[str, ...] = ()
+    latency_s: Floats | None = None
 
     @classmethod
     def of_sweep(
@@ -60,7 +65,14 @@ class Trials:
         ceiling = max(float(singles.max(axis=0).sum()), float(sweep.cost_usd.max()))
         asked = np.zeros(shape, bool) if strong is None else np.asarray(strong, bool)
         return cls(
-            sweep.knob, sweep.quality, sweep.cost_usd, asked, outcomes.quality, singles, ceiling
+            sweep.knob,
+            sweep.quality,
+            sweep.cost_usd,
+            asked,
+            outcomes.quality,
+            singles,
+            ceiling,
+            tuple(outcomes.candidates),
         )
 
     def take(self, rows: ArrayLike) -> Trials:
@@ -73,6 +85,19 @@ class Trials:
             strong=self.strong[:, index],
             single_quality=self.single_quality[index],
             single_cost_usd=self.single_cost_usd[index],
+            latency_s=None if self.latency_s is None else self.latency_s[:, index],
+        )
+
+    def pick(self, setting: int) -> Trials:
+        """Select one setting by index."""
+        one = slice(setting, setting + 1)
+        return replace(
+            self,
+            knob=self.knob[one],
+            quality=self.quality[one],
+            cost_usd=self.cost_usd[one],
+            strong=self.strong[one],
+            latency_s=None if self.latency_s is None else self.latency_s[one],
         )
 
     def __len__(self) -> int:
@@ -98,16 +123,13 @@ def try_all(
     expected_cost_usd: ArrayLike | None = None,
 ) -> Trials:
     """Replay every policy of a family on every row; the arguments are those of `replay`."""
-    done = [
-        replay(
-            family(knob),
-            quality,
-            data,
-            evaluations=evaluations,
-            expected_cost_usd=expected_cost_usd,
-        )
-        for knob in knobs
-    ]
+    done = replay_all(
+        [family(knob) for knob in knobs],
+        quality,
+        data,
+        evaluations=evaluations,
+        expected_cost_usd=expected_cost_usd,
+    )
     sweep = Sweep(
         np.asarray(knobs, dtype=np.float64),
         np.array([each.quality for each in done]),

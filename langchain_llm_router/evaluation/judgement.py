@@ -1,0 +1,307 @@
+"""The decision of the verdict: every claim of a router is tested on the same rows.
+
+Each claim is tested one-sided at the confidence of the goal. A router is kept only if all of them
+are proven, so no correction for their number is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import norm
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.evaluation.claims import Claim, Goal, Kind, best_column, claims_of
+from langchain_llm_router.evaluation.intervals import (
+    Interval,
+    Resampling,
+    difference_interval,
+    mean_interval,
+)
+from langchain_llm_router.evaluation.random_mix import Spent
+from langchain_llm_router.evaluation.trials import Trials
+from langchain_llm_router.evaluation.verdict import Outcome, Reason, Verdict
+from langchain_llm_router.types.arrays import Bools, Floats
+
+__all__ = ["NO_OPTIMISM", "Optimism", "decide_verdict", "trial_of"]
+
+_POWER = 0.8
+_MAX_ROWS = 20_000
+"""Number of questions above which collecting more of them is not advised."""
+_EASIER_POINTS = (1, 2, 3, 5, 10)
+_REFUTED: dict[Kind, Reason] = {
+    "target": "missed",
+    "cheaper": "dearer",
+    "better than random": "random",
+}
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """By how much the rows that also chose the router flatter it, in the mean.
+
+    Attributes:
+        quality: Excess of the quality.
+        cost_usd: Shortfall of the cost in USD.
+        other: Excess of any other margin, in its own unit.
+    """
+
+    quality: float = 0.0
+    cost_usd: float = 0.0
+    other: float = 0.0
+
+
+NO_OPTIMISM = Optimism()
+"""For rows that had no part in choosing the router."""
+
+
+def trial_of(done: Spent, outcomes: Outcomes, strong: Bools | None = None) -> Trials:
+    """Make trials with one setting of what a router reached and spent.
+
+    Args:
+        done: Quality and cost of each row.
+        outcomes: The same rows, with every single model to compare with.
+        strong: Whether the last candidate was asked, of shape (n_rows,).
+    """
+    costs = outcomes.cost_usd
+    singles = np.full(outcomes.quality.shape, np.nan) if costs is None else costs
+    asked = np.zeros(len(outcomes), dtype=bool) if strong is None else strong
+    return Trials(
+        knob=np.zeros(1),
+        quality=done.quality[None],
+        cost_usd=done.cost_usd[None],
+        strong=asked[None],
+        single_quality=outcomes.quality,
+        single_cost_usd=singles,
+        cost_ceiling_usd=max(float(singles.max(axis=0).sum()), float(done.cost_usd.max())),
+        candidates=tuple(outcomes.candidates),
+    )
+
+
+def decide_verdict(
+    trial: Trials,
+    goal: Goal,
+    *,
+    clusters: Iterable[str] | None = None,
+    optimism: Optimism = NO_OPTIMISM,
+) -> Verdict:
+    """Decide whether a router keeps its goal.
+
+    Args:
+        trial: What the router and every single model reached on the same rows; one setting.
+        goal: What the router is to reach.
+        clusters: Label of each row; rows with the same label are not independent.
+        optimism: By how much these rows flatter the router, because they also chose it.
+
+    Raises:
+        ValueError: If there are several settings, or the data lacks what a target is about.
+    """
+    if len(trial.knob) != 1:
+        msg = f"`trial` must have one setting, got {len(trial.knob)}: use `pick`."
+        raise ValueError(msg)
+    labels = None if clusters is None else tuple(clusters)
+    corrected = replace(
+        trial,
+        quality=trial.quality - optimism.quality,
+        cost_usd=trial.cost_usd + optimism.cost_usd,
+    )
+    return _Judgement(corrected, goal, labels, optimism.other).verdict()
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A claim with the one-sided bounds of its mean, and how many rows would prove it."""
+
+    claim: Claim
+    low: float
+    high: float
+    n_needed: int | None
+
+    @property
+    def proven(self) -> bool:
+        return self.low > 0
+
+
+class _Judgement:
+    """The tests of one router's claims, and what follows from them."""
+
+    def __init__(
+        self, trial: Trials, goal: Goal, clusters: tuple[str, ...] | None, other: float = 0.0
+    ) -> None:
+        self.trial, self.goal, self.clusters, self.other = trial, goal, clusters, other
+        self.n = len(trial)
+        self.best = best_column(trial, goal)
+        self.two_sided = Resampling(clusters=clusters)
+        self.one_sided = Resampling(clusters=clusters, confidence=2 * goal.confidence - 1)
+        self.gap = self._gap(trial.quality[0], self.two_sided)
+        self.tests = [self._test(claim) for claim in claims_of(trial, goal, self.best)]
+
+    def verdict(self) -> Verdict:
+        single = self._good_single()
+        outcome, reason, about = self._outcome(single)
+        names = self.trial.candidates
+        column = self.best if single is None else single
+        other = outcome != "kept" and column != self.best
+        more, easier = self._more() if outcome == "unknown" else (None, None)
+        random = [t.claim for t in self.tests if t.claim.kind == "better than random"]
+        quality, cost = self.trial.single_quality[:, column], self.trial.single_cost_usd[:, column]
+        return Verdict(
+            outcome=outcome,
+            reason=reason,
+            about=about,
+            goal=str(self.goal),
+            confidence=self.goal.confidence,
+            n_rows=self.n,
+            best=names[self.best],
+            use=None if outcome == "kept" else names[column],
+            gap=self.gap,
+            gap_bound=self._gap(self.trial.quality[0], self.one_sided).low,
+            saved=self._saved(self.trial.cost_usd[0]),
+            margin=self._interval(self._closest().claim, self.two_sided),
+            above_random=self._interval(random[0], self.two_sided) if random else None,
+            use_gap=self._gap(quality, self.two_sided) if other else None,
+            use_saved=self._saved(cost) if other else None,
+            more_rows=more,
+            easier=easier,
+        )
+
+    def _outcome(self, single: int | None) -> tuple[Outcome, Reason, Kind]:
+        spent = float(self.trial.cost_usd.mean())
+        if single is not None and self._cost(single) <= spent:
+            return "not_kept", "single", "target"
+        unproven = [test for test in self.tests if not test.proven]
+        for test in unproven:
+            if test.high < 0:
+                return "not_kept", _REFUTED[test.claim.kind], test.claim.kind
+        for test in unproven:
+            if test.n_needed is None:
+                return "not_kept", "unreachable", test.claim.kind
+        if unproven:
+            hardest = max(unproven, key=lambda test: test.n_needed or 0)
+            return "unknown", "few rows", hardest.claim.kind
+        if self.goal.lambda_ is None and np.isnan(spent):
+            return "unknown", "few rows", "cheaper"
+        return "kept", "proven", "target"
+
+    # Tests
+
+    def _test(self, claim: Claim) -> _Test:
+        found = self._interval(claim, self.one_sided)
+        return _Test(claim, found.low, found.high, self._n_needed(claim, found))
+
+    def _interval(self, claim: Claim, resampling: Resampling) -> Interval:
+        target = claim.target
+        excess = 0.0
+        if target is not None and target.metric not in ("quality", "cost_usd"):
+            excess = self.other
+        low, high = claim.bounds
+        return mean_interval(
+            claim.rows[0] - excess, resampling, bounds=(low - excess, high - excess)
+        )
+
+    def _gap(self, quality: Floats, resampling: Resampling) -> Interval:
+        best = self.trial.single_quality[:, self.best]
+        return difference_interval(quality, best, resampling)
+
+    def _n_needed(self, claim: Claim, found: Interval) -> int | None:
+        """Estimate the rows that prove a claim with a power of 80 %; None if it is out of reach.
+
+        A router whose quality cannot be told from the best model's is assumed to be as good.
+        """
+        margin = found.value
+        if claim.as_good is not None:
+            if self.gap.low <= 0 <= self.gap.high:
+                margin = claim.as_good if claim.as_good > 0 else max(margin, found.high / 2)
+        elif margin <= 0:
+            margin = found.high / 2
+        if not margin > 0:
+            return None
+        if not math.isfinite(margin):
+            return 2 * self.n
+        reach = float(norm.ppf(self.goal.confidence) + norm.ppf(_POWER))
+        needed = (reach * _spread(claim, self.n) / margin) ** 2
+        if needed <= self.n:
+            # More was assumed than these rows show, or their number is too small for a normal mean.
+            needed = 2.0 * self.n
+        return math.ceil(needed) if needed <= _MAX_ROWS else None
+
+    def _closest(self) -> _Test:
+        targets = [test for test in self.tests if test.claim.kind == "target"]
+        return min(targets, key=lambda test: test.low)
+
+    def _more(self) -> tuple[int | None, tuple[str, int] | None]:
+        """Return the further rows that are needed, and an easier target with its own number."""
+        unproven = [test for test in self.tests if not test.proven]
+        if len(unproven) == 0:
+            return None, None
+        needed = max(test.n_needed or 0 for test in unproven)
+        easier = None
+        if all(test.claim.kind == "target" for test in unproven):
+            easier = self._easier(needed)
+        return needed - self.n, easier
+
+    def _easier(self, needed: int) -> tuple[str, int] | None:
+        """Return the nearest easier target that needs at most half of the rows."""
+        target = self.goal.targets[0]
+        relative = target.metric == "quality" and (target.best or target.model is not None)
+        if len(self.goal.targets) > 1 or not relative:
+            return None
+        for points in _EASIER_POINTS:
+            if points / 100 <= target.less + 1e-9:
+                continue
+            easier = replace(target, less=points / 100)
+            goal = replace(self.goal, targets=(easier,))
+            tests = _Judgement(self.trial, goal, self.clusters).tests
+            rows = [test.n_needed for test in tests if not test.proven]
+            most = max((n for n in rows if n is not None), default=0)
+            if None not in rows and most <= needed / 2:
+                return str(easier), max(most - self.n, 0)
+        return None
+
+    # Single models
+
+    def _good_single(self) -> int | None:
+        """Return the cheapest other model that provably keeps the goal; None if there is none."""
+        others = [j for j in range(len(self.trial.candidates)) if j != self.best]
+        good = [j for j in others if self._cost(j) <= self._cost(self.best) and self._keeps(j)]
+        return min(good, key=self._cost) if good else None
+
+    def _keeps(self, column: int) -> bool:
+        if self.goal.lambda_ is not None:
+            return False
+        if not all(target.metric in ("quality", "cost_usd") for target in self.goal.targets):
+            # The latency of a single model is not part of the trials.
+            return False
+        alone = replace(
+            self.trial,
+            quality=self.trial.single_quality[:, column][None],
+            cost_usd=self.trial.single_cost_usd[:, column][None],
+        )
+        claims = claims_of(alone, self.goal, self.best)
+        return all(self._test(it).proven for it in claims if it.kind == "target")
+
+    def _cost(self, column: int) -> float:
+        return float(self.trial.single_cost_usd[:, column].mean())
+
+    def _saved(self, cost: Floats) -> Interval | None:
+        alone = self.trial.single_cost_usd[:, self.best]
+        if np.isnan(cost).any() or np.isnan(alone).any() or not float(alone.sum()) > 0:
+            return None
+        share = 1 - float(cost.sum() / alone.sum())
+        # The ratio of two means is as uncertain as the mean of these rows.
+        rows = (alone - cost - share * alone) / float(alone.mean())
+        around = mean_interval(rows, self.two_sided)
+        return Interval(share, share + around.low, min(share + around.high, 1.0))
+
+
+def _spread(claim: Claim, n: int) -> float:
+    """Estimate the standard deviation of a row; one pseudo-row is shared by the two bounds."""
+    rows, (low, high) = claim.rows[0], claim.bounds
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return float(rows.std())
+    mean = float(rows.mean())
+    total = n * float(rows.var()) + ((low - mean) ** 2 + (high - mean) ** 2) / 2
+    return math.sqrt(total / (n + 1))

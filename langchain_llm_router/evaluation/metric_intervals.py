@@ -1,0 +1,185 @@
+"""Bootstrap intervals of the metrics APGR, CPT and AIQ, and of paired differences of them.
+
+A difference is computed within each resample, on the same rows for both routers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.evaluation.intervals import Interval, Resampling, weighted_bootstrap
+from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
+from langchain_llm_router.evaluation.sweeps import Sweep
+from langchain_llm_router.types.arrays import Floats
+
+__all__ = ["aiq_interval", "apgr_interval", "cpt_interval"]
+
+_DEFAULT = Resampling()
+
+# Sums of qualities that differ by rounding alone.
+_NO_GAP = 1e-9
+
+
+class _Pair:
+    """Rows ranked by predicted win rate, to be scored under many weights."""
+
+    def __init__(self, win_rate: Floats, gain: Floats) -> None:
+        self.order = np.argsort(-win_rate, kind="stable")
+        ranked = win_rate[self.order]
+        self.starts = np.concatenate([[0], np.flatnonzero(np.diff(-ranked)) + 1])
+        self.gain = gain[self.order]
+
+    def path(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Compute cumulative sums of the rows sent to strong and of the quality gained."""
+        drawn = weights[:, self.order]
+        share = np.add.reduceat(drawn, self.starts, axis=1).cumsum(axis=1)
+        gained = np.add.reduceat(drawn * self.gain, self.starts, axis=1).cumsum(axis=1)
+        first = np.zeros((len(weights), 1))
+        return np.hstack([first, share]), np.hstack([first, gained])
+
+    def area(self, weights: Floats) -> Floats:
+        """Compute ∫ gain d(share), not divided by the gap; 0 if no row was drawn."""
+        share, gained = self.path(weights)
+        total = np.maximum(share[:, -1], 1.0)
+        area: Floats = np.trapezoid(gained, share, axis=1) / total
+        return area
+
+
+def apgr_interval(
+    win_rate: ArrayLike,
+    weak_quality: ArrayLike,
+    strong_quality: ArrayLike,
+    *,
+    baseline: ArrayLike | None = None,
+    groups: Sequence[str] | None = None,
+    resampling: Resampling = _DEFAULT,
+) -> Interval:
+    """Compute the APGR with its interval, or its difference from another router's APGR.
+
+    Resamples without a gap between the candidates are left out.
+
+    Args:
+        win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
+        weak_quality: Measured quality of the weak candidate, same shape.
+        strong_quality: Measured quality of the strong candidate, same shape.
+        baseline: Predicted win rates of another router. If None, there is no difference.
+        groups: Label of each query, for the APGR within groups (`within_group_apgr`).
+        resampling: Settings of the bootstrap.
+    """
+    check_pair(win_rate, weak_quality, strong_quality)
+    rates = [np.asarray(win_rate, dtype=np.float64)]
+    if baseline is not None:
+        check_pair(baseline, weak_quality, strong_quality)
+        rates.append(np.asarray(baseline, dtype=np.float64))
+    gain = np.asarray(strong_quality, np.float64) - np.asarray(weak_quality, np.float64)
+    codes = np.zeros(len(gain), dtype=np.intp)
+    if groups is not None:
+        codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    parts = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
+    pairs = [[(rows, _Pair(rate[rows], gain[rows])) for rows in parts] for rate in rates]
+
+    def statistic(weights: Floats) -> Floats:
+        gap = weights @ gain
+        gap[np.abs(gap) < _NO_GAP] = np.nan
+        areas = [sum(pair.area(weights[:, rows]) for rows, pair in ranked) for ranked in pairs]
+        difference = areas[0] - areas[1] if len(areas) > 1 else areas[0]
+        return np.asarray(difference / gap, np.float64)
+
+    return weighted_bootstrap(statistic, len(gain), resampling)
+
+
+def cpt_interval(
+    win_rate: ArrayLike,
+    weak_quality: ArrayLike,
+    strong_quality: ArrayLike,
+    recovered: float,
+    *,
+    resampling: Resampling = _DEFAULT,
+) -> Interval:
+    """Compute the call-performance threshold (`cpt`) with its interval.
+
+    Args:
+        win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
+        weak_quality: Measured quality of the weak candidate, same shape.
+        strong_quality: Measured quality of the strong candidate, same shape.
+        recovered: Share of the gap to recover, in (0, 1].
+        resampling: Settings of the bootstrap.
+    """
+    check_pair(win_rate, weak_quality, strong_quality)
+    if not 0 < recovered <= 1:
+        msg = f"`recovered` must be in (0, 1], got {recovered!r}."
+        raise ValueError(msg)
+    gain = np.asarray(strong_quality, np.float64) - np.asarray(weak_quality, np.float64)
+    pair = _Pair(np.asarray(win_rate, dtype=np.float64), gain)
+
+    def statistic(weights: Floats) -> Floats:
+        share, gained = pair.path(weights)
+        gap = gained[:, -1:].copy()
+        gap[np.abs(gap) < _NO_GAP] = np.nan
+        gained, share = gained / gap, share / share[:, -1:]
+        first = np.maximum(np.argmax(gained >= recovered - ROUNDING, axis=1), 1)
+        row = np.arange(len(weights))
+        low, high = gained[row, first - 1], gained[row, first]
+        part = (recovered - low) / np.where(high == low, 1.0, high - low)
+        crossing: Floats = share[row, first - 1] + part * (
+            share[row, first] - share[row, first - 1]
+        )
+        return crossing
+
+    return weighted_bootstrap(statistic, len(gain), resampling)
+
+
+def aiq_interval(
+    sweep: Sweep,
+    outcomes: Outcomes,
+    *,
+    baseline: Sweep | None = None,
+    resampling: Resampling = _DEFAULT,
+) -> Interval:
+    """Compute the AIQ with its interval, or its difference from another router's AIQ.
+
+    The span of costs is that of the single models, the cheapest of which is added to the points of
+    each router because it can always be asked.
+
+    Args:
+        sweep: Quality and cost of the router on every row at every setting.
+        outcomes: Outcomes of the same rows, with every cost.
+        baseline: Sweep of another router on the same rows, e.g. `single_sweep(outcomes)`.
+        resampling: Settings of the bootstrap.
+    """
+    if outcomes.cost_usd is None or np.isnan(outcomes.cost_usd).any():
+        msg = "`outcomes` must have every cost for the AIQ: give every model a price."
+        raise ValueError(msg)
+    single_cost, single_quality = outcomes.cost_usd, outcomes.quality
+    sweeps = [sweep] if baseline is None else [sweep, baseline]
+
+    def statistic(weights: Floats) -> Floats:
+        drawn = weights / weights.sum(axis=1, keepdims=True)
+        costs, quality = drawn @ single_cost, drawn @ single_quality
+        heights = []
+        for each in sweeps:
+            point_cost, point_quality = drawn @ each.cost_usd.T, drawn @ each.quality.T
+            heights.append(
+                [
+                    _height(costs[i], quality[i], point_cost[i], point_quality[i])
+                    for i in range(len(weights))
+                ]
+            )
+        figures: Floats = np.array(heights)
+        difference: Floats = figures[0] - figures[1:].sum(axis=0)
+        return difference
+
+    return weighted_bootstrap(statistic, len(outcomes), resampling)
+
+
+def _height(costs: Floats, quality: Floats, point_cost: Floats, point_quality: Floats) -> float:
+    cheapest = int(costs.argmin())
+    return aiq(
+        np.append(point_cost, costs[cheapest]),
+        np.append(point_quality, quality[cheapest]),
+        (float(costs[cheapest]), float(costs.max())),
+    )

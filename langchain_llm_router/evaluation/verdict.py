@@ -1,0 +1,174 @@
+"""The verdict on a router, and its words.
+
+`judgement.decide_verdict` makes it. The sentence is made of the verdict's numbers alone, so no
+text can say more than they do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_llm_router.evaluation.intervals import Interval
+
+__all__ = ["Outcome", "Reason", "Verdict"]
+
+Outcome = Literal["kept", "not_kept", "unknown"]
+Reason = Literal["proven", "missed", "dearer", "random", "single", "unreachable", "few rows"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a router keeps its target for less than the best single model costs.
+
+    Attributes:
+        outcome: `"kept"` if every claim is proven, `"not_kept"` if one is refuted, a single model
+            does as well, or no practical number of rows could prove it; `"unknown"` if these rows
+            cannot say.
+        reason: Why: `"proven"`; the target is `"missed"`, the router `"dearer"` than the best
+            single model, not better than a `"random"` choice, or a `"single"` model does as well;
+            the claim is `"unreachable"` with any practical number of rows; or there are too
+            `"few rows"`.
+        about: What the reason is about: the target, the cost, or the random choice.
+        goal: The targets in words.
+        confidence: Confidence level of a kept target.
+        n_rows: Number of rows.
+        best: Name of the best single model.
+        use: Name of the single model to use instead; None if the target is kept.
+        gap: Quality minus that of the best single model, with its 95 % interval.
+        gap_bound: The quality gap is not below this with the confidence level.
+        saved: Share of the best single model's cost that is saved, with its 95 % interval; None if
+            a cost is unknown or the best model is free.
+        margin: Margin of the target that is closest to being missed, with its 95 % interval.
+        above_random: Quality above that of a random choice among single models of the same cost,
+            with its 95 % interval; None if a cost is unknown.
+        use_gap: Quality of `use` minus that of the best single model; None if `use` is the best.
+        use_saved: Share of the best single model's cost that `use` saves, likewise.
+        more_rows: Estimate of the further rows that would prove the claims if the router is as good
+            as it seems; None unless the outcome is unknown.
+        easier: An easier target and the further rows that would prove it; None if there is none.
+    """
+
+    outcome: Outcome
+    reason: Reason
+    about: Literal["target", "cheaper", "better than random"]
+    goal: str
+    confidence: float
+    n_rows: int
+    best: str
+    use: str | None
+    gap: Interval
+    gap_bound: float
+    saved: Interval | None
+    margin: Interval
+    above_random: Interval | None
+    use_gap: Interval | None = None
+    use_saved: Interval | None = None
+    more_rows: int | None = None
+    easier: tuple[str, int] | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, with its numbers."""
+        facts = f"{_money(self.saved, self.best)}, quality {_points(self.gap)}"
+        return f"{facts}: {self._conclusion()}"
+
+    def _conclusion(self) -> str:
+        goal, alone = f"the target `{self.goal}`", f"use `{self.use}` alone"
+        level = f"{100 * self.confidence:.4g} %"
+        if self.reason == "proven":
+            return (
+                f"{goal} is kept with {level} confidence "
+                f"(quality not below {100 * self.gap_bound:+.1f} points)."
+            )
+        if self.reason == "missed":
+            return f"{goal} is not kept; {alone}."
+        if self.reason == "dearer":
+            return f"no router here is cheaper than `{self.best}` alone; {alone}."
+        if self.reason == "single" and self.use_gap is not None:
+            facts = f"{_money(self.use_saved, self.best)}, quality {_points(self.use_gap)}"
+            return f"`{self.use}` alone keeps {goal} for less ({facts}); {alone}."
+        if self.reason == "random":
+            return (
+                "sending as many questions to each model at random does as well for the same "
+                f"money; {alone}."
+            )
+        if self.reason == "unreachable":
+            return f"no practical number of questions would show that {self._claim()}; {alone}."
+        return f"whether {self._claim()} {self._needs()} Until then, {alone}."
+
+    def _claim(self) -> str:
+        if self.about == "cheaper":
+            return f"it is cheaper than `{self.best}` alone"
+        if self.about == "better than random":
+            return (
+                "it does better than sending as many questions to each model at random, for the "
+                "same money,"
+            )
+        return f"the target `{self.goal}` is kept"
+
+    def _needs(self) -> str:
+        text = f"cannot be said yet from {self.n_rows:,} question{'s' * (self.n_rows != 1)}"
+        if self.more_rows is None:
+            return f"{text}."
+        text += f": it needs about {_round(self.more_rows):,} more"
+        if self.easier is None:
+            return f"{text}."
+        target, more = self.easier
+        enough = "these would do" if more == 0 else f"{_round(more):,} would do"
+        return f"{text}; {enough} for `{target}`."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON-ready data; an interval is `[value, low, high]`."""
+        return {
+            "verdict": self.outcome,
+            "reason": self.reason,
+            "about": self.about,
+            "sentence": self.sentence,
+            "target": self.goal,
+            "confidence": self.confidence,
+            "n_rows": self.n_rows,
+            "best_single": self.best,
+            "use_instead": self.use,
+            "quality_above_best_single": self.gap.as_list(),
+            "quality_above_best_single_at_least": self.gap_bound,
+            "saved": _as_list(self.saved),
+            "margin": self.margin.as_list(),
+            "quality_above_random_choice": _as_list(self.above_random),
+            "more_rows": self.more_rows,
+            "easier_target": None if self.easier is None else list(self.easier),
+        }
+
+
+def _as_list(interval: Interval | None) -> list[float | None] | None:
+    return None if interval is None else interval.as_list()
+
+
+def _money(saved: Interval | None, name: str) -> str:
+    if saved is None:
+        return f"The saving against `{name}` is unknown"
+    word, low, high = "cheaper", saved.low, saved.high
+    if saved.value < 0:
+        word, low, high = "dearer", -saved.high, -saved.low
+    share = f"{100 * abs(saved.value):.0f} % {word} than `{name}`"
+    return f"{share} ({_percent(low)} to {_percent(high)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if math.isfinite(share) else "unbounded"
+
+
+def _points(gap: Interval) -> str:
+    low, value, high = (_signed(x) for x in (gap.low, gap.value, gap.high))
+    return f"{value} points ({low} to {high})"
+
+
+def _signed(quality: float) -> str:
+    return f"{100 * quality + 0.0:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0")
+
+
+def _round(rows: int) -> int:
+    """Round up to two digits, because the estimate is no better."""
+    unit = 10 ** max(0, len(str(rows)) - 2)
+    return math.ceil(rows / unit) * unit

@@ -1,0 +1,146 @@
+"""Cross-fitting: every row is answered by routers that were fitted on other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from langchain_llm_router.data import Outcomes, split_indices
+from langchain_llm_router.evaluation import Replay
+from langchain_llm_router.evaluation.sweeps import utility_choices
+from langchain_llm_router.evaluation.table_replay import replay_all
+from langchain_llm_router.evaluation.trials import Trials
+from langchain_llm_router.training.contenders import Contender, Tables, contenders
+from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.progress import Progress
+
+__all__ = ["CrossFit", "cross_fit", "fold_rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """Every setting of every contender on every row.
+
+    Attributes:
+        trials: Quality and cost; the knob of a setting is its λ in quality per dollar.
+        contender: The contender of each setting.
+        accepted: Column of the accepted answer among all candidates, of shape (n_settings, n_rows).
+        left_out: Reason by name for each contender that does not apply.
+    """
+
+    trials: Trials
+    contender: tuple[Contender, ...]
+    accepted: Indices
+    left_out: Mapping[str, str]
+
+
+def fold_rows(tables: Tables, n_folds: int, seed: int) -> list[Indices]:
+    """Split the rows into folds; rows with the same query are in the same fold.
+
+    Raises:
+        ValueError: If there are fewer than two different queries, or fewer than two folds.
+    """
+    n_queries = len(set(tables.outcomes.queries))
+    if n_queries < 2:
+        msg = f"`data` must have at least 2 different queries, got {n_queries}: add rows."
+        raise ValueError(msg)
+    if n_folds < 2:
+        msg = f"`n_folds` must be >= 2, got {n_folds!r}."
+        raise ValueError(msg)
+    n = min(n_folds, n_queries)
+    shares = [1 / n] * n
+    return split_indices(len(tables.outcomes), shares, seed=seed, groups=tables.outcomes.queries)
+
+
+def cross_fit(
+    tables: Tables, lambdas: Floats, folds: list[Indices], progress: Progress
+) -> CrossFit | None:
+    """Fit every contender without each fold, and replay it on that fold at each λ.
+
+    A contender that fails on one fold is left out, because it does not answer every row.
+
+    Returns:
+        The results of the contenders that apply; None if none does.
+    """
+    left_out: dict[str, str] = {}
+    entered: list[Contender] = []
+    tried: list[_Tried] = []
+    for contender in contenders(tables):
+        progress.begin(contender.name)
+        try:
+            tried.append(_try(contender, tables, lambdas, folds))
+        except ValueError as error:
+            left_out[contender.name] = str(error)
+        else:
+            entered.append(contender)
+    if len(entered) == 0:
+        return None
+    table = tables.outcomes
+    assert table.cost_usd is not None, "fit_router requires every cost"
+    trials = Trials(
+        knob=np.tile(lambdas, len(entered)),
+        quality=np.concatenate([it.quality for it in tried]),
+        cost_usd=np.concatenate([it.cost_usd for it in tried]),
+        strong=np.concatenate([it.strong for it in tried]),
+        single_quality=table.quality,
+        single_cost_usd=table.cost_usd,
+        cost_ceiling_usd=float(table.cost_usd.max(axis=0).sum()),
+        candidates=tuple(table.candidates),
+    )
+    accepted = np.concatenate([it.accepted for it in tried])
+    of_setting = tuple(contender for contender in entered for _ in lambdas)
+    return CrossFit(trials, of_setting, accepted, left_out)
+
+
+class _Tried:
+    """One contender at each λ on each row, filled in fold by fold."""
+
+    def __init__(self, n_settings: int, n_rows: int) -> None:
+        shape = (n_settings, n_rows)
+        self.quality, self.cost_usd = np.empty(shape), np.empty(shape)
+        self.strong, self.accepted = np.zeros(shape, dtype=bool), np.empty(shape, dtype=np.intp)
+
+    def fill(self, setting: int, rows: Indices, done: Replay, names: tuple[str, ...]) -> None:
+        columns = np.array([names.index(name) for name in done.candidates])
+        self.quality[setting, rows], self.cost_usd[setting, rows] = done.quality, done.cost_usd
+        self.accepted[setting, rows] = columns[done.accepted]
+        last = columns == len(names) - 1
+        self.strong[setting, rows] = done.asked[:, last].any(axis=1)
+
+    def fill_chosen(self, setting: int, rows: Indices, outcomes: Outcomes, chosen: Indices) -> None:
+        assert outcomes.cost_usd is not None, "fit_router requires every cost"
+        each = np.arange(len(rows))
+        self.quality[setting, rows] = outcomes.quality[each, chosen]
+        self.cost_usd[setting, rows] = outcomes.cost_usd[each, chosen]
+        self.accepted[setting, rows] = chosen
+        self.strong[setting, rows] = chosen == len(outcomes.candidates) - 1
+
+
+def _try(contender: Contender, tables: Tables, lambdas: Floats, folds: list[Indices]) -> _Tried:
+    names = tuple(tables.outcomes.candidates)
+    found = _Tried(len(lambdas), len(tables.outcomes))
+    everything = np.arange(len(tables.outcomes))
+    for rows in folds:
+        training = np.setdiff1d(everything, rows)
+        family = contender.train(training)
+        quality, outcomes, evaluations, costs = contender.replay_tables(tables, training, rows)
+        if contender.one_shot and quality is not None and costs is not None:
+            for setting, lambda_ in enumerate(lambdas):
+                chosen = utility_choices(quality, costs, float(lambda_))
+                found.fill_chosen(setting, rows, outcomes, chosen)
+            continue
+        replayed = replay_all(
+            [family(float(lambda_)) for lambda_ in lambdas],
+            quality,
+            outcomes,
+            evaluations=evaluations,
+            expected_cost_usd=costs,
+        )
+        for setting, done in enumerate(replayed):
+            found.fill(setting, rows, done, names)
+    if np.isnan(found.cost_usd).any():
+        msg = "the verification cost of some answers is unknown"
+        raise ValueError(msg)
+    return found
