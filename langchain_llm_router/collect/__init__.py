@@ -15,11 +15,12 @@ from langchain_llm_router.collect.graders import (
     PairwiseJudge,
     grader_by_name,
 )
-from langchain_llm_router.collect.journal import Collected, Journal, load_journal
+from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.on_ray import collect_on_ray
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
 from langchain_llm_router.collect.quote import Quote
 from langchain_llm_router.collect.run import Setup, acollect, collect
+from langchain_llm_router.collect.tables import Collected, load_journal
 from langchain_llm_router.collect.terminal_watcher import TerminalWatcher
 
 __all__ = [

@@ -203,7 +203,7 @@ class Judge(Grader):
 
     def grade(self, question: Question, case: Case) -> Evaluating:
         """Ask the judge once."""
-        parts = {"question": question.query, "reference": question.reference}
+        parts = {"question": question.transcript, "reference": question.reference}
         parts["answer"] = answer_text(case.answer)
         schema = FiveGrades if self.scale == "five" else RightOrWrong
         call = Call(_prompt(parts), self.judge, schema, self.method, temperature=0.0)
@@ -242,7 +242,7 @@ class PairwiseJudge(CheckedArguments):
         """Ask in both orders; `confidence` is the score of a: 1 for a win, 0.5 for a tie, 0."""
         calls = []
         for first, second in ((a, b), (b, a)):
-            parts = {"question": question.query, "reference": question.reference}
+            parts = {"question": question.transcript, "reference": question.reference}
             parts |= {"answer_A": visible_text(first), "answer_B": visible_text(second)}
             calls.append(Call(_prompt(parts), self.judge, Preference, self.method, temperature=0.0))
         forward, backward = yield calls

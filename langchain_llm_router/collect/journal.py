@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
 
-import numpy as np
-
 from langchain_llm_router.collect.model_names import describe_model, same_model
 from langchain_llm_router.collect.questions import Question
-from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.data.row_files import bounded_lines, json_lines
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.files import check_regular, private_opener
 
 try:
@@ -30,16 +26,9 @@ try:
 except ImportError:  # pragma: no cover - Windows has no advisory locks
     fcntl = None  # type: ignore[assignment]
 
-__all__ = [
-    "Collected",
-    "Journal",
-    "Log",
-    "Record",
-    "load_journal",
-    "tabulate",
-]
+__all__ = ["Journal", "Key", "Log", "Record", "read_journal"]
 
-_Key = tuple[str, ...]
+Key = tuple[str, ...]
 
 
 _KEYS = {
@@ -71,13 +60,19 @@ class Record:
 
     settings: dict[str, Any] = field(default_factory=dict)
     questions: dict[str, Question] = field(default_factory=dict)
-    answers: dict[_Key, dict[str, Any]] = field(default_factory=dict)
-    failures: dict[_Key, str] = field(default_factory=dict)
-    evaluations: dict[_Key, dict[str, Any]] = field(default_factory=dict)
-    grades: dict[_Key, dict[str, Any]] = field(default_factory=dict)
-    battles: dict[_Key, dict[str, Any]] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """File and line of each question that was read from a file, by its id."""
+
+    answers: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[Key, str] = field(default_factory=dict)
+    evaluations: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    grades: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    battles: dict[Key, dict[str, Any]] = field(default_factory=dict)
     spent_usd: float = 0.0
-    """Sum of all known costs."""
+    """Sum of all known costs, those of recorded answers excepted."""
+
+    _read_verdicts: set[Key] = field(default_factory=set)
+    """Candidates and verifiers of the verdicts that could be read."""
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add one line; if a fact is repeated, the first version is kept, of a failure the last."""
@@ -91,20 +86,30 @@ class Record:
             for name in ("models", "prompts"):
                 self._merge(name, line["settings"].get(name) or {}, earlier)
         elif kind == "question":
-            fields = ("id", "query", "reference", "group")
-            question = Question(*(line.get(name) for name in fields))  # type: ignore[arg-type]
-            self.questions.setdefault(question.id, question)
+            self._add_question(_question_of(line))
         elif kind == "answer" and line.get("error") is not None:
             self.failures[line["id"], line["candidate"]] = line["error"]
         elif kind in _KEYS:
             key = tuple(line[name] for name in _KEYS[kind])
-            table: dict[_Key, dict[str, Any]] = getattr(self, f"{kind}s")
-            # A grade that could not be read is replaced by a later one.
-            if key not in table or (kind == "grade" and table[key].get("quality") is None):
+            table: dict[Key, dict[str, Any]] = getattr(self, f"{kind}s")
+            # A grade or verdict that could not be read is replaced by a later one.
+            if key not in table or not _is_read(table[key]):
                 table[key] = dict(line)
-                self.spent_usd += line.get("cost_usd") or 0.0
+                if kind == "evaluation" and _is_read(line):
+                    self._read_verdicts.add(key[1:])
+                self.spent_usd += 0.0 if line.get("recorded") else line.get("cost_usd") or 0.0
         else:
             msg = f"`kind` of a line must be 'run', 'question', 'answer' or 'grade', got {kind!r}."
+            raise ValueError(msg)
+
+    def _add_question(self, question: Question) -> None:
+        known = self.questions.setdefault(question.id, question)
+        if (known.query, known.context) != (question.query, question.context):
+            place = self.places.get(question.id, "an earlier line")
+            msg = (
+                f"the question {question.id!r} is {question.query[:60]!r} here and "
+                f"{known.query[:60]!r} in {place}: keep the two journals in files of their own."
+            )
             raise ValueError(msg)
 
     def _merge(self, name: str, new: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
@@ -120,18 +125,27 @@ class Record:
         if known or new:
             self.settings[name] = {**new, **known}
 
-    def is_graded(self, key: _Key) -> bool:
+    def is_graded(self, key: Key) -> bool:
         """Return whether an answer has a grade that could be read."""
         return self.grades.get(key, {}).get("quality") is not None
+
+    def is_evaluated(self, key: Key) -> bool:
+        """Return whether an answer has an evaluation by a verifier that need not be repeated.
+
+        One without a readable verdict is repeated while none of the candidate's can be read, as
+        then the setup is at fault and not the answer.
+        """
+        if key not in self.evaluations:
+            return False
+        return _is_read(self.evaluations[key]) or key[1:] in self._read_verdicts
 
     def holds(self, line: Mapping[str, Any]) -> bool:
         """Return whether the record already has a fact with the kind and the key of this line."""
         kind = line["kind"]
         if kind not in _KEYS:
             return False
-        if kind == "grade" and not self.is_graded((line["id"], line["candidate"])):
-            return line.get("quality") is None and (line["id"], line["candidate"]) in self.grades
-        return tuple(line[name] for name in _KEYS[kind]) in getattr(self, f"{kind}s")
+        known = getattr(self, f"{kind}s").get(tuple(line[name] for name in _KEYS[kind]))
+        return known is not None and (_is_read(known) or not _is_read(line))
 
     def part(self, ids: Collection[str]) -> Record:
         """Return the answers, evaluations, grades and battles of some of the questions."""
@@ -141,6 +155,23 @@ class Record:
                 if line["id"] in ids:
                     part.add(line)
         return part
+
+
+def _question_of(line: Mapping[str, Any]) -> Question:
+    """Read the question of a journal's line."""
+    return Question(
+        line["id"],
+        line.get("query"),  # type: ignore[arg-type]
+        line.get("reference"),
+        line.get("group"),
+        tuple((str(role), str(text)) for role, text in line.get("context", ())),
+    )
+
+
+def _is_read(line: Mapping[str, Any]) -> bool:
+    """Return whether a fact has what it is for: all but unreadable grades and verdicts do."""
+    name = {"grade": "quality", "evaluation": "confidence"}.get(line["kind"])
+    return name is None or line.get(name) is not None
 
 
 class Log(Protocol):
@@ -208,6 +239,19 @@ class Journal(CheckedArguments):
         os.fsync(self._file.fileno())
 
 
+def read_journal(path: str | Path) -> Record:
+    """Read a journal's record; a last line that was cut off is left out.
+
+    Raises:
+        ValueError: If another line cannot be read, with its number.
+    """
+    record, path = Record(), Path(path)
+    check_regular(path)
+    with path.open("rb") as file:
+        _read_into(record, file, path.name)
+    return record
+
+
 def _read_into(record: Record, file: BinaryIO, name: str) -> int:
     """Add all lines except a last one that was cut off, and return where that one begins."""
     end = 0
@@ -227,6 +271,8 @@ def _read_into(record: Record, file: BinaryIO, name: str) -> int:
         try:
             _check_line(line)
             record.add(line)
+            if line["kind"] == "question":
+                record.places.setdefault(line["id"], f"{name} line {number}")
         except (KeyError, TypeError, AttributeError) as error:
             msg = (
                 f"{name} line {number} is damaged ({type(error).__name__}: {error}): remove it, "
@@ -278,147 +324,3 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 
 def _shown(value: object) -> str:
     return repr(str(value)[:60])
-
-
-@dataclass(frozen=True, eq=False)
-class Collected:
-    """The tables of a journal; rows are the questions whose answers by all candidates are graded.
-
-    Attributes:
-        ids: Question id of each of the n rows.
-        outcomes: Quality and cost, of shape (n, n_candidates).
-        evaluations: Evaluations by verifier name, with the same rows and columns. The entry
-            `answer_logprob` is the geometric mean of the answers' token probabilities, if the
-            candidates returned `logprobs`.
-        answers: Text of each answer, per row by candidate.
-        latency_s: Seconds per answer, of shape (n, n_candidates), NaN if unknown.
-        ttft_s: Seconds to the first token, same shape.
-        itl_s: Mean seconds between two tokens, same shape.
-        input_tokens: Number of input tokens, same shape.
-        output_tokens: Number of output tokens, same shape.
-        battles: Pairwise preferences, or None if there are none.
-        incomplete: The reason why a question is left out, by question id.
-    """
-
-    ids: tuple[str, ...]
-    outcomes: Outcomes
-    evaluations: Mapping[str, SelfEvaluations]
-    answers: Sequence[Mapping[str, str]]
-    latency_s: Floats
-    ttft_s: Floats
-    itl_s: Floats
-    input_tokens: Floats
-    output_tokens: Floats
-    battles: Battles | None
-    incomplete: Mapping[str, str]
-
-
-def load_journal(*paths: str | Path) -> Collected:
-    """Load journals of `collect` as tables.
-
-    Args:
-        paths: One journal, or several that are merged because they have other questions or other
-            candidates.
-
-    Raises:
-        ValueError: If a line cannot be read, or if no question has a graded answer from every
-            candidate.
-    """
-    record = Record()
-    for path in map(Path, paths):
-        check_regular(path)
-        with path.open("rb") as file:
-            _read_into(record, file, path.name)
-    return tabulate(record, " + ".join(Path(path).name for path in paths))
-
-
-def tabulate(record: Record, name: str) -> Collected:
-    """Turn a journal's record into tables."""
-    candidates: list[str] = list(record.settings.get("candidates", ()))
-    missing = {id: _first_missing(record, id, candidates) for id in record.questions}
-    ids = [id for id, reason in missing.items() if reason is None]
-    incomplete = {id: reason for id, reason in missing.items() if reason is not None}
-    if len(ids) == 0:
-        id, reason = next(iter(incomplete.items()), ("", "nothing was asked"))
-        msg = f"{name} has no complete row: e.g. question {id!r}: {reason}."
-        raise ValueError(msg)
-
-    def table(lines: Mapping[_Key, Mapping[str, Any]], fact: str, *tail: str) -> Any:
-        cells = [[lines.get((id, c, *tail), {}).get(fact) for c in candidates] for id in ids]
-        return np.array(cells, dtype=np.float64)
-
-    groups = [record.questions[id].group for id in ids]
-    outcomes = Outcomes(
-        [record.questions[id].query for id in ids],
-        candidates,
-        table(record.grades, "quality"),
-        _none_if_unknown(table(record.answers, "cost_usd")),
-        None if not any(groups) else [group or "" for group in groups],
-    )
-    facts = ("latency_s", "ttft_s", "itl_s", "input_tokens", "output_tokens")
-    return Collected(
-        ids=tuple(ids),
-        outcomes=outcomes,
-        evaluations=_evaluations(record, ids, candidates, table),
-        answers=[{c: record.answers[id, c]["text"] for c in candidates} for id in ids],
-        battles=_battles(record),
-        incomplete=incomplete,
-        **{fact: table(record.answers, fact) for fact in facts},
-    )
-
-
-def _first_missing(record: Record, id: str, candidates: Sequence[str]) -> str | None:
-    for name in candidates:
-        if (id, name) not in record.answers:
-            return record.failures.get((id, name), f"{name!r} has not answered")
-        if not record.is_graded((id, name)):
-            why = record.grades.get((id, name), {}).get("rationale")
-            return f"the answer of {name!r} has no grade" + (f": {why}" if why else "")
-    return None
-
-
-def _none_if_unknown(costs: Any) -> Any:
-    return None if np.isnan(costs).all() else costs
-
-
-def _evaluations(
-    record: Record, ids: Sequence[str], candidates: Sequence[str], table: Any
-) -> dict[str, SelfEvaluations]:
-    evaluations: dict[str, SelfEvaluations] = {}
-    for verifier in dict.fromkeys(key[2] for key in record.evaluations):
-        samples = [
-            [
-                record.evaluations.get((id, c, verifier), {}).get("verdicts") or []
-                for c in candidates
-            ]
-            for id in ids
-        ]
-        n_verdicts = max(len(cell) for row in samples for cell in row)
-        verdicts = np.full((len(ids), len(candidates), n_verdicts), np.nan)
-        for i, row in enumerate(samples):
-            for j, cell in enumerate(row):
-                verdicts[i, j, : len(cell)] = [np.nan if v is None else float(v) for v in cell]
-        evaluations[verifier] = SelfEvaluations(
-            candidates,
-            table(record.evaluations, "confidence", verifier),
-            _none_if_unknown(table(record.evaluations, "cost_usd", verifier)),
-            verdicts if n_verdicts > 0 else None,
-        )
-    logprob = table(record.answers, "mean_logprob")
-    if not np.isnan(logprob).all():
-        no_cost = np.where(np.isnan(logprob), np.nan, 0.0)
-        probability = np.exp(np.minimum(logprob, 0.0))
-        evaluations["answer_logprob"] = SelfEvaluations(candidates, probability, no_cost)
-    return evaluations
-
-
-def _battles(record: Record) -> Battles | None:
-    lines = [line for line in record.battles.values() if line.get("score_a") is not None]
-    if len(lines) == 0:
-        return None
-    return Battles(
-        [record.questions[line["id"]].query for line in lines],
-        [line["a"] for line in lines],
-        [line["b"] for line in lines],
-        [line["score_a"] for line in lines],
-    )

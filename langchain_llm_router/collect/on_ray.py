@@ -16,10 +16,11 @@ from typing import Any
 
 from langchain_llm_router.collect.background_loop import run_in_background
 from langchain_llm_router.collect.collector import Collector, Limits, Watcher
-from langchain_llm_router.collect.journal import Collected, Journal, Record
+from langchain_llm_router.collect.journal import Journal, Record
 from langchain_llm_router.collect.quote import Workload
 from langchain_llm_router.collect.run import Questions, Setup, finish, make_workload, open_journal
 from langchain_llm_router.collect.shards import Shard, split_into_shards
+from langchain_llm_router.collect.tables import Collected
 from langchain_llm_router.types.errors import CollectionError, import_extra
 
 __all__ = ["Wire", "collect_on_ray"]

@@ -34,6 +34,15 @@ class Question(CheckedArguments):
     group: str | None = None
     """Data set, subject or tenant, for evaluation within groups."""
 
+    context: tuple[tuple[str, str], ...] = ()
+    """Messages before the query, each as its role (`system`, `human` or `ai`) and its text."""
+
+    @property
+    def transcript(self) -> str:
+        """The query, after the context if there is any."""
+        said = [f"{role}: {text}" for role, text in self.context]
+        return "\n\n".join([*said, f"human: {self.query}"]) if said else self.query
+
 
 def load_questions(path: str | Path) -> list[Question]:
     """Load questions from a file with the fields `query` and optionally `id`, `reference`, `group`.

@@ -25,10 +25,11 @@ from langchain_llm_router.collect.identity import (
     prompt_version,
     prompt_versions,
 )
-from langchain_llm_router.collect.journal import Collected, Journal, tabulate
+from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.model_names import describe_model
 from langchain_llm_router.collect.questions import Question, load_questions, parse_questions
 from langchain_llm_router.collect.quote import Workload, make_quote
+from langchain_llm_router.collect.tables import Collected, tabulate
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.arguments import refuse_unknown
 from langchain_llm_router.types.errors import CollectionError
@@ -152,7 +153,7 @@ def finish(work: Workload, log: Journal, limits: Limits, stopped: str | None) ->
         CollectionError: If the run stopped early.
     """
     if stopped is None:
-        return tabulate(log.record, log.path.name)
+        return tabulate([log.record], log.path.name)
     done, total = len(log.record.answers), len(work.questions) * len(work.candidates)
     msg = f"{stopped} {done} of {total} answers are in {log.path.name}"
     if limits.budget_usd is not None:

@@ -68,7 +68,15 @@ class SelfEvaluations(CheckedArguments):
         )
 
     def select(self, candidates: Sequence[str]) -> SelfEvaluations:
-        """Select columns by name, in this order; all must exist."""
+        """Select columns by name, in this order.
+
+        Raises:
+            ValueError: If a name is not a column.
+        """
+        unknown = [name for name in candidates if name not in self.candidates]
+        if unknown:
+            msg = f"`candidates` must be columns from {list(self.candidates)}, got {unknown}."
+            raise ValueError(msg)
         columns = [self.candidates.index(name) for name in candidates]
         return SelfEvaluations(
             candidates,

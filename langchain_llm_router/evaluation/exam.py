@@ -142,6 +142,13 @@ class Exam:
         Raises:
             ValueError: If a candidate or the verifier is missing, or all rows are left out.
         """
+        missing = [name for name in saved.candidates if name not in outcomes.candidates]
+        if missing:
+            msg = (
+                f"The data must have the router's candidates {list(saved.candidates)}, but have "
+                f"{list(outcomes.candidates)}: use data of {missing}, or fit a router on these."
+            )
+            raise ValueError(msg)
         scores = None
         if saved.verifier is not None:
             tables = evaluations or {}

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from langchain_llm_router.evaluation.targets import Target
     from langchain_llm_router.evaluation.trials import Trials, family_of, try_all
     from langchain_llm_router.training.calibration import Calibrated, Split, calibrate, meet_target
-    from langchain_llm_router.training.fit import fit_router, load_data
+    from langchain_llm_router.training.data_files import load_data
+    from langchain_llm_router.training.fit import fit_router
     from langchain_llm_router.training.fitted_router import Fitted, Standing
     from langchain_llm_router.training.guarantees import certified, p_value, rows_needed
 else:
@@ -29,7 +30,8 @@ else:
             ".guarantees": "certified p_value rows_needed",
             "langchain_llm_router.evaluation.targets": "Target",
             "langchain_llm_router.evaluation.trials": "Trials family_of try_all",
-            ".fit": "fit_router load_data",
+            ".data_files": "load_data",
+            ".fit": "fit_router",
             ".fitted_router": "Fitted Standing",
         },
     )

@@ -8,11 +8,10 @@ allows for the choice, and it is then fitted on all rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
-from langchain_llm_router.collect import Collected, load_journal
+from langchain_llm_router.collect import Collected
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import best_single
@@ -20,31 +19,9 @@ from langchain_llm_router.evaluation.claims import Goal
 from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables
 from langchain_llm_router.training.contest import Contest
 from langchain_llm_router.training.fitted_router import Fitted
-from langchain_llm_router.types.files import check_regular
 from langchain_llm_router.types.progress import Watch
 
-__all__ = ["fit_router", "load_data"]
-
-
-def load_data(*paths: str | Path) -> Outcomes | Collected:
-    """Read the input of `fit_router`: journals of `collect`, or one table that `Outcomes` saved.
-
-    Raises:
-        ValueError: If a file can be read as neither.
-    """
-    if len(paths) == 0:
-        msg = "`paths` is empty: name journals of `collect` or one table of outcomes."
-        raise ValueError(msg)
-    first = Path(paths[0])
-    check_regular(first)
-    with first.open("rb") as file:
-        is_journal = first.suffix == ".jsonl" and b'"kind"' in file.readline(1 << 16)
-    if is_journal:
-        return load_journal(*paths)
-    if len(paths) > 1:
-        msg = f"`paths` may be several journals or one table, but {first.name!r} is a table."
-        raise ValueError(msg)
-    return Outcomes.load(first)
+__all__ = ["fit_router"]
 
 
 def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword

@@ -21,8 +21,9 @@ from langchain_llm_router.collect.graders import (
     PairwiseJudge,
     preference,
 )
-from langchain_llm_router.collect.journal import Journal, load_journal
+from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
+from langchain_llm_router.collect.tables import load_journal
 from langchain_llm_router.collect.terminal_watcher import TerminalWatcher
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types.errors import CollectionError

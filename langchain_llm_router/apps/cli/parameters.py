@@ -7,6 +7,8 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from langchain_llm_router.apps.cli.terminal import write_text
+
 if TYPE_CHECKING:
     from langchain_llm_router.data import Outcomes, SelfEvaluations
     from langchain_llm_router.evaluation import Exam
@@ -27,7 +29,7 @@ __all__ = [
 ]
 
 RouterArgument = Annotated[Path, "Folder of a saved router, as `fit` writes it."]
-DataOption = Annotated[list[Path], "Journals of `collect`, or one table of outcomes."]
+DataOption = Annotated[list[Path], "Journals of `collect`, or tables of outcomes; several add up."]
 JsonOption = Annotated[bool, "Print the figures as one JSON object on the last line."]
 CandidatesOption = Annotated[list[str], "[name=]provider:model[@base-url], from cheap to strong."]
 PricesOption = Annotated[list[str], "name=input,output in USD per million tokens."]
@@ -66,16 +68,21 @@ def check_flags(values: Mapping[str, object]) -> None:
 
 
 def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvaluations]]:
-    """Load the outcomes, and the evaluations by verifier name."""
+    """Load the outcomes, and the evaluations by verifier name.
+
+    What is left out of journals is printed.
+    """
     from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.training import load_data  # noqa: PLC0415 - the same
 
     if len(paths) == 0:
-        msg = "`--data` is missing: pass journals of `collect`, or one table of outcomes."
+        msg = "`--data` is missing: pass journals of `collect`, or tables of outcomes."
         raise ValueError(msg)
     data = load_data(*paths)
     if isinstance(data, Outcomes):
         return data, {}
+    if data.left_out_sentence:
+        write_text(data.left_out_sentence)
     return data.outcomes, data.evaluations
 
 
