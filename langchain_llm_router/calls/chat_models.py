@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -105,20 +107,47 @@ def _not_a_model(candidate: Any) -> TypeError:
 
 
 def _init_model(spec: str) -> BaseChatModel:
-    provider, _, name = spec.partition(":")
-    if provider == "openai" and name:
-        from langchain_openai import ChatOpenAI  # noqa: PLC0415 - takes a second to import
+    """Make the model of a `"provider:model"` string.
 
-        return ChatOpenAI(model=name, max_retries=0)
+    Raises:
+        MissingExtraError: If `langchain` or the provider's package is not installed.
+        ValueError: If the provider is unknown, or its key is not in the environment.
+    """
+    provider, _, name = spec.partition(":")
+    try:
+        if provider == "openai" and name:
+            from langchain_openai import ChatOpenAI  # noqa: PLC0415 - takes a second to import
+
+            return ChatOpenAI(model=name, max_retries=0)
+        return _init_chat_model()(spec)
+    except MissingExtraError:
+        raise
+    except ImportError as error:
+        raise MissingExtraError(f"{spec!r} cannot be turned into a model: {error}.") from error
+    except Exception as error:  # each provider's client has an error of its own for this
+        variable = _KEY_VARIABLE.search(str(error))
+        if variable is None:
+            raise
+        msg = (
+            f"{spec!r} needs a key: set the environment variable {variable[0]}, e.g. "
+            f"`export {variable[0]}=...`."
+        )
+        raise ValueError(msg) from error
+
+
+_KEY_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9_]*_(?:KEY|TOKEN)\b")
+
+
+def _init_chat_model() -> Callable[[str], BaseChatModel]:
     try:
         from langchain.chat_models import init_chat_model  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:
         msg = (
-            f"{spec!r} cannot be turned into a model without `langchain`: "
+            "A 'provider:model' string cannot be turned into a model without `langchain`: "
             'run `pip install "langchain-llm-router[agents]"` or pass a chat model.'
         )
         raise MissingExtraError(msg) from error
-    return init_chat_model(spec)
+    return init_chat_model
 
 
 def live_model(candidate: Candidate) -> BaseChatModel:

@@ -287,8 +287,12 @@ def grader_by_name(name: str, judge: str | None = None) -> Grader | PairwiseJudg
     Raises:
         ValueError: If the name is unknown, or the model is missing.
     """
-    if name not in ("judge", "pairwise"):
+    if name in _BY_NAME:
         return make_grader(name)
+    if name not in ("judge", "pairwise"):
+        names = [*_BY_NAME, "judge", "pairwise"]
+        msg = f"Unknown grader {name!r}: `--grader` must be one of {names}."
+        raise ValueError(msg)
     if judge is None:
         msg = f"The grader {name!r} needs a model, got None: pass `judge`."
         raise ValueError(msg)

@@ -1,5 +1,13 @@
 """`llm-router`: the command line, a thin layer over the packages below it (extra `cli`)."""
 
-from langchain_llm_router.apps.cli.app import build_app, main
+from typing import TYPE_CHECKING
+
+from langchain_llm_router.apps.cli.entry import main
+from langchain_llm_router.types.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langchain_llm_router.apps.cli.app import build_app
+else:
+    __getattr__, __dir__ = lazy_names(__name__, {".app": "build_app"})
 
 __all__ = ["build_app", "main"]

@@ -24,7 +24,7 @@ from langchain_llm_router.apps.cli.replay_command import replay
 from langchain_llm_router.apps.cli.serve_command import serve
 from langchain_llm_router.types.errors import LlmRouterError, import_extra
 
-__all__ = ["build_app", "main"]
+__all__ = ["build_app", "run_app"]
 
 _Command = Callable[..., None]
 
@@ -44,10 +44,12 @@ _COMMANDS: tuple[_Command, ...] = (
 )
 
 
-def main() -> None:
+def run_app() -> None:
     """Run the command line; an error that a user can mend is printed in one line.
 
-    Exit codes: 0 success, 1 failure, 2 invalid arguments, 130 interrupted.
+    Raises:
+        KeyboardInterrupt: If it is interrupted.
+        SystemExit: At its end, with the exit code.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -56,19 +58,29 @@ def main() -> None:
     try:
         build_app()(prog_name="llm-router")
     except (LlmRouterError, ValueError, OSError) as error:
-        sys.stderr.write(f"llm-router: {' '.join(str(error).split())}\n")
+        text = _os_text(error) if isinstance(error, OSError) else str(error)
+        sys.stderr.write(f"llm-router: {' '.join(text.split())}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        _exit_interrupted()
     except SystemExit as end:
         if end.code == 130:
-            _exit_interrupted()
+            raise KeyboardInterrupt from end
         raise
 
 
-def _exit_interrupted() -> None:
-    sys.stderr.write("llm-router: interrupted\n")
-    sys.exit(130)
+_ADVICE = {
+    PermissionError: "choose another path, or change its permissions",
+    FileExistsError: "a folder is needed there, so choose another path",
+    NotADirectoryError: "a folder is needed there, so choose another path",
+}
+
+
+def _os_text(error: OSError) -> str:
+    """Return what the system says about a path, and what to do."""
+    if error.filename is None:
+        return str(error)
+    advice = _ADVICE.get(type(error))
+    text = f"{error.strerror}: {error.filename!r}"
+    return f"{text}: {advice}." if advice else f"{text}."
 
 
 def build_app() -> Any:

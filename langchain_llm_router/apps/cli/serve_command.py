@@ -14,7 +14,7 @@ from langchain_llm_router.apps.cli.parameters import (
     build_verifiers,
     parse_pool,
 )
-from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.errors import LlmRouterError, import_extra
 
 if TYPE_CHECKING:
     from langchain_llm_router.history import DecisionLog
@@ -86,14 +86,22 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     served = served.model_copy(update=update)
     hosts = [*allow_host, *([] if host in _ALL_INTERFACES else [host])]
     app = create_app(served, api_keys=keys, baseline=baseline, allowed_hosts=hosts)
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        log_level="info",
-        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
-        h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
-    )
+    try:
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_level="info",
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+        )
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        # Another server may have taken the port while the router was loaded.
+        _check_address(host, port)
+        msg = f"The server could not start, or failed (uvicorn's exit code {end.code}): see above."
+        raise LlmRouterError(msg) from end
 
 
 def _check_address(host: str, port: int) -> None:
