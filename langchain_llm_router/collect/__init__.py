@@ -19,6 +19,7 @@ from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.on_ray import collect_on_ray
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
 from langchain_llm_router.collect.quote import Quote
+from langchain_llm_router.collect.readability import Readable
 from langchain_llm_router.collect.run import Setup, acollect, collect
 from langchain_llm_router.collect.tables import Collected, load_journal
 from langchain_llm_router.collect.terminal_watcher import TerminalWatcher
@@ -35,6 +36,7 @@ __all__ = [
     "PairwiseJudge",
     "Question",
     "Quote",
+    "Readable",
     "Setup",
     "TerminalWatcher",
     "Watcher",

@@ -18,6 +18,7 @@ from langchain_llm_router.collect.graders import Grader, PairwiseJudge, Referenc
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
+from langchain_llm_router.collect.readability import Readable
 from langchain_llm_router.collect.retries import (
     check_whole,
     is_worth_another_attempt,
@@ -40,6 +41,16 @@ class Watcher(CheckedArguments):
     def confirm(self, quote: Quote) -> bool:
         """Return whether the run should begin, given its quote."""
         return True
+
+    def confirm_unreadable(self, poor: Sequence[Readable]) -> bool:
+        """Return whether the run should go on although little can be read of its first rows.
+
+        This class goes on unless nothing at all can be read of something.
+
+        Args:
+            poor: The verdicts and grades of which less than half can be read.
+        """
+        return all(each.n_read > 0 for each in poor)
 
     def advance(self, done: int, total: int, spent_usd: float) -> None:
         """Show the progress; called after each answer.
@@ -99,16 +110,23 @@ class Collector:
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._consecutive_failures: dict[str, int] = {}
         self._reserved_usd = 0.0
+        # Evaluations that are made again, because none of their kind could be read.
+        evaluated = log.record.evaluations
+        self._again = {key for key in evaluated if not log.record.is_evaluated(key)}
 
-    async def run(self) -> str | None:
-        """Do everything that is not in the journal; return why the run stopped early, or None."""
+    async def run(self, questions: Sequence[Question]) -> str | None:
+        """Do what is not in the journal; return why the run stopped early, or None.
+
+        Args:
+            questions: Those of the work that are to be done now.
+        """
         await self._drain(
-            {c.name: [(q, c) for q in self._work.questions] for c in self._work.candidates},
+            {c.name: [(q, c) for q in questions] for c in self._work.candidates},
             self._process_unit,
         )
         if isinstance(self._work.grader, PairwiseJudge):
             judge = self._work.grader.judge.name
-            await self._drain({judge: list(self._work.questions)}, self._compare_answers)
+            await self._drain({judge: list(questions)}, self._compare_answers)
         return self._stop
 
     async def _drain(
@@ -141,8 +159,10 @@ class Collector:
             return
         line = self._log.record.answers[key]
         case = Case(self._work.messages(question), _answer_message(line), candidate)
-        for name, verifier in self._work.verifiers.items():
-            if (*key, name) not in self._log.record.evaluations and self._stop is None:
+        for name, verifier in self._work.verifiers_of(candidate.name).items():
+            if (*key, name) not in self._again and self._log.record.is_evaluated((*key, name)):
+                continue
+            if self._stop is None:
                 await self._verify(question, case, name, verifier)
         grader = self._work.grader
         if isinstance(grader, Grader) and not self._log.record.is_graded(key):

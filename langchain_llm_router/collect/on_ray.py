@@ -18,6 +18,7 @@ from langchain_llm_router.collect.background_loop import run_in_background
 from langchain_llm_router.collect.collector import Collector, Limits, Watcher
 from langchain_llm_router.collect.journal import Journal, Record
 from langchain_llm_router.collect.quote import Workload
+from langchain_llm_router.collect.readability import split_trial, why_unreadable
 from langchain_llm_router.collect.run import Questions, Setup, finish, make_workload, open_journal
 from langchain_llm_router.collect.shards import Shard, split_into_shards
 from langchain_llm_router.collect.tables import Collected
@@ -65,9 +66,20 @@ def collect_on_ray(
     # Checked before the journal is opened, so that a run that cannot be split does not begin.
     split_into_shards(work, Record(), limits, n_shards)
     with open_journal(work, journal, limits, watcher) as log:
-        shards = split_into_shards(work, log.record, limits, n_shards)
-        stopped = _RayRun(ray, work, log, setup, watcher).run(shards)
+        stopped = _try_first(work, log, limits, watcher)
+        if stopped is None:
+            shards = split_into_shards(work, log.record, limits, n_shards)
+            stopped = _RayRun(ray, work, log, setup, watcher).run(shards)
         return finish(work, log, limits, stopped)
+
+
+def _try_first(work: Workload, log: Journal, limits: Limits, watcher: Watcher) -> str | None:
+    """Do the first of many questions in this process; return why the run stops there, or None."""
+    first, rest = split_trial(work, log.record)
+    if len(rest) == 0:
+        return None
+    stopped = run_in_background(Collector(work, log, limits, watcher).run(first))
+    return stopped or why_unreadable(work, log.record, first, watcher.confirm_unreadable)
 
 
 class Wire:
@@ -120,7 +132,7 @@ def _collect_shard(
     work = make_workload(shard.questions, setup())
     log = _ShardLog(wire, shard.name, record)
     # One worker process may run several shards.
-    return run_in_background(Collector(work, log, shard.limits, log).run())
+    return run_in_background(Collector(work, log, shard.limits, log).run(work.questions))
 
 
 class _RayRun:

@@ -6,8 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    convert_to_messages,
+)
 
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Record
@@ -18,6 +24,7 @@ from langchain_llm_router.verification import Call, Case, Evaluating, Verifier
 
 __all__ = [
     "Expected",
+    "Part",
     "Quote",
     "Workload",
     "expected_answer_usd",
@@ -36,10 +43,21 @@ class Workload:
     grader: Grader | PairwiseJudge
     verifiers: Mapping[str, Verifier]
     preamble: Sequence[BaseMessage] = ()
+    verify_last: bool = False
+    """Whether the answers of the last of several candidates are verified too."""
 
     def messages(self, question: Question) -> list[BaseMessage]:
         """Return the conversation that ends with the question."""
-        return [*self.preamble, HumanMessage(question.query)]
+        context = convert_to_messages(question.context)
+        return [*self.preamble, *context, HumanMessage(question.query)]
+
+    def verifiers_of(self, candidate: str) -> Mapping[str, Verifier]:
+        """Return the verifiers of a candidate's answers.
+
+        A cascade accepts its last candidate's answer whatever a verifier says.
+        """
+        is_last = len(self.candidates) > 1 and candidate == self.candidates[-1].name
+        return {} if is_last and not self.verify_last else self.verifiers
 
     def is_done(self, question: Question, record: Record) -> bool:
         """Return whether all answers, evaluations and grades of a question are recorded."""
@@ -47,7 +65,11 @@ class Workload:
         keys = [(question.id, name) for name in names]
         return (
             all(key in record.answers and key in record.grades for key in keys)
-            and all((*key, name) in record.evaluations for key in keys for name in self.verifiers)
+            and all(
+                record.is_evaluated((*key, name))
+                for key in keys
+                for name in self.verifiers_of(key[1])
+            )
             and (
                 isinstance(self.grader, Grader)
                 or all((question.id, *pair) in record.battles for pair in combinations(names, 2))
@@ -66,28 +88,89 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Quote:
-    """The calls that a run is expected to make, by model."""
+class Part:
+    """What a run pays for: one kind of calls about the answers of one candidate."""
 
-    models: Mapping[str, Expected]
+    kind: Literal["answers", "verdicts", "grades", "comparisons"]
+    candidate: str | None
+    """Whose answers they are or are about; None if about those of all candidates."""
+
+    model: str
+    """Name of the model that is called."""
+
+    expected: Expected
+
+    def __str__(self) -> str:
+        about = "" if self.candidate is None else f" of {self.candidate}"
+        if self.kind == "verdicts":
+            about = f" on {self.candidate}"
+        by = "" if self.model == self.candidate and self.kind == "answers" else f" by {self.model}"
+        e = self.expected
+        return (
+            f"{self.kind}{about}{by}: {e.calls:,} calls, about {e.input_tokens:,.0f} tokens in and "
+            f"{e.output_tokens:,.0f} out, {_dollars(e.cost_usd)}"
+        )
+
+
+@dataclass(frozen=True)
+class Quote:
+    """The calls that a run is expected to make, by what they are for."""
+
+    parts: Sequence[Part]
+
+    @property
+    def models(self) -> Mapping[str, Expected]:
+        """The calls by the name of the model."""
+        grouped: dict[str, list[Expected]] = {}
+        for part in self.parts:
+            grouped.setdefault(part.model, []).append(part.expected)
+        return {name: _total(parts) for name, parts in grouped.items()}
 
     @property
     def calls(self) -> int:
         """Number of calls to all models."""
-        return sum(expected.calls for expected in self.models.values())
+        return sum(part.expected.calls for part in self.parts)
 
     @property
     def cost_usd(self) -> float | None:
         """Expected cost of all calls in USD; None if any price is unknown."""
-        return sum_usd([expected.cost_usd for expected in self.models.values()])
+        return sum_usd([part.expected.cost_usd for part in self.parts])
+
+    @property
+    def unpriced_candidates(self) -> tuple[str, ...]:
+        """Names of the candidates whose answers have no known price."""
+        unpriced = [p for p in self.parts if p.kind == "answers" and p.expected.cost_usd is None]
+        return tuple(dict.fromkeys(part.model for part in unpriced))
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Names of the models to be called whose prices are unknown."""
+        names = [part.model for part in self.parts if part.expected.cost_usd is None]
+        return tuple(dict.fromkeys(names))
 
     def __str__(self) -> str:
-        lines = [
-            f"{name}: {e.calls:,} calls, about {e.input_tokens:,.0f} tokens in and "
-            f"{e.output_tokens:,.0f} out, {_dollars(e.cost_usd)}"
-            for name, e in self.models.items()
-        ]
-        return "\n".join([*lines, f"In all {self.calls:,} calls, {_dollars(self.cost_usd)}."])
+        lines = [str(part) for part in self.parts if part.expected.calls > 0]
+        kinds = list(dict.fromkeys(part.kind for part in self.parts if part.expected.calls > 0))
+        total = f"In all {self.calls:,} calls, {_known_dollars(self.parts)}"
+        if len(kinds) > 1:
+            sums = (
+                f"{kind} {_known_dollars([part for part in self.parts if part.kind == kind])}"
+                for kind in kinds
+            )
+            total += f": {', '.join(sums)}"
+        return "\n".join([*lines, f"{total}."])
+
+
+def _known_dollars(parts: Sequence[Part]) -> str:
+    """Return the cost of the parts with known prices, and whose price is unknown."""
+    costs = [part.expected.cost_usd for part in parts]
+    known = [cost for cost in costs if cost is not None]
+    unpriced = ", ".join(Quote(parts).unpriced)
+    if not unpriced:
+        return _dollars(sum(known))
+    if sum(known) == 0:
+        return _dollars(None)
+    return f"{_dollars(sum(known))} and the unknown price of {unpriced}"
 
 
 def _dollars(amount: float | None) -> str:
@@ -109,27 +192,29 @@ def make_quote(work: Workload, record: Record) -> Quote:
     `expected_output_tokens`, every verdict and grade with its `max_tokens` or else 60 tokens.
     """
     question = _median_question(work.questions)
-    totals: dict[str, list[Expected]] = {}
+    parts: list[Part] = []
     ids = [q.id for q in work.questions]
     for candidate in work.candidates:
-        missing = sum((id, candidate.name) not in record.answers for id in ids)
+        name = candidate.name
+        missing = sum((id, name) not in record.answers for id in ids)
         call = Call(work.messages(question), candidate)
         expected = _expect(call, candidate.expected_output_tokens)
-        totals.setdefault(candidate.name, []).append(_multiply(expected, missing))
+        parts.append(Part("answers", name, name, _multiply(expected, missing)))
         answer = AIMessage("x" * int(candidate.expected_output_tokens * CHARS_PER_TOKEN))
         case = Case(work.messages(question), answer, candidate)
-        for name, verifier in work.verifiers.items():
-            missing = sum((id, candidate.name, name) not in record.evaluations for id in ids)
-            _add_calls(totals, verifier.evaluate(case), missing)
+        for key, verifier in work.verifiers_of(name).items():
+            missing = sum(not record.is_evaluated((id, name, key)) for id in ids)
+            parts += _calls_of("verdicts", name, verifier.evaluate(case), missing)
         if isinstance(work.grader, Grader):
-            missing = sum((id, candidate.name) not in record.grades for id in ids)
-            _add_calls(totals, work.grader.grade(question, case), missing)
+            missing = sum((id, name) not in record.grades for id in ids)
+            parts += _calls_of("grades", name, work.grader.grade(question, case), missing)
     if isinstance(work.grader, PairwiseJudge):
         pairs = list(combinations([c.name for c in work.candidates], 2))
         missing = sum((id, *pair) not in record.battles for id in ids for pair in pairs)
         text = "x" * int(max(c.expected_output_tokens for c in work.candidates) * CHARS_PER_TOKEN)
-        _add_calls(totals, work.grader.compare(question, text, text), missing)
-    return Quote({name: _total(parts) for name, parts in totals.items()})
+        compared = work.grader.compare(question, text, text)
+        parts += _calls_of("comparisons", None, compared, missing)
+    return Quote(parts)
 
 
 def _median_question(questions: Sequence[Question]) -> Question:
@@ -138,17 +223,24 @@ def _median_question(questions: Sequence[Question]) -> Question:
     return next(question for question in questions if len(question.query) == middle)
 
 
-def _add_calls(totals: dict[str, list[Expected]], steps: Evaluating, times: int) -> None:
-    """Add the first calls that a verifier or grader yields, without making them."""
+def _calls_of(
+    kind: Literal["verdicts", "grades", "comparisons"],
+    candidate: str | None,
+    steps: Evaluating,
+    times: int,
+) -> list[Part]:
+    """Return the first calls that a verifier or grader yields by model, without making them."""
     try:
         calls = next(steps)
     except StopIteration:
-        return
+        return []
     steps.close()
+    grouped: dict[str, list[Expected]] = {}
     for call in calls:
         output = float(call.kwargs.get("max_tokens") or _VERDICT_TOKENS) * call.n_samples
         expected = _multiply(_expect(call, output), times)
-        totals.setdefault(call.candidate.name, []).append(expected)
+        grouped.setdefault(call.candidate.name, []).append(expected)
+    return [Part(kind, candidate, model, _total(same)) for model, same in grouped.items()]
 
 
 def _expect(call: Call, output_tokens: float) -> Expected:

@@ -29,6 +29,7 @@ from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.model_names import describe_model
 from langchain_llm_router.collect.questions import Question, load_questions, parse_questions
 from langchain_llm_router.collect.quote import Workload, make_quote
+from langchain_llm_router.collect.readability import split_trial, why_unreadable
 from langchain_llm_router.collect.tables import Collected, tabulate
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.arguments import refuse_unknown
@@ -51,9 +52,10 @@ class Setup(TypedDict):
     grader: NotRequired[Grader | PairwiseJudge | str]
     verifiers: NotRequired[Mapping[str, Verifier] | None]
     preamble: NotRequired[Sequence[BaseMessage]]
+    verify_last: NotRequired[bool]
 
 
-async def acollect(
+async def acollect(  # noqa: PLR0913 - what a run is made of, by keyword
     questions: Questions,
     candidates: Sequence[Candidate | BaseChatModel | str],
     *,
@@ -61,15 +63,27 @@ async def acollect(
     grader: Grader | PairwiseJudge | str = "exact",
     verifiers: Mapping[str, Verifier] | None = None,
     preamble: Sequence[BaseMessage] = (),
+    verify_last: bool = False,
     limits: Limits | None = None,
     watcher: Watcher | None = None,
 ) -> Collected:
     """Do the same as `collect`, inside a running event loop."""
-    setup = Setup(candidates=candidates, grader=grader, verifiers=verifiers, preamble=preamble)
+    setup = Setup(
+        candidates=candidates,
+        grader=grader,
+        verifiers=verifiers,
+        preamble=preamble,
+        verify_last=verify_last,
+    )
     work = make_workload(questions, setup)
     limits, watcher = limits or Limits(), watcher or Watcher()
     with open_journal(work, journal, limits, watcher) as log:
-        stopped = await Collector(work, log, limits, watcher).run()
+        collector = Collector(work, log, limits, watcher)
+        first, rest = split_trial(work, log.record)
+        stopped = await collector.run(first)
+        if stopped is None and rest:
+            stopped = why_unreadable(work, log.record, first, watcher.confirm_unreadable)
+            stopped = stopped or await collector.run(rest)
         return finish(work, log, limits, stopped)
 
 
@@ -96,8 +110,11 @@ def collect(*args: Any, **kwargs: Any) -> Collected:  # noqa: D417 - those of `a
             models to record log-probabilities.
         journal: Path of the journal (`.jsonl`); an existing one is resumed.
         grader: `"exact"`, `"number"` or `"choice"` to compare with the references, or a judge.
-        verifiers: Verifiers by name; each evaluates every answer.
+        verifiers: Verifiers by name; each evaluates every answer, but those of the last of several
+            candidates.
         preamble: Messages before each question, e.g. instructions and examples.
+        verify_last: Whether the last candidate's answers are verified too. A cascade accepts them
+            whatever a verifier says, and they are often the most expensive to verify.
         limits: Limits of concurrency, retries, budget and failures.
         watcher: Object that confirms the quote before the first call, and shows the progress.
 
@@ -105,15 +122,23 @@ def collect(*args: Any, **kwargs: Any) -> Collected:  # noqa: D417 - those of `a
         ValueError: If a question, reference or candidate is unsuitable, or the journal
             belongs to another run.
         CollectionError: If a candidate or judge fails permanently, with its name and the question,
-            or if the budget is used up. Everything so far is in the journal, and the same call
-            resumes from there.
+            if the budget is used up, or if after the first 20 questions none of the verdicts or
+            grades of a candidate can be read (see `Watcher.confirm_unreadable`). Everything so far
+            is in the journal, and the same call resumes from there; what could not be read is then
+            asked again.
     """
     arguments = signature(acollect).bind(*args, **kwargs).arguments
     limits, watcher = arguments.get("limits") or Limits(), arguments.get("watcher") or Watcher()
     setup = {name: arguments[name] for name in Setup.__annotations__ if name in arguments}
     work = make_workload(arguments["questions"], cast("Setup", setup))
     with open_journal(work, arguments["journal"], limits, watcher) as log:
-        stopped = run_in_background(Collector(work, log, limits, watcher).run())
+        collector = Collector(work, log, limits, watcher)
+        first, rest = split_trial(work, log.record)
+        stopped = run_in_background(collector.run(first))
+        if stopped is None and rest:
+            # Asked in this thread and not in the loop's, because it may wait for a person.
+            stopped = why_unreadable(work, log.record, first, watcher.confirm_unreadable)
+            stopped = stopped or run_in_background(collector.run(rest))
         return finish(work, log, limits, stopped)
 
 
@@ -128,7 +153,14 @@ def make_workload(questions: Questions, setup: Setup) -> Workload:
     candidate_names(pool)  # Refuses an empty list and duplicates.
     grader = _resolve_judge(make_grader(setup.get("grader", "exact")))
     verifiers = dict(setup.get("verifiers") or {})
-    return Workload(rows, pool, grader, verifiers, setup.get("preamble", ()))
+    return Workload(
+        rows,
+        pool,
+        grader,
+        verifiers,
+        setup.get("preamble", ()),
+        verify_last=setup.get("verify_last", False),
+    )
 
 
 @contextmanager

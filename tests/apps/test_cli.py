@@ -191,7 +191,7 @@ def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path):
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with LocalServer(delay_s=1.0) as server:
         weak = ["--candidate", f"weak=openai:weak@{server.url}"]
-        process = start("collect", "q.jsonl", "--yes", *weak, cwd=tmp_path)
+        process = start("collect", "q.jsonl", "--yes", "--without-prices", *weak, cwd=tmp_path)
         for _ in range(600):
             if server.n_requests > 0:
                 break

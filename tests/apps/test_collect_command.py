@@ -54,11 +54,15 @@ def test_from_questions_to_a_living_router(run, spawn, tmp_path):
         code, out, err = spawn("collect", "q.jsonl", *told, *pool(server.url))
     assert code == 0, err
     *lines, figures = out.splitlines()
-    assert lines == ["weak: quality 0.500", "strong: quality 1.000"]
+    assert lines == [
+        "weak: quality 0.500",
+        "strong: quality 1.000",
+        "verdicts readable: 120 of 120",
+    ]
     figures = json.loads(figures)
     assert (figures["n_rows"], figures["left_out"]) == (60, {})
     assert figures["candidates"]["strong"]["quality"] == 1.0
-    assert "In all 240 calls" in err
+    assert "In all 180 calls" in err
     assert len(load_journal(tmp_path / "run.jsonl").ids) == 60
     code, out, err = run("fit", "--data", "run.jsonl", "--out", "router", "--json")
     assert code == 0, err

@@ -66,6 +66,7 @@ def run(url: str, journal: Path, n: int) -> None:
             journal=journal,
             grader="number",
             verifiers={"self": YesNo(8)},
+            verify_last=True,
             limits=Limits(concurrency=CONCURRENCY),
             watcher=watcher,
         )

@@ -75,7 +75,7 @@ def timed(pool: list[Candidate], questions: list[Question], folder: Path, name: 
     """Time every model on fresh questions, one model and one question at a time."""
     journals = [folder / f"{name}-{candidate.name}.jsonl" for candidate in pool]
     for candidate, journal in zip(pool, journals, strict=True):
-        with TerminalWatcher(yes=True) as watcher:
+        with TerminalWatcher(yes=True, without_prices=True) as watcher:
             collect(
                 questions,
                 [candidate],

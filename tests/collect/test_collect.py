@@ -331,12 +331,12 @@ def test_the_quote_tells_calls_tokens_and_dollars_and_may_be_declined(tmp_path):
     (quote,) = watcher.quotes
     assert {name: e.calls for name, e in quote.models.items()} == {
         "weak": 12,
-        "strong": 12,
+        "strong": 6,
         "judge": 12,
     }
-    assert quote.calls == 36
+    assert quote.calls == 30
     assert 0 < quote.cost_usd < 0.01
-    assert "In all 36 calls, about $0.0" in str(quote)
+    assert "In all 30 calls, about $0.0" in str(quote)
     assert candidates[0].model.seen == []
 
 
@@ -513,7 +513,12 @@ def test_a_verifier_can_be_added_to_a_finished_journal(tmp_path):
     collect(QUESTIONS, pool(), journal=journal, grader="number")
     candidates = [Candidate(c.name, SamplingModel("Yes"), PRICE) for c in pool()]
     done = collect(
-        QUESTIONS, candidates, journal=journal, grader="number", verifiers={"self": YesNo(2)}
+        QUESTIONS,
+        candidates,
+        journal=journal,
+        grader="number",
+        verifiers={"self": YesNo(2)},
+        verify_last=True,
     )
     assert done.evaluations["self"].confidence.tolist() == [[1.0, 1.0]] * 6
     assert done.outcomes.quality.tolist() == [[0.0, 1.0]] * 6

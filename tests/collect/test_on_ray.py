@@ -30,7 +30,7 @@ from tests.support.questions import pool, write_questions
 PATIENCE_S = 240
 QUESTIONS = [Question(f"q{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(7)]
 POOL = tuple(Candidate(name, ScriptedModel("0"), Price(1.0, 2.0)) for name in ("weak", "strong"))
-WORK = Workload(QUESTIONS, POOL, ExactMatch(), {"self": YesNo(2)})
+WORK = Workload(QUESTIONS, POOL, ExactMatch(), {"self": YesNo(2)}, verify_last=True)
 
 
 def known(*ids, names=("weak", "strong")):

@@ -68,6 +68,7 @@ def test_collecting_from_real_models_grades_and_verifies_every_answer(candidates
         grader="exact",
         verifiers=VERIFIERS,
         preamble=PREAMBLE,
+        verify_last=True,
         limits=Limits(concurrency=2, attempts=1),
     )
     shape = (len(QUESTIONS), len(candidates))
@@ -94,7 +95,8 @@ def test_collecting_from_real_models_grades_and_verifies_every_answer(candidates
     assert (done.evaluations["self_k8"].cost_usd > 0).all()
     # Resuming a complete journal makes no call.
     dead = [Candidate(c.name, ScriptedModel(), c.price) for c in candidates]
-    again = collect(QUESTIONS, dead, journal=journal, verifiers=VERIFIERS, preamble=PREAMBLE)
+    settings = {"verifiers": VERIFIERS, "preamble": PREAMBLE, "verify_last": True}
+    again = collect(QUESTIONS, dead, journal=journal, **settings)
     np.testing.assert_array_equal(again.outcomes.quality, done.outcomes.quality)
 
 

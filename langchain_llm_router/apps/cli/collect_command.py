@@ -26,6 +26,7 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     grader: Annotated[str, "exact, number, choice, judge or pairwise."] = "exact",
     judge: Annotated[str | None, "The model that grades, written like a candidate."] = None,
     samples: Annotated[int, "Number of self-evaluations per answer, may be 0."] = 8,
+    verify_last: Annotated[bool, "Have the last candidate evaluate its answers too."] = False,
     concurrency: Annotated[int, "Maximum number of concurrent calls to one model."] = 8,
     attempts: Annotated[int, "Maximum attempts on rate limits and lost connections."] = 6,
     budget: Annotated[float | None, "Stop before spending more than this many dollars."] = None,
@@ -33,9 +34,13 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     ray: Annotated[bool, "Use a Ray cluster; if there is none, start a local one."] = False,
     shards: Annotated[int, "With --ray: processes that share --concurrency and --budget."] = 4,
     yes: Annotated[bool, "Start without asking for confirmation."] = False,
+    without_prices: Annotated[bool, "Start although the price of a candidate is unknown."] = False,
     json: JsonOption = False,
 ) -> None:
     """Collect data to fit a router on: ask every candidate, grade and self-evaluate its answers.
+
+    After 20 questions the run stops if no verdict or grade of a candidate can be read; in a
+    terminal it asks. The same command goes on from there.
 
     Example: llm-router collect q.jsonl --candidate openai:gpt-4o-mini --candidate openai:gpt-4o
     --journal run.jsonl
@@ -52,10 +57,11 @@ def collect(  # noqa: PLR0913 - each option is a parameter
             "candidates": room.parse_candidates(candidate, price, logprobs=logprobs),
             "grader": room.grader_by_name(grader, judge),
             "verifiers": {"self": YesNo(samples)} if samples > 0 else None,
+            "verify_last": verify_last,
         }
 
     limits = room.Limits(concurrency, attempts, budget)
-    with room.TerminalWatcher(yes=yes) as watcher:
+    with room.TerminalWatcher(yes=yes, without_prices=without_prices) as watcher:
         if ray:
             done = room.collect_on_ray(
                 questions, setup, journal=journal, n_shards=shards, limits=limits, watcher=watcher
@@ -69,6 +75,9 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     if done.incomplete:
         question, reason = next(iter(done.incomplete.items()))
         write_text(f"{len(done.incomplete)} left out, e.g. {question!r}: {reason}")
+    n_read, n_verdicts = done.n_verdicts
+    if n_verdicts > 0:
+        write_text(f"verdicts readable: {n_read:,} of {n_verdicts:,}")
     if json:
         left_out = dict(done.incomplete)
         write_json(
@@ -76,6 +85,7 @@ def collect(  # noqa: PLR0913 - each option is a parameter
                 "journal": str(journal),
                 "n_rows": len(done.ids),
                 "left_out": left_out,
+                "verdicts_readable": [n_read, n_verdicts],
                 "candidates": _figures(done),
             }
         )

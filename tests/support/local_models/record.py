@@ -174,10 +174,11 @@ def main() -> None:
         journal=given.journal,
         grader="choice" if given.choice else "exact",
         verifiers=VERIFIERS,
+        verify_last=True,
         preamble=PREAMBLE,
         # One at a time: a server's prompt cache then still holds the question it verifies.
         limits=Limits(concurrency=1),
-        watcher=TerminalWatcher(yes=True),
+        watcher=TerminalWatcher(yes=True, without_prices=True),
     )
     print(collected.outcomes.candidates, collected.outcomes.quality.mean(axis=0))
 
