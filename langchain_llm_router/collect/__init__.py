@@ -20,7 +20,8 @@ from langchain_llm_router.collect.on_ray import collect_on_ray
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
 from langchain_llm_router.collect.quote import Quote
 from langchain_llm_router.collect.readability import Readable
-from langchain_llm_router.collect.run import Setup, acollect, collect
+from langchain_llm_router.collect.request_logs import RequestLog, read_request_log
+from langchain_llm_router.collect.run import Questions, Setup, acollect, collect
 from langchain_llm_router.collect.tables import Collected, load_journal
 from langchain_llm_router.collect.terminal_watcher import TerminalWatcher
 
@@ -35,8 +36,10 @@ __all__ = [
     "NumberMatch",
     "PairwiseJudge",
     "Question",
+    "Questions",
     "Quote",
     "Readable",
+    "RequestLog",
     "Setup",
     "TerminalWatcher",
     "Watcher",
@@ -48,4 +51,5 @@ __all__ = [
     "load_journal",
     "load_questions",
     "parse_candidates",
+    "read_request_log",
 ]

@@ -294,7 +294,9 @@ def grader_by_name(name: str, judge: str | None = None) -> Grader | PairwiseJudg
         msg = f"Unknown grader {name!r}: `--grader` must be one of {names}."
         raise ValueError(msg)
     if judge is None:
-        msg = f"The grader {name!r} needs a model, got None: pass `judge`."
+        msg = (
+            f"The grader {name!r} needs a model, got None: pass `judge` (`--judge provider:model`)."
+        )
         raise ValueError(msg)
     return (Judge if name == "judge" else PairwiseJudge)(parse_candidate(judge))
 

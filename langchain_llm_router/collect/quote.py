@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from langchain_core.messages import (
     AIMessage,
@@ -45,6 +45,9 @@ class Workload:
     preamble: Sequence[BaseMessage] = ()
     verify_last: bool = False
     """Whether the answers of the last of several candidates are verified too."""
+
+    recorded: Sequence[Mapping[str, Any]] = ()
+    """Answers from request logs, as lines of the journal; they are not asked for again."""
 
     def messages(self, question: Question) -> list[BaseMessage]:
         """Return the conversation that ends with the question."""
@@ -194,9 +197,11 @@ def make_quote(work: Workload, record: Record) -> Quote:
     question = _median_question(work.questions)
     parts: list[Part] = []
     ids = [q.id for q in work.questions]
+    recorded = {(line["id"], line["candidate"]) for line in work.recorded}
     for candidate in work.candidates:
         name = candidate.name
-        missing = sum((id, name) not in record.answers for id in ids)
+        known = record.answers.keys() | recorded
+        missing = sum((id, name) not in known for id in ids)
         call = Call(work.messages(question), candidate)
         expected = _expect(call, candidate.expected_output_tokens)
         parts.append(Part("answers", name, name, _multiply(expected, missing)))

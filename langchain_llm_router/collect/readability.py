@@ -32,14 +32,15 @@ class Readable:
 
 
 def split_trial(work: Workload, record: Record) -> tuple[Sequence[Question], Sequence[Question]]:
-    """Return the first questions that are not done, and all the others.
+    """Return the questions up to the first check that are not done, and all the others.
 
-    The others are empty if only a few are not done.
+    The others are empty if the check was made in an earlier run, or if there are few questions.
     """
     pending = [question for question in work.questions if not work.is_done(question, record)]
-    if len(pending) <= _TRIAL_ROWS:
+    n_first = _TRIAL_ROWS - (len(work.questions) - len(pending))
+    if not 0 < n_first < len(pending):
         return work.questions, ()
-    first = pending[:_TRIAL_ROWS]
+    first = pending[:n_first]
     known = {question.id for question in first}
     return first, [question for question in work.questions if question.id not in known]
 

@@ -53,6 +53,7 @@ class Setup(TypedDict):
     verifiers: NotRequired[Mapping[str, Verifier] | None]
     preamble: NotRequired[Sequence[BaseMessage]]
     verify_last: NotRequired[bool]
+    recorded: NotRequired[Sequence[Mapping[str, Any]]]
 
 
 async def acollect(  # noqa: PLR0913 - what a run is made of, by keyword
@@ -64,6 +65,7 @@ async def acollect(  # noqa: PLR0913 - what a run is made of, by keyword
     verifiers: Mapping[str, Verifier] | None = None,
     preamble: Sequence[BaseMessage] = (),
     verify_last: bool = False,
+    recorded: Sequence[Mapping[str, Any]] = (),
     limits: Limits | None = None,
     watcher: Watcher | None = None,
 ) -> Collected:
@@ -74,6 +76,7 @@ async def acollect(  # noqa: PLR0913 - what a run is made of, by keyword
         verifiers=verifiers,
         preamble=preamble,
         verify_last=verify_last,
+        recorded=recorded,
     )
     work = make_workload(questions, setup)
     limits, watcher = limits or Limits(), watcher or Watcher()
@@ -115,6 +118,7 @@ def collect(*args: Any, **kwargs: Any) -> Collected:  # noqa: D417 - those of `a
         preamble: Messages before each question, e.g. instructions and examples.
         verify_last: Whether the last candidate's answers are verified too. A cascade accepts them
             whatever a verifier says, and they are often the most expensive to verify.
+        recorded: Answers from a request log (`RequestLog.answers`), which are not asked for again.
         limits: Limits of concurrency, retries, budget and failures.
         watcher: Object that confirms the quote before the first call, and shows the progress.
 
@@ -160,6 +164,7 @@ def make_workload(questions: Questions, setup: Setup) -> Workload:
         verifiers,
         setup.get("preamble", ()),
         verify_last=setup.get("verify_last", False),
+        recorded=setup.get("recorded", ()),
     )
 
 
@@ -288,4 +293,10 @@ def _write_header(log: Journal, work: Workload) -> None:
         log.write("run", version=1, settings=settings)
     for q in work.questions:
         if q.id not in log.record.questions:
-            log.write("question", id=q.id, query=q.query, reference=q.reference, group=q.group)
+            context = {"context": [list(message) for message in q.context]} if q.context else {}
+            fields = {"query": q.query, "reference": q.reference, "group": q.group}
+            log.write("question", id=q.id, **fields, **context)
+    asked = {question.id for question in work.questions}
+    for line in work.recorded:
+        if line["id"] in asked and (line["id"], line["candidate"]) not in log.record.answers:
+            log.write("answer", **line)

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import CandidatesOption, JsonOption, PricesOption
 from langchain_llm_router.apps.cli.terminal import write_json, write_text
 
 if TYPE_CHECKING:
-    from langchain_llm_router.collect import Collected
+    from langchain_llm_router.collect import Collected, RequestLog
+    from langchain_llm_router.types import Candidate
 
 __all__ = ["collect"]
 
 
 def collect(  # noqa: PLR0913 - each option is a parameter
     questions: Annotated[
-        Path, "JSONL, CSV or Parquet: `query`, optional `id`, `reference`; or langsmith:NAME."
-    ],
+        Path | None,
+        "JSONL, CSV or Parquet: `query`, optional `id`, `reference`; or langsmith:NAME.",
+    ] = None,
     *,
     candidate: CandidatesOption = [],  # noqa: B006
     journal: Annotated[Path, "File for all results; a later run resumes it."] = Path("run.jsonl"),
     price: PricesOption = [],  # noqa: B006
-    grader: Annotated[str, "exact, number, choice, judge or pairwise."] = "exact",
+    from_log: Annotated[
+        list[Path], "A log of requests in place of questions, repeatable (see below)."
+    ] = [],  # noqa: B006
+    recorded: Annotated[
+        list[str], "model=candidate: the candidate that a model of the log is, if not by name."
+    ] = [],  # noqa: B006
+    grader: Annotated[
+        str | None,
+        "exact, number, choice, judge or pairwise; by default exact, with --from-log pairwise.",
+    ] = None,
     judge: Annotated[str | None, "The model that grades, written like a candidate."] = None,
     samples: Annotated[int, "Number of self-evaluations per answer, may be 0."] = 8,
     verify_last: Annotated[bool, "Have the last candidate evaluate its answers too."] = False,
@@ -42,19 +54,38 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     After 20 questions the run stops if no verdict or grade of a candidate can be read; in a
     terminal it asks. The same command goes on from there.
 
+    --from-log reads JSONL: exported runs of LangSmith, requests and responses of OpenAI's interface
+    (pairs, batch files, stored completions), payloads of LiteLLM, or the log of `serve --log`. The
+    recorded answer is its candidate's, only the others are asked, and a judge compares them.
+
     Example: llm-router collect q.jsonl --candidate openai:gpt-4o-mini --candidate openai:gpt-4o
     --journal run.jsonl
+
+    Example: llm-router collect --from-log requests.jsonl --candidate small=openai:gpt-4o-mini
+    --candidate large=openai:gpt-4o --recorded gpt-4o-2024-08-06=large --judge openai:o3
     """
     from langchain_llm_router import collect as room  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.verification import YesNo  # noqa: PLC0415 - the same
 
+    grader = grader or ("pairwise" if from_log else "exact")
+    if (questions is None) == (len(from_log) == 0):
+        msg = "`collect` needs either a file of questions or `--from-log`, and not both."
+        raise ValueError(msg)
     if judge is not None and grader not in ("judge", "pairwise"):
         msg = f"`--judge` needs `--grader judge` or `--grader pairwise`, got `--grader {grader}`."
         raise ValueError(msg)
 
+    asks: room.Questions = questions or ()
+    answers: Sequence[Mapping[str, Any]] = ()
+    if from_log:
+        pool = room.parse_candidates(candidate, price)
+        log = _read_log(from_log, pool, recorded, references=grader not in ("judge", "pairwise"))
+        asks, answers = log.questions, log.answers
+
     def setup() -> room.Setup:
         return {
             "candidates": room.parse_candidates(candidate, price, logprobs=logprobs),
+            "recorded": answers,
             "grader": room.grader_by_name(grader, judge),
             "verifiers": {"self": YesNo(samples)} if samples > 0 else None,
             "verify_last": verify_last,
@@ -64,12 +95,38 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     with room.TerminalWatcher(yes=yes, without_prices=without_prices) as watcher:
         if ray:
             done = room.collect_on_ray(
-                questions, setup, journal=journal, n_shards=shards, limits=limits, watcher=watcher
+                asks, setup, journal=journal, n_shards=shards, limits=limits, watcher=watcher
             )
         else:
-            done = room.collect(
-                questions, **setup(), journal=journal, limits=limits, watcher=watcher
-            )
+            done = room.collect(asks, **setup(), journal=journal, limits=limits, watcher=watcher)
+    _tell(done)
+    if json:
+        write_json(
+            {
+                "journal": str(journal),
+                "n_rows": len(done.ids),
+                "left_out": dict(done.incomplete),
+                "verdicts_readable": list(done.n_verdicts),
+                "candidates": _figures(done),
+            }
+        )
+
+
+def _read_log(
+    paths: Sequence[Path], pool: Sequence[Candidate], recorded: Sequence[str], *, references: bool
+) -> RequestLog:
+    """Read request logs, and print what they give."""
+    from langchain_llm_router.collect import read_request_log  # noqa: PLC0415 - as above
+
+    log = read_request_log(
+        *paths, candidates=pool, recorded=_parse_recorded(recorded), references=references
+    )
+    write_text(log.sentence)
+    return log
+
+
+def _tell(done: Collected) -> None:
+    """Print the qualities, what is left out, and last how many verdicts could be read."""
     for name, figures in _figures(done).items():
         write_text(f"{name}: quality {figures['quality']:.3f}")
     if done.incomplete:
@@ -78,17 +135,20 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     n_read, n_verdicts = done.n_verdicts
     if n_verdicts > 0:
         write_text(f"verdicts readable: {n_read:,} of {n_verdicts:,}")
-    if json:
-        left_out = dict(done.incomplete)
-        write_json(
-            {
-                "journal": str(journal),
-                "n_rows": len(done.ids),
-                "left_out": left_out,
-                "verdicts_readable": [n_read, n_verdicts],
-                "candidates": _figures(done),
-            }
-        )
+
+
+def _parse_recorded(texts: Sequence[str]) -> dict[str, str]:
+    """Parse which candidate each recorded model is.
+
+    Raises:
+        ValueError: If a text has another form.
+    """
+    pairs = [text.rpartition("=")[::2] for text in texts]
+    for text, (model, name) in zip(texts, pairs, strict=True):
+        if not model or not name:
+            msg = f"`--recorded` must be written as model=candidate, got {text!r}."
+            raise ValueError(msg)
+    return dict(pairs)
 
 
 def _figures(done: Collected) -> dict[str, dict[str, float | None]]:
