@@ -242,13 +242,10 @@ def _messages(value: Any) -> tuple[tuple[str, str], ...]:
     """Read the messages of a request, in any of the ways in which they are written."""
     if isinstance(value, str):
         return (("human", value),)
-    if (
-        isinstance(value, list)
-        and value
-        and isinstance(value[0], list)
-        and (len(value) == 1 or not isinstance(value[0][0], str))
-    ):
-        # LangChain writes a batch, whose only element is the conversation.
+    # LangChain writes a batch, whose only element is the conversation.
+    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        if len(value[0]) == 2 and isinstance(value[0][0], str):
+            break  # One message, as its role and its text.
         value = value[0]
     if not isinstance(value, list) or len(value) == 0:
         raise UnusableError("without messages")

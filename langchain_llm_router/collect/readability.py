@@ -32,17 +32,14 @@ class Readable:
 
 
 def split_trial(work: Workload, record: Record) -> tuple[Sequence[Question], Sequence[Question]]:
-    """Return the questions up to the first check that are not done, and all the others.
+    """Return the first questions, whose results are checked before the others, and the others.
 
-    The others are empty if the check was made in an earlier run, or if there are few questions.
+    The others are empty if there is nothing left to do for them.
     """
-    pending = [question for question in work.questions if not work.is_done(question, record)]
-    n_first = _TRIAL_ROWS - (len(work.questions) - len(pending))
-    if not 0 < n_first < len(pending):
+    first, rest = work.questions[:_TRIAL_ROWS], work.questions[_TRIAL_ROWS:]
+    if all(work.is_done(question, record) for question in rest):
         return work.questions, ()
-    first = pending[:n_first]
-    known = {question.id for question in first}
-    return first, [question for question in work.questions if question.id not in known]
+    return first, rest
 
 
 def why_unreadable(

@@ -166,6 +166,11 @@ def test_grades_that_cannot_be_read_stop_a_run_too(tmp_path):
         run(tmp_path / "run.jsonl", pool(answers="I would rather not say."))
     lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
     assert sum(line["kind"] == "answer" for line in lines) == 40
+    # The same call again asks for nothing before it stops again.
+    again = pool(answers="I would rather not say.")
+    with pytest.raises(CollectionError, match=words):
+        run(tmp_path / "run.jsonl", again)
+    assert [c.model.seen for c in again] == [[], []]
 
 
 def test_with_yes_and_without_a_terminal_only_what_is_wholly_unreadable_stops(tmp_path):

@@ -4,6 +4,8 @@ import json
 from typing import ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.tracers import LangChainTracer
 from langsmith import Client
@@ -18,6 +20,7 @@ from langchain_llm_router.collect import (
     load_journal,
     read_request_log,
 )
+from langchain_llm_router.collect.log_formats import UnknownFormatError, UnusableError, read_call
 from langchain_llm_router.history import DecisionLog
 from langchain_llm_router.policies import Always
 from langchain_llm_router.testing import ScriptedChatModel
@@ -287,3 +290,24 @@ def test_a_recorded_answer_is_not_in_the_quote_and_not_in_the_budget(tmp_path):
     )
     assert watcher.calls == {("answers", "small"): 1, ("answers", "large"): 0}
     assert done.outcomes.cost_usd[0, 1] == 5.0
+
+
+NAMES = st.sampled_from(
+    ["messages", "request", "response", "inputs", "outputs", "run_type", "custom_id", "body",
+     "kind", "choices", "message", "content", "role", "type", "kwargs", "id", "extra", "metadata",
+     "usage", "generations", "output", "completion", "response_cost", "call_type", "query", "data"]
+)  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["user", "llm", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(row=st.dictionaries(NAMES, VALUES, min_size=1, max_size=6))
+def test_any_line_is_read_or_refused_and_never_fails_otherwise(row):
+    try:
+        call = read_call(row, {})
+    except (UnusableError, UnknownFormatError):
+        return
+    assert call is None or all(isinstance(part, str) for pair in call.messages for part in pair)
