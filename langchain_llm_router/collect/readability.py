@@ -9,6 +9,7 @@ from langchain_llm_router.collect.graders import Grader
 from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.collect.quote import Workload
+from langchain_llm_router.types.arguments import CheckedArguments
 
 __all__ = ["Readable", "split_trial", "why_unreadable"]
 
@@ -16,7 +17,7 @@ _TRIAL_ROWS = 20
 
 
 @dataclass(frozen=True)
-class Readable:
+class Readable(CheckedArguments):
     """How many verdicts or grades of a candidate's answers can be read."""
 
     what: str

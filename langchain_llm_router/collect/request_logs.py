@@ -20,13 +20,14 @@ from langchain_llm_router.collect.log_formats import (
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data.row_files import json_lines
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.tokens import estimate_tokens
 
 __all__ = ["RequestLog", "read_request_log"]
 
 
 @dataclass(frozen=True)
-class RequestLog:
+class RequestLog(CheckedArguments):
     """The questions of request logs, and the answers that were recorded.
 
     Attributes:
