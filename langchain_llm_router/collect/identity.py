@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.secrets import find_secrets, redact_data
 from langchain_llm_router.verification import Case, Evaluating, Verifier
+from langchain_llm_router.verification.description import prompt_version_of
 
-__all__ = ["model_identity", "prompt_version", "prompt_versions"]
+__all__ = ["model_identity", "prompt_versions"]
 
 _MODEL_FIELDS = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
 _URL_FIELDS = ("openai_api_base", "azure_endpoint", "base_url", "anthropic_api_url", "endpoint_url")
@@ -79,24 +79,8 @@ def prompt_versions(
         if isinstance(grader, PairwiseJudge)
         else grader.grade(question, case)
     )
-    found = {name: _version_of(evaluating) for name, evaluating in steps.items()}
+    found = {name: prompt_version_of(evaluating) for name, evaluating in steps.items()}
     return {name: version for name, version in found.items() if version is not None}
-
-
-def prompt_version(messages: Iterable[BaseMessage]) -> str:
-    """Return a short hash of messages."""
-    shown = repr([(message.type, message.text) for message in messages])
-    return hashlib.sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _version_of(steps: Evaluating) -> str | None:
-    try:
-        calls = next(steps)
-    except StopIteration:
-        return None
-    finally:
-        steps.close()
-    return prompt_version(message for call in calls for message in call.messages)
 
 
 def _first_text(model: object, names: Iterable[str]) -> str | None:

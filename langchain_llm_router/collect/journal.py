@@ -20,6 +20,7 @@ from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data.row_files import bounded_lines, json_lines
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.files import check_regular, private_opener
+from langchain_llm_router.verification.description import same_verifier, verifier_name
 
 try:
     import fcntl
@@ -83,7 +84,7 @@ class Record:
             # Journals of different candidates over the same questions add up to one table.
             both = [*self.settings.get("candidates", ()), *line["settings"].get("candidates", ())]
             self.settings = {**merged, "candidates": list(dict.fromkeys(both))}
-            for name in ("models", "prompts"):
+            for name in ("models", "prompts", "verifiers"):
                 self._merge(name, line["settings"].get(name) or {}, earlier)
         elif kind == "question":
             self._add_question(_question_of(line))
@@ -113,10 +114,16 @@ class Record:
             raise ValueError(msg)
 
     def _merge(self, name: str, new: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
-        """Add models or prompts by their names; another model under an old name is refused."""
+        """Add facts by their names; another model or verifier under an old name is refused."""
         known = earlier.get(name) or {}
-        for key in known.keys() & new.keys() if name == "models" else ():
-            if not same_model(known[key], new[key]):
+        for key in known.keys() & new.keys():
+            if name == "verifiers" and not same_verifier(known[key], new[key]):
+                msg = (
+                    f"The verifier {key!r} was {verifier_name(known[key], new[key])} in one run "
+                    f"and is {verifier_name(new[key], known[key])} in another: fit on one of them."
+                )
+                raise ValueError(msg)
+            if name == "models" and not same_model(known[key], new[key]):
                 msg = (
                     f"{key!r} was {describe_model(known[key])} in one run and is "
                     f"{describe_model(new[key])} in another: give one of them another name."
@@ -315,7 +322,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     if not isinstance(candidates, list) or not all(isinstance(name, str) for name in candidates):
         msg = f"`candidates` must be a list of names, got {_shown(candidates)}"
         raise ValueError(msg)
-    for name, kind in (("models", dict), ("prompts", str)):
+    for name, kind in (("models", dict), ("prompts", str), ("verifiers", dict)):
         values = settings.get(name, {})
         if not isinstance(values, dict) or not all(isinstance(v, kind) for v in values.values()):
             msg = f"`{name}` must map names to {kind.__name__}, got {_shown(values)}"

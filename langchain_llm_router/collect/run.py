@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
+from operator import eq
 from pathlib import Path
 from typing import Any, NotRequired, ParamSpec, TypedDict, TypeVar, cast
 
@@ -20,11 +21,7 @@ from langchain_llm_router.calls.chat_models import resolve_candidate
 from langchain_llm_router.collect.background_loop import run_in_background
 from langchain_llm_router.collect.collector import Collector, Limits, Watcher
 from langchain_llm_router.collect.graders import Grader, Judge, PairwiseJudge, make_grader
-from langchain_llm_router.collect.identity import (
-    model_identity,
-    prompt_version,
-    prompt_versions,
-)
+from langchain_llm_router.collect.identity import model_identity, prompt_versions
 from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.model_names import describe_model
 from langchain_llm_router.collect.questions import Question, load_questions, parse_questions
@@ -35,6 +32,12 @@ from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.arguments import refuse_unknown
 from langchain_llm_router.types.errors import CollectionError
 from langchain_llm_router.verification import Verifier
+from langchain_llm_router.verification.description import (
+    describe_verifier,
+    prompt_version,
+    same_verifier,
+    verifier_name,
+)
 
 __all__ = ["Questions", "Setup", "acollect", "collect", "finish", "make_workload", "open_journal"]
 
@@ -225,7 +228,7 @@ def _check(work: Workload, limits: Limits) -> None:
         raise ValueError(msg)
 
 
-_BY_NAME = ("models", "prompts")
+_BY_NAME = ("models", "prompts", "verifiers")
 
 
 def _settings(work: Workload) -> dict[str, Any]:
@@ -235,6 +238,9 @@ def _settings(work: Workload) -> dict[str, Any]:
         "grader": type(work.grader).__name__,
         "models": {name: model_identity(candidate) for name, candidate in _asked(work).items()},
         "prompts": prompt_versions(work.grader, work.verifiers, work.candidates[0]),
+        "verifiers": {
+            name: describe_verifier(it, work.candidates[0]) for name, it in work.verifiers.items()
+        },
     }
 
 
@@ -252,7 +258,8 @@ def _check_same_run(log: Journal, work: Workload) -> None:
         before = log.record.settings.get(name, value)
         if isinstance(value, dict):
             # Journals of earlier versions do not say which model was asked.
-            changed = [key for key in value if before.get(key, value[key]) != value[key]]
+            same = same_verifier if name == "verifiers" else eq
+            changed = [key for key in value if not same(before.get(key, value[key]), value[key])]
             if changed:
                 raise ValueError(_changed_message(log, name, changed[0], before, value))
         elif before != value:
@@ -274,6 +281,12 @@ def _check_same_run(log: Journal, work: Workload) -> None:
 def _changed_message(
     log: Journal, name: str, key: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> str:
+    if name == "verifiers":
+        return (
+            f"The verifier {key!r} was {verifier_name(before[key], now[key])} in {log.path.name}, "
+            f"got {verifier_name(now[key], before[key])}: use the same one, another name, or "
+            "another journal."
+        )
     if name == "prompts":
         return (
             f"{log.path.name} was begun with another prompt of {key!r} (version {before[key]}, now "

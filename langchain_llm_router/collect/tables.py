@@ -14,6 +14,8 @@ from langchain_llm_router.collect.journal import Key, Record, read_journal
 from langchain_llm_router.collect.merged_journals import merge
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.verification import AnswerLogprob
+from langchain_llm_router.verification.description import describe_verifier
 
 __all__ = ["Collected", "load_journal", "tabulate"]
 
@@ -180,12 +182,15 @@ def _evaluations(
             table(record.evaluations, "confidence", verifier),
             _none_if_unknown(table(record.evaluations, "cost_usd", verifier)),
             verdicts if n_verdicts > 0 else None,
+            record.settings.get("verifiers", {}).get(verifier),
         )
     logprob = table(record.answers, "mean_logprob")
     if not np.isnan(logprob).all():
         no_cost = np.where(np.isnan(logprob), np.nan, 0.0)
         probability = np.exp(np.minimum(logprob, 0.0))
-        evaluations["answer_logprob"] = SelfEvaluations(candidates, probability, no_cost)
+        evaluations["answer_logprob"] = SelfEvaluations(
+            candidates, probability, no_cost, verifier=describe_verifier(AnswerLogprob())
+        )
     return evaluations
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,12 +27,15 @@ class SelfEvaluations(CheckedArguments):
             costs are unknown.
         verdicts: The verdicts behind the scores, of shape (n_queries, n_candidates, n_samples):
             1 for correct, 0 for incorrect, NaN for unreadable. None if they were not recorded.
+        verifier: Description of the verifier, which a router fitted on the scores is saved with;
+            None if unknown.
     """
 
     candidates: Sequence[str]
     confidence: Floats
     cost_usd: Floats | None = None
     verdicts: Floats | None = None
+    verifier: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class SelfEvaluations(CheckedArguments):
         confidence: ArrayLike,
         cost_usd: ArrayLike | None = None,
         verdicts: ArrayLike | None = None,
+        verifier: Mapping[str, Any] | None = None,
     ) -> None:
         names = check_names(candidates)
         shape = (len(np.asarray(confidence)), len(names))
@@ -53,6 +58,7 @@ class SelfEvaluations(CheckedArguments):
         object.__setattr__(self, "confidence", scores)
         object.__setattr__(self, "cost_usd", costs)
         object.__setattr__(self, "verdicts", samples)
+        object.__setattr__(self, "verifier", verifier)
 
     def __len__(self) -> int:
         return len(self.confidence)
@@ -65,6 +71,7 @@ class SelfEvaluations(CheckedArguments):
             self.confidence[index],
             None if self.cost_usd is None else self.cost_usd[index],
             None if self.verdicts is None else self.verdicts[index],
+            self.verifier,
         )
 
     def select(self, candidates: Sequence[str]) -> SelfEvaluations:
@@ -83,4 +90,5 @@ class SelfEvaluations(CheckedArguments):
             self.confidence[:, columns],
             None if self.cost_usd is None else self.cost_usd[:, columns],
             None if self.verdicts is None else self.verdicts[:, columns],
+            self.verifier,
         )

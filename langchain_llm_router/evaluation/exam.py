@@ -140,7 +140,8 @@ class Exam:
                 which makes the result too optimistic.
 
         Raises:
-            ValueError: If a candidate or the verifier is missing, or all rows are left out.
+            ValueError: If a candidate or the verifier is missing, the scores are of another
+                verifier, or all rows are left out.
         """
         missing = [name for name in saved.candidates if name not in outcomes.candidates]
         if missing:
@@ -159,6 +160,7 @@ class Exam:
                 )
                 raise ValueError(msg)
             scores = tables[saved.verifier].select(saved.candidates)
+            saved.check_scores(scores.verifier)
         own = outcomes.select(saved.candidates)
         rows = np.arange(len(outcomes)) if seen else np.flatnonzero(~saved.knows(outcomes.queries))
         if len(rows) == 0:

@@ -176,6 +176,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         candidates: Sequence[Candidate | BaseChatModel | str],
         verifier: Verifier | Mapping[str, Verifier] | None = None,
         embeddings: Embeddings | None = None,
+        check_verifier: bool = True,
         **settings: Any,
     ) -> Self:
         """Load a router saved by `fit_router` or `llm-router fit`, and give it live models.
@@ -185,31 +186,22 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             candidates: Live candidates under the names that the router was fitted with; others
                 are ignored.
             verifier: The verifier that the router was fitted with, or a mapping with several
-                verifiers by name, as passed to `collect`.
+                verifiers by name, as passed to `collect`. If None, it is built from the saved
+                description.
             embeddings: The embeddings that the estimator was fitted with; not needed for the
                 lexical ones.
+            check_verifier: Whether to refuse another verifier than the router was fitted with.
             **settings: Further fields of the router.
 
         Raises:
             ArtifactError: If the folder is corrupted or holds another kind of artifact.
-            ValueError: If a candidate or the verifier is missing.
+            ValueError: If a candidate or the verifier is missing, or it is another verifier.
         """
         from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - loads NumPy
 
         saved = SavedRouter.load(folder, embeddings=embeddings)
         pool = {candidate.name: candidate for candidate in map(resolve_candidate, candidates)}
-        if isinstance(verifier, Mapping):
-            verifier = None if saved.verifier is None else verifier.get(saved.verifier)
-        if saved.verifier is not None and verifier is None:
-            msg = f"The router was fitted with the verifier {saved.verifier!r}: pass `verifier`."
-            raise ValueError(msg)
-        return cls(
-            candidates=saved.pool(pool),
-            policy=saved.policy,
-            estimator=saved.estimator,
-            verifier=verifier if saved.verifier is not None else None,
-            **settings,
-        )
+        return cls(**saved.arguments(pool, verifier, check_verifier=check_verifier), **settings)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         msg = (

@@ -1,6 +1,6 @@
-"""A router saved in one folder: policy, estimator, and the name of its verifier.
+"""A router saved in one folder: policy, estimator, and a description of its verifier.
 
-The models are not saved: on loading, pass candidates and verifier again, under the same names.
+The models are not saved: on loading, pass the candidates again, under the same names.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ from langchain_llm_router.policies import Policy, SafeArm
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Bools, Floats
+from langchain_llm_router.verification import Verifier
+from langchain_llm_router.verification.description import (
+    build_verifier,
+    describe_verifier,
+    same_verifier,
+    verifier_name,
+)
 
 __all__ = [
     "SavedRouter",
@@ -48,6 +55,8 @@ class SavedRouter(CheckedArguments):
         expected_cost_usd: Measured mean cost of one answer, by candidate.
         seen: Fingerprints of the queries that the router was fitted or calibrated on; it cannot be
             evaluated on them.
+        verifier_description: What the verifier was, from `describe_verifier`; None if unknown, as
+            in routers of earlier versions.
     """
 
     candidates: tuple[str, ...]
@@ -56,6 +65,7 @@ class SavedRouter(CheckedArguments):
     verifier: str | None = None
     expected_cost_usd: Mapping[str, float] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
+    verifier_description: Mapping[str, Any] | None = None
 
     def taught_by(self, queries: Iterable[str]) -> SavedRouter:
         """Return the router with these queries added to those that it was fitted on."""
@@ -89,6 +99,7 @@ class SavedRouter(CheckedArguments):
         settings: dict[str, Any] = {
             "candidates": list(self.candidates),
             "verifier": self.verifier,
+            "verifier_description": self.verifier_description,
             "expected_cost_usd": dict(self.expected_cost_usd),
             "estimator": None if self.estimator is None else kind_of(type(self.estimator)),
             "seen": sorted(self.seen),
@@ -121,6 +132,7 @@ class SavedRouter(CheckedArguments):
                 verifier=settings["verifier"],
                 expected_cost_usd=dict(settings["expected_cost_usd"]),
                 seen=frozenset(settings.get("seen", ())),
+                verifier_description=settings.get("verifier_description"),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise incomplete_error(folder, "SavedRouter", error) from error
@@ -141,6 +153,126 @@ class SavedRouter(CheckedArguments):
         pool = [candidates[name] for name in self.candidates]
         costs = self.expected_cost_usd
         return [replace(c, expected_cost_usd=costs.get(c.name, c.expected_cost_usd)) for c in pool]
+
+    def arguments(
+        self,
+        candidates: Mapping[str, Candidate],
+        verifier: Verifier | Mapping[str, Verifier] | None = None,
+        *,
+        check_verifier: bool = True,
+    ) -> dict[str, Any]:
+        """Return the arguments for `ChatLLMRouter` or `create_cascade` that make this router live.
+
+        Args:
+            candidates: Live candidates by name: the router's, and those that its verifier asks.
+            verifier: The verifier, or several by name. If None, it is built as it was when its
+                scores were collected.
+            check_verifier: Whether to refuse another verifier than the router was fitted with.
+
+        Raises:
+            ValueError: If a candidate is missing, or the verifier is missing or another one.
+        """
+        return {
+            "candidates": self.pool(candidates),
+            "policy": self.policy,
+            "estimator": self.estimator,
+            "verifier": self._live_verifier(candidates, verifier, check=check_verifier),
+        }
+
+    def python_block(
+        self, candidate_models: Mapping[str, str] | None = None, folder: str | Path = "router"
+    ) -> str:
+        """Return Python code that loads this router and asks it a question.
+
+        Args:
+            candidate_models: The model of each candidate, written as `provider:model[@base-url]`.
+                If one is missing, its place is marked in the code, which then cannot run.
+            folder: The folder that the router is saved in.
+        """
+        models = {**dict.fromkeys(self.candidates, "provider:model"), **(candidate_models or {})}
+        specs = [
+            f"        {f'{name}={model}'!r},"
+            + ("  # write your model here" if model == "provider:model" else "")
+            for name, model in models.items()
+        ]
+        imports, argument, note = "", "", ""
+        if self.verifier is not None and self.verifier_description is not None:
+            note = f"# Its verifier, {verifier_name(self.verifier_description)}, comes with it.\n"
+        elif self.verifier is not None:
+            kind, n = ("AnswerLogprob", "") if self.verifier == "answer_logprob" else ("YesNo", "8")
+            imports = f"from langchain_llm_router.verification import {kind}\n"
+            argument = f", verifier={kind}({n})"
+            note = (
+                f"# The scores {self.verifier!r} were of this one, if `llm-router collect` ran.\n"
+            )
+        return (
+            "from langchain_llm_router import ChatLLMRouter\n"
+            "from langchain_llm_router.collect import parse_candidates\n"
+            f"{imports}\n"
+            "candidates = parse_candidates(\n    [\n" + "\n".join(specs) + "\n    ]\n)\n"
+            f"{note}"
+            f"router = ChatLLMRouter.load({str(folder)!r}, candidates=candidates{argument})\n"
+            'print(router.invoke("What is 12 * 12?").text)\n'
+        )
+
+    def check_scores(self, verifier: Mapping[str, Any] | None) -> None:
+        """Refuse recorded scores of another verifier than the router was fitted with.
+
+        Args:
+            verifier: Description of the verifier that gave the scores; None if unknown.
+
+        Raises:
+            ValueError: If both verifiers are known and differ.
+        """
+        fitted = self.verifier_description
+        if fitted is None or verifier is None or same_verifier(fitted, verifier):
+            return
+        msg = (
+            f"The router was fitted on scores of {verifier_name(fitted, verifier)}, but the data "
+            f"have scores {self.verifier!r} of {verifier_name(verifier, fitted)}: use "
+            "data that were collected with the same verifier."
+        )
+        raise ValueError(msg)
+
+    def _live_verifier(
+        self,
+        candidates: Mapping[str, Candidate],
+        given: Verifier | Mapping[str, Verifier] | None,
+        *,
+        check: bool,
+    ) -> Verifier | None:
+        if self.verifier is None:
+            return None
+        if isinstance(given, Mapping):
+            given = given.get(self.verifier)
+        fitted = self.verifier_description
+        if given is None and fitted is None:
+            msg = f"The router was fitted with the verifier {self.verifier!r}: pass `verifier`."
+            raise ValueError(msg)
+        if given is None:
+            assert fitted is not None, "checked above"
+            try:
+                return build_verifier(fitted, candidates)
+            except ValueError as error:
+                msg = (
+                    f"The router was fitted with the verifier {self.verifier!r}. {error} Pass "
+                    "`verifier`."
+                )
+                raise ValueError(msg) from error
+        if check and fitted is not None:
+            self._check_same(fitted, given)
+        return given
+
+    def _check_same(self, fitted: Mapping[str, Any], given: Verifier) -> None:
+        now = describe_verifier(given)
+        if not same_verifier(fitted, now):
+            msg = (
+                f"The router was fitted on the scores of {verifier_name(fitted, now)}, got "
+                f"{verifier_name(now, fitted)} as `verifier`, whose scores mean something else: "
+                "omit `verifier` (`--samples` of `llm-router serve`) to have the right one built, "
+                "or pass `check_verifier=False` (`--other-verifier`) to use it all the same."
+            )
+            raise ValueError(msg)
 
 
 def _load_policy(manifest: Mapping[str, Any] | None, folder: Path) -> Policy:

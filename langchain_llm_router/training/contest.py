@@ -141,11 +141,15 @@ class Contest:
         policy = winner.train(rows)(lambda_)
         chain = policy.asks(winner.candidates)
         name = winner.estimator
+        verifier = winner.verifier if policy.verifies else None
         return SavedRouter(
             candidates=chain,
             policy=policy,
             estimator=None if name is None else self.tables.estimator(name, rows),
-            verifier=winner.verifier if policy.verifies else None,
+            verifier=verifier,
+            verifier_description=(
+                None if verifier is None else self.tables.evaluations[verifier].verifier
+            ),
             expected_cost_usd=self._mean_costs(chain),
         ).taught_by(self.tables.outcomes.queries)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.messages import AIMessage
 
@@ -109,6 +109,8 @@ class TokenProbability(Verifier):
     top_logprobs: int = 20
     max_tokens: int = 8
     thinking_tokens: int | None = 1024
+
+    free_parameters: ClassVar[frozenset[str]] = frozenset({"thinking_tokens"})
 
     def __post_init__(self) -> None:
         check_thinking_tokens(self.thinking_tokens)

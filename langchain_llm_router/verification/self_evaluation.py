@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -96,6 +96,10 @@ class SelfEvaluator(Verifier):
     adaptive: bool = False
     risk: float = 0.02
     expected: Sequence[float] | None = None
+
+    free_parameters: ClassVar[frozenset[str]] = frozenset(
+        {"adaptive", "risk", "expected", "method"}
+    )
 
     def __post_init__(self) -> None:
         check_range(self, "temperature")

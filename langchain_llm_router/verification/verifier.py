@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel
@@ -118,6 +118,10 @@ Evaluating = Generator[Sequence[Call], Sequence[Reply], Evaluation]
 
 class Verifier(CheckedArguments, ABC):
     """Base class of verifiers, which score how good an answer is."""
+
+    free_parameters: ClassVar[frozenset[str]] = frozenset()
+    """Fields that may differ between the data a router was fitted on and its live calls: they
+    change how many calls are made, not what a score means."""
 
     @abstractmethod
     def evaluate(self, case: Case) -> Evaluating:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from langchain_core.messages import AIMessage, HumanMessage
 
@@ -63,6 +63,8 @@ class YesNo(Verifier):
     temperature: float = 1.0
     kwargs: Mapping[str, Any] = field(default_factory=lambda: {"max_tokens": 2})
     thinking_tokens: int | None = 1024
+
+    free_parameters: ClassVar[frozenset[str]] = frozenset({"thinking_tokens"})
 
     def __post_init__(self) -> None:
         check_range(self, "temperature")

@@ -81,5 +81,7 @@ def _load_recorded(saved: SavedRouter, query: str, data: Sequence[Path]) -> _Rec
     scores = None if saved.verifier is None else evaluations.get(saved.verifier)
     if query not in outcomes.queries or (saved.policy.verifies and scores is None):
         return _RecordedData(training)
+    if scores is not None:
+        saved.check_scores(scores.verifier)
     attempts = recorded_attempts(training, outcomes.queries.index(query), scores)
     return _RecordedData(training, attempts)

@@ -34,7 +34,12 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     *,
     candidate: CandidatesOption = [],  # noqa: B006
     price: PricesOption = [],  # noqa: B006
-    samples: Annotated[int, "Number of self-evaluations per draft, as in `collect`."] = 8,
+    samples: Annotated[
+        int | None, "Number of self-evaluations per draft; by default as in `collect`."
+    ] = None,
+    other_verifier: Annotated[
+        bool, "Serve also where the verifier is another one than the router was fitted with."
+    ] = False,
     host: Annotated[str, "Address to listen on."] = "127.0.0.1",
     port: Annotated[int, "Port to listen on."] = 8080,
     baseline: Annotated[
@@ -82,7 +87,7 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         )
         raise ValueError(msg)
     else:
-        served = _load_saved(router, candidate, price, samples)
+        served = _load_saved(router, candidate, price, samples, check_verifier=not other_verifier)
     served = served.model_copy(update=update)
     hosts = [*allow_host, *([] if host in _ALL_INTERFACES else [host])]
     app = create_app(served, api_keys=keys, baseline=baseline, allowed_hosts=hosts)
@@ -156,12 +161,21 @@ def _load_demo(*, cascade: bool) -> ChatLLMRouter:
 
 
 def _load_saved(
-    folder: Path, texts: Sequence[str], prices: Sequence[str], samples: int
+    folder: Path,
+    texts: Sequence[str],
+    prices: Sequence[str],
+    samples: int | None,
+    *,
+    check_verifier: bool,
 ) -> ChatLLMRouter:
     from langchain_llm_router.router.chat import ChatLLMRouter  # noqa: PLC0415 - imports what it needs
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
-    names = SavedRouter.load(folder).candidates
+    saved = SavedRouter.load(folder)
+    described = samples is None and saved.verifier_description is not None
     return ChatLLMRouter.load(
-        folder, candidates=parse_pool(texts, prices, names), verifier=build_verifiers(samples)
+        folder,
+        candidates=parse_pool(texts, prices, saved.candidates),
+        verifier=None if described else build_verifiers(8 if samples is None else samples),
+        check_verifier=check_verifier,
     )
