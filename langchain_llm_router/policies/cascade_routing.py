@@ -208,9 +208,34 @@ class CascadeRouting(FittedPolicy):
             candidate=self.candidates_[chosen],
             policy=name,
             reason=f"the first of the best set at λ = {view.lambda_:.4g} per USD",
-            final=len(stage.run) == 0 and (required.depth == 1 or len(stage.allowed) == 1),
+            final=self._is_final(view, chosen),
             scores=scores,
         )
+
+    def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
+        """Return the expected quality of the attempt's answer, given its score if there is one."""
+        name, score = attempt["candidate"], attempt.get("confidence")
+        if name not in self.candidates_:
+            return super().p_good(situation, attempt)
+        done = [a for a in situation.attempts if a["candidate"] != name]
+        scored = Attempt(candidate=name, confidence=score, verified=score is not None)
+        view = self._encode(replace(situation, attempts=(*done, scored)))
+        return float(np.clip(view.quality[0, self.candidates_.index(name)], 0, 1))
+
+    def _is_final(self, view: _EncodedSituation, chosen: int) -> bool:
+        """Return whether this candidate's answer will be accepted unverified, if it does not fail.
+
+        Such an answer is streamed as it arrives.
+        """
+        allowed = [j for j in view.stage.allowed if j > chosen or (not self.chain and j != chosen)]
+        run = tuple(sorted((*view.stage.run, chosen)))
+        after = replace(view.stage, run=run, allowed=tuple(allowed), depth=view.stage.depth - 1)
+        if after.can_continue:
+            return False
+        lambda_ = np.array([view.lambda_])
+        if self._planner.worth_verifying(after, chosen, view.quality, lambda_)[0]:
+            return False
+        return chosen == max(run, key=lambda j: (view.quality[0, j], -j))
 
     def _settings(self) -> dict[str, Any]:
         return {

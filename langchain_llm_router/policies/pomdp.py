@@ -172,6 +172,20 @@ class Pomdp(FittedPolicy):
             return Decision("verify", last["candidate"], name, "a verdict may change the choice")
         return self._article(state, last) if self.mode == "article" else self._exact(state)
 
+    def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
+        """Return the expected quality of the attempt's answer, given its score if there is one."""
+        self._check_fitted()
+        name, score = attempt["candidate"], attempt.get("confidence")
+        if name not in self.candidates_:
+            return super().p_good(situation, attempt)
+        asked = {earlier["candidate"]: earlier for earlier in situation.attempts}
+        asked[name] = Attempt(candidate=name, confidence=score, verified=score is not None)
+        failed = {n for n, earlier in asked.items() if earlier.get("error") is not None}
+        group = self._group(situation)
+        beliefs = self.beliefs_ if group == 0 else self._grouped[group - 1]
+        expected = beliefs.expected_quality(self._history(asked, failed))
+        return float(expected[self.candidates_.index(name)])
+
     def _settings(self) -> dict[str, Any]:
         return {"candidates": list(self.candidates_), "data_hash": self.data_hash_}
 
