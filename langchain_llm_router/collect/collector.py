@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -217,7 +218,7 @@ class Collector:
         where = f"Verifier {name!r} on candidate {case.candidate.name!r}, question {question.id!r}"
         done = await self._evaluate(verifier.evaluate(case), f"verdicts of {name}", where)
         if done is not None:
-            evaluation, cost_usd, errors = done
+            evaluation, cost_usd, errors, latency_s = done
             self._log.write(
                 "evaluation",
                 id=question.id,
@@ -226,6 +227,7 @@ class Collector:
                 confidence=evaluation.confidence,
                 verdicts=list(evaluation.verdicts),
                 cost_usd=cost_usd,
+                latency_s=latency_s,
                 **({"errors": errors} if errors else {}),
             )
 
@@ -234,7 +236,7 @@ class Collector:
         done = await self._evaluate(grader.grade(question, case), "grades", where)
         if done is None:
             return
-        evaluation, cost_usd, _ = done
+        evaluation, cost_usd, *_ = done
         if evaluation.confidence is None and isinstance(grader, ReferenceGrader):
             # The answer is at fault, not the setup; a later run reads it again, which is free.
             if (question.id, case.candidate.name) not in self._log.record.grades:
@@ -294,7 +296,7 @@ class Collector:
         done = await self._evaluate(grader.compare(question, *texts), "judgements", where)
         if done is None:
             return
-        evaluation, cost_usd, _ = done
+        evaluation, cost_usd, *_ = done
         if evaluation.confidence is None:
             self._count_failure(
                 "judgements",
@@ -311,15 +313,23 @@ class Collector:
 
     async def _evaluate(
         self, steps: Evaluating, kind: str, where: str
-    ) -> tuple[Evaluation, float | None, list[str]] | None:
-        """Drive a verifier or grader; return None if a call fails permanently."""
+    ) -> tuple[Evaluation, float | None, list[str], float] | None:
+        """Drive a verifier or grader; return None if a call fails permanently.
+
+        Returns:
+            The evaluation, its cost in USD, the errors of its calls, and the seconds that it takes
+            where no call has to wait for another.
+        """
         replies: list[Reply] = []
+        latency_s = 0.0
         try:
             calls = next(steps)
             while True:
                 verifier_calls = VerifierCalls()
-                batch = await asyncio.gather(*(self._call(verifier_calls, call) for call in calls))
+                timed = await asyncio.gather(*(self._call(verifier_calls, call) for call in calls))
+                batch = [reply for reply, _ in timed]
                 replies += batch
+                latency_s += max((seconds for _, seconds in timed), default=0.0)
                 calls = steps.send(batch)
         except StopIteration as stop:
             evaluation: Evaluation = stop.value
@@ -329,19 +339,23 @@ class Collector:
             return None
         errors = [reply.error for reply in replies if reply.error is not None]
         billed = [reply.cost_usd for reply in replies if reply.message is not None]
-        return evaluation, sum_usd(billed), errors
+        return evaluation, sum_usd(billed), errors, latency_s
 
-    async def _call(self, verifier_calls: VerifierCalls, call: Call) -> Reply:
+    async def _call(self, verifier_calls: VerifierCalls, call: Call) -> tuple[Reply, float]:
+        """Make one call; return its reply and the seconds of its last attempt."""
+        latency_s = 0.0
         try:
             async for attempt in retry_attempts(self._limits.attempts, self._limits.backoff_s):
                 with attempt:
                     async with self._slot(call.candidate):
+                        started = time.perf_counter()
                         reply = await verifier_calls.acall(call, {})
+                        latency_s = time.perf_counter() - started
                     if reply.exception is not None and is_worth_another_attempt(reply.exception):
                         raise reply.exception
         except Exception as error:  # noqa: BLE001 - a failure after all attempts is a reply
-            return Reply(error=f"{type(error).__name__}: {error}", exception=error)
-        return reply
+            return Reply(error=f"{type(error).__name__}: {error}", exception=error), latency_s
+        return reply, latency_s
 
     def _slot(self, candidate: Candidate) -> asyncio.Semaphore:
         limit = self._limits.concurrency_of(candidate.name)

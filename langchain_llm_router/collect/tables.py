@@ -156,8 +156,8 @@ def _count_verdicts(record: Record) -> tuple[int, int]:
     return sum(verdict is not None for verdict in verdicts), len(verdicts)
 
 
-def _none_if_unknown(costs: Any) -> Any:
-    return None if np.isnan(costs).all() else costs
+def _none_if_unknown(values: Any) -> Any:
+    return None if np.isnan(values).all() else values
 
 
 def _evaluations(
@@ -183,13 +183,18 @@ def _evaluations(
             _none_if_unknown(table(record.evaluations, "cost_usd", verifier)),
             verdicts if n_verdicts > 0 else None,
             record.settings.get("verifiers", {}).get(verifier),
+            _none_if_unknown(table(record.evaluations, "latency_s", verifier)),
         )
     logprob = table(record.answers, "mean_logprob")
     if not np.isnan(logprob).all():
         no_cost = np.where(np.isnan(logprob), np.nan, 0.0)
         probability = np.exp(np.minimum(logprob, 0.0))
         evaluations["answer_logprob"] = SelfEvaluations(
-            candidates, probability, no_cost, verifier=describe_verifier(AnswerLogprob())
+            candidates,
+            probability,
+            no_cost,
+            verifier=describe_verifier(AnswerLogprob()),
+            latency_s=no_cost,
         )
     return evaluations
 

@@ -29,6 +29,8 @@ class SelfEvaluations(CheckedArguments):
             1 for correct, 0 for incorrect, NaN for unreadable. None if they were not recorded.
         verifier: Description of the verifier, which a router fitted on the scores is saved with;
             None if unknown.
+        latency_s: Seconds that each verification takes, of shape (n_queries, n_candidates), NaN
+            where unknown. If None, all are unknown.
     """
 
     candidates: Sequence[str]
@@ -36,6 +38,7 @@ class SelfEvaluations(CheckedArguments):
     cost_usd: Floats | None = None
     verdicts: Floats | None = None
     verifier: Mapping[str, Any] | None = None
+    latency_s: Floats | None = None
 
     def __init__(
         self,
@@ -44,13 +47,16 @@ class SelfEvaluations(CheckedArguments):
         cost_usd: ArrayLike | None = None,
         verdicts: ArrayLike | None = None,
         verifier: Mapping[str, Any] | None = None,
+        latency_s: ArrayLike | None = None,
     ) -> None:
         names = check_names(candidates)
         shape = (len(np.asarray(confidence)), len(names))
         scores = check_matrix("confidence", confidence, shape, unit=True, unknown=True)
-        costs, samples = None, None
+        costs, samples, latency = None, None, None
         if cost_usd is not None:
             costs = check_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
+        if latency_s is not None:
+            latency = check_matrix("latency_s", latency_s, shape, unit=False, unknown=True)
         if verdicts is not None:
             deep = (*shape, np.asarray(verdicts).shape[-1])
             samples = check_matrix("verdicts", verdicts, deep, unit=True, unknown=True)
@@ -59,6 +65,7 @@ class SelfEvaluations(CheckedArguments):
         object.__setattr__(self, "cost_usd", costs)
         object.__setattr__(self, "verdicts", samples)
         object.__setattr__(self, "verifier", verifier)
+        object.__setattr__(self, "latency_s", latency)
 
     def __len__(self) -> int:
         return len(self.confidence)
@@ -72,6 +79,7 @@ class SelfEvaluations(CheckedArguments):
             None if self.cost_usd is None else self.cost_usd[index],
             None if self.verdicts is None else self.verdicts[index],
             self.verifier,
+            None if self.latency_s is None else self.latency_s[index],
         )
 
     def select(self, candidates: Sequence[str]) -> SelfEvaluations:
@@ -91,4 +99,5 @@ class SelfEvaluations(CheckedArguments):
             None if self.cost_usd is None else self.cost_usd[:, columns],
             None if self.verdicts is None else self.verdicts[:, columns],
             self.verifier,
+            None if self.latency_s is None else self.latency_s[:, columns],
         )

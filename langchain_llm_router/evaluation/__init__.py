@@ -1,10 +1,10 @@
 """Evaluation of routers on recorded data, and explanations of decisions.
 
 `table_replay` replays a policy on recorded outcomes, and `exam` a saved router. Metrics of arrays
-are in `metrics` and `cascade_metrics`, their intervals in `intervals`, and families of policies in
-`sweeps`. Two modules write reports: `held_out` on whether an estimator beats a random mix, and
-`separability_report` on whether an embedding is useful. `off_policy_estimates` estimates the score
-of another policy from a log.
+are in `metrics` and `cascade_metrics`, their intervals in `intervals`, the time that a router costs
+in `latency`, and families of policies in `sweeps`. Two modules write reports: `held_out` on whether
+an estimator beats a random mix, and `separability_report` on whether an embedding is useful.
+`off_policy_estimates` estimates the score of another policy from a log.
 
 `explain` explains one decision as text, as data, or for `plots.explanation`:
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         apgr_interval,
         cpt_interval,
     )
+    from langchain_llm_router.evaluation.latency import LatencyCost, Waiting, latency_cost
     from langchain_llm_router.evaluation.metrics import (
         Curve,
         Reliability,
@@ -114,6 +115,7 @@ else:
             ".metric_intervals": "aiq_interval apgr_interval cpt_interval",
             ".targets": "Target parse_targets",
             ".verdict": "Verdict",
+            ".latency": "LatencyCost Waiting latency_cost",
             ".metrics": (
                 "Curve Reliability aiq apgr auc brier cost_at_quality cpt ece hull_quality "
                 "ibc_lift pgr quality_at_cost random_mix_hull reliability win_rate_curve "
@@ -142,6 +144,7 @@ __all__ = [
     "HeldOutReport",
     "Interval",
     "Knob",
+    "LatencyCost",
     "Neighbor",
     "OffPolicy",
     "Outlook",
@@ -156,6 +159,7 @@ __all__ = [
     "Sweep",
     "Target",
     "Verdict",
+    "Waiting",
     "aiq",
     "aiq_interval",
     "apgr",
@@ -183,6 +187,7 @@ __all__ = [
     "ibc_lift",
     "inverse_propensity",
     "knob_of",
+    "latency_cost",
     "mean_interval",
     "off_policy",
     "oracle",

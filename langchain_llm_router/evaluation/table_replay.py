@@ -30,6 +30,9 @@ class Replay:
         quality: Quality of the accepted answer of each row, of shape (n_queries,).
         cost_usd: Cost of each row in USD, verification included, same shape; NaN where unknown.
         decisions: The last decision of each row.
+        verified: Whether each candidate's answer was verified, of shape (n_queries, n_candidates).
+        streamed: Whether the accepted answer of each row can be passed on while it is written,
+            because it is accepted unverified, of shape (n_queries,).
     """
 
     candidates: tuple[str, ...]
@@ -38,6 +41,8 @@ class Replay:
     quality: Floats
     cost_usd: Floats
     decisions: tuple[Decision, ...]
+    verified: Bools
+    streamed: Bools
 
     @property
     def mean_quality(self) -> float:
@@ -120,6 +125,8 @@ def replay_all(
 class _Row:
     accepted: int
     asked: list[bool]
+    verified: list[bool]
+    streamed: bool
     cost_usd: float | None
     decision: Decision
 
@@ -175,6 +182,8 @@ class _Tables:
             quality=quality[np.arange(len(rows)), accepted],
             cost_usd=np.array([np.nan if row.cost_usd is None else row.cost_usd for row in rows]),
             decisions=tuple(row.decision for row in rows),
+            verified=np.array([row.verified for row in rows], bool).reshape(quality.shape),
+            streamed=np.array([row.streamed for row in rows], dtype=bool),
         )
 
     def _route(self, policy: Policy, i: int) -> _Row:
@@ -182,10 +191,14 @@ class _Tables:
         while (decision := loop.next()) is not None and decision.action != "accept":
             loop.saw(self._answer(decision, i))
         assert decision is not None, "a recorded answer cannot fail"
-        asked = {attempt["candidate"] for attempt in loop.situation.attempts}
+        attempts = loop.situation.attempts
+        asked = {attempt["candidate"] for attempt in attempts}
+        verified = {attempt["candidate"] for attempt in attempts if attempt.get("verified", False)}
         return _Row(
             accepted=self.column[decision.candidate],
             asked=[name in asked for name in self.names],
+            verified=[name in verified for name in self.names],
+            streamed=loop.steps[-2].final,
             cost_usd=loop.situation.spent_usd,
             decision=decision,
         )
