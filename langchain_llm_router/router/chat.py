@@ -79,7 +79,8 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             strongest that has answered.
         turns: Number of human turns of the conversation that the choice is based on.
         log: Gets one line per request, however it ends, for replay, feedback and refitting.
-        shadow: A second router whose decisions are recorded and not carried out.
+        shadow: A second router, live or saved, or a `Shadow`, whose decisions are recorded and not
+            carried out.
         trace_decision: Whether each decision is a child run of its own in the trace.
         streaming_mode: What a stream does with a cascade's drafts: `buffer` them until one is
             accepted, `commit` to a draft and stream it once P(good) reaches `commit_at`, or report

@@ -129,6 +129,8 @@ class RouterFields(BaseModel):
                     f"'provider:model' strings, from cheap to strong, got {pool!r}."
                 )
                 raise TypeError(msg)
+            if arguments.get("shadow") is not None:
+                arguments = {**arguments, "shadow": _shadow_of(arguments["shadow"])}
             for name, value in arguments.items():
                 if name in _KINDS and value is not None:
                     check_kind(name, value, _kind_of(name))
@@ -183,6 +185,14 @@ def _kind_of(field: str) -> type:
     module, name = _KINDS[field]
     kind: type = getattr(import_module(f"langchain_llm_router.{module}"), name)
     return kind
+
+
+def _shadow_of(value: Any) -> Any:
+    """Return a live or saved router as a shadow; anything else as it is."""
+    kind = _kind_of("shadow")
+    if isinstance(value, kind) or not (hasattr(value, "policy") and hasattr(value, "estimator")):
+        return value
+    return kind(value.policy, value.estimator)
 
 
 _REFUSAL_REASONS = {

@@ -112,7 +112,7 @@ def check_kind(name: str, value: Any, kind: type) -> None:
     """
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        msg = f"`{name}` must be {article} {kind.__name__}, got {value!r}."
+        msg = f"`{name}` must be {article} {kind.__name__}, got {_short_repr(value)}."
         raise TypeError(msg)
 
 

@@ -15,6 +15,7 @@ from langchain_llm_router.policies import (
     Utility,
 )
 from langchain_llm_router.router import Shadow
+from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.fakes import (
     JudgeModel,
     ScriptedModel,
@@ -43,6 +44,29 @@ async def test_a_shadow_decides_beside_the_router_and_makes_no_call(log):
         assert shadow["cost_usd"] > record["cost_usd"]
     assert large.seen == []
     assert [entry.shadow["candidate"] for entry in read(log).entries] == ["large"] * 3
+
+
+@pytest.mark.parametrize("kind", ["live", "saved", "shadow"])
+def test_a_second_router_itself_can_be_the_shadow(kind):
+    live = ChatLLMRouter(candidates=pool(), policy=Always("large"))
+    second = {
+        "live": live,
+        "saved": SavedRouter(NAMES, Always("large")),
+        "shadow": Shadow(Always("large")),
+    }[kind]
+    for router in (
+        ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=second),
+        ChatLLMRouter(candidates=pool(), policy=Always("small")).model_copy(
+            update={"shadow": second}
+        ),
+    ):
+        assert route_of(router.invoke("q"))["shadow"]["candidate"] == "large"
+
+
+def test_anything_else_as_a_shadow_is_refused_in_one_line():
+    with pytest.raises(TypeError, match="`shadow` must be a Shadow, got") as caught:
+        ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=pool())
+    assert len(str(caught.value)) < 250
 
 
 async def test_a_shadow_of_a_cascade_sees_what_the_router_saw(log):
