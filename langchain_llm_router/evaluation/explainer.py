@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed
-from langchain_llm_router.estimators import QualityEstimator
+from langchain_llm_router.data.embeddings import embed
+from langchain_llm_router.estimators.memory_based import MemoryBasedEstimator
 from langchain_llm_router.evaluation.explanation import (
     ArmTerms,
     Explanation,
@@ -49,8 +49,9 @@ def explain(
         attempts: Results of candidates and verifiers, e.g. the `attempts` of a decision record or
             `recorded_attempts`. Without them, a cascade is explained up to its first answer, with
             the decision after each possible score.
-        training: Training data, whose most similar queries are shown. For a saved router, only
-            rows that it was fitted on are used.
+        training: Training data, whose most similar queries are shown if the decision is made from
+            predictions of an estimator that looks them up. For a saved router, only rows that it
+            was fitted on are used.
         n_neighbors: Number of similar queries.
         options: Routing options of the request, as under `configurable["llm_router"]`.
 
@@ -63,7 +64,11 @@ def explain(
     scored = [pair for pair in decisions if len(pair[1].scores) > 0] or decisions
     if training is not None and isinstance(router, SavedRouter):
         training = training.take(np.flatnonzero(router.knows(training.queries)))
-    nearest = () if training is None else _nearest(router.estimator, query, training, n_neighbors)
+    estimator = router.estimator
+    nearest: tuple[Neighbor, ...] = ()
+    predicts = len(scored[-1][1].scores) > 0
+    if training is not None and predicts and isinstance(estimator, MemoryBasedEstimator):
+        nearest = _nearest(estimator, query, training, n_neighbors)
     return Explanation(
         query=query,
         steps=tuple(
@@ -149,7 +154,10 @@ def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[
         scored["verification_cost_usd"] = 0.0
         then = next_decision(policy, observe(asked, scored))
         if then is not None:
-            outlook.append(Outlook(score, then.action, then.candidate, then.confidence))
+            p_good = then.confidence
+            if p_good is None and type(policy).p_good is not Policy.p_good:
+                p_good = policy.p_good(situation, scored)
+            outlook.append(Outlook(score, then.action, then.candidate, p_good))
     return tuple(outlook)
 
 
@@ -174,15 +182,12 @@ def _terms(policy: Policy, situation: Situation, decision: Decision) -> tuple[Ar
 
 
 def _nearest(
-    estimator: QualityEstimator | None, query: str, training: Outcomes, n: int
+    estimator: MemoryBasedEstimator, query: str, training: Outcomes, n: int
 ) -> tuple[Neighbor, ...]:
-    """Find the nearest training queries, in the estimator's embedding if it has one."""
+    """Find the nearest training queries in the estimator's embedding."""
     if len(training) == 0:
         return ()
-    embeddings = getattr(estimator, "embeddings_", None)
-    if embeddings is None:
-        embeddings = LexicalEmbeddings().fit(training.queries)
-    vectors = embed(embeddings, [query, *training.queries])
+    vectors = embed(estimator.embeddings_, [query, *training.queries])
     cosine = vectors[1:] @ vectors[0]
     order = np.argsort(-cosine, kind="stable")[:n]
     names = training.candidates

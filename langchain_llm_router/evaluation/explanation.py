@@ -13,7 +13,9 @@ from langchain_llm_router.types import Decision
 __all__ = ["ArmTerms", "Explanation", "Neighbor", "Outlook", "StepTaken"]
 
 _VERB = {"ask": "ask", "verify": "verify", "accept": "keep"}
-_UNIT = {"lambda": "λ per USD"}
+_UNIT = {"lambda": "λ (quality per USD, higher is cheaper)"}
+_HEADING = {"cost": "-λ·cost", "latency": "-waiting", "errors": "-errors"}
+"""How the terms of a utility are named in a table."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class Explanation:
         query: Text of the query.
         steps: The decisions in order; without attempts, only the first.
         arms: Every candidate at the last decision that computed scores.
-        neighbors: The most similar training queries, if there is training data.
+        neighbors: The most similar training queries, if there is training data and the decision is
+            made from predictions that an estimator makes from such queries.
         outlook: The decisions after each possible score of a cascade's first answer, without
             attempts.
         answered: Whether there are attempts.
@@ -132,7 +135,9 @@ class Explanation:
         if self.neighbors:
             lines += [
                 "",
-                "the most similar training queries, and the quality of each candidate on them",
+                "the training queries nearest to it, which the estimator predicts from, and the "
+                "quality (0 to 1)",
+                "of each candidate on them, after the cosine similarity",
             ]
             lines += [f"  {_neighbor_line(neighbor)}" for neighbor in self.neighbors]
         return "\n".join(lines)
@@ -164,8 +169,12 @@ class Explanation:
     def _arm_lines(self) -> list[str]:
         wide = max(len(arm.candidate) for arm in self.arms)
         names = list(dict.fromkeys(name for arm in self.arms for name in arm.terms))
-        head = "".join(f"{name:>11}" for name in [*names, "= utility"])
-        lines = [f"    {'':<{wide}}{head}"]
+        shown = [_HEADING.get(name, name) for name in names]
+        head = "".join(f"{name:>11}" for name in [*shown, "= utility"]) + f"{'USD/answer':>13}"
+        lines = [
+            "utility of each candidate, in units of quality (0 to 1)" + self._rate(),
+            f"    {'':<{wide}}{head}",
+        ]
         for arm in self.arms:
             cells = "".join(
                 f"{arm.terms[name]:>+11.4f}" if name in arm.terms else f"{'unknown':>11}"
@@ -173,8 +182,16 @@ class Explanation:
             )
             mark = "→" if arm.chosen else " "
             total = "unknown" if arm.utility is None else f"{arm.utility:+.4f}"
-            lines.append(f"  {mark} {arm.candidate:<{wide}}{cells}{total:>11}")
+            cost = "unknown" if arm.cost_usd is None else f"{arm.cost_usd:.3g}"
+            lines.append(f"  {mark} {arm.candidate:<{wide}}{cells}{total:>11}{cost:>13}")
         return lines
+
+    def _rate(self) -> str:
+        """Return λ, if the utility weighs the cost by it."""
+        knob = next((step.knob for step in reversed(self.steps) if step.knob is not None), None)
+        if knob is None or knob.name != "lambda":
+            return ""
+        return f", at λ = {knob.value:.4g} per USD"
 
     def _outlook_lines(self) -> list[str]:
         lines: list[str] = []

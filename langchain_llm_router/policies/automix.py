@@ -35,7 +35,7 @@ class AutoMix(FittedPolicy):
     Args:
         family: The family of sets to try.
         n_samples: k; scores are rounded to the nearest of 0/k, …, 1.
-        lambda_: λ in quality per dollar: the set with the best quality - λ·cost is chosen. If None,
+        lambda_: λ in quality per USD: the set with the best quality - λ·cost is chosen. If None,
             that with the best benefit per cost, as in the repository, which may rarely escalate.
 
     Attributes:

@@ -35,7 +35,8 @@ class CascadeRouting(FittedPolicy):
     than the best answer so far, that answer is accepted.
 
     Args:
-        lambda_: λ in quality per dollar; a request may replace it, `fit` can find it for a budget.
+        lambda_: λ in quality per USD, the higher the cheaper; a request may replace it, and `fit`
+            can find it for a budget.
         max_depth: Maximum number of candidates asked for one query; if None, all.
         greedy: Whether to plan only one candidate ahead, which is faster and somewhat worse.
         chain: Whether to ask in declared order without skipping (the optimal cascade).

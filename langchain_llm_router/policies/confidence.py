@@ -39,16 +39,19 @@ class ConfidenceThreshold(Policy):
 
     After each verification the observation model converts the score to P(good), with the
     estimator's prediction as prior if there is one. With `lambda_` the answer is accepted iff
-    P(good) - λ·cost of the next candidate > 0, otherwise iff P(good) ≥ `threshold`. The answer of
-    the last candidate is accepted unverified. If the verdict is missing, the prior decides, and
-    without a prior the next candidate is asked.
+    1 - P(good), the most that the next candidate can add, is not worth λ·cost of that candidate;
+    otherwise iff P(good) ≥ `threshold`. The answer of the last candidate is accepted unverified. If
+    the verdict is missing, the prior decides, and without a prior the next candidate is asked.
 
     Args:
         observation: Observation model of all candidates, or one per candidate name; if None, the
             raw score is used as P(good).
         threshold: Smallest P(good) at which an answer is accepted.
-        lambda_: λ in quality per dollar, for the seed article's rule; replaces `threshold`.
+        lambda_: λ in quality per USD, the higher the cheaper; replaces `threshold`.
         use_prior: Whether an estimator's prediction replaces the base rate.
+        lambda_raises_bar: The rule of policies that earlier versions saved: with `lambda_`, accept
+            iff P(good) > λ·cost of the next candidate. It has no knob, because there a higher λ is
+            dearer; a request's λ switches to the rule above.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, section 3 (thresholded self-verification).
@@ -59,6 +62,7 @@ class ConfidenceThreshold(Policy):
     threshold: float = 0.5
     lambda_: float | None = None
     use_prior: bool = True
+    lambda_raises_bar: bool = False
 
     verifies: ClassVar[bool] = True
 
@@ -109,16 +113,18 @@ class ConfidenceThreshold(Policy):
         return model.get(candidate) if isinstance(model, Mapping) else model
 
     @property
-    def knob(self) -> Knob:
-        """λ if it is set, otherwise the threshold; an increase of either raises the bar."""
+    def knob(self) -> Knob | None:
+        """λ if it is set, otherwise the threshold."""
+        if self.lambda_ is not None and self.lambda_raises_bar:
+            return None
         if self.lambda_ is not None:
-            return Knob("lambda", self.lambda_, more="more escalations")
+            return Knob("lambda", self.lambda_, more="cheaper answers")
         return Knob("threshold", self.threshold, high=1.0, more="more escalations")
 
     def with_options(self, options: RoutingOptions) -> Self:
         """Return this policy with the request's λ or threshold."""
         if options.lambda_ is not None:
-            return replace(self, lambda_=options.lambda_)
+            return replace(self, lambda_=options.lambda_, lambda_raises_bar=False)
         if options.threshold is not None:
             return replace(self, lambda_=None, threshold=options.threshold)
         return self
@@ -128,7 +134,7 @@ class ConfidenceThreshold(Policy):
     ) -> list[float]:
         """Return values as any policy does; for a threshold also one that P(good) = 1 misses."""
         values = super().knob_values(cost_usd, quality, n=n)
-        return append_just_above_one(values) if self.knob.name == "threshold" else values
+        return append_just_above_one(values) if self.require_knob().name == "threshold" else values
 
     def _save_fields(self, folder: Path) -> dict[str, Any]:
         settings = Policy._save_fields(replace(self, observation=None), folder)
@@ -151,7 +157,9 @@ class ConfidenceThreshold(Policy):
             model_class = known_class(ObservationModel, kind, folder)  # type: ignore[type-abstract]
             models[name] = model_class.load(folder / str(i))
         observation = models.get("") if "" in models else models or None
-        return {**super()._load_fields(settings, folder), "observation": observation}
+        loaded = {**super()._load_fields(settings, folder), "observation": observation}
+        # Before this field existed, a higher λ raised the bar.
+        return {"lambda_raises_bar": loaded["lambda_"] is not None, **loaded}
 
     def _accept_or_escalate(
         self, situation: Situation, last: Attempt, waiting: tuple[Arm, ...]
@@ -164,17 +172,31 @@ class ConfidenceThreshold(Policy):
             a.candidate: {"quality": a.quality, "cost_usd": a.cost_usd} for a in situation.arms
         }
         scores[last["candidate"]]["p_good"] = p
-        if p >= bar if self._effective_lambda(situation) is None else p > bar:
-            return accept(
-                self,
-                last,
-                f"P(good) {p:.3f} passes {rule}",
-                scores=scores,
-                confidence=p,
-                flip=f"a bar above {p:.3f}",
-            )
+        passes = p >= bar
+        if self._has_old_rule(situation):
+            passes, flip = p > bar, None
+        else:
+            flip = self._flip(situation, waiting[0], p, accepts=passes)
+        if passes:
+            reason = f"P(good) {p:.3f} passes {rule}"
+            return accept(self, last, reason, scores=scores, confidence=p, flip=flip)
         reason = f"P(good) {p:.3f} of {last['candidate']} does not pass {rule}"
-        return self._ask(waiting, reason, scores, confidence=p, flip=f"a bar below {p:.3f}")
+        return self._ask(waiting, reason, scores, confidence=p, flip=flip)
+
+    def _has_old_rule(self, situation: Situation) -> bool:
+        """Return whether the decision is by the λ of an earlier version."""
+        options = situation.options
+        replaced = options.lambda_ is not None or options.threshold is not None
+        return self.lambda_raises_bar and self.lambda_ is not None and not replaced
+
+    def _flip(self, situation: Situation, following: Arm, p: float, *, accepts: bool) -> str:
+        """Describe the setting at which the choice changes."""
+        if self._effective_lambda(situation) is None:
+            return f"a threshold {'above' if accepts else 'of at most'} {p:.3f}"
+        cost = require_cost(following, "ConfidenceThreshold with λ")
+        if cost <= 0:
+            return "no λ, because the next candidate is free"
+        return f"λ {'below' if accepts else 'of at least'} {(1 - p) / cost:.4g} per USD"
 
     def _effective_lambda(self, situation: Situation) -> float | None:
         if situation.options.lambda_ is not None:
@@ -184,8 +206,11 @@ class ConfidenceThreshold(Policy):
     def _bar(self, situation: Situation, following: Arm) -> tuple[float, str]:
         lambda_ = self._effective_lambda(situation)
         if lambda_ is not None:
-            bar = lambda_ * require_cost(following, "ConfidenceThreshold with λ")
-            return bar, f"λ·cost of {following.candidate} = {bar:.3f}"
+            price = lambda_ * require_cost(following, "ConfidenceThreshold with λ")
+            if self._has_old_rule(situation):
+                return price, f"λ·cost of {following.candidate} = {price:.3f}"
+            bar = 1 - price
+            return bar, f"1 - λ·cost of {following.candidate} = {bar:.3f}"
         bar = self.threshold
         if situation.options.threshold is not None:
             bar = situation.options.threshold

@@ -27,7 +27,8 @@ class Knob:
     of the policy's field."""
 
     value: float
-    """Current value: λ in quality per USD, a threshold, or a number that the policy defines."""
+    """Current value: λ in quality per USD (the higher, the cheaper the answers, in every policy), a
+    threshold, or a number that the policy defines."""
 
     low: float = 0.0
     """Smallest value."""

@@ -136,7 +136,7 @@ class Utility(OneShot):
     cheaper arm, then to the one declared first.
 
     Args:
-        cost: λ, the quality that one dollar is worth.
+        cost: λ, the quality that one USD is worth: the higher, the cheaper the answers.
         quality: Weight of the predicted quality.
         ttft: Quality that one second to the first token costs.
         itl: Quality that one second between tokens costs.

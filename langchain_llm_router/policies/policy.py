@@ -130,7 +130,7 @@ class Policy(CheckedArguments, ABC):
     def knob(self) -> Knob | None:
         """The number that controls its choice, with its current value; None if there is none.
 
-        The name of λ, in quality per USD, is `lambda`.
+        The name of λ, in quality per USD, is `lambda`; a higher λ must never choose dearer answers.
         """
         return None
 

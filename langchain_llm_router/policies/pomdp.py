@@ -47,11 +47,13 @@ class Pomdp(FittedPolicy):
     histories of observations; the plan for a λ then takes milliseconds and is cached.
 
     Args:
-        lambda_: λ in quality per dollar; a request may replace it (`RoutingOptions.lambda_`).
+        lambda_: λ in quality per USD, the higher the cheaper; a request may replace it
+            (`RoutingOptions.lambda_`).
         n_samples: k; scores are rounded to the nearest of 0/k, 1/k, …, 1.
         likelihood: P(score | row): `rows`, `kde` or `beta_binomial`, see `score_likelihoods`.
-        mode: `exact`, or `article` for the seed article's rule: in declared order, the answer is
-            accepted iff P(good) - λ·cost of the next candidate > 0.
+        mode: `exact`, or `article` for a rule without planning: in declared order, the answer is
+            accepted iff 1 - P(good), the most that the next candidate can add, is not worth its
+            λ·cost.
         recall: Whether the answer of highest expected quality may be accepted, not only the last.
         bandwidth: Smallest standard deviation of a kernel.
         n_groups: Number of groups of queries with similar predictions, if `fit` gets predictions:
@@ -99,8 +101,7 @@ class Pomdp(FittedPolicy):
     @property
     def knob(self) -> Knob:
         """λ."""
-        more = "cheaper answers" if self.mode == "exact" else "more escalations"
-        return Knob("lambda", self.lambda_, more=more)
+        return Knob("lambda", self.lambda_, more="cheaper answers")
 
     def fit(
         self,
@@ -301,9 +302,9 @@ class Pomdp(FittedPolicy):
         if last is None:
             return self._ask(state, following, "the first in order")
         p = float(state.expected[after])
-        bar = state.plan.lambda_ * following.cost_usd
-        rule = f"P(good) {p:.3f}, λ·cost of {self.candidates_[later[0]]} {bar:.3f}"
-        if p - bar > 0:
+        bar = 1 - state.plan.lambda_ * following.cost_usd
+        rule = f"P(good) {p:.3f}, 1 - λ·cost of {self.candidates_[later[0]]} {bar:.3f}"
+        if p >= bar:
             return self._keep(state, after, rule)
         return self._ask(state, following, rule, confidence=p)
 

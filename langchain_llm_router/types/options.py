@@ -117,7 +117,8 @@ class RoutingOptions(CheckedArguments):
     """Replaces the policy's own threshold."""
 
     lambda_: float | None = None
-    """Replaces the policy's own λ, quality per dollar; spelled `"lambda"` in mappings."""
+    """Replaces the policy's own λ, in quality per USD: the higher, the cheaper the answers. Spelled
+    `"lambda"` in mappings."""
 
     weights: Mapping[str, float] = field(default_factory=dict)
     """Replaces weights of the utility by name: quality, cost, ttft, itl."""

@@ -20,7 +20,7 @@ def test_explain_tells_why_and_draws_it(run):
     assert code == 0, err
     figures = last_json(out)
     assert figures["candidate"] == "large"
-    assert "λ per USD, now 20" in out
+    assert "λ (quality per USD, higher is cheaper), now 20" in out
     assert len(figures["neighbors"]) == 5
     assert os.path.getsize("why.png") > 10_000
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, route_of
-from langchain_llm_router.estimators import NearestNeighbors
+from langchain_llm_router.estimators import Linear, NearestNeighbors
 from langchain_llm_router.evaluation import Exam, explain, knob_of, recorded_attempts, spans
 from langchain_llm_router.policies import (
     Always,
@@ -210,11 +210,33 @@ def test_neighbors_are_the_training_queries_with_the_nearest_embeddings():
     assert told.neighbors[0].quality == best
 
 
+@pytest.mark.parametrize(
+    ("policy", "kind"),
+    [(Utility(cost=30.0), Linear), (Always("small"), NearestNeighbors)],
+)
+def test_queries_that_the_decision_did_not_look_at_are_given_as_no_reason(policy, kind):
+    known = TABLE.take(range(60))
+    router = saved(policy, estimator=kind().fit(known)).taught_by(known.queries)
+    told = explain(router, TABLE.queries[3], training=TABLE)
+    assert told.neighbors == ()
+    assert "training queries" not in told.text()
+    cascade = saved(cascades()["threshold"], verifier="self").taught_by(known.queries)
+    assert explain(cascade, TABLE.queries[3], training=TABLE).neighbors == ()
+
+
+def test_cascade_routing_gives_its_estimate_at_every_score():
+    told = explain(saved(cascades()["cascade routing"], verifier="self"), "a new question")
+    assert all(it.p_good is not None for it in told.outlook if it.score is not None)
+
+
 def test_an_explanation_is_text_and_json():
     router = saved(Utility(cost=30.0), estimator=estimator())
     told = explain(router, "prove hard\ntheorem 7", training=TABLE)
     assert told.text().startswith("prove hard theorem 7\n  ask medium: highest utility")
-    assert "λ per USD, now 30: ask large 0 to" in told.text()
+    assert "λ (quality per USD, higher is cheaper), now 30: ask large 0 to" in told.text()
+    assert "in units of quality (0 to 1), at λ = 30 per USD" in told.text()
+    assert "-λ·cost" in told.text()
+    assert "USD/answer" in told.text()
     assert json.loads(json.dumps(told.as_dict(), allow_nan=False))["candidate"] == "medium"
     first = told.steps[0]
     large, _, small = first.spans
@@ -222,7 +244,7 @@ def test_an_explanation_is_text_and_json():
     assert f"= {large.high:.4g} per USD (now 30) would choose large" in first.decision.flip
     sure = explain(router, "add easy numbers 7")
     assert sure.steps[0].flips == ()
-    assert "λ per USD, now 30: ask small always" in sure.text()
+    assert "higher is cheaper), now 30: ask small always" in sure.text()
 
 
 @pytest.mark.parametrize("name", ["route", "always", "threshold", "lambda", "pomdp"])

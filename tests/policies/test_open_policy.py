@@ -386,7 +386,10 @@ EARLIER = {
             "kind": "ConfidenceThreshold", "observation": {"small": "KernelDensity"}, "params": {
                 "threshold": 0.5, "lambda_": 2.0, "use_prior": False}}},
         lambda: SafeArm(
-            ConfidenceThreshold({"small": model()}, lambda_=2.0, use_prior=False), "large"
+            ConfidenceThreshold(
+                {"small": model()}, lambda_=2.0, use_prior=False, lambda_raises_bar=True
+            ),
+            "large",
         ),
     ),
     "fitted": (

@@ -228,14 +228,14 @@ def test_an_answer_whose_verdict_cannot_matter_is_accepted_unseen():
     assert (worth.candidate, worth.final) == ("a", False)
 
 
-def test_the_articles_rule_keeps_iff_p_good_exceeds_lambda_times_the_next_cost():
+def test_the_rule_without_planning_keeps_iff_what_is_missing_is_not_worth_the_next_cost():
     outcomes, evaluations = make_tables(n=3)
     policy = Pomdp(mode="article").fit(outcomes, evaluations)
     costs = outcomes.cost_usd[0]
     for v in OBSERVATIONS:
         for lambda_ in (0.0, 100.0, 500.0, 800.0):
             decision = policy.decide(seen(3, verified("a", v), lambda_=lambda_))
-            keeps = decision.confidence - lambda_ * costs[1] > 0
+            keeps = 1 - decision.confidence <= lambda_ * costs[1]
             assert decision.action == ("accept" if keeps else "ask")
             assert decision.candidate == ("a" if keeps else "b")
     assert policy.decide(seen(3, Attempt(candidate="a"))).action == "verify"

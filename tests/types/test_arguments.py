@@ -53,7 +53,7 @@ PLAIN = {
     **dict.fromkeys(("Quote", "Record", "Reliability", "Replay", "Replayed"), FOUND),
     **dict.fromkeys(("Retraced", "RouterReport", "ScoredRows", "Separability"), FOUND),
     **dict.fromkeys(("Span", "Standing", "StepTaken", "Strategy", "Sweep"), FOUND),
-    **dict.fromkeys(("Trials", "ZeroEval"), FOUND),
+    **dict.fromkeys(("Trials", "ZeroEval", "LatencyCost", "Waiting"), FOUND),
     **dict.fromkeys(("CascadeState", "Setup"), "a typed dictionary"),
     "Log": "a protocol",
 }
