@@ -77,8 +77,9 @@ def explain(
         ),
         arms=_terms(policy, *scored[-1]),
         neighbors=nearest,
-        outlook=() if attempts else _outlook(policy, *decisions[-1]),
+        outlook=_outlook(policy, *decisions[0]),
         answered=len(attempts) > 0,
+        score=_first_score(decisions),
     )
 
 
@@ -138,6 +139,12 @@ def _replay_decisions(
     return decisions
 
 
+def _first_score(decisions: Sequence[tuple[Situation, Decision]]) -> float | None:
+    """Return the observed score of the first answer, if it was verified."""
+    attempts = decisions[-1][0].attempts
+    return None if len(attempts) == 0 else attempts[0].get("confidence")
+
+
 def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[Outlook, ...]:
     """Find the decision after each score of the first answer; empty if it is not verified."""
     if not policy.verifies or decision.action != "ask" or decision.final:
@@ -155,7 +162,10 @@ def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[
         then = next_decision(policy, observe(asked, scored))
         if then is not None:
             p_good = then.confidence
-            if p_good is None and type(policy).p_good is not Policy.p_good:
+            if type(policy).p_good is Policy.p_good:
+                # Such a policy compares raw scores, which are no probabilities.
+                p_good = None if p_good == score else p_good
+            elif p_good is None:
                 p_good = policy.p_good(situation, scored)
             outlook.append(Outlook(score, then.action, then.candidate, p_good))
     return tuple(outlook)

@@ -106,9 +106,9 @@ class Explanation:
         arms: Every candidate at the last decision that computed scores.
         neighbors: The most similar training queries, if there is training data and the decision is
             made from predictions that an estimator makes from such queries.
-        outlook: The decisions after each possible score of a cascade's first answer, without
-            attempts.
+        outlook: The decisions after each possible score of a cascade's first answer.
         answered: Whether there are attempts.
+        score: The observed score of the first answer; None without one.
     """
 
     query: str
@@ -117,6 +117,18 @@ class Explanation:
     neighbors: tuple[Neighbor, ...] = ()
     outlook: tuple[Outlook, ...] = ()
     answered: bool = False
+    score: float | None = None
+
+    @property
+    def weighed(self) -> bool:
+        """Whether every candidate's utility is known: its quality, and what is subtracted."""
+        return len(self.arms) > 0 and all("quality" in arm.terms for arm in self.arms)
+
+    @property
+    def lambda_(self) -> float | None:
+        """λ by which the utilities weigh the cost, in quality per USD; None without λ."""
+        knob = next((step.knob for step in reversed(self.steps) if step.knob is not None), None)
+        return None if knob is None or knob.name != "lambda" else knob.value
 
     @property
     def decision(self) -> Decision:
@@ -128,9 +140,9 @@ class Explanation:
         lines = [_short(self.query, 100)]
         for step in self.steps:
             lines += [f"  {line}" for line in step.told()]
-        if any(arm.terms for arm in self.arms):
+        if self.weighed:
             lines += ["", *self._arm_lines()]
-        if self.outlook:
+        if self.outlook and not self.answered:
             lines += ["", "decisions by the score of the first answer", *self._outlook_lines()]
         if self.neighbors:
             lines += [
@@ -171,8 +183,9 @@ class Explanation:
         names = list(dict.fromkeys(name for arm in self.arms for name in arm.terms))
         shown = [_HEADING.get(name, name) for name in names]
         head = "".join(f"{name:>11}" for name in [*shown, "= utility"]) + f"{'USD/answer':>13}"
+        rate = "" if self.lambda_ is None else f", at λ = {self.lambda_:.4g} per USD"
         lines = [
-            "utility of each candidate, in units of quality (0 to 1)" + self._rate(),
+            f"utility of each candidate, in units of quality (0 to 1){rate}",
             f"    {'':<{wide}}{head}",
         ]
         for arm in self.arms:
@@ -185,13 +198,6 @@ class Explanation:
             cost = "unknown" if arm.cost_usd is None else f"{arm.cost_usd:.3g}"
             lines.append(f"  {mark} {arm.candidate:<{wide}}{cells}{total:>11}{cost:>13}")
         return lines
-
-    def _rate(self) -> str:
-        """Return λ, if the utility weighs the cost by it."""
-        knob = next((step.knob for step in reversed(self.steps) if step.knob is not None), None)
-        if knob is None or knob.name != "lambda":
-            return ""
-        return f", at λ = {knob.value:.4g} per USD"
 
     def _outlook_lines(self) -> list[str]:
         lines: list[str] = []

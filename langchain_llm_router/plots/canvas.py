@@ -6,7 +6,7 @@ figures must be independent of global state in threads and servers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -33,6 +33,8 @@ __all__ = [
     "gradient",
     "gradient_key",
     "new",
+    "number_axis",
+    "readable",
     "save",
 ]
 
@@ -108,6 +110,23 @@ def dollars(value: float) -> str:
     return f"${np.format_float_positional(value, precision=2, fractional=False, trim='-')}"
 
 
+def number_axis(ax: Axes, tell: Callable[[float], str] | None = None) -> None:
+    """Write the numbers of the x axis without exponents; a logarithmic one at 1, 2 and 5."""
+    if ax.get_xscale() == "log":
+        ticker = import_extra("matplotlib.ticker", "plot")
+        ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
+        ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+    tell = readable if tell is None else tell
+    ax.xaxis.set_major_formatter(lambda value, _: tell(value))
+
+
+def readable(value: float) -> str:
+    """Format a number with three digits and without an exponent, e.g. as 1,160 or 0.0325."""
+    if abs(value) >= 1000:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return str(np.format_float_positional(value, precision=3, fractional=False, trim="-"))
+
+
 @dataclass
 class _Label:
     text: str
@@ -116,6 +135,7 @@ class _Label:
     size: float
     bold: bool
     required: bool
+    gaps: tuple[int, ...]
 
 
 @dataclass
@@ -147,10 +167,16 @@ class Labels:
         size: float = 10,
         bold: bool = False,
         required: bool = True,
+        near: bool = False,
     ) -> None:
-        """Add a label of a point, or of a line with several possible anchors."""
+        """Add a label of a point, or of a line with several possible anchors.
+
+        A label that is `near` stands directly at its anchor, because elsewhere it would be taken
+        for that of another line.
+        """
+        gaps = (9, 20, 36, 56) if required and not near else (9,)
         anchors = np.column_stack([np.atleast_1d(x), np.atleast_1d(y)]).astype(np.float64)
-        self._labels.append(_Label(text, anchors, color, size, bold, required))
+        self._labels.append(_Label(text, anchors, color, size, bold, required, gaps))
 
     def place(self) -> None:
         """Place each label, required labels first."""
@@ -166,9 +192,7 @@ class Labels:
             tries = (
                 (_penalty(box, placed, obstacles, frame) + distance, box, anchor)
                 for anchor, box, distance in _positions(
-                    self.ax.transData.transform(label.anchors),
-                    size,
-                    (9, 20, 36, 56) if label.required else (9,),
+                    self.ax.transData.transform(label.anchors), size, label.gaps
                 )
             )
             penalty, box, anchor = min(tries, key=lambda each: each[0])
@@ -202,16 +226,18 @@ class Labels:
 
 
 _CROWDED = 10.0
+_LINE_STEP = 5.0
+"""Pixels between two points of a line that labels keep away from."""
 
 _Box = tuple[float, float, float, float]
 
 
 def _points_on_line(ax: Axes, points: Floats) -> Floats:
-    """Interpolate points on the line, evenly spaced in the drawing."""
+    """Interpolate points on the line, a few pixels from each other in the drawing."""
     drawn = ax.transData.transform(points)
-    steps = np.linspace(0, len(points) - 1, max(60, 4 * len(points)))
-    index = np.arange(len(points))
-    dense = np.column_stack([np.interp(steps, index, drawn[:, k]) for k in (0, 1)])
+    length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(drawn, axis=0).T))])
+    along = np.linspace(0, length[-1], max(2, int(length[-1] / _LINE_STEP)))
+    dense = np.column_stack([np.interp(along, length, drawn[:, k]) for k in (0, 1)])
     return np.asarray(ax.transData.inverted().transform(dense), dtype=np.float64)
 
 

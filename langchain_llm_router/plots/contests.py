@@ -16,6 +16,7 @@ from langchain_llm_router.plots.canvas import (
     Figure,
     axes,
     new,
+    number_axis,
 )
 
 __all__ = ["answer_shares", "contest_chart", "worth_curve"]
@@ -121,8 +122,8 @@ def worth_curve(
         (0.095, 0.2, 0.875, 0.63),
         title=title,
         subtitle=subtitle,
-        x="λ: quality that a dollar must buy (per USD)",
-        y="gain over the best single model (points)",
+        x="λ (quality per USD)",
+        y="gain over one model (points)",
     )
     knobs = np.array([knob for knob, _ in margins])
     low, value, high = (
@@ -136,10 +137,11 @@ def worth_curve(
     ax.set_xlim(knobs[0], knobs[-1])
     pad = 0.12 * max(float(high.max() - low.min()), 1.0)
     ax.set_ylim(min(float(low.min()), 0) - pad, max(float(high.max()), 0) + 2 * pad)
+    number_axis(ax)
     _name_regions(ax, knobs, low)
     for at, ha, text in (
-        (0.0, "left", "← only quality counts"),
-        (1.0, "right", "only cost counts →"),
+        (0.0, "left", "← better answers: only quality counts"),
+        (1.0, "right", "cheaper answers: only cost counts →"),
     ):
         ax.text(at, -0.235, text, transform=ax.transAxes, ha=ha, color=MUTED, fontsize=9.5)
     if chosen is not None and knobs[0] <= chosen <= knobs[-1]:

@@ -22,6 +22,7 @@ from langchain_llm_router.plots.canvas import (
     axes,
     dollars,
     new,
+    number_axis,
 )
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 
@@ -60,6 +61,7 @@ class StrategyPoint(CheckedArguments):
 
 
 _RESAMPLING = Resampling(n_resamples=300)
+_MIX = "tossing a coin between single models"
 
 
 def single_points(
@@ -142,7 +144,10 @@ def cost_quality_curve(
     title: str = "What routing saves",
     subtitle: str = "",
 ) -> Figure:
-    """Draw the cost and quality of strategies, single models, their random mixes and the oracle.
+    """Draw the cost and quality of strategies and single models, and two bounds on them.
+
+    The lower bound is a coin that is tossed for every query, with one single model on each side (a
+    random mix); the upper one is perfect routing, the oracle.
 
     Costs are per 1,000 queries, on a logarithmic axis if they span more than a factor of 20. An
     arrow from the best single model shows the saving: to the chosen point if there is one, or else
@@ -219,7 +224,7 @@ def _frame(ax: Axes, points: Sequence[StrategyPoint]) -> None:
     else:
         span = max(float(cost.max() - cost.min()), 0.2 * float(cost.max()), 1e-9)
         ax.set_xlim(max(cost.min() - 0.08 * span, -0.02 * span), cost.max() + 0.14 * span)
-    ax.xaxis.set_major_formatter(lambda value, _: dollars(value))
+    number_axis(ax, dollars)
 
 
 def _draw_hull(ax: Axes, labels: Labels, hull: Hull) -> None:
@@ -233,8 +238,12 @@ def _draw_hull(ax: Axes, labels: Labels, hull: Hull) -> None:
     x, y = np.append(x, right), np.append(y, y[-1])
     ax.plot(x, y, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     labels.avoid(x, y, line=True)
-    named = slice(len(x) // 4, len(x) - 1, 12)
-    labels.add("random mix of single models", x[named], y[named], color=MUTED, size=9)
+    # Away from its ends, where the names of the models are.
+    drawn = ax.transAxes.inverted().transform(ax.transData.transform(np.column_stack([x, y])))[:, 0]
+    inner = (drawn - drawn[0]) / max(float(drawn[-2] - drawn[0]), 1e-9)
+    named = (inner > 0.3) & (inner < 0.75)
+    if bool(named.any()):
+        labels.add(_MIX, x[named], y[named], color=MUTED, size=9, near=True)
 
 
 def _draw_singles(
@@ -323,7 +332,7 @@ def _draw_chosen(
         price = f"{abs(cheaper):.0%} {'cheaper' if cheaper >= 0 else 'dearer'}"
     else:
         price = "dearer" if chosen.cost_usd > 0 else "as free"
-    _draw_arrow(ax, labels, best, chosen, f"{price}, {gap:+.1f} points")
+    _draw_arrow(ax, labels, best, chosen, f"{price}, {gap:+.1f} points".replace("-", "−"))
 
 
 def _draw_arrow(

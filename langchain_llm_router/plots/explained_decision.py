@@ -19,6 +19,8 @@ from langchain_llm_router.plots.canvas import (
     axes,
     dollars,
     new,
+    number_axis,
+    readable,
 )
 
 __all__ = ["explanation"]
@@ -37,16 +39,18 @@ _Panel = tuple[float, Callable[[Axes], None], str]
 def explanation(explained: Explanation) -> Figure:
     """Draw an explanation from `evaluation.explain` as panels.
 
-    The panels are the utility of every arm as stacked bars; the choice at every setting of the
-    knob; for a cascade, P(good) after each step, or the decision after each possible score of the
-    first answer; and the most similar training queries, with the quality of each candidate.
+    The panels are the utility of every candidate as stacked bars; the choice at every setting of
+    the knob; for a cascade, the decision after each possible score of the first answer, with the
+    observed one marked, and P(good) after each step; and the training queries that the estimator
+    predicts from, with the quality of each candidate.
     """
     shades = _shades(explained)
     panels: list[_Panel] = []
-    weighed = [arm for arm in explained.arms if arm.terms]
-    if weighed:
+    if explained.weighed:
         height = 0.42 * len(explained.arms) + 0.75
-        panels.append((height, lambda ax: _bars(ax, explained), "utility of each arm"))
+        rate = explained.lambda_
+        title = "utility" if rate is None else f"utility at λ = {readable(rate)} per USD"
+        panels.append((height, lambda ax: _bars(ax, explained), title))
     turning = [step for step in explained.steps if len(step.spans) > 1]
     if turning:
         panels.append((0.9, lambda ax: _strip(ax, turning[-1], shades), _strip_title(turning[-1])))
@@ -54,12 +58,13 @@ def explanation(explained: Explanation) -> Figure:
         panels.append(
             (2.1, lambda ax: _outlook(ax, explained, shades), "decision by the verifier's score")
         )
-    elif len(explained.steps) > 1:
+    if len(explained.steps) > 1:
         height = 0.34 * len(explained.steps) + 0.35
         panels.append((height, lambda ax: _path(ax, explained), "steps and their reasons"))
     if explained.neighbors:
         height = 0.3 * len(explained.neighbors) + 0.45
-        panels.append((height, lambda ax: _neighbors(ax, explained), "the most similar queries"))
+        title = "the training queries that it is predicted from"
+        panels.append((height, lambda ax: _neighbors(ax, explained), title))
     return _stack_panels(explained, panels)
 
 
@@ -111,12 +116,15 @@ def _bars(ax: Axes, explained: Explanation) -> None:
     ax.axvline(0, color=INK, linewidth=0.9)
     ax.margins(x=0.12)
     ax.set_ylim(len(explained.arms) - 0.5, -0.5)
-    ax.legend(drawn.values(), list(drawn), loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4,
+    ax.set_xlabel("in units of quality (0 to 1)", color=INK, fontsize=10)
+    named = [{"cost": "− λ·cost", "latency": "− waiting", "errors": "− errors"}.get(n, n)
+             for n in drawn]  # fmt: skip
+    ax.legend(drawn.values(), named, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4,
               frameon=False, fontsize=9, borderaxespad=0.2, handlelength=1.2)  # fmt: skip
 
 
 def _expected(cost_usd: float | None) -> str:
-    return "" if cost_usd is None else f"{dollars(1000 * cost_usd)} per 1k"
+    return "" if cost_usd is None else f"{dollars(1000 * cost_usd)} per 1,000"
 
 
 def _name_rows(ax: Axes, rows: Sequence[tuple[str, bool, str]]) -> None:
@@ -136,7 +144,7 @@ def _name_rows(ax: Axes, rows: Sequence[tuple[str, bool, str]]) -> None:
 def _strip_title(step: StepTaken) -> str:
     assert step.knob is not None, "spans have a knob"
     if step.knob.name == "lambda":
-        return "choice by λ, the quality that a dollar is worth"
+        return "choice by λ: to the right, cheaper"
     return f"choice by {step.knob.name}"
 
 
@@ -150,7 +158,7 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
         low, high = min(low, knob.value or low) / 5, max(high, knob.value) * 5
         ax.set_xscale("log")
         ax.set_xlabel("λ (quality per USD)", color=INK, fontsize=10)
-        ax.xaxis.set_major_formatter(lambda value, _: _number(value))
+        number_axis(ax)
     else:
         low = knob.low
         high = max(high, knob.value) * 1.25 if knob.high is None else knob.high
@@ -172,11 +180,11 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
             ax.text(middle, 0.62, text, ha="center", va="center", fontsize=9, color=INK,
                     fontweight="bold" if chosen else "normal")  # fmt: skip
     for span in step.spans[1:]:
-        ax.annotate(f" {_number(span.low)}", (span.low, 0), xytext=(1, 3), ha="left",
+        ax.annotate(f" {readable(span.low)}", (span.low, 0), xytext=(1, 5), ha="left",
                     textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
     now = max(knob.value, low)
     ax.plot([now, now], [0, 1.12], color=INK, linewidth=2.2, clip_on=False)
-    ax.annotate(f"now {_number(knob.value)}", (now, 1.12), xytext=(0, 3), ha="center",
+    ax.annotate(f"now {readable(knob.value)}", (now, 1.12), xytext=(0, 3), ha="center",
                 textcoords="offset points", fontsize=9, color=INK, fontweight="bold",
                 annotation_clip=False)  # fmt: skip
     ax.set_xlim(low, high)
@@ -187,25 +195,40 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
 
 
 def _outlook(ax: Axes, explained: Explanation, shades: dict[str, str]) -> None:
-    """Draw P(good) and the next action by score."""
-    first = explained.decision.candidate
+    """Draw P(good), if it is known, and the next action by score, with the observed score."""
+    first = explained.steps[0].decision.candidate
+    known = any(it.p_good is not None for it in explained.outlook)
     named = set()
     for it in explained.outlook:
         x = -0.12 if it.score is None else it.score
         keep = it.action == "accept"
-        color = shades.get(it.candidate, MUTED)
-        y = 0.0 if it.p_good is None else it.p_good
+        y = it.p_good if it.p_good is not None else 0.0 if known else 1.0
         label = ("keep " if keep else "then ask ") + it.candidate
-        ax.bar(x, max(y, 0.012), 0.085, color=color, alpha=0.85 if keep else 0.35,
-               label=None if label in named else label)  # fmt: skip
+        ax.bar(x, max(y, 0.012), 0.085, color=shades.get(it.candidate, MUTED),
+               alpha=0.85 if keep else 0.35, label=None if label in named else label)  # fmt: skip
         named.add(label)
-        ax.text(x, y + 0.03, "?" if it.p_good is None else f"{y:.2f}", ha="center", fontsize=8,
-                color=INK)  # fmt: skip
+        if known:
+            text = "?" if it.p_good is None else f"{y:.2f}"
+            ax.text(x, y + 0.03, text, ha="center", fontsize=8, color=INK)
     ticks = [it.score for it in explained.outlook if it.score is not None]
-    ax.set_xticks([-0.12, *ticks], ["none", *(f"{tick:g}" for tick in ticks)], fontsize=9)
+    labels = ["no verdict", *(f"{tick:.3g}" for tick in ticks)]
+    ax.set_xticks([-0.12, *ticks], labels, fontsize=9)
     ax.set_xlabel(f"score of {first}'s answer", color=INK, fontsize=10)
-    ax.set_ylabel("P(good)", color=INK, fontsize=10)
-    ax.set_ylim(0, 1.15)
+    ax.set_ylabel("P(good)" if known else "", color=INK, fontsize=10)
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1] if known else [])
+    if not known:
+        ax.spines["left"].set_visible(False)
+    ax.set_ylim(0, 1.3)
+    if explained.score is not None:
+        at = float(explained.score)
+        near = min(
+            explained.outlook, key=lambda it: abs((9 if it.score is None else it.score) - at)
+        )
+        ax.plot([at, at], [(near.p_good or 0.0) + 0.13, 1.3], color=INK, linewidth=1.2,
+                linestyle=(0, (1, 2)))  # fmt: skip
+        ax.annotate(f"observed {at:.2f}", (at, 1.3), xytext=(-4 if at > 0.5 else 4, -2),
+                    textcoords="offset points", ha="right" if at > 0.5 else "left", va="top",
+                    fontsize=9, color=INK, fontweight="bold")  # fmt: skip
     ax.grid(visible=False, axis="x")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, frameon=False, fontsize=9,
               borderaxespad=0.2, handlelength=1.2)  # fmt: skip
@@ -255,10 +278,6 @@ def _neighbors(ax: Axes, explained: Explanation) -> None:
     note = "cosine similarity on the left; a filled dot: good on that query"
     ax.annotate(note, (0, 0), xycoords="axes fraction", xytext=(0, -12),
                 textcoords="offset points", fontsize=8, color=MUTED)  # fmt: skip
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _cut(text: str, n: int) -> str:

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.evaluation.metrics import auc, ece, reliability
 from langchain_llm_router.plots.canvas import GOOD, INK, MUTED, POOR, Figure, axes, new
+from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["reliability_curve", "separability"]
 
@@ -29,21 +30,28 @@ def reliability_curve(
     curve = reliability(predicted, measured, n_bins=n_bins)
     error = ece(predicted, measured, n_bins=n_bins)
     figure = new(6.2, 6.0)
-    note = f"expected calibration error {error:.3f}; bars: 95 % intervals"
+    note = f"calibration error {error:.3f}; dashed: predictions come true; bars: 95 %"
     ax = axes(figure, (0.13, 0.29, 0.83, 0.58), title=title, subtitle=note, y="measured quality")
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
-    ax.text(0.3, 0.285, "perfect", color=MUTED, fontsize=10, va="top", rotation=45,
-            rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
-    reach = 1.96 * np.sqrt(curve.measured * (1 - curve.measured) / curve.count)
-    ax.errorbar(curve.predicted, curve.measured, reach, color=GOOD, linewidth=1, capsize=2)
+    low, high = _wilson(curve.measured, curve.count)
+    ax.vlines(curve.predicted, low, high, color=GOOD, linewidth=1.2)
     ax.plot(curve.predicted, curve.measured, "o-", color=GOOD, linewidth=2, markersize=5)
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
     ax.tick_params(labelbottom=False)
     below = axes(figure, (0.13, 0.1, 0.83, 0.15), x="predicted quality", y="predictions")
-    below.bar(curve.predicted, curve.count, width=0.8 / n_bins, color=MUTED, alpha=0.6)
+    middles = (np.minimum(curve.predicted * n_bins // 1, n_bins - 1) + 0.5) / n_bins
+    below.bar(middles, curve.count, width=0.8 / n_bins, color=MUTED, alpha=0.6)
     below.set_xlim(-0.02, 1.02)
     return figure
+
+
+def _wilson(share: Floats, count: ArrayLike) -> tuple[Floats, Floats]:
+    """Return Wilson's 95 % intervals of shares, which stay within [0, 1]."""
+    z2, count = 1.96**2, np.asarray(count, dtype=np.float64)
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    reach = 1.96 * np.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
+    return np.maximum(middle - reach, 0.0), np.minimum(middle + reach, 1.0)
 
 
 def separability(
@@ -67,7 +75,7 @@ def separability(
     values, labels = values[known], labels[known]
     area = auc(values, labels)
     figure = new(8, 4.4)
-    note = f"AUROC {area:.3f} (0.5 is chance)" + (
+    note = f"AUROC {area:.3f} (0.5 is chance) on {len(values):,} answers" + (
         f"; {missing} without a verdict" if missing else ""
     )
     ax = axes(

@@ -8,17 +8,21 @@ from functools import partial
 import numpy as np
 
 from langchain_llm_router.evaluation import Exam
+from langchain_llm_router.evaluation.flips import spans
 from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
 from langchain_llm_router.plots import cost_quality, reliability
 from langchain_llm_router.plots import scores as score_plots
 from langchain_llm_router.plots.canvas import Figure
+from langchain_llm_router.policies import Policy
 from langchain_llm_router.policies.observation import KernelDensity
+from langchain_llm_router.types import Arm, Attempt, Situation
 
 __all__ = ["router_figures"]
 
 _Draw = Callable[[], Figure]
 
 _MAX_POINTS = 25
+_N_SCORES = 17
 
 
 def router_figures(exam: Exam) -> dict[str, _Draw]:
@@ -98,8 +102,37 @@ def _score_figures(exam: Exam, j: int, name: str) -> Mapping[str, _Draw]:
     }
     costs = exam.saved.expected_costs
     if costs is not None and costs[j + 1] > 0:
-        drawn["lambda_gradient"] = partial(score_plots.lambda_gradient, model, costs[j + 1])
+        drawn["lambda_gradient"] = partial(_lambda_gradient, exam, model, j)
     return {f"{kind}_{_slug(name)}": draw for kind, draw in drawn.items()}
+
+
+def _lambda_gradient(exam: Exam, model: KernelDensity, j: int) -> Figure:
+    """Draw the λ from which the router's own policy keeps an answer, if its knob is λ."""
+    costs = exam.saved.expected_costs
+    assert costs is not None, "checked before"
+    knob = exam.saved.policy.knob
+    if knob is None or knob.name != "lambda":
+        others = float(exam.own.quality[:, j + 1].mean())
+        return score_plots.lambda_gradient(model, costs[j + 1], next_quality=others)
+    predicted = None if exam.quality is None else exam.quality.mean(axis=0)
+    arms = tuple(
+        Arm(name, quality=None if predicted is None else float(predicted[k]), cost_usd=costs[k])
+        for k, name in enumerate(exam.own.candidates)
+    )
+    kept = [_kept_from(exam.saved.policy, arms, j, s) for s in np.linspace(0, 1, _N_SCORES)]
+    return score_plots.lambda_gradient(model, costs[j + 1], kept_from=kept)
+
+
+def _kept_from(policy: Policy, arms: tuple[Arm, ...], j: int, score: float) -> float:
+    """Return the lowest λ from which the policy keeps the answer of arm `j` with this score."""
+    name = arms[j].candidate
+    scored = Attempt(candidate=name, verified=True, confidence=float(score))
+    *_, last = spans(policy, Situation("", arms, attempts=(scored,)))
+    if last.choice == ("accept", name):
+        return last.low
+    following = arms[j + 1].cost_usd
+    assert following is not None, "checked before"
+    return 1 / following
 
 
 def _slug(name: str) -> str:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from langchain_llm_router.plots.canvas import (
     GOOD,
@@ -19,9 +20,11 @@ from langchain_llm_router.plots.canvas import (
     Axes,
     Figure,
     axes,
+    dollars,
     gradient,
     gradient_key,
     new,
+    readable,
 )
 from langchain_llm_router.policies.observation import KernelDensity, normal_density
 from langchain_llm_router.types.arrays import Floats
@@ -139,23 +142,40 @@ def score_densities(
 
 
 def p_good_curve(
-    model: KernelDensity, *, prior: float | None = None, title: str = "P(good | score)"
+    model: KernelDensity,
+    *,
+    prior: float | None = None,
+    score: float | None = None,
+    title: str = "P(good | score)",
 ) -> Figure:
-    """Draw P(good) by score, with the regions that the density gate does not trust in grey."""
+    """Draw P(good) by score, with the regions that the density gate does not trust in grey.
+
+    Args:
+        model: The fitted observation model.
+        prior: P(good) before the score. If None, the base rate.
+        score: An observed score to mark, in [0, 1].
+        title: Title of the figure.
+    """
     figure = new(8, 4.4)
-    ax = _scores(figure, title, "dashed: without the density gate", y="P(answer good)")
     ungated = KernelDensity(model.base_rate, 0.0, model.bandwidth, model.reflect)
     labels = np.repeat([True, False], [len(model.scores_good_), len(model.scores_poor_)])
     ungated.fit(np.concatenate([model.scores_good_, model.scores_poor_]), labels)
     p = np.array([model.p_good(float(s), prior=prior) for s in _GRID])
     free = np.array([ungated.p_good(float(s), prior=prior) for s in _GRID])
     trust = np.array([model.trust(float(s)) for s in _GRID])
+    gated = float(np.abs(p - free).max()) > 0.005
+    note = "grey: scores too rare to be trusted; " if bool((trust < 0.5).any()) else ""
+    note += "dashed: without this density gate" if gated else "the density gate changes nothing"
+    ax = _scores(figure, title, note, y="P(answer good)")
     ax.fill_between(
         _GRID, 0, 1, where=trust < 0.5, color="#eceff3", linewidth=0, step="mid", zorder=0
     )
-    ax.plot(_GRID, free, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+    if gated:
+        ax.plot(_GRID, free, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
     ax.plot(_GRID, p, color=GOOD, linewidth=2.4)
     ax.set_ylim(0, 1.03)
+    if score is not None:
+        _mark_score(ax, score, model.p_good(score, prior=prior))
     _name_gap(ax, trust)
     return figure
 
@@ -170,8 +190,13 @@ def total_density(model: KernelDensity, *, title: str = "Where scores have been 
     floor = model.gate * float(total.max())
     if floor > 0:
         ax.axhline(floor, color=POOR, linewidth=1.2, linestyle=(0, (4, 3)))
-        ax.text(0.995, floor, "gate: below it, trust falls", color=POOR, fontsize=9,
-                ha="right", va="bottom")  # fmt: skip
+        # Where the density is lowest, so that the label stands beside the curve's own line.
+        left = float(total[: len(total) // 3].mean()) < float(total[-len(total) // 3 :].mean())
+        ax.annotate("gate: below it, trust falls", (0.02 if left else 0.98, floor), xytext=(0, 5),
+                    textcoords="offset points", color=POOR, fontsize=9, va="bottom",
+                    ha="left" if left else "right",
+                    bbox={"facecolor": "white", "linewidth": 0, "pad": 1, "alpha": 0.75},
+                    )  # fmt: skip
     ax.set_ylim(0, None)
     return figure
 
@@ -181,40 +206,47 @@ def lambda_gradient(
     cost_usd: float,
     *,
     prior: float | None = None,
-    title: str = "Up to which λ an answer is kept",
+    next_quality: float = 1.0,
+    kept_from: ArrayLike | None = None,
+    title: str = "From which λ an answer is kept",
 ) -> Figure:
-    """Draw P(good) and the total density, colored by the λ at which the choice changes.
+    """Draw P(good) and the total density, colored by the λ from which an answer is kept.
 
-    An answer is kept while P(good) exceeds λ·cost of the next candidate, so the color of a score
-    shows the highest λ at which its answer is kept.
+    λ is in quality per USD, the higher the cheaper: an answer is kept where what the next candidate
+    would add, `next_quality` - P(good), is not worth λ·cost of that candidate.
 
     Args:
         model: The fitted observation model.
         cost_usd: Cost of a call to the next candidate in USD.
         prior: P(good) before the score. If None, the base rate.
+        next_quality: Expected quality of the next candidate's answer; 1 is the most that it can be.
+        kept_from: The λ from which a policy keeps an answer, at scores evenly spaced from 0 to 1.
+            If None, by the rule above.
         title: Title of the figure.
     """
     if not cost_usd > 0:
         msg = f"`cost_usd` of the next candidate must be > 0, got {cost_usd!r}."
         raise ValueError(msg)
-    figure = new(8, 5.6)
+    figure = new(8.4, 5.6)
     p = np.array([model.p_good(float(s), prior=prior) for s in _GRID])
-    note = f"the next candidate costs {cost_usd:.3g} USD a query"
-    upper = axes(figure, (0.1, 0.5, 0.76, 0.36), title=title, subtitle=note, y="P(answer good)")
-    lower = axes(figure, (0.1, 0.11, 0.76, 0.3), x=_SCORE, y="total density")
+    if kept_from is None:
+        lambdas, top = np.maximum(next_quality - p, 0.0) / cost_usd, next_quality / cost_usd
+    else:
+        known = np.asarray(kept_from, dtype=np.float64)
+        lambdas = np.interp(_GRID, np.linspace(0, 1, len(known)), known)
+        top = max(float(known.max()), 1e-12)
+    note = f"the next candidate costs {dollars(1000 * cost_usd)} per 1,000 queries"
+    upper = axes(figure, (0.09, 0.5, 0.73, 0.36), title=title, subtitle=note, y="P(answer good)")
+    lower = axes(figure, (0.09, 0.11, 0.73, 0.3), x=_SCORE, y="total density")
     for ax, curve in ((upper, p), (lower, model.density_total_)):
-        gradient(ax, _GRID, curve, p)
+        gradient(ax, _GRID, curve, 1 - lambdas / top)
         ax.plot(_GRID, curve, color=INK, linewidth=1.6)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1.05 * max(float(curve.max()), 0.1))
     upper.tick_params(labelbottom=False)
-    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-    gradient_key(
-        figure,
-        (0.885, 0.11, 0.02, 0.75),
-        [(t, f"{t / cost_usd:.3g}") for t in ticks],
-        "kept up to λ (quality per USD)",
-    )
+    shares = [0.0, 0.25, 0.5, 0.75, 1.0]
+    ticks = [(share, readable((1 - share) * top)) for share in shares]
+    gradient_key(figure, (0.84, 0.11, 0.02, 0.75), ticks, "kept from λ (quality per USD)")
     return figure
 
 
@@ -234,6 +266,19 @@ def _names(model: KernelDensity) -> tuple[str, str]:
 
 def _count(model: KernelDensity) -> int:
     return len(model.scores_good_) + len(model.scores_poor_)
+
+
+def _mark_score(ax: Axes, score: float, p_good: float) -> None:
+    """Mark an observed score and its P(good)."""
+    ax.plot([score, score], [0, p_good], color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
+    ax.plot([score], [p_good], "D", color=INK, markeredgecolor="white", markersize=9, zorder=6)
+    # P(good) mostly rises with the score: it is free above on the left, and below on the right.
+    below = score < 0.6 and p_good > 0.12
+    ax.annotate(f"observed {score:.2f}: P(good) {p_good:.2f}", (score, p_good),
+                xytext=(10 if score < 0.6 else -10, -8 if below else 8),
+                textcoords="offset points", ha="left" if score < 0.6 else "right",
+                va="top" if below else "bottom", color=INK, fontsize=10,
+                fontweight="bold")  # fmt: skip
 
 
 def _side_names(ax: Axes, model: KernelDensity) -> None:

@@ -7,10 +7,20 @@ import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, plots, route_of
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.evaluation import Interval, auc, replay
+from langchain_llm_router.evaluation import Exam, Interval, auc, explain, replay
 from langchain_llm_router.evaluation.sweeps import utility_sweep
-from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
+from langchain_llm_router.plots.routers import _kept_from
+from langchain_llm_router.policies import (
+    Always,
+    CascadeRouting,
+    ConfidenceThreshold,
+    FrugalCascade,
+    Pomdp,
+    Utility,
+)
 from langchain_llm_router.policies.observation import KernelDensity
+from langchain_llm_router.router.saved_router import SavedRouter
+from langchain_llm_router.types import Arm
 from tests.support.fakes import JudgeModel, ScriptedModel, make_evaluations, make_outcomes
 from tests.support.observations import article
 
@@ -52,7 +62,7 @@ def test_the_cost_quality_curve_names_strategies_models_mix_and_oracle(tmp_path)
         tmp_path,
     )
     shown = texts(figure)
-    for name in ("router", "one λ", "small", "large", "random mix of single models"):
+    for name in ("router", "one λ", "small", "large", "tossing a coin between single models"):
         assert name in shown
     assert any("same quality" in text and "cheaper" in text for text in shown)
     assert figure.axes[0].get_xscale() == "log"
@@ -122,12 +132,97 @@ def test_odd_scores_can_be_drawn(name, tmp_path):
         plots.save(getattr(plots, name)(model, *extra), tmp_path / "odd.png")
 
 
-def test_the_gradient_of_lambda_is_in_quality_per_dollar(tmp_path):
+def test_the_gradient_of_lambda_is_in_quality_per_dollar_and_lies_inside_the_picture(tmp_path):
     figure = readable(plots.lambda_gradient(article(), 0.01), tmp_path)
     key = figure.axes[-1]
-    assert [label.get_text() for label in key.get_yticklabels()] == ["0", "25", "50", "75", "100"]
+    assert [label.get_text() for label in key.get_yticklabels()] == ["100", "75", "50", "25", "0"]
+    dear = plots.lambda_gradient(article(), 0.000862).axes[-1].get_yticklabels()
+    assert [label.get_text() for label in dear] == ["1,160", "870", "580", "290", "0"]
+    width, height = figure.get_size_inches() * figure.dpi
+    renderer = figure.canvas.get_renderer()
+    for text in (key.yaxis.label, *key.get_yticklabels()):
+        box = text.get_window_extent(renderer)
+        assert 0 <= box.x0 < box.x1 <= width
+        assert 0 <= box.y0 < box.y1 <= height
     with pytest.raises(ValueError, match="> 0"):
         plots.lambda_gradient(article(), 0.0)
+
+
+@pytest.mark.parametrize("name", ["pomdp", "threshold", "cascade routing"])
+def test_the_gradient_of_a_router_keeps_an_answer_from_the_lambda_that_explain_names(name):
+    table = make_outcomes(n=200, candidates=("small", "large"))
+    said = make_evaluations(table)
+    model = KernelDensity().fit(said.confidence[:, 0], table.quality[:, 0] >= 0.5)
+    policy = {
+        "pomdp": lambda: Pomdp(50.0, likelihood="kde").fit(table, said),
+        "threshold": lambda: ConfidenceThreshold(model, lambda_=50.0, use_prior=False),
+        "cascade routing": lambda: CascadeRouting(50.0).fit(table, said),
+    }[name]()
+    costs = dict(zip(table.candidates, table.mean_cost_usd.tolist(), strict=True))
+    saved = SavedRouter(table.candidates, policy, verifier="self", expected_cost_usd=costs)
+    exam = Exam.of(saved, table, {"self": said})
+    assert "lambda_gradient_small" in plots.router_figures(exam)
+    before = np.inf
+    for score in (0.0, 0.25, 0.5, 0.75, 1.0):
+        arms = tuple(Arm(name, cost_usd=cost) for name, cost in costs.items())
+        found = _kept_from(policy, arms, 0, score)
+        attempt = {"candidate": "small", "verified": True, "confidence": score}
+        last = explain(saved, "q", attempts=[attempt]).steps[2].spans[-1]
+        assert last.choice == ("accept", "small")
+        assert found == pytest.approx(last.low, rel=1e-6)
+        assert found <= before + 1e-9
+        before = found
+        if name == "threshold":
+            missing = 1 - model.p_good(score)
+            assert found == pytest.approx(missing / costs["large"], rel=1e-6, abs=1e-6)
+
+
+def test_the_curve_of_p_good_names_only_what_it_shows_and_marks_an_observed_score(tmp_path):
+    rare = readable(plots.p_good_curve(article(), score=0.9), tmp_path)
+    assert any("dashed" in text for text in texts(rare))
+    assert any(text.startswith("observed 0.90: P(good)") for text in texts(rare))
+    ungated = KernelDensity(gate=0.0).fit([0.1, 0.4, 0.6, 0.9], [False, True, False, True])
+    plain = plots.p_good_curve(ungated)
+    assert not any("dashed" in text for text in texts(plain))
+    assert len(plain.axes[0].lines) == 1
+
+
+def test_no_label_of_a_cost_quality_figure_covers_a_line_of_few_points():
+    singles = [plots.StrategyPoint("small", 6e-5, 0.7), plots.StrategyPoint("large", 1e-3, 0.93)]
+    curve = [
+        plots.StrategyPoint("this router", cost, quality, quality - 0.06, quality + 0.05)
+        for cost, quality in ((6e-5, 0.7), (3e-4, 0.84), (5e-4, 0.93), (8e-4, 0.94))
+    ]
+    figure = plots.cost_quality_curve(curve, singles=singles, chosen=curve[1])
+    ax = figure.axes[0]
+    renderer = figure.canvas.get_renderer()
+    for line in ax.lines:
+        drawn = ax.transData.transform(np.column_stack(line.get_data()))
+        steps = np.linspace(0, len(drawn) - 1, 2000)
+        dense = [np.interp(steps, np.arange(len(drawn)), drawn[:, k]) for k in (0, 1)]
+        for text in ax.texts:
+            box = text.get_window_extent(renderer)
+            inside = (dense[0] > box.x0) & (dense[0] < box.x1)
+            inside &= (dense[1] > box.y0) & (dense[1] < box.y1)
+            assert not (text.get_text().strip() and inside.any()), text.get_text()
+
+
+def test_a_logarithmic_axis_of_lambda_is_read_without_exponents(tmp_path):
+    gains = [(10.0**k, Interval(0, -1, 1)) for k in (1, 2, 3)]
+    figure = readable(plots.worth_curve(gains), tmp_path)
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert {"10", "20", "50", "100", "1,000"} <= set(shown)
+
+
+def test_decisions_without_a_probability_are_drawn_without_question_marks(tmp_path):
+    table = make_outcomes(n=200, candidates=("small", "large"))
+    policy = FrugalCascade(n_grid=10).fit(table, make_evaluations(table), max_cost_usd=0.005)
+    costs = dict(zip(table.candidates, table.mean_cost_usd.tolist(), strict=True))
+    saved = SavedRouter(table.candidates, policy, verifier="self", expected_cost_usd=costs)
+    before = plots.explanation(explain(saved, "q"))
+    assert "?" not in texts(before)
+    attempt = {"candidate": "small", "verified": True, "confidence": 0.75}
+    assert "observed 0.75" in texts(plots.explanation(explain(saved, "q", attempts=[attempt])))
 
 
 def test_the_reliability_curve_and_the_separability_tell_their_figures(tmp_path):

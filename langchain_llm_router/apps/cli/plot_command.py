@@ -47,8 +47,13 @@ def plot(
     exam = Exam.of(SavedRouter.load(router), outcomes, evaluations, seen=seen)
     figures = plots.router_figures(exam)
     if evaluations:
-        # The scores do not depend on the router, so all rows are used.
-        figures["verifiers"] = partial(plots.verifier_grid, outcomes, evaluations)
+        # The rows of the other figures, so that all of them show the same numbers.
+        rows = ~exam.saved.knows(outcomes.queries) | seen
+        figures["verifiers"] = partial(
+            plots.verifier_grid,
+            outcomes.take(rows),
+            {name: scores.take(rows) for name, scores in evaluations.items()},
+        )
     written = {}
     with Bar("drawing") as bar:
         progress = Progress(bar, len(figures))
