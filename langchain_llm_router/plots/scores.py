@@ -296,6 +296,7 @@ def _label_peak(ax: Axes, x: float, y: float, text: str, color: str) -> None:
     ax.annotate(
         text, (x, y), xytext=(side, 4), textcoords="offset points", ha=ha, color=color,
         fontsize=11, fontweight="bold",
+        bbox={"facecolor": "white", "linewidth": 0, "pad": 1, "alpha": 0.8},
     )  # fmt: skip
 
 

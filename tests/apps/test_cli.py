@@ -133,7 +133,8 @@ def test_what_commands_have_as_defaults_is_what_the_rooms_have(monkeypatch):
     limits, asked = Limits(), default_of(collect)
     assert asked["concurrency"] == limits.concurrency
     assert asked["attempts"] == limits.attempts
-    assert asked["samples"] == default_of(serve)["samples"] == YesNo().n_samples
+    assert asked["samples"] == YesNo().n_samples
+    assert default_of(serve)["samples"] is None
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     named = re.findall(r"\w+", "exact, number, choice, judge, pairwise")
     text = get_type_hints(collect, include_extras=True)["grader"].__metadata__[0]
@@ -182,8 +183,9 @@ def test_shells_can_complete_it(run, monkeypatch, shell):
 def test_a_terminal_without_the_characters_of_an_answer_shows_them_escaped(tmp_path, encoding):
     one_shot().save(tmp_path / "route")
     process = start("explain", "route", "caf\u9462", cwd=tmp_path, PYTHONIOENCODING=encoding)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    out = process.stdout.buffer.read().decode(encoding)
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    process.communicate()
     assert "\\u9462" in out
 
 
