@@ -1,10 +1,13 @@
 """`llm-router serve`: saved routers over HTTP."""
 
+import json
+import shutil
 import signal
 
 import httpx
 import pytest
 
+from langchain_llm_router.apps.cli.page_texts import choose_examples, page_texts
 from langchain_llm_router.history import read_log, replay_log
 from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.local_server import LocalServer
@@ -67,3 +70,30 @@ def test_a_served_router_keeps_a_log_and_lets_a_second_one_decide_beside_it(made
     assert answer["llm_router"]["shadow"]["name"] == "route"
     replayed = replay_log(history.entries, SavedRouter.load(made / "cascade").policy)
     assert replayed.n_identical == 2
+
+
+def test_the_page_says_the_verdict_that_was_saved_with_the_router(made, tmp_path):
+    pytest.importorskip("fastapi")
+    assert page_texts(made / "route") == {}
+    folder = tmp_path / "route"
+    shutil.copytree(made / "route", folder)
+    told = {"sentence": "41 % cheaper than large.", "examples": ["What is 2 + 2?", 5]}
+    (folder / "verdict.json").write_text(json.dumps(told))
+    with LocalServer() as server:
+        process = start("serve", str(folder), "--port", "0", *pool(server), cwd=made)
+        setup = httpx.get(f"{url_of(process)}/live/setup", timeout=60).json()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert setup["verdict"] == told["sentence"]
+    assert setup["examples"] == ["What is 2 + 2?"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '"words"', '{"sentence": 5, "examples": null}'])
+def test_a_verdict_that_cannot_be_read_is_not_shown(tmp_path, text):
+    (tmp_path / "verdict.json").write_text(text)
+    assert not any(page_texts(tmp_path).values())
+
+
+def test_the_examples_are_the_shortest_and_plainest_questions():
+    queries = ["bbb", "bbb", "a" * 201, r"\frac", "cc", "ddddd", "eeeeee"]
+    assert choose_examples(queries) == ["cc", "bbb", "ddddd", "eeeeee"]

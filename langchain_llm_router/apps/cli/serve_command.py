@@ -6,8 +6,9 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+from langchain_llm_router.apps.cli.page_texts import choose_examples, page_texts
 from langchain_llm_router.apps.cli.parameters import (
     CandidatesOption,
     PricesOption,
@@ -79,7 +80,7 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         msg = "`--candidate` and `--price` are for a saved router: name its folder, or omit them."
         raise ValueError(msg)
     if router is None:
-        served = _load_demo(cascade=cascade)
+        served, texts = _load_demo(cascade=cascade)
     elif cascade:
         msg = (
             "`--cascade` must be omitted with a saved router, which has a policy of its own: got "
@@ -88,9 +89,10 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         raise ValueError(msg)
     else:
         served = _load_saved(router, candidate, price, samples, check_verifier=not other_verifier)
+        texts = page_texts(router)
     served = served.model_copy(update=update)
     hosts = [*allow_host, *([] if host in _ALL_INTERFACES else [host])]
-    app = create_app(served, api_keys=keys, baseline=baseline, allowed_hosts=hosts)
+    app = create_app(served, api_keys=keys, baseline=baseline, allowed_hosts=hosts, **texts)
     try:
         uvicorn.run(
             app,
@@ -153,11 +155,13 @@ def _open_log(path: Path | None) -> DecisionLog | None:
     return log
 
 
-def _load_demo(*, cascade: bool) -> ChatLLMRouter:
+def _load_demo(*, cascade: bool) -> tuple[ChatLLMRouter, dict[str, Any]]:
     from langchain_llm_router.apps.demo import Demo  # noqa: PLC0415 - imports what only it needs
 
     demo = Demo()
-    return demo.cascade_router() if cascade else demo.fit_route().router
+    router = demo.cascade_router() if cascade else demo.fit_route().router
+    # Its models only know the recorded questions.
+    return router, {"examples": choose_examples(demo.unseen.queries)}
 
 
 def _load_saved(

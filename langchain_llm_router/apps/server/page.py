@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from importlib.resources import files
@@ -25,6 +28,16 @@ from langchain_llm_router.types.options import RoutingOptions
 
 __all__ = ["add_page"]
 
+_PARTS = ("page.css", "page_markdown.js", "page.js")
+
+_EXAMPLES = (
+    "How many days are there from 3 March to 17 May?",
+    "Explain in two sentences why the sky is blue.",
+    "Write a Python function that reverses the words of a sentence.",
+    "A train leaves at 9:40 and needs 2 h 35 min. When does it arrive?",
+)
+"""Offered where nothing is known about the questions that the router was made for."""
+
 _LAMBDAS = np.concatenate([[0.0], np.geomspace(0.1, 1e5, 60)])
 
 
@@ -45,8 +58,10 @@ def add_page(
     counters: Counters,
     *,
     baseline: str | None = None,
+    examples: Sequence[str] = (),
+    verdict: str | None = None,
 ) -> None:
-    """Add the page `/` and its two calls, `/live/ask` (server-sent events) and `/live/choices`.
+    """Add the page `/` and its calls, `/live/setup`, `/live/ask` (events) and `/live/choices`.
 
     Raises:
         ValueError: If the baseline is not one of the candidates.
@@ -61,10 +76,23 @@ def add_page(
     # A copy shares log and budgets, so the page's requests are treated like all others.
     event_router = router.model_copy(update={"streaming_mode": "events"})
 
+    html, headers = _page()
+    setup = {
+        "candidates": [_described(candidate) for candidate in router.parts.candidates],
+        "baseline": baseline,
+        "examples": list(examples or _EXAMPLES),
+        "verdict": verdict,
+        **_lambda_settings(router.parts.policy),
+    }
+
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page() -> str:
-        source = files("langchain_llm_router.apps.server").joinpath("page.html")
-        return source.read_text(encoding="utf-8")
+    async def page() -> HTMLResponse:
+        return HTMLResponse(html, headers=headers)
+
+    # Not in the page, which is open to those without a key.
+    @app.get("/live/setup")
+    async def settings() -> dict[str, Any]:
+        return setup
 
     @app.post("/live/ask", response_model=None)
     async def ask(body: _Question) -> StreamingResponse:
@@ -91,8 +119,40 @@ def add_page(
             ],
             "curve": _curve(arms),
             **_lambda_settings(parts.policy),
-            "verifies": parts.policy.verifies,
         }
+
+
+def _page() -> tuple[str, dict[str, str]]:
+    """Return the page with its parts put into it, and the headers that forbid all others."""
+    folder = files("langchain_llm_router.apps.server")
+    html = folder.joinpath("page.html").read_text(encoding="utf-8")
+    for name in _PARTS:
+        html = html.replace(f"{{{name}}}", folder.joinpath(name).read_text(encoding="utf-8"))
+    policy = (
+        f"default-src 'none'; script-src {_hashes(html, 'script')}; "
+        f"style-src {_hashes(html, 'style')}; img-src data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    return html, {
+        "content-security-policy": policy,
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+    }
+
+
+def _hashes(html: str, tag: str) -> str:
+    texts = re.findall(f"<{tag}>(.*?)</{tag}>", html, flags=re.DOTALL)
+    digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+
+
+def _described(candidate: Candidate) -> dict[str, Any]:
+    price = candidate.price
+    if price is None:
+        return {"name": candidate.name, "price": None}
+    prices = {"input": price.input_usd_per_mtok, "output": price.output_usd_per_mtok}
+    return {"name": candidate.name, "price": prices}
 
 
 async def _stream_steps(
@@ -135,10 +195,14 @@ def _baseline(record: dict[str, Any] | None, baseline_candidate: Candidate) -> d
 
 
 def _lambda_settings(policy: Policy) -> dict[str, Any]:
-    """Return the policy's λ, and whether the page's slider can replace it."""
+    """Return the policy's λ, whether the page's slider can replace it, and if it verifies."""
     knob, replaced = policy.knob, policy.with_options(RoutingOptions(lambda_=1.0)).knob
     value = knob.value if knob is not None and knob.name == "lambda" else None
-    return {"lambda": value, "heeds_lambda": replaced is not None and replaced.name == "lambda"}
+    return {
+        "lambda": value,
+        "heeds_lambda": replaced is not None and replaced.name == "lambda",
+        "verifies": policy.verifies,
+    }
 
 
 def _curve(arms: Sequence[Arm]) -> list[dict[str, Any]]:

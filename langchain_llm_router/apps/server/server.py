@@ -54,6 +54,8 @@ def create_app(
     baseline: str | None = None,
     allowed_hosts: Sequence[str] = (),
     max_body_bytes: int = 20_000_000,
+    examples: Sequence[str] = (),
+    verdict: str | None = None,
 ) -> FastAPI:
     """Make the web application that serves a router.
 
@@ -70,6 +72,8 @@ def create_app(
         allowed_hosts: Host names that are served beside the loopback ones (`localhost`,
             `127.0.0.1`, `::1`), as clients write them; `"*"` allows all.
         max_body_bytes: Largest body of a request, in bytes; a larger one is refused with 413.
+        examples: Questions that the page offers to ask; if empty, general ones.
+        verdict: One sentence on what the router saves, which the page shows under its title.
 
     Raises:
         ValueError: If the baseline is not one of the candidates, a key is blank, or other hosts
@@ -123,7 +127,7 @@ def create_app(
         return Response(generate_latest(counters.registry), media_type=CONTENT_TYPE_LATEST)
 
     _add_models(app, endpoint.names)
-    add_page(app, router, counters, baseline=baseline)
+    add_page(app, router, counters, baseline=baseline, examples=examples, verdict=verdict)
     _add_error_handlers(app)
     return app
 
