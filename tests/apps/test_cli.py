@@ -99,8 +99,8 @@ def test_a_command_that_is_not_understood_is_a_2_and_points_to_the_help(run, arg
 
 
 COMMANDS = [
-    "demo", "collect", "fit", "calibrate", "evaluate", "explain", "replay", "feedback", "refit",
-    "plot", "serve",
+    "demo", "start", "collect", "fit", "calibrate", "evaluate", "explain", "replay", "feedback",
+    "refit", "plot", "serve",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import signal
 import httpx
 import pytest
 
-from langchain_llm_router.apps.cli.page_texts import choose_examples, page_texts
+from langchain_llm_router.apps.cli.page_texts import choose_examples, page_texts, save_examples
 from langchain_llm_router.history import read_log, replay_log
 from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.local_server import LocalServer
@@ -74,11 +74,12 @@ def test_a_served_router_keeps_a_log_and_lets_a_second_one_decide_beside_it(made
 
 def test_the_page_says_the_verdict_that_was_saved_with_the_router(made, tmp_path):
     pytest.importorskip("fastapi")
-    assert page_texts(made / "route") == {}
+    assert not any(page_texts(made / "route").values())
     folder = tmp_path / "route"
     shutil.copytree(made / "route", folder)
-    told = {"sentence": "41 % cheaper than large.", "examples": ["What is 2 + 2?", 5]}
+    told = {"sentence": "41 % cheaper than large."}
     (folder / "verdict.json").write_text(json.dumps(told))
+    save_examples(folder, ["What is 2 + 2?"])
     with LocalServer() as server:
         process = start("serve", str(folder), "--port", "0", *pool(server), cwd=made)
         setup = httpx.get(f"{url_of(process)}/live/setup", timeout=60).json()
@@ -88,9 +89,10 @@ def test_the_page_says_the_verdict_that_was_saved_with_the_router(made, tmp_path
     assert setup["examples"] == ["What is 2 + 2?"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '"words"', '{"sentence": 5, "examples": null}'])
-def test_a_verdict_that_cannot_be_read_is_not_shown(tmp_path, text):
+@pytest.mark.parametrize("text", ["", "[5]", '"words"', '{"sentence": 5}'])
+def test_texts_that_cannot_be_read_are_not_shown(tmp_path, text):
     (tmp_path / "verdict.json").write_text(text)
+    (tmp_path / "examples.json").write_text(text)
     assert not any(page_texts(tmp_path).values())
 
 

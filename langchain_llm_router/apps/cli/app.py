@@ -22,6 +22,7 @@ from langchain_llm_router.apps.cli.plot_command import plot
 from langchain_llm_router.apps.cli.refit_command import refit
 from langchain_llm_router.apps.cli.replay_command import replay
 from langchain_llm_router.apps.cli.serve_command import serve
+from langchain_llm_router.apps.cli.start_command import start
 from langchain_llm_router.types.errors import LlmRouterError, import_extra
 
 __all__ = ["build_app", "run_app"]
@@ -31,6 +32,7 @@ _Command = Callable[..., None]
 _ABOUT = "Choose the right language model for every query, and prove what that saved."
 _COMMANDS: tuple[_Command, ...] = (
     demo,
+    start,
     collect,
     fit,
     calibrate,

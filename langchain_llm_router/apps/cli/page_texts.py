@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["choose_examples", "page_texts"]
+__all__ = ["choose_examples", "page_texts", "save_examples"]
 
-_VERDICT_FILE = "verdict.json"
 _N_EXAMPLES, _MAX_LENGTH = 4, 200
 
 
@@ -18,18 +17,26 @@ def page_texts(folder: Path) -> dict[str, Any]:
 
     A folder of an older version has neither; the page then shows no verdict and general questions.
     """
-    try:
-        saved = json.loads((folder / _VERDICT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(saved, dict):
-        return {}
-    sentence, examples = saved.get("sentence"), saved.get("examples")
-    texts = [text for text in examples or () if isinstance(text, str)]
+    verdict, examples = _read(folder / "verdict.json"), _read(folder / "examples.json")
+    sentence = verdict.get("sentence") if isinstance(verdict, dict) else None
+    texts = examples if isinstance(examples, list) else []
     return {
         "verdict": sentence if isinstance(sentence, str) else None,
-        "examples": choose_examples(texts),
+        "examples": choose_examples(text for text in texts if isinstance(text, str)),
     }
+
+
+def save_examples(folder: Path, queries: Iterable[str]) -> None:
+    """Write a few of the queries beside a router, for its page."""
+    text = json.dumps(choose_examples(queries), ensure_ascii=False)
+    (folder / "examples.json").write_text(text, encoding="utf-8")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def choose_examples(queries: Iterable[str]) -> list[str]:
