@@ -17,6 +17,10 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 SERVED = EXAMPLES / "langgraph_dev"
 
 SAYS = {
+    "budgets": "ann: small for $0.00001",
+    "feedback_refit": "after   quality",
+    "serving": "why large: P(good) 0.000",
+    "streaming": "The capital of Ecuador is Quito.\nby large for $",
     "agent": "with the middleware: Lima: 18 degrees, cloudy.  <- large",
     "extend": "are good enough",
     "cascade": "of 40 drafts; the others went to claude-3.5-sonnet",
