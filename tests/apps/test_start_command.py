@@ -97,17 +97,26 @@ def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(tmp_path):
 MISTAKES = [
     ((), "there is no terminal: add `--yes`"),
     (("q.jsonl", *PRICED), "there is no terminal: add `--yes`"),
-    (("--yes",), "needs QUESTIONS, a file with `query` and `reference` and --candidate"),
+    (("--yes",), "needs QUESTIONS, a file with `query` and `reference` (or --from-log) and"),
     (("q.jsonl", "--yes", "--candidate", "openai:one"), "twice or more"),
+    (("q.jsonl", "--yes", *PRICED, "--from-log", "log.jsonl"), "leave one out"),
+    (("--from-log", "log.jsonl", "--yes", *PRICED), "`--judge` is missing"),
     (("q.jsonl", "--yes", *UNPRICED), "give --price a=input,output"),
-    (("open.jsonl", "--yes", *PRICED), "`--judge` is missing: some questions have no `reference`"),
+    (
+        ("open.jsonl", "--yes", *PRICED),
+        "`--judge` is missing: not every question has a `reference`",
+    ),
     (("q.jsonl", "--yes", *PRICED, "--grader", "judge"), "`--judge` is missing"),
     (("q.jsonl", "--yes", *PRICED, "--until", "noon"), "one of collect, fit, serve, got 'noon'"),
     (("nothing.jsonl", "--yes", *PRICED), "nothing.jsonl"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda it: " ".join(it)[:40])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    MISTAKES,
+    ids=lambda it: (it if isinstance(it, str) else " ".join(it))[:40],
+)
 def test_what_is_missing_is_one_line_and_nothing_is_asked_or_written(
     run, tmp_path, arguments, words
 ):
@@ -124,7 +133,8 @@ def stubs(monkeypatch, tmp_path):
     """The three commands, of which only the calls are noted; `fit` ends with the given code."""
     calls = []
 
-    def collect(questions, *, candidate, price, journal, grader, samples=8, yes):
+    def collect(questions=None, *, from_log=(), recorded=(), candidate, price, journal, grader,
+                judge=None, samples=8, yes):  # fmt: skip
         calls.append("collect")
         write_journal(journal, TABLE, SAID)
 
@@ -165,6 +175,15 @@ def test_whatever_the_verdict_is_it_is_explained_and_what_was_saved_can_be_serve
     assert "--force" in out
 
 
+def test_a_log_is_handed_to_collect_and_its_answers_are_compared_by_a_judge(run, stubs):
+    words = ("--from-log", "log.jsonl", "--recorded", "m=a", "--judge", "openai:j", *PRICED)
+    code, out, _ = run(*words, "--yes", "--until", "collect")
+    assert code == 0
+    (command,) = printed(out)
+    assert command[:5] == ["llm-router", "collect", "--from-log", "log.jsonl", "--recorded"]
+    assert "pairwise" in command
+
+
 def test_nothing_is_served_where_nothing_was_saved(run, stubs):
     stubs.code = None
     assert run("q.jsonl", "--yes", *PRICED)[0] == 0
@@ -190,7 +209,7 @@ def test_the_grader_fits_the_references(tmp_path, references, grader):
     rows = [{"query": f"q{i}", "reference": text} for i, text in enumerate(references)]
     path = tmp_path / "q.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    known = Answers(path, UNPRICED[1::2], ("a=1,1", "b=1,1"), None, None, "")
+    known = Answers(path, (), (), UNPRICED[1::2], ("a=1,1", "b=1,1"), None, None, "")
     assert check_answers(known).grader == grader
 
 
@@ -203,7 +222,7 @@ def test_in_a_terminal_it_asks_for_what_is_missing(tmp_path):
     )  # fmt: skip
     os.close(slave)
     answers = [
-        "", "What is 1 + 1?", "2", "What is 2 + 2?", "4", "",  # questions, typed
+        "typed", "What is 1 + 1?", "2", "What is 2 + 2?", "4", "",  # questions, typed
         "nonsense", UNPRICED[1], UNPRICED[3], "",  # models
         "1", "1,2", "",  # prices, of which the first is no price
         "n",  # the quote

@@ -34,6 +34,8 @@ _MEANINGS = {
 def start(  # noqa: PLR0913 - each option is a parameter
     questions: Annotated[Path | None, "File of questions, as for `collect`."] = None,
     *,
+    from_log: Annotated[list[Path], "A log of requests instead, as for `collect`."] = [],  # noqa: B006
+    recorded: Annotated[list[str], "model=candidate of a log, as for `collect`."] = [],  # noqa: B006
     candidate: CandidatesOption = [],  # noqa: B006
     price: PricesOption = [],  # noqa: B006
     grader: Annotated[str | None, "As for `collect`; by default, what fits the references."] = None,
@@ -46,7 +48,7 @@ def start(  # noqa: PLR0913 - each option is a parameter
     until: Annotated[str, "The last step: collect, fit or serve."] = "serve",
     yes: Annotated[bool, "Ask nothing; what is missing is an error."] = False,
 ) -> None:
-    """Go from questions to a served router: estimate, collect, fit and serve, step by step.
+    """Go from questions, or a log, to a served router: estimate, collect, fit, serve.
 
     Asks for what is missing. Every step is one of the other commands, which is printed and then
     run; before money is spent, the estimate is shown. A second run resumes.
@@ -58,7 +60,10 @@ def start(  # noqa: PLR0913 - each option is a parameter
     if until not in _STAGES:
         msg = f"`--until` must be one of {', '.join(_STAGES)}, got {until!r}."
         raise ValueError(msg)
-    known = Answers(questions, tuple(candidate), tuple(price), grader, judge, target)
+    known = Answers(
+        questions, tuple(from_log), tuple(recorded), tuple(candidate), tuple(price),
+        grader, judge, target,
+    )  # fmt: skip
     if not yes:
         known = Interview(folder).complete(known)
     walk = _Walk(check_answers(known), folder, yes=yes, samples=samples, budget=budget)
@@ -106,8 +111,7 @@ class _Command:
 
 def _given(**arguments: Any) -> dict[str, Any]:
     """Return the arguments that were given; the others have the command's own defaults."""
-    left_out = (None, False, ())
-    return {n: v for n, v in arguments.items() if not any(v is one for one in left_out)}
+    return {n: v for n, v in arguments.items() if not (v is None or v is False or v == ())}
 
 
 class _Walk:
@@ -118,6 +122,9 @@ class _Walk:
     ) -> None:
         self._known, self._folder, self._yes = known, folder, yes
         self._journal, self._router = folder / "run.jsonl", folder / "router"
+        self._asked = _given(
+            questions=known.questions, from_log=known.from_log, recorded=known.recorded
+        )
         self._models = _given(candidate=known.candidate, price=known.price)
         # What was recorded with so many samples is served with as many.
         default = inspect.signature(collect).parameters["samples"].default
@@ -127,7 +134,7 @@ class _Walk:
     @property
     def line(self) -> str:
         """The command that goes on with this run, and has to ask for nothing."""
-        told = {"questions": self._known.questions, **self._models, **self._samples}
+        told = {**self._asked, **self._models, **self._samples}
         told |= {**self._grading, "target": self._known.target, "folder": self._folder}
         told |= _given(yes=self._yes)
         return str(_Command(start, told))
@@ -149,7 +156,7 @@ class _Walk:
             "\nStep 1 of 3, collect: every model answers every question, and the answers are "
             "graded. First the estimate of what this costs."
         )
-        arguments = {"questions": self._known.questions, **self._models, **self._grading}
+        arguments = {**self._asked, **self._models, **self._grading}
         arguments |= {**self._samples, "journal": self._journal, **_given(yes=self._yes)}
         _Command(collect, arguments).run()
         for text in _learned(self._journal):

@@ -30,6 +30,8 @@ class Answers:
     """What the steps are run with; None or empty where it is not known yet."""
 
     questions: Path | None
+    from_log: tuple[Path, ...]
+    recorded: tuple[str, ...]
     candidate: tuple[str, ...]
     price: tuple[str, ...]
     grader: str | None
@@ -44,18 +46,23 @@ def check_answers(known: Answers) -> Answers:
         ValueError: If something is missing; the message names all of it.
     """
     missing = []
-    if known.questions is None:
-        missing.append("QUESTIONS, a file with `query` and `reference`")
+    if known.questions is None and not known.from_log:
+        missing.append("QUESTIONS, a file with `query` and `reference` (or --from-log)")
     if len(known.candidate) < 2:
         missing.append("--candidate provider:model, twice or more, from cheap to strong")
     if missing:
         msg = f"`start` needs {' and '.join(missing)}: give it, or run `start` in a terminal."
         raise ValueError(msg)
-    assert known.questions is not None
-    grader = known.grader or _fitting_grader(_load(known.questions))
+    if known.questions is not None and known.from_log:
+        msg = (
+            "`start` needs either a file of questions or `--from-log`, got "
+            f"{str(known.questions)!r} and {list(map(str, known.from_log))}: leave one out."
+        )
+        raise ValueError(msg)
+    grader = known.grader or _fitting_grader(known)
     if grader is None or (grader in _JUDGING and known.judge is None):
         msg = (
-            "`--judge` is missing: some questions have no `reference`, so a model has to grade "
+            "`--judge` is missing: not every question has a `reference`, so a model has to grade "
             "the answers. Name it like a candidate, or give every question its right answer."
         )
         raise ValueError(msg)
@@ -88,28 +95,34 @@ class Interview:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             msg = "`start` asks before it spends money, but there is no terminal: add `--yes`."
             raise ValueError(msg)
-        if known.questions is None:
-            known = replace(known, questions=self._ask_questions())
+        if known.questions is None and not known.from_log:
+            known = self._ask_questions(known)
         if not known.candidate:
             known = replace(known, candidate=self._ask_candidates())
         known = replace(known, price=(*known.price, *self._ask_prices(known)))
-        assert known.questions is not None
-        if known.grader is None and _fitting_grader(_load(known.questions)) is None:
-            known = replace(known, grader="judge")
+        grader = known.grader or _fitting_grader(known) or "judge"
+        known = replace(known, grader=grader)
         if known.grader in _JUDGING and known.judge is None:
-            write_text("Some questions have no right answer, so a model has to grade the answers.")
+            write_text("Not every question has its right answer, so a model grades the answers.")
             known = replace(known, judge=_ask("Model that grades", known.candidate[-1]))
         return known
 
-    def _ask_questions(self) -> Path:
+    def _ask_questions(self, known: Answers) -> Answers:
         typed = self._folder / "questions.jsonl"
         write_text(
             "Questions: a JSONL, CSV or Parquet file with the columns `query` and `reference` (the "
-            "right answer). 200 or more give a verdict; a handful shows the way."
+            "right answer), a log of requests that models have answered, or typed here. A handful "
+            "shows the way; a verdict needs hundreds."
         )
+        kinds = ["file", "log", "typed"]
+        prompt = import_extra("rich.prompt", "cli").Prompt
+        kind = prompt.ask("Where are they?", choices=kinds, default=kinds[0])
+        if kind == "typed":
+            return replace(known, questions=self._type_questions(typed))
+        if kind == "log":
+            return replace(known, from_log=(_ask_until_valid("Log", _existing, ""),))
         default = str(typed) if typed.exists() else ""
-        path = _ask_until_valid("File (empty: type the questions)", _path_or_none, default)
-        return path or self._type_questions(typed)
+        return replace(known, questions=_ask_until_valid("File", _loadable, default))
 
     def _type_questions(self, path: Path) -> Path:
         rows: list[dict[str, str]] = []
@@ -171,10 +184,13 @@ def _ask_until_valid(words: str, check: Callable[[str], _T], default: str) -> _T
             write_text(f"  {error}")
 
 
-def _path_or_none(text: str) -> Path | None:
-    if not text:
-        return None
-    _load(Path(text))
+def _existing(text: str) -> Path:
+    Path(text).open("rb").close()
+    return Path(text)
+
+
+def _loadable(text: str) -> Path:
+    _load(_existing(text))
     return Path(text)
 
 
@@ -199,12 +215,17 @@ def _load(path: Path) -> list[Question]:
     return load_questions(path)
 
 
-def _fitting_grader(questions: Sequence[Question]) -> str | None:
-    """Return the grader that compares with these references; None if a judge is needed."""
-    references = [question.reference for question in questions]
-    known = [reference.strip() for reference in references if reference is not None]
-    if len(known) < len(references):
+def _fitting_grader(known: Answers) -> str | None:
+    """Return the grader that fits the questions; None if a judge has to give each a grade.
+
+    A recorded answer is not known to be right, so answers to a log's questions are compared.
+    """
+    if known.questions is None:
+        return "pairwise"
+    references = [question.reference for question in _load(known.questions)]
+    texts = [reference.strip() for reference in references if reference is not None]
+    if len(texts) < len(references):
         return None
-    if all(re.fullmatch(r"[-+]?[\d,]*\.?\d+ ?%?", reference) for reference in known):
+    if all(re.fullmatch(r"[-+]?[\d,]*\.?\d+ ?%?", text) for text in texts):
         return "number"
-    return "choice" if all(re.fullmatch("[A-J]", reference) for reference in known) else "exact"
+    return "choice" if all(re.fullmatch("[A-J]", text) for text in texts) else "exact"
