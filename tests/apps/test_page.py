@@ -191,7 +191,7 @@ def test_an_example_is_asked_by_a_click_and_the_session_is_added_up(url, open_pa
     page.get_by_text(EXAMPLES[1]).click()
     page.locator(".turn .by b").wait_for()
     assert page.inner_text(".turn h3") == EXAMPLES[1]
-    assert not page.is_visible("#start")
+    assert not page.is_visible("#examples")
     ask(page, turn=2)
     assert page.locator(".turn h3").all_inner_texts() == [EXAMPLES[0], EXAMPLES[1]]
     assert page.inner_text("#count") == "2"
@@ -278,15 +278,15 @@ def test_enter_sends_and_shift_enter_makes_a_new_line(url, open_page):
 def test_the_keyboard_reaches_everything_in_the_order_of_the_page(url, open_page):
     page = open_page(url)
     reached = []
-    for _ in range(6):
+    for _ in range(7):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate("document.activeElement.id || document.activeElement.innerText")
         )
-    assert reached == ["theme", "question", "send", "lambda", *EXAMPLES]
+    assert reached == ["theme", "question", "send", "lambda", "Try one of these", *EXAMPLES]
     page.keyboard.press("Enter")
     page.wait_for_selector(".by b")
-    page.focus("summary")
+    page.focus(".turn summary")
     page.keyboard.press("Enter")
     assert not page.is_visible(".steps")
 

@@ -10,6 +10,8 @@ from typing import Any
 __all__ = ["choose_examples", "page_texts", "save_examples"]
 
 _N_EXAMPLES, _MAX_LENGTH = 4, 200
+# A page shows formulas as they are written, so questions without any are easier to read.
+_FORMULA = frozenset("\\^{}$")
 
 
 def page_texts(folder: Path) -> dict[str, Any]:
@@ -42,4 +44,4 @@ def _read(path: Path) -> Any:
 def choose_examples(queries: Iterable[str]) -> list[str]:
     """Return up to four short queries, in plain text where there are enough of them."""
     short = [query for query in dict.fromkeys(queries) if len(query) <= _MAX_LENGTH]
-    return sorted(short, key=lambda query: ("\\" in query, len(query)))[:_N_EXAMPLES]
+    return sorted(short, key=lambda query: (bool(_FORMULA & set(query)), len(query)))[:_N_EXAMPLES]

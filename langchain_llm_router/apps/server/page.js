@@ -9,7 +9,7 @@ let setup = null, choices = null, newest = 0, timer = 0, moved = false, running 
 
 function money(usd) {
   if (usd == null) return "unknown";
-  const digits = Math.abs(usd) < 0.01 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 3 };
+  const digits = Math.abs(usd) < 0.01 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: Math.abs(usd) < 1 ? 3 : 2 };
   return (usd < 0 ? "−$" : "$") + Math.abs(usd).toLocaleString("en", digits);
 }
 function percent(share) { return Math.round(100 * share) + " %"; }
@@ -118,7 +118,7 @@ async function ask() {
   running = new AbortController();
   choose();
   $("send").textContent = "Stop";
-  $("start").hidden = true;
+  $("start").open = false;
   const turn = new Turn(question());
   try {
     const response = await post("/live/ask", running.signal);
