@@ -47,12 +47,12 @@ if TYPE_CHECKING:
         weighted_bootstrap,
     )
     from langchain_llm_router.evaluation.judgement import decide_verdict, trial_of
+    from langchain_llm_router.evaluation.latency import LatencyCost, Waiting, latency_cost
     from langchain_llm_router.evaluation.metric_intervals import (
         aiq_interval,
         apgr_interval,
         cpt_interval,
     )
-    from langchain_llm_router.evaluation.latency import LatencyCost, Waiting, latency_cost
     from langchain_llm_router.evaluation.metrics import (
         Curve,
         Reliability,

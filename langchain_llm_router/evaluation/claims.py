@@ -153,9 +153,10 @@ def _random_claim(trials: Trials, best: int) -> Claim:
         share, slope = _share_at(float(cost), hull, costs, quality)
         shares.append(share)
         slopes.append(slope)
-    weights, slope = np.array(shares), np.array(slopes)[:, None]
+    weights = np.array(shares)
     rows = trials.quality - weights @ trials.single_quality.T
-    rows -= slope * (trials.cost_usd - weights @ trials.single_cost_usd.T)
+    spent = trials.cost_usd - weights @ trials.single_cost_usd.T
+    rows = rows - np.array(slopes)[:, None] * spent
     low, high = min(-1.0, float(rows.min())), max(1.0, float(rows.max()))
     as_good = None
     if len(rows) == 1:

@@ -18,7 +18,6 @@ from langchain_llm_router.evaluation.claims import Claim, Goal, Kind, best_colum
 from langchain_llm_router.evaluation.intervals import (
     Interval,
     Resampling,
-    difference_interval,
     mean_interval,
 )
 from langchain_llm_router.evaluation.random_mix import Spent
@@ -108,7 +107,7 @@ def decide_verdict(
         quality=trial.quality - optimism.quality,
         cost_usd=trial.cost_usd + optimism.cost_usd,
     )
-    return _Judgement(corrected, goal, labels, optimism.other).verdict()
+    return _Judgement(corrected, goal, labels, optimism).verdict()
 
 
 @dataclass(frozen=True)
@@ -129,9 +128,13 @@ class _Judgement:
     """The tests of one router's claims, and what follows from them."""
 
     def __init__(
-        self, trial: Trials, goal: Goal, clusters: tuple[str, ...] | None, other: float = 0.0
+        self,
+        trial: Trials,
+        goal: Goal,
+        clusters: tuple[str, ...] | None,
+        optimism: Optimism = NO_OPTIMISM,
     ) -> None:
-        self.trial, self.goal, self.clusters, self.other = trial, goal, clusters, other
+        self.trial, self.goal, self.clusters, self.optimism = trial, goal, clusters, optimism
         self.n = len(trial)
         self.best = best_column(trial, goal)
         self.two_sided = Resampling(clusters=clusters)
@@ -182,7 +185,10 @@ class _Judgement:
         if unproven:
             hardest = max(unproven, key=lambda test: test.n_needed or 0)
             return "unknown", "few rows", hardest.claim.kind
-        if self.goal.lambda_ is None and np.isnan(spent):
+        if self.goal.lambda_ is None and all(
+            test.claim.kind != "better than random" for test in self.tests
+        ):
+            # Some costs are unknown.
             return "unknown", "few rows", "cheaper"
         return "kept", "proven", "target"
 
@@ -196,15 +202,19 @@ class _Judgement:
         target = claim.target
         excess = 0.0
         if target is not None and target.metric not in ("quality", "cost_usd"):
-            excess = self.other
+            excess = self.optimism.other
         low, high = claim.bounds
         return mean_interval(
             claim.rows[0] - excess, resampling, bounds=(low - excess, high - excess)
         )
 
     def _gap(self, quality: Floats, resampling: Resampling) -> Interval:
-        best = self.trial.single_quality[:, self.best]
-        return difference_interval(quality, best, resampling)
+        """Compare a quality, which may be lowered by the optimism, with the best single model's."""
+        excess = self.optimism.quality
+        rows = quality - self.trial.single_quality[:, self.best]
+        found = mean_interval(rows, resampling, bounds=(-1.0 - excess, 1.0))
+        low, value, high = np.clip([found.low, found.value, found.high], -1.0, 1.0).tolist()
+        return Interval(value, low, high)
 
     def _n_needed(self, claim: Claim, found: Interval) -> int | None:
         """Estimate the rows that prove a claim with a power of 80 %; None if it is out of reach.

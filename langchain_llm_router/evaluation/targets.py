@@ -37,7 +37,8 @@ _NUMBER = r"(?P<value>\d++(?:\.\d*+)?(?:e-?\d++)?|\.\d++(?:e-?\d++)?)"
 _PERCENT = r"(?P<percent>\s*+%)?"
 _AT_LEAST = r"\s*+(?:>=|≥|\bat\s++least\b)\s*+"
 _AT_MOST = r"\s*+(?:<=|≤|\bat\s++most\b|\bno\s++more\s++than\b)\s*+"
-_OF = r"\s*+(?:\*|of\b)\s*+(?P<model>\S++)"
+_MODEL = r"(?P<model>(?=\S*?[^\W\d])\S++)"
+_OF = rf"\s*+(?:\*|of\b)\s*+{_MODEL}"
 _QUALITY, _COST = r"(?:quality)?", r"(?:cost_usd|cost)"
 _POINTS = r"(?P<points>points?|pts?)"
 _FRACTIONS = {"half": 0.5, "a third": 1 / 3, "a quarter": 0.25, "a tenth": 0.1}
@@ -87,12 +88,12 @@ _FORMS: tuple[tuple[str, Callable[[_Found], Target]], ...] = (
     (_QUALITY + _AT_LEAST + _NUMBER + _PERCENT, _plain("quality", ">=")),
     (_QUALITY + _AT_LEAST + _NUMBER + _PERCENT + _OF, _of("quality", ">=")),
     (
-        _QUALITY + _AT_LEAST + rf"(?P<model>\S++)(?:\s*+[-−]\s*+{_NUMBER}\s*+{_POINTS}?)?",
+        _QUALITY + _AT_LEAST + rf"{_MODEL}(?:\s*+[-−]\s*+{_NUMBER}\s*+{_POINTS}?)?",
         _below,
     ),
     (
         rf"(?:at\s++most|no\s++more\s++than)\s++{_NUMBER}\s++{_POINTS}\s++"
-        r"(?:below|under|worse\s++than)\s++(?P<model>\S++)",
+        rf"(?:below|under|worse\s++than)\s++{_MODEL}",
         _below,
     ),
     (_COST + _AT_MOST + r"\$?" + _NUMBER, _plain("cost_usd", "<=")),
@@ -163,13 +164,14 @@ class Target(CheckedArguments):
         name = "best" if self.best else self.model
         if self.metric == "latency_s":
             rank = "mean" if self.percentile is None else f"p{self.percentile:g}"
-            return f"{rank} latency <= {self.value:g} s"
+            return f"{rank} latency <= {_shortest(self.value)} s"
         if name is None:
-            return f"{self.metric} {self.relation} {self.value:g}"
-        times = name if self.value == 1 and self.metric == "quality" else f"{self.value:g} * {name}"
+            return f"{self.metric} {self.relation} {_shortest(self.value)}"
+        plain = self.value == 1 and self.metric == "quality"
+        times = name if plain else f"{_shortest(self.value)} * {name}"
         if self.less > 0:
-            points = 100 * self.less
-            times += f" - {points:g} point{'' if points == 1 else 's'}"
+            points = f"{100 * self.less:g}"
+            times += f" - {points} point{'' if points == '1' else 's'}"
         return f"{self.metric} {self.relation} {times}"
 
     def check(self, candidates: tuple[str, ...]) -> None:
@@ -219,8 +221,8 @@ class Target(CheckedArguments):
             raise ValueError(msg)
         if self.percentile is None:
             return self.value - trials.latency_s
-        late: Floats = (1 - self.percentile / 100) - (trials.latency_s > self.value)
-        return late
+        late = trials.latency_s > self.value
+        return np.asarray((1 - self.percentile / 100) - late, dtype=np.float64)
 
     def _column(self, trials: Trials, best: int) -> int | None:
         if self.model is None:
@@ -244,6 +246,12 @@ class Target(CheckedArguments):
         dearest = trials.cost_ceiling_usd
         most = v if column is None else v * float(trials.single_cost_usd[:, column].max())
         return -dearest, most
+
+
+def _shortest(value: float) -> str:
+    """Return the shortest text that is read as the same number."""
+    text = f"{value:g}"
+    return text if float(text) == value else repr(value)
 
 
 def parse_targets(text: str) -> tuple[Target, ...]:

@@ -77,35 +77,32 @@ class Verdict:
     def _conclusion(self) -> str:
         goal, alone = f"the target `{self.goal}`", f"use `{self.use}` alone"
         level = f"{100 * self.confidence:.4g} %"
-        if self.reason == "proven":
-            return (
-                f"{goal} is kept with {level} confidence "
-                f"(quality not below {100 * self.gap_bound:+.1f} points)."
-            )
-        if self.reason == "missed":
-            return f"{goal} is not kept; {alone}."
-        if self.reason == "dearer":
-            return f"no router here is cheaper than `{self.best}` alone; {alone}."
-        if self.reason == "single" and self.use_gap is not None:
-            facts = f"{_money(self.use_saved, self.best)}, quality {_points(self.use_gap)}"
-            return f"`{self.use}` alone keeps {goal} for less ({facts}); {alone}."
-        if self.reason == "random":
-            return (
-                "sending as many questions to each model at random does as well for the same "
-                f"money; {alone}."
-            )
-        if self.reason == "unreachable":
-            return f"no practical number of questions would show that {self._claim()}; {alone}."
-        return f"whether {self._claim()} {self._needs()} Until then, {alone}."
+        bound = f"{_signed(self.gap_bound)} points"
+        texts: dict[Reason, str] = {
+            "proven": f"{goal} is kept with {level} confidence (quality not below {bound}).",
+            "missed": f"{goal} is not kept; {alone}.",
+            "dearer": f"no router here is cheaper than `{self.best}` alone; {alone}.",
+            "random": "sending as many questions to each model at random does as well for the same "
+            f"money; {alone}.",
+            "single": f"{self._single()}; {alone}.",
+            "unreachable": "no practical number of questions would show that "
+            f"{self._claim()}; {alone}.",
+            "few rows": f"whether {self._claim()} {self._needs()} Until then, {alone}.",
+        }
+        return texts[self.reason]
+
+    def _single(self) -> str:
+        text = f"`{self.use}` alone keeps the target `{self.goal}` for less"
+        if self.use_gap is None:
+            return text
+        facts = f"{_money(self.use_saved, self.best)}, quality {_points(self.use_gap)}"
+        return f"{text} ({facts[0].lower()}{facts[1:]})"
 
     def _claim(self) -> str:
         if self.about == "cheaper":
             return f"it is cheaper than `{self.best}` alone"
         if self.about == "better than random":
-            return (
-                "it does better than sending as many questions to each model at random, for the "
-                "same money,"
-            )
+            return "it beats sending as many questions to each model at random for the same money"
         return f"the target `{self.goal}` is kept"
 
     def _needs(self) -> str:
@@ -151,12 +148,12 @@ def _money(saved: Interval | None, name: str) -> str:
     word, low, high = "cheaper", saved.low, saved.high
     if saved.value < 0:
         word, low, high = "dearer", -saved.high, -saved.low
-    share = f"{100 * abs(saved.value):.0f} % {word} than `{name}`"
+    share = f"{_percent(abs(saved.value))} % {word} than `{name}`"
     return f"{share} ({_percent(low)} to {_percent(high)})"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f}" if math.isfinite(share) else "unbounded"
+    return f"{round(100 * share)}" if math.isfinite(share) else "unbounded"
 
 
 def _points(gap: Interval) -> str:
@@ -165,10 +162,11 @@ def _points(gap: Interval) -> str:
 
 
 def _signed(quality: float) -> str:
-    return f"{100 * quality + 0.0:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0")
+    text = f"{100 * quality:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def _round(rows: int) -> int:
     """Round up to two digits, because the estimate is no better."""
     unit = 10 ** max(0, len(str(rows)) - 2)
-    return math.ceil(rows / unit) * unit
+    return int(math.ceil(rows / unit) * unit)

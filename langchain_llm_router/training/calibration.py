@@ -414,7 +414,7 @@ def _report(choice: _Choice, k: int, checking: Trials) -> Calibrated:
     margins, _ = choice.margins_of(checking)
     worst = min((margin[k] for margin in margins), key=lambda values: float(values.mean()))
     cost = checking.cost_usd[k]
-    quality = all(goal.metric != "cost_usd" and goal.metric != "latency_s" for goal in choice.goals)
+    quality = all(goal.metric not in {"cost_usd", "latency_s"} for goal in choice.goals)
     return Calibrated(
         target=choice.text,
         knob=float(choice.trials.knob[k]),

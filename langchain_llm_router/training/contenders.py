@@ -42,8 +42,8 @@ CHEAP_ESTIMATORS: _Estimators = {
 }
 """Estimators that need no pretrained model and are fitted within seconds."""
 
-_N_BUDGETS = 6
-_N_GRID = 10
+_N_BUDGETS = 3
+_N_GRID = 5
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Contender:
         candidates: Names of the candidates it may ask, from cheap to expensive.
         verifier: Name of the verifier it uses, if any.
         estimator: Name of the estimator it uses, if any.
-        one_shot: Whether its policies are `Utility(cost=λ)`, which are replayed on all rows at once.
+        one_shot: Whether its policies are `Utility(cost=λ)`, replayed on all rows at once.
+        slow: Whether its decisions take so long that only every second λ is tried.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Contender:
     verifier: str | None = None
     estimator: str | None = None
     one_shot: bool = False
+    slow: bool = False
 
     def replay_tables(
         self, tables: Tables, fit_rows: Indices, rows: Indices
@@ -128,7 +130,9 @@ def contenders(tables: Tables) -> Iterator[Contender]:
                 kinds["cascade routing"] = _routing
             for kind, train in kinds.items():
                 family = train(tables, verifier, chain)
-                yield Contender(f"{kind} on {verifier}: {who}", family, chain, verifier)
+                slow = train is _routing
+                name = f"{kind} on {verifier}: {who}"
+                yield Contender(name, family, chain, verifier, slow=slow)
 
 
 def _utility(rows: Indices) -> Family:

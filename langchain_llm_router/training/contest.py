@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_llm_router.evaluation import Sweep
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.evaluation import Sweep, best_single
 from langchain_llm_router.evaluation.claims import Goal
 from langchain_llm_router.evaluation.judgement import decide_verdict
+from langchain_llm_router.evaluation.verdict import Verdict
 from langchain_llm_router.policies import Always
 from langchain_llm_router.router.saved_router import SavedRouter, mean_costs
 from langchain_llm_router.training.contenders import Contender, Tables, contenders
@@ -31,8 +33,6 @@ class Contest:
     Args:
         tables: The data.
         goal: What the router is to reach.
-        scale: λ at which the cheapest and the best candidate have equal utility; the values of λ
-            to try are around it.
         even_if_worse: Whether the router is returned even if its verdict is not "kept".
         n_folds: Number of parts, each answered by routers that were fitted on the others.
         seed: Seed of the split and of the resampling.
@@ -41,7 +41,6 @@ class Contest:
 
     tables: Tables
     goal: Goal
-    scale: float
     even_if_worse: bool = False
     n_folds: int = 5
     seed: int = 0
@@ -54,26 +53,14 @@ class Contest:
             ValueError: If there are fewer than two different queries, or the data lacks what a
                 target is about.
         """
-        outcomes = self.tables.outcomes
-        for target in self.goal.targets:
-            target.check(tuple(outcomes.candidates))
-        folds = fold_rows(self.tables, self.n_folds, self.seed)
         progress = Progress(self.watch, len(list(contenders(self.tables))) + 2)
-        tried = cross_fit(self.tables, self._lambdas(), folds, progress)
+        tried = self.cross_fit(progress)
         progress.begin("choosing a setting, and choosing again on resampled rows")
-        if tried is None:
-            raise ValueError(self._no_contender())
-        clusters = tuple(outcomes.queries) if len(set(outcomes.queries)) < len(outcomes) else None
-        choice = Selection(tried.trials, self.goal, clusters=clusters, seed=self.seed).choose()
-        verdict = decide_verdict(
-            tried.trials.pick(choice.setting),
-            self.goal,
-            clusters=clusters,
-            optimism=choice.optimism,
-        )
+        choice, verdict = self.judge(tried)
+        lambda_ = float(tried.trials.knob[choice.setting])
         winner = tried.contender[choice.setting]
         progress.begin(f"fitting {winner.name} on all rows")
-        router = self._router(winner, float(tried.trials.knob[choice.setting]))
+        router = self._router(winner, lambda_)
         kept = verdict.use is None or self.even_if_worse
         return Fitted(
             router=router if kept else self._single(verdict.use or verdict.best),
@@ -82,16 +69,39 @@ class Contest:
             goal=self.goal,
             standings=self._standings(tried, choice),
             left_out=tried.left_out,
-            outcomes=outcomes,
+            outcomes=self.tables.outcomes,
             done=self._done(tried, choice.setting),
             optimism=choice.optimism,
-            lambda_=float(tried.trials.knob[choice.setting]),
+            lambda_=lambda_,
             sweep=self._sweep(tried, winner),
-            n_folds=len(folds),
+            n_folds=self.n_folds,
         )
 
+    def cross_fit(self, progress: Progress) -> CrossFit:
+        """Try every setting of every contender on rows that it was not fitted on.
+
+        Raises:
+            ValueError: If a target names an unknown model, or no contender applies.
+        """
+        for target in self.goal.targets:
+            target.check(tuple(self.tables.outcomes.candidates))
+        folds = fold_rows(self.tables, self.n_folds, self.seed)
+        tried = cross_fit(self.tables, self._lambdas(), folds, progress)
+        if tried is None:
+            raise ValueError(self._no_contender())
+        return tried
+
+    def judge(self, tried: CrossFit) -> tuple[Choice, Verdict]:
+        """Choose a setting, and decide the verdict on it."""
+        queries = self.tables.outcomes.queries
+        clusters = tuple(queries) if len(set(queries)) < len(queries) else None
+        choice = Selection(tried.trials, self.goal, clusters=clusters, seed=self.seed).choose()
+        trial = tried.trials.pick(choice.setting)
+        return choice, decide_verdict(trial, self.goal, clusters=clusters, optimism=choice.optimism)
+
     def _lambdas(self) -> Floats:
-        around = np.geomspace(self.scale / _SPAN, self.scale * _SPAN, _N_LAMBDAS - 1)
+        scale = _default_lambda(self.tables.outcomes)
+        around = np.geomspace(scale / _SPAN, scale * _SPAN, _N_LAMBDAS - 1)
         tried = np.concatenate([[0.0], around])
         if self.goal.lambda_ is None:
             return tried
@@ -160,3 +170,16 @@ class Contest:
 
     def _mean_costs(self, chain: tuple[str, ...]) -> dict[str, float]:
         return mean_costs(chain, self.tables.outcomes.select(chain).cost_usd)
+
+
+def _default_lambda(outcomes: Outcomes) -> float:
+    """Return the λ at which the cheapest and the best candidate have equal utility."""
+    quality, cost = outcomes.quality.mean(axis=0), outcomes.mean_cost_usd
+    assert cost is not None, "fit_router requires every cost"
+    best, cheap = best_single(outcomes), int(cost.argmin())
+    gap, price = float(quality[best] - quality[cheap]), float(cost[best] - cost[cheap])
+    if gap > 0 and price > 0:
+        return gap / price
+    # The cheapest candidate is as good as any, so any λ serves as the middle of those to try.
+    dearest = float(cost.max())
+    return 1 / dearest if dearest > 0 else 1.0

@@ -70,7 +70,7 @@ def cross_fit(
     for contender in contenders(tables):
         progress.begin(contender.name)
         try:
-            tried.append(_try(contender, tables, lambdas, folds))
+            tried.append(_try(contender, tables, _lambdas_of(contender, lambdas), folds))
         except ValueError as error:
             left_out[contender.name] = str(error)
         else:
@@ -80,7 +80,7 @@ def cross_fit(
     table = tables.outcomes
     assert table.cost_usd is not None, "fit_router requires every cost"
     trials = Trials(
-        knob=np.tile(lambdas, len(entered)),
+        knob=np.concatenate([_lambdas_of(contender, lambdas) for contender in entered]),
         quality=np.concatenate([it.quality for it in tried]),
         cost_usd=np.concatenate([it.cost_usd for it in tried]),
         strong=np.concatenate([it.strong for it in tried]),
@@ -90,8 +90,12 @@ def cross_fit(
         candidates=tuple(table.candidates),
     )
     accepted = np.concatenate([it.accepted for it in tried])
-    of_setting = tuple(contender for contender in entered for _ in lambdas)
+    of_setting = tuple(c for c in entered for _ in _lambdas_of(c, lambdas))
     return CrossFit(trials, of_setting, accepted, left_out)
+
+
+def _lambdas_of(contender: Contender, lambdas: Floats) -> Floats:
+    return lambdas[::2] if contender.slow else lambdas
 
 
 class _Tried:

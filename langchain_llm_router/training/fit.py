@@ -14,7 +14,6 @@ import numpy as np
 from langchain_llm_router.collect import Collected
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import QualityEstimator
-from langchain_llm_router.evaluation import best_single
 from langchain_llm_router.evaluation.claims import Goal
 from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables
 from langchain_llm_router.training.contest import Contest
@@ -84,20 +83,8 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
     return Contest(
         tables,
         goal,
-        _default_lambda(outcomes),
         even_if_worse=even_if_worse,
         n_folds=n_folds,
         seed=seed,
         watch=watch,
     ).run()
-
-
-def _default_lambda(outcomes: Outcomes) -> float:
-    quality, cost = outcomes.quality.mean(axis=0), outcomes.mean_cost_usd
-    assert cost is not None, "checked before"
-    best, cheap = best_single(outcomes), int(cost.argmin())
-    gap = float(cost[best] - cost[cheap])
-    if gap > 0:
-        return float(quality[best] - quality[cheap]) / gap
-    # The cheapest candidate is also the best, at any λ.
-    return float(quality[best] / cost[best]) if cost[best] > 0 else 1.0

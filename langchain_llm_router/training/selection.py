@@ -130,7 +130,7 @@ class Selection:
 
     def _gain(self, means: _Means) -> Floats:
         if self.goal.lambda_ is not None:
-            return np.min(means.margins, axis=0)
+            return np.asarray(np.min(means.margins, axis=0), np.float64)
         if self.goal.is_about_quality:
             alone = means.single_cost[:, self.best, None]
             return np.asarray(1 - means.cost / np.maximum(alone, 1e-300), np.float64)

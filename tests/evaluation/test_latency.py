@@ -72,7 +72,7 @@ def test_collect_records_what_the_estimate_needs(tmp_path):
     done = collect(rows, pool, journal=tmp_path / "run.jsonl", verifiers={"self": SelfEvaluator(2)})
     said = done.evaluations["self"]
     assert said.latency_s.shape == (3, 2)
-    assert (said.select(["large"]).take([0]).latency_s > 0).all()
+    assert (said.select(["small"]).take([0]).latency_s > 0).all()
     replayed = replay(ConfidenceThreshold(), None, done.outcomes, evaluations=said)
     cost = latency_cost(replayed, "large", NAMES, done.latency_s, done.ttft_s, said.latency_s)
     assert cost.n_rows == 3

@@ -1,10 +1,15 @@
 """From data to a router in one call, saved, reported and brought to life."""
 
+import json
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, SelfEvaluator, route_of
-from langchain_llm_router.apps.cli.fit_report import verdict, write_report
+from langchain_llm_router.apps.cli.fit_report import saved_line, write_report
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import (
@@ -17,10 +22,11 @@ from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.training import fit_router
 from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables, contenders
-from langchain_llm_router.types.errors import ArtifactError, CalibrationError
+from langchain_llm_router.types.errors import ArtifactError
 from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
 
 NAMES = ("small", "medium", "large")
+ONE = {"near": NearestNeighbors}
 
 
 def oracle_evaluations(outcomes, seed=0, trust=0.9):
@@ -32,191 +38,211 @@ def oracle_evaluations(outcomes, seed=0, trust=0.9):
     return SelfEvaluations(outcomes.candidates, scores, np.zeros_like(scores))
 
 
+def half_easy(n, *, signal=True, seed=0):
+    """Questions of which half are easy for the small model, whose wording may tell so."""
+    rng = np.random.default_rng(seed)
+    easy = rng.random(n) < 0.5
+    large = (rng.random(n) < 0.9).astype(float)
+    small = np.where(easy, large, np.where(rng.random(n) < 0.6, 0.0, large))
+    words = np.where(easy & signal, "add the numbers", "prove the theorem")
+    queries = [f"{text} {rng.random():.12f}" for text in words]
+    cost = np.tile([1e-4, 2e-3], (n, 1)) * rng.lognormal(0, 0.3, (n, 2))
+    return Outcomes(queries, ("small", "large"), np.stack([small, large], axis=1), cost)
+
+
 @pytest.fixture(scope="module")
 def outcomes():
-    return make_outcomes(n=400)
+    return make_outcomes(n=300)
 
 
 @pytest.fixture(scope="module")
-def fitted(outcomes):
-    return fit_router(outcomes, {"self": oracle_evaluations(outcomes)})
+def kept():
+    return fit_router(half_easy(500), target="quality >= best - 3 points", estimators=ONE)
 
 
-def test_a_verifier_that_knows_makes_a_cascade_win(fitted):
-    assert fitted.router.verifier == "self"
+@pytest.fixture(scope="module")
+def refused():
+    table = half_easy(300, signal=False)
+    return fit_router(table, target="quality >= best - 1 point", estimators=ONE)
+
+
+def test_wording_that_tells_makes_a_router_that_keeps_its_target(kept):
+    assert kept.worth_it
+    assert kept.verdict.outcome == "kept"
+    assert kept.router is kept.winner
+    assert isinstance(kept.router.policy, Utility)
+    assert kept.saved.low > 0.3
+    assert kept.gain.low > -0.03
+    assert saved_line(kept) == "Saved: the router utility by near."
+
+
+def test_a_verifier_that_knows_makes_a_cascade_win():
+    table = half_easy(400, signal=False)
+    fitted = fit_router(
+        table, {"self": oracle_evaluations(table, trust=0.99)}, estimators=ONE,
+        target="quality >= best - 3 points",
+    )  # fmt: skip
     assert fitted.worth_it
-    assert fitted.gain.low > 0
-    assert fitted.replay.mean_quality > fitted.test.quality[:, 0].mean()
-    utilities = [standing.utility for standing in fitted.standings]
-    assert utilities == sorted(utilities, reverse=True)
+    assert fitted.router.verifier == "self"
 
 
-def test_without_verifiers_the_queries_words_decide(outcomes):
-    fitted = fit_router(outcomes)
-    assert fitted.router.estimator is not None
-    assert isinstance(fitted.router.policy, Utility)
+def test_without_a_signal_the_best_single_model_is_saved_unless_asked_otherwise(refused):
+    assert not refused.worth_it
+    assert refused.router.candidates == (refused.verdict.use,)
+    assert isinstance(refused.router.policy, Always)
+    assert "alone. `--even-if-worse` saves the router" in saved_line(refused)
+    table = half_easy(300, signal=False)
+    forced = fit_router(
+        table, target="quality >= best - 1 point", estimators=ONE, even_if_worse=True
+    )
+    assert forced.verdict == refused.verdict
+    assert forced.router is forced.winner
+    assert "all the same, as asked" in saved_line(forced)
+
+
+@pytest.mark.parametrize("n", [5, 8, 20])
+def test_a_handful_of_questions_proves_nothing(n):
+    table = half_easy(n)
+    fitted = fit_router(table, {"self": oracle_evaluations(table)}, estimators=ONE)
+    assert fitted.verdict.outcome != "kept"
+    assert len(fitted.router.candidates) == 1
 
 
 def test_candidates_that_do_not_differ_are_not_worth_routing():
     rng = np.random.default_rng(1)
     quality = np.repeat((rng.random((200, 1)) < 0.7).astype(float), 2, axis=1)
     table = Outcomes([f"q{i}" for i in range(200)], ("a", "b"), quality, [[1e-3, 1e-2]] * 200)
-    fitted = fit_router(table, lambda_=1.0)
-    assert not fitted.worth_it
-    assert fitted.gain.value == pytest.approx(0, abs=1e-9)
+    for goal in ({"lambda_": 1.0}, {}):
+        fitted = fit_router(table, **goal, estimators=ONE)
+        assert not fitted.worth_it
+        assert fitted.router.candidates == ("a",)
+
+
+def test_a_router_by_lambda_has_more_utility_than_every_model():
+    table = half_easy(500)
+    fitted = fit_router(table, lambda_=100.0, estimators=ONE)
+    assert fitted.worth_it
+    utility = fitted.done.quality - 100 * fitted.done.cost_usd
+    assert utility.mean() > (table.quality - 100 * table.cost_usd).mean(axis=0).max()
 
 
 def test_all_that_apply_compete(outcomes):
     evaluations = {"self": oracle_evaluations(outcomes), "other": oracle_evaluations(outcomes, 1)}
     named = [c.name for c in contenders(Tables(outcomes, evaluations, CHEAP_ESTIMATORS))]
     assert len(set(named)) == len(named)
-    for name in NAMES:
-        assert f"always {name}" in named
     for estimator in ("nearest neighbors", "clusters", "linear", "Bradley-Terry"):
         assert f"utility by {estimator}" in named
     for verifier in evaluations:
         assert f"FrugalGPT on {verifier}" in named
-        for kind in ("threshold", "POMDP", "cascade routing"):
+        assert f"cascade routing on {verifier}: small → medium → large" in named
+        for kind in ("threshold", "POMDP"):
             for chain in ("small → medium → large", "small → large", "medium → large"):
                 assert f"{kind} on {verifier}: {chain}" in named
 
 
-def test_everybody_that_competes_stands_in_the_standings(fitted, outcomes):
-    tables = Tables(outcomes, {"self": oracle_evaluations(outcomes)}, CHEAP_ESTIMATORS)
-    assert fitted.left_out == {}
-    assert {s.name for s in fitted.standings} == {c.name for c in contenders(tables)}
+def test_every_contender_stands_in_the_standings_the_winner_first(kept):
+    names = {c.name for c in contenders(Tables(kept.outcomes, {}, ONE))}
+    assert kept.left_out == {}
+    assert {s.name for s in kept.standings} == names
+    scores = [standing.score for standing in kept.standings]
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_a_verifier_of_unknown_cost_does_not_apply_and_the_rest_competes(outcomes):
     known = oracle_evaluations(outcomes)
     unpriced = SelfEvaluations(known.candidates, known.confidence)
-    fitted = fit_router(outcomes, {"self": unpriced}, estimators={"near": NearestNeighbors})
-    assert len(fitted.standings) == 4
+    fitted = fit_router(outcomes, {"self": unpriced}, estimators=ONE)
+    assert [s.name for s in fitted.standings] == ["utility by near"]
     assert any("cost" in why for why in fitted.left_out.values())
 
 
-ONE = {"near": NearestNeighbors}
+def test_every_row_counts_in_the_verdict_and_had_a_part_in_the_router(kept):
+    assert kept.verdict.n_rows == len(kept.outcomes) == 500
+    assert kept.winner.knows(kept.outcomes.queries).all()
+    assert len(kept.done.quality) == 500
 
 
-@pytest.fixture(scope="module")
-def targeted():
-    outcomes = make_outcomes(500, ("small", "large"), seed=1)
-    evaluations = {"self": oracle_evaluations(outcomes)}
-    return fit_router(outcomes, evaluations, target="quality >= 0.95 * best", estimators=ONE)
-
-
-def test_a_target_is_met_for_less_than_the_best_model_costs(targeted):
-    found = targeted.calibrated
-    assert found.target == "quality >= 0.95 * best"
-    assert found.holds
-    assert found.n_rows == (targeted.n_rows["calibrating"], targeted.n_rows["testing"])
-    best = targeted.test.quality.mean(axis=0).max()
-    assert targeted.replay.mean_quality >= 0.95 * best
-    assert targeted.cost_usd.value < targeted.test.mean_cost_usd[1]
-    assert targeted.saved.low > 0
-    assert targeted.worth_it
-    assert "of the cost at equal quality" in verdict(targeted)
-
-
-def test_no_row_has_two_jobs(targeted):
-    assert list(targeted.n_rows) == ["training", "picking", "calibrating", "testing"]
-    assert sum(targeted.n_rows.values()) == 500
-    assert len(targeted.replay.quality) == targeted.n_rows["testing"]
-
-
-def test_a_promise_is_tested_on_rows_that_ordered_nothing():
-    outcomes = make_outcomes(500, ("small", "large"), seed=1)
-    fitted = fit_router(
-        outcomes, {"self": oracle_evaluations(outcomes)}, estimators=ONE,
-        target="quality >= 0.8 * best", confidence=0.9,
-    )  # fmt: skip
-    found = fitted.calibrated
-    assert found.confidence == 0.9
-    assert found.knob == found.certified[-1]
-    assert found.n_rows == (fitted.n_rows["picking"], fitted.n_rows["calibrating"])
-    assert fitted.replay.mean_quality > 0.8 * fitted.test.quality.mean(axis=0).max()
-    # Only who can fall back on the best model can promise a part of its quality.
-    assert all("large" in why for why in fitted.left_out.values())
-
-
-def test_too_few_rows_for_a_promise_say_how_many_more(outcomes):
-    with pytest.raises(CalibrationError, match=r"label about \d+ more"):
-        fit_router(
-            outcomes.take(range(100)), target="quality >= 0.9 * best", confidence=0.99,
-            estimators=ONE,
-        )  # fmt: skip
+def test_several_targets_must_be_kept_at_once():
+    both = "quality >= best - 3 points and cost <= 70 % of large"
+    fitted = fit_router(half_easy(600), target=both, estimators=ONE)
+    assert fitted.worth_it
+    assert fitted.done.cost_usd.mean() <= 0.7 * fitted.outcomes.mean_cost_usd[1]
+    impossible = "quality >= best - 3 points and cost <= 10 % of large"
+    assert not fit_router(half_easy(600), target=impossible, estimators=ONE).worth_it
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"target": "as good as it gets"}, "must have a form such as"),
-        ({"confidence": 0.9}, "set `target`"),
-        ({"target": "quality >= 0.9", "shares": (0.5, 0.5)}, "4 numbers with a target"),
-        ({"shares": (0.5, 0.5)}, "3 numbers without a target"),
+        ({"target": "at least 99 % of huge"}, "names 'huge', but the candidates are"),
+        ({"confidence": 0.3}, r"\(0.5, 1\)"),
+        ({"target": "quality >= 0.9", "lambda_": 1.0}, "exclude each other"),
+        ({"target": "strong share = 0.3"}, "no data can prove"),
+        ({"lambda_": -1.0}, "lambda_"),
+        ({"n_folds": 1}, "n_folds"),
+        ({"target": "p95 latency <= 2 s"}, "needs latencies"),
     ],
 )
-def test_senseless_targets_are_refused(outcomes, given, words):
+def test_senseless_goals_are_refused(outcomes, given, words):
     with pytest.raises(ValueError, match=words):
-        fit_router(outcomes, **given)
+        fit_router(outcomes, estimators=ONE, **given)
 
 
-def test_a_target_that_no_contender_meets_is_refused(outcomes):
-    with pytest.raises(CalibrationError, match="No contender can be used: No setting meets"):
-        fit_router(outcomes, target="quality >= 1", estimators=ONE)
-
-
-def test_the_testing_rows_set_no_knob():
-    outcomes = make_outcomes(200, ("small", "large"), seed=2)
-    kwargs = {"target": "quality >= 0.9 * best", "estimators": ONE, "seed": 3}
-    evaluations = {"self": oracle_evaluations(outcomes)}
-    first = fit_router(outcomes, evaluations, **kwargs)
-    broken = np.array(outcomes.quality)
-    rows = [i for i, q in enumerate(outcomes.queries) if q in set(first.test.queries)]
-    broken[rows] = 1 - broken[rows]
-    spoiled = Outcomes(outcomes.queries, outcomes.candidates, broken, outcomes.cost_usd)
-    again = fit_router(spoiled, evaluations, **kwargs)
-    assert again.standings == first.standings
-    assert again.calibrated.knob == first.calibrated.knob
-
-
-def test_the_test_rows_are_never_seen(outcomes):
-    first = fit_router(outcomes, seed=3)
-    broken = np.array(outcomes.quality)
-    rows = [i for i, q in enumerate(outcomes.queries) if q in set(first.test.queries)]
-    broken[rows] = 1 - broken[rows]
-    again = fit_router(Outcomes(outcomes.queries, NAMES, broken, outcomes.cost_usd), seed=3)
-    assert again.standings == first.standings
+def test_a_target_that_no_contender_meets_is_not_kept(outcomes):
+    fitted = fit_router(outcomes, target="quality >= 1", estimators=ONE)
+    assert (fitted.verdict.outcome, fitted.verdict.use) == ("not_kept", "large")
 
 
 def test_unknown_prices_and_too_few_rows_are_refused(outcomes):
     with pytest.raises(ValueError, match="add prices"):
         fit_router(Outcomes(outcomes.queries, NAMES, outcomes.quality))
-    with pytest.raises(ValueError, match="too few"):
-        fit_router(outcomes.take([0, 1]))
+    with pytest.raises(ValueError, match="at least 2 different"):
+        fit_router(outcomes.take([0]))
+    with pytest.raises(ValueError, match="there must be two candidates"):
+        fit_router(outcomes.select(["small"]))
 
 
-def test_the_report_says_who_won_and_whether_it_is_worth_it(fitted, tmp_path):
+def test_the_saved_folder_holds_the_verdict(kept, tmp_path):
+    saved = json.loads((kept.save(tmp_path / "router") / "verdict.json").read_text())
+    assert saved["verdict"] == "kept"
+    assert saved["sentence"] == kept.verdict.sentence
+
+
+def test_the_report_begins_with_the_verdict(kept, refused, tmp_path):
     pytest.importorskip("matplotlib")
-    report = write_report(fitted, tmp_path / "router").read_text()
-    assert "**Worth routing**" in report
-    assert fitted.standings[0].name in report
+    report = write_report(kept, tmp_path / "router", notes="3 rows were left out.").read_text()
+    assert report.startswith(f"# Fitted router\n\n**The target is kept.** {kept.verdict.sentence}")
+    assert "3 rows were left out." in report
     assert "large alone" in report
-    for name in ("cost_quality", "contest", "shares", "worth"):
+    for name in ("cost_quality", "contest", "shares"):
         assert f"({name}.png)" in report
         assert (tmp_path / "router" / f"{name}.png").stat().st_size > 10_000
+    report = write_report(refused, tmp_path / "other").read_text()
+    assert f"use `{refused.verdict.use}` alone" in report.splitlines()[2]
 
 
-def test_the_report_tells_whether_the_target_was_kept(targeted, tmp_path):
+def test_the_block_of_the_report_runs_as_pasted(kept, tmp_path):
     pytest.importorskip("matplotlib")
-    report = write_report(targeted, tmp_path).read_text()
-    assert "## The target" in report
-    assert "it was kept by" in report
-    assert "It is not guaranteed" in report
-    assert "miss the target with every setting" in report
+    folder = kept.save(tmp_path / "router")
+    block = re.search(r"```python\n(.*?)```", write_report(kept, folder).read_text(), re.DOTALL)[1]
+    assert "..." not in block
+    code = block.replace("=provider:model", "=openai:gpt-4o-mini").rsplit("print(", 1)[0]
+    code += "print(router.route('add the numbers 1').candidate)"
+    environment = {"OPENAI_API_KEY": "none", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() in ("small", "large"), done.stderr
 
 
-def test_the_saved_router_decides_as_the_fitted_one(fitted, tmp_path):
+def test_the_saved_router_decides_as_the_fitted_one(tmp_path):
+    table = half_easy(400, signal=False)
+    fitted = fit_router(
+        table, {"self": oracle_evaluations(table, trust=0.99)}, estimators=ONE,
+        target="quality >= best - 3 points",
+    )  # fmt: skip
     folder = fitted.save(tmp_path / "router")
     loaded = SavedRouter.load(folder)
     assert loaded.candidates == fitted.router.candidates
@@ -271,12 +297,12 @@ def test_the_estimator_travels_along(outcomes, tmp_path):
     np.testing.assert_allclose(loaded.predict(queries), estimator.predict(queries))
 
 
-def test_who_watches_is_told_who_is_taught_and_how_far_it_has_come(outcomes):
+def test_progress_names_every_contender_and_reaches_the_end(outcomes):
     told = []
     fitted = fit_router(outcomes, estimators=ONE, watch=lambda *step: told.append(step))
     names, done, total = zip(*told, strict=True)
-    assert set(names[:-1]) == {standing.name for standing in fitted.standings}
-    assert names[-1] == f"testing {fitted.standings[0].name}"
+    assert set(names[:-2]) == {standing.name for standing in fitted.standings}
+    assert names[-1] == f"fitting {fitted.standings[0].name} on all rows"
     assert list(done) == list(range(len(told)))
     assert set(total) == {len(told)}
 

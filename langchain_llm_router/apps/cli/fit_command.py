@@ -13,13 +13,13 @@ from langchain_llm_router.types.progress import Bar
 if TYPE_CHECKING:
     from langchain_llm_router.training import Fitted
 
-__all__ = ["EXIT_CODES", "check_target_options", "fit"]
+__all__ = ["EXIT_CODES", "check_output_folder", "fit"]
 
 EXIT_CODES = {"kept": 0, "not_kept": 3, "unknown": 4}
 """Exit code of `fit`, `evaluate` and `calibrate` by the outcome of the verdict."""
 
 
-def check_target_options(out: Path, *, force: bool) -> None:
+def check_output_folder(out: Path, *, force: bool) -> None:
     """Refuse to write into a folder that holds something.
 
     Raises:
@@ -31,7 +31,7 @@ def check_target_options(out: Path, *, force: bool) -> None:
     raise FileExistsError(msg)
 
 
-def fit(
+def fit(  # noqa: PLR0913 - each option is a parameter
     *,
     data: DataOption = [],  # noqa: B006
     out: Annotated[Path, "Folder for the router and its report."] = Path("router"),
@@ -64,7 +64,7 @@ def fit(
     )
     from langchain_llm_router.training import fit_router  # noqa: PLC0415 - the same
 
-    check_target_options(out, force=force)
+    check_output_folder(out, force=force)
     tables, notes = load_data_option(data)
     with Bar("comparing all contenders") as bar:
         fitted = fit_router(

@@ -94,7 +94,7 @@ def _markdown(fitted: Fitted, folder: Path, notes: str) -> str:
 
 **{_OUTCOMES[verdict.outcome]}** {verdict.sentence}
 
-{saved_line(fitted)} {notes}
+{saved_line(fitted)}{_note(notes)}
 
 Load it with:
 
@@ -112,9 +112,7 @@ On {n:,} questions, each answered by a router that was fitted without it ({fitte
 
 ![Cost and quality](cost_quality.png)
 
-The figures of this router are lower than what its answers show by {_optimism(fitted)}: the same
-questions also chose it among {len(fitted.standings):,} kinds of routers, and that flatters the one
-that is chosen. The choice was repeated on resampled questions to see by how much.
+{_optimism(fitted)}
 
 ## Which candidates answer
 
@@ -142,9 +140,19 @@ _OUTCOMES = {
 }
 
 
+def _note(text: str) -> str:
+    return f" {text}" if text else ""
+
+
 def _optimism(fitted: Fitted) -> str:
-    points = f"{100 * fitted.optimism.quality:.1f} points of quality"
-    return f"{points}, and dearer by {_per_1000(fitted.optimism.cost_usd)} per 1,000 questions"
+    """Say by how much the figures are corrected for the choice, and why."""
+    optimism = fitted.optimism
+    return (
+        f"The same questions also chose this router among {len(fitted.standings):,} kinds and "
+        "their settings, which flatters the one that is chosen. The choice was repeated on "
+        f"resampled questions to see by how much: {100 * optimism.quality:.1f} points of quality "
+        f"and {_per_1000(optimism.cost_usd)} per 1,000 questions are already taken off above."
+    )
 
 
 def _random_choice(fitted: Fitted) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from langchain_llm_router.apps.cli.terminal import write_text
 
 if TYPE_CHECKING:
+    from langchain_llm_router.collect import Collected
     from langchain_llm_router.data import Outcomes, SelfEvaluations
     from langchain_llm_router.evaluation import Exam
     from langchain_llm_router.types import Candidate
@@ -23,6 +24,7 @@ __all__ = [
     "RouterArgument",
     "build_verifiers",
     "check_flags",
+    "load_data_option",
     "load_exam",
     "load_tables",
     "parse_pool",
@@ -67,10 +69,11 @@ def check_flags(values: Mapping[str, object]) -> None:
             raise ValueError(msg)
 
 
-def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvaluations]]:
-    """Load the outcomes, and the evaluations by verifier name.
+def load_data_option(paths: Sequence[Path]) -> tuple[Outcomes | Collected, str]:
+    """Load the tables of `--data`, and a sentence on what was left out, empty if nothing was.
 
-    What is left out of journals is printed.
+    Raises:
+        ValueError: If there is no path, or a file cannot be read.
     """
     from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.training import load_data  # noqa: PLC0415 - the same
@@ -79,11 +82,20 @@ def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvalu
         msg = "`--data` is missing: pass journals of `collect`, or tables of outcomes."
         raise ValueError(msg)
     data = load_data(*paths)
-    if isinstance(data, Outcomes):
-        return data, {}
-    if data.left_out_sentence:
-        write_text(data.left_out_sentence)
-    return data.outcomes, data.evaluations
+    return data, "" if isinstance(data, Outcomes) else data.left_out_sentence
+
+
+def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvaluations]]:
+    """Load the outcomes, and the evaluations by verifier name.
+
+    What is left out of journals is printed.
+    """
+    from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
+
+    data, left_out = load_data_option(paths)
+    if left_out:
+        write_text(left_out)
+    return (data, {}) if isinstance(data, Outcomes) else (data.outcomes, data.evaluations)
 
 
 def load_exam(folder: Path, paths: Sequence[Path], *, seen: bool = False) -> Exam:

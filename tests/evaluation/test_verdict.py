@@ -1,0 +1,205 @@
+"""One function decides the verdict, and its words follow from its numbers."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.evaluation import Goal, decide_verdict, trial_of
+from langchain_llm_router.evaluation.judgement import Optimism
+
+
+class Done:
+    """What a router reached and spent."""
+
+    def __init__(self, quality, cost_usd):
+        self.quality, self.cost_usd = np.asarray(quality, float), np.asarray(cost_usd, float)
+
+
+def rows(n, *, share=0.5, lost=0.0, gap=0.4, seed=0, prices=(0.001, 0.01)):
+    """A router that sends a share of the rows to small, which is as good there but for `lost`."""
+    rng = np.random.default_rng(seed)
+    easy = rng.random(n) < share
+    large = (rng.random(n) < 0.9).astype(float)
+    small = np.where(rng.random(n) < np.where(easy, lost, gap), 1 - large, large)
+    cost = np.array(prices) * rng.lognormal(0, 0.2, (n, 2))
+    table = Outcomes(
+        [f"q{i}" for i in range(n)], ("small", "large"), np.stack([small, large], axis=1), cost
+    )
+    chosen = np.where(easy, 0, 1)
+    each = np.arange(n)
+    return Done(table.quality[each, chosen], cost[each, chosen]), table
+
+
+def verdict(done, table, target="quality >= best - 2 points", **kwargs):
+    return decide_verdict(trial_of(done, table), Goal.of(target), **kwargs)
+
+
+def test_a_router_that_is_as_good_for_less_keeps_its_target():
+    found = verdict(*rows(2000))
+    assert (found.outcome, found.reason, found.use) == ("kept", "proven", None)
+    assert found.saved.low > 0.3
+    assert re.fullmatch(
+        r"\d+ % cheaper than `large` \(\d+ to \d+\), quality \S+ points \(\S+ to \S+\): the target "
+        r"`quality >= best - 2 points` is kept with 95 % confidence "
+        r"\(quality not below \S+ points\)\.",
+        found.sentence,
+    )
+    assert found.gap_bound >= -0.02
+
+
+def test_few_rows_prove_nothing_and_it_is_said_how_many_would():
+    for n in (2, 5, 30):
+        found = verdict(*rows(n))
+        assert found.outcome == "unknown"
+        assert f"cannot be said yet from {n} questions" in found.sentence
+        assert found.more_rows > 0
+        assert found.use in ("small", "large")
+
+
+def test_one_row_proves_nothing():
+    for seed in range(20):
+        assert verdict(*rows(1, seed=seed)).outcome != "kept"
+
+
+def test_a_router_that_is_worse_is_told_from_one_that_may_be():
+    found = verdict(*rows(2000, lost=0.5))
+    assert (found.outcome, found.reason, found.use) == ("not_kept", "missed", "large")
+    assert "is not kept; use `large` alone" in found.sentence
+
+
+def test_a_single_model_that_does_as_well_for_less_is_named():
+    done, table = rows(3000, gap=0.0)
+    quality = table.quality.copy()
+    quality[:3] = [0.0, 1.0]
+    found = verdict(done, Outcomes(table.queries, table.candidates, quality, table.cost_usd))
+    assert (found.outcome, found.reason, found.use) == ("not_kept", "single", "small")
+    assert "`small` alone keeps the target" in found.sentence
+    assert found.use_saved.value > 0.8
+
+
+def test_choosing_at_random_is_not_taken_for_routing():
+    rng = np.random.default_rng(0)
+    _, table = rows(4000, gap=0.1, share=0.0)
+    chosen = (rng.random(4000) > 0.1).astype(int)
+    each = np.arange(4000)
+    found = verdict(Done(table.quality[each, chosen], table.cost_usd[each, chosen]), table)
+    assert found.outcome != "kept"
+    assert abs(found.above_random.value) < 0.02
+
+
+def test_a_router_that_costs_more_is_never_kept():
+    done, table = rows(2000)
+    found = verdict(Done(done.quality, done.cost_usd + 0.02), table)
+    assert (found.outcome, found.reason) == ("not_kept", "dearer")
+    assert "% dearer than `large`" in found.sentence
+
+
+def test_unknown_costs_leave_the_verdict_open():
+    done, table = rows(2000)
+    found = verdict(done, Outcomes(table.queries, table.candidates, table.quality))
+    assert found.outcome == "unknown"
+    assert found.saved is None
+    assert "saving against `large` is unknown" in found.sentence
+
+
+def test_a_pool_that_is_free_is_judged_by_its_quality():
+    rng = np.random.default_rng(0)
+    n = 2000
+    good = rng.random(n) < 0.5
+    table = Outcomes(
+        [f"q{i}" for i in range(n)], ("a", "b"), np.stack([good, ~good], axis=1).astype(float),
+        np.zeros((n, 2)),
+    )  # fmt: skip
+    found = verdict(Done(np.ones(n), np.zeros(n)), table)
+    assert found.outcome == "kept"
+    assert found.saved is None
+
+
+def test_optimism_is_taken_off_before_anything_is_said():
+    done, table = rows(2000)
+    found = verdict(done, table, optimism=Optimism(quality=0.05))
+    assert found.outcome == "not_kept"
+    plain = verdict(done, table)
+    assert found.gap.value == pytest.approx(plain.gap.value - 0.05)
+
+
+def test_rows_of_one_question_do_not_count_twice():
+    done, table = rows(100)
+    once = verdict(done, table)
+    many = np.tile(np.arange(100), 20)
+    twice = verdict(
+        Done(done.quality[many], done.cost_usd[many]), table.take(many),
+        clusters=[table.queries[i] for i in many],
+    )  # fmt: skip
+    assert once.outcome == twice.outcome == "unknown"
+    naive = verdict(Done(done.quality[many], done.cost_usd[many]), table.take(many))
+    assert naive.gap.high - naive.gap.low < (twice.gap.high - twice.gap.low) / 2
+
+
+def test_several_targets_must_all_be_kept():
+    done, table = rows(2000)
+    both = "quality >= best - 2 points and cost <= 70 % of large"
+    assert verdict(done, table, both).outcome == "kept"
+    found = verdict(done, table, "quality >= best - 2 points and cost <= 10 % of large")
+    assert (found.outcome, found.reason) == ("not_kept", "missed")
+
+
+def test_the_easier_target_that_is_named_needs_fewer_rows():
+    found = verdict(*rows(150, lost=0.04), "quality >= best - 1 point")
+    assert found.outcome == "unknown"
+    easier, more = found.easier
+    assert more < found.more_rows
+    assert easier in found.sentence
+
+
+def test_a_router_is_judged_by_lambda_without_a_target():
+    done, table = rows(2000)
+    goal = Goal.of(None, lambda_=20.0)
+    assert decide_verdict(trial_of(done, table), goal).outcome == "kept"
+    worthless = decide_verdict(trial_of(done, table), replace(goal, lambda_=0.0))
+    assert worthless.outcome != "kept"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Goal.of("strong share = 0.3"), "no data can prove"),
+        (lambda: Goal(targets=()), "at least one"),
+        (lambda: Goal.of(None, confidence=0.4), r"\(0.5, 1\)"),
+    ],
+)
+def test_a_goal_that_nothing_can_prove_is_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@given(
+    st.integers(1, 400), st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.6),
+    st.integers(0, 1000), st.sampled_from([1, 2, 3, 10]), st.floats(0, 0.05),
+)  # fmt: skip
+def test_no_sentence_contradicts_its_numbers(n, share, lost, gap, seed, points, optimism):
+    done, table = rows(n, share=share, lost=lost, gap=gap, seed=seed)
+    target = f"quality >= best - {points} point{'s' * (points > 1)}"
+    found = verdict(done, table, target, optimism=Optimism(quality=optimism))
+    data = json.loads(json.dumps(found.as_dict()))
+    text = found.sentence
+    assert data["sentence"] == text
+    assert (found.outcome == "kept") == ("is kept with" in text)
+    assert (found.use is None) == (found.outcome == "kept")
+    assert (found.more_rows is not None) == (found.outcome == "unknown")
+    assert found.gap.low <= found.gap.value <= found.gap.high
+    if found.outcome == "kept":
+        assert found.gap_bound >= -points / 100
+        assert found.saved.low > -0.05
+        assert " cheaper than " in text
+        assert found.above_random.value > 0
+    else:
+        assert f"use `{found.use}` alone" in text
+    if found.saved is not None:
+        assert ("dearer than" in text.split(",")[0]) == (found.saved.value < 0)
