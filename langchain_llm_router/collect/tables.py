@@ -112,6 +112,7 @@ def tabulate(records: Iterable[Record], name: str) -> Collected:
         table(record.grades, "quality"),
         _none_if_unknown(table(record.answers, "cost_usd")),
         None if not any(groups) else [group or "" for group in groups],
+        _none_if_unknown(table(record.answers, "latency_s")),
     )
     facts = ("latency_s", "ttft_s", "itl_s", "input_tokens", "output_tokens")
     return Collected(

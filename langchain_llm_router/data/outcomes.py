@@ -43,6 +43,8 @@ class Outcomes(CheckedArguments):
         cost_usd: Cost of each answer in USD, same shape, NaN where unknown. If None, all costs are
             unknown.
         groups: Label of each query (data set, subject, tenant) for within-group evaluation.
+        latency_s: Seconds until each answer is complete, of shape (n_queries, n_candidates), NaN
+            where unknown. If None, all are unknown.
 
     Example:
         >>> Outcomes(["hi"], ("weak", "strong"), [[0.0, 1.0]]).best_candidate
@@ -54,6 +56,7 @@ class Outcomes(CheckedArguments):
     quality: Floats
     cost_usd: Floats | None = None
     groups: Sequence[str] | None = None
+    latency_s: Floats | None = None
 
     def __init__(
         self,
@@ -62,18 +65,22 @@ class Outcomes(CheckedArguments):
         quality: ArrayLike,
         cost_usd: ArrayLike | None = None,
         groups: Sequence[str] | None = None,
+        latency_s: ArrayLike | None = None,
     ) -> None:
         names = check_names(candidates)
         shape = (len(queries), len(names))
-        costs = None
+        costs, latency = None, None
         if cost_usd is not None:
             costs = check_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
+        if latency_s is not None:
+            latency = check_matrix("latency_s", latency_s, shape, unit=False, unknown=True)
         fields: dict[str, object] = {
             "queries": tuple(queries),
             "candidates": names,
             "quality": check_matrix("quality", quality, shape, unit=True, unknown=False),
             "cost_usd": costs,
             "groups": check_column("groups", groups, len(queries)),
+            "latency_s": latency,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -100,6 +107,7 @@ class Outcomes(CheckedArguments):
             self.quality[index],
             None if self.cost_usd is None else self.cost_usd[index],
             None if self.groups is None else [self.groups[i] for i in index],
+            None if self.latency_s is None else self.latency_s[index],
         )
 
     def select(self, candidates: Sequence[str]) -> Outcomes:
@@ -114,7 +122,10 @@ class Outcomes(CheckedArguments):
             raise ValueError(msg)
         columns = [list(self.candidates).index(name) for name in candidates]
         costs = None if self.cost_usd is None else self.cost_usd[:, columns]
-        return Outcomes(self.queries, candidates, self.quality[:, columns], costs, self.groups)
+        latency = None if self.latency_s is None else self.latency_s[:, columns]
+        return Outcomes(
+            self.queries, candidates, self.quality[:, columns], costs, self.groups, latency
+        )
 
     def to_battles(self) -> Battles:
         """Convert every pair of candidates on every query to a battle; equal quality is a tie."""
@@ -142,13 +153,16 @@ class Outcomes(CheckedArguments):
             row["quality"] = by_candidate(self.candidates, self.quality[i])
             if self.cost_usd is not None:
                 row["cost_usd"] = by_candidate(self.candidates, self.cost_usd[i])
+            if self.latency_s is not None:
+                row["latency_s"] = by_candidate(self.candidates, self.latency_s[i])
             yield row
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
         """Build a table from rows in the format of `to_rows`.
 
-        Costs and groups may be missing in some rows; the group of such a row is an empty text.
+        Costs, groups and latencies may be missing in some rows; the group of such a row is an empty
+        text.
 
         Raises:
             ValueError: If a row lacks a field or has other candidates; the message has its index.
@@ -163,6 +177,7 @@ class Outcomes(CheckedArguments):
         names = tuple(candidate_field(rows[0], "quality", 0))
         has_cost = any(row.get("cost_usd") is not None for row in rows)
         has_group = any(row.get("group") is not None for row in rows)
+        has_latency = any(row.get("latency_s") is not None for row in rows)
         return cls(
             [text_field(row, "query", i) for i, row in enumerate(rows)],
             names,
@@ -171,6 +186,9 @@ class Outcomes(CheckedArguments):
             if has_cost
             else None,
             [label_field(row, "group", i) for i, row in enumerate(rows)] if has_group else None,
+            [optional_values(row, "latency_s", names, i) for i, row in enumerate(rows)]
+            if has_latency
+            else None,
         )
 
     def save(self, path: str | Path) -> Path:

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.evaluation.table_replay import Replay
-from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.evaluation.table_replay import total_seconds
+from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
-__all__ = ["LatencyCost", "Waiting", "latency_cost"]
+__all__ = ["LatencyCost", "Steps", "Waiting", "latency_cost"]
+
+
+class Steps(Protocol):
+    """Which calls each row took, from a `Replay` or from the winner of `fit_router`."""
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the candidates, in the order of the columns."""
+
+    @property
+    def accepted(self) -> Indices:
+        """Column of the accepted answer of each row, of shape (n_rows,)."""
+
+    @property
+    def asked(self) -> Bools:
+        """Whether each candidate was asked, of shape (n_rows, n_candidates)."""
+
+    @property
+    def verified(self) -> Bools:
+        """Whether each candidate's answer was verified, same shape."""
+
+    @property
+    def streamed(self) -> Bools:
+        """Whether the accepted answer can be passed on while it is written, of shape (n_rows,)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +79,7 @@ class LatencyCost:
 
 
 def latency_cost(
-    done: Replay,
+    done: Steps,
     single: str,
     candidates: Sequence[str],
     latency_s: ArrayLike | None,
@@ -93,9 +118,7 @@ def latency_cost(
     own = [names.index(name) for name in done.candidates]
     whole, first, check = (_table(name, it, (n, len(names))) for name, it in tables.items())
     rows, j = np.arange(n), names.index(single)
-    # A model that was not asked takes no time, also where its latency is unknown.
-    asked_s = np.where(done.asked, whole[:, own], 0.0).sum(axis=1)
-    end_s = asked_s + np.where(done.verified, check[:, own], 0.0).sum(axis=1)
+    end_s = total_seconds(done.asked, done.verified, whole[:, own], check[:, own])
     accepted = np.array(own)[done.accepted]
     begin_s = np.where(done.streamed, end_s - whole[rows, accepted] + first[rows, accepted], end_s)
     times = np.column_stack([begin_s, first[:, j], end_s, whole[:, j]])

@@ -16,7 +16,7 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Decision
 from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
-__all__ = ["Replay", "best_single", "curve", "oracle", "replay", "replay_all"]
+__all__ = ["Replay", "best_single", "curve", "oracle", "replay", "replay_all", "total_seconds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,8 @@ class Replay:
         verified: Whether each candidate's answer was verified, of shape (n_queries, n_candidates).
         streamed: Whether the accepted answer of each row can be passed on while it is written,
             because it is accepted unverified, of shape (n_queries,).
+        latency_s: Seconds until the accepted answer of each row is complete, the verification
+            included, same shape; NaN where unknown.
     """
 
     candidates: tuple[str, ...]
@@ -43,6 +45,7 @@ class Replay:
     decisions: tuple[Decision, ...]
     verified: Bools
     streamed: Bools
+    latency_s: Floats
 
     @property
     def mean_quality(self) -> float:
@@ -155,6 +158,7 @@ class _Tables:
         scores = evaluations
         self.confidence = _cells(None if scores is None else scores.confidence, shape)
         self.verification = _cells(None if scores is None else scores.cost_usd, shape)
+        self.verification_s = None if scores is None else scores.latency_s
         quality_cells = _cells(_table("quality", quality, shape), shape)
         cost_cells = _cells(_table("expected_cost_usd", expected_cost, shape), shape)
         self.starts = [
@@ -175,15 +179,18 @@ class _Tables:
         rows = [self._route(policy, i) for i in range(len(self.outcomes))]
         accepted = np.array([row.accepted for row in rows], dtype=np.intp)
         quality = self.outcomes.quality
+        asked = np.array([row.asked for row in rows], dtype=bool).reshape(quality.shape)
+        verified = np.array([row.verified for row in rows], dtype=bool).reshape(quality.shape)
         return Replay(
             candidates=tuple(self.names),
             accepted=accepted,
-            asked=np.array([row.asked for row in rows], dtype=bool).reshape(quality.shape),
+            asked=asked,
             quality=quality[np.arange(len(rows)), accepted],
             cost_usd=np.array([np.nan if row.cost_usd is None else row.cost_usd for row in rows]),
             decisions=tuple(row.decision for row in rows),
-            verified=np.array([row.verified for row in rows], bool).reshape(quality.shape),
+            verified=verified,
             streamed=np.array([row.streamed for row in rows], dtype=bool),
+            latency_s=total_seconds(asked, verified, self.outcomes.latency_s, self.verification_s),
         )
 
     def _route(self, policy: Policy, i: int) -> _Row:
@@ -265,6 +272,29 @@ def curve(
         for knob, done in zip(knobs, replayed, strict=True)
     ]
     return Curve(*np.array(points, dtype=np.float64).T)
+
+
+def total_seconds(
+    asked: Bools, verified: Bools, latency_s: Floats | None, verification_s: Floats | None
+) -> Floats:
+    """Add up the seconds of the calls of each row, which follow each other.
+
+    A call that is not made takes no time, also where its latency is unknown.
+
+    Args:
+        asked: Whether each candidate is asked, of shape (n_queries, n_candidates).
+        verified: Whether each answer is verified, same shape.
+        latency_s: Seconds of each answer, same shape, NaN where unknown; None if all are unknown.
+        verification_s: Seconds of each verification, likewise.
+
+    Returns:
+        Seconds of each row, of shape (n_queries,), NaN where unknown.
+    """
+    total = np.zeros(len(asked))
+    for made, seconds in ((asked, latency_s), (verified, verification_s)):
+        known = np.full(made.shape, np.nan) if seconds is None else seconds
+        total += np.where(made, known, 0.0).sum(axis=1)
+    return total
 
 
 def best_single(outcomes: Outcomes) -> int:

@@ -203,8 +203,8 @@ class Target(CheckedArguments):
             return [self._latency_margin(trials)]
         if self.metric == "cost_usd":
             column = self._column(trials, best)
-            return [(v if column is None else v * trials.single_cost_usd[:, column])
-                    - trials.cost_usd]  # fmt: skip
+            limit = v if column is None else v * trials.single_cost_usd[:, column]
+            return [np.asarray(limit - trials.cost_usd, dtype=np.float64)]
         if self.best:
             return [trials.quality - v * column + self.less for column in trials.single_quality.T]
         column = self._column(trials, best)

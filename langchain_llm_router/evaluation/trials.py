@@ -14,7 +14,7 @@ from langchain_llm_router.evaluation.table_replay import replay_all
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types.arrays import Bools, Floats
 
-__all__ = ["Family", "Trials", "family_of", "try_all"]
+__all__ = ["Family", "Trials", "family_of", "known_latency", "try_all"]
 
 Family = Callable[[float], Policy]
 
@@ -33,7 +33,7 @@ class Trials:
         cost_ceiling_usd: Upper bound of the cost of a query.
         candidates: Names of the single models, in the order of their columns.
         latency_s: Seconds until the accepted answer is complete, of shape (n_knobs, n_rows); None
-            where unknown.
+            one is unknown.
     """
 
     knob: Floats
@@ -104,6 +104,11 @@ class Trials:
         return len(self.single_quality)
 
 
+def known_latency(latency_s: Floats) -> Floats | None:
+    """Return the latencies, or None if one of them is unknown."""
+    return None if bool(np.isnan(latency_s).any()) else latency_s
+
+
 def family_of(policy: Policy) -> tuple[str, Family]:
     """Return the name of a policy's knob and the function from its value to a policy.
 
@@ -136,7 +141,8 @@ def try_all(
         np.array([each.cost_usd for each in done]),
     )
     strong = np.array([each.asked[:, -1] for each in done])
-    trials = Trials.of_sweep(sweep, data, strong=strong)
+    latency_s = known_latency(np.array([each.latency_s for each in done]))
+    trials = replace(Trials.of_sweep(sweep, data, strong=strong), latency_s=latency_s)
     if evaluations is None or evaluations.cost_usd is None:
         return trials
     verifying = float(np.nan_to_num(evaluations.cost_usd).max(axis=0).sum())

@@ -6,8 +6,10 @@ text can say more than they do.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from langchain_llm_router.evaluation.intervals import Interval
@@ -137,6 +139,13 @@ class Verdict:
             "easier_target": None if self.easier is None else list(self.easier),
         }
 
+    def save(self, folder: str | Path) -> Path:
+        """Write the verdict beside a saved router, where its page finds the sentence."""
+        path = Path(folder) / "verdict.json"
+        text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
+
 
 def _as_list(interval: Interval | None) -> list[float | None] | None:
     return None if interval is None else interval.as_list()
@@ -168,5 +177,5 @@ def _signed(quality: float) -> str:
 
 def _round(rows: int) -> int:
     """Round up to two digits, because the estimate is no better."""
-    unit = 10 ** max(0, len(str(rows)) - 2)
-    return int(math.ceil(rows / unit) * unit)
+    unit = int(10 ** max(0, len(str(rows)) - 2))
+    return -(-rows // unit) * unit

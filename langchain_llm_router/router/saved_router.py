@@ -57,6 +57,8 @@ class SavedRouter(CheckedArguments):
             evaluated on them.
         verifier_description: What the verifier was, from `describe_verifier`; None if unknown, as
             in routers of earlier versions.
+        goal: What the router is to reach, with its target, λ and confidence; None if unknown,
+            as in routers of earlier versions.
     """
 
     candidates: tuple[str, ...]
@@ -66,6 +68,7 @@ class SavedRouter(CheckedArguments):
     expected_cost_usd: Mapping[str, float] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     verifier_description: Mapping[str, Any] | None = None
+    goal: Mapping[str, Any] | None = None
 
     def taught_by(self, queries: Iterable[str]) -> SavedRouter:
         """Return the router with these queries added to those that it was fitted on."""
@@ -103,6 +106,7 @@ class SavedRouter(CheckedArguments):
             "expected_cost_usd": dict(self.expected_cost_usd),
             "estimator": None if self.estimator is None else kind_of(type(self.estimator)),
             "seen": sorted(self.seen),
+            "goal": None if self.goal is None else dict(self.goal),
         }
         self.policy.save(folder / "policy")
         if self.estimator is not None:
@@ -133,6 +137,7 @@ class SavedRouter(CheckedArguments):
                 expected_cost_usd=dict(settings["expected_cost_usd"]),
                 seen=frozenset(settings.get("seen", ())),
                 verifier_description=settings.get("verifier_description"),
+                goal=settings.get("goal"),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise incomplete_error(folder, "SavedRouter", error) from error

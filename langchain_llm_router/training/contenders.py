@@ -48,11 +48,19 @@ _N_GRID = 5
 
 @dataclass(frozen=True)
 class Tables:
-    """The data of the contest, with candidates from cheap to expensive."""
+    """The data of the contest, with candidates from cheap to expensive.
+
+    Args:
+        outcomes: Quality and cost.
+        evaluations: Scores of each verifier by its name.
+        estimators: Constructors of estimators by name.
+        timed: Whether contenders whose latency is unknown on some rows do not apply.
+    """
 
     outcomes: Outcomes
     evaluations: Mapping[str, SelfEvaluations]
     estimators: _Estimators
+    timed: bool = False
     _fitted: dict[tuple[str, bytes], QualityEstimator] = field(default_factory=dict)
 
     def of(

@@ -139,6 +139,10 @@ class Contest:
             quality=trials.quality[setting],
             cost_usd=trials.cost_usd[setting],
             accepted=tried.accepted[setting],
+            asked=tried.asked[setting],
+            verified=tried.verified[setting],
+            streamed=tried.streamed[setting],
+            verifier=tried.contender[setting].verifier,
         )
 
     def _sweep(self, tried: CrossFit, winner: Contender) -> Sweep:

@@ -11,9 +11,9 @@ from langchain_llm_router.data import Outcomes, split_indices
 from langchain_llm_router.evaluation import Replay
 from langchain_llm_router.evaluation.sweeps import utility_choices
 from langchain_llm_router.evaluation.table_replay import replay_all
-from langchain_llm_router.evaluation.trials import Trials
+from langchain_llm_router.evaluation.trials import Trials, known_latency
 from langchain_llm_router.training.contenders import Contender, Tables, contenders
-from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.arrays import Bools, Floats, Indices
 from langchain_llm_router.types.progress import Progress
 
 __all__ = ["CrossFit", "cross_fit", "fold_rows"]
@@ -27,12 +27,19 @@ class CrossFit:
         trials: Quality and cost; the knob of a setting is its λ in quality per dollar.
         contender: The contender of each setting.
         accepted: Column of the accepted answer among all candidates, of shape (n_settings, n_rows).
+        asked: Whether each candidate was asked, of shape (n_settings, n_rows, n_candidates).
+        verified: Whether each candidate's answer was verified, same shape.
+        streamed: Whether the accepted answer can be passed on while it is written, of shape
+            (n_settings, n_rows).
         left_out: Reason by name for each contender that does not apply.
     """
 
     trials: Trials
     contender: tuple[Contender, ...]
     accepted: Indices
+    asked: Bools
+    verified: Bools
+    streamed: Bools
     left_out: Mapping[str, str]
 
 
@@ -88,10 +95,17 @@ def cross_fit(
         single_cost_usd=table.cost_usd,
         cost_ceiling_usd=float(table.cost_usd.max(axis=0).sum()),
         candidates=tuple(table.candidates),
+        latency_s=known_latency(np.concatenate([it.latency_s for it in tried])),
     )
-    accepted = np.concatenate([it.accepted for it in tried])
-    of_setting = tuple(c for c in entered for _ in _lambdas_of(c, lambdas))
-    return CrossFit(trials, of_setting, accepted, left_out)
+    return CrossFit(
+        trials=trials,
+        contender=tuple(c for c in entered for _ in _lambdas_of(c, lambdas)),
+        accepted=np.concatenate([it.accepted for it in tried]),
+        asked=np.concatenate([it.asked for it in tried]),
+        verified=np.concatenate([it.verified for it in tried]),
+        streamed=np.concatenate([it.streamed for it in tried]),
+        left_out=left_out,
+    )
 
 
 def _lambdas_of(contender: Contender, lambdas: Floats) -> Floats:
@@ -101,10 +115,12 @@ def _lambdas_of(contender: Contender, lambdas: Floats) -> Floats:
 class _Tried:
     """One contender at each λ on each row, filled in fold by fold."""
 
-    def __init__(self, n_settings: int, n_rows: int) -> None:
+    def __init__(self, n_settings: int, n_rows: int, n_candidates: int) -> None:
         shape = (n_settings, n_rows)
-        self.quality, self.cost_usd = np.empty(shape), np.empty(shape)
+        self.quality, self.cost_usd, self.latency_s = (np.empty(shape) for _ in range(3))
         self.strong, self.accepted = np.zeros(shape, dtype=bool), np.empty(shape, dtype=np.intp)
+        self.asked, self.verified = np.zeros((2, *shape, n_candidates), dtype=bool)
+        self.streamed = np.ones(shape, dtype=bool)
 
     def fill(self, setting: int, rows: Indices, done: Replay, names: tuple[str, ...]) -> None:
         columns = np.array([names.index(name) for name in done.candidates])
@@ -112,6 +128,10 @@ class _Tried:
         self.accepted[setting, rows] = columns[done.accepted]
         last = columns == len(names) - 1
         self.strong[setting, rows] = done.asked[:, last].any(axis=1)
+        self.asked[setting, rows[:, None], columns] = done.asked
+        self.verified[setting, rows[:, None], columns] = done.verified
+        self.streamed[setting, rows] = done.streamed
+        self.latency_s[setting, rows] = done.latency_s
 
     def fill_chosen(self, setting: int, rows: Indices, outcomes: Outcomes, chosen: Indices) -> None:
         assert outcomes.cost_usd is not None, "fit_router requires every cost"
@@ -120,11 +140,14 @@ class _Tried:
         self.cost_usd[setting, rows] = outcomes.cost_usd[each, chosen]
         self.accepted[setting, rows] = chosen
         self.strong[setting, rows] = chosen == len(outcomes.candidates) - 1
+        self.asked[setting, rows, chosen] = True
+        latency_s = outcomes.latency_s
+        self.latency_s[setting, rows] = np.nan if latency_s is None else latency_s[each, chosen]
 
 
 def _try(contender: Contender, tables: Tables, lambdas: Floats, folds: list[Indices]) -> _Tried:
     names = tuple(tables.outcomes.candidates)
-    found = _Tried(len(lambdas), len(tables.outcomes))
+    found = _Tried(len(lambdas), len(tables.outcomes), len(names))
     everything = np.arange(len(tables.outcomes))
     for rows in folds:
         training = np.setdiff1d(everything, rows)
@@ -146,5 +169,8 @@ def _try(contender: Contender, tables: Tables, lambdas: Floats, folds: list[Indi
             found.fill(setting, rows, done, names)
     if np.isnan(found.cost_usd).any():
         msg = "the verification cost of some answers is unknown"
+        raise ValueError(msg)
+    if tables.timed and np.isnan(found.latency_s).any():
+        msg = "the latency of some answers or verifications is unknown"
         raise ValueError(msg)
     return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from langchain_llm_router.collect import Collected, load_journal
 from langchain_llm_router.data import Outcomes
+from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.files import check_regular
 
 __all__ = ["load_data"]
@@ -70,19 +71,26 @@ def _add_up(names: Sequence[str], tables: Sequence[Outcomes]) -> Outcomes:
                 )
                 raise ValueError(msg)
     ordered = [table.select(first.candidates) for table in tables]
-    has_cost = any(table.cost_usd is not None for table in ordered)
     has_group = any(table.groups is not None for table in ordered)
-    unknown = [np.full(table.quality.shape, np.nan) for table in ordered]
     return Outcomes(
         [query for table in ordered for query in table.queries],
         first.candidates,
         np.concatenate([table.quality for table in ordered]),
-        np.concatenate(
-            [u if t.cost_usd is None else t.cost_usd for t, u in zip(ordered, unknown, strict=True)]
-        )
-        if has_cost
-        else None,
+        _join(ordered, [table.cost_usd for table in ordered]),
         [group for table in ordered for group in table.groups or [""] * len(table)]
         if has_group
         else None,
+        _join(ordered, [table.latency_s for table in ordered]),
+    )
+
+
+def _join(tables: Sequence[Outcomes], values: Sequence[Floats | None]) -> Floats | None:
+    """Join optional tables of numbers; those of a table that has none are unknown."""
+    if all(it is None for it in values):
+        return None
+    return np.concatenate(
+        [
+            np.full(table.quality.shape, np.nan) if it is None else it
+            for table, it in zip(tables, values, strict=True)
+        ]
     )

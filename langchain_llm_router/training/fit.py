@@ -8,12 +8,14 @@ allows for the choice, and it is then fitted on all rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from langchain_llm_router.collect import Collected
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import QualityEstimator
+from langchain_llm_router.evaluation import LatencyCost, latency_cost
 from langchain_llm_router.evaluation.claims import Goal
 from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables
 from langchain_llm_router.training.contest import Contest
@@ -79,8 +81,9 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
         outcomes.select(names),
         {name: it.select(names) for name, it in evaluations.items()},
         CHEAP_ESTIMATORS if estimators is None else estimators,
+        timed=lambda_ is None and any(it.metric == "latency_s" for it in goal.targets),
     )
-    return Contest(
+    fitted = Contest(
         tables,
         goal,
         even_if_worse=even_if_worse,
@@ -88,3 +91,24 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
         seed=seed,
         watch=watch,
     ).run()
+    if isinstance(data, Outcomes):
+        return fitted
+    return replace(fitted, latency=_latency(fitted, data, evaluations))
+
+
+def _latency(
+    fitted: Fitted, data: Collected, evaluations: Mapping[str, SelfEvaluations]
+) -> LatencyCost | None:
+    names = fitted.done.candidates
+    columns = [data.outcomes.candidates.index(name) for name in names]
+    scores = None
+    if fitted.done.verifier is not None:
+        scores = evaluations[fitted.done.verifier].select(names).latency_s
+    return latency_cost(
+        fitted.done,
+        fitted.single,
+        names,
+        data.latency_s[:, columns],
+        data.ttft_s[:, columns],
+        scores,
+    )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.evaluation import Interval, Sweep
+from langchain_llm_router.evaluation import Interval, LatencyCost, Sweep
 from langchain_llm_router.evaluation.claims import Goal
 from langchain_llm_router.evaluation.judgement import Optimism
+from langchain_llm_router.evaluation.saved_goals import with_goal
 from langchain_llm_router.evaluation.verdict import Verdict
 from langchain_llm_router.router.saved_router import SavedRouter
-from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
 __all__ = ["CrossFitted", "Fitted", "Standing"]
 
@@ -41,12 +41,21 @@ class CrossFitted:
         quality: Quality of the accepted answers, of shape (n_rows,).
         cost_usd: Cost of each row in USD, verification included, same shape.
         accepted: Column of the accepted answer, same shape.
+        asked: Whether each candidate was asked, of shape (n_rows, n_candidates).
+        verified: Whether each candidate's answer was verified, same shape.
+        streamed: Whether the accepted answer can be passed on while it is written, of shape
+            (n_rows,).
+        verifier: Name of its verifier; None without one.
     """
 
     candidates: tuple[str, ...]
     quality: Floats
     cost_usd: Floats
     accepted: Indices
+    asked: Bools
+    verified: Bools
+    streamed: Bools
+    verifier: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +75,8 @@ class Fitted:
         lambda_: The winner's setting, in quality per dollar.
         sweep: Results of the winner at other settings.
         n_folds: Number of parts, each of which was left out once.
+        latency: The winner's time to the first token and to the whole answer, with those of the
+            best single model; None if latencies are unknown.
     """
 
     router: SavedRouter
@@ -80,6 +91,7 @@ class Fitted:
     lambda_: float
     sweep: Sweep
     n_folds: int
+    latency: LatencyCost | None = None
 
     @property
     def single(self) -> str:
@@ -103,7 +115,6 @@ class Fitted:
 
     def save(self, folder: str | Path) -> Path:
         """Write the router and the verdict into a folder, for `ChatLLMRouter.load`."""
-        path = self.router.save(folder)
-        text = json.dumps(self.verdict.as_dict(), indent=2, ensure_ascii=False)
-        (path / "verdict.json").write_text(text + "\n", encoding="utf-8")
+        path = with_goal(self.router, self.goal).save(folder)
+        self.verdict.save(path)
         return path
