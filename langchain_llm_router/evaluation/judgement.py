@@ -21,7 +21,7 @@ from langchain_llm_router.evaluation.intervals import (
     mean_interval,
 )
 from langchain_llm_router.evaluation.random_mix import Spent
-from langchain_llm_router.evaluation.trials import Trials
+from langchain_llm_router.evaluation.trials import Trials, known_latency
 from langchain_llm_router.evaluation.verdict import Outcome, Reason, Verdict
 from langchain_llm_router.types.arrays import Bools, Floats
 
@@ -57,13 +57,20 @@ NO_OPTIMISM = Optimism()
 """For rows that had no part in choosing the router."""
 
 
-def trial_of(done: Spent, outcomes: Outcomes, strong: Bools | None = None) -> Trials:
+def trial_of(
+    done: Spent,
+    outcomes: Outcomes,
+    strong: Bools | None = None,
+    latency_s: Floats | None = None,
+) -> Trials:
     """Make trials with one setting of what a router reached and spent.
 
     Args:
         done: Quality and cost of each row.
         outcomes: The same rows, with every single model to compare with.
         strong: Whether the last candidate was asked, of shape (n_rows,).
+        latency_s: Seconds until the whole answer, of shape (n_rows,), NaN where unknown; None if
+            unknown.
     """
     costs = outcomes.cost_usd
     singles = np.full(outcomes.quality.shape, np.nan) if costs is None else costs
@@ -77,6 +84,7 @@ def trial_of(done: Spent, outcomes: Outcomes, strong: Bools | None = None) -> Tr
         single_cost_usd=singles,
         cost_ceiling_usd=max(float(singles.max(axis=0).sum()), float(done.cost_usd.max())),
         candidates=tuple(outcomes.candidates),
+        latency_s=None if latency_s is None else known_latency(latency_s[None]),
     )
 
 

@@ -174,8 +174,14 @@ class Target(CheckedArguments):
             times += f" - {points} point{'' if points == '1' else 's'}"
         return f"{self.metric} {self.relation} {times}"
 
-    def check(self, candidates: tuple[str, ...]) -> None:
-        """Raise ValueError if the target names a model that is not among the candidates."""
+    def check(self, candidates: tuple[str, ...], *, timed: bool = True) -> None:
+        """Raise ValueError if the target is about another model, or about unknown latencies."""
+        if self.metric == "latency_s" and not timed:
+            msg = (
+                f"The target {str(self)!r} needs latencies, but the data has none: collect it with "
+                "a version that records them, or leave the target out."
+            )
+            raise ValueError(msg)
         if self.model is not None and self.model not in candidates:
             msg = (
                 f"The target {str(self)!r} names {self.model!r}, but the candidates are "
@@ -213,12 +219,8 @@ class Target(CheckedArguments):
         return [trials.quality - v * trials.single_quality[:, column] + self.less]
 
     def _latency_margin(self, trials: Trials) -> Floats:
-        if trials.latency_s is None:
-            msg = (
-                f"The target {str(self)!r} needs latencies, but the data has none: collect it with "
-                "a version that records them, or leave the target out."
-            )
-            raise ValueError(msg)
+        self.check(trials.candidates, timed=trials.latency_s is not None)
+        assert trials.latency_s is not None, "checked"
         if self.percentile is None:
             return self.value - trials.latency_s
         late = trials.latency_s > self.value

@@ -83,12 +83,17 @@ class Contest:
         Raises:
             ValueError: If a target names an unknown model, or no contender applies.
         """
+        outcomes = self.tables.outcomes
         for target in self.goal.targets:
-            target.check(tuple(self.tables.outcomes.candidates))
+            target.check(tuple(outcomes.candidates), timed=outcomes.latency_s is not None)
         folds = fold_rows(self.tables, self.n_folds, self.seed)
         tried = cross_fit(self.tables, self._lambdas(), folds, progress)
         if tried is None:
-            raise ValueError(self._no_contender())
+            msg = (
+                f"No router can be fitted on {len(outcomes)} rows of {list(outcomes.candidates)}: "
+                "there must be two candidates, and rows on which one is good and one is not."
+            )
+            raise ValueError(msg)
         return tried
 
     def judge(self, tried: CrossFit) -> tuple[Choice, Verdict]:
@@ -106,13 +111,6 @@ class Contest:
         if self.goal.lambda_ is None:
             return tried
         return np.union1d(tried, [self.goal.lambda_])
-
-    def _no_contender(self) -> str:
-        return (
-            f"No router can be fitted on {len(self.tables.outcomes)} rows of "
-            f"{list(self.tables.outcomes.candidates)}: there must be two candidates, and rows on "
-            "which one of them is good and one is not."
-        )
 
     # Results
 
