@@ -46,8 +46,7 @@ def main() -> None:
             print(f"{name:20s} {right:.0%} of {len(collected.ids)} right")
 
         fitted = fit_router(collected, target="quality >= 0.9 * best")
-        saves = "proven" if fitted.worth_it else "not proven"
-        print(f"best on held-out rows: {fitted.standings[0].name}; that it saves is {saves}")
+        print(f"{fitted.standings[0].name}: {fitted.verdict.sentence}")
         fitted.save(Path(folder) / "router")
         router = ChatLLMRouter.load(Path(folder) / "router", candidates=pool, verifier=VERIFIERS)
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import QualityEstimator
+from langchain_llm_router.evaluation.claims import Goal
 from langchain_llm_router.evaluation.held_out import HeldOutReport, held_out_report
 from langchain_llm_router.evaluation.intervals import Interval, Resampling, mean_interval
+from langchain_llm_router.evaluation.judgement import decide_verdict, trial_of
 from langchain_llm_router.evaluation.random_mix import (
     cost_saved_interval,
     quality_above_mix_interval,
 )
+from langchain_llm_router.evaluation.saved_goals import goal_of
 from langchain_llm_router.evaluation.table_replay import (
     Replay,
-    best_single,
     oracle,
     replay,
 )
+from langchain_llm_router.evaluation.trials import known_latency
+from langchain_llm_router.evaluation.verdict import Verdict
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types.arrays import Floats
@@ -40,11 +44,13 @@ class RouterReport:
         quality: Mean quality of the accepted answers.
         cost_usd: Mean cost of a query, verification included; None if a cost is unknown.
         alone: Mean quality and mean cost of every single candidate by its name.
-        best: Name of the single candidate with the highest mean quality.
-        gap: Mean quality minus that of the best single candidate.
-        saved: Share of the cost saved against a random mix of single candidates of equal quality,
-            or against the best single candidate if the router is better; None if a cost is unknown.
-        lift: Mean quality minus that of a random mix of equal cost; None if a cost is unknown.
+        verdict: Whether the router keeps its goal, and what it saves against the best single
+            candidate.
+        saved: Share of the cost saved against sending questions to single candidates at random at
+            equal quality, or against the best single candidate if the router is better; None if a
+            cost is unknown.
+        lift: Mean quality minus that of sending as many questions to each candidate at random, for
+            the same money; None if a cost is unknown.
         answered: Share of the accepted answers from each candidate of the router.
         asked: Share of the queries on which each candidate was asked.
         oracle: Mean quality and mean cost of perfect routing.
@@ -56,8 +62,7 @@ class RouterReport:
     quality: Interval
     cost_usd: Interval | None
     alone: Mapping[str, tuple[Interval, Interval | None]]
-    best: str
-    gap: Interval
+    verdict: Verdict
     saved: Interval | None
     lift: Interval | None
     answered: Mapping[str, float]
@@ -68,19 +73,22 @@ class RouterReport:
     @property
     def sentence(self) -> str:
         """The verdict in words, with its numbers."""
-        gap = f"{100 * self.gap.value:+.1f} points ({_span(self.gap)}) against {self.best} alone"
-        if self.saved is None:
-            return f"Quality {gap}; the savings are unknown because some costs are."
-        saved = f"saves {self.saved.value:.0%} ({_span(self.saved)} %) of the cost at equal quality"
-        if self.saved.low > 0:
-            return f"This router {saved}; quality {gap}."
-        if self.saved.high < 0:
-            return f"This router costs more than mixing single models: it {saved}; quality {gap}."
-        return f"Not proven to save anything: it {saved}; quality {gap}. Evaluate it on more rows."
+        return self.verdict.sentence
+
+    @property
+    def best(self) -> str:
+        """Name of the best single candidate."""
+        return self.verdict.best
+
+    @property
+    def gap(self) -> Interval:
+        """Mean quality minus that of the best single candidate."""
+        return self.verdict.gap
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready data; an interval is `[value, low, high]`."""
         return {
+            **self.verdict.as_dict(),
             "n_rows": self.n_rows,
             "n_left_out": self.n_left_out,
             "quality": self.quality.as_list(),
@@ -89,15 +97,12 @@ class RouterReport:
                 name: {"quality": quality.as_list(), "cost_usd": _as_list(cost)}
                 for name, (quality, cost) in self.alone.items()
             },
-            "best_single": self.best,
-            "quality_above_best_single": self.gap.as_list(),
             "cost_saved_at_equal_quality": _as_list(self.saved),
             "quality_above_random_mix": _as_list(self.lift),
             "answered": dict(self.answered),
             "asked": dict(self.asked),
             "oracle": {"quality": self.oracle[0], "cost_usd": self.oracle[1]},
             "estimator": None if self.estimator is None else self.estimator.as_dict(),
-            "sentence": self.sentence,
         }
 
 
@@ -189,26 +194,33 @@ class Exam:
             expected_cost_usd=self.saved.expected_costs,
         )
 
-    def report(self, watch: Watch | None = None) -> RouterReport:
-        """Replay the router and compare it with the single candidates.
+    def report(self, watch: Watch | None = None, goal: Goal | None = None) -> RouterReport:
+        """Replay the router, compare it with the single candidates, and decide the verdict.
 
         Args:
             watch: Callback that receives the progress.
+            goal: What the router is to reach. If None, what it was fitted or calibrated for, or the
+                default target if that is unknown.
+
+        Raises:
+            ValueError: If the data lacks what the goal is about.
         """
+        goal = goal_of(self.saved) if goal is None else goal
         table, estimator_test = self.outcomes, self._estimator_test()
         progress = Progress(watch, 3 + len(table.candidates) + (estimator_test is not None))
         progress.begin("replaying")
         replayed, how = self.replay(), Resampling(clusters=table.queries)
-        best, costs = best_single(table), table.cost_usd
+        costs = table.cost_usd
         priced = costs is not None and not np.isnan(costs).any() and _known(replayed.cost_usd)
         alone = {}
         for j, name in enumerate(table.candidates):
             progress.begin(f"redrawing the rows: {name} alone")
             cost = None if costs is None else _cost(costs[:, j], how)
-            alone[name] = (mean_interval(table.quality[:, j], how), cost)
+            alone[name] = (mean_interval(table.quality[:, j], how, bounds=(0, 1)), cost)
         progress.begin("redrawing the rows: this router")
-        quality, cost = mean_interval(replayed.quality, how), _cost(replayed.cost_usd, how)
-        gap = mean_interval(replayed.quality - table.quality[:, best], how)
+        quality = mean_interval(replayed.quality, how, bounds=(0, 1))
+        cost = _cost(replayed.cost_usd, how)
+        verdict = self.verdict(replayed, goal)
         progress.begin("redrawing the rows: what it saves")
         saved = cost_saved_interval(replayed, table, how) if priced else None
         lift = quality_above_mix_interval(replayed, table, how) if priced else None
@@ -223,8 +235,7 @@ class Exam:
             quality=quality,
             cost_usd=cost,
             alone=alone,
-            best=table.candidates[best],
-            gap=gap,
+            verdict=verdict,
             saved=saved,
             lift=lift,
             answered=replayed.shares,
@@ -232,6 +243,24 @@ class Exam:
             oracle=_oracle_point(table),
             estimator=report,
         )
+
+    def verdict(self, replayed: Replay, goal: Goal) -> Verdict:
+        """Decide whether a replay of a router on these rows keeps a goal.
+
+        Raises:
+            ValueError: If the data lacks what the goal is about.
+        """
+        costs = self.outcomes.cost_usd
+        needs_costs = goal.lambda_ is not None or any(t.metric == "cost_usd" for t in goal.targets)
+        if needs_costs and (costs is None or not _known(costs) or not _known(replayed.cost_usd)):
+            msg = (
+                f"The goal {str(goal)!r} needs every cost, but some are unknown: give every "
+                "candidate a price, or name a target for quality (`--target`)."
+            )
+            raise ValueError(msg)
+        trial = trial_of(replayed, self.outcomes, replayed.asked[:, -1])
+        timed = replace(trial, latency_s=known_latency(replayed.latency_s[None]))
+        return decide_verdict(timed, goal, clusters=self.outcomes.queries)
 
     def _estimator_test(self) -> tuple[QualityEstimator, Outcomes] | None:
         """Return the estimator and the rows to test it; None if there is nothing to test."""
@@ -258,11 +287,7 @@ def _known(values: Floats) -> bool:
 
 
 def _cost(values: Floats, how: Resampling) -> Interval | None:
-    return mean_interval(values, how) if _known(values) else None
-
-
-def _span(interval: Interval) -> str:
-    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f}"
+    return mean_interval(values, how, bounds=(0, np.inf)) if _known(values) else None
 
 
 def _as_list(interval: Interval | None) -> list[float | None] | None:

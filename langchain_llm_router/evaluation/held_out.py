@@ -62,7 +62,9 @@ class HeldOutReport:
     @property
     def sentence(self) -> str:
         """The verdict in words, with its numbers."""
-        against = "the best single candidate" if self.metric == "quality" else "the random mix"
+        against = "choosing candidates at random, for the same money"
+        if self.metric == "quality":
+            against = "the best single candidate"
         facts = (
             f"{self.metric.upper()} {self.value:.3f} against {self.baseline:.3f} for {against} "
             f"on {self.n_rows} held-out rows, lift {self.lift:+.3f}"

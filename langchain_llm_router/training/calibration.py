@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,8 +57,9 @@ class Split(CheckedArguments):
         order = np.random.default_rng(self.seed).permutation(n)
         cut = n - round(self.held_out * n)
         if cut < 1 or cut >= n:
-            msg = f"{n} rows cannot be split with `held_out` {self.held_out!r}: label more rows."
-            raise CalibrationError(msg)
+            more = max(1, math.ceil(1 / min(self.held_out, 1 - self.held_out)) - n)
+            msg = f"{n} rows cannot be split with `held_out` {self.held_out!r}: label {more} more."
+            raise CalibrationError(msg, more_labels=more)
         return order[:cut], order[cut:]
 
 
@@ -103,7 +105,11 @@ class Calibrated:
     """Upper bound of the cost of a query that a guarantee of the cost assumes."""
 
     verdict: Verdict | None = None
-    """The verdict on the policy by the held-out rows; None if only trials were calibrated."""
+    """The verdict on the policy by the held-out rows; None for "=", or if only trials were
+    calibrated."""
+
+    goal: Goal | None = None
+    """The goal of the verdict, likewise."""
 
     @property
     def holds(self) -> bool:
@@ -160,7 +166,8 @@ def calibrate(
     Args:
         router: A live or saved router, a policy with a knob, or a function from a knob value to a
             policy.
-        data: Labeled rows that were not used to fit the estimator or an observation model.
+        data: Labeled rows that were not used to fit the estimator or an observation model. If they
+            have other candidates than the router, these too are single models to compare with.
         target: The target, or several with "and"; `Target` describes the forms.
         quality: Predicted quality, of shape (n_rows, n_candidates). A router with an estimator
             predicts it.
@@ -175,7 +182,7 @@ def calibrate(
         CalibrationError: If no setting meets the target, or there are too few rows to guarantee it.
     """
     goals = parse_targets(target)
-    split = split or Split()
+    split, table = split or Split(), data
     expected: ArrayLike | None = None
     policy_or_family: Policy | Family
     if isinstance(router, ChatLLMRouter):
@@ -208,17 +215,29 @@ def calibrate(
     trials = try_all(
         family, knobs, data, quality=quality, evaluations=evaluations, expected_cost_usd=expected
     )
+    trials = _with_singles(trials, table)
     found = meet_target(trials, target, confidence=confidence, split=split)
-    verdict = None
-    if all(goal.relation != "=" for goal in goals):
-        checked = np.asarray(split.rows(len(trials))[1])
-        setting = int(np.flatnonzero(trials.knob == found.knob)[0])
-        verdict = decide_verdict(
-            trials.take(checked).pick(setting),
-            Goal(goals, confidence=0.95 if confidence is None else max(confidence, 0.51)),
-            clusters=[data.queries[i] for i in checked],
-        )
-    return replace(found, policy=family(found.knob), verdict=verdict)
+    found = replace(found, policy=family(found.knob))
+    if any(goal.relation == "=" for goal in goals):
+        return found
+    goal = Goal(goals, confidence=0.95 if confidence is None else max(confidence, 0.51))
+    checked = np.asarray(split.rows(len(trials))[1])
+    setting = int(np.flatnonzero(trials.knob == found.knob)[0])
+    verdict = decide_verdict(
+        trials.take(checked).pick(setting), goal, clusters=[data.queries[i] for i in checked]
+    )
+    return replace(found, verdict=verdict, goal=goal)
+
+
+def _with_singles(trials: Trials, table: Outcomes) -> Trials:
+    """Return the trials with every candidate of the table as a single model to compare with."""
+    unknown = np.full(table.quality.shape, np.nan)
+    return replace(
+        trials,
+        single_quality=table.quality,
+        single_cost_usd=unknown if table.cost_usd is None else table.cost_usd,
+        candidates=tuple(table.candidates),
+    )
 
 
 def meet_target(
@@ -335,10 +354,17 @@ class _Choice:
     def unreachable_error(self) -> CalibrationError:
         means = np.min([m.mean(axis=1) for m in self.margins], axis=0)
         k = int(means.argmax())
+        closest = f"the closest, knob {self.trials.knob[k]:.4g},"
+        if means[k] < 0:
+            fact = f"No setting meets {self.text!r}: {closest} misses it by {-means[k]:.4f}"
+        else:
+            fact = (
+                f"No setting can be promised to meet {self.text!r}: {closest} meets it by only "
+                f"{means[k]:.4f}"
+            )
         msg = (
-            f"No setting meets {self.text!r}: the closest, knob {self.trials.knob[k]:.4g}, "
-            f"{_describe_margin(means[k])} on {len(self.trials)} rows. Lower the target, or give "
-            "the policy better estimates or candidates."
+            f"{fact}, in the mean of {len(self.trials):,} rows. Lower the target, or give the "
+            "policy better estimates or candidates."
         )
         return CalibrationError(msg)
 
@@ -395,12 +421,6 @@ def _guarantee(
             trials.cost_ceiling_usd if any(g.metric == "cost_usd" for g in choice.goals) else None
         ),
     )
-
-
-def _describe_margin(margin: float) -> str:
-    if margin < 0:
-        return f"misses it by {-margin:.4f}"
-    return "meets it without a margin that more rows could prove,"
 
 
 def _labels(margins: list[Floats], k: int, delta: float) -> int | None:

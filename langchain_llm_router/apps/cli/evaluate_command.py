@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
 from langchain_llm_router.apps.cli.parameters import (
     DataOption,
     JsonOption,
@@ -28,19 +30,34 @@ def evaluate(
     seen: Annotated[
         bool, "Include rows that the router was fitted on, which makes the figures too good."
     ] = False,
+    target: Annotated[
+        str | None, "Targets to keep, as for `fit`. By default those that it was fitted for."
+    ] = None,
+    confidence: Annotated[
+        float | None, "Confidence with which they must be kept. By default as it was fitted."
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Replay a saved router on recorded rows: quality, cost and savings, with 95 % intervals.
+    """Say whether a saved router keeps its target on recorded rows, and what it saves.
 
-    Rows that the router was fitted or calibrated on are left out.
+    The first line is the verdict: the target is kept (exit code 0), it is not kept (3), or it
+    cannot be said yet (4). Rows that the router was fitted or calibrated on are left out.
 
     Example: llm-router evaluate router --data run.jsonl
+
+    Example: llm-router evaluate router --data run.jsonl --target "quality >= best - 1 point"
     """
+    from langchain_llm_router.evaluation.saved_goals import (  # noqa: PLC0415 - imports NumPy
+        goal_of,
+    )
+
     with Bar("predicting") as bar:
-        report = load_exam(router, data, seen=seen).report(bar)
-    write_text(_title(router, report), _table(report), *_sentences(report))
+        exam, left_out = load_exam(router, data, seen=seen)
+        report = exam.report(bar, goal_of(exam.saved, target=target, confidence=confidence))
+    write_text(report.sentence, _title(router, report), _table(report), *_sentences(report))
     if json:
-        write_json(report.as_dict())
+        write_json({**report.as_dict(), **left_out})
+    sys.exit(EXIT_CODES[report.verdict.outcome])
 
 
 def _title(router: Path, report: RouterReport) -> str:
@@ -80,10 +97,15 @@ def _scaled(interval: Interval | None, factor: float, spec: str) -> str:
 
 def _sentences(report: RouterReport) -> list[str]:
     asked = ", ".join(f"{name} {share:.0%}" for name, share in report.asked.items())
-    lines = [report.sentence, f"Asked: {asked} of the questions."]
-    if report.lift is not None:
+    lines = [f"Asked: {asked} of the questions."]
+    if report.lift is None:
+        lines.append("Some costs are unknown, so what it saves is too: give every model a price.")
+    else:
         lift = _scaled(report.lift, 100, "+.1f")
-        lines.append(f"Quality above a random mix at its cost: {lift} points.")
+        lines.append(
+            "Compared with sending as many questions to each model at random, for the same money: "
+            f"quality {lift} points."
+        )
     if report.estimator is not None:
         lines.append(f"Its estimator: {report.estimator.sentence}")
     return lines

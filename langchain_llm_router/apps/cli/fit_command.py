@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
-from langchain_llm_router.apps.cli.parameters import DataOption, JsonOption, load_data_option
+from langchain_llm_router.apps.cli.parameters import (
+    DataOption,
+    JsonOption,
+    count_left_out,
+    load_data_option,
+)
 from langchain_llm_router.apps.cli.terminal import write_json, write_text
 from langchain_llm_router.types.progress import Bar
 
@@ -20,15 +27,20 @@ EXIT_CODES = {"kept": 0, "not_kept": 3, "unknown": 4}
 
 
 def check_output_folder(out: Path, *, force: bool) -> None:
-    """Refuse to write into a folder that holds something.
+    """Make a folder for a router; refuse one that holds something, or cannot be written.
 
     Raises:
         FileExistsError: If the folder is not empty and `force` is not set.
+        OSError: If nothing can be written there.
     """
-    if force or not out.is_dir() or not any(out.iterdir()):
-        return
-    msg = f"{str(out)!r} exists already: choose another `--out`, or overwrite it with `--force`."
-    raise FileExistsError(msg)
+    if not force and out.is_dir() and any(out.iterdir()):
+        msg = (
+            f"{str(out)!r} exists already: choose another `--out`, or overwrite it with `--force`."
+        )
+        raise FileExistsError(msg)
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=out):
+        pass
 
 
 def fit(  # noqa: PLR0913 - each option is a parameter
@@ -59,6 +71,7 @@ def fit(  # noqa: PLR0913 - each option is a parameter
     Example: llm-router fit --data run.jsonl --out router --target "quality >= best - 1 point"
     """
     from langchain_llm_router.apps.cli.fit_report import (  # noqa: PLC0415 - needs the extra `plot`
+        latency_line,
         saved_line,
         write_report,
     )
@@ -78,9 +91,11 @@ def fit(  # noqa: PLR0913 - each option is a parameter
         )
     fitted.save(out)
     report = write_report(fitted, out, notes=notes)
-    write_text(fitted.verdict.sentence, saved_line(fitted), *filter(None, [notes]), str(report))
+    lines = [saved_line(fitted), latency_line(fitted)]
+    write_text(fitted.verdict.sentence, *lines, *filter(None, [notes]), str(report))
     if json:
-        write_json({"router": str(out), "report": str(report), **_figures(fitted)})
+        figures = {"router": str(out), "report": str(report), **_figures(fitted)}
+        write_json({**figures, **count_left_out(tables)})
     sys.exit(EXIT_CODES[fitted.verdict.outcome])
 
 
@@ -93,4 +108,5 @@ def _figures(fitted: Fitted) -> dict[str, Any]:
         "n_folds": fitted.n_folds,
         "lambda": fitted.lambda_,
         "worth_it": fitted.worth_it,
+        "latency": None if fitted.latency is None else asdict(fitted.latency),
     }

@@ -10,7 +10,7 @@ from langchain_llm_router import plots
 from langchain_llm_router.evaluation.intervals import mean_interval
 from langchain_llm_router.training.fitted_router import Fitted
 
-__all__ = ["saved_line", "write_report"]
+__all__ = ["latency_line", "saved_line", "write_report"]
 
 _SHOWN = 12
 
@@ -43,6 +43,14 @@ def saved_line(fitted: Fitted) -> str:
         return f"Saved all the same, as asked: the router {winner}."
     (name,) = fitted.router.candidates
     return f"Saved: `{name}` alone. `--even-if-worse` saves the router {winner}."
+
+
+def latency_line(fitted: Fitted) -> str:
+    """Return a sentence on what the winner costs in time."""
+    if fitted.latency is None:
+        return "What it costs in time is unknown: the data have no times of every step."
+    text = fitted.latency.text()
+    return f"With the router {fitted.standings[0].name}, {text[0].lower()}{text[1:]}"
 
 
 def _draw(fitted: Fitted, folder: Path) -> None:
@@ -109,6 +117,8 @@ On {n:,} questions, each answered by a router that was fitted without it ({fitte
 {_worth_table(fitted)}
 
 {_random_choice(fitted)}
+
+{latency_line(fitted)}
 
 ![Cost and quality](cost_quality.png)
 

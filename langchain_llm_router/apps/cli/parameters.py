@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.terminal import write_text
 
@@ -24,6 +24,7 @@ __all__ = [
     "RouterArgument",
     "build_verifiers",
     "check_flags",
+    "count_left_out",
     "load_data_option",
     "load_exam",
     "load_tables",
@@ -90,20 +91,43 @@ def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvalu
 
     What is left out of journals is printed.
     """
-    from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
-
     data, left_out = load_data_option(paths)
     if left_out:
         write_text(left_out)
+    return _tables(data)
+
+
+def _tables(data: Outcomes | Collected) -> tuple[Outcomes, Mapping[str, SelfEvaluations]]:
+    from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
+
     return (data, {}) if isinstance(data, Outcomes) else (data.outcomes, data.evaluations)
 
 
-def load_exam(folder: Path, paths: Sequence[Path], *, seen: bool = False) -> Exam:
-    """Load a saved router with the rows that it was not fitted on; with `seen`, all rows."""
+def count_left_out(data: Outcomes | Collected) -> dict[str, Any]:
+    """Return how many questions of journals were left out, and why, and how many were repeated."""
+    from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
+
+    if isinstance(data, Outcomes):
+        return {}
+    return {"left_out": dict(data.left_out), "repeated": data.repeated}
+
+
+def load_exam(
+    folder: Path, paths: Sequence[Path], *, seen: bool = False
+) -> tuple[Exam, dict[str, Any]]:
+    """Load a saved router with the rows that it was not fitted on; with `seen`, all rows.
+
+    Returns:
+        The exam, and what `count_left_out` says of the data.
+    """
     from langchain_llm_router.evaluation import Exam  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
-    return Exam.of(SavedRouter.load(folder), *load_tables(paths), seen=seen)
+    data, notes = load_data_option(paths)
+    if notes:
+        write_text(notes)
+    exam = Exam.of(SavedRouter.load(folder), *_tables(data), seen=seen)
+    return exam, count_left_out(data)
 
 
 def build_verifiers(samples: int) -> dict[str, Verifier]:

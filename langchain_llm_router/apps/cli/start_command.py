@@ -41,7 +41,7 @@ def start(  # noqa: PLR0913 - each option is a parameter
     grader: Annotated[str | None, "As for `collect`; by default, what fits the references."] = None,
     judge: Annotated[str | None, "The model that grades, written like a candidate."] = None,
     samples: Annotated[int, "Number of self-evaluations per answer, may be 0."] = 8,
-    target: Annotated[str, "Target to meet, as for `fit`."] = "quality >= 0.99 * best",
+    target: Annotated[str | None, "Target to meet, as for `fit`, which has a default."] = None,
     budget: Annotated[float | None, "Spend at most this many dollars on collecting."] = None,
     folder: Annotated[Path, "Folder for everything that is written."] = Path("my-router"),
     port: Annotated[int, "Port to serve on."] = 8080,
@@ -135,7 +135,7 @@ class _Walk:
     def line(self) -> str:
         """The command that goes on with this run, and has to ask for nothing."""
         told = {**self._asked, **self._models, **self._samples}
-        told |= {**self._grading, "target": self._known.target, "folder": self._folder}
+        told |= {**self._grading, **_given(target=self._known.target), "folder": self._folder}
         told |= _given(yes=self._yes)
         return str(_Command(start, told))
 
@@ -167,8 +167,9 @@ class _Walk:
             "\nStep 2 of 3, fit: compares routers on these answers. It costs nothing: no model "
             "is asked."
         )
-        arguments = {"data": [self._journal], "out": self._router, "target": self._known.target}
-        if "force" in inspect.signature(fit).parameters and (self._router).exists():
+        arguments = {"data": [self._journal], "out": self._router}
+        arguments |= _given(target=self._known.target)
+        if self._router.exists():
             # It was made of the same journal, by an earlier run of this command.
             arguments["force"] = True
         code = _Command(fit, arguments).run()

@@ -36,7 +36,7 @@ class Answers:
     price: tuple[str, ...]
     grader: str | None
     judge: str | None
-    target: str
+    target: str | None
 
 
 def check_answers(known: Answers) -> Answers:

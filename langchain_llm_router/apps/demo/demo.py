@@ -18,7 +18,16 @@ from langchain_core.runnables import RunnableConfig
 from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.data.zeroeval import ZeroEval
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
-from langchain_llm_router.evaluation import Replay, best_single, oracle, replay
+from langchain_llm_router.evaluation import (
+    Goal,
+    Replay,
+    Verdict,
+    best_single,
+    decide_verdict,
+    oracle,
+    replay,
+    trial_of,
+)
 from langchain_llm_router.evaluation.metrics import Hull, random_mix_hull
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.observation import KernelDensity
@@ -31,10 +40,20 @@ from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.progress import Watch, track
 from langchain_llm_router.verification import Agreement, same_answer
 
-__all__ = ["DRAFTER", "POOL", "STRONG", "Demo", "FittedCascade", "FittedRoute", "Strategy"]
+__all__ = [
+    "DRAFTER",
+    "POOL",
+    "STRONG",
+    "TARGET",
+    "Demo",
+    "FittedCascade",
+    "FittedRoute",
+    "Strategy",
+]
 
 POOL = ("gemini-1.5-flash", "deepseek-v2.5", "gpt-4o-mini", "llama-3.1-70b", "claude-3.5-sonnet")
 DRAFTER, STRONG = "gpt-4o-mini", "claude-3.5-sonnet"
+TARGET = "quality >= best - 1 point"
 _PEERS = ("gemini-1.5-flash", "deepseek-v2.5", "llama-3.1-70b")
 _LAMBDAS = tuple(np.geomspace(1e3, 0.3, 40))
 
@@ -69,7 +88,7 @@ class Strategy:
         quality: Quality per row, of shape (n_rows,).
         cost_usd: Cost per row in USD, same shape.
         shares: Calls per query, by model; None if not applicable.
-        routed: Whether it is a router, whose savings are computed.
+        routed: Whether it is a router, which is judged.
     """
 
     name: str
@@ -236,6 +255,10 @@ class Demo(CheckedArguments):
         unseen = self.unseen
         assert unseen.mean_cost_usd is not None
         return random_mix_hull(unseen.mean_cost_usd, unseen.quality.mean(axis=0))
+
+    def verdict(self, strategy: Strategy) -> Verdict:
+        """Decide whether a router keeps the demo's target on the test rows, which chose nothing."""
+        return decide_verdict(trial_of(strategy, self.unseen), Goal.of(TARGET))
 
     def best(self) -> Strategy:
         """Return the best single model on the test rows, which routing has to match."""

@@ -19,16 +19,13 @@ from langchain_llm_router.apps.demo.demo import (
     DRAFTER,
     POOL,
     STRONG,
+    TARGET,
     Demo,
     FittedCascade,
     FittedRoute,
     Strategy,
 )
-from langchain_llm_router.evaluation import (
-    cost_saved_interval,
-    quality_above_mix_interval,
-    replay,
-)
+from langchain_llm_router.evaluation import Verdict, replay
 from langchain_llm_router.evaluation.intervals import Interval, mean_interval
 from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
 from langchain_llm_router.plots.canvas import Figure
@@ -66,20 +63,17 @@ def show(out: Path, *, seed: int = 0, as_json: bool = False) -> None:
             demo.live("one-shot route", routed),
             demo.live("cascade", cascaded, cascade.peers),
         ]
-        saved, lifts = {}, {}
-        for strategy in track(routers, "redrawing the rows", bar):
-            saved[strategy.name] = cost_saved_interval(strategy, demo.unseen)
-            lifts[strategy.name] = quality_above_mix_interval(strategy, demo.unseen)
-    console.print(_table(demo, routers, saved))
+        verdicts = {it.name: demo.verdict(it) for it in track(routers, "judging", bar)}
+    console.print(_table(demo, routers, verdicts))
     console.print(_call_table(demo, routers))
-    for line in _verdicts(demo, routers, lifts):
-        console.print(line)
+    for name, verdict in verdicts.items():
+        console.print(f"[bold]{name}[/bold]: {escape(verdict.sentence)}")
     _explain(console, demo, routed, cascaded)
     out.mkdir(parents=True, exist_ok=True)
     picture = plots.save(_picture(demo, route, cascade, routers), out / "cost_quality.png")
     console.print(f"\nThe cost–quality curve is in [bold]{escape(str(picture))}[/bold].")
     if as_json:
-        sys.stdout.write(json.dumps(_figures(demo, routers, saved, lifts, cascade)) + "\n")
+        sys.stdout.write(json.dumps(_figures(demo, routers, verdicts, cascade)) + "\n")
 
 
 def _introduce(console: Console, demo: Demo) -> None:
@@ -88,15 +82,15 @@ def _introduce(console: Console, demo: Demo) -> None:
         "[bold]llm-router demo[/bold]: ZeroEval (GSM8K, MATH level 5, CRUX), real recorded answers "
         f"of {len(POOL)} models.\n{n['train']} questions to fit on, {n['validation']} to calibrate "
         f'"as good as the best single model at the least cost", {n["test"]} held-out ones to '
-        "answer."
+        f"answer. The target there: {TARGET}."
     )
 
 
-def _table(demo: Demo, routers: Sequence[Strategy], saved: dict[str, Interval]) -> Table:
+def _table(demo: Demo, routers: Sequence[Strategy], verdicts: dict[str, Verdict]) -> Table:
     title = f"{len(demo.test):,} held-out questions"
     table = Table(title=title, title_justify="left", box=SIMPLE)
     table.add_column("strategy")
-    for heading in ("quality, 95 % interval", "$ per 1k", "saved at equal quality"):
+    for heading in ("quality, 95 % interval", "$ per 1k", "cheaper than the best"):
         table.add_column(heading, justify="right")
     *alone, perfect = demo.baselines()
     for strategy in alone:
@@ -105,16 +99,16 @@ def _table(demo: Demo, routers: Sequence[Strategy], saved: dict[str, Interval]) 
     for strategy in routers:
         cost = float(strategy.cost_usd.mean())
         mixed = float(np.interp(cost, *demo.hull()))
-        mix = ("random mix, same cost", f"{mixed:.1%}", f"{cost * 1000:.2f}", "0%")
-        table.add_row(*mix, style="dim")
-        table.add_row(*_cells(strategy, saved[strategy.name]), style="bold")
+        row = ("a model at random, same cost", f"{mixed:.1%}", f"{cost * 1000:.2f}", "")
+        table.add_row(*row, style="dim")
+        table.add_row(*_cells(strategy, verdicts[strategy.name].saved), style="bold")
     table.add_section()
     table.add_row(*_cells(perfect, None))
     return table
 
 
 def _cells(strategy: Strategy, saved: Interval | None) -> list[str]:
-    quality = mean_interval(strategy.quality)
+    quality = mean_interval(strategy.quality, bounds=(0, 1))
     return [
         strategy.name,
         f"{quality.value:.1%}  {100 * quality.low:.1f}–{100 * quality.high:.1f}",
@@ -137,27 +131,6 @@ def _call_table(demo: Demo, routers: Sequence[Strategy]) -> Table:
         calls = (100 * shares.get(name, 0.0) for name in POOL)
         table.add_row(strategy.name, *(f"{n:.0f}" if n > 0 else "·" for n in calls))
     return table
-
-
-def _verdicts(
-    demo: Demo,
-    routers: Sequence[Strategy],
-    lifts: dict[str, Interval],
-) -> list[str]:
-    best = demo.best()
-    lines = []
-    for strategy in routers:
-        cheaper = 1 - strategy.cost_usd.mean() / best.cost_usd.mean()
-        gap = mean_interval(strategy.quality - best.quality)
-        lift = lifts[strategy.name]
-        beats = "beats" if lift.low > 0 else "[red]does not clearly beat[/red]"
-        lines.append(
-            f"[bold]{strategy.name}[/bold]: {cheaper:.0%} cheaper than {best.name} alone, quality "
-            f"{gap.value * 100:+.1f} points [{gap.low * 100:+.1f}, {gap.high * 100:+.1f}]; it "
-            f"{beats} a random mix at its cost ({lift.value * 100:+.1f} points "
-            f"\\[{lift.low * 100:+.1f}, {lift.high * 100:+.1f}])."
-        )
-    return [line.replace(" [+", " \\[+").replace(" [-", " \\[-") for line in lines]
 
 
 def _explain(
@@ -243,12 +216,11 @@ def _cascade_sweep(demo: Demo, cascade: FittedCascade) -> Sweep:
 def _figures(
     demo: Demo,
     routers: Sequence[Strategy],
-    saved: dict[str, Interval],
-    lifts: dict[str, Interval],
+    verdicts: dict[str, Verdict],
     cascade: FittedCascade,
 ) -> dict[str, Any]:
     def figures(strategy: Strategy) -> dict[str, Any]:
-        quality = mean_interval(strategy.quality)
+        quality = mean_interval(strategy.quality, bounds=(0, 1))
         return {
             "quality": quality.value,
             "quality_interval": [quality.low, quality.high],
@@ -261,6 +233,5 @@ def _figures(
         "best_single": demo.best().name,
         "peers": list(cascade.peers),
         "strategies": {s.name: figures(s) for s in [*demo.baselines(), *routers]},
-        "cost_saved_at_equal_quality": {name: i.as_list() for name, i in saved.items()},
-        "quality_above_random_mix": {name: i.as_list() for name, i in lifts.items()},
+        "verdicts": {name: verdict.as_dict() for name, verdict in verdicts.items()},
     }
