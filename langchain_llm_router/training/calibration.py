@@ -262,7 +262,7 @@ def meet_target(
     if confidence is not None and any(goal.relation == "=" for goal in goals):
         msg = (
             f"`target` is {target!r}, and no equation can be promised with a `confidence`: use "
-            "'<=' or '>=', or `confidence=None`."
+            "'<=' or '>=', or `confidence=None` (`--no-promise`)."
         )
         raise ValueError(msg)
     if isinstance(split, tuple):

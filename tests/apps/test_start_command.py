@@ -138,7 +138,7 @@ def stubs(monkeypatch, tmp_path):
         calls.append("collect")
         write_journal(journal, TABLE, SAID)
 
-    def fit(*, data, out, target, force=False):
+    def fit(*, data, out, target=None, force=False):
         calls.append(("fit", force))
         if made.code is not None:
             one_shot().save(out)

@@ -53,14 +53,13 @@ def calibrate(  # noqa: PLR0913 - each option is a parameter
 
     Example: llm-router calibrate router --data run.jsonl --target "quality >= best - 1 point"
     """
-    from langchain_llm_router.training import (  # noqa: PLC0415 - imports what only it needs
-        Split,
-        family_of,
-    )
+    from langchain_llm_router.evaluation import parse_targets  # noqa: PLC0415 - imports NumPy
+    from langchain_llm_router.training import Split, family_of  # noqa: PLC0415 - the same
 
     if out is not None:
         check_output_folder(out, force=force)
-    exam, left_out = load_exam(router, data)
+    parse_targets(target)
+    exam, notes, left_out = load_exam(router, data)
     split, knob = Split(seed=seed), family_of(exam.saved.policy)[0]
     try:
         calibrated = _set_knob(exam, target, None if no_promise else confidence, split)
@@ -73,7 +72,7 @@ def calibrate(  # noqa: PLR0913 - each option is a parameter
         line = f"Saved in {folder}."
     else:
         line = f"Not saved: {out or router} is as it was. `--even-if-worse` saves this setting."
-    write_text(calibrated.explain(), line)
+    write_text(calibrated.explain(), *filter(None, [notes]), line)
     if json:
         where = None if folder is None else str(folder)
         write_json({"router": where, "knob_name": knob, **_figures(calibrated), **left_out})

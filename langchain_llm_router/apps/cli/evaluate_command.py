@@ -52,9 +52,10 @@ def evaluate(
     )
 
     with Bar("predicting") as bar:
-        exam, left_out = load_exam(router, data, seen=seen)
+        exam, notes, left_out = load_exam(router, data, seen=seen)
         report = exam.report(bar, goal_of(exam.saved, target=target, confidence=confidence))
-    write_text(report.sentence, _title(router, report), _table(report), *_sentences(report))
+    heads = [report.sentence, _title(router, report), *filter(None, [notes])]
+    write_text(*heads, _table(report), *_sentences(report))
     if json:
         write_json({**report.as_dict(), **left_out})
     sys.exit(EXIT_CODES[report.verdict.outcome])

@@ -114,20 +114,18 @@ def count_left_out(data: Outcomes | Collected) -> dict[str, Any]:
 
 def load_exam(
     folder: Path, paths: Sequence[Path], *, seen: bool = False
-) -> tuple[Exam, dict[str, Any]]:
+) -> tuple[Exam, str, dict[str, Any]]:
     """Load a saved router with the rows that it was not fitted on; with `seen`, all rows.
 
     Returns:
-        The exam, and what `count_left_out` says of the data.
+        The exam, and what was left out of the data, in words and as `count_left_out` counts it.
     """
     from langchain_llm_router.evaluation import Exam  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
     data, notes = load_data_option(paths)
-    if notes:
-        write_text(notes)
     exam = Exam.of(SavedRouter.load(folder), *_tables(data), seen=seen)
-    return exam, count_left_out(data)
+    return exam, notes, count_left_out(data)
 
 
 def build_verifiers(samples: int) -> dict[str, Verifier]:

@@ -90,7 +90,7 @@ def _table(demo: Demo, routers: Sequence[Strategy], verdicts: dict[str, Verdict]
     title = f"{len(demo.test):,} held-out questions"
     table = Table(title=title, title_justify="left", box=SIMPLE)
     table.add_column("strategy")
-    for heading in ("quality, 95 % interval", "$ per 1k", "cheaper than the best"):
+    for heading in ("quality, 95 % interval", "$ per 1k", "cheaper than best"):
         table.add_column(heading, justify="right")
     *alone, perfect = demo.baselines()
     for strategy in alone:
@@ -99,7 +99,7 @@ def _table(demo: Demo, routers: Sequence[Strategy], verdicts: dict[str, Verdict]
     for strategy in routers:
         cost = float(strategy.cost_usd.mean())
         mixed = float(np.interp(cost, *demo.hull()))
-        row = ("a model at random, same cost", f"{mixed:.1%}", f"{cost * 1000:.2f}", "")
+        row = ("at random, same $", f"{mixed:.1%}", f"{cost * 1000:.2f}", "")
         table.add_row(*row, style="dim")
         table.add_row(*_cells(strategy, verdicts[strategy.name].saved), style="bold")
     table.add_section()
