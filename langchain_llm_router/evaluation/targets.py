@@ -84,27 +84,42 @@ def _name(found: _Found) -> str | None:
     return None if _is_best(found) else str(found["model"])
 
 
-_FORMS: tuple[tuple[str, Callable[[_Found], Target]], ...] = (
-    (_QUALITY + _AT_LEAST + _NUMBER + _PERCENT, _plain("quality", ">=")),
-    (_QUALITY + _AT_LEAST + _NUMBER + _PERCENT + _OF, _of("quality", ">=")),
+_FORMS: tuple[tuple[re.Pattern[str], Callable[[_Found], Target]], ...] = (
+    (re.compile(rf"{_QUALITY}{_AT_LEAST}{_NUMBER}{_PERCENT}", re.I), _plain("quality", ">=")),
+    (re.compile(rf"{_QUALITY}{_AT_LEAST}{_NUMBER}{_PERCENT}{_OF}", re.I), _of("quality", ">=")),
     (
-        _QUALITY + _AT_LEAST + rf"{_MODEL}(?:\s*+[-−]\s*+{_NUMBER}\s*+{_POINTS}?)?",
+        re.compile(rf"{_QUALITY}{_AT_LEAST}{_MODEL}(?:\s*+[-−]\s*+{_NUMBER}\s*+{_POINTS}?)?", re.I),
         _below,
     ),
     (
-        rf"(?:at\s++most|no\s++more\s++than)\s++{_NUMBER}\s++{_POINTS}\s++"
-        rf"(?:below|under|worse\s++than)\s++{_MODEL}",
+        re.compile(
+            rf"(?:at\s++most|no\s++more\s++than)\s++{_NUMBER}\s++{_POINTS}\s++"
+            rf"(?:below|under|worse\s++than)\s++{_MODEL}",
+            re.I,
+        ),
         _below,
     ),
-    (_COST + _AT_MOST + r"\$?" + _NUMBER, _plain("cost_usd", "<=")),
-    (_COST + _AT_MOST + rf"(?:{_NUMBER}{_PERCENT}|{_FRACTION})" + _OF, _of("cost_usd", "<=")),
-    (r"strong\s++share" + _AT_MOST + _NUMBER + _PERCENT, _plain("strong share", "<=")),
-    (r"strong\s++share\s*+=\s*+" + _NUMBER + _PERCENT, _plain("strong share", "=")),
+    (re.compile(rf"{_COST}{_AT_MOST}\$?{_NUMBER}", re.I), _plain("cost_usd", "<=")),
     (
-        r"(?:(?P<rank>p\d++|mean)\s++)?latency" + _AT_MOST + _NUMBER + r"\s*+(?P<unit>ms|s)\b",
+        re.compile(rf"{_COST}{_AT_MOST}(?:{_NUMBER}{_PERCENT}|{_FRACTION}){_OF}", re.I),
+        _of("cost_usd", "<="),
+    ),
+    (
+        re.compile(rf"strong\s++share{_AT_MOST}{_NUMBER}{_PERCENT}", re.I),
+        _plain("strong share", "<="),
+    ),
+    (
+        re.compile(rf"strong\s++share\s*+=\s*+{_NUMBER}{_PERCENT}", re.I),
+        _plain("strong share", "="),
+    ),
+    (
+        re.compile(
+            rf"(?:(?P<rank>p\d++|mean)\s++)?latency{_AT_MOST}{_NUMBER}\s*+(?P<unit>ms|s)\b", re.I
+        ),
         _latency,
     ),
 )
+_MAX_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -148,15 +163,15 @@ class Target(CheckedArguments):
             ValueError: If the text has none of the allowed forms, which the message lists.
         """
         for form, make in _FORMS:
-            found = re.fullmatch(form, text.strip(), re.IGNORECASE)
-            if found is not None:
+            found = form.fullmatch(text[:_MAX_CHARACTERS].strip())
+            if found is not None and len(text) <= _MAX_CHARACTERS:
                 target = make(found.groupdict())
                 if target.metric in ("quality", "strong share") and not target.value <= 1:
                     break
                 return target
         msg = (
             f"A target must have a form such as {', '.join(map(repr, ALLOWED))}, with values of "
-            f"quality and shares in [0, 1], got {text!r}."
+            f"quality and shares in [0, 1], got {text[:_MAX_CHARACTERS]!r}."
         )
         raise ValueError(msg)
 
@@ -266,4 +281,4 @@ def parse_targets(text: str) -> tuple[Target, ...]:
     Raises:
         ValueError: If a part has none of the forms of `Target.parse`.
     """
-    return tuple(Target.parse(part) for part in re.split(r"\s+and\s+|[,;]", text))
+    return tuple(Target.parse(part) for part in re.split(r"(?<!\s)\s++and(?=\s)|[,;]", text))

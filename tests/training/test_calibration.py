@@ -236,7 +236,7 @@ def test_the_split_is_a_partition_in_random_order_and_repeats():
     assert sorted([*chosen, *checked]) == list(range(100))
     assert list(chosen) != sorted(chosen)
     np.testing.assert_array_equal(chosen, Split(held_out=0.3, seed=4).rows(100)[0])
-    with pytest.raises(CalibrationError, match="label more"):
+    with pytest.raises(CalibrationError, match="label 1 more"):
         Split().rows(1)
     with pytest.raises(ValueError, match="held_out"):
         Split(held_out=1.0)
