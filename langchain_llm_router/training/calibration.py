@@ -130,7 +130,7 @@ class Calibrated:
         if self.cost_usd is not None:
             lines.append(f"  cost per 1,000 queries, USD: {_per_thousand(self.cost_usd):.4g}")
         lines.append(f"  strong share {self.strong_share:.3f}")
-        lines.append(f"  the target is {'kept' if self.holds else 'missed'} by {self.margin:.4f}")
+        lines.append(f"  they {'meet' if self.holds else 'miss'} the target by {self.margin:.4f}")
         if self.confidence is not None:
             promise = f"  promised with confidence {self.confidence:g} for new queries like these"
             if self.cost_ceiling_usd is not None:
@@ -405,7 +405,7 @@ def _guarantee(
     if passed == 0:
         if len(total) == 0:
             raise _Choice(choice.goals, trials).unreachable_error()
-        more = max(min(total) - len(trials), 1)
+        more = _further(total, len(trials))
         msg = (
             f"{len(trials)} labeled rows cannot guarantee {choice.text!r} with confidence "
             f"{confidence:g}: label about {more:,} more."
@@ -416,11 +416,16 @@ def _guarantee(
         found,
         confidence=confidence,
         certified=tuple(float(trials.knob[k]) for k in order[:passed]),
-        more_labels=max(min(total) - len(trials), 1) if total else None,
+        more_labels=_further(total, len(trials)) if total else None,
         cost_ceiling_usd=(
             trials.cost_ceiling_usd if any(g.metric == "cost_usd" for g in choice.goals) else None
         ),
     )
+
+
+def _further(total: list[int], n: int) -> int:
+    """Return how many more rows are needed; as many again if these should have been enough."""
+    return min(total) - n if min(total) > n else n
 
 
 def _labels(margins: list[Floats], k: int, delta: float) -> int | None:
