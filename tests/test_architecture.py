@@ -168,7 +168,7 @@ def test_no_two_files_have_one_name():
 WHOLE = {
     *("test_architecture", "test_contracts", "test_docs", "test_examples", "test_lint"),
     "test_lowest",
-    *("test_public_api", "test_security", "test_testing"),
+    *("test_public_api", "test_readme", "test_security", "test_testing"),
 }
 
 

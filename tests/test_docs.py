@@ -1,15 +1,13 @@
-"""What the README and the docstrings show is run, against real clients on loopback."""
+"""What the docstrings show is run; `test_readme.py` does so with the README."""
 
 import doctest
 import importlib
-import re
 
 import pytest
 
 import langchain_llm_router
 from langchain_llm_router import estimators, policies
 from langchain_llm_router.types.errors import MissingExtraError
-from tests.support.fake_openai import FakeOpenAI
 from tests.support.paths import PACKAGE, ROOT
 from tests.test_public_api import public
 
@@ -45,19 +43,3 @@ def test_the_examples_in_docstrings_say_what_happens(room, imported):
         for test in finder.find(module, name, globs={**imported, **vars(module)}):
             runner.run(test)
     assert runner.failures == 0, "see the captured output for what differs"
-
-
-def blocks() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def test_the_readmes_code_runs_from_top_to_bottom(monkeypatch, tmp_path):
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    monkeypatch.chdir(tmp_path)
-    names: dict = {"__name__": "readme"}
-    with FakeOpenAI() as openai:
-        monkeypatch.setenv("OPENAI_BASE_URL", openai.url)
-        for i, block in enumerate(blocks()):
-            exec(compile(block, f"README.md, block {i + 1}", "exec"), names)
-    assert len(openai.requests) > 0

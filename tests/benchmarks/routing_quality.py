@@ -1,8 +1,8 @@
-"""How well do learned routers route? The README's table, on real labels.
+"""How well do learned routers route? A table of README.md beside this file, on real labels.
 
     python tests/benchmarks/routing_quality.py                 # everything: two hours of a core
     python tests/benchmarks/routing_quality.py --quick --json  # one split, small tests, < 60 s
-    python tests/benchmarks/routing_quality.py --readme        # also rewrites its README block
+    python tests/benchmarks/routing_quality.py --readme        # also rewrites its block there
 
 Text features only: no estimator sees a subject or data set label, except the row "group mean",
 which sees nothing else. No hyper-parameter is set on test rows: they are defaults, or chosen by
@@ -450,7 +450,7 @@ def provenance(args) -> str:
 
 
 def rewrite_readme(text: str) -> None:
-    path = ROOT / "README.md"
+    path = Path(__file__).parent / "README.md"
     old = path.read_text(encoding="utf-8")
     if BEGIN not in old or END not in old:
         msg = f"README.md lacks the markers {BEGIN} and {END}."
@@ -464,7 +464,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     parser.add_argument("--quick", action="store_true", help="one split, no encoder, < 60 s")
-    parser.add_argument("--readme", action="store_true", help="rewrite the block in README.md")
+    parser.add_argument("--readme", action="store_true", help="rewrite its block in README.md")
     parser.add_argument("--only", nargs="+", choices=list(TABLES), help="some of the tables")
     parser.add_argument("--lexical", action="store_true", help="no encoder")
     parser.add_argument("--keep", type=Path, help="folder to keep finished tables in, to resume")
