@@ -1,6 +1,7 @@
 """`llm-router collect` and `llm-router fit`, against a real server on loopback."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -123,11 +124,16 @@ def test_fit_meets_a_target_and_says_so(run, tmp_path):
     make_outcomes(200, ("small", "large")).save(tmp_path / "table.jsonl")
     target = "quality >= 0.9 * best"
     code, out, err = run("fit", "--data", "table.jsonl", "--target", target, "--json")
-    assert code == 0, err
     told = last_json(out)
+    assert code == {"kept": 0, "not_kept": 3, "unknown": 4}[told["verdict"]], err
     assert told["target"] == target
-    assert "calibrating" in told["n_rows"]
-    assert "## The target" in (tmp_path / "router" / "report.md").read_text()
+    assert told["n_rows"] == 200
+    assert out.startswith(told["sentence"])
+    assert told["sentence"] in (tmp_path / "router" / "report.md").read_text()
+    code, _, err = run("fit", "--data", "table.jsonl", "--target", target)
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "overwrite it with `--force`" in err
+    shutil.rmtree(tmp_path / "router")
     code, _, err = run("fit", "--data", "table.jsonl", "--target", "quality > 0.9")
     assert code == 1
     assert err.startswith("llm-router: A target must have a form")
@@ -141,7 +147,7 @@ def test_fit_reads_tables_as_well_as_journals(run, tmp_path):
         load_data(tmp_path / "table.jsonl", tmp_path / "table.jsonl")
     code, _, err = run("fit")
     assert code == 1
-    assert "`paths` is empty" in err
+    assert "`--data` is missing" in err
 
 
 def test_log_probabilities_are_asked_for_where_the_model_has_them():
