@@ -15,6 +15,7 @@ BAD = [
     (lambda: outcomes([[0.0, 1.0, 1.0]]), r"shape \(1, 3\), expected \(1, 2\)"),
     (lambda: outcomes([[0.0, 1.0]], cost_usd=[[1.0]]), r"`cost_usd` has shape"),
     (lambda: outcomes([[0.0, 1.0]], cost_usd=[[-1.0, 1.0]]), r"finite and >= 0"),
+    (lambda: outcomes([[0.0, 1.0]], latency_s=[[-1.0, 1.0]]), r"`latency_s` must be finite and"),
     (
         lambda: outcomes([[0.0, 1.0]], groups=["a", "b"]),
         r"each of the 1 queries, got 2",
@@ -47,6 +48,16 @@ def test_taking_rows_and_columns_keeps_them_together():
     assert table.take(np.arange(10) < 2).queries == table.queries[:2]
     with pytest.raises(ValueError, match=r"got \['huge'\]"):
         table.select(["huge"])
+
+
+def test_latencies_go_where_their_rows_and_columns_go(tmp_path):
+    table = outcomes([[0, 1], [1, 1]], latency_s=[[0.5, np.nan], [1.5, 2.0]])
+    path = table.save(tmp_path / "table.jsonl")
+    for one in (table, Outcomes.load(path)):
+        part = one.take([1, 0]).select(tuple(reversed(NAMES)))
+        np.testing.assert_array_equal(part.latency_s, [[2.0, 1.5], [np.nan, 0.5]])
+    assert outcomes([[0, 1]]).latency_s is None
+    assert Outcomes.load(outcomes([[0, 1]]).save(path)).latency_s is None
 
 
 def test_tables_cannot_be_changed_behind_their_back():

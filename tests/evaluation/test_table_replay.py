@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from langchain_llm_router.data import Outcomes
+from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation import (
     apgr,
     curve,
@@ -11,7 +11,7 @@ from langchain_llm_router.evaluation import (
     replay,
     win_rate_curve,
 )
-from langchain_llm_router.policies import Always, Threshold
+from langchain_llm_router.policies import Always, ConfidenceThreshold, Threshold
 from tests.support.fakes import make_outcomes
 
 
@@ -36,6 +36,20 @@ def test_replay_counts_quality_cost_and_shares():
     assert done.asked_shares == {"weak": 0, "strong": 1}
     unpriced = Outcomes(["x"], ("weak", "strong"), [[0, 1]])
     assert replay(Always("weak"), None, unpriced).mean_cost_usd is None
+
+
+def test_the_time_of_a_row_is_that_of_its_calls_alone_and_unknown_where_one_is():
+    times = [[1.0, np.nan], [2.0, 5.0], [4.0, 8.0]]
+    outcomes = Outcomes(["x", "y", "z"], ("weak", "strong"), [[1, 1]] * 3, latency_s=times)
+    said = SelfEvaluations(
+        ("weak", "strong"), [[0.9, 1], [0.1, 1], [0.1, 1]],
+        latency_s=[[0.5, np.nan], [0.25, np.nan], [np.nan, np.nan]],
+    )  # fmt: skip
+    done = replay(ConfidenceThreshold(threshold=0.5), None, outcomes, evaluations=said)
+    # Kept, escalated, and escalated after a verification of unknown time.
+    np.testing.assert_array_equal(done.latency_s, [1.5, 7.25, np.nan])
+    alone = replay(Always("strong"), None, outcomes)
+    np.testing.assert_array_equal(alone.latency_s, [np.nan, 5.0, 8.0])
 
 
 def test_replay_refuses_tables_that_do_not_fit():

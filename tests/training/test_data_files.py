@@ -16,12 +16,13 @@ def save(path, queries, candidates=("small", "large"), **fields):
 
 
 def test_tables_of_the_same_candidates_add_up_in_any_order_of_columns(tmp_path):
-    a = save(tmp_path / "a.jsonl", ["a?"], cost_usd=[[1, 2]])
+    a = save(tmp_path / "a.jsonl", ["a?"], cost_usd=[[1, 2]], latency_s=[[3, 4]])
     b = save(tmp_path / "b.jsonl", ["b?"], ("large", "small"), groups=["sums"])
     table = load_data(a, b)
     assert table.queries == ("a?", "b?")
     assert table.quality.tolist() == [[0.25, 0.5], [0.5, 0.25]]
     assert np.array_equal(table.cost_usd, [[1, 2], [np.nan, np.nan]], equal_nan=True)
+    assert np.array_equal(table.latency_s, [[3, 4], [np.nan, np.nan]], equal_nan=True)
     assert table.groups == ("", "sums")
 
 

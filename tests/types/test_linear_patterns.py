@@ -6,6 +6,7 @@ import time
 import pytest
 
 from langchain_llm_router.estimators.text_features import surface_features
+from langchain_llm_router.evaluation.targets import _FORMS
 from langchain_llm_router.types.options import Filter, RoutingOptions
 from langchain_llm_router.types.secrets import redact
 from langchain_llm_router.verification import normalized
@@ -45,6 +46,11 @@ def test_the_patterns_of_the_package_are_found():
 def test_every_pattern_takes_linear_time_on_its_worst_inputs(where):
     worst = slow_input(*PATTERNS[where])
     assert worst is None, f"{where} is slow on {worst!r}: make its quantifiers possessive"
+
+
+@pytest.mark.parametrize("form", [form for form, _ in _FORMS], ids=range(len(_FORMS)))
+def test_every_form_of_a_target_takes_linear_time_with_its_parts_put_in(form):
+    assert slow_input(form.pattern, form.flags) is None
 
 
 @pytest.mark.parametrize(
