@@ -23,6 +23,7 @@ __all__ = [
     "Interval",
     "Resampling",
     "bootstrap",
+    "bounded_mean_interval",
     "difference_interval",
     "mean_interval",
     "weighted_bootstrap",
@@ -238,18 +239,39 @@ def _proportion(rows: Floats, confidence: float) -> Interval:
 def _bounded(
     rows: Floats, codes: Indices, confidence: float, bounds: tuple[float, float]
 ) -> Interval:
+    n_clusters = int(codes.max()) + 1
+    mean, n = float(rows.mean()), _independent_rows(rows, codes)
+    return bounded_mean_interval(mean, float(rows.var()), n, n_clusters, confidence, bounds)
+
+
+def bounded_mean_interval(
+    mean: float,
+    variance: float,
+    n: float,
+    n_clusters: int,
+    confidence: float,
+    bounds: tuple[float, float],
+) -> Interval:
+    """Compute the score interval of a bounded mean from the moments of its rows.
+
+    Args:
+        mean: Mean of the rows.
+        variance: Variance of the rows.
+        n: Number of independent rows that have the same standard error.
+        n_clusters: Number of clusters, which gives the degrees of freedom.
+        confidence: Confidence level, in (0, 1).
+        bounds: Smallest and largest possible value.
+    """
     low, high = bounds
-    mean, n_clusters = float(rows.mean()), int(codes.max()) + 1
     if n_clusters == 1:
         return Interval(mean, low, high)
     tail = (1 - confidence) / 2
     reach = float(student.ppf(1 - tail, n_clusters - 1))
     # reach² pseudo-rows make the score interval; the second term is exact for rows without spread.
     added = max(reach**2, (math.log(tail) / reach) ** 2)
-    n = _independent_rows(rows, codes)
     total = n + added
     centre = (n * mean + added * (low + high) / 2) / total
-    spread = n * (float(rows.var()) + (mean - centre) ** 2)
+    spread = n * (variance + (mean - centre) ** 2)
     spread += added / 2 * ((low - centre) ** 2 + (high - centre) ** 2)
     half = reach * math.sqrt(spread) / total
     ends = max(low, min(centre - half, mean)), min(high, max(centre + half, mean))

@@ -18,6 +18,7 @@ from langchain_llm_router.evaluation.claims import Claim, Goal, Kind, best_colum
 from langchain_llm_router.evaluation.intervals import (
     Interval,
     Resampling,
+    bounded_mean_interval,
     mean_interval,
 )
 from langchain_llm_router.evaluation.random_mix import Spent
@@ -30,6 +31,7 @@ __all__ = ["NO_OPTIMISM", "Optimism", "decide_verdict", "trial_of"]
 _POWER = 0.8
 _MAX_ROWS = 20_000
 """Number of questions above which collecting more of them is not advised."""
+_ENOUGH_TO_GIVE_UP = 100
 _EASIER_POINTS = (1, 2, 3, 5, 10)
 _REFUTED: dict[Kind, Reason] = {
     "target": "missed",
@@ -185,10 +187,12 @@ class _Judgement:
             return "not_kept", "single", "target"
         unproven = [test for test in self.tests if not test.proven]
         for test in unproven:
-            if test.high < 0:
+            # On few rows the cheapest model is the best one by chance, so none can be cheaper.
+            by_chance = test.claim.kind == "cheaper" and self.n < _ENOUGH_TO_GIVE_UP
+            if test.high < 0 and not by_chance:
                 return "not_kept", _REFUTED[test.claim.kind], test.claim.kind
         for test in unproven:
-            if test.n_needed is None:
+            if test.n_needed is None and self.n >= _ENOUGH_TO_GIVE_UP:
                 return "not_kept", "unreachable", test.claim.kind
         if unproven:
             hardest = max(unproven, key=lambda test: test.n_needed or 0)
@@ -239,12 +243,7 @@ class _Judgement:
             return None
         if not math.isfinite(margin):
             return 2 * self.n
-        reach = float(norm.ppf(self.goal.confidence) + norm.ppf(_POWER))
-        needed = (reach * _spread(claim, self.n) / margin) ** 2
-        if needed <= self.n:
-            # More was assumed than these rows show, or their number is too small for a normal mean.
-            needed = 2.0 * self.n
-        return math.ceil(needed) if needed <= _MAX_ROWS else None
+        return _rows_needed(claim, margin, self.n, self.goal.confidence)
 
     def _closest(self) -> _Test:
         targets = [test for test in self.tests if test.claim.kind == "target"]
@@ -255,7 +254,7 @@ class _Judgement:
         unproven = [test for test in self.tests if not test.proven]
         if len(unproven) == 0:
             return None, None
-        needed = max(test.n_needed or 0 for test in unproven)
+        needed = max(test.n_needed or _MAX_ROWS for test in unproven)
         easier = None
         if all(test.claim.kind == "target" for test in unproven):
             easier = self._easier(needed)
@@ -315,11 +314,36 @@ class _Judgement:
         return Interval(share, share + around.low, min(share + around.high, 1.0))
 
 
-def _spread(claim: Claim, n: int) -> float:
-    """Estimate the standard deviation of a row; one pseudo-row is shared by the two bounds."""
-    rows, (low, high) = claim.rows[0], claim.bounds
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return float(rows.std())
-    mean = float(rows.mean())
-    total = n * float(rows.var()) + ((low - mean) ** 2 + (high - mean) ** 2) / 2
-    return math.sqrt(total / (n + 1))
+def _rows_needed(claim: Claim, margin: float, n: int, confidence: float) -> int | None:
+    """Estimate the rows whose interval is above 0 with a power of 80 %, if the mean is `margin`.
+
+    Returns:
+        More than `n` rows; None if it were more than is practical.
+    """
+    rows, bounds = claim.rows[0], claim.bounds
+    level, power = 2 * confidence - 1, float(norm.ppf(_POWER))
+    variance = float(rows.var())
+    bounded = math.isfinite(bounds[0]) and math.isfinite(bounds[1])
+    if bounded:
+        # One pseudo-row, shared by the bounds, because few rows show no spread.
+        far = sum((end - float(rows.mean())) ** 2 for end in bounds) / 2
+        variance = (n * variance + far) / (n + 1)
+
+    def is_enough(m: int) -> bool:
+        lucky = margin - power * math.sqrt(variance / m)
+        if not bounded:
+            return lucky > float(norm.ppf(confidence)) * math.sqrt(variance / m)
+        return bounded_mean_interval(lucky, variance, m, m, level, bounds).low > 0
+
+    low, high = n, 2 * n
+    while not is_enough(high):
+        low, high = high, 2 * high
+        if high > 2 * _MAX_ROWS:
+            break
+    while high <= _MAX_ROWS and high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    if high > _MAX_ROWS:
+        # Few rows exaggerate what is needed, so they do not say that it is out of reach.
+        return None if n >= _ENOUGH_TO_GIVE_UP else _MAX_ROWS
+    return high
