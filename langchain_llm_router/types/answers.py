@@ -235,8 +235,9 @@ def is_unfinished(message: AIMessage) -> bool:
         return status in ("in_progress", "queued")
     if metadata.get("done") is False:
         return True
-    reasons = [metadata[key] for key in _KEYS if key in metadata]
-    return metadata.get("model_provider") in _REPORTING and not any(map(_has_ended, reasons))
+    if metadata.get("model_provider") not in _REPORTING:
+        return False
+    return not any(_has_ended(metadata[key]) for key in _KEYS if key in metadata)
 
 
 def _is_empty(message: AIMessage) -> bool:

@@ -195,10 +195,13 @@ class Price(CheckedArguments):
 
     def _tokens_usd(self, used: Usage) -> float:
         rate_in, rate_out = self.input_usd_per_mtok, self.output_usd_per_mtok
-        write = _first(self.cache_write_usd_per_mtok, rate_in)
         cached = used.cache_read_tokens + used.cache_write_tokens
         plain_in = max(0, used.input_tokens - cached - used.input_audio_tokens)
         plain_out = max(0, used.output_tokens - used.reasoning_tokens - used.output_audio_tokens)
+        if plain_in == used.input_tokens and plain_out == used.output_tokens:
+            # No kind of tokens has a price of its own, the most frequent case.
+            return self.request_usd + (plain_in * rate_in + plain_out * rate_out) / 1e6
+        write = _first(self.cache_write_usd_per_mtok, rate_in)
         return (
             self.request_usd
             + (

@@ -16,8 +16,7 @@ Action = Literal["ask", "verify", "accept"]
 
 def sum_usd(amounts: Sequence[float | None]) -> float | None:
     """Add costs; the sum is None (unknown) if any of them is."""
-    known = [amount for amount in amounts if amount is not None]
-    return math.fsum(known) if len(known) == len(amounts) else None
+    return None if None in amounts else math.fsum(amounts)  # type: ignore[arg-type]
 
 
 def share_true(verdicts: Sequence[bool | None]) -> float | None:

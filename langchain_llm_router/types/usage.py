@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_llm_router.types.hosted_tools import count_uses
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Usage", "read_usage", "usage_increment", "usage_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What one answer used, by kinds that may have prices of their own."""
 
     input_tokens: int
@@ -38,7 +37,7 @@ class Usage:
     input_audio_tokens: int = 0
     output_audio_tokens: int = 0
     reasoning_tokens: int = 0
-    tool_uses: Mapping[str, int] = field(default_factory=dict, hash=False)
+    tool_uses: Mapping[str, int] = MappingProxyType({})
     """Uses of tools that run at the provider, by kind: `web_search`, `file_search`, ..."""
 
     from_cache: bool = False
@@ -62,9 +61,8 @@ def usage_of(message: Any) -> Usage | None:
     if usage.input_tokens == 0 or (record["output_tokens"] == 0 and _has_content(message)):
         return None
     uses = count_uses(message) if _may_name_tools(message) else {}
-    if not uses:
-        return usage
-    return Usage(**{**{name: getattr(usage, name) for name in _NAMES}, "tool_uses": uses})
+    # All fields but the last two: it is not from a cache.
+    return Usage(*usage[:-2], tool_uses=uses) if uses else usage
 
 
 _PLAIN_KEYS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
@@ -76,10 +74,10 @@ def read_usage(record: UsageMetadata | Mapping[str, Any] | None) -> Usage | None
         return None
     if record.keys() <= _PLAIN_KEYS:
         n_in, n_out = record.get("input_tokens"), record.get("output_tokens")
+        total = record.get("total_tokens")
         # The most frequent record; all others are read with more care.
-        if type(n_in) is int and type(n_out) is int and n_in >= 0 and n_out >= 0:
-            extra = (_count(record.get("total_tokens")) or 0) - n_in - n_out
-            return Usage(n_in, n_out + max(0, extra))
+        if type(n_in) is type(n_out) is type(total) is int and n_in >= 0 and n_out >= 0:
+            return Usage(n_in, n_out + max(0, total - n_in - n_out))
     # LangChain's cache says so with a cost of zero, even where it knows no tokens.
     cached_answer = record.get("total_cost") == 0
     n_in, n_out = _count(record.get("input_tokens")), _count(record.get("output_tokens"))
@@ -131,7 +129,6 @@ def usage_increment(
     return _minus(record, earlier)
 
 
-_NAMES = tuple(name for name in Usage.__dataclass_fields__ if name != "tool_uses")
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 
 
@@ -179,8 +176,13 @@ def _sum(details: Mapping[str, int], name: str) -> int:
 
 def _may_name_tools(message: Any) -> bool:
     """Whether there is anything beside plain text that could tell of hosted tools."""
-    metadata = message.response_metadata.keys() & {"usage", "grounding_metadata"}
-    return bool(not isinstance(message.content, str) or message.additional_kwargs or metadata)
+    metadata = message.response_metadata
+    return (
+        not isinstance(message.content, str)
+        or len(message.additional_kwargs) > 0
+        or "usage" in metadata
+        or "grounding_metadata" in metadata
+    )
 
 
 def _has_content(message: Any) -> bool:
