@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from langchain_llm_router.live.measurements import ArmStats
 from langchain_llm_router.policies.policy import Policy
@@ -67,17 +66,24 @@ def build_arms(
         if output_tokens is not None:
             length = output_tokens[i]
         n_cached = 0 if cached is None else cached.get(candidate.name, 0)
-        expect = partial(
-            expected_cost_usd,
+        cost = expected_cost_usd(
             candidate,
             query_tokens=query_tokens,
+            input_tokens=input_tokens,
             output_tokens=length,
+            cached_tokens=min(n_cached, input_tokens),
             predicted=output_tokens is not None,
         )
-        cost = expect(input_tokens=input_tokens, cached_tokens=min(n_cached, input_tokens))
         capped = None
         if text_tokens is not None:
-            capped = expect(input_tokens=max(input_tokens, text_tokens), cached_tokens=0)
+            capped = expected_cost_usd(
+                candidate,
+                query_tokens=query_tokens,
+                input_tokens=max(input_tokens, text_tokens),
+                output_tokens=length,
+                cached_tokens=0,
+                predicted=output_tokens is not None,
+            )
         arms.append(
             Arm(
                 candidate=candidate.name,
@@ -98,6 +104,8 @@ def build_arms(
 
 def _window(candidate: Candidate) -> int | None:
     profile = getattr(candidate.model, "profile", None)
+    if profile is None:
+        return None
     return profile.get("max_input_tokens") if isinstance(profile, Mapping) else None
 
 

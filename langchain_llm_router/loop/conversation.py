@@ -80,7 +80,8 @@ def read_conversation(
         msg = "The list of messages is empty: give at least one message."
         raise ValueError(msg)
     query = routing_text(messages, turns)
-    if len(messages) == 1 and not isinstance(messages[0], AIMessage | ToolMessage):
+    is_human = isinstance(messages[-1], HumanMessage)
+    if len(messages) == 1 and (is_human or not isinstance(messages[0], AIMessage | ToolMessage)):
         # The first message of a conversation, the most frequent case.
         text = _text(messages[0])
         # A call costs time, and most texts are ASCII.
