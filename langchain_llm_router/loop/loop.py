@@ -9,7 +9,7 @@ the same code as live requests. The state is also converted to plain data and ba
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, TypeVar
 
@@ -124,7 +124,7 @@ class Loop:
     def refresh(self, situation: Situation) -> None:
         """Continue in a newer situation, e.g. with new live numbers; the attempts stay."""
         self._frames.append((len(self.steps), situation))
-        self.situation = replace(situation, attempts=self.situation.attempts)
+        self.situation = _with_attempts(situation, self.situation.attempts)
         self._peeked = None
 
     def situations(self) -> list[Situation]:
@@ -163,7 +163,7 @@ class Loop:
         """Restore a loop from `frames_data`, `steps_data` and the attempts so far."""
         taken = [read.once(step, decision_of) for step in steps]
         current = read.once(frames[-1], lambda frame: situation_of(frame, frame["query"]))
-        loop = cls(policy, replace(current, attempts=tuple(attempts)), taken, ())
+        loop = cls(policy, _with_attempts(current, tuple(attempts)), taken, ())
         loop._restored = list(zip(taken, steps, strict=True))
         loop._plain_frames = frames
         return loop
@@ -358,7 +358,7 @@ def _mark_open_breakers(situation: Situation) -> Situation:
         for arm in unasked
         if not arm.available
     )
-    return replace(situation, attempts=(*failed, *situation.attempts))
+    return _with_attempts(situation, (*failed, *situation.attempts))
 
 
 def _decide(policy: Policy, situation: Situation) -> Decision | None:
@@ -420,7 +420,20 @@ def observe(situation: Situation, attempt: Attempt) -> Situation:
     earlier = situation.attempts
     if len(earlier) > 0 and earlier[-1]["candidate"] == attempt["candidate"]:
         earlier = earlier[:-1]
-    return replace(situation, attempts=(*earlier, attempt))
+    return _with_attempts(situation, (*earlier, attempt))
+
+
+def _with_attempts(situation: Situation, attempts: tuple[Attempt, ...]) -> Situation:
+    # `replace` collects all fields anew, which takes three times as long in each step.
+    return Situation(
+        situation.query,
+        situation.arms,
+        attempts,
+        situation.options,
+        situation.granted_usd,
+        situation.prefer,
+        situation.granted_tokens,
+    )
 
 
 # Plain data: default values are omitted to keep log lines and checkpoints short. Floats survive

@@ -24,7 +24,8 @@ def decision_record(
         decision_id: Identifier that feedback refers to.
     """
     decision = steps[-1]
-    chosen = next((step for step in reversed(steps) if len(step.scores) > 0), decision)
+    scored = [step for step in steps if len(step.scores) > 0]
+    chosen = scored[-1] if scored else decision
     return {
         "candidate": decision.candidate,
         "policy": decision.policy,
