@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
@@ -37,8 +37,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The result of asking a candidate."""
 
     attempt: Attempt
@@ -240,18 +239,18 @@ class AskOperation(Operation):
         cost_usd = None if price is None else price.cost_usd(usage)
         if price is None and message is not None and "llm_router" in message.response_metadata:
             cost_usd = inner_cost_usd(message)
-        attempt = Attempt(
-            candidate=self.candidate.name,
-            error=None,
-            verified=False,
-            confidence=None,
-            cost_usd=cost_usd,
-            input_tokens=None if usage is None else usage.input_tokens,
-            output_tokens=None if usage is None else usage.output_tokens,
-            latency_s=time.perf_counter() - started,
-            ttft_s=ttft_s,
-            finished_at_s=time.time(),
-        )
+        attempt: Attempt = {
+            "candidate": self.candidate.name,
+            "error": None,
+            "verified": False,
+            "confidence": None,
+            "cost_usd": cost_usd,
+            "input_tokens": None if usage is None else usage.input_tokens,
+            "output_tokens": None if usage is None else usage.output_tokens,
+            "latency_s": time.perf_counter() - started,
+            "ttft_s": ttft_s,
+            "finished_at_s": time.time(),
+        }
         flaw = None if message is None else answer_flaw(message)
         if flaw is not None:
             attempt["flaw"] = flaw

@@ -58,9 +58,13 @@ def has_context_handlers() -> bool:
     from langchain_core.tracers import context  # noqa: PLC0415 - keeps the import fast
 
     hooks = getattr(context, "_configure_hooks", None)
-    return hooks is None or any(
-        variable.get() is not None or env_var is not None for variable, _, _, env_var in hooks
-    )
+    if hooks is None:
+        return True
+    # Not by `any`: in every call, its generator takes as long again.
+    for variable, _, _, env_var in hooks:
+        if variable.get() is not None or env_var is not None:
+            return True
+    return False
 
 
 def langsmith_params(model: BaseChatModel) -> Mapping[str, Any]:

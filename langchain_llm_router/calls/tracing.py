@@ -174,13 +174,14 @@ def _is_tap(handler: Any) -> bool:
 
 
 def _hears_tokens(handler: Any) -> bool:
-    from langchain_core.tracers.base import BaseTracer  # noqa: PLC0415 - only with handlers
-
-    if isinstance(handler, _Quiet | TokenWatch):
+    if isinstance(handler, (_Quiet, TokenWatch)):
         return isinstance(handler, _Gated)
     told = getattr(type(handler), "on_llm_new_token", None)
-    defaults = (BaseCallbackHandler.on_llm_new_token, AsyncCallbackHandler.on_llm_new_token)
-    return _is_tap(handler) or (told not in defaults and not isinstance(handler, BaseTracer))
+    if told in (BaseCallbackHandler.on_llm_new_token, AsyncCallbackHandler.on_llm_new_token):
+        return _is_tap(handler)
+    from langchain_core.tracers.base import BaseTracer  # noqa: PLC0415 - only with handlers
+
+    return not isinstance(handler, BaseTracer) or _is_tap(handler)
 
 
 class _Quiet:

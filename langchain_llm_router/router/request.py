@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -59,8 +59,7 @@ _CHANGES = {"decide": ("steps", "decision_id"), "act": ("trace",)}
 """The keys of the plain data that a stage changes; a stage not named here changes all."""
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """A finished request."""
 
     answer: Answer
@@ -129,16 +128,13 @@ class Request:
     _n_interrupted: int = 0
     """Number of earlier runs of this step that were interrupted."""
 
+    _has_handlers: bool = False
+
     @property
     def loop(self) -> Loop:
         """The decision loop; it exists once `prepare` has made the situation."""
         assert self._loop is not None, "prepare comes first"
         return self._loop
-
-    @property
-    def _has_handlers(self) -> bool:
-        callbacks = self.config.get("callbacks")
-        return bool(getattr(callbacks, "handlers", callbacks))
 
     # As plain data
 
@@ -201,7 +197,7 @@ class Request:
     def run(self) -> Generator[Operation, Any, Done]:
         """Run all stages, from the query to the accepted answer."""
         self.emits_events = self.parts.fields.streaming_mode == "events"
-        self._open_spending()
+        self._open()
         try:
             yield from self.prepare()
             while True:
@@ -229,7 +225,7 @@ class Request:
         """
         if state is not None:
             self.restore(state)
-        self._open_spending()
+        self._open()
         try:
             yield from stage(self)
         except BaseException as error:
@@ -314,12 +310,12 @@ class Request:
 
     def decide(self) -> Stage:
         """Take the next step; an acceptance ends the request."""
+        loop, fields = self.loop, self.parts.fields
         user_step = None if self.user_node is None else (yield self._call_node())
-        step = self.loop.next() if user_step is None else self.loop.take(user_step)
+        step = loop.next() if user_step is None else loop.take(user_step)
         assert step is not None, "`act` has raised if every candidate failed"
-        fields = self.parts.fields
-        if fields.trace_decision and self._has_handlers and not self.loop.accepted_without_policy:
-            yield TraceOperation(step, self.loop.situation, self.config)
+        if fields.trace_decision and self._has_handlers and not loop.accepted_without_policy:
+            yield TraceOperation(step, loop.situation, self.config)
         if self.emits_events:
             yield from self._emit_event("decision", decision_data(step))
         if step.action == "accept":
@@ -327,7 +323,7 @@ class Request:
 
     def act(self) -> Stage:
         """Carry out the last step: ask a candidate, or verify its answer."""
-        step = self.loop.steps[-1]
+        loop, step = self.loop, self.loop.steps[-1]
         if step.action == "ask":
             asking = self._ask_operation(step)
             answer = yield from self._perform_paid(asking)
@@ -337,11 +333,11 @@ class Request:
         else:
             operation = self._call_node(self._worst_case_arm(step).worst_verification_usd)
             verdict = yield from self._perform_paid(operation)
-            attempt = {**self.loop.situation.attempts[-1], **verdict}
+            attempt = {**loop.situation.attempts[-1], **verdict}
         if self._n_interrupted > 0:
             again = [step.action] * self._n_interrupted
             attempt["interrupted"] = [*attempt.get("interrupted", []), *again]
-        self.loop.saw(attempt)
+        loop.saw(attempt)
         if self._spending is not None:
             self._spending.pending = None
         if attempt.get("error") is not None and self._is_over():
@@ -397,6 +393,7 @@ class Request:
             config = self._child_config(step.candidate, quiet=not shown_at_once)
         verifier = fields.verifier
         reads_along = commit is not None and verifier is not None and verifier.reads_along
+        arm = self._worst_case_arm(step)
         asking = self.parts.ask_operation(
             step.candidate,
             self.messages,
@@ -407,8 +404,8 @@ class Request:
             due_s=self.due_s,
             commit=commit,
             watch_after=fields.commit_after if reads_along else None,
-            worst_usd=self._worst_case_arm(step).worst_asking_usd,
-            call_usd=self._worst_case_arm(step).worst_call_usd,
+            worst_usd=arm.worst_asking_usd,
+            call_usd=arm.worst_call_usd,
             draft=not shown_at_once,
         )
         return asking if self.user_node is None else replace(asking, runnable=self.user_node)
@@ -420,7 +417,7 @@ class Request:
             tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
             streamed = asking.notes.tokens_shown or step.candidate in self._shown
             attempt = classify(answer, tools, fatal, streamed=streamed)
-            answer = replace(answer, attempt=attempt)
+            answer = Answer(attempt, answer.message, answer.output, answer.error)
         self.answers[step.candidate] = answer
         return answer.attempt
 
@@ -457,8 +454,9 @@ class Request:
         # Not `merge_configs`: inside a run it adds the context's callbacks a second time.
         return {**config, "callbacks": callbacks, "tags": tags, "metadata": metadata}
 
-    def _open_spending(self) -> None:
-        budgets = self.parts.fields.budgets
+    def _open(self) -> None:
+        callbacks, budgets = self.config.get("callbacks"), self.parts.fields.budgets
+        self._has_handlers = bool(getattr(callbacks, "handlers", callbacks))
         if budgets is not None:
             from langchain_llm_router.budgets.spending import (  # noqa: PLC0415 - slow to load
                 Spending,
