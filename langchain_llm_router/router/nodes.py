@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from uuid import uuid4
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -38,7 +38,7 @@ __all__ = [
 Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve"]
 """The purpose of a node, which determines what a function in its place must return."""
 
-NEVER_CACHED: CachePolicy[Any] = CachePolicy(key_func=lambda *_: uuid4().hex, ttl=1)
+NEVER_CACHED: CachePolicy[Any] = CachePolicy(key_func=lambda *_: os.urandom(16).hex(), ttl=1)
 """For the node that makes the decision id; the others may be cached, also by
 `set_node_defaults(cache_policy=...)`."""
 

@@ -239,6 +239,9 @@ class Request:
         update = self.data(("request", *keys) if changed else keys)
         if state is None:
             update["decision_id"] = ""
+        elif state["decision_id"]:
+            # Only the first decision makes it, and LangGraph takes time for every key.
+            update.pop("decision_id", None)
         if self.done is not None:
             update["messages"] = [self.done.output]
         return update
