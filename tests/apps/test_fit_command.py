@@ -1,0 +1,54 @@
+"""`llm-router fit`."""
+
+import json
+
+import pytest
+
+from langchain_llm_router.apps.cli import fit_command
+from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
+from langchain_llm_router.router.saved_router import SavedRouter
+from tests.support.commands import last_json
+from tests.support.journals import write_journal
+from tests.support.saved_routers import SAID, TABLE
+
+pytest.importorskip("typer")
+pytest.importorskip("rich")
+pytest.importorskip("matplotlib")
+
+
+def test_the_first_line_is_the_verdict_and_the_exit_code_tells_the_outcome(run, made):
+    half = range(len(TABLE) // 2)
+    write_journal(made / "half.jsonl", TABLE.take(half), SAID.take(half))
+    question = {"kind": "question", "id": "new", "query": "And 1 + 1?"}
+    with (made / "half.jsonl").open("a") as file:
+        file.write(json.dumps(question) + "\n")
+    arguments = ("fit", "--data", "half.jsonl", "--out", "half", "--target", "quality >= 0.999")
+    code, out, err = run(*arguments, "--json")
+    figures = last_json(out)
+    assert code == EXIT_CODES["not_kept"], err
+    assert out.splitlines()[0] == figures["sentence"]
+    assert "Saved: `large` alone." in out.splitlines()[1]
+    assert "in time is unknown" in out.splitlines()[2]
+    assert figures["verdict"] == "not_kept"
+    assert figures["saved_candidates"] == ["large"]
+    assert figures["left_out"] == {"without an answer of 'small'": 1}
+    assert figures["repeated"] == 0
+    assert figures["latency"] is None
+    saved = SavedRouter.load("half")
+    assert saved.goal["target"] == "quality >= 0.999"
+    # The page reads the same sentence.
+    assert (
+        json.loads((made / "half" / "verdict.json").read_text())["sentence"] == figures["sentence"]
+    )
+
+
+def test_where_nothing_can_be_written_nothing_is_fitted(run, made, monkeypatch):
+    monkeypatch.setattr(fit_command, "load_data_option", lambda paths: pytest.fail("too late"))
+    code, _, err = run("fit", "--data", "run.jsonl", "--out", "table.jsonl/router")
+    assert code == 1
+    assert "a folder is needed there" in err
+    before = (made / "route" / "manifest.json").read_bytes()
+    code, _, err = run("fit", "--data", "run.jsonl", "--out", "route")
+    assert code == 1
+    assert "'route' exists already: choose another `--out`, or overwrite it with `--force`" in err
+    assert (made / "route" / "manifest.json").read_bytes() == before
