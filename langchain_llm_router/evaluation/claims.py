@@ -114,7 +114,8 @@ def claims_of(trials: Trials, goal: Goal, best: int) -> list[Claim]:
     costs = trials.single_cost_usd
     if np.isnan(costs).any() or np.isnan(trials.cost_usd).any():
         return claims
-    if goal.is_about_quality and float(costs[:, best].mean()) > 0:
+    about_quality = any(target.metric == "quality" for target in goal.targets)
+    if about_quality and float(costs[:, best].mean()) > 0:
         claims.append(Claim("cheaper", None, costs[:, best] - trials.cost_usd, (-np.inf, np.inf)))
     return [*claims, _random_claim(trials, best)]
 

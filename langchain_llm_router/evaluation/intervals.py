@@ -292,28 +292,30 @@ def _independent_rows(rows: Floats, codes: Indices) -> float:
 
 
 def _bootstrap_t(rows: Floats, codes: Indices, resampling: Resampling) -> Interval:
-    sizes, sums = np.bincount(codes).astype(np.float64), np.bincount(codes, rows)
+    mean = float(rows.mean())
+    # Around the mean, because differences of large sums lose half of the digits.
+    sizes, sums = np.bincount(codes).astype(np.float64), np.bincount(codes, rows - mean)
     n_clusters = len(sizes)
-    mean = float(sums.sum() / sizes.sum())
     if n_clusters == 1:
         return Interval(mean, float("-inf"), float("inf"))
     moments = np.stack([sums, sizes, sums**2, sums * sizes, sizes**2])
 
     def moment(drawn: Floats) -> tuple[Floats, Floats]:
-        """Compute the mean of each resample and its standard error."""
+        """Compute the mean of each resample above that of all rows, and its standard error."""
         total, n, ss, sn, nn = moments @ drawn.T
-        means = total / n
-        error = np.sqrt(np.maximum(ss - 2 * means * sn + means**2 * nn, 0)) / n
-        return means, error
+        above = total / n
+        error = np.sqrt(np.maximum(ss - 2 * above * sn + above**2 * nn, 0)) / n
+        return above, error
 
     error = float(moment(np.ones((1, n_clusters)))[1][0])
-    if error <= _EQUAL * abs(mean):
+    least = _EQUAL * float(np.abs(rows).max())
+    if error <= least:
         return Interval(mean, mean, mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = []
         for drawn in resampling.draws(n_clusters):
-            means, errors = moment(drawn)
+            above, errors = moment(drawn)
             # A resample of equal rows has no spread: its ratio is infinite.
-            ratios.append((means - mean) / np.where(errors > _EQUAL * abs(mean), errors, 0.0))
+            ratios.append(above / np.where(errors > least, errors, 0.0))
     tail = Interval.of_draws(0.0, np.concatenate(ratios), resampling.confidence)
     return Interval(mean, mean - tail.high * error, mean - tail.low * error)

@@ -177,13 +177,13 @@ class _Judgement:
             above_random=self._interval(random[0], self.two_sided) if random else None,
             use_gap=self._gap(quality, self.two_sided) if other else None,
             use_saved=self._saved(cost) if other else None,
+            use_keeps=None if outcome == "kept" else self._use_keeps(column),
             more_rows=more,
             easier=easier,
         )
 
     def _outcome(self, single: int | None) -> tuple[Outcome, Reason, Kind]:
-        spent = float(self.trial.cost_usd.mean())
-        if single is not None and self._cost(single) <= spent:
+        if single is not None and self._does_as_well(single):
             return "not_kept", "single", "target"
         unproven = [test for test in self.tests if not test.proven]
         for test in unproven:
@@ -195,7 +195,7 @@ class _Judgement:
             if test.n_needed is None and self.n >= _ENOUGH_TO_GIVE_UP:
                 return "not_kept", "unreachable", test.claim.kind
         if unproven:
-            hardest = max(unproven, key=lambda test: test.n_needed or 0)
+            hardest = max(unproven, key=lambda test: test.n_needed or _MAX_ROWS)
             return "unknown", "few rows", hardest.claim.kind
         if self.goal.lambda_ is None and all(
             test.claim.kind != "better than random" for test in self.tests
@@ -281,10 +281,42 @@ class _Judgement:
     # Single models
 
     def _good_single(self) -> int | None:
-        """Return the cheapest other model that provably keeps the goal; None if there is none."""
+        """Return the other model that provably keeps the goal and is the cheapest or the best.
+
+        For targets of quality alone it is the cheapest, otherwise the one of the highest quality.
+        """
         others = [j for j in range(len(self.trial.candidates)) if j != self.best]
         good = [j for j in others if self._cost(j) <= self._cost(self.best) and self._keeps(j)]
-        return min(good, key=self._cost) if good else None
+        if not good:
+            return None
+        if self.goal.is_about_quality:
+            return min(good, key=self._cost)
+        return max(good, key=lambda j: float(self.trial.single_quality[:, j].mean()))
+
+    def _does_as_well(self, column: int) -> bool:
+        """Whether a single model that keeps the goal makes the router pointless."""
+        if self.goal.is_about_quality:
+            return self._cost(column) <= float(self.trial.cost_usd.mean())
+        quality = float(self.trial.single_quality[:, column].mean())
+        return quality >= float(self.trial.quality.mean())
+
+    def _use_keeps(self, column: int) -> bool | None:
+        """Whether a single model keeps the targets on average; None if that is unknown."""
+        targets = self.goal.targets
+        if self.goal.lambda_ is not None:
+            return True
+        if not all(target.metric in ("quality", "cost_usd") for target in targets):
+            return None
+        alone = self._alone(column)
+        margins = [m for target in targets for m in target.margins(alone, self.best)]
+        return all(float(rows.mean()) >= 0 for rows in margins)
+
+    def _alone(self, column: int) -> Trials:
+        return replace(
+            self.trial,
+            quality=self.trial.single_quality[:, column][None],
+            cost_usd=self.trial.single_cost_usd[:, column][None],
+        )
 
     def _keeps(self, column: int) -> bool:
         if self.goal.lambda_ is not None:
@@ -292,12 +324,7 @@ class _Judgement:
         if not all(target.metric in ("quality", "cost_usd") for target in self.goal.targets):
             # The latency of a single model is not part of the trials.
             return False
-        alone = replace(
-            self.trial,
-            quality=self.trial.single_quality[:, column][None],
-            cost_usd=self.trial.single_cost_usd[:, column][None],
-        )
-        claims = claims_of(alone, self.goal, self.best)
+        claims = claims_of(self._alone(column), self.goal, self.best)
         return all(self._test(it).proven for it in claims if it.kind == "target")
 
     def _cost(self, column: int) -> float:

@@ -281,4 +281,4 @@ def parse_targets(text: str) -> tuple[Target, ...]:
     Raises:
         ValueError: If a part has none of the forms of `Target.parse`.
     """
-    return tuple(Target.parse(part) for part in re.split(r"(?<!\s)\s++and(?=\s)|[,;]", text))
+    return tuple(Target.parse(part) for part in re.split(r"(?<!\s)\s++(?i:and)(?=\s)|[,;]", text))

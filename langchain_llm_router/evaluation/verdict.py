@@ -47,6 +47,7 @@ class Verdict:
             with its 95 % interval; None if a cost is unknown.
         use_gap: Quality of `use` minus that of the best single model; None if `use` is the best.
         use_saved: Share of the best single model's cost that `use` saves, likewise.
+        use_keeps: Whether `use` keeps the targets on average; None if that is unknown.
         more_rows: Estimate of the further rows that would prove the claims if the router is as good
             as it seems; None unless the outcome is unknown.
         easier: An easier target and the further rows that would prove it; None if there is none.
@@ -67,6 +68,7 @@ class Verdict:
     above_random: Interval | None
     use_gap: Interval | None = None
     use_saved: Interval | None = None
+    use_keeps: bool | None = None
     more_rows: int | None = None
     easier: tuple[str, int] | None = None
 
@@ -77,7 +79,7 @@ class Verdict:
         return f"{facts}: {self._conclusion()}"
 
     def _conclusion(self) -> str:
-        goal, alone = f"the target `{self.goal}`", f"use `{self.use}` alone"
+        goal, alone = f"the target `{self.goal}`", self._advice()
         level = f"{100 * self.confidence:.4g} %"
         bound = f"{_signed(self.gap_bound)} points"
         texts: dict[Reason, str] = {
@@ -92,6 +94,13 @@ class Verdict:
             "few rows": f"whether {self._claim()} {self._needs()} Until then, {alone}.",
         }
         return texts[self.reason]
+
+    def _advice(self) -> str:
+        if self.use_keeps is False:
+            return f"no single model here keeps it either, the best is `{self.use}`"
+        if self.use_keeps is None:
+            return f"the best single model is `{self.use}`"
+        return f"use `{self.use}` alone"
 
     def _single(self) -> str:
         text = f"`{self.use}` alone keeps the target `{self.goal}` for less"
@@ -130,6 +139,7 @@ class Verdict:
             "n_rows": self.n_rows,
             "best_single": self.best,
             "use_instead": self.use,
+            "use_keeps_target": self.use_keeps,
             "quality_above_best_single": self.gap.as_list(),
             "quality_above_best_single_at_least": self.gap_bound,
             "saved": _as_list(self.saved),

@@ -363,7 +363,7 @@ class _Choice:
                 f"{means[k]:.4f}"
             )
         msg = (
-            f"{fact}, in the mean of {len(self.trials):,} rows. Lower the target, or give the "
+            f"{fact}, in the mean of {len(self.trials):,} rows. Ask for less, or give the "
             "policy better estimates or candidates."
         )
         return CalibrationError(msg)
