@@ -62,7 +62,7 @@ class HeldOutReport:
     @property
     def sentence(self) -> str:
         """The verdict in words, with its numbers."""
-        against = "choosing candidates at random, for the same money"
+        against = "a random choice of candidates"
         if self.metric == "quality":
             against = "the best single candidate"
         facts = (

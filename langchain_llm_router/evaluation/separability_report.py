@@ -69,7 +69,7 @@ class Separability:
             return f"This embedding carries a signal for routing: {facts}."
         return (
             f"This embedding carries no reliable signal for routing: {facts}. Do not expect a "
-            "learned router on it to beat a random mix of the candidates."
+            "learned router on it to beat a random choice of candidates."
         )
 
 
