@@ -1,6 +1,7 @@
 """`llm-router fit`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,13 @@ def test_where_nothing_can_be_written_nothing_is_fitted(run, made, monkeypatch):
     code, _, err = run("fit", "--data", "run.jsonl", "--out", "table.jsonl/router")
     assert code == 1
     assert "a folder is needed there" in err
+    (made / "closed").mkdir()
+    with monkeypatch.context() as patched:
+        # The tests may run as root, who may write everywhere.
+        patched.setattr(fit_command.os, "access", lambda path, mode: Path(path).name != "closed")
+        code, _, err = run("fit", "--data", "run.jsonl", "--out", "closed/router")
+    assert code == 1
+    assert "closed': choose another path, or change its permissions" in err
     before = (made / "route" / "manifest.json").read_bytes()
     code, _, err = run("fit", "--data", "run.jsonl", "--out", "route")
     assert code == 1

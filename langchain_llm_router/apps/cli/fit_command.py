@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import (
@@ -27,20 +28,23 @@ EXIT_CODES = {"kept": 0, "not_kept": 3, "unknown": 4}
 
 
 def check_output_folder(out: Path, *, force: bool) -> None:
-    """Make a folder for a router; refuse one that holds something, or cannot be written.
+    """Refuse a folder for a router that holds something, or where nothing can be written.
 
     Raises:
         FileExistsError: If the folder is not empty and `force` is not set.
-        OSError: If nothing can be written there.
+        NotADirectoryError: If a file is in its place.
+        PermissionError: If nothing can be written there.
     """
     if not force and out.is_dir() and any(out.iterdir()):
         msg = (
             f"{str(out)!r} exists already: choose another `--out`, or overwrite it with `--force`."
         )
         raise FileExistsError(msg)
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=out):
-        pass
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 def fit(  # noqa: PLR0913 - each option is a parameter
