@@ -3,11 +3,11 @@
 `fit_router` compares every kind of router that applies to the data (`contenders`, `contest`) and
 tests the winner. `calibrate` sets a policy's knob to meet a target:
 
-    calibrate(router, data, target="quality >= 0.95 * best", confidence=0.95)
+    calibrate(router, data, target="quality >= best - 1 point")
 
-Without `confidence`, the best setting is chosen on one part of the rows and checked on the other.
-With it, the setting meets the target with that confidence for any distribution of the data, or an
-error states how many more labels are needed.
+The setting meets the target with confidence 0.95 for any distribution of the data, or an error
+states how many more labels are needed. With `confidence=None`, the best setting is chosen on one
+part of the rows and checked on the other, without a promise.
 """
 
 from typing import TYPE_CHECKING

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from langchain_llm_router.apps.cli.calibrate_command import calibrate
 from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
+from langchain_llm_router.evaluation.targets import ALLOWED
 from langchain_llm_router.policies import Utility
 from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.commands import last_json
@@ -88,6 +90,11 @@ def test_a_setting_whose_target_is_neither_promised_nor_kept_is_saved_on_demand_
     assert SavedRouter.load("doubtful").goal is None
     run("calibrate", *arguments, "--even-if-worse")
     assert SavedRouter.load("doubtful").goal["target"] == "quality >= best - 1 point"
+
+
+def test_the_help_lists_every_form_of_a_target():
+    text = " ".join(calibrate.__doc__.split())
+    assert [form for form in ALLOWED if form not in text] == []
 
 
 def test_an_equation_is_met_or_not_and_has_no_verdict(run, made):

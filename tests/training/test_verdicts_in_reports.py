@@ -183,6 +183,12 @@ def test_a_router_that_is_not_kept_is_not_recommended_and_not_saved_without_bein
             assert it.saved.startswith(f"Saved: `{named}` alone.")
 
 
+def test_every_sentence_is_one():
+    for it in each():
+        assert it.sentence.endswith(".")
+        assert not re.search(r"[,;:] *[.;:,]|  | \.|None|nan|inf\b", it.sentence), it.sentence
+
+
 def test_the_head_of_the_report_is_that_of_the_outcome():
     heads = {
         "kept": "**The target is kept.**",
