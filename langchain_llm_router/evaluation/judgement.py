@@ -266,10 +266,11 @@ class _Judgement:
         relative = target.metric == "quality" and (target.best or target.model is not None)
         if len(self.goal.targets) > 1 or not relative:
             return None
+        tolerance = target.less + max(0.0, 1 - target.value)
         for points in _EASIER_POINTS:
-            if points / 100 <= target.less + 1e-9:
+            if points / 100 <= tolerance + 1e-9:
                 continue
-            easier = replace(target, less=points / 100)
+            easier = replace(target, value=1.0, less=points / 100)
             goal = replace(self.goal, targets=(easier,))
             tests = _Judgement(self.trial, goal, self.clusters).tests
             rows = [test.n_needed for test in tests if not test.proven]

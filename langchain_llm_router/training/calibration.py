@@ -22,6 +22,7 @@ from langchain_llm_router.evaluation.trials import (
     try_all,
 )
 from langchain_llm_router.evaluation.verdict import Verdict
+from langchain_llm_router.policies import Always
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.parts import columns_of
@@ -199,6 +200,12 @@ def calibrate(
         policy_or_family = router.policy
     else:
         policy_or_family = router
+    if isinstance(policy_or_family, Always):
+        msg = (
+            f"The router always asks {policy_or_family.candidate!r}, so there is no setting to "
+            "calibrate: fit a router on more questions first."
+        )
+        raise CalibrationError(msg)
     if isinstance(policy_or_family, Policy):
         _, family = family_of(policy_or_family)
         if knobs is None:

@@ -24,7 +24,7 @@ __all__ = ["start"]
 _STAGES = ("collect", "fit", "serve")
 _MEANINGS = {
     0: "what was saved can be served; its report says what it was compared with.",
-    3: "routing does not pay on these questions. What was saved is the best that was found.",
+    3: "routing does not pay on these questions. What was saved is the best single model.",
     4: "these questions are too few to say. Add more and run the same command again: what is "
     "collected is kept, and only the new ones cost money.",
 }
