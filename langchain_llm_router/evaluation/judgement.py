@@ -122,7 +122,14 @@ def decide_verdict(
 
 @dataclass(frozen=True)
 class _Test:
-    """A claim with the one-sided bounds of its mean, and how many rows would prove it."""
+    """A claim with the bounds that prove or refute it, and how many rows would prove it.
+
+    Attributes:
+        claim: The claim.
+        low: Lower bound of its mean, one-sided.
+        high: Upper end of its mean's 95 % interval.
+        n_needed: Rows that would prove it; None if no practical number would.
+    """
 
     claim: Claim
     low: float
@@ -208,7 +215,9 @@ class _Judgement:
 
     def _test(self, claim: Claim) -> _Test:
         found = self._interval(claim, self.one_sided)
-        return _Test(claim, found.low, found.high, self._n_needed(claim, found))
+        # Refuted only if the interval that is shown says so too.
+        high = self._interval(claim, self.two_sided).high
+        return _Test(claim, found.low, high, self._n_needed(claim, found))
 
     def _interval(self, claim: Claim, resampling: Resampling) -> Interval:
         target = claim.target
