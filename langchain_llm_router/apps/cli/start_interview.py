@@ -226,6 +226,8 @@ def _fitting_grader(known: Answers) -> str | None:
     texts = [reference.strip() for reference in references if reference is not None]
     if len(texts) < len(references):
         return None
-    if all(re.fullmatch(r"[-+]?[\d,]*\.?\d+ ?%?", text) for text in texts):
+    if all(
+        re.fullmatch(r"\A[-+]?(?:[\d,]*+(?<=\d)(?:\.\d++)?|\.\d++) ?%?", text) for text in texts
+    ):
         return "number"
     return "choice" if all(re.fullmatch("[A-J]", text) for text in texts) else "exact"
