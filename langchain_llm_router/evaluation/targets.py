@@ -85,36 +85,38 @@ def _name(found: _Found) -> str | None:
 
 
 _FORMS: tuple[tuple[re.Pattern[str], Callable[[_Found], Target]], ...] = (
-    (re.compile(rf"{_QUALITY}{_AT_LEAST}{_NUMBER}{_PERCENT}", re.I), _plain("quality", ">=")),
-    (re.compile(rf"{_QUALITY}{_AT_LEAST}{_NUMBER}{_PERCENT}{_OF}", re.I), _of("quality", ">=")),
+    (re.compile(rf"\A{_QUALITY}{_AT_LEAST}{_NUMBER}{_PERCENT}", re.I), _plain("quality", ">=")),
+    (re.compile(rf"\A{_QUALITY}{_AT_LEAST}{_NUMBER}{_PERCENT}{_OF}", re.I), _of("quality", ">=")),
     (
-        re.compile(rf"{_QUALITY}{_AT_LEAST}{_MODEL}(?:\s*+[-−]\s*+{_NUMBER}\s*+{_POINTS}?)?", re.I),
+        re.compile(
+            rf"\A{_QUALITY}{_AT_LEAST}{_MODEL}(?:\s*+[-−]\s*+{_NUMBER}\s*+{_POINTS}?)?", re.I
+        ),
         _below,
     ),
     (
         re.compile(
-            rf"(?:at\s++most|no\s++more\s++than)\s++{_NUMBER}\s++{_POINTS}\s++"
+            rf"\A(?:at\s++most|no\s++more\s++than)\s++{_NUMBER}\s++{_POINTS}\s++"
             rf"(?:below|under|worse\s++than)\s++{_MODEL}",
             re.I,
         ),
         _below,
     ),
-    (re.compile(rf"{_COST}{_AT_MOST}\$?{_NUMBER}", re.I), _plain("cost_usd", "<=")),
+    (re.compile(rf"\A{_COST}{_AT_MOST}\$?{_NUMBER}", re.I), _plain("cost_usd", "<=")),
     (
-        re.compile(rf"{_COST}{_AT_MOST}(?:{_NUMBER}{_PERCENT}|{_FRACTION}){_OF}", re.I),
+        re.compile(rf"\A{_COST}{_AT_MOST}(?:{_NUMBER}{_PERCENT}|{_FRACTION}){_OF}", re.I),
         _of("cost_usd", "<="),
     ),
     (
-        re.compile(rf"strong\s++share{_AT_MOST}{_NUMBER}{_PERCENT}", re.I),
+        re.compile(rf"\Astrong\s++share{_AT_MOST}{_NUMBER}{_PERCENT}", re.I),
         _plain("strong share", "<="),
     ),
     (
-        re.compile(rf"strong\s++share\s*+=\s*+{_NUMBER}{_PERCENT}", re.I),
+        re.compile(rf"\Astrong\s++share\s*+=\s*+{_NUMBER}{_PERCENT}", re.I),
         _plain("strong share", "="),
     ),
     (
         re.compile(
-            rf"(?:(?P<rank>p\d++|mean)\s++)?latency{_AT_MOST}{_NUMBER}\s*+(?P<unit>ms|s)\b", re.I
+            rf"\A(?:(?P<rank>p\d++|mean)\s++)?latency{_AT_MOST}{_NUMBER}\s*+(?P<unit>ms|s)\b", re.I
         ),
         _latency,
     ),
