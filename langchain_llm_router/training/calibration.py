@@ -22,7 +22,6 @@ from langchain_llm_router.evaluation.trials import (
     try_all,
 )
 from langchain_llm_router.evaluation.verdict import Verdict
-from langchain_llm_router.policies import Always
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.parts import columns_of
@@ -200,25 +199,7 @@ def calibrate(
         policy_or_family = router.policy
     else:
         policy_or_family = router
-    if isinstance(policy_or_family, Always):
-        msg = (
-            f"The router always asks {policy_or_family.candidate!r}, so there is no setting to "
-            "calibrate: fit a router on more questions first."
-        )
-        raise CalibrationError(msg)
-    if isinstance(policy_or_family, Policy):
-        _, family = family_of(policy_or_family)
-        if knobs is None:
-            means = data.mean_cost_usd
-            knobs = policy_or_family.knob_values(() if means is None else means, quality)
-    elif knobs is None:
-        msg = (
-            "`knobs` is None, and a function that makes policies does not tell which settings to "
-            "try: give their values, e.g. `knobs=[0.2, 0.5, 0.8]`."
-        )
-        raise ValueError(msg)
-    else:
-        family = policy_or_family
+    family, knobs = _settings(policy_or_family, knobs, data, quality)
     trials = try_all(
         family, knobs, data, quality=quality, evaluations=evaluations, expected_cost_usd=expected
     )
@@ -245,6 +226,33 @@ def _with_singles(trials: Trials, table: Outcomes) -> Trials:
         single_cost_usd=unknown if table.cost_usd is None else table.cost_usd,
         candidates=tuple(table.candidates),
     )
+
+
+def _settings(
+    policy: Policy | Family,
+    knobs: Sequence[float] | None,
+    data: Outcomes,
+    quality: ArrayLike | None,
+) -> tuple[Family, Sequence[float]]:
+    """Return the family of policies and the values of its knob to try."""
+    if not isinstance(policy, Policy):
+        if knobs is None:
+            msg = (
+                "`knobs` is None, and a function that makes policies does not tell which settings "
+                "to try: give their values, e.g. `knobs=[0.2, 0.5, 0.8]`."
+            )
+            raise ValueError(msg)
+        return policy, knobs
+    if policy.knob is None:
+        msg = (
+            f"The router's policy, {type(policy).__name__}, has no setting to calibrate: fit a "
+            "router on more questions first."
+        )
+        raise CalibrationError(msg)
+    if knobs is None:
+        means = data.mean_cost_usd
+        knobs = policy.knob_values(() if means is None else means, quality)
+    return family_of(policy)[1], knobs
 
 
 def meet_target(

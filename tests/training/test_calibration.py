@@ -322,7 +322,7 @@ def test_a_function_needs_its_settings_and_a_policy_a_knob():
     outcomes = make_outcomes(n=50)
     with pytest.raises(ValueError, match="knobs"):
         calibrate(Threshold, outcomes, target="quality >= 0.5", quality=outcomes.quality)
-    with pytest.raises(CalibrationError, match="always asks 'small', so there is no setting"):
+    with pytest.raises(CalibrationError, match="Always, has no setting to calibrate"):
         calibrate(Always("small"), outcomes, target="quality >= 0.5")
     found = calibrate(
         Threshold, outcomes, target="quality >= 0.5", quality=outcomes.quality, knobs=[0.5, 0.9]
