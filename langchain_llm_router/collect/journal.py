@@ -27,7 +27,7 @@ try:
 except ImportError:  # pragma: no cover - Windows has no advisory locks
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Journal", "Key", "Log", "Record", "read_journal"]
+__all__ = ["NUMBERS", "Journal", "Key", "Log", "Record", "read_journal"]
 
 Key = tuple[str, ...]
 
@@ -40,7 +40,7 @@ _KEYS = {
 }
 
 
-_NUMBERS = (
+NUMBERS = (
     "quality",
     "confidence",
     "score_a",
@@ -52,6 +52,8 @@ _NUMBERS = (
     "output_tokens",
     "mean_logprob",
 )
+"""Fields of a line that are numbers."""
+
 _MOST = 1e18
 
 
@@ -298,7 +300,7 @@ def _is_whole(line: bytes) -> bool:
 
 def _check_line(line: Mapping[str, Any]) -> None:
     """Refuse numbers and texts that no run has written."""
-    for name in _NUMBERS:
+    for name in NUMBERS:
         value = line.get(name)
         if value is not None and not (isinstance(value, int | float) and abs(value) < _MOST):
             msg = f"`{name}` must be a finite number or null, got {_shown(value)}"

@@ -8,23 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_llm_router.collect.journal import Key, Record
+from langchain_llm_router.collect.journal import NUMBERS, Key, Record
 from langchain_llm_router.collect.questions import Question
 
 __all__ = ["merge"]
-
-_MEANS = (
-    "quality",
-    "confidence",
-    "score_a",
-    "cost_usd",
-    "latency_s",
-    "ttft_s",
-    "itl_s",
-    "input_tokens",
-    "output_tokens",
-    "mean_logprob",
-)
 
 
 @dataclass(frozen=True)
@@ -113,7 +100,7 @@ def _mean(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     line = dict(lines[0])
     if len(lines) == 1:
         return line
-    for name in _MEANS:
+    for name in NUMBERS:
         line[name] = _mean_of(other.get(name) for other in lines)
     if line.get("verdicts"):
         # One share per verdict, so that their mean is that of the scores.

@@ -15,6 +15,7 @@ from langchain_llm_router.data.row_checks import (
     check_column,
     check_matrix,
     check_names,
+    column_indices,
     row_indices,
 )
 from langchain_llm_router.data.row_files import check_suffix, read_rows, write_rows
@@ -116,11 +117,7 @@ class Outcomes(CheckedArguments):
         Raises:
             ValueError: If a name is not a column.
         """
-        unknown = [name for name in candidates if name not in self.candidates]
-        if unknown:
-            msg = f"`candidates` must be columns from {list(self.candidates)}, got {unknown}."
-            raise ValueError(msg)
-        columns = [list(self.candidates).index(name) for name in candidates]
+        columns = column_indices(candidates, self.candidates)
         costs = None if self.cost_usd is None else self.cost_usd[:, columns]
         latency = None if self.latency_s is None else self.latency_s[:, columns]
         return Outcomes(

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.types.arrays import Floats, Indices
 
-__all__ = ["Floats", "check_column", "check_matrix", "check_names", "row_indices"]
+__all__ = ["Floats", "check_column", "check_matrix", "check_names", "column_indices", "row_indices"]
 
 
 def check_matrix(
@@ -43,6 +43,20 @@ def check_names(candidates: Sequence[str]) -> tuple[str, ...]:
         msg = f"`candidates` must be distinct names, at least one, got {list(names)}."
         raise ValueError(msg)
     return names
+
+
+def column_indices(candidates: Sequence[str], columns: Sequence[str]) -> list[int]:
+    """Return the index of each candidate among the columns.
+
+    Raises:
+        ValueError: If a name is not a column.
+    """
+    names = list(columns)
+    unknown = [name for name in candidates if name not in names]
+    if unknown:
+        msg = f"`candidates` must be columns from {names}, got {unknown}."
+        raise ValueError(msg)
+    return [names.index(name) for name in candidates]
 
 
 def row_indices(rows: ArrayLike, n: int) -> Indices:

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.data.row_checks import check_matrix, check_names, row_indices
+from langchain_llm_router.data.row_checks import (
+    check_matrix,
+    check_names,
+    column_indices,
+    row_indices,
+)
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
 
@@ -88,11 +93,7 @@ class SelfEvaluations(CheckedArguments):
         Raises:
             ValueError: If a name is not a column.
         """
-        unknown = [name for name in candidates if name not in self.candidates]
-        if unknown:
-            msg = f"`candidates` must be columns from {list(self.candidates)}, got {unknown}."
-            raise ValueError(msg)
-        columns = [self.candidates.index(name) for name in candidates]
+        columns = column_indices(candidates, self.candidates)
         return SelfEvaluations(
             candidates,
             self.confidence[:, columns],
