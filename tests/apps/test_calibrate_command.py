@@ -5,7 +5,7 @@ import json
 import pytest
 
 from langchain_llm_router.apps.cli.calibrate_command import calibrate
-from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES
 from langchain_llm_router.evaluation.targets import ALLOWED
 from langchain_llm_router.policies import Utility
 from langchain_llm_router.router.saved_router import SavedRouter

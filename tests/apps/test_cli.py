@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from langchain_llm_router.apps.cli.collect_command import collect
-from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
 from langchain_llm_router.apps.cli.serve_command import serve
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES
 from langchain_llm_router.collect import Limits, acollect, grader_by_name
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.verification import YesNo

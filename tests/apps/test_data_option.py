@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES
 from langchain_llm_router.data import Outcomes
 from tests.support.commands import last_json
 from tests.support.journals import write_journal

@@ -2,7 +2,7 @@
 
 import pytest
 
-from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation import Exam, Goal
 from langchain_llm_router.evaluation.saved_goals import with_goal

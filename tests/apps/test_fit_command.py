@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from langchain_llm_router.apps.cli import fit_command
-from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
+from langchain_llm_router.apps.cli import fit_command, parameters
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES
 from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.commands import last_json
 from tests.support.journals import write_journal
@@ -51,7 +51,7 @@ def test_where_nothing_can_be_written_nothing_is_fitted(run, made, monkeypatch):
     (made / "closed").mkdir()
     with monkeypatch.context() as patched:
         # The tests may run as root, who may write everywhere.
-        patched.setattr(fit_command.os, "access", lambda path, mode: Path(path).name != "closed")
+        patched.setattr(parameters.os, "access", lambda path, mode: Path(path).name != "closed")
         code, _, err = run("fit", "--data", "run.jsonl", "--out", "closed/router")
     assert code == 1
     assert "closed': choose another path, or change its permissions" in err

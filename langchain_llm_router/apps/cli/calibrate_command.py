@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from langchain_llm_router.apps.cli.fit_command import EXIT_CODES, check_output_folder
 from langchain_llm_router.apps.cli.parameters import (
     DataOption,
     JsonOption,
     RouterArgument,
+    check_output_folder,
     load_exam,
 )
-from langchain_llm_router.apps.cli.terminal import write_json, write_text
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES, write_json, write_text
 from langchain_llm_router.types.errors import CalibrationError
 from langchain_llm_router.types.progress import Bar
 

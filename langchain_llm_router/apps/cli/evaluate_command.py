@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from langchain_llm_router.apps.cli.fit_command import EXIT_CODES
 from langchain_llm_router.apps.cli.parameters import (
     DataOption,
     JsonOption,
     RouterArgument,
     load_exam,
 )
-from langchain_llm_router.apps.cli.terminal import write_json, write_text
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES, write_json, write_text
 from langchain_llm_router.types.errors import import_extra
 from langchain_llm_router.types.progress import Bar
 

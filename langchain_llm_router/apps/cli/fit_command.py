@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,39 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from langchain_llm_router.apps.cli.parameters import (
     DataOption,
     JsonOption,
+    check_output_folder,
     count_left_out,
     load_data_option,
 )
-from langchain_llm_router.apps.cli.terminal import write_json, write_text
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES, write_json, write_text
 from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
     from langchain_llm_router.training import Fitted
 
-__all__ = ["EXIT_CODES", "check_output_folder", "fit"]
-
-EXIT_CODES = {"kept": 0, "not_kept": 3, "unknown": 4}
-"""Exit code of `fit`, `evaluate` and `calibrate` by the outcome of the verdict."""
-
-
-def check_output_folder(out: Path, *, force: bool) -> None:
-    """Refuse a folder for a router that holds something, or where nothing can be written.
-
-    Raises:
-        FileExistsError: If the folder is not empty and `force` is not set.
-        NotADirectoryError: If a file is in its place.
-        PermissionError: If nothing can be written there.
-    """
-    if not force and out.is_dir() and any(out.iterdir()):
-        msg = (
-            f"{str(out)!r} exists already: choose another `--out`, or overwrite it with `--force`."
-        )
-        raise FileExistsError(msg)
-    place = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not place.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+__all__ = ["fit"]
 
 
 def fit(  # noqa: PLR0913 - each option is a parameter

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from math import inf, isfinite
 from pathlib import Path
@@ -24,6 +26,7 @@ __all__ = [
     "RouterArgument",
     "build_verifiers",
     "check_flags",
+    "check_output_folder",
     "count_left_out",
     "load_data_option",
     "load_exam",
@@ -68,6 +71,26 @@ def check_flags(values: Mapping[str, object]) -> None:
             flag = f"--{name.replace('_', '-')}"
             msg = f"`{flag}` must be {allowed}, got {value!r}."
             raise ValueError(msg)
+
+
+def check_output_folder(out: Path, *, force: bool) -> None:
+    """Refuse a folder for a router that holds something, or where nothing can be written.
+
+    Raises:
+        FileExistsError: If the folder is not empty and `force` is not set.
+        NotADirectoryError: If a file is in its place.
+        PermissionError: If nothing can be written there.
+    """
+    if not force and out.is_dir() and any(out.iterdir()):
+        msg = (
+            f"{str(out)!r} exists already: choose another `--out`, or overwrite it with `--force`."
+        )
+        raise FileExistsError(msg)
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 def load_data_option(paths: Sequence[Path]) -> tuple[Outcomes | Collected, str]:

@@ -133,7 +133,7 @@ class _Walk:
 
     @property
     def line(self) -> str:
-        """The command that goes on with this run, and has to ask for nothing."""
+        """The command that resumes this run without asking for anything."""
         told = {**self._asked, **self._models, **self._samples}
         told |= {**self._grading, **_given(target=self._known.target), "folder": self._folder}
         told |= _given(yes=self._yes)

@@ -9,7 +9,10 @@ from typing import Any
 
 from langchain_llm_router.types.errors import import_extra
 
-__all__ = ["write_json", "write_text"]
+__all__ = ["EXIT_CODES", "write_json", "write_text"]
+
+EXIT_CODES = {"kept": 0, "not_kept": 3, "unknown": 4}
+"""Exit code of `fit`, `evaluate` and `calibrate` by the outcome of the verdict."""
 
 
 def write_text(*things: Any) -> None:
