@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from langchain_llm_router.evaluation.metrics import Hull, random_mix_hull
+from langchain_llm_router.evaluation.metrics import random_mix_hull
 from langchain_llm_router.evaluation.targets import DEFAULT_TARGET, Target, parse_targets
 from langchain_llm_router.evaluation.trials import Trials
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
@@ -148,10 +148,13 @@ def _random_claim(trials: Trials, best: int) -> Claim:
     random choice is what a dollar more would buy there.
     """
     costs, quality = trials.single_cost_usd.mean(axis=0), trials.single_quality.mean(axis=0)
-    hull = random_mix_hull(costs, quality)
+    corners = [
+        int(np.flatnonzero((costs == c) & (quality == q))[0])
+        for c, q in zip(*random_mix_hull(costs, quality), strict=True)
+    ]
     shares, slopes = [], []
     for cost in trials.cost_usd.mean(axis=1):
-        share, slope = _share_at(float(cost), hull, costs, quality)
+        share, slope = _share_at(float(cost), corners, costs, quality)
         shares.append(share)
         slopes.append(slope)
     weights = np.array(shares)
@@ -166,13 +169,19 @@ def _random_claim(trials: Trials, best: int) -> Claim:
     return Claim("better than random", None, rows, (low, high), as_good)
 
 
-def _share_at(cost: float, hull: Hull, costs: Floats, quality: Floats) -> tuple[Floats, float]:
-    """Return each model's share in the random choice of this cost, and its slope there."""
-    corners = [
-        int(np.flatnonzero((costs == c) & (quality == q))[0]) for c, q in zip(*hull, strict=True)
-    ]
+def _share_at(
+    cost: float, corners: list[int], costs: Floats, quality: Floats
+) -> tuple[Floats, float]:
+    """Return each model's share in the random choice of this cost, and its slope there.
+
+    Args:
+        cost: Mean cost in USD.
+        corners: Columns of the models that a random choice takes, cheapest first.
+        costs: Mean cost of each model in USD.
+        quality: Mean quality of each model.
+    """
     share = np.zeros(len(costs))
-    upper = int(np.searchsorted(hull[0], cost))
+    upper = int(np.searchsorted(costs[corners], cost))
     if upper == 0 or upper == len(corners):
         # Cheaper than the cheapest model, or dearer than the best: that model alone.
         share[corners[min(upper, len(corners) - 1)]] = 1.0

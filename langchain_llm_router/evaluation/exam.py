@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from langchain_llm_router.evaluation.table_replay import (
     oracle,
     replay,
 )
-from langchain_llm_router.evaluation.trials import known_latency
 from langchain_llm_router.evaluation.verdict import Verdict
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.saved_router import SavedRouter
@@ -258,9 +257,8 @@ class Exam:
                 "candidate a price, or name a target for quality (`--target`)."
             )
             raise ValueError(msg)
-        trial = trial_of(replayed, self.outcomes, replayed.asked[:, -1])
-        timed = replace(trial, latency_s=known_latency(replayed.latency_s[None]))
-        return decide_verdict(timed, goal, clusters=self.outcomes.queries)
+        trial = trial_of(replayed, self.outcomes, replayed.asked[:, -1], replayed.latency_s)
+        return decide_verdict(trial, goal, clusters=self.outcomes.queries)
 
     def _estimator_test(self) -> tuple[QualityEstimator, Outcomes] | None:
         """Return the estimator and the rows to test it; None if there is nothing to test."""

@@ -127,13 +127,13 @@ class _Test:
     Attributes:
         claim: The claim.
         low: Lower bound of its mean, one-sided.
-        high: Upper end of its mean's 95 % interval.
+        shown: Its mean with the 95 % interval.
         n_needed: Rows that would prove it; None if no practical number would.
     """
 
     claim: Claim
     low: float
-    high: float
+    shown: Interval
     n_needed: int | None
 
     @property
@@ -166,7 +166,7 @@ class _Judgement:
         column = self.best if single is None else single
         other = outcome != "kept" and column != self.best
         more, easier = self._more() if outcome == "unknown" else (None, None)
-        random = [t.claim for t in self.tests if t.claim.kind == "better than random"]
+        random = [t.shown for t in self.tests if t.claim.kind == "better than random"]
         quality, cost = self.trial.single_quality[:, column], self.trial.single_cost_usd[:, column]
         return Verdict(
             outcome=outcome,
@@ -180,8 +180,8 @@ class _Judgement:
             gap=self.gap,
             gap_bound=self._gap(self.trial.quality[0], self.one_sided).low,
             saved=self._saved(self.trial.cost_usd[0]),
-            margin=self._interval(self._closest().claim, self.two_sided),
-            above_random=self._interval(random[0], self.two_sided) if random else None,
+            margin=self._closest().shown,
+            above_random=random[0] if random else None,
             use_gap=self._gap(quality, self.two_sided) if other else None,
             use_saved=self._saved(cost) if other else None,
             use_keeps=None if outcome == "kept" else self._use_keeps(column),
@@ -196,7 +196,8 @@ class _Judgement:
         for test in unproven:
             # On few rows the cheapest model is the best one by chance, so none can be cheaper.
             by_chance = test.claim.kind == "cheaper" and self.n < _ENOUGH_TO_GIVE_UP
-            if test.high < 0 and not by_chance:
+            # Refuted only if the interval that is shown says so too.
+            if test.shown.high < 0 and not by_chance:
                 return "not_kept", _REFUTED[test.claim.kind], test.claim.kind
         for test in unproven:
             if test.n_needed is None and self.n >= _ENOUGH_TO_GIVE_UP:
@@ -215,9 +216,8 @@ class _Judgement:
 
     def _test(self, claim: Claim) -> _Test:
         found = self._interval(claim, self.one_sided)
-        # Refuted only if the interval that is shown says so too.
-        high = self._interval(claim, self.two_sided).high
-        return _Test(claim, found.low, high, self._n_needed(claim, found))
+        shown = self._interval(claim, self.two_sided)
+        return _Test(claim, found.low, shown, self._n_needed(claim, found))
 
     def _interval(self, claim: Claim, resampling: Resampling) -> Interval:
         target = claim.target
@@ -312,14 +312,17 @@ class _Judgement:
 
     def _use_keeps(self, column: int) -> bool | None:
         """Whether a single model keeps the targets on average; None if that is unknown."""
-        targets = self.goal.targets
         if self.goal.lambda_ is not None:
             return True
-        if not all(target.metric in ("quality", "cost_usd") for target in targets):
+        if not self._singles_are_known():
             return None
         alone = self._alone(column)
-        margins = [m for target in targets for m in target.margins(alone, self.best)]
+        margins = [m for target in self.goal.targets for m in target.margins(alone, self.best)]
         return all(float(rows.mean()) >= 0 for rows in margins)
+
+    def _singles_are_known(self) -> bool:
+        """Whether the trials hold what the targets ask of a single model; latencies they do not."""
+        return all(target.metric in ("quality", "cost_usd") for target in self.goal.targets)
 
     def _alone(self, column: int) -> Trials:
         return replace(
@@ -329,10 +332,7 @@ class _Judgement:
         )
 
     def _keeps(self, column: int) -> bool:
-        if self.goal.lambda_ is not None:
-            return False
-        if not all(target.metric in ("quality", "cost_usd") for target in self.goal.targets):
-            # The latency of a single model is not part of the trials.
+        if self.goal.lambda_ is not None or not self._singles_are_known():
             return False
         claims = claims_of(self._alone(column), self.goal, self.best)
         return all(self._test(it).proven for it in claims if it.kind == "target")

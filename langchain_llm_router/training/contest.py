@@ -115,7 +115,7 @@ class Contest:
     # Results
 
     def _standings(self, tried: CrossFit, choice: Choice) -> tuple[Standing, ...]:
-        """Return each contender at its best setting, and each model alone, the winner first."""
+        """Return each contender at its best setting, the winner first."""
         trials = tried.trials
         quality, cost = trials.quality.mean(axis=1), trials.cost_usd.mean(axis=1)
         names = np.array([contender.name for contender in tried.contender])
