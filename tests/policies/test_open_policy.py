@@ -32,7 +32,7 @@ from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.training import calibrate
 from langchain_llm_router.types import Arm, Attempt, Situation
-from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+from langchain_llm_router.types.errors import ArtifactError, CalibrationError, NotFittedError
 from langchain_llm_router.types.options import RoutingOptions
 from tests.support.fakes import ScriptedModel, make_evaluations, make_outcomes
 from tests.support.uvicorn_server import create_app
@@ -216,7 +216,7 @@ def test_a_policy_without_a_knob_says_so():
     for turn in (Always("small").with_knob, lambda _: Always("small").knob_values()):
         with pytest.raises(ValueError, match="Always has no knob"):
             turn(0.5)
-    with pytest.raises(ValueError, match="Always has no knob"):
+    with pytest.raises(CalibrationError, match="Always, has no setting to calibrate"):
         calibrate(Always("small"), TEST, target="quality >= 0.5")
 
 
