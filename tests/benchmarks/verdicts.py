@@ -254,17 +254,8 @@ def real_world(seed: int) -> World:
 
 def real_jobs(n_sets: int, n: int, points: int, first: int = 0) -> list[Any]:
     """Return data sets with a real saving."""
-    target = f"quality >= best - {points} point{'s' * (points > 1)}"
-    return [
-        (
-            "saving",
-            World(True, 2 + seed % 2, 0.0, verified=seed % 4 == 0, seed=seed),
-            n,
-            target,
-            seed,
-        )
-        for seed in range(first, first + n_sets)
-    ]
+    target = target_of(points)
+    return [("saving", real_world(s), n, target, s) for s in range(first, first + n_sets)]
 
 
 def share(values: Iterable[bool]) -> float:
@@ -371,24 +362,27 @@ def main() -> None:
             sizes = (200, 400, 1000)
             n_draws = 4 if given.quick else 20
             jobs = [(n, "quality >= best - 2 points", s) for n in sizes for s in range(n_draws)]
-            results = list(pool.map(recorded, jobs))
-            if given.json:
-                for result in results:
-                    print(json.dumps(asdict(result)))
+            results = gather(pool.map(recorded, jobs), given.json)
             print(real_table(results))
             print(json.dumps({"coverage": covered(results)}))
             return
-        null = list(pool.map(simulate, null_jobs(n_sets)))
-        real = list(pool.map(simulate, real_jobs(n_sets, 400, 3)))
+        begun = time.perf_counter()
+        null = gather(pool.map(simulate, null_jobs(n_sets)), given.json)
+        real = gather(pool.map(simulate, real_jobs(n_sets, 400, 3)), given.json)
         powered = list(pool.map(powers, power_jobs(n_sets // 10)))
     found = curve(row for rows in powered for row in rows)
-    if given.json:
-        for result in null + real:
-            print(json.dumps(asdict(result)))
-        print(json.dumps({"curve": found}))
-    else:
-        print(table_of(found))
-    print(json.dumps(summary(null, real)))
+    print(json.dumps({"curve": found}) if given.json else table_of(found))
+    print(json.dumps(summary(null, real) | {"wall_s": time.perf_counter() - begun}))
+
+
+def gather(results: Iterable[Result], as_json: bool) -> list[Result]:
+    """Collect results, and print each as soon as it is there."""
+    found = []
+    for result in results:
+        found.append(result)
+        if as_json:
+            print(json.dumps(asdict(result)), flush=True)
+    return found
 
 
 def power_jobs(n_sets: int) -> list[tuple[World, int, int]]:
