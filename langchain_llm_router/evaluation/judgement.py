@@ -187,6 +187,7 @@ class _Judgement:
             use_keeps=None if outcome == "kept" else self._use_keeps(column),
             more_rows=more,
             easier=easier,
+            is_free=float(self.trial.single_cost_usd[:, self.best].sum()) == 0,
         )
 
     def _outcome(self, single: int | None) -> tuple[Outcome, Reason, Kind]:
@@ -208,8 +209,7 @@ class _Judgement:
         if self.goal.lambda_ is None and all(
             test.claim.kind != "better than random" for test in self.tests
         ):
-            # Some costs are unknown.
-            return "unknown", "few rows", "cheaper"
+            return "unknown", "no prices", "cheaper"
         return "kept", "proven", "target"
 
     # Tests

@@ -308,5 +308,6 @@ def oracle(outcomes: Outcomes) -> Indices:
     cost = outcomes.cost_usd
     if cost is None:
         return np.asarray(np.argmax(best, axis=1), np.intp)
-    priced = np.where(best & ~np.isnan(cost), cost, np.inf)
+    # An answer of unknown cost counts as the dearest of the best, never as a worse one.
+    priced = np.where(best, np.nan_to_num(cost, nan=np.finfo(np.float64).max), np.inf)
     return np.asarray(np.argmin(priced, axis=1), np.intp)

@@ -88,6 +88,10 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[_Found], Target]], ...] = (
     (re.compile(rf"\A{_QUALITY}{_AT_LEAST}{_NUMBER}{_PERCENT}", re.I), _plain("quality", ">=")),
     (re.compile(rf"\A{_QUALITY}{_AT_LEAST}{_NUMBER}{_PERCENT}{_OF}", re.I), _of("quality", ">=")),
     (
+        re.compile(rf"\A{_QUALITY}{_AT_LEAST}(?P<model>best)[-−]\s*+{_NUMBER}\s*+{_POINTS}?", re.I),
+        _below,
+    ),
+    (
         re.compile(
             rf"\A{_QUALITY}{_AT_LEAST}{_MODEL}(?:\s*+[-−]\s*+{_NUMBER}\s*+{_POINTS}?)?", re.I
         ),

@@ -17,7 +17,9 @@ from langchain_llm_router.evaluation.intervals import Interval
 __all__ = ["Outcome", "Reason", "Verdict"]
 
 Outcome = Literal["kept", "not_kept", "unknown"]
-Reason = Literal["proven", "missed", "dearer", "random", "single", "unreachable", "few rows"]
+Reason = Literal[
+    "proven", "missed", "dearer", "random", "single", "unreachable", "few rows", "no prices"
+]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Verdict:
             cannot say.
         reason: Why: `"proven"`; the target is `"missed"`, the router `"dearer"` than the best
             single model, not better than a `"random"` choice, or a `"single"` model does as well;
-            the claim is `"unreachable"` with any practical number of rows; or there are too
-            `"few rows"`.
+            the claim is `"unreachable"` with any practical number of rows; there are too
+            `"few rows"`; or `"no prices"` to say what is saved.
         about: What the reason is about: the target, the cost, or the random choice.
         goal: The targets in words.
         confidence: Confidence level of a kept target.
@@ -42,6 +44,7 @@ class Verdict:
         gap_bound: The quality gap is not below this with the confidence level.
         saved: Share of the best single model's cost that is saved, with its 95 % interval; None if
             a cost is unknown or the best model is free.
+        is_free: Whether the best single model costs nothing.
         margin: Margin of the target that is closest to being missed, with its 95 % interval.
         above_random: Quality above that of a random choice among single models of the same cost,
             with its 95 % interval; None if a cost is unknown.
@@ -71,12 +74,18 @@ class Verdict:
     use_keeps: bool | None = None
     more_rows: int | None = None
     easier: tuple[str, int] | None = None
+    is_free: bool = False
 
     @property
     def sentence(self) -> str:
         """The verdict in words, with its numbers."""
-        facts = f"{_money(self.saved, self.best)}, quality {_points(self.gap)}"
-        return f"{facts}: {self._conclusion()}"
+        return f"{self._facts(self.saved, self.gap)}: {self._conclusion()}"
+
+    def _facts(self, saved: Interval | None, gap: Interval) -> str:
+        money = _money(saved, self.best)
+        if saved is None and self.is_free:
+            money = f"`{self.best}` costs nothing, so nothing can be saved"
+        return f"{money}, quality {_points(gap)}"
 
     def _conclusion(self) -> str:
         goal, alone = f"the target `{self.goal}`", self._advice()
@@ -92,6 +101,8 @@ class Verdict:
             "unreachable": "no practical number of questions would show that "
             f"{self._claim()}; {alone}.",
             "few rows": f"whether {self._claim()} {self._needs()} Until then, {alone}.",
+            "no prices": "what it saves cannot be said, because the cost of some answers is "
+            f"unknown: give every model a price. Until then, {alone}.",
         }
         return texts[self.reason]
 
@@ -106,7 +117,7 @@ class Verdict:
         text = f"`{self.use}` alone keeps the target `{self.goal}` for less"
         if self.use_gap is None:
             return text
-        facts = f"{_money(self.use_saved, self.best)}, quality {_points(self.use_gap)}"
+        facts = self._facts(self.use_saved, self.use_gap)
         return f"{text} ({facts[0].lower()}{facts[1:]})"
 
     def _claim(self) -> str:
@@ -143,6 +154,7 @@ class Verdict:
             "quality_above_best_single": self.gap.as_list(),
             "quality_above_best_single_at_least": self.gap_bound,
             "saved": _as_list(self.saved),
+            "best_single_is_free": self.is_free,
             "margin": self.margin.as_list(),
             "quality_above_random_choice": _as_list(self.above_random),
             "more_rows": self.more_rows,
@@ -164,15 +176,23 @@ def _as_list(interval: Interval | None) -> list[float | None] | None:
 def _money(saved: Interval | None, name: str) -> str:
     if saved is None:
         return f"The saving against `{name}` is unknown"
-    word, low, high = "cheaper", saved.low, saved.high
-    if saved.value < 0:
-        word, low, high = "dearer", -saved.high, -saved.low
-    share = f"{_percent(abs(saved.value))} % {word} than `{name}`"
-    return f"{share} ({_percent(low)} to {_percent(high)})"
+    share = f"{_amount(saved.value)} than `{name}`"
+    if saved.low >= 0 or saved.high <= 0:
+        low, high = sorted((abs(saved.low), abs(saved.high)))
+        if math.isfinite(high):
+            return f"{share} ({_percent(low)} to {_percent(high)})"
+    return f"{share} ({_amount(saved.low)} to {_amount(saved.high)})"
+
+
+def _amount(saved: float) -> str:
+    """Return a saving in words, e.g. "12 % cheaper" or "3 % dearer"."""
+    if not math.isfinite(saved):
+        return "any amount dearer"
+    return f"{_percent(abs(saved))} % {'dearer' if saved < 0 else 'cheaper'}"
 
 
 def _percent(share: float) -> str:
-    return f"{round(100 * share)}" if math.isfinite(share) else "unbounded"
+    return f"{round(100 * share)}"
 
 
 def _points(gap: Interval) -> str:

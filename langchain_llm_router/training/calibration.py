@@ -130,7 +130,7 @@ class Calibrated:
         if self.cost_usd is not None:
             lines.append(f"  cost per 1,000 queries, USD: {_per_thousand(self.cost_usd):.4g}")
         lines.append(f"  strong share {self.strong_share:.3f}")
-        lines.append(f"  they {'meet' if self.holds else 'miss'} the target by {self.margin:.4f}")
+        lines.append(f"  {self._met()}")
         if self.confidence is not None:
             promise = f"  promised with confidence {self.confidence:g} for new queries like these"
             if self.cost_ceiling_usd is not None:
@@ -141,6 +141,14 @@ class Calibrated:
         else:
             lines.append("  not promised: give `confidence=0.95` for a guarantee")
         return "\n".join(lines)
+
+    def _met(self) -> str:
+        """Say in words how far the held-out rows are from the target."""
+        if parse_targets(self.target)[0].relation != "=":
+            return f"they {'meet' if self.holds else 'miss'} the target by {self.margin:.4f}"
+        away = Interval(-self.margin.value, -self.margin.high, -self.margin.low)
+        agree = "which agrees with the target" if self.holds else "which misses the target"
+        return f"the difference from the target is {away:+.4f}, {agree}"
 
 
 def _per_thousand(cost: Interval) -> Interval:
@@ -173,8 +181,9 @@ def calibrate(
             predicts it.
         evaluations: The verifier's scores, for policies that verify.
         knobs: Values of the knob to try. If None, the policy's `knob_values`.
-        confidence: Confidence level of the target for new queries. If None, there is no guarantee:
-            in 38 to 43 % of the cases, the setting then misses the target on new queries.
+        confidence: Confidence level of the target for new queries, in (0.5, 1). If None, there is
+            no guarantee: in 38 to 43 % of the cases, the setting then misses the target on new
+            queries.
         split: The split of the rows. If None, `Split()`.
 
     Raises:
@@ -208,7 +217,7 @@ def calibrate(
     found = replace(found, policy=family(found.knob))
     if any(goal.relation == "=" for goal in goals):
         return found
-    goal = Goal(goals, confidence=0.95 if confidence is None else max(confidence, 0.51))
+    goal = Goal(goals, confidence=0.95 if confidence is None else confidence)
     checked = np.asarray(split.rows(len(trials))[1])
     setting = int(np.flatnonzero(trials.knob == found.knob)[0])
     verdict = decide_verdict(
@@ -271,8 +280,8 @@ def meet_target(
         order on other rows as in Laufer-Goldshtein et al., 2022, Pareto testing, arXiv:2210.07913.
     """
     goals = parse_targets(target)
-    if confidence is not None and not 0 < confidence < 1:
-        msg = f"`confidence` must be in (0, 1), got {confidence!r}."
+    if confidence is not None and not 0.5 < confidence < 1:
+        msg = f"`confidence` must be in (0.5, 1), got {confidence!r}."
         raise ValueError(msg)
     if confidence is not None and any(goal.relation == "=" for goal in goals):
         msg = (

@@ -60,5 +60,10 @@ def test_replay_refuses_tables_that_do_not_fit():
         replay(Always("giant"), None, outcomes)
 
 
+def test_the_oracle_takes_a_best_answer_whose_cost_is_unknown_before_a_worse_one():
+    quality, cost = [[0, 1, 1], [0, 1, 1]], [[0.1, np.nan, np.nan], [0.1, np.nan, 0.2]]
+    assert list(oracle(Outcomes(["x", "y"], ("a", "b", "c"), quality, cost))) == [1, 2]
+
+
 def test_the_oracle_without_prices_takes_the_first_of_the_best():
     assert list(oracle(Outcomes(["x"], ("a", "b", "c"), [[0, 1, 1]]))) == [1]

@@ -13,6 +13,9 @@ from langchain_llm_router.evaluation.trials import Trials
     ("text", "expected"),
     [
         ("quality >= best - 1 point", Target("quality", ">=", 1.0, best=True, less=0.01)),
+        ("quality >= best-1 point", Target("quality", ">=", 1.0, best=True, less=0.01)),
+        ("quality>=best-2pts", Target("quality", ">=", 1.0, best=True, less=0.02)),
+        ("quality >= best-0.01", Target("quality", ">=", 1.0, best=True, less=0.01)),
         ("quality ≥ best − 2.5 points", Target("quality", ">=", 1.0, best=True, less=0.025)),
         ("quality >= best - 0.01", Target("quality", ">=", 1.0, best=True, less=0.01)),
         ("at least best", Target("quality", ">=", 1.0, best=True)),
@@ -56,7 +59,7 @@ def test_several_targets_are_separated_by_and_a_comma_or_a_semicolon():
     [
         "quality <= 0.9", "quality = 0.9", "quality > 0.9", "quality >= -1", "quality >= 95",
         "cost_usd >= 0.002", "strong share = 0.3 * best", "p95 latency <= 2", "latency >= 1 s",
-        "", "as good as it gets", "quality >= best - 1", "p0 latency <= 1 s",
+        "", "as good as it gets", "quality >= best - 1", "quality >= best-1", "p0 latency <= 1 s",
     ],
 )  # fmt: skip
 def test_another_target_is_refused(text):

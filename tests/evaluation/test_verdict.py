@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation import Goal, decide_verdict, trial_of
+from langchain_llm_router.evaluation.intervals import Interval
 from langchain_llm_router.evaluation.judgement import Optimism
 
 
@@ -103,9 +104,10 @@ def test_a_router_that_costs_more_is_never_kept():
 def test_unknown_costs_leave_the_verdict_open():
     done, table = rows(2000)
     found = verdict(done, Outcomes(table.queries, table.candidates, table.quality))
-    assert found.outcome == "unknown"
+    assert (found.outcome, found.reason) == ("unknown", "no prices")
     assert found.saved is None
     assert "saving against `large` is unknown" in found.sentence
+    assert "give every model a price" in found.sentence
 
 
 def test_a_pool_that_is_free_is_judged_by_its_quality():
@@ -119,6 +121,21 @@ def test_a_pool_that_is_free_is_judged_by_its_quality():
     found = verdict(Done(np.ones(n), np.zeros(n)), table)
     assert found.outcome == "kept"
     assert found.saved is None
+    assert f"`{found.best}` costs nothing" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        (Interval(0.41, 0.33, 0.48), "41 % cheaper than `large` (33 to 48)"),
+        (Interval(-0.2, -0.3, -0.1), "20 % dearer than `large` (10 to 30)"),
+        (Interval(-0.01, -0.02, 0.01), "1 % dearer than `large` (2 % dearer to 1 % cheaper)"),
+        (Interval(0.1, -np.inf, 0.9), "10 % cheaper than `large` (any amount dearer to 90 % c"),
+    ],
+)  # fmt: skip
+def test_an_interval_of_the_saving_reads_the_same_way_as_its_value(saved, words):
+    found = replace(verdict(*rows(200)), saved=saved)
+    assert found.sentence.startswith(words)
 
 
 def test_optimism_is_taken_off_before_anything_is_said():

@@ -218,9 +218,9 @@ def test_an_equality_cannot_be_promised():
         meet_target(ladder(), "strong share = 0.3", confidence=0.95)
 
 
-@pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
-def test_a_confidence_outside_of_zero_and_one_is_refused(confidence):
-    with pytest.raises(ValueError, match=r"\(0, 1\)"):
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 1.0, 95])
+def test_a_confidence_that_promises_nothing_is_refused(confidence):
+    with pytest.raises(ValueError, match=r"\(0.5, 1\)"):
         meet_target(ladder(), "quality >= 0.5", confidence=confidence)
 
 

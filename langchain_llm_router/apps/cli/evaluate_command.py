@@ -98,6 +98,9 @@ def _scaled(interval: Interval | None, factor: float, spec: str) -> str:
 def _sentences(report: RouterReport) -> list[str]:
     asked = ", ".join(f"{name} {share:.0%}" for name, share in report.asked.items())
     lines = [f"Asked: {asked} of the questions."]
+    if len(report.asked) == 1:
+        only = next(iter(report.asked))
+        lines = [f"This router always asks {only}: it is compared with the best single model."]
     if report.lift is None:
         lines.append("Some costs are unknown, so what it saves is too: give every model a price.")
     else:
