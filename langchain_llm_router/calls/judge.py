@@ -7,7 +7,7 @@ latency does not tell how long the same model takes to answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel, ValidationError
 
 from langchain_llm_router.calls.chat_models import live_model
@@ -31,16 +32,19 @@ from langchain_llm_router.types.usage import usage_of
 from langchain_llm_router.verification import (
     Call,
     Case,
+    Evaluating,
     Evaluation,
     Reply,
     Verifier,
     evaluated,
 )
+from langchain_llm_router.verification.verifier import advance
 
 if TYPE_CHECKING:
+    from langchain_llm_router.calls.ask import Answer
     from langchain_llm_router.live.guarded_calls import Guard, GuardedRunnable
 
-__all__ = ["VerifierCalls", "VerifyOperation"]
+__all__ = ["VerifierCalls", "VerifyOperation", "aadvance", "grouped_answers"]
 
 
 @dataclass
@@ -119,12 +123,10 @@ class VerifyOperation(Operation):
 
     def _perform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
         steps, tally = self.verifier.evaluate(self.case), _Tally()
-        try:
-            calls = next(steps)
-            while True:
-                calls = steps.send(tally.add(self._call_runnable().batch(list(calls), config)))
-        except StopIteration as stop:
-            return self._with_bound(tally.verdict(attempt, stop.value))
+        step = advance(steps)
+        while not isinstance(step, Evaluation):
+            step = advance(steps, tally.add(self._call_runnable().batch(list(step), config)))
+        return self._with_bound(tally.verdict(attempt, step))
 
     async def aperform(self) -> Attempt:
         """Verify the answer, and return the attempt with its verdict."""
@@ -134,13 +136,11 @@ class VerifyOperation(Operation):
 
     async def _aperform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
         steps, tally = self.verifier.evaluate(self.case), _Tally()
-        try:
-            calls = next(steps)
-            while True:
-                replies = await self._call_runnable().abatch(list(calls), config)
-                calls = steps.send(tally.add(replies))
-        except StopIteration as stop:
-            return self._with_bound(tally.verdict(attempt, stop.value))
+        step = await aadvance(steps, blocks=self.verifier.blocks)
+        while not isinstance(step, Evaluation):
+            replies = await self._call_runnable().abatch(list(step), config)
+            step = await aadvance(steps, tally.add(replies), blocks=self.verifier.blocks)
+        return self._with_bound(tally.verdict(attempt, step))
 
     def _with_bound(self, verdict: Attempt) -> Attempt:
         """Add what a verdict may have cost where that is not known."""
@@ -163,6 +163,32 @@ class VerifyOperation(Operation):
         # Not `model.batch`: with a lambda around each call, the trace stays a tree.
         calls = VerifierCalls(self.guard, self.books)
         return RunnableLambda(calls.call, calls.acall, name="verdict")
+
+
+def grouped_answers(
+    attempts: Sequence[Attempt], answers: Mapping[str, Answer]
+) -> tuple[tuple[int, AIMessage], ...]:
+    """Return group and message of the answers that have a group, as a `Case` has them.
+
+    Args:
+        attempts: The attempts before the one that is verified.
+        answers: The answers by candidate.
+    """
+    grouped = []
+    for attempt in attempts:
+        group, message = attempt.get("answer_group"), answers[attempt["candidate"]].message
+        if group is not None and message is not None:
+            grouped.append((group, message))
+    return tuple(grouped)
+
+
+async def aadvance(
+    steps: Evaluating, replies: Sequence[Reply] | None = None, *, blocks: bool
+) -> Sequence[Call] | Evaluation:
+    """Advance a verifier; one that blocks in a thread, so that the event loop is not blocked."""
+    if blocks:
+        return await run_in_executor(None, advance, steps, replies)
+    return advance(steps, replies)
 
 
 class _Tally:

@@ -32,6 +32,8 @@ from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["Outcomes"]
 
+_MEASURED = ("cost_usd", "latency_s", "output_tokens")
+
 
 @dataclass(frozen=True, eq=False)
 class Outcomes(CheckedArguments):
@@ -46,6 +48,8 @@ class Outcomes(CheckedArguments):
         groups: Label of each query (data set, subject, tenant) for within-group evaluation.
         latency_s: Seconds until each answer is complete, of shape (n_queries, n_candidates), NaN
             where unknown. If None, all are unknown.
+        output_tokens: Tokens of each answer, of shape (n_queries, n_candidates), NaN where unknown.
+            If None, all are unknown.
 
     Example:
         >>> Outcomes(["hi"], ("weak", "strong"), [[0.0, 1.0]]).best_candidate
@@ -58,6 +62,7 @@ class Outcomes(CheckedArguments):
     cost_usd: Floats | None = None
     groups: Sequence[str] | None = None
     latency_s: Floats | None = None
+    output_tokens: Floats | None = None
 
     def __init__(
         self,
@@ -67,22 +72,23 @@ class Outcomes(CheckedArguments):
         cost_usd: ArrayLike | None = None,
         groups: Sequence[str] | None = None,
         latency_s: ArrayLike | None = None,
+        output_tokens: ArrayLike | None = None,
     ) -> None:
         names = check_names(candidates)
         shape = (len(queries), len(names))
-        costs, latency = None, None
-        if cost_usd is not None:
-            costs = check_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
-        if latency_s is not None:
-            latency = check_matrix("latency_s", latency_s, shape, unit=False, unknown=True)
+        measured = {"cost_usd": cost_usd, "latency_s": latency_s, "output_tokens": output_tokens}
         fields: dict[str, object] = {
             "queries": tuple(queries),
             "candidates": names,
             "quality": check_matrix("quality", quality, shape, unit=True, unknown=False),
-            "cost_usd": costs,
             "groups": check_column("groups", groups, len(queries)),
-            "latency_s": latency,
         }
+        for name, values in measured.items():
+            fields[name] = (
+                None
+                if values is None
+                else check_matrix(name, values, shape, unit=False, unknown=True)
+            )
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -109,6 +115,7 @@ class Outcomes(CheckedArguments):
             None if self.cost_usd is None else self.cost_usd[index],
             None if self.groups is None else [self.groups[i] for i in index],
             None if self.latency_s is None else self.latency_s[index],
+            None if self.output_tokens is None else self.output_tokens[index],
         )
 
     def select(self, candidates: Sequence[str]) -> Outcomes:
@@ -118,10 +125,14 @@ class Outcomes(CheckedArguments):
             ValueError: If a name is not a column.
         """
         columns = column_indices(candidates, self.candidates)
-        costs = None if self.cost_usd is None else self.cost_usd[:, columns]
-        latency = None if self.latency_s is None else self.latency_s[:, columns]
         return Outcomes(
-            self.queries, candidates, self.quality[:, columns], costs, self.groups, latency
+            self.queries,
+            candidates,
+            self.quality[:, columns],
+            None if self.cost_usd is None else self.cost_usd[:, columns],
+            self.groups,
+            None if self.latency_s is None else self.latency_s[:, columns],
+            None if self.output_tokens is None else self.output_tokens[:, columns],
         )
 
     def to_battles(self) -> Battles:
@@ -148,18 +159,18 @@ class Outcomes(CheckedArguments):
             if self.groups is not None:
                 row["group"] = self.groups[i]
             row["quality"] = by_candidate(self.candidates, self.quality[i])
-            if self.cost_usd is not None:
-                row["cost_usd"] = by_candidate(self.candidates, self.cost_usd[i])
-            if self.latency_s is not None:
-                row["latency_s"] = by_candidate(self.candidates, self.latency_s[i])
+            for name in _MEASURED:
+                values = getattr(self, name)
+                if values is not None:
+                    row[name] = by_candidate(self.candidates, values[i])
             yield row
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
         """Build a table from rows in the format of `to_rows`.
 
-        Costs, groups and latencies may be missing in some rows; the group of such a row is an empty
-        text.
+        Costs, groups, latencies and tokens may be missing in some rows; the group of such a row is
+        an empty text.
 
         Raises:
             ValueError: If a row lacks a field or has other candidates; the message has its index.
@@ -172,20 +183,20 @@ class Outcomes(CheckedArguments):
             # Checked first, because below the fields of all rows are looked at.
             text_field(row, "query", i)
         names = tuple(candidate_field(rows[0], "quality", 0))
-        has_cost = any(row.get("cost_usd") is not None for row in rows)
+        measured = {
+            name: [optional_values(row, name, names, i) for i, row in enumerate(rows)]
+            for name in _MEASURED
+            if any(row.get(name) is not None for row in rows)
+        }
         has_group = any(row.get("group") is not None for row in rows)
-        has_latency = any(row.get("latency_s") is not None for row in rows)
         return cls(
             [text_field(row, "query", i) for i, row in enumerate(rows)],
             names,
             [candidate_values(row, "quality", names, i) for i, row in enumerate(rows)],
-            [optional_values(row, "cost_usd", names, i) for i, row in enumerate(rows)]
-            if has_cost
+            groups=[label_field(row, "group", i) for i, row in enumerate(rows)]
+            if has_group
             else None,
-            [label_field(row, "group", i) for i, row in enumerate(rows)] if has_group else None,
-            [optional_values(row, "latency_s", names, i) for i, row in enumerate(rows)]
-            if has_latency
-            else None,
+            **measured,
         )
 
     def save(self, path: str | Path) -> Path:

@@ -9,7 +9,15 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.types.arrays import Floats, Indices
 
-__all__ = ["Floats", "check_column", "check_matrix", "check_names", "column_indices", "row_indices"]
+__all__ = [
+    "Floats",
+    "check_column",
+    "check_groups",
+    "check_matrix",
+    "check_names",
+    "column_indices",
+    "row_indices",
+]
 
 
 def check_matrix(
@@ -34,6 +42,24 @@ def check_matrix(
         raise ValueError(msg)
     matrix.setflags(write=False)
     return matrix
+
+
+def check_groups(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Indices:
+    """Check an array's shape, and that it holds whole numbers of at least -1."""
+    numbers = np.array(values)
+    if numbers.shape != shape:
+        msg = f"`{name}` has shape {numbers.shape}, expected {shape}: (queries, candidates)."
+        raise ValueError(msg)
+    if numbers.dtype.kind not in "iu" or bool((numbers < -1).any()):
+        bad = numbers[numbers < -1] if numbers.dtype.kind in "iu" else numbers
+        msg = (
+            f"`{name}` must be whole numbers of groups from 0, and -1 for an answer without one, "
+            f"got {bad.flat[0] if bad.size else numbers.dtype}."
+        )
+        raise ValueError(msg)
+    groups: Indices = numbers.astype(np.intp)
+    groups.setflags(write=False)
+    return groups
 
 
 def check_names(candidates: Sequence[str]) -> tuple[str, ...]:

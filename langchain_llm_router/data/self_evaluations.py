@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from langchain_llm_router.data.row_checks import (
+    check_groups,
     check_matrix,
     check_names,
     column_indices,
     row_indices,
 )
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = ["SelfEvaluations"]
 
@@ -36,6 +37,9 @@ class SelfEvaluations(CheckedArguments):
             None if unknown.
         latency_s: Seconds that each verification takes, of shape (n_queries, n_candidates), NaN
             where unknown. If None, all are unknown.
+        answer_groups: Groups of equal answers, of shape (n_queries, n_candidates): equal answers
+            to a query have equal numbers >= 0; -1 for an answer that cannot be compared. None if
+            answers were not compared.
     """
 
     candidates: Sequence[str]
@@ -44,6 +48,7 @@ class SelfEvaluations(CheckedArguments):
     verdicts: Floats | None = None
     verifier: Mapping[str, Any] | None = None
     latency_s: Floats | None = None
+    answer_groups: Indices | None = None
 
     def __init__(
         self,
@@ -53,11 +58,12 @@ class SelfEvaluations(CheckedArguments):
         verdicts: ArrayLike | None = None,
         verifier: Mapping[str, Any] | None = None,
         latency_s: ArrayLike | None = None,
+        answer_groups: ArrayLike | None = None,
     ) -> None:
         names = check_names(candidates)
         shape = (len(np.asarray(confidence)), len(names))
         scores = check_matrix("confidence", confidence, shape, unit=True, unknown=True)
-        costs, samples, latency = None, None, None
+        costs, samples, latency, groups = None, None, None, None
         if cost_usd is not None:
             costs = check_matrix("cost_usd", cost_usd, shape, unit=False, unknown=True)
         if latency_s is not None:
@@ -65,15 +71,23 @@ class SelfEvaluations(CheckedArguments):
         if verdicts is not None:
             deep = (*shape, np.asarray(verdicts).shape[-1])
             samples = check_matrix("verdicts", verdicts, deep, unit=True, unknown=True)
+        if answer_groups is not None:
+            groups = check_groups("answer_groups", answer_groups, shape)
         object.__setattr__(self, "candidates", names)
         object.__setattr__(self, "confidence", scores)
         object.__setattr__(self, "cost_usd", costs)
         object.__setattr__(self, "verdicts", samples)
         object.__setattr__(self, "verifier", verifier)
         object.__setattr__(self, "latency_s", latency)
+        object.__setattr__(self, "answer_groups", groups)
 
     def __len__(self) -> int:
         return len(self.confidence)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether there is any score; a verifier that only groups answers gives none."""
+        return not bool(np.isnan(self.confidence).all())
 
     def take(self, rows: ArrayLike) -> SelfEvaluations:
         """Select rows by index or by mask."""
@@ -85,6 +99,7 @@ class SelfEvaluations(CheckedArguments):
             None if self.verdicts is None else self.verdicts[index],
             self.verifier,
             None if self.latency_s is None else self.latency_s[index],
+            None if self.answer_groups is None else self.answer_groups[index],
         )
 
     def select(self, candidates: Sequence[str]) -> SelfEvaluations:
@@ -101,4 +116,5 @@ class SelfEvaluations(CheckedArguments):
             None if self.verdicts is None else self.verdicts[:, columns],
             self.verifier,
             None if self.latency_s is None else self.latency_s[:, columns],
+            None if self.answer_groups is None else self.answer_groups[:, columns],
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.recorded_model import RecordedChatModel
 from langchain_llm_router.data.row_files import read_shipped
 from langchain_llm_router.types import Candidate, Price
+from langchain_llm_router.types.arrays import Indices
 from langchain_llm_router.types.decisions import share_true
 
 __all__ = ["ZeroEval"]
@@ -26,7 +28,8 @@ class ZeroEval:
     """The recorded table of ZeroEval.
 
     Attributes:
-        outcomes: Correctness (0 or 1) and cost of every model's answer; groups are the data sets.
+        outcomes: Correctness (0 or 1), cost and output tokens of every model's answer; groups are
+            the data sets.
         answers: Recorded answers by model; "" where an answer is unreadable.
         tokens: (input, output) tokens by model, one pair per question.
         prices: Prices by model.
@@ -62,6 +65,7 @@ class ZeroEval:
             np.transpose(quality),
             np.transpose(cost),
             table["group"],
+            output_tokens=np.transpose([m["output_tokens"] for m in models.values()]),
         )
         answers = {name: m["answer"] for name, m in models.items()}
         return cls(outcomes, answers, tokens, prices)
@@ -115,3 +119,46 @@ class ZeroEval:
             share = share_true([same(answer, self.answers[peer][i]) for peer in peers])
             confidence[i, column] = np.nan if share is None else share
         return SelfEvaluations(candidates, confidence, cost)
+
+    def answer_groups(
+        self, candidates: Sequence[str], *, same: Callable[[str, str], bool]
+    ) -> SelfEvaluations:
+        """Compute which of the recorded answers to each question are the same.
+
+        Args:
+            candidates: Names of the columns.
+            same: Function that returns whether two answers are the same, e.g. `same_answer`.
+
+        Returns:
+            `answer_groups`, without scores and at no cost; an answer joins the group of the first
+            model whose answer is the same, and unreadable answers have -1.
+        """
+        groups = self._groups.get(same)
+        if groups is None:
+            rows = zip(*self.answers.values(), strict=True)
+            groups = self._groups[same] = np.array([_partition(row, same) for row in rows])
+        shape = groups.shape
+        return SelfEvaluations(
+            list(self.answers), np.full(shape, np.nan), np.zeros(shape), answer_groups=groups
+        ).select(candidates)
+
+    @cached_property
+    def _groups(self) -> dict[Callable[[str, str], bool], Indices]:
+        # Comparing all answers takes seconds, and benchmarks ask for them again and again.
+        return {}
+
+
+def _partition(answers: Sequence[str], same: Callable[[str, str], bool]) -> list[int]:
+    """Number the groups of equal answers; an empty answer has -1."""
+    first: list[str] = []
+    numbers = []
+    for answer in answers:
+        if not answer:
+            numbers.append(-1)
+            continue
+        found = next((i for i, one in enumerate(first) if one == answer or same(one, answer)), None)
+        if found is None:
+            found = len(first)
+            first.append(answer)
+        numbers.append(found)
+    return numbers

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation.metrics import Curve
+from langchain_llm_router.loop.answer_numbers import number_group
 from langchain_llm_router.loop.arms import begin
 from langchain_llm_router.loop.loop import Loop, check_policy
 from langchain_llm_router.policies.policy import Policy
@@ -158,6 +159,8 @@ class _Tables:
         scores = evaluations
         self.confidence = _cells(None if scores is None else scores.confidence, shape)
         self.verification = _cells(None if scores is None else scores.cost_usd, shape)
+        self.output_tokens = _cells(outcomes.output_tokens, shape)
+        self.groups = self._groups(None if scores is None else scores.answer_groups)
         self.verification_s = None if scores is None else scores.latency_s
         quality_cells = _cells(_table("quality", quality, shape), shape)
         cost_cells = _cells(_table("expected_cost_usd", expected_cost, shape), shape)
@@ -172,6 +175,18 @@ class _Tables:
             for query, guesses, costs in zip(
                 outcomes.queries, quality_cells, cost_cells, strict=True
             )
+        ]
+
+    def _groups(self, groups: Indices | None) -> list[dict[str, int | None]]:
+        """Return the group of each candidate's answer, per row; None without one."""
+        if groups is None:
+            return [{}] * len(self.outcomes)
+        return [
+            {
+                name: None if group < 0 else group
+                for name, group in zip(self.names, row, strict=True)
+            }
+            for row in groups.tolist()
         ]
 
     def replay(self, policy: Policy) -> Replay:
@@ -196,7 +211,7 @@ class _Tables:
     def _route(self, policy: Policy, i: int) -> _Row:
         loop = Loop(policy, self.starts[i])
         while (decision := loop.next()) is not None and decision.action != "accept":
-            loop.saw(self._answer(decision, i))
+            loop.saw(self._answer(decision, i, loop.situation.attempts))
         assert decision is not None, "a recorded answer cannot fail"
         attempts = loop.situation.attempts
         asked = {attempt["candidate"] for attempt in attempts}
@@ -210,13 +225,19 @@ class _Tables:
             decision=decision,
         )
 
-    def _answer(self, step: Decision, i: int) -> Attempt:
+    def _answer(self, step: Decision, i: int, attempts: Sequence[Attempt]) -> Attempt:
         j = self.column[step.candidate]
         attempt = Attempt(candidate=step.candidate, cost_usd=self.cost[i][j])
+        n_tokens = self.output_tokens[i][j]
+        if n_tokens is not None:
+            attempt["output_tokens"] = round(n_tokens)
         if step.action == "verify":
             attempt["verified"] = True
             attempt["confidence"] = self.confidence[i][j]
             attempt["verification_cost_usd"] = self.verification[i][j]
+            group = number_group(self.groups[i], attempts, step.candidate)
+            if group is not None:
+                attempt["answer_group"] = group
         return attempt
 
 

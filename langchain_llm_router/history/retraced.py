@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from langchain_llm_router.loop.answer_numbers import number_group
 from langchain_llm_router.loop.loop import Loop, observe
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Attempt, Decision, Situation, sum_usd
@@ -20,6 +21,7 @@ __all__ = ["Retraced", "retrace", "situations_before_steps", "without_verdict"]
 
 _VERDICT = (
     "verdicts",
+    "answer_group",
     "verification_errors",
     "verification_cost_usd",
     "verification_unsure",
@@ -98,10 +100,15 @@ def retrace(
         attempts: The recorded attempts, in their final state.
     """
     recorded = {attempt["candidate"]: attempt for attempt in attempts}
+    groups = {name: attempt.get("answer_group") for name, attempt in recorded.items()}
     loop, current = Loop(policy, situations[0]), situations[0]
     try:
         while (step := loop.next()) is not None and step.action != "accept":
             attempt = _recorded_attempt(step, recorded)
+            if attempt is not None and attempt.get("answer_group") is not None:
+                # Another policy may ask in another order.
+                group = number_group(groups, loop.situation.attempts, step.candidate)
+                attempt = {**attempt, "answer_group": group}
             if attempt is None:
                 return Retraced(tuple(loop.steps), loop.situation, None, on_record=False)
             loop.saw(attempt)

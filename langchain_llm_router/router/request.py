@@ -22,7 +22,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_llm_router.calls.answer_checks import classify
 from langchain_llm_router.calls.ask import Answer, AskOperation, NodeOperation, PredictOperation
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
-from langchain_llm_router.calls.judge import VerifyOperation
+from langchain_llm_router.calls.judge import VerifyOperation, grouped_answers
 from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
 from langchain_llm_router.calls.tracing import (
     NOSTREAM,
@@ -434,6 +434,7 @@ class Request:
             answer=message,
             candidate=parts.by_name[step.candidate],
             next_step=self.loop.step_after,
+            earlier=grouped_answers(situation.attempts[:-1], self.answers),
         )
         return VerifyOperation(
             verifier=verifier,
@@ -509,10 +510,9 @@ class Request:
         return "draft", {**attempt, "text": None if message is None else str(message.text)}
 
     def _log_failure(self, error: BaseException) -> None:
-        if is_pause(error):
-            return
-        failed = isinstance(error, Exception)
-        self._log("failed" if failed else "abandoned", error=error if failed else None)
+        if not is_pause(error):
+            failed = isinstance(error, Exception)
+            self._log("failed" if failed else "abandoned", error=error if failed else None)
 
     def _log(
         self,

@@ -129,7 +129,9 @@ def contenders(tables: Tables) -> Iterator[Contender]:
             f"utility by {estimator}", _utility, names, estimator=estimator, one_shot=True
         )
     chains = [names] + [pair for pair in combinations(names, 2) if pair != names]
-    for verifier in tables.evaluations:
+    for verifier, evaluations in tables.evaluations.items():
+        if not evaluations.has_scores:
+            continue
         yield Contender(f"FrugalGPT on {verifier}", _frugal(tables, verifier), names, verifier)
         for chain in chains:
             who = " → ".join(chain)

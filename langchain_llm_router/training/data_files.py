@@ -81,6 +81,7 @@ def _add_up(names: Sequence[str], tables: Sequence[Outcomes]) -> Outcomes:
         if has_group
         else None,
         _join(ordered, [table.latency_s for table in ordered]),
+        _join(ordered, [table.output_tokens for table in ordered]),
     )
 
 

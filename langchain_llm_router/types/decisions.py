@@ -59,6 +59,11 @@ class Attempt(TypedDict, total=False):
     verification_errors: list[str]
     """Errors of the verifier's calls, one per failed call."""
 
+    answer_group: int | None
+    """Group of equal answers that this answer belongs to, among the attempts of this request.
+    Groups are numbered from 0 in the order of their first answer. Missing or None if the answer was
+    not compared, or cannot be, e.g. because it is free text."""
+
     cost_usd: float | None
     verification_cost_usd: float | None
     verification_tokens: int | None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel
 
 from langchain_llm_router.types import Attempt, Candidate
@@ -24,6 +24,7 @@ __all__ = [
     "Evaluation",
     "Reply",
     "Verifier",
+    "advance",
     "evaluated",
     "injection_evaluation",
 ]
@@ -41,6 +42,10 @@ class Evaluation:
     errors: tuple[str, ...] = ()
     """Reasons why a verdict is missing, other than failed calls."""
 
+    answer_group: int | None = None
+    """Group of equal answers of the request that the answer belongs to, or the next free number if
+    it equals none; None if it was not compared, or cannot be."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -53,10 +58,23 @@ class Case:
     """Returns the router's next step after an evaluation; equal values mean equal steps. A verifier
     may stop as soon as no further result can change it. None if the next step is unknown."""
 
+    earlier: tuple[tuple[int, AIMessage], ...] = ()
+    """Group and answer of every earlier attempt of the same request that has a group."""
+
     @property
     def question(self) -> str:
         """The text of the query that was answered."""
         return question_of(self.messages)
+
+    @property
+    def context(self) -> str:
+        """The conversation around the question, as text."""
+        last_human = max(
+            (i for i, message in enumerate(self.messages) if isinstance(message, HumanMessage)),
+            default=-1,
+        )
+        around = [message for i, message in enumerate(self.messages) if i != last_human]
+        return "\n".join(f"{message.type}: {answer_text(message)}" for message in around)
 
 
 def injection_evaluation(case: Case) -> Evaluation | None:
@@ -132,6 +150,20 @@ class Verifier(CheckedArguments, ABC):
         return {}
 
     @property
+    def compares(self) -> bool:
+        """Whether it compares an answer with the earlier ones of its request and gives no score."""
+        return False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether evaluating may compute or wait for long: then no event loop must run it."""
+        return False
+
+    def example_case(self, candidate: Candidate) -> Case:
+        """Return a case from which its prompt is made, to describe it without an answer."""
+        return Case([HumanMessage("question")], AIMessage("1"), candidate)
+
+    @property
     def reads_along(self) -> bool:
         """Whether it can score a partial answer."""
         return type(self).score_so_far is not Verifier.score_so_far
@@ -176,10 +208,31 @@ class ByCandidate(Verifier):
         verifier = self.verifiers.get(candidate, self.default)
         return {} if verifier is None else verifier.answer_kwargs(candidate)
 
+    @property
+    def blocks(self) -> bool:
+        """Whether any of the verifiers does."""
+        return any(it.blocks for it in (*self.verifiers.values(), self.default) if it is not None)
+
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
         """Return the calls of the candidate's verifier."""
         verifier = self.verifiers.get(candidate.model_name, self.default)
         return [] if verifier is None else verifier.most_calls(candidate)
+
+
+def advance(
+    steps: Evaluating, replies: Sequence[Reply] | None = None
+) -> Sequence[Call] | Evaluation:
+    """Return the calls that a verifier makes next, or its evaluation.
+
+    Args:
+        steps: What `evaluate` returned.
+        replies: The replies to the calls before; None at the beginning.
+    """
+    try:
+        return next(steps) if replies is None else steps.send(replies)
+    except StopIteration as stop:
+        evaluation: Evaluation = stop.value
+        return evaluation
 
 
 def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
@@ -187,10 +240,13 @@ def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
     score, errors = evaluation.confidence, list(evaluation.errors)
     if score is not None and not 0 <= score <= 1:
         score, errors = None, [*errors, f"A score must lie in [0, 1], got {score!r}."]
-    return {
+    result: Attempt = {
         **attempt,
         "verified": True,
         "confidence": None if score is None else float(score),
         "verdicts": list(evaluation.verdicts),
         "verification_errors": errors,
     }
+    if evaluation.answer_group is not None:
+        result["answer_group"] = evaluation.answer_group
+    return result

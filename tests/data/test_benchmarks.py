@@ -17,6 +17,7 @@ from langchain_llm_router.data.benchmarks import (
     without_overlap,
 )
 from langchain_llm_router.data.grades import GRADES, grade_quality
+from langchain_llm_router.data.zeroeval import ZeroEval
 from langchain_llm_router.evaluation import oracle
 from tests.support.shared_data import shared_data
 
@@ -155,3 +156,29 @@ def test_five_grades_span_the_qualities():
     assert grade_quality(" VERY-good ") == 0.75
     with pytest.raises(ValueError, match="'fine'"):
         grade_quality("fine")
+
+
+def test_the_recorded_answers_of_zeroeval_fall_into_groups_and_have_lengths():
+    table = ZeroEval.load()
+    calls = []
+
+    def same(a: str, b: str) -> bool:
+        calls.append((a, b))
+        return a == b
+
+    names = ("claude-3.5-sonnet", "gpt-4o-mini")
+    found = table.answer_groups(names, same=same)
+    n_calls = len(calls)
+    assert found.candidates == names
+    assert not found.has_scores
+    assert (found.cost_usd == 0).all()
+    for row in range(50):
+        a, b = (table.answers[name][row] for name in names)
+        left, right = found.answer_groups[row]
+        assert (left == -1, right == -1) == (a == "", b == "")
+        assert (left == right and left >= 0) == (a == b != "")
+    # Compared once for all.
+    assert table.answer_groups(names[:1], same=same).answer_groups.shape == (2840, 1)
+    assert len(calls) == n_calls
+    tokens = table.outcomes.select(names).output_tokens
+    assert tokens.tolist() == [[table.tokens[n][i][1] for n in names] for i in range(2840)]

@@ -7,6 +7,8 @@ from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from tests.support.fakes import make_outcomes
 from tests.support.small_tables import NAMES, outcomes
 
+UNSCORED = [[np.nan, np.nan]]
+
 BAD = [
     (lambda: outcomes([[0.0, np.nan]]), r"`quality` is NaN in row 0"),
     (lambda: outcomes([[0.0, 1.5]]), r"must be in \[0, 1\], got 1.5"),
@@ -24,6 +26,10 @@ BAD = [
     (lambda: Outcomes(["q"], (), [[]]), r"distinct names"),
     (lambda: Battles(["q"], ["a"], ["b"], [2.0]), r"`score_a` must be in .* got 2.0"),
     (lambda: Battles(["q"], ["a", "b"], ["b"], [1.0]), r"1 queries, got 2"),
+    (lambda: outcomes([[0.0, 1.0]], output_tokens=[[-1, 1]]), r"`output_tokens` must be finite"),
+    (lambda: SelfEvaluations(NAMES, UNSCORED, answer_groups=[[0, -2]]), r"from 0, .* got -2"),
+    (lambda: SelfEvaluations(NAMES, UNSCORED, answer_groups=[[0, 0.5]]), r"whole numbers"),
+    (lambda: SelfEvaluations(NAMES, UNSCORED, answer_groups=[[0]]), r"`answer_groups` has shape"),
     (lambda: SelfEvaluations(NAMES, [[0.5, 1.1]]), r"`confidence` must be in .* got 1.1"),
 ]
 
@@ -58,6 +64,25 @@ def test_latencies_go_where_their_rows_and_columns_go(tmp_path):
         np.testing.assert_array_equal(part.latency_s, [[2.0, 1.5], [np.nan, 0.5]])
     assert outcomes([[0, 1]]).latency_s is None
     assert Outcomes.load(outcomes([[0, 1]]).save(path)).latency_s is None
+
+
+def test_lengths_of_answers_go_where_their_rows_and_columns_go(tmp_path):
+    table = outcomes([[0, 1], [1, 1]], output_tokens=[[10, 20], [30, np.nan]])
+    part = table.take([1]).select(("strong", "weak"))
+    np.testing.assert_array_equal(part.output_tokens, [[np.nan, 30]])
+    for name in ("it.jsonl", "it.parquet"):
+        np.testing.assert_array_equal(
+            Outcomes.load(table.save(tmp_path / name)).output_tokens, table.output_tokens
+        )
+    assert outcomes([[0, 1]]).take([0]).select(NAMES).output_tokens is None
+
+
+def test_groups_of_equal_answers_go_where_their_rows_and_columns_go():
+    table = SelfEvaluations(NAMES, UNSCORED * 2, answer_groups=[[0, 1], [-1, 0]])
+    part = table.take([1]).select(("strong", "weak"))
+    assert part.answer_groups.tolist() == [[0, -1]]
+    assert not table.has_scores
+    assert SelfEvaluations(NAMES, [[0.5, np.nan]]).has_scores
 
 
 def test_tables_cannot_be_changed_behind_their_back():

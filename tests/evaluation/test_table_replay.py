@@ -1,5 +1,7 @@
 """A policy replayed over a table."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,8 @@ from langchain_llm_router.evaluation import (
     replay,
     win_rate_curve,
 )
-from langchain_llm_router.policies import Always, ConfidenceThreshold, Threshold
+from langchain_llm_router.policies import Always, ConfidenceThreshold, Policy, Threshold
+from langchain_llm_router.types import Decision
 from tests.support.fakes import make_outcomes
 
 
@@ -50,6 +53,42 @@ def test_the_time_of_a_row_is_that_of_its_calls_alone_and_unknown_where_one_is()
     np.testing.assert_array_equal(done.latency_s, [1.5, 7.25, np.nan])
     alone = replay(Always("strong"), None, outcomes)
     np.testing.assert_array_equal(alone.latency_s, [np.nan, 5.0, 8.0])
+
+
+@dataclass(frozen=True)
+class Pools(Policy):
+    """Asks and compares in a given order, and keeps what it saw."""
+
+    order: tuple[str, ...] = ()
+    seen: list = field(default_factory=list)
+    verifies = True
+
+    def decide(self, situation):
+        last = situation.attempts[-1] if situation.attempts else None
+        if last is not None and not last.get("verified"):
+            return Decision("verify", last["candidate"], "Pools", "is it the same?")
+        if len(situation.attempts) < len(self.order):
+            return Decision("ask", self.order[len(situation.attempts)], "Pools", "one more")
+        self.seen.append(
+            [(a.get("answer_group"), a.get("output_tokens")) for a in situation.attempts]
+        )
+        return Decision("accept", self.order[0], "Pools", "enough")
+
+
+def test_groups_are_numbered_as_a_live_request_would_in_the_order_of_first_answers():
+    names = ("a", "b", "c", "d")
+    outcomes = Outcomes(
+        ["x", "y"], names, np.ones((2, 4)), output_tokens=[[1, 2, 3, np.nan], [5, 6, 7, 8]]
+    )
+    groups = SelfEvaluations(
+        names, np.full((2, 4), np.nan), answer_groups=[[0, 1, 1, 7], [-1, 3, 3, -1]]
+    )
+    policy = Pools(("d", "c", "a", "b"))
+    replay(policy, None, outcomes, evaluations=groups)
+    assert policy.seen == [
+        [(0, None), (1, 3), (2, 1), (1, 2)],
+        [(None, 8), (0, 7), (None, 5), (0, 6)],
+    ]
 
 
 def test_replay_refuses_tables_that_do_not_fit():

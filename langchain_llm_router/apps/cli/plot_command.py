@@ -46,13 +46,14 @@ def plot(
     outcomes, evaluations = load_tables(data)
     exam = Exam.of(SavedRouter.load(router), outcomes, evaluations, seen=seen)
     figures = plots.router_figures(exam)
-    if evaluations:
+    scored = {name: scores for name, scores in evaluations.items() if scores.has_scores}
+    if scored:
         # The rows of the other figures, so that all of them show the same numbers.
         rows = ~exam.saved.knows(outcomes.queries) | seen
         figures["verifiers"] = partial(
             plots.verifier_grid,
             outcomes.take(rows),
-            {name: scores.take(rows) for name, scores in evaluations.items()},
+            {name: scores.take(rows) for name, scores in scored.items()},
         )
     written = {}
     with Bar("drawing") as bar:
