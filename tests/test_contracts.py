@@ -51,6 +51,7 @@ from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 from langchain_llm_router.types.options import RoutingOptions
 from langchain_llm_router.verification import (
     Agreement,
+    AnswerGroups,
     AnswerLogprob,
     AnswerScorer,
     ByCandidate,
@@ -136,6 +137,8 @@ VERIFIERS: dict[str, Callable[[], Verifier]] = {
     "SelfEvaluator": lambda: SelfEvaluator(4),
     "SelfEvaluator (adaptive)": lambda: SelfEvaluator(4, adaptive=True),
     "Agreement": lambda: Agreement([Candidate("a"), Candidate("b")], n_resamples=1),
+    "AnswerGroups": AnswerGroups,
+    "AnswerGroups (judge)": lambda: AnswerGroups(judge=Candidate("judge"), max_chars=1),
     "TokenProbability": TokenProbability,
     "AnswerLogprob": AnswerLogprob,
     "AnswerScorer": answer_scorer,

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.chat_models import live_model
-from langchain_llm_router.calls.judge import VerifierCalls
+from langchain_llm_router.calls.judge import VerifierCalls, aadvance
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge, ReferenceGrader
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
@@ -125,6 +125,8 @@ class Collector:
             {c.name: [(q, c) for q in questions] for c in self._work.candidates},
             self._process_unit,
         )
+        if self._work.comparing:
+            await self._drain({"comparisons": list(questions)}, self._group_answers)
         if isinstance(self._work.grader, PairwiseJudge):
             judge = self._work.grader.judge.name
             await self._drain({judge: list(questions)}, self._compare_answers)
@@ -216,9 +218,12 @@ class Collector:
 
     async def _verify(self, question: Question, case: Case, name: str, verifier: Verifier) -> None:
         where = f"Verifier {name!r} on candidate {case.candidate.name!r}, question {question.id!r}"
-        done = await self._evaluate(verifier.evaluate(case), f"verdicts of {name}", where)
+        steps = verifier.evaluate(case)
+        done = await self._evaluate(steps, f"verdicts of {name}", where, verifier)
         if done is not None:
             evaluation, cost_usd, errors, latency_s = done
+            if verifier.compares:
+                errors = [*errors, *evaluation.errors]
             self._log.write(
                 "evaluation",
                 id=question.id,
@@ -229,6 +234,7 @@ class Collector:
                 cost_usd=cost_usd,
                 latency_s=latency_s,
                 **({"errors": errors} if errors else {}),
+                **({"answer_group": evaluation.answer_group} if verifier.compares else {}),
             )
 
     async def _grade(self, question: Question, case: Case, grader: Grader) -> None:
@@ -261,6 +267,35 @@ class Collector:
             cost_usd=cost_usd,
             **({} if evaluation.rationale is None else {"rationale": evaluation.rationale}),
         )
+
+    # Groups of equal answers to one question
+
+    async def _group_answers(self, question: Question) -> None:
+        """Compare each candidate's answer with those that have a group by then."""
+        record = self._log.record
+        if any((question.id, it.name) not in record.answers for it in self._work.candidates):
+            return
+        for name, verifier in self._work.comparing.items():
+            for candidate in self._work.candidates:
+                key = (question.id, candidate.name)
+                if not record.is_evaluated((*key, name)) and self._stop is None:
+                    case = Case(
+                        self._work.messages(question),
+                        _answer_message(record.answers[key]),
+                        candidate,
+                        earlier=self._grouped(question, name),
+                    )
+                    await self._verify(question, case, name, verifier)
+
+    def _grouped(self, question: Question, verifier: str) -> tuple[tuple[int, AIMessage], ...]:
+        """Return group and answer of the candidates that have a group by then."""
+        record, grouped = self._log.record, []
+        for candidate in self._work.candidates:
+            key = (question.id, candidate.name)
+            group = record.evaluations.get((*key, verifier), {}).get("answer_group")
+            if group is not None:
+                grouped.append((group, _answer_message(record.answers[key])))
+        return tuple(grouped)
 
     # Pairwise comparison of all candidates' answers to one question
 
@@ -312,7 +347,7 @@ class Collector:
     # Calls
 
     async def _evaluate(
-        self, steps: Evaluating, kind: str, where: str
+        self, steps: Evaluating, kind: str, where: str, verifier: Verifier | None = None
     ) -> tuple[Evaluation, float | None, list[str], float] | None:
         """Drive a verifier or grader; return None if a call fails permanently.
 
@@ -322,17 +357,15 @@ class Collector:
         """
         replies: list[Reply] = []
         latency_s = 0.0
-        try:
-            calls = next(steps)
-            while True:
-                verifier_calls = VerifierCalls()
-                timed = await asyncio.gather(*(self._call(verifier_calls, call) for call in calls))
-                batch = [reply for reply, _ in timed]
-                replies += batch
-                latency_s += max((seconds for _, seconds in timed), default=0.0)
-                calls = steps.send(batch)
-        except StopIteration as stop:
-            evaluation: Evaluation = stop.value
+        blocks = verifier is not None and verifier.blocks
+        evaluation = await aadvance(steps, blocks=blocks)
+        while not isinstance(evaluation, Evaluation):
+            calls, verifier_calls = evaluation, VerifierCalls()
+            timed = await asyncio.gather(*(self._call(verifier_calls, call) for call in calls))
+            batch = [reply for reply, _ in timed]
+            replies += batch
+            latency_s += max((seconds for _, seconds in timed), default=0.0)
+            evaluation = await aadvance(steps, batch, blocks=blocks)
         first = next((r.exception for r in replies if r.exception is not None), None)
         if first is not None and (is_hopeless(first) or is_retryable(first)):
             self._count_failure(kind, where, f"{type(first).__name__}: {first}", first)

@@ -73,7 +73,9 @@ def prompt_versions(
     """Return a version of the prompts of the grader and of each verifier that asks a model."""
     question = Question("", "question", reference="1")
     case = Case([HumanMessage("question")], AIMessage("1"), candidate)
-    steps: dict[str, Evaluating] = {name: v.evaluate(case) for name, v in verifiers.items()}
+    steps: dict[str, Evaluating] = {
+        name: it.evaluate(it.example_case(candidate)) for name, it in verifiers.items()
+    }
     steps["grader"] = (
         grader.compare(question, "1", "2")
         if isinstance(grader, PairwiseJudge)

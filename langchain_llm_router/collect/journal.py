@@ -180,7 +180,11 @@ def _question_of(line: Mapping[str, Any]) -> Question:
 def _is_read(line: Mapping[str, Any]) -> bool:
     """Return whether a fact has what it is for: all but unreadable grades and verdicts do."""
     name = {"grade": "quality", "evaluation": "confidence"}.get(line["kind"])
-    return name is None or line.get(name) is not None
+    if name is None or line.get(name) is not None:
+        return True
+    # A comparison has no score, and an answer that cannot be compared has no group.
+    compared = "answer_group" in line
+    return compared and (line["answer_group"] is not None or not line.get("errors"))
 
 
 class Log(Protocol):

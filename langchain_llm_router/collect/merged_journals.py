@@ -42,7 +42,8 @@ def merge(records: Iterable[Record]) -> tuple[Record, int]:
     found: dict[str, dict[Key, list[Mapping[str, Any]]]] = {
         kind: defaultdict(list) for kind in ("answers", "evaluations", "grades", "battles")
     }
-    for record in records:
+    compared: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for i, record in enumerate(records):
         merged.add({"kind": "run", "settings": record.settings})
         new_ids = {
             id: _place_row(rows, merged, record, question)
@@ -52,10 +53,15 @@ def merge(records: Iterable[Record]) -> tuple[Record, int]:
             for key, line in getattr(record, kind).items():
                 if key[0] in new_ids:
                     lines[new_ids[key[0]], *key[1:]].append(line)
+                    if "answer_group" in line:
+                        compared[new_ids[key[0]], key[2]].add(i)
         for (id, name), error in record.failures.items():
             merged.failures[new_ids.get(id, id), name] = error
     for lines in found.values():
         for key, same in lines.items():
+            # Groups of two journals were not compared with each other.
+            if "answer_group" in same[0] and len(compared[key[0], key[2]]) > 1:
+                continue
             merged.add(_mean(same) | {"id": key[0]})
     return merged, _count_repeated(found["answers"])
 

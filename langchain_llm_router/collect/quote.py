@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -59,8 +59,18 @@ class Workload:
 
         A cascade accepts its last candidate's answer whatever a verifier says.
         """
-        is_last = len(self.candidates) > 1 and candidate == self.candidates[-1].name
-        return {} if is_last and not self.verify_last else self.verifiers
+        if len(self.candidates) > 1 and candidate == self.candidates[-1].name:
+            return {} if not self.verify_last else self._scoring
+        return self._scoring
+
+    @property
+    def _scoring(self) -> Mapping[str, Verifier]:
+        return {name: it for name, it in self.verifiers.items() if not it.compares}
+
+    @property
+    def comparing(self) -> Mapping[str, Verifier]:
+        """The verifiers that compare all answers to a question with each other."""
+        return {name: it for name, it in self.verifiers.items() if it.compares}
 
     def is_done(self, question: Question, record: Record) -> bool:
         """Return whether all answers, evaluations and grades of a question are recorded."""
@@ -71,7 +81,7 @@ class Workload:
             and all(
                 record.is_evaluated((*key, name))
                 for key in keys
-                for name in self.verifiers_of(key[1])
+                for name in (*self.verifiers_of(key[1]), *self.comparing)
             )
             and (
                 isinstance(self.grader, Grader)
@@ -198,7 +208,7 @@ def make_quote(work: Workload, record: Record) -> Quote:
     parts: list[Part] = []
     ids = [q.id for q in work.questions]
     recorded = {(line["id"], line["candidate"]) for line in work.recorded}
-    for candidate in work.candidates:
+    for n_earlier, candidate in enumerate(work.candidates):
         name = candidate.name
         known = record.answers.keys() | recorded
         missing = sum((id, name) not in known for id in ids)
@@ -210,6 +220,12 @@ def make_quote(work: Workload, record: Record) -> Quote:
         for key, verifier in work.verifiers_of(name).items():
             missing = sum(not record.is_evaluated((id, name, key)) for id in ids)
             parts += _calls_of("verdicts", name, verifier.evaluate(case), missing)
+        for key, verifier in work.comparing.items():
+            missing = sum(not record.is_evaluated((id, name, key)) for id in ids)
+            # At most: answers may be the same, and an equal text needs no call.
+            others = [AIMessage(f"{i} {answer.text}") for i in range(n_earlier)]
+            steps = verifier.evaluate(replace(case, earlier=tuple(enumerate(others))))
+            parts += _calls_of("verdicts", name, steps, missing)
         if isinstance(work.grader, Grader):
             missing = sum((id, name) not in record.grades for id in ids)
             parts += _calls_of("grades", name, work.grader.grade(question, case), missing)

@@ -14,7 +14,7 @@ from langchain_llm_router.collect.journal import Key, Record, read_journal
 from langchain_llm_router.collect.merged_journals import merge
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.types.arrays import Floats
-from langchain_llm_router.verification import AnswerLogprob
+from langchain_llm_router.verification import AnswerGroups, AnswerLogprob
 from langchain_llm_router.verification.description import describe_verifier
 
 __all__ = ["Collected", "load_journal", "tabulate"]
@@ -29,7 +29,8 @@ class Collected:
         outcomes: Quality and cost, of shape (n, n_candidates).
         evaluations: Evaluations by verifier name, with the same rows and columns. The entry
             `answer_logprob` is the geometric mean of the answers' token probabilities, if the
-            candidates returned `logprobs`.
+            candidates returned `logprobs`; the entry `answer_groups` has the groups of equal
+            answers to each question, compared as texts.
         answers: Text of each answer, per row by candidate.
         latency_s: Seconds per answer, of shape (n, n_candidates), NaN if unknown.
         ttft_s: Seconds to the first token, same shape.
@@ -113,6 +114,7 @@ def tabulate(records: Iterable[Record], name: str) -> Collected:
         _none_if_unknown(table(record.answers, "cost_usd")),
         None if not any(groups) else [group or "" for group in groups],
         _none_if_unknown(table(record.answers, "latency_s")),
+        _none_if_unknown(table(record.answers, "output_tokens")),
     )
     facts = ("latency_s", "ttft_s", "itl_s", "input_tokens", "output_tokens")
     return Collected(
@@ -152,6 +154,7 @@ def _count_verdicts(record: Record) -> tuple[int, int]:
     verdicts = [
         verdict
         for line in record.evaluations.values()
+        if "answer_group" not in line
         for verdict in line.get("verdicts") or [line.get("confidence")]
     ]
     return sum(verdict is not None for verdict in verdicts), len(verdicts)
@@ -165,6 +168,7 @@ def _evaluations(
     record: Record, ids: Sequence[str], candidates: Sequence[str], table: Any
 ) -> dict[str, SelfEvaluations]:
     evaluations: dict[str, SelfEvaluations] = {}
+    evaluations["answer_groups"] = _groups_by_text(record, ids, candidates)
     for verifier in dict.fromkeys(key[2] for key in record.evaluations):
         samples = [
             [
@@ -185,6 +189,7 @@ def _evaluations(
             verdicts if n_verdicts > 0 else None,
             record.settings.get("verifiers", {}).get(verifier),
             _none_if_unknown(table(record.evaluations, "latency_s", verifier)),
+            _recorded_groups(record, ids, candidates, verifier),
         )
     logprob = table(record.answers, "mean_logprob")
     if not np.isnan(logprob).all():
@@ -198,6 +203,40 @@ def _evaluations(
             latency_s=no_cost,
         )
     return evaluations
+
+
+def _groups_by_text(
+    record: Record, ids: Sequence[str], candidates: Sequence[str]
+) -> SelfEvaluations:
+    """Group the answers by their texts, which takes no call and is not in the journal."""
+    comparing, free = AnswerGroups(), np.zeros((len(ids), len(candidates)))
+    return SelfEvaluations(
+        candidates,
+        np.full(free.shape, np.nan),
+        free,
+        verifier=describe_verifier(comparing),
+        latency_s=free,
+        answer_groups=[
+            comparing.partition([record.answers[id, c]["text"] for c in candidates]) for id in ids
+        ],
+    )
+
+
+def _recorded_groups(
+    record: Record, ids: Sequence[str], candidates: Sequence[str], verifier: str
+) -> list[list[int]] | None:
+    """Return the groups that a verifier made, -1 for an answer without one.
+
+    None if it made none.
+    """
+    lines = [[record.evaluations.get((id, c, verifier), {}) for c in candidates] for id in ids]
+    if not any("answer_group" in line for row in lines for line in row):
+        return None
+    groups = []
+    for row in lines:
+        known = [line.get("answer_group") for line in row]
+        groups.append([-1 if group is None else group for group in known])
+    return groups
 
 
 def _battles(record: Record) -> Battles | None:

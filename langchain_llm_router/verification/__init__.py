@@ -5,8 +5,8 @@ replies, and returns an `Evaluation`. `calls/judge.py` makes the calls, sync or 
 not a probability until an observation model has calibrated it.
 
 Calls per answer: `SelfEvaluator` k (fewer with `adaptive`), `YesNo` one for k samples,
-`TokenProbability` one, `Agreement` one per peer and resample, `AnswerLogprob`, `AnswerScorer` and
-`Checks` none.
+`TokenProbability` one, `Agreement` one per peer and resample, `AnswerGroups` one per earlier group
+if it has a judge, `AnswerLogprob`, `AnswerScorer` and `Checks` none.
 """
 
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.types.decisions import share_true
     from langchain_llm_router.types.messages import question_of
     from langchain_llm_router.verification.agreement import Agreement
+    from langchain_llm_router.verification.answer_groups import AnswerGroups
     from langchain_llm_router.verification.answer_reader import (
         is_same_number,
         normalized,
@@ -55,6 +56,7 @@ else:
         __name__,
         {
             ".agreement": "Agreement",
+            ".answer_groups": "AnswerGroups",
             ".answer_reader": (
                 "is_same_number normalized read_letter read_number read_text same_answer"
             ),
@@ -71,6 +73,7 @@ else:
 
 __all__ = [
     "Agreement",
+    "AnswerGroups",
     "AnswerLogprob",
     "AnswerScorer",
     "ByCandidate",

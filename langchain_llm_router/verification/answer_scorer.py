@@ -113,6 +113,11 @@ class AnswerScorer(Verifier):
         vectors = self._vectors(_texts(queries, answers))
         return np.asarray(expit(vectors @ self.weights_ + self.intercept_), dtype=np.float64)
 
+    @property
+    def blocks(self) -> bool:
+        """Embeddings of your own may ask a server or compute for long."""
+        return self.embeddings is not None
+
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
         """Return no calls: the scorer calls no model."""
         return []

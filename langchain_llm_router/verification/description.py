@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.data.artifacts import kind_of, known_class
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.errors import ArtifactError
-from langchain_llm_router.verification.verifier import Case, Evaluating, Verifier
+from langchain_llm_router.verification.verifier import Evaluating, Verifier
 
 __all__ = [
     "build_verifier",
@@ -46,8 +46,7 @@ def describe_verifier(verifier: Verifier, candidate: Candidate | None = None) ->
         described[part][field.name] = _plain(getattr(verifier, field.name))
     if (fitted := getattr(verifier, "data_hash_", None)) is not None:
         described["parameters"]["fitted_on"] = str(fitted)
-    question = [HumanMessage("question")]
-    case = Case(question, AIMessage("1"), candidate or Candidate("candidate"))
+    case = verifier.example_case(candidate or Candidate("candidate"))
     described["prompt"] = prompt_version_of(verifier.evaluate(case))
     return described
 

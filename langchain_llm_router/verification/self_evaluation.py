@@ -258,14 +258,8 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
         case: The answer to verify, with its conversation.
         one_word: Whether to request the verdict alone, without reasoning before it.
     """
-    last_human = max(
-        (i for i, message in enumerate(case.messages) if isinstance(message, HumanMessage)),
-        default=-1,
-    )
-    earlier = [m for i, m in enumerate(case.messages) if i != last_human]
-    context = "\n".join(f"{message.type}: {answer_text(message)}" for message in earlier)
     answer = answer_text(case.answer)
-    text = fence({"context": context, "question": case.question, "answer": answer})
+    text = fence({"context": case.context, "question": case.question, "answer": answer})
     how, examples = (
         ("Reply with one word, Correct or Incorrect, and nothing else.", _ONE_WORD)
         if one_word

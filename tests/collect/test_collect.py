@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, SystemMessage
 
@@ -27,8 +28,8 @@ from langchain_llm_router.collect.tables import load_journal
 from langchain_llm_router.collect.terminal_watcher import TerminalWatcher
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types.errors import CollectionError
-from langchain_llm_router.verification import AnswerLogprob, YesNo
-from tests.support.fakes import GradingModel, SamplingModel, ScriptedModel
+from langchain_llm_router.verification import AnswerGroups, AnswerLogprob, YesNo
+from tests.support.fakes import CapableModel, GradingModel, SamplingModel, ScriptedModel
 
 PRICE = Price(1.0, 2.0)
 QUESTIONS = [
@@ -553,3 +554,55 @@ def test_a_journal_without_a_complete_row_says_what_is_lacking(tmp_path):
     )
     with pytest.raises(ValueError, match="'q1': 'a' has not answered"):
         load_journal(tmp_path / "run.jsonl")
+
+
+# Groups of equal answers
+
+
+def test_old_journals_tell_which_answers_are_the_same_and_how_long_they_are(tmp_path):
+    pool = [Candidate(n, Adder(off_by=o), PRICE) for n, o in (("a", 1), ("b", 0), ("c", 1))]
+    done = collect(
+        QUESTIONS[:2], pool, grader=NumberMatch(), journal=tmp_path / "run.jsonl", limits=FAST
+    )
+    groups = done.evaluations["answer_groups"]
+    assert groups.answer_groups.tolist() == [[0, 1, 0]] * 2
+    assert not groups.has_scores
+    assert groups.cost_usd.tolist() == [[0.0] * 3] * 2
+    assert groups.verifier["kind"] == "AnswerGroups"
+    np.testing.assert_array_equal(done.outcomes.output_tokens, done.output_tokens)
+
+
+def test_a_judge_groups_free_text_once_all_have_answered(tmp_path):
+    texts = {name: f"{word} " * 60 for name, word in (("a", "one"), ("b", "two"), ("c", "three"))}
+    judge = Candidate("judge", CapableModel(verdict="Different"), PRICE)
+    pool = [Candidate(name, ScriptedModel(text), PRICE) for name, text in texts.items()]
+    for _ in range(2):
+        done = collect(
+            QUESTIONS[:2],
+            pool,
+            grader=ExactMatch(),
+            journal=tmp_path / "run.jsonl",
+            limits=FAST,
+            verifiers={"meaning": AnswerGroups(judge=judge)},
+        )
+        table = done.evaluations["meaning"]
+        assert table.answer_groups.tolist() == [[0, 1, 2]] * 2
+        assert (table.cost_usd[:, 2] > table.cost_usd[:, 1]).all()
+        # The second time everything is in the journal.
+        assert len(judge.model.calls) == 2 * (1 + 2)
+    assert done.evaluations["answer_groups"].answer_groups.tolist() == [[-1, -1, -1]] * 2
+
+
+def test_groups_of_two_journals_were_not_compared_with_each_other(tmp_path):
+    judge = Candidate("judge", CapableModel(verdict="Different"), PRICE)
+    paths = []
+    for name in ("a", "b"):
+        pool = [Candidate(name, Adder(), PRICE)]
+        paths.append(tmp_path / f"{name}.jsonl")
+        collect(
+            QUESTIONS[:1], pool, grader=NumberMatch(), journal=paths[-1], limits=FAST,
+            verifiers={"meaning": AnswerGroups(judge=judge)},
+        )  # fmt: skip
+    both = load_journal(*paths).evaluations
+    assert "meaning" not in both
+    assert both["answer_groups"].answer_groups.tolist() == [[0, 0]]

@@ -55,9 +55,11 @@ def verifiers_for(policy: str) -> list[str]:
 
     To a policy that does not verify they are all one, so the scores stand for them.
     """
-    names, first = list(VERIFIERS), list(POLICIES).index(policy)
-    turns = (first, first + 3) if policy_of(policy).verifies else ()
-    return [RECORDED, *(names[turn % len(names)] for turn in turns)]
+    if not policy_of(policy).verifies:
+        return [RECORDED]
+    names, verifying = list(VERIFIERS), [name for name in POLICIES if policy_of(name).verifies]
+    first = 2 * verifying.index(policy)
+    return [RECORDED, *(names[turn % len(names)] for turn in (first, first + 1))]
 
 
 def test_every_verifier_has_its_turn_with_a_policy_that_verifies():
@@ -215,12 +217,17 @@ def judged(verifier: str) -> tuple[list[Row], Outcomes, SelfEvaluations]:
 
     quality = [[0.5] * len(NAMES) for _ in rows]
     outcomes = Outcomes([row.question for row in rows], NAMES, quality, table("cost_usd"))
-    said = SelfEvaluations(NAMES, table("confidence"), table("verification_cost_usd"))
+    groups = [[it[name].get("answer_group", -1) for name in NAMES] for it in attempts]
+    said = SelfEvaluations(
+        NAMES, table("confidence"), table("verification_cost_usd"), answer_groups=groups
+    )
     return rows, outcomes, said
 
 
-# An adaptive verifier's score depends on the policy, so no table of scores stands for it.
-TABLED = [name for name in (*VERIFIERS, RECORDED) if "adaptive" not in name]
+# An adaptive verifier's score depends on the policy, and the bill of a judge of two answers on what
+# was asked before, so no table of scores stands for them.
+UNTABLED = {"SelfEvaluator (adaptive)", "AnswerGroups (judge)"}
+TABLED = [name for name in (*VERIFIERS, RECORDED) if name not in UNTABLED]
 
 
 @policies

@@ -24,7 +24,8 @@ from langchain_llm_router import Candidate, Price
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.policies import Policy
 from langchain_llm_router.types import Decision, Situation
-from langchain_llm_router.verification import Agreement, Call, Evaluation, Verifier
+from langchain_llm_router.verification import Agreement, AnswerGroups, Call, Evaluation, Verifier
+from langchain_llm_router.verification.answer_groups import Sameness
 
 NAMES = ("small", "medium", "large")
 # Whole nano-dollars per token: sums in a ledger are then exact, however they are split.
@@ -137,6 +138,9 @@ class World:
             models = [WorldModel(world=self, model=name, peer=True) for name in NAMES[:2]]
             peers = [Candidate(f"{m.model} peer", m, PRICES[m.model]) for m in models]
             return replace(made, peers=peers)
+        if isinstance(made, AnswerGroups) and made.judge is not None:
+            judge = WorldModel(world=self, model=NAMES[0])
+            return replace(made, judge=Candidate("judge", judge, PRICES[NAMES[0]]))
         return made
 
 
@@ -203,7 +207,9 @@ class WorldModel(BaseChatModel):
             raw = self._judge()
             if raw.content not in ("Correct", "Incorrect"):
                 return {"raw": raw, "parsed": None, "parsing_error": ValueError("not JSON")}
-            parsed = schema(rationale="because", verdict=raw.content)
+            words = {"Correct": "Same", "Incorrect": "Different"}
+            verdict = words[raw.content] if schema is Sameness else raw.content
+            parsed = schema(rationale="because", verdict=verdict)
             return {"raw": raw, "parsed": parsed, "parsing_error": None}
 
         return RunnableLambda(judge)
