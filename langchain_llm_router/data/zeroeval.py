@@ -131,7 +131,7 @@ class ZeroEval:
 
         Returns:
             `answer_groups`, without scores and at no cost; an answer joins the group of the first
-            model whose answer is the same, and unreadable answers have -1.
+            of the models before whose answer is the same, and unreadable answers have -1.
         """
         groups = self._groups.get(same)
         if groups is None:
@@ -150,15 +150,9 @@ class ZeroEval:
 
 def _partition(answers: Sequence[str], same: Callable[[str, str], bool]) -> list[int]:
     """Number the groups of equal answers; an empty answer has -1."""
-    first: list[str] = []
-    numbers = []
-    for answer in answers:
-        if not answer:
-            numbers.append(-1)
-            continue
-        found = next((i for i, one in enumerate(first) if one == answer or same(one, answer)), None)
-        if found is None:
-            found = len(first)
-            first.append(answer)
-        numbers.append(found)
+    numbers: list[int] = []
+    for i, answer in enumerate(answers):
+        earlier = zip(numbers, answers[:i], strict=True)
+        equal = (n for n, one in earlier if n >= 0 and (one == answer or same(one, answer)))
+        numbers.append(next(equal, max(numbers, default=-1) + 1) if answer else -1)
     return numbers

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from langchain_llm_router.data.embeddings import embed
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import answer_text
-from langchain_llm_router.verification.answer_reader import read_text, same_answer
+from langchain_llm_router.verification.answer_reader import read_text, same_answer, states_result
 from langchain_llm_router.verification.prompt_fence import fence
 from langchain_llm_router.verification.verifier import (
     Call,
@@ -201,7 +201,7 @@ class AnswerGroups(Verifier):
 
     def _is_stated(self, text: str) -> bool:
         """Return whether an answer states a result that can be compared as a text."""
-        return 0 < len(read_text(text)) <= self.max_chars
+        return states_result(text, self.max_chars)
 
     def _unlike(self, text: str, earlier: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
         """Return the first answer of every group whose meaning has to be compared with a text."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from langchain_llm_router.types.answers import visible_text
+from langchain_llm_router.verification.answer_forms import Form, alike, read_form
 from langchain_llm_router.verification.answer_marks import (
     ANSWER,
     IS,
@@ -31,6 +33,7 @@ __all__ = [
     "read_number",
     "read_text",
     "same_answer",
+    "states_result",
 ]
 
 _MARK = re.compile(
@@ -44,6 +47,10 @@ _NEXT = re.compile(
 _REASON = re.compile(r",\s(?:because|since|as|which)\s|\sbecause\s", re.IGNORECASE)
 _COPULA = re.compile(r"(?<=[^\sa-z])(?:です|である|입니다|이다)$")
 _BULLET = re.compile(r"^(?:[-•>–]|#{1,6})\s{1,3}")
+_FENCED = re.compile(r"`{3}\w{0,20}\n(.*?)\n?`{3}", re.DOTALL)
+_EMPHASIS = re.compile(r"^(`{1,2}|\*{2})([^`*\n]{1,500})\1$")
+_STOPPED = ("'.", '".', "].", ").", "}.", "$.")
+_MOST_CACHED = 500
 _QUOTES = " \t\r\n'\"`*_“”‘’«»「」"
 _STOPS = ".,;:!?。！？،"
 _PLAIN = str.maketrans("‘’‐‑", "''--")
@@ -57,10 +64,47 @@ def read_text(answer: str) -> str:
     without any of them, all of it except thoughts.
     """
     text = without_markup(visible_text(answer))
+    return _trimmed(_stated(text) or "") or _trimmed(text)
+
+
+def _stated(text: str) -> str | None:
+    """Return what a text states as its result, with its quotes; None if it marks none."""
     stated = marked(text)
     if stated is None and (mark := last_match(_MARK, text)) is not None:
-        stated = _COPULA.sub("", _trimmed(_sentence(text, mark.end())))
-    return _trimmed(stated or "") or _trimmed(text)
+        stated = _COPULA.sub("", _sentence(text, mark.end()).strip())
+    return stated
+
+
+def states_result(answer: str, max_chars: int) -> bool:
+    """Return whether an answer has a result that can be compared: no free text.
+
+    Args:
+        answer: The text of the answer.
+        max_chars: Length in characters up to which words are a result; code output and numbers may
+            be longer.
+    """
+    return 0 < len(_result(answer)) <= max_chars or _form(answer).kind != "words"
+
+
+def _result(answer: str) -> str:
+    """Return the result of an answer with its own quotes, but without fences and emphasis."""
+    text = without_markup(visible_text(answer))
+    stated = _stated(text)
+    empty = stated is None or not stated.strip(_STOPS + " *_")
+    result = _BULLET.sub("", (text if stated is None or empty else stated).strip())
+    fenced = _FENCED.fullmatch(result)
+    result = _EMPHASIS.sub(r"\2", result if fenced is None else fenced[1].strip()).strip()
+    return result[:-1] if result[-2:] in _STOPPED else result
+
+
+def _form(answer: str) -> Form:
+    # The answers to one question are compared with each other, so each is read several times.
+    return _short_form(answer) if len(answer) <= _MOST_CACHED else read_form(_result(answer))
+
+
+@lru_cache(maxsize=1024)
+def _short_form(answer: str) -> Form:
+    return read_form(_result(answer))
 
 
 def normalized(text: str) -> str:
@@ -84,19 +128,23 @@ def normalized(text: str) -> str:
 def same_answer(a: str, b: str) -> bool:
     """Return whether two answers give the same result; an empty answer equals none.
 
-    Numbers are the same if their values are and their currencies do not differ, letters if they
-    are, and texts if they are `normalized` to the same; of a sentence, what it states is compared.
+    Of a sentence, what it states is compared. Numbers are the same if their values are and their
+    units do not differ (one may have none); letters if they are; sets and solutions ("1 or 2") in
+    any order, lists, tuples and intervals in theirs; algebra without its LaTeX and spaces; code
+    output, which is what is in quotes, to the letter; other words without their case and stops.
 
     Example:
         >>> same_answer("The answer is B.", "(b)"), same_answer("€5", "$5")
         (True, False)
     """
-    a, b = read_text(a), read_text(b)
-    if not a or not b:
+    x, y = _form(a), _form(b)
+    if not x.text or not y.text:
         return False
-    if normalized(a) == normalized(b):
-        x, y = whole_number(a), whole_number(b)
-        return x is None or y is None or x.is_like(y)
+    if alike(x, y):
+        return True
+    a, b = _trimmed(x.text), _trimmed(y.text)
+    if len(a) == len(b) == 1 or x.kind == y.kind == "collection":
+        return False
     for one, other in ((a, b), (b, a)):
         lone = LONE_LETTER.fullmatch(one)
         if lone is not None:

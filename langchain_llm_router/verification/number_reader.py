@@ -23,7 +23,14 @@ from langchain_llm_router.verification.answer_marks import (
     without_markup,
 )
 
-__all__ = ["Quantity", "is_same_number", "quantities", "read_number", "whole_number"]
+__all__ = [
+    "Quantity",
+    "is_same_number",
+    "quantities",
+    "quantities_of",
+    "read_number",
+    "whole_number",
+]
 
 _MOST_DIGITS = 4000
 _MOST_EXPONENT = 5
@@ -176,6 +183,11 @@ def quantities(text: str) -> Iterator[Quantity]:
         before = found
     if before is not None:
         yield before
+
+
+def quantities_of(text: str) -> list[Quantity]:
+    """Return all numbers of a text."""
+    return list(quantities(_plain_text(text).casefold()))
 
 
 def whole_number(text: str) -> Quantity | None:

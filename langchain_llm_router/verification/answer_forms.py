@@ -1,0 +1,291 @@
+"""What a result is, whatever notation it is in: a number with a unit, a collection, algebra, words.
+
+Two results are the same if their forms are alike. Python's literals are read as code output, whose
+letters and spaces count. All expressions need linear time; what is longer than 2,000 characters is
+compared as words.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import unicodedata
+from collections.abc import Hashable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from langchain_llm_router.verification.algebra import expression, looks_like_algebra
+from langchain_llm_router.verification.number_reader import Quantity, quantities_of, whole_number
+from langchain_llm_router.verification.units import split_unit
+
+__all__ = ["Form", "alike", "read_form"]
+
+_MOST_CHARS = 2_000
+_MOST_ITEMS = 200
+_FEWEST_WORDS = 2
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+_SIZES = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])")
+_MOST_NESTED = 20
+_QUOTED = re.compile(r"[bBrRuUfF]{0,2}(['\"])")
+# A backslash that Python warns of is no code output.
+_ODD_ESCAPE = re.compile(r"\\(?![\\'\"abfnrtvxNuU0-7\n])")
+_LEADING_ZERO = re.compile(r"[-+]?0\d+")
+_SEPARATOR = re.compile(r"\s{1,3}(?:and|or)\s{1,3}|,|;|∪")
+_EQUATION = re.compile(r"\s{0,3}([a-zA-Z])\s{0,3}(?:=|∈|\\in\b)\s{0,3}(?=[^=\s])")
+_PLUS_MINUS = re.compile(r"(?:±|\\pm)\s?(?=[\d\\√])")
+_SPACE = re.compile(r"\s+")
+_AROUND = re.compile(r"\s?([,;:()\[\]{}])\s?")
+_CAPITAL_INSIDE = re.compile(r"[a-z][A-Z]")
+_PLAIN = str.maketrans("‘’“”‐‑−", "''\"\"---")
+_STOPS = ".,;:!?。！？،"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of a result.
+
+    Attributes:
+        kind: `number`, `string` (of code output), `collection`, `algebra` or `words`.
+        value: What must be equal to that of another result of the same kind.
+        text: The result as it was written, without spaces around it.
+        quantity: The number, or None.
+        unit: Its unit in one spelling, or None.
+    """
+
+    kind: str
+    value: Hashable
+    text: str
+    quantity: Quantity | None = None
+    unit: str | None = None
+
+
+def read_form(text: str) -> Form:
+    """Return the form of a result.
+
+    Args:
+        text: The result alone, e.g. "1/2", "5 km", "[1, 2]" or "Paris", with its quotes.
+    """
+    text = text.strip()
+    if len(text) > _MOST_CHARS:
+        return Form("words", _folded(text), text)
+    return _literal(text) or _number(text) or _collection(text) or _algebra(text) or _words(text)
+
+
+def alike(a: Form, b: Form) -> bool:
+    """Return whether two forms are of the same result."""
+    if a.kind == b.kind == "number":
+        return _same_number(a, b)
+    if "string" in (a.kind, b.kind):
+        return _as_written(a) == _as_written(b)
+    if a.kind == b.kind == "words":
+        inside = _CAPITAL_INSIDE.search(a.text) or _CAPITAL_INSIDE.search(b.text)
+        return _trimmed(a.text) == _trimmed(b.text) if inside else a.value == b.value
+    if {a.kind, b.kind} == {"number", "words"}:
+        number, sentence = (a, b) if a.kind == "number" else (b, a)
+        said = _only_number(sentence.text)
+        return said is not None and _same_number(number, said)
+    return a.kind == b.kind and a.value == b.value
+
+
+def _as_written(form: Form) -> Hashable:
+    """Return a text of code output, also where it was written without quotes."""
+    if form.kind == "string":
+        return form.value
+    return form.text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _same_number(a: Form, b: Form) -> bool:
+    assert a.quantity is not None and b.quantity is not None, "both are numbers"  # noqa: PT018
+    units = a.unit is None or b.unit is None or a.unit == b.unit
+    return units and a.value == b.value and a.quantity.is_like(b.quantity)
+
+
+# Code output
+
+
+def _literal(text: str) -> Form | None:
+    quoted = _QUOTED.match(text)
+    if quoted is None and text[:1] not in _BRACKETS:
+        return None
+    value = None
+    try:
+        if _ODD_ESCAPE.search(text) is None:
+            value = _evaluated(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        value = None
+    if value is None and quoted is not None and len(text) > 1 and text[-1] == quoted[1]:
+        # A text with line ends in it, which Python does not read.
+        inside = text[quoted.end() : -1]
+        value = None if quoted[1] in inside else inside
+    if isinstance(value, str):
+        number = None if _LEADING_ZERO.fullmatch(value) else _number(value)
+        return number or Form("string", value, text)
+    return None if value is None else Form("collection", value, text)
+
+
+def _evaluated(text: str) -> Hashable | None:
+    """Return a text, or the canonical value of a collection; None of anything else."""
+    node = ast.parse(text, mode="eval").body
+    if isinstance(node, ast.Tuple) and node.elts and node.elts[0].col_offset == 0:
+        # Without brackets of its own it is no tuple, but several solutions.
+        return None
+    value = ast.literal_eval(node)
+    if isinstance(value, list | tuple | set | dict):
+        return _canonical(value)
+    return value if isinstance(value, str) else None
+
+
+def _canonical(value: Any) -> Hashable:
+    """Return a literal's value such that equal values are equal, and True is not 1."""
+    if isinstance(value, bool | None):
+        return ("words", str(value).casefold())
+    if isinstance(value, int) or (isinstance(value, float) and abs(value) < float("inf")):
+        return ("number", Fraction(value), None)
+    if isinstance(value, list | tuple):
+        around = "[]" if isinstance(value, list) else "()"
+        return (around, tuple(_canonical(item) for item in value))
+    if isinstance(value, set):
+        return ("{}", frozenset(_canonical(item) for item in value))
+    if isinstance(value, dict):
+        items = ((_canonical(key), _canonical(item)) for key, item in value.items())
+        return ("dict", frozenset(items))
+    return ("string", value if isinstance(value, str) else repr(value))
+
+
+# Numbers
+
+
+def _number(text: str) -> Form | None:
+    bare = _bare(text)
+    equation = _EQUATION.match(bare)
+    if equation is not None:
+        bare = bare[equation.end() :]
+    quantity, unit = whole_number(bare), None
+    if quantity is None:
+        number, unit = split_unit(bare)
+        quantity = None if unit is None else whole_number(number)
+    if quantity is None:
+        return None
+    return Form("number", quantity.value, text, quantity, unit or quantity.unit)
+
+
+def _only_number(text: str) -> Form | None:
+    """Return the number of a sentence that has no other, or None."""
+    if len(text) > _MOST_CHARS // 10 or "==" in text:
+        return None
+    if sum(word.strip(_STOPS).isalpha() for word in text.split()) < _FEWEST_WORDS:
+        return None
+    found = quantities_of(text)
+    if len(found) != 1 or found[0].low is not None:
+        return None
+    return Form("number", found[0].value, text, found[0], found[0].unit)
+
+
+# Collections, intervals and solutions
+
+
+def _collection(text: str) -> Form | None:
+    bare = _bare(text).replace("\\{", "{").replace("\\}", "}")
+    equation = _EQUATION.match(bare)
+    inner = bare if equation is None else bare[equation.end() :]
+    parts, around = _split(inner), ""
+    if len(parts) == 1 and _is_bracketed(inner):
+        parts, around = _split(inner[1:-1], whole=False), inner[0] + inner[-1]
+        if len(parts) < 2 and around != "{}":
+            return None
+    if _PLUS_MINUS.match(inner) is not None and len(parts) == 1:
+        value = _PLUS_MINUS.sub("", inner, count=1)
+        parts = [value, f"-{value}"]
+    if len(parts) < 2 and around != "{}":
+        return None
+    items = [_item(part, None if equation is None else equation[1]) for part in parts]
+    if any(item is None for item in items):
+        return None
+    if around in ("", "{}"):
+        return Form("collection", ("{}", frozenset(items)), text)
+    return Form("collection", (around, tuple(items)), text)
+
+
+def _is_bracketed(text: str) -> bool:
+    """Return whether one pair of brackets holds the whole text; an interval's may differ."""
+    if len(text) < 2 or text[0] not in "([{" or text[-1] not in ")]}":
+        return False
+    depth = 0
+    for i, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth > _MOST_NESTED:
+            return False
+        if depth == 0:
+            return i == len(text) - 1
+    return False
+
+
+def _split(text: str, *, whole: bool = True) -> list[str]:
+    """Split at separators that are in no bracket; a number with separators may stay whole."""
+    if whole and whole_number(text) is not None:
+        return [text]
+    parts, depth, start = [], 0, 0
+    ends = {match.start(): match.end() for match in _SEPARATOR.finditer(text)}
+    for i, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and i in ends:
+            parts.append(text[start:i])
+            start = ends[i]
+    parts = [part.strip() for part in (*parts, text[start:])]
+    parts = [part for i, part in enumerate(parts) if part or 0 < i < len(parts) - 1]
+    return parts if 0 < len(parts) <= _MOST_ITEMS else [text]
+
+
+def _item(text: str, variable: str | None) -> Hashable | None:
+    """Return an element of a collection; None if it is a word, which may be anything."""
+    equation = _EQUATION.match(text)
+    if equation is not None and variable in (None, equation[1]):
+        text = text[equation.end() :]
+    number = _number(text)
+    if number is not None:
+        return ("number", number.value, number.unit)
+    if _is_bracketed(text):
+        nested = _collection(text)
+        return None if nested is None else nested.value
+    return ("algebra", expression(text)) if _is_term(text) else None
+
+
+def _is_term(text: str) -> bool:
+    return looks_like_algebra(text) or "inf" in expression(text)
+
+
+# Algebra and words
+
+
+def _algebra(text: str) -> Form | None:
+    bare = _bare(text)
+    if not looks_like_algebra(bare):
+        return None
+    equation = _EQUATION.match(bare)
+    return Form("algebra", expression(bare[0 if equation is None else equation.end() :]), text)
+
+
+def _words(text: str) -> Form:
+    return Form("words", _folded(text), text)
+
+
+def _folded(text: str) -> str:
+    return _trimmed(text).casefold()
+
+
+def _trimmed(text: str) -> str:
+    """Return a text in plain characters, with single spaces and without stops at its end."""
+    plain = unicodedata.normalize("NFKC", text.translate(_PLAIN)).translate(_PLAIN)
+    plain = plain.strip(" \t\r\n'\"`*_") or plain.strip()
+    if len(plain) > 1 and plain[-1] in _STOPS:
+        plain = plain[:-1].rstrip(" '\"`*_")
+    return _AROUND.sub(r"\1", _SPACE.sub(" ", plain))
+
+
+def _bare(text: str) -> str:
+    """Return a result without dollar signs of LaTeX and stops around it."""
+    bare = text.strip(" \t\r\n'\"`*_“”").rstrip(".,;:!?。 ") or text
+    if len(bare) > 2 and bare[0] == bare[-1] == "$":
+        bare = bare[1:-1]
+    return _SIZES.sub("", bare).strip()
