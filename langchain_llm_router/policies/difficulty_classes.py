@@ -1,0 +1,325 @@
+"""How likely answers are right, and wrong answers equal, given how difficult the question is.
+
+The difficulty of a question is a latent class. Given the class, candidates answer independently:
+right, wrong or unreadable. Wrong answers fall into equal groups as a Chinese-restaurant process, so
+that a class in which mistakes are shared has a small concentration θ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from scipy.special import expit, logit
+
+from langchain_llm_router.policies.answer_partitions import (
+    UNREADABLE,
+    AnswerPartitions,
+    Members,
+    canonical_rows,
+    count_members,
+)
+from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices
+
+__all__ = ["AnswerPatterns", "ClassModel"]
+
+_THETAS = np.geomspace(0.05, 200, 60)
+_LOG_PRIOR_OF_THETA = -0.1 * (np.log(_THETAS) - 1) ** 2
+_STRENGTH = 2.0
+"""Number of answers that a candidate's rates over all classes count for in each class."""
+_LEAST = 0.05
+_N_DRAWS = 32
+_AGREEMENT = 4.0
+_CLASS_SHIFTS = (2.0, 0.0, -2.0)
+_FULL_RATIO = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerPatterns:
+    """The different rows of a table of answers, each with all the ways in which it can be right.
+
+    A row with known correctness has one way; without, each of its groups may be right, or none.
+
+    Attributes:
+        kinds: 1 where an answer is of a kind, else 0, of shape (5, n_ways, n_candidates): right,
+            wrong, unreadable, unreadable but known to be right, unreadable and known to be wrong.
+        members: The groups of wrong answers of each way.
+        pattern: Number of the pattern of each way, ascending.
+        n_rows: Number of rows of each pattern.
+        rows: Number of the pattern of each row of the table.
+    """
+
+    kinds: Floats
+    members: Members
+    pattern: Indices
+    n_rows: Floats
+    rows: Indices
+
+    @classmethod
+    def build(cls, groups: Indices, good: Bools | None) -> Self:
+        """Count the patterns of a table.
+
+        Args:
+            groups: Group of each answer, of shape (n_rows, n_candidates): equal answers of a row
+                have equal numbers >= 0; -1 for an unreadable answer, -2 for none.
+            good: Whether each answer is right, same shape; None if that is unknown.
+        """
+        numbered, n = canonical_rows(groups), groups.shape[1]
+        known = numbered if good is None else np.hstack([numbered, good])
+        patterns, rows, n_rows = np.unique(known, axis=0, return_inverse=True, return_counts=True)
+        if good is None:
+            n_ways = np.maximum(patterns.max(axis=1), -1) + 2
+            pattern = np.repeat(np.arange(len(patterns)), n_ways)
+            way = np.arange(len(pattern)) - np.repeat(np.cumsum(n_ways) - n_ways, n_ways)
+            answers = patterns[pattern]
+            right = answers == way[:, None]
+        else:
+            pattern = np.arange(len(patterns))
+            answers, right = patterns[:, :n], patterns[:, n:] == 1
+        wrong, unread = (answers >= 0) & ~right, answers == UNREADABLE
+        judged = unread if good is not None else np.zeros_like(unread)
+        kinds = np.stack([(answers >= 0) & right, wrong, unread, judged & right, judged & ~right])
+        return cls(
+            kinds.astype(np.float64),
+            count_members(answers, wrong),
+            pattern,
+            n_rows.astype(np.float64),
+            rows.reshape(-1),
+        )
+
+    def join(self, other: AnswerPatterns) -> AnswerPatterns:
+        """Return the patterns of both tables, rows of the other one last."""
+        n = len(self.n_rows)
+        members = zip(vars(self.members).values(), vars(other.members).values(), strict=True)
+        return AnswerPatterns(
+            np.concatenate([self.kinds, other.kinds], axis=1),
+            Members(*(np.concatenate(pair) for pair in members)),
+            np.concatenate([self.pattern, other.pattern + n]),
+            np.concatenate([self.n_rows, other.n_rows]),
+            np.concatenate([self.rows, other.rows + n]),
+        )
+
+    @property
+    def first(self) -> Indices:
+        """Number of the first way of each pattern."""
+        return np.searchsorted(self.pattern, np.arange(len(self.n_rows)))
+
+    @property
+    def weights(self) -> Floats:
+        """Number of rows of each way before anything is fitted: larger groups are right more often.
+
+        Without that, fitting on unlabelled rows could mistake right answers for wrong ones.
+        """
+        likely = _AGREEMENT ** self.kinds[0].sum(axis=1)
+        total = np.add.reduceat(likely, self.first)
+        weights: Floats = likely * (self.n_rows / total)[self.pattern]
+        return weights
+
+
+@dataclass(frozen=True, eq=False)
+class ClassModel:
+    """Latent classes of difficulty, and how the candidates answer in each of them.
+
+    Attributes:
+        prior: P(class), of shape (n_classes,).
+        rates: P(right), P(wrong) and P(unreadable) of each candidate's answer in each class, of
+            shape (n_classes, n_candidates, 3).
+        right_unread: P(right | unreadable), of shape (n_classes, n_candidates).
+        theta: Concentration of wrong answers, of shape (n_classes,): the larger, the more rarely
+            they are equal.
+    """
+
+    prior: Floats
+    rates: Floats
+    right_unread: Floats
+    theta: Floats
+
+    @classmethod
+    def fit(cls, patterns: AnswerPatterns, *, n_classes: int = 8, n_steps: int = 60) -> Self:
+        """Fit by expectation maximization; see `log_posterior` for what never falls.
+
+        Args:
+            patterns: The training rows, with or without known correctness.
+            n_classes: Number of classes.
+            n_steps: Number of steps.
+        """
+        center = _Center.of(patterns)
+        weights = _start(patterns, n_classes)
+        model = cls._maximize(patterns, weights, center)
+        for _ in range(n_steps - 1):
+            weights, _ = model._explain(patterns)
+            model = cls._maximize(patterns, weights, center)
+        return model
+
+    @classmethod
+    def from_prices(cls, prices: Sequence[float]) -> Self:
+        """Return the model to use without any data: the dearer a candidate, the more able it is.
+
+        It assumes three equally frequent classes; an ability that rises with the logarithm of the
+        price, from 0.5 for the cheapest to 0.9 for the dearest candidate where the dearest costs at
+        least 30 times as much, and in a narrower range around 0.7 where it costs less, so that
+        equal prices mean equal ability; a shift of the log-odds by ±2 in the easy and the hard
+        class; 2 % unreadable answers, half as often right as others; and wrong answers that are
+        rarely equal (θ = 8). A candidate that is weak for its price is overrated, and so is one
+        that repeats others' mistakes.
+
+        Args:
+            prices: Price or expected cost of each candidate, in any unit, > 0.
+
+        Raises:
+            ValueError: If a price is not a positive number.
+        """
+        given = np.asarray(prices, dtype=np.float64)
+        if given.ndim != 1 or len(given) == 0 or not (np.isfinite(given) & (given > 0)).all():
+            msg = (
+                "Prices must be positive numbers, one per candidate, because their order is all "
+                f"that is known of the candidates, got {list(prices)!r}."
+            )
+            raise ValueError(msg)
+        log = np.log(given)
+        span = float(log.max() - log.min())
+        place = (log - log.min()) / span if span > 0 else np.full(len(log), 0.5)
+        ability = 0.7 + 0.4 * (place - 0.5) * min(1.0, span / np.log(_FULL_RATIO))
+        right = 0.98 * expit(logit(ability) + np.array(_CLASS_SHIFTS)[:, None])
+        unreadable = np.full(right.shape, 0.02)
+        n_classes = len(_CLASS_SHIFTS)
+        return cls(
+            np.full(n_classes, 1 / n_classes),
+            np.stack([right, 1 - right - unreadable, unreadable], axis=2),
+            right / 2,
+            np.full(n_classes, 8.0),
+        )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.prior)
+
+    def responsibilities(self, patterns: AnswerPatterns) -> Floats:
+        """Return P(class | row) of each pattern, of shape (n_patterns, n_classes)."""
+        weights, _ = self._explain(patterns)
+        shares: Floats = np.add.reduceat(weights, patterns.first, axis=0)
+        return shares / patterns.n_rows[:, None]
+
+    def log_posterior(self, patterns: AnswerPatterns) -> float:
+        """Return log P(rows | model) + log P(model), up to a constant.
+
+        A step of `fit` never lowers it. The prior of the rates is centered on each candidate's
+        rates over all classes, that of θ on e.
+        """
+        _, log_likelihood = self._explain(patterns)
+        center = _Center.of(patterns)
+        nearest = np.abs(np.log(_THETAS) - np.log(self.theta)[:, None]).argmin(axis=1)
+        return float(
+            patterns.n_rows @ log_likelihood
+            + np.log(self.prior).sum()
+            + (center.rates * np.log(self.rates)).sum()
+            + (
+                center.unread
+                * np.log(np.stack([self.right_unread, 1 - self.right_unread])).transpose(1, 2, 0)
+            ).sum()
+            + _LOG_PRIOR_OF_THETA[nearest].sum()
+        )
+
+    def likelihoods(self, partitions: AnswerPartitions) -> Floats:
+        """Return P(state, which group is right | class) of all states of this pool.
+
+        Returns:
+            Of shape (n_states, n_candidates + 1, n_classes); the last group stands for none.
+        """
+        states = np.broadcast_to(partitions.states[:, None, :], partitions.right.shape).astype(int)
+        wrong = (states >= 0) & ~partitions.right
+        log = self._log_rates(
+            partitions.right, wrong, states == UNREADABLE, count_members(states, wrong)
+        )
+        likelihoods: Floats = np.where(partitions.possible[..., None], np.exp(log), 0.0)
+        return likelihoods
+
+    def arrays(self) -> Arrays:
+        """Return the parameters by name, to save them."""
+        return dict(vars(self))
+
+    def _log_rates(
+        self, right: Floats | Bools, wrong: Floats | Bools, unread: Floats | Bools, members: Members
+    ) -> Floats:
+        log = np.log(self.rates)
+        total: Floats = (
+            right @ log[:, :, 0].T
+            + wrong @ log[:, :, 1].T
+            + unread @ log[:, :, 2].T
+            + members.log_probability(self.theta)
+        )
+        return total
+
+    def _explain(self, patterns: AnswerPatterns) -> tuple[Floats, Floats]:
+        """Return the expected number of rows of each way and class, and log P of each pattern."""
+        right, wrong, unread, unread_right, unread_wrong = patterns.kinds
+        joint = self._log_rates(right, wrong, unread, patterns.members)
+        joint += unread_right @ np.log(self.right_unread).T
+        joint += unread_wrong @ np.log1p(-self.right_unread).T
+        joint += np.log(self.prior)
+        first = patterns.first
+        highest = np.maximum.reduceat(joint.max(axis=1), first)
+        weights = np.exp(joint - highest[patterns.pattern, None])
+        total = np.add.reduceat(weights.sum(axis=1), first)
+        weights *= (patterns.n_rows / total)[patterns.pattern, None]
+        return weights, highest + np.log(total)
+
+    @classmethod
+    def _maximize(cls, patterns: AnswerPatterns, weights: Floats, center: _Center) -> Self:
+        """Return the model of highest posterior, given the expected number of rows."""
+        counts = np.stack([weights.T @ part for part in patterns.kinds[:3]], axis=2) + center.rates
+        unread = np.stack([weights.T @ part for part in patterns.kinds[3:]], axis=2) + center.unread
+        spread = weights.T @ patterns.members.log_probability(_THETAS) + _LOG_PRIOR_OF_THETA
+        of_class = weights.sum(axis=0) + 1
+        return cls(
+            of_class / of_class.sum(),
+            counts / counts.sum(axis=2, keepdims=True),
+            unread[..., 0] / unread.sum(axis=2),
+            _THETAS[spread.argmax(axis=1)],
+        )
+
+
+class _Center(NamedTuple):
+    """What the rates of each class are drawn to, as a number of answers of each kind."""
+
+    rates: Floats
+    unread: Floats
+
+    @classmethod
+    def of(cls, patterns: AnswerPatterns) -> Self:
+        """Return the rates over all classes; without known correctness, the weighted ones."""
+        weights = patterns.weights
+        rates = np.stack([weights @ part for part in patterns.kinds[:3]], axis=1) + 1e-3
+        unread = np.stack([weights @ part for part in patterns.kinds[3:]], axis=1) + np.array(
+            [_LEAST, 1.0]
+        )
+        return cls(
+            _STRENGTH * rates / rates.sum(axis=1, keepdims=True) + _LEAST,
+            _STRENGTH * unread / unread.sum(axis=1, keepdims=True),
+        )
+
+
+def _start(patterns: AnswerPatterns, n_classes: int) -> Floats:
+    """Return expected numbers of rows to start from: classes by the share of right answers.
+
+    The share is blurred at random, differently for each candidate, so that classes differ.
+    """
+    rng = np.random.default_rng(0)
+    right = patterns.kinds[0]
+    n_ways, n_candidates = right.shape
+    noise = rng.normal(0, 0.15, (n_ways, _N_DRAWS))
+    taste = 0.15 * rng.normal(size=(n_candidates, _N_DRAWS)) / np.sqrt(n_candidates)
+    share = right.mean(axis=1, keepdims=True) + noise
+    share += (right - right.mean(axis=0)) @ taste
+    weights = patterns.weights
+    order = np.argsort(share, axis=None)
+    heaviness = np.repeat(weights, _N_DRAWS)[order]
+    place = np.empty(len(order))
+    place[order] = (np.cumsum(heaviness) - heaviness / 2) / heaviness.sum()
+    chosen = np.minimum((place * n_classes).astype(np.intp), n_classes - 1)
+    hits = np.eye(n_classes)[chosen].reshape(n_ways, _N_DRAWS, n_classes).mean(axis=1)
+    started: Floats = weights[:, None] * (0.9 * hits + 0.1 / n_classes)
+    return started
