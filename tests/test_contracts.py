@@ -33,6 +33,7 @@ from langchain_llm_router.loop.arms import begin
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.policies import (
     Always,
+    AnswerPool,
     AutoMix,
     BudgetedRouting,
     CascadeRouting,
@@ -69,6 +70,7 @@ from langchain_llm_router.verification import (
 from tests.support.fakes import make_evaluations, make_outcomes
 from tests.support.networks import tiny
 from tests.support.paths import ROOT
+from tests.support.pools import make_pool
 
 ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     # What it predicts is finite as long as it does not abstain, which p < 0 never makes it.
@@ -110,6 +112,10 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "Threshold": lambda: Threshold(0.6),
     "Utility": lambda: Utility(cost=10.0),
     "ConfidenceThreshold": lambda: ConfidenceThreshold(threshold=0.7),
+    "AnswerPool": lambda: AnswerPool(20.0).fit(*make_pool(120, ("small", "medium", "large"))),
+    "AnswerPool (prices)": lambda: AnswerPool.from_prices(
+        {"small": 0.001, "medium": 0.01, "large": 0.1}
+    ),
     "AutoMix": lambda: fitted_pair(AutoMix()),
     "BudgetedRouting": lambda: BudgetedRouting(0.02).fit(
         [[0.4, 0.6, 0.9], [0.8, 0.85, 0.9]], [0.001, 0.01, 0.1]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_llm_router.policies.answer_pool import AnswerPool
     from langchain_llm_router.policies.automix import AutoMix
     from langchain_llm_router.policies.budgeted import BudgetedRouting
     from langchain_llm_router.policies.cascade_routing import CascadeRouting
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from langchain_llm_router.policies.one_shot import Threshold, Utility, win_rate
     from langchain_llm_router.policies.policy import Always, OneShot, Policy, RandomMix
     from langchain_llm_router.policies.pomdp import Pomdp
+    from langchain_llm_router.policies.pool_choice import choose_pool
     from langchain_llm_router.policies.safe_arm import SafeArm
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            ".answer_pool": "AnswerPool",
             ".automix": "AutoMix",
             ".budgeted": "BudgetedRouting",
             ".cascade_routing": "CascadeRouting",
@@ -35,6 +38,7 @@ else:
             ".one_shot": "Threshold Utility win_rate",
             ".policy": "Always OneShot Policy RandomMix",
             ".pomdp": "Pomdp",
+            ".pool_choice": "choose_pool",
             ".safe_arm": "SafeArm",
             ".observation": "BetaBinomial KernelDensity ObservationModel",
         },
@@ -42,6 +46,7 @@ else:
 
 __all__ = [
     "Always",
+    "AnswerPool",
     "AutoMix",
     "BetaBinomial",
     "BudgetedRouting",
@@ -59,5 +64,6 @@ __all__ = [
     "SafeArm",
     "Threshold",
     "Utility",
+    "choose_pool",
     "win_rate",
 ]

@@ -40,22 +40,21 @@ class PoolTables:
     """All that does not depend on λ; with S states, B beliefs, M candidates and K classes.
 
     Attributes:
-        joint: P(state, which group is right | class), of shape (S, M + 1, K).
+        right: P(state, the candidate's answer is right | class), also of an answer that is not
+            asked for yet, of shape (S, M + 1, K); in the last place P(state | class).
         mass: P(state) under each belief, of shape (S, B).
         keep: P(state, the best answer is right), same shape.
         answer: Number of the candidate whose answer is best, same shape; -1 where none answered.
         cost: P(state) × expected cost of asking a candidate there over its mean, of shape
             (M, S, B).
-        right_unread: P(right | unreadable), of shape (K, M).
         order: Numbers of the candidates from cheap to dear.
     """
 
-    joint: Floats
+    right: Floats
     mass: Floats
     keep: Floats
     answer: NDArray[np.int8]
     cost: Floats
-    right_unread: Floats
     order: Indices
 
     @classmethod
@@ -71,22 +70,20 @@ class PoolTables:
                 (n_classes, n_candidates).
             order: Numbers of the candidates from cheap to dear: of equal answers the first is kept.
         """
-        n = model.rates.shape[1]
-        partitions = answer_partitions(n)
-        joint = model.likelihoods(partitions)
-        total = joint.sum(axis=1)
-        groups = partitions.states[:, None, :] == np.arange(n)[:, None]
-        member = np.where(groups.any(axis=2), order[groups[:, :, order].argmax(axis=2)], -1)
-        keep = np.zeros((len(partitions), len(beliefs)))
+        partitions = answer_partitions(model.rates.shape[1])
+        right = _right_answers(model)
+        keep = np.full((len(partitions), len(beliefs)), -1.0)
         answer = np.full(keep.shape, -1, dtype=np.int8)
-        for g in range(n):
-            _take_better(keep, answer, joint[:, g] @ beliefs.T, member[:, g])
         for j in order:
-            unread = partitions.states[:, j] == UNREADABLE
-            right = (total * model.right_unread[:, j]) @ beliefs.T
-            _take_better(keep, answer, right, np.where(unread, j, -1))
-        cost = np.stack([(total * relative_cost[:, j]) @ beliefs.T for j in range(n)])
-        return cls(joint, total @ beliefs.T, keep, answer, cost, model.right_unread, order)
+            chance = right[:, j] @ beliefs.T
+            asked = partitions.states[:, j] != NOT_ASKED
+            # Of equal answers the chances differ by rounding alone.
+            better = asked[:, None] & (chance > keep * (1 + _TIE))
+            np.copyto(keep, chance, where=better)
+            answer[better] = j
+        total = right[:, -1]
+        cost = np.stack([(total * relative) @ beliefs.T for relative in relative_cost.T])
+        return cls(right, total @ beliefs.T, np.maximum(keep, 0.0), answer, cost, order)
 
     @property
     def n_candidates(self) -> int:
@@ -128,23 +125,39 @@ class PoolTables:
         values: Floats = np.where(asked, np.nan, asking / self.mass[state, belief])
         return values
 
-    def chances(self, state: int, belief: Floats) -> Floats:
-        """Return P(the answer is right) of each candidate's answer, NaN where there is none.
+    def accepts_any(self, plan: PoolPlan, state: int, j: int, beliefs: Indices) -> bool:
+        """Return whether any readable answer of a candidate would be accepted under these beliefs.
 
-        Args:
-            state: Number of the state.
-            belief: P(class), not necessarily normalized.
+        Instead of it an equal one may be kept.
         """
-        groups = answer_partitions(self.n_candidates).states[state]
-        joint = self.joint[state] @ belief
-        unread = self.right_unread.T @ (self.joint[state].sum(axis=0) * belief)
-        found = np.where(groups >= 0, joint[groups], np.where(groups == UNREADABLE, unread, np.nan))
-        chances: Floats = found / joint.sum()
-        return chances
+        partitions = answer_partitions(self.n_candidates)
+        children = partitions.children[state, j, 1:]
+        children = children[children < len(partitions), None]
+        if (plan.action[children, beliefs] != STOP).any():
+            return False
+        kept = partitions.states[children, self.answer[children, beliefs]]
+        return bool((kept == partitions.states[children, j]).all())
 
 
-def _take_better(keep: Floats, answer: NDArray[np.int8], right: Floats, candidate: Indices) -> None:
-    """Replace the answers that are less likely right than this candidate's of each state."""
-    better = (candidate >= 0)[:, None] & ((right > keep) | (answer < 0))
-    np.copyto(keep, right, where=better)
-    np.copyto(answer, candidate[:, None].astype(np.int8), where=better)
+def _right_answers(model: ClassModel) -> Floats:
+    """Return the table `PoolTables.right`."""
+    partitions = answer_partitions(model.rates.shape[1])
+    joint = model.likelihoods(partitions)
+    total = joint.sum(axis=1)
+    unread = model.rates[:, :, 2] * model.right_unread
+    right = np.empty_like(joint)
+    right[:, -1] = total
+    for j, groups in enumerate(partitions.states.T):
+        # The group of each state's answer; 0 where there is none, which is not used.
+        of_group = joint[np.arange(len(groups)), np.maximum(groups, 0)]
+        right[:, j] = np.where(
+            (groups >= 0)[:, None],
+            of_group,
+            total
+            * np.where(
+                (groups == UNREADABLE)[:, None],
+                model.right_unread[:, j],
+                model.rates[:, j, 0] + unread[:, j],
+            ),
+        )
+    return right

@@ -122,14 +122,15 @@ def test_the_cheapest_member_of_the_best_group_is_kept():
     assert tables.answer[index[(-2, 0, -2)], 0] == 1
 
 
-def test_chances_sum_over_groups_and_none_to_one():
+def test_the_chances_are_those_of_the_worlds_that_are_left():
     rng = np.random.default_rng(1)
     model = random_model(rng)
     tables = PoolTables.build(model, model.prior[None], np.ones((K, N)), np.arange(N))
-    partitions = answer_partitions(N)
-    for i in range(len(partitions)):
-        chances = tables.chances(i, model.prior)
-        assert np.isnan(chances).tolist() == (partitions.states[i] == -2).tolist()
-        assert ((chances[~np.isnan(chances)] >= 0) & (chances[~np.isnan(chances)] <= 1)).all()
-    agreed = tables.chances(partitions.index[(0, 0, -2)], model.prior)
-    assert agreed[0] == agreed[1]
+    oracle = Expectimax(model, model.prior, np.ones((K, N)), 0.0, (True,) * N)
+    for i, state in enumerate(answer_partitions(N).states):
+        asked = {j for j, g in enumerate(state) if g != -2}
+        here = [w for w in oracle.worlds if oracle.look(w[2], asked) == tuple(state)]
+        *right, total = tables.right[i] @ model.prior
+        assert total == pytest.approx(sum(w[0] for w in here))
+        for j in range(N):
+            assert right[j] == pytest.approx(sum(w[0] for w in here if w[3][j]))

@@ -1,0 +1,490 @@
+"""A cascade that asks until enough answers agree, and returns the one most likely right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.data.artifacts import data_hash
+from langchain_llm_router.policies.answer_partitions import (
+    NOT_ASKED,
+    UNREADABLE,
+    answer_partitions,
+    canonical,
+)
+from langchain_llm_router.policies.fitted_policy import FittedPolicy
+from langchain_llm_router.policies.knob import Knob
+from langchain_llm_router.policies.policy import accept, last_resort
+from langchain_llm_router.policies.pool_choice import expected_costs
+from langchain_llm_router.policies.pool_model import (
+    Calibration,
+    PoolModel,
+    PoolRows,
+    PoolSettings,
+    replay_pool,
+)
+from langchain_llm_router.policies.pool_search import STOP, PoolPlan
+from langchain_llm_router.policies.training_tables import check_tables, mean_costs
+from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
+from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arrays import Arrays, Floats, Indices
+
+__all__ = ["AnswerPool"]
+
+_PRICE_STEPS = 4
+"""Plans are made for costs that are rounded to this many steps per doubling."""
+_DAY_ONE_WORTH = 0.1
+"""λ × the cost of the dearest candidate, where no data are known."""
+
+
+@dataclass(eq=False)
+class AnswerPool(FittedPolicy):
+    """Asks candidates until the answer that most likely is right is not worth improving on.
+
+    Every answer is compared with the earlier ones, which the verifier `AnswerGroups` does. The
+    state is who was asked and which answers are equal; the belief is over latent classes of
+    difficulty, in which candidates are right, wrong or unreadable independently and wrong answers
+    coincide as a Chinese-restaurant process. It starts from the predicted qualities of the arms,
+    if `fit` got such, and changes with the lengths of the answers. The next step maximizes
+    P(right) - λ·cost exactly over all further steps, for beliefs rounded to `n_beliefs` centers
+    and without foresight of lengths. In the end the cheapest member's answer of the group that is
+    most likely right is accepted, which need not be the last answer.
+
+    Agreement says little where few answers are possible, e.g. two to four letters: measure before
+    you use it there. A pool has two to six candidates, see `choose_pool`.
+
+    Args:
+        lambda_: λ in quality per USD, the higher the cheaper; a request may replace it
+            (`RoutingOptions.lambda_`) without a new fit.
+        n_classes: Number of classes of difficulty.
+        length_weight: Weight in [0, 1] of the length of an answer as evidence of its class; 0 to
+            ignore lengths. Below 1, because the lengths of several answers depend on each other.
+        n_beliefs: Number of centers.
+
+    Attributes:
+        candidates_: Names of the candidates, in the order of the training columns.
+        model_: The classes, the belief over them, and costs.
+        calibration_: Map from the model's probabilities, which are too high, to measured ones.
+        verification_cost_usd_: Mean cost of comparing each candidate's answer.
+
+    Example:
+        >>> pool = AnswerPool.from_prices({"small": 0.0001, "medium": 0.0002, "large": 0.003})
+        >>> pool.named_candidates
+        ('small', 'medium', 'large')
+
+    References:
+        Dawid and Skene, 1979, Maximum Likelihood Estimation of Observer Error-Rates Using the EM
+        Algorithm; Aldous, 1985, Exchangeability and Related Topics (Chinese-restaurant process).
+    """
+
+    lambda_: float = 0.0
+    n_classes: int = 8
+    length_weight: float = 0.5
+    n_beliefs: int = 96
+
+    verifies: ClassVar[bool] = True
+    _fit_call: ClassVar[str] = "fit(outcomes, evaluations)` or `AnswerPool.from_prices(prices)"
+    _derived_names: ClassVar[frozenset[str]] = frozenset(
+        {"_tables", "_steps", "_index", "_rank", "_roots", "_mean_costs"}
+    )
+
+    def __post_init__(self) -> None:
+        check_range(self, "lambda_")
+        check_range(self, "length_weight", high=1.0)
+        for name in ("n_classes", "n_beliefs"):
+            if getattr(self, name) < 1:
+                msg = f"`{name}` must be >= 1, got {getattr(self, name)!r}."
+                raise ValueError(msg)
+
+    @property
+    def knob(self) -> Knob:
+        """λ."""
+        return Knob("lambda", self.lambda_, more="cheaper answers")
+
+    def fit(
+        self,
+        outcomes: Outcomes,
+        evaluations: SelfEvaluations,
+        quality: ArrayLike | None = None,
+        *,
+        unlabelled: SelfEvaluations | None = None,
+    ) -> Self:
+        """Fit on measured answers and on which of them are equal.
+
+        Args:
+            outcomes: Measured quality (at least 0.5 counts as right) and cost, and, if known, the
+                tokens of the answers.
+            evaluations: The groups of equal answers, with the same rows and columns. Without costs
+                comparing is free.
+            quality: Predictions of an estimator for these rows, which it was not fitted on, in the
+                shape of the qualities. The belief then starts from the predictions of a query.
+            unlabelled: Groups of further answers whose quality is unknown, with the same columns.
+
+        Raises:
+            ValueError: If the tables do not fit each other, have no groups, have more than six
+                candidates, or if a candidate has no known cost.
+        """
+        check_tables(outcomes, evaluations)
+        answer_partitions(len(outcomes.candidates))
+        names = tuple(outcomes.candidates)
+        if unlabelled is not None and tuple(unlabelled.candidates) != names:
+            msg = (
+                "`unlabelled` and `outcomes` must have the same candidates, got "
+                f"{list(unlabelled.candidates)} and {list(names)}."
+            )
+            raise ValueError(msg)
+        cost_usd = mean_costs("outcomes", outcomes.cost_usd, names)
+        rows = _rows(outcomes, evaluations, quality, unlabelled)
+        comparing = evaluations.cost_usd
+        self.verification_cost_usd_ = (
+            np.zeros(len(names))
+            if comparing is None
+            else mean_costs("evaluations", comparing, names)
+        )
+        self.candidates_ = names
+        self.data_hash_ = data_hash(outcomes.queries, outcomes.candidates, outcomes.quality)
+        settings = PoolSettings(self.n_classes, self.length_weight, self.n_beliefs)
+        self.model_ = PoolModel.fit(rows, cost_usd, settings)
+        self.calibration_ = Calibration.fit(rows, cost_usd, settings)
+        self._derive()
+        return self
+
+    @classmethod
+    def from_prices(
+        cls,
+        candidates: Mapping[str, float] | Sequence[Candidate],
+        lambda_: float | None = None,
+    ) -> Self:
+        """Return a policy that needs no data: dearer candidates are assumed to be more able.
+
+        Nothing was measured: see `ClassModel.from_prices` for all that is assumed. Stated
+        probabilities are those of the assumptions.
+
+        Args:
+            candidates: Expected cost of a call in USD by name, or candidates, whose expected cost
+                is taken or else made from their prices and expected tokens.
+            lambda_: λ in quality per USD. If None, 0.1 divided by the cost of the dearest
+                candidate: asking it is worth as much as 0.1 more P(right).
+
+        Raises:
+            ValueError: If there are fewer than two or more than six candidates, or a cost is
+                unknown or not positive.
+        """
+        costs = expected_costs(candidates)
+        if len(costs) < 2:
+            msg = f"A pool must have at least two candidates, got {list(costs)}."
+            raise ValueError(msg)
+        answer_partitions(len(costs))
+        model = PoolModel.from_prices(list(costs.values()))
+        policy = cls(_DAY_ONE_WORTH / max(costs.values()) if lambda_ is None else lambda_)
+        policy.candidates_ = tuple(costs)
+        policy.data_hash_ = ""
+        policy.verification_cost_usd_ = np.zeros(len(costs))
+        policy.model_, policy.calibration_ = model, Calibration()
+        policy._derive()
+        return policy
+
+    def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
+        """Return the candidates of the pool."""
+        return tuple(name for name in candidates if name in self.candidates_)
+
+    def rehearse(
+        self,
+        lambdas: Sequence[float],
+        outcomes: Outcomes,
+        evaluations: SelfEvaluations,
+        quality: ArrayLike | None = None,
+    ) -> tuple[Floats, Floats]:
+        """Replay this policy at several λ, much faster than `evaluation.replay`.
+
+        Costs of the arms are those of the training rows.
+
+        Args:
+            lambdas: The values of λ.
+            outcomes: As in `fit`, for any rows.
+            evaluations: As in `fit`.
+            quality: As in `fit`.
+
+        Returns:
+            Quality of the accepted answer and total cost, each of shape (n_lambdas, n_queries).
+        """
+        self._check_fitted()
+        check_tables(outcomes, evaluations)
+        rows = _rows(outcomes, evaluations, quality, None)
+        asked, accepted, _ = replay_pool(self.model_, self._tables, rows, lambdas)
+        cost = rows.cost_usd + (0.0 if evaluations.cost_usd is None else evaluations.cost_usd)
+        sets = asked[..., None] >> np.arange(cost.shape[1]) & 1
+        spent = np.where(sets == 1, cost, 0.0).sum(axis=2)
+        return rows.quality[np.arange(len(rows.quality)), accepted], spent
+
+    def decide(self, situation: Situation) -> Decision:
+        """Compare the last answer, then look up the best next step."""
+        self._check_fitted()
+        view = self._view(situation)
+        if len(view.answered) == 0 and not any(view.open):
+            return last_resort(self, situation)
+        if view.uncompared is not None and (any(view.open) or len(view.answered) > 1):
+            name = self.candidates_[view.uncompared]
+            reason = "equal answers of several candidates are more likely right"
+            return Decision("verify", name, type(self).__name__, reason)
+        step = self._step(situation, view)
+        if step.action == STOP:
+            return self._accept(view)
+        return self._ask(view, step)
+
+    def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
+        """Return P(the attempt's answer is right), given all answers so far, recalibrated.
+
+        Without a comparison, that of an answer which may be equal to none of the others.
+        """
+        self._check_fitted()
+        name = attempt["candidate"]
+        if name not in self.candidates_:
+            return super().p_good(situation, attempt)
+        others = [a for a in situation.attempts if a["candidate"] != name]
+        known = [a for a in situation.attempts if a["candidate"] == name]
+        merged: Any = {**(known[0] if known else {}), **attempt, "error": None}
+        view = self._view(situation, (*others, merged))
+        return self._chances(view)[self._index[name]]
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "candidates": list(self.candidates_),
+            "data_hash": self.data_hash_,
+            "calibration": list(self.calibration_),
+        }
+
+    def _arrays(self) -> Arrays:
+        return {**self.model_.arrays(), "verification_cost_usd": self.verification_cost_usd_}
+
+    def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
+        self.candidates_ = tuple(settings["candidates"])
+        self.data_hash_ = settings["data_hash"]
+        self.calibration_ = Calibration(*settings["calibration"])
+        self.verification_cost_usd_ = arrays["verification_cost_usd"]
+        self.model_ = PoolModel.from_arrays(arrays)
+        self._derive()
+
+    def _derive(self) -> None:
+        """Tabulate the pool, and make the caches, which `lru_cache` keeps thread-safe."""
+        self._index = {name: j for j, name in enumerate(self.candidates_)}
+        self._tables = tables = self.model_.tables()
+        self._rank = np.argsort(tables.order).tolist()
+        self._roots = np.sqrt(self.model_.centers)
+        model = self.model_
+        costs = (model.cost_usd, self.verification_cost_usd_)
+        self._mean_costs = list(zip(*(table.tolist() for table in costs), strict=True))
+
+        @lru_cache(maxsize=64)
+        def solver(key: _PlanKey) -> PoolPlan:
+            return tables.solve(key.lambda_, np.array(key.cost_usd), key.available)
+
+        @lru_cache(maxsize=8192)
+        def steps(key: _PlanKey, state: int, column: int) -> _Step:
+            plan = solver(key)
+            action = int(plan.action[state, column])
+            if action == STOP:
+                return _Step(STOP, final=False, values=(), cost_usd=key.cost_usd)
+            nearby = model.nearby(action, column)
+            final = tables.accepts_any(plan, state, action, nearby)
+            values = tables.values_of_asking(plan, state, column).tolist()
+            return _Step(action, final, values, key.cost_usd)
+
+        self._steps: Callable[[_PlanKey, int, int], _Step] = steps
+
+    def _view(self, situation: Situation, attempts: Sequence[Attempt] | None = None) -> _View:
+        """Read a situation as a state and a belief."""
+        attempts = situation.attempts if attempts is None else attempts
+        groups, tokens = [NOT_ASKED] * len(self._index), []
+        answered: list[int] = []
+        uncompared = None
+        for attempt in attempts:
+            j = self._index.get(attempt["candidate"])
+            if j is None or attempt.get("error") is not None:
+                continue
+            answered.append(j)
+            uncompared = None if attempt.get("verified", False) else j
+            if uncompared is None:
+                group = attempt.get("answer_group")
+                groups[j] = UNREADABLE if group is None else group
+            length = attempt.get("output_tokens")
+            if length is not None:
+                tokens.append((j, length))
+        arms = {arm.candidate: arm.quality for arm in situation.arms}
+        # A candidate that cannot be asked says nothing; one without a prediction means that there
+        # is no estimator, or that it abstains.
+        known = all(arms.get(name, 0.0) is not None for name in self.candidates_)
+        quality = [arms.get(name) for name in self.candidates_] if known else None
+        asked = {attempt["candidate"] for attempt in attempts}
+        return _View(
+            state=answer_partitions(len(groups)).index[canonical(groups)],
+            groups=tuple(groups),
+            belief=self.model_.beliefs.of_request(quality, tokens),
+            answered=tuple(answered),
+            uncompared=uncompared,
+            open=tuple(name in arms and name not in asked for name in self.candidates_),
+        )
+
+    def _step(self, situation: Situation, view: _View) -> _Step:
+        """Look up the step for this λ, the costs of now, and the candidates that can be asked."""
+        given = situation.options.lambda_
+        arms = {arm.candidate: arm for arm in situation.arms}
+        costs = []
+        for name, (usual, comparing) in zip(self.candidates_, self._mean_costs, strict=True):
+            arm = arms.get(name)
+            if arm is not None and arm.cost_usd is not None:
+                usual = _rounded(arm.cost_usd, usual)  # noqa: PLW2901 - the usual cost now
+            if arm is not None and arm.verification_cost_usd is not None:
+                comparing = arm.verification_cost_usd  # noqa: PLW2901 - likewise
+            costs.append(usual + comparing)
+        # Those that have answered count as available, so that a plan serves the whole request.
+        available = tuple(
+            is_open or group != NOT_ASKED
+            for is_open, group in zip(view.open, view.groups, strict=True)
+        )
+        key = _PlanKey(self.lambda_ if given is None else given, tuple(costs), available)
+        roots = np.array([math.sqrt(p) for p in view.belief])
+        return self._steps(key, view.state, int((self._roots @ roots).argmax()))
+
+    def _chances(self, view: _View) -> list[float]:
+        """Return P(right) of each candidate's answer, also of one not asked for, recalibrated."""
+        *right, total = (self._tables.right[view.state] @ np.array(view.belief)).tolist()
+        return [self.calibration_.apply(p / total) for p in right]
+
+    def _accept(self, view: _View) -> Decision:
+        """Accept the cheapest of the answers that are most likely right."""
+        chances = self._chances(view)
+        highest = max(chances[j] for j in view.answered) * (1 - 1e-9)
+        equal = [j for j in view.answered if chances[j] >= highest]
+        best = min(equal, key=lambda j: self._rank[j])
+        p = chances[best]
+        scores = {self.candidates_[j]: {"p_right": chances[j]} for j in view.answered}
+        reason = f"{_agreement(view, best)}, P(right) = {p:.2f}"
+        attempt = Attempt(candidate=self.candidates_[best])
+        return accept(self, attempt, reason, scores=scores, confidence=p)
+
+    def _ask(self, view: _View, step: _Step) -> Decision:
+        chances, name = self._chances(view), self.candidates_[step.action]
+        scores: dict[str, dict[str, float | None]] = {}
+        for j, candidate in enumerate(self.candidates_):
+            if j in view.answered:
+                scores[candidate] = {"p_right": chances[j]}
+            elif view.open[j]:
+                scores[candidate] = {"value": step.values[j], "cost_usd": step.cost_usd[j]}
+        best = max((chances[j] for j in view.answered), default=None)
+        keeping = "" if best is None else f", the best answer so far has P(right) = {best:.2f}"
+        return Decision(
+            action="ask",
+            candidate=name,
+            policy=type(self).__name__,
+            reason=f"asking it is worth {step.values[step.action]:.3f}{keeping}",
+            final=step.final,
+            scores=scores,
+            # A final answer is accepted with what is known before it comes.
+            confidence=chances[step.action] if step.final else best,
+        )
+
+
+class _PlanKey(NamedTuple):
+    """What a plan depends on."""
+
+    lambda_: float
+    cost_usd: tuple[float, ...]
+    available: tuple[bool, ...]
+
+
+class _Step(NamedTuple):
+    """What a plan says of one state and belief.
+
+    Attributes:
+        action: Number of the candidate to ask, or `STOP`.
+        final: Whether any readable answer of it would be accepted.
+        values: Value of asking each candidate.
+        cost_usd: Cost of asking each candidate and of comparing its answer.
+    """
+
+    action: int
+    final: bool
+    values: Sequence[float]
+    cost_usd: tuple[float, ...]
+
+
+class _View(NamedTuple):
+    """A situation as the pool sees it.
+
+    Attributes:
+        state: Number of the state.
+        groups: Group of each candidate's answer, as in a state.
+        belief: P(class).
+        answered: Numbers of the candidates that have answered.
+        uncompared: The last of them, if its answer was not compared.
+        open: Which candidates can be asked.
+    """
+
+    state: int
+    groups: tuple[int, ...]
+    belief: list[float]
+    answered: tuple[int, ...]
+    uncompared: int | None
+    open: tuple[bool, ...]
+
+
+def _agreement(view: _View, j: int) -> str:
+    """Say how many of the answers are equal to a candidate's."""
+    n = len(view.answered)
+    if n == 1:
+        return "the only answer"
+    if view.groups[j] < 0:
+        return f"of {n} answers this one cannot be compared"
+    equal = view.groups.count(view.groups[j])
+    return f"{equal} of {n} answers agree" if equal > 1 else f"the likeliest of {n} answers"
+
+
+def _rounded(cost_usd: float, usual_usd: float) -> float:
+    """Round the cost of a call relative to the usual one, so that few plans are needed."""
+    if cost_usd <= 0 or usual_usd <= 0:
+        return cost_usd
+    steps = round(math.log2(cost_usd / usual_usd) * _PRICE_STEPS)
+    return usual_usd * math.exp2(steps / _PRICE_STEPS)
+
+
+def _rows(
+    outcomes: Outcomes,
+    evaluations: SelfEvaluations,
+    quality: ArrayLike | None,
+    unlabelled: SelfEvaluations | None,
+) -> PoolRows:
+    """Check the tables of a fit and return them as arrays."""
+    shape, predicted = outcomes.quality.shape, None
+    if quality is not None:
+        predicted = np.asarray(quality, dtype=np.float64)
+        if predicted.shape != shape or np.isnan(predicted).any():
+            msg = f"`quality` must have shape {shape}, without NaN, got shape {predicted.shape}."
+            raise ValueError(msg)
+    cost = np.full(shape, np.nan) if outcomes.cost_usd is None else outcomes.cost_usd
+    return PoolRows(
+        groups=_groups("evaluations", evaluations),
+        quality=outcomes.quality,
+        cost_usd=cost,
+        predicted=predicted,
+        output_tokens=outcomes.output_tokens,
+        unlabelled=None if unlabelled is None else _groups("unlabelled", unlabelled),
+    )
+
+
+def _groups(name: str, evaluations: SelfEvaluations) -> Indices:
+    groups = evaluations.answer_groups
+    if groups is None:
+        msg = (
+            f"`{name}` has no answer groups, but this policy counts equal answers: evaluate the "
+            "answers with `AnswerGroups`, or set `answer_groups`."
+        )
+        raise ValueError(msg)
+    return groups
