@@ -13,6 +13,7 @@ from langchain_llm_router.estimators import Linear, NearestNeighbors
 from langchain_llm_router.evaluation import Exam, explain, knob_of, recorded_attempts, spans
 from langchain_llm_router.policies import (
     Always,
+    AnswerPool,
     CascadeRouting,
     ConfidenceThreshold,
     Pomdp,
@@ -46,6 +47,7 @@ def cascades():
         "lambda": ConfidenceThreshold(model, lambda_=30.0),
         "pomdp": Pomdp(20.0, likelihood="kde").fit(TABLE, SAID),
         "cascade routing": CascadeRouting(20.0).fit(TABLE, SAID),
+        "answer pool": AnswerPool.from_prices(COSTS),
     }
 
 
@@ -86,7 +88,7 @@ def test_the_spans_of_lambda_cover_everything_and_are_what_the_policy_does(rows,
         assert turned.decide(situation).candidate == inside.candidate
 
 
-@pytest.mark.parametrize("name", ["threshold", "lambda", "pomdp", "cascade routing"])
+@pytest.mark.parametrize("name", ["threshold", "lambda", "pomdp", "cascade routing", "answer pool"])
 def test_a_searched_setting_flips_the_choice_where_it_says(name):
     policy = cascades()[name]
     row = int(np.flatnonzero(SAID.confidence[:, 0] == 0.75)[0])
@@ -142,7 +144,7 @@ def test_an_arms_parts_add_up_to_the_utility_that_decided():
     assert max(told.arms, key=lambda arm: arm.utility).chosen
 
 
-@pytest.mark.parametrize("name", ["threshold", "lambda", "pomdp", "cascade routing"])
+@pytest.mark.parametrize("name", ["threshold", "lambda", "pomdp", "cascade routing", "answer pool"])
 def test_what_is_explained_is_what_a_replay_does(name):
     router = saved(cascades()[name], verifier="self")
     done = Exam.of(router, TABLE, {"self": SAID}).replay()

@@ -134,3 +134,18 @@ def test_the_chances_are_those_of_the_worlds_that_are_left():
         assert total == pytest.approx(sum(w[0] for w in here))
         for j in range(N):
             assert right[j] == pytest.approx(sum(w[0] for w in here if w[3][j]))
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_a_higher_lambda_never_makes_it_dearer_in_its_own_expectation(seed):
+    rng = np.random.default_rng(seed)
+    model, usual = random_model(rng), rng.uniform(0.001, 0.1, N)
+    tables = PoolTables.build(model, model.prior[None], np.ones((K, N)), np.argsort(usual))
+    lambdas = np.linspace(0, 40, 60)
+    start = answer_partitions(N).index[(-2,) * N]
+    values = [tables.solve(lam, usual, (True,) * N).value[start, 0] for lam in lambdas]
+    # The slope of the value in λ is minus the expected cost.
+    cost = -np.diff(values) / np.diff(lambdas)
+    assert (np.diff(cost) <= 1e-9).all()
+    assert cost[-1] >= usual.min() - 1e-9

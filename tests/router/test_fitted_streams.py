@@ -6,6 +6,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_llm_router import ChatLLMRouter, route_of
 from langchain_llm_router.policies import (
+    AnswerPool,
     AutoMix,
     CascadeRouting,
     ConfidenceThreshold,
@@ -18,6 +19,7 @@ from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types import Arm, Attempt, Candidate, Price, Situation
 from langchain_llm_router.verification import Evaluation, Verifier
 from tests.support.fakes import make_evaluations, make_outcomes
+from tests.support.pools import make_pool
 
 TABLE = make_outcomes(n=200, candidates=("small", "large"))
 SAID = make_evaluations(TABLE)
@@ -36,6 +38,7 @@ FITTED = {
         TABLE, SAID, max_cost_usd=float(TABLE.mean_cost_usd.sum())
     ),
     "AutoMix": lambda: AutoMix().fit(TABLE, SAID),
+    "answer pool": lambda: AnswerPool(1.0).fit(*make_pool(200, ("small", "large"))),
 }
 
 
