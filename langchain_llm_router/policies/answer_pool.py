@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.artifacts import data_hash
+from langchain_llm_router.data.row_checks import column_indices
 from langchain_llm_router.policies.answer_partitions import (
     NOT_ASKED,
     UNREADABLE,
@@ -115,6 +116,7 @@ class AnswerPool(FittedPolicy):
         quality: ArrayLike | None = None,
         *,
         unlabelled: SelfEvaluations | None = None,
+        pool: Sequence[str] | None = None,
     ) -> Self:
         """Fit on measured answers and on which of them are equal.
 
@@ -126,23 +128,20 @@ class AnswerPool(FittedPolicy):
             quality: Predictions of an estimator for these rows, which it was not fitted on, in the
                 shape of the qualities. The belief then starts from the predictions of a query.
             unlabelled: Groups of further answers whose quality is unknown, with the same columns.
+                They help most where labels are few.
+            pool: Names of the candidates that it asks, e.g. `choose_pool(outcomes)`; the answers of
+                the others only tell which questions are hard. If None, all.
 
         Raises:
-            ValueError: If the tables do not fit each other, have no groups, have more than six
-                candidates, or if a candidate has no known cost.
+            ValueError: If the tables do not fit each other or have no groups, if the pool has more
+                than six candidates, or if one of them has no known cost.
         """
         check_tables(outcomes, evaluations)
-        answer_partitions(len(outcomes.candidates))
-        names = tuple(outcomes.candidates)
-        if unlabelled is not None and tuple(unlabelled.candidates) != names:
-            msg = (
-                "`unlabelled` and `outcomes` must have the same candidates, got "
-                f"{list(unlabelled.candidates)} and {list(names)}."
-            )
-            raise ValueError(msg)
-        cost_usd = mean_costs("outcomes", outcomes.cost_usd, names)
-        rows = _rows(outcomes, evaluations, quality, unlabelled)
-        comparing = evaluations.cost_usd
+        names = tuple(outcomes.candidates) if pool is None else tuple(pool)
+        answer_partitions(len(names))
+        rows = _rows(outcomes, evaluations, quality, names, unlabelled)
+        cost_usd = mean_costs("outcomes", rows.cost_usd, names)
+        comparing = evaluations.select(names).cost_usd
         self.verification_cost_usd_ = (
             np.zeros(len(names))
             if comparing is None
@@ -208,7 +207,7 @@ class AnswerPool(FittedPolicy):
 
         Args:
             lambdas: The values of λ.
-            outcomes: As in `fit`, for any rows.
+            outcomes: As in `fit`, for any rows; other candidates than its own are ignored.
             evaluations: As in `fit`.
             quality: As in `fit`.
 
@@ -217,9 +216,10 @@ class AnswerPool(FittedPolicy):
         """
         self._check_fitted()
         check_tables(outcomes, evaluations)
-        rows = _rows(outcomes, evaluations, quality, None)
+        rows = _rows(outcomes, evaluations, quality, self.candidates_)
         asked, accepted, _ = replay_pool(self.model_, self._tables, rows, lambdas)
-        cost = rows.cost_usd + (0.0 if evaluations.cost_usd is None else evaluations.cost_usd)
+        comparing = evaluations.select(self.candidates_).cost_usd
+        cost = rows.cost_usd + (0.0 if comparing is None else comparing)
         sets = asked[..., None] >> np.arange(cost.shape[1]) & 1
         spent = np.where(sets == 1, cost, 0.0).sum(axis=2)
         return rows.quality[np.arange(len(rows.quality)), accepted], spent
@@ -230,8 +230,9 @@ class AnswerPool(FittedPolicy):
         view = self._view(situation)
         if len(view.answered) == 0 and not any(view.open):
             return last_resort(self, situation)
-        if view.uncompared is not None and (any(view.open) or len(view.answered) > 1):
-            name = self.candidates_[view.uncompared]
+        name = None if view.uncompared is None else self.candidates_[view.uncompared]
+        is_last = name is not None and situation.attempts[-1]["candidate"] == name
+        if name is not None and is_last and (any(view.open) or len(view.answered) > 1):
             reason = "equal answers of several candidates are more likely right"
             return Decision("verify", name, type(self).__name__, reason)
         step = self._step(situation, view)
@@ -282,7 +283,7 @@ class AnswerPool(FittedPolicy):
         costs = (model.cost_usd, self.verification_cost_usd_)
         self._mean_costs = list(zip(*(table.tolist() for table in costs), strict=True))
 
-        @lru_cache(maxsize=64)
+        @lru_cache(maxsize=32)
         def solver(key: _PlanKey) -> PoolPlan:
             return tables.solve(key.lambda_, np.array(key.cost_usd), key.available)
 
@@ -459,23 +460,33 @@ def _rows(
     outcomes: Outcomes,
     evaluations: SelfEvaluations,
     quality: ArrayLike | None,
-    unlabelled: SelfEvaluations | None,
+    pool: tuple[str, ...],
+    unlabelled: SelfEvaluations | None = None,
 ) -> PoolRows:
-    """Check the tables of a fit and return them as arrays."""
+    """Check the tables of a fit and return them as arrays, the pool's columns first."""
     shape, predicted = outcomes.quality.shape, None
+    columns = column_indices(pool, outcomes.candidates)
     if quality is not None:
         predicted = np.asarray(quality, dtype=np.float64)
         if predicted.shape != shape or np.isnan(predicted).any():
             msg = f"`quality` must have shape {shape}, without NaN, got shape {predicted.shape}."
             raise ValueError(msg)
-    cost = np.full(shape, np.nan) if outcomes.cost_usd is None else outcomes.cost_usd
+        predicted = predicted[:, columns]
+    if unlabelled is not None and tuple(unlabelled.candidates) != tuple(outcomes.candidates):
+        msg = (
+            "`unlabelled` and `outcomes` must have the same candidates, got "
+            f"{list(unlabelled.candidates)} and {list(outcomes.candidates)}."
+        )
+        raise ValueError(msg)
+    order = [*columns, *(j for j in range(shape[1]) if j not in columns)]
+    cost, tokens = outcomes.cost_usd, outcomes.output_tokens
     return PoolRows(
-        groups=_groups("evaluations", evaluations),
-        quality=outcomes.quality,
-        cost_usd=cost,
+        groups=_groups("evaluations", evaluations)[:, order],
+        quality=outcomes.quality[:, order],
+        cost_usd=np.full((shape[0], len(pool)), np.nan) if cost is None else cost[:, columns],
         predicted=predicted,
-        output_tokens=outcomes.output_tokens,
-        unlabelled=None if unlabelled is None else _groups("unlabelled", unlabelled),
+        output_tokens=None if tokens is None else tokens[:, columns],
+        unlabelled=None if unlabelled is None else _groups("unlabelled", unlabelled)[:, order],
     )
 
 

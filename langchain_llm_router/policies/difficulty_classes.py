@@ -192,6 +192,13 @@ class ClassModel:
             np.full(n_classes, 8.0),
         )
 
+    def select(self, n_candidates: int) -> ClassModel:
+        """Return the model of the first candidates alone."""
+        rates, unread = self.rates[:, :n_candidates], self.right_unread[:, :n_candidates]
+        return ClassModel(
+            self.prior, np.ascontiguousarray(rates), np.ascontiguousarray(unread), self.theta
+        )
+
     @property
     def n_classes(self) -> int:
         """Number of classes."""

@@ -51,12 +51,14 @@ class PoolRows(NamedTuple):
     """Training rows, each table of shape (n_rows, n_candidates).
 
     Attributes:
-        groups: Groups of equal answers, -1 for unreadable ones.
-        quality: Measured quality.
-        cost_usd: Cost of the answers, NaN where unknown.
+        groups: Groups of equal answers, -1 for unreadable ones; columns of candidates that are not
+            in the pool come last.
+        quality: Measured quality, same shape.
+        cost_usd: Cost of the pool's answers, NaN where unknown.
         predicted: Predicted qualities; None without.
         output_tokens: Tokens of the answers, NaN where unknown; None if all are.
-        unlabelled: Groups of further rows, whose quality is unknown; None without.
+        unlabelled: Groups of further rows, in the shape of `groups`, whose quality is unknown; None
+            without.
     """
 
     groups: Indices
@@ -117,8 +119,9 @@ class PoolModel:
         patterns = labelled
         if rows.unlabelled is not None:
             patterns = labelled.join(AnswerPatterns.build(rows.unlabelled, None))
-        classes = ClassModel.fit(patterns, n_classes=settings.n_classes)
-        shares, of_rows = classes.responsibilities(patterns), patterns.rows[:n_labelled]
+        everyone = ClassModel.fit(patterns, n_classes=settings.n_classes)
+        classes = everyone.select(len(cost_usd))
+        shares, of_rows = everyone.responsibilities(patterns), patterns.rows[:n_labelled]
         costs = class_means(rows.cost_usd, of_rows, shares)
         relative = np.where(cost_usd > 0, costs / np.maximum(cost_usd, 1e-300), 1.0)
         gate, lengths = None, None
@@ -219,7 +222,7 @@ def replay_pool(
         one whose answer is accepted, and P(it is right), each of shape (n_lambdas, n_rows).
     """
     n, everyone = tables.n_candidates, np.arange(len(rows.groups))
-    after = answer_partitions(n).after(canonical_rows(rows.groups))
+    after = answer_partitions(n).after(canonical_rows(rows.groups[:, :n]))
     tokens = None if rows.output_tokens is None else log_tokens(rows.output_tokens)
     begin = model.beliefs.before(rows.predicted, len(everyone))
     begin = begin - begin.max(axis=1, keepdims=True)

@@ -259,6 +259,27 @@ def test_rows_without_labels_count():
     assert error[1] < error[0]
 
 
+def test_candidates_outside_the_pool_are_not_asked_but_tell_which_questions_are_hard():
+    outcomes, evaluations = TRAIN
+    pool = ("giant", "small")
+    policy = AnswerPool(lambda_of(0.1)).fit(outcomes, evaluations, PREDICTED, pool=pool)
+    assert policy.named_candidates == pool
+    guess = np.full(TEST[0].quality.shape, 0.5)
+    found, spent = policy.rehearse([1.0], *TEST, guess)
+    own = TEST[0].select(pool), TEST[1].select(pool), guess[:, :2]
+    for one, other in zip((found, spent), policy.rehearse([1.0], *own), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="other"):
+        AnswerPool().fit(outcomes, evaluations, pool=("small", "other"))
+
+
+def test_an_answer_that_was_not_compared_in_time_is_not_verified_later():
+    attempts = (Attempt(candidate="small"), failed("medium"))
+    decision = PLAIN.decide(seen(*attempts))
+    assert decision.action in {"ask", "accept"}
+    assert decision.candidate in {"small", "large", "giant"}
+
+
 def test_without_data_dearer_candidates_are_trusted_more():
     pool = AnswerPool.from_prices({"a": 0.0001, "b": 0.00012, "strong": 0.01})
     assert pool.lambda_ == pytest.approx(0.1 / 0.01)
@@ -339,5 +360,5 @@ def test_settings_and_tables_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match=r"`quality` must have shape \(400, 4\)"):
         AnswerPool().fit(outcomes, evaluations, PREDICTED[:3])
     free = Outcomes(outcomes.queries, POOL, outcomes.quality)
-    with pytest.raises(ValueError, match="must have costs"):
+    with pytest.raises(ValueError, match="no cost for 'small'"):
         AnswerPool().fit(free, evaluations)
