@@ -123,7 +123,9 @@ class PoolModel:
         classes = everyone.select(len(cost_usd))
         shares, of_rows = everyone.responsibilities(patterns), patterns.rows[:n_labelled]
         costs = class_means(rows.cost_usd, of_rows, shares)
+        # A free candidate is as free in every class; a fold may lack all costs of a candidate.
         relative = np.where(cost_usd > 0, costs / np.maximum(cost_usd, 1e-300), 1.0)
+        relative = np.where(np.isnan(relative), 1.0, relative)
         gate, lengths = None, None
         if rows.predicted is not None:
             gate = Gate.fit(rows.predicted, shares[of_rows])
