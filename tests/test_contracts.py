@@ -61,6 +61,7 @@ from langchain_llm_router.verification import (
     Evaluation,
     Reply,
     SelfEvaluator,
+    SelfReported,
     TokenProbability,
     Verdict,
     Verifier,
@@ -148,6 +149,8 @@ VERIFIERS: dict[str, Callable[[], Verifier]] = {
     "TokenProbability": TokenProbability,
     "AnswerLogprob": AnswerLogprob,
     "AnswerScorer": answer_scorer,
+    "SelfReported": SelfReported,
+    "SelfReported (options)": lambda: SelfReported(("A", "B")),
     "Checks": lambda: Checks([finished, compiles]),
     "ByCandidate": lambda: ByCandidate({"small": SelfEvaluator(2)}),
 }

@@ -6,7 +6,7 @@ not a probability until an observation model has calibrated it.
 
 Calls per answer: `SelfEvaluator` k (fewer with `adaptive`), `YesNo` one for k samples,
 `TokenProbability` one, `Agreement` one per peer and resample, `AnswerGroups` one per earlier group
-if it has a judge, `AnswerLogprob`, `AnswerScorer` and `Checks` none.
+if it has a judge, `AnswerLogprob`, `AnswerScorer`, `Checks` and `SelfReported` none.
 """
 
 from typing import TYPE_CHECKING
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Verdict,
         verification_prompt,
     )
+    from langchain_llm_router.verification.self_reported import SelfReported
     from langchain_llm_router.verification.verifier import (
         ByCandidate,
         Call,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         Evaluating,
         Evaluation,
         Reply,
+        Report,
         Verifier,
         evaluated,
     )
@@ -64,7 +66,10 @@ else:
             ".checks": "Checks compiles finished parses_as valid_tool_calls",
             ".logprobs": "AnswerLogprob TokenProbability",
             ".self_evaluation": "SelfEvaluator Verdict verification_prompt",
-            ".verifier": ("ByCandidate Call Case Evaluating Evaluation Reply Verifier evaluated"),
+            ".self_reported": "SelfReported",
+            ".verifier": (
+                "ByCandidate Call Case Evaluating Evaluation Reply Report Verifier evaluated"
+            ),
             ".yes_no": "YesNo",
             "langchain_llm_router.types.messages": "question_of",
             "langchain_llm_router.types.decisions": "share_true",
@@ -83,7 +88,9 @@ __all__ = [
     "Evaluating",
     "Evaluation",
     "Reply",
+    "Report",
     "SelfEvaluator",
+    "SelfReported",
     "TokenProbability",
     "Verdict",
     "Verifier",

@@ -46,8 +46,11 @@ def describe_verifier(verifier: Verifier, candidate: Candidate | None = None) ->
         described[part][field.name] = _plain(getattr(verifier, field.name))
     if (fitted := getattr(verifier, "data_hash_", None)) is not None:
         described["parameters"]["fitted_on"] = str(fitted)
-    case = verifier.example_case(candidate or Candidate("candidate"))
-    described["prompt"] = prompt_version_of(verifier.evaluate(case))
+    asked = candidate or Candidate("candidate")
+    if (report := verifier.report_of(asked.model_name)) is not None:
+        described["prompt"] = prompt_version([HumanMessage(report.instruction)])
+    else:
+        described["prompt"] = prompt_version_of(verifier.evaluate(verifier.example_case(asked)))
     return described
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Evaluating",
     "Evaluation",
     "Reply",
+    "Report",
     "Verifier",
     "advance",
     "evaluated",
@@ -134,6 +135,43 @@ class Reply:
 Evaluating = Generator[Sequence[Call], Sequence[Reply], Evaluation]
 
 
+class Report(ABC):
+    """What a candidate is asked for beside its answer, in the same call."""
+
+    KEY: ClassVar[str] = "self_reported"
+    """Key of an answer's `response_metadata` under which the `confidence` is, or `why` none is."""
+
+    @property
+    @abstractmethod
+    def instruction(self) -> str:
+        """The text at the end of the prompt that asks for a last line."""
+
+    @property
+    @abstractmethod
+    def longest_line(self) -> int:
+        """Number of characters that the last line may have."""
+
+    @property
+    @abstractmethod
+    def field(self) -> Mapping[str, Any]:
+        """JSON schema of the field that is added to the schema of structured output."""
+
+    @property
+    def most_tokens(self) -> int:
+        """Upper bound on the tokens that it adds to a prompt; a token has a byte or more."""
+        instruction = len(self.instruction.encode()) + 16
+        # A provider may send a schema twice, and as text with words of its own around it.
+        return max(instruction, 4 * (len(repr(dict(self.field)).encode()) + 64))
+
+    @abstractmethod
+    def split(self, text: str) -> tuple[str, float | None] | None:
+        """Split a visible text into the answer and its confidence; None if it has no such line."""
+
+    @abstractmethod
+    def read_field(self, value: Any) -> float | None:
+        """Return the confidence that the field's value gives; None if it cannot be read."""
+
+
 class Verifier(CheckedArguments, ABC):
     """Base class of verifiers, which score how good an answer is."""
 
@@ -148,6 +186,10 @@ class Verifier(CheckedArguments, ABC):
     def answer_kwargs(self, candidate: str) -> Mapping[str, Any]:
         """Return keyword arguments that a candidate must be called with to be verified."""
         return {}
+
+    def report_of(self, candidate: str) -> Report | None:
+        """Return what a candidate is asked for beside each draft; None if nothing."""
+        return None
 
     @property
     def compares(self) -> bool:
@@ -212,6 +254,11 @@ class ByCandidate(Verifier):
     def blocks(self) -> bool:
         """Whether any of the verifiers does."""
         return any(it.blocks for it in (*self.verifiers.values(), self.default) if it is not None)
+
+    def report_of(self, candidate: str) -> Report | None:
+        """Return what the candidate's verifier asks for."""
+        verifier = self.verifiers.get(candidate, self.default)
+        return None if verifier is None else verifier.report_of(candidate)
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
         """Return the calls of the candidate's verifier."""

@@ -1,0 +1,149 @@
+"""A confidence is read from the last line in many wordings, and text about confidence stays."""
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+
+from langchain_llm_router import Candidate
+from langchain_llm_router.verification import Case, SelfReported
+from langchain_llm_router.verification.confidence_reader import (
+    longest_line,
+    read_number,
+    split_last_line,
+)
+
+WORDINGS = [
+    "Confidence: 85%",
+    "Confidence: 0.85",
+    "Confidence: .85",
+    "**Confidence:** 85 %",
+    "**Confidence: 85%**",
+    "Confidence: **85%**.",
+    "`Confidence: 85%`",
+    "(Confidence: 85%)",
+    "- Confidence: 85%",
+    "confidence=85/100",
+    "Confidence level: 8.5/10",
+    "Confidence: 85 out of 100",
+    "Confidence: 85\\%",
+    "Confidence: 80-90%",
+    "Confidence: 85% sure",
+    "Confidence: 85% (I looked it up.)",
+    "Confidence in my answer: 85%",
+    "My confidence is 85 percent.",
+    "I am 85% sure",
+    "I'm 85% confident that this is right.",
+    "Konfidenz: 0,85",
+    "Sicherheit: 85 Prozent",
+    "Ich bin mir zu 85 % sicher.",
+    "Confiance : 85 %",
+    "Je suis sûr à 85 %.",
+]
+
+TALK = [
+    "A confidence interval of 95%",
+    "Confidence: 95% interval is [1, 2]",
+    "We have a high confidence: 85% of voters said so.",
+    "Confidence: 850%",
+    "Confidence: high",
+    "The confidence level is 95%",
+    "Consumer confidence is 85%.",
+    "Confidence in vaccines is 85%.",
+    "I am 85% of the way.",
+    "Voters' confidence: 85%",
+    "Confidence: 85%\nBye",
+    "Confidence: 85% " + "and so on " * 20,
+    "",
+]
+
+
+@pytest.mark.parametrize("line", WORDINGS)
+def test_the_last_line_is_read_and_cut_off(line):
+    found = split_last_line(f"It is\n\nParis.\n\n{line}\n")
+    assert found == ("It is\n\nParis.", pytest.approx(0.85))
+
+
+@pytest.mark.parametrize("line", TALK)
+def test_text_that_merely_speaks_of_confidence_stays(line):
+    assert split_last_line(f"Paris.\n{line}") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Paris. Confidence: 85%", "Paris."),
+        ("**Paris.** **Confidence: 85%**", "**Paris.**"),
+        ("Paris (Confidence: 85%)", None),
+        ("Confidence: 85%", ""),
+    ],
+)
+def test_it_is_read_behind_the_last_sentence_too(text, kept):
+    found = split_last_line(text)
+    assert found == (None if kept is None else (kept, 0.85))
+
+
+@pytest.mark.parametrize(
+    ("line", "score"),
+    [
+        ("Confidence: A=10, B=70, C=20", 0.5),
+        ("Confidence: A: 10%; B: 70%; C: 20%", 0.5),
+        ("**Confidence:** (A) 10, (B) 70", 0.6),
+        ("Confidence: A=0.1, B=0.7", 0.6),
+        ("Confidence: A=40, B=40, C=20", 0.0),
+        ("Confidence: A=70", None),
+        ("Confidence: 85%", None),
+    ],
+)
+def test_scores_of_options_give_the_margin_between_the_best_two(line, score):
+    found = split_last_line(f"B\n{line}", ("A", "B", "C"))
+    assert found == ("B", None if score is None else pytest.approx(score))
+
+
+def test_an_option_may_begin_with_another_and_have_several_words():
+    options = ("New York", "New York City", "Rome")
+    line = "Confidence: New York=10, New York City=80, Rome=5"
+    assert split_last_line(f"x\n{line}", options) == ("x", pytest.approx(0.7))
+    assert len(line) < longest_line(options)
+
+
+@pytest.mark.parametrize(
+    ("value", "score"),
+    [(85, 0.85), (0.85, 0.85), (1, 1.0), ("85 %", 0.85), ("85", 0.85), (0, 0.0), (100, 1.0),
+     (101, None), (-1, None), (True, None), (None, None), ("much", None), ({}, None)],
+)  # fmt: skip
+def test_a_field_may_have_percent_shares_or_text(value, score):
+    assert read_number(value) == score
+
+
+def evaluated(answer: AIMessage, verifier: SelfReported | None = None):
+    case = Case([HumanMessage("?")], answer, Candidate("small"))
+    steps = (verifier or SelfReported()).evaluate(case)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    return end.value.value
+
+
+def test_a_confidence_in_the_thoughts_is_none():
+    thought = AIMessage("<think>It is Rome.\nConfidence: 20%</think>Paris")
+    assert evaluated(thought).confidence is None
+    said = AIMessage("<think>Confidence: 20%</think>Paris\nConfidence: 85%")
+    assert evaluated(said).confidence == 0.85
+    unfinished = AIMessage("<think>It is Rome.\nConfidence: 20%")
+    assert evaluated(unfinished).confidence is None
+
+
+def test_a_missing_line_is_no_verdict_and_says_so():
+    evaluation = evaluated(AIMessage("Paris"))
+    assert evaluation.confidence is None
+    assert "left out" in evaluation.errors[0]
+
+
+@pytest.mark.parametrize("options", [("A",), ("A", "A")])
+def test_options_that_cannot_have_a_margin_are_refused(options):
+    with pytest.raises(ValueError, match="two or more different names"):
+        SelfReported(options)
+    with pytest.raises(TypeError, match="must be a sequence"):
+        SelfReported("AB")
+
+
+def test_the_options_from_json_are_the_same_options():
+    assert SelfReported(["A", "B"]) == SelfReported(("A", "B"))
