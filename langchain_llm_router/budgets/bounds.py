@@ -94,7 +94,12 @@ def bounded(
     """
     prompt = bound_prompt(messages, kwargs)
     bounds = {
-        arm.candidate: _bound_call(candidates[arm.candidate], prompt, settings or {}, kwargs)
+        arm.candidate: _bound_call(
+            candidates[arm.candidate],
+            _with_report(prompt, verifier, candidates[arm.candidate]),
+            settings or {},
+            kwargs,
+        )
         for arm in arms
     }
     bounded_arms = []
@@ -120,6 +125,15 @@ def bounded(
             )
         )
     return tuple(bounded_arms)
+
+
+def _with_report(
+    prompt: PromptBound, verifier: Verifier | None, candidate: Candidate
+) -> PromptBound:
+    """The bound of a draft's prompt, which may ask for a confidence beside the answer."""
+    report = None if verifier is None else verifier.report_of(candidate.model_name)
+    added = 0 if report is None else report.most_tokens
+    return replace(prompt, text_tokens=prompt.text_tokens + added)
 
 
 _JUDGES = "give the judge a `price` and `max_output_tokens`, and bounds for the prompt's media"

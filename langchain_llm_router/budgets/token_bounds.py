@@ -12,7 +12,7 @@ from langchain_llm_router.budgets.bounds import bounded
 from langchain_llm_router.live.live import Live
 from langchain_llm_router.types import Arm, Candidate, Price
 from langchain_llm_router.types.hosted_tools import KINDS
-from langchain_llm_router.verification import Verifier
+from langchain_llm_router.verification import Report, Verifier
 
 __all__ = ["bounded_in_units"]
 
@@ -29,6 +29,9 @@ class _PricedInTokens:
     def most_calls(self, candidate: Candidate) -> list[tuple[Candidate, int | None]]:
         calls = self.verifier.most_calls(candidate)
         return [(replace(judge, price=_ONE_USD_PER_TOKEN), longest) for judge, longest in calls]
+
+    def report_of(self, candidate: str) -> Report | None:
+        return self.verifier.report_of(candidate)
 
 
 def bounded_in_units(

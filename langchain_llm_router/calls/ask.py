@@ -17,10 +17,16 @@ from langchain_core.runnables.config import run_in_executor
 
 from langchain_llm_router.calls.langchain_internals import is_router
 from langchain_llm_router.calls.nested_records import inner_cost_usd, passed_on
+from langchain_llm_router.calls.reports import Asking, HeldChunks
 from langchain_llm_router.calls.tracing import quiet_config, watch_tokens
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Attempt, Candidate
-from langchain_llm_router.types.answers import answer_flaw, finish_reason, has_output
+from langchain_llm_router.types.answers import (
+    answer_flaw,
+    finish_reason,
+    has_output,
+    message_of,
+)
 from langchain_llm_router.types.errors import EmptyAnswerError, blame_candidate, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.secrets import find_secrets, redact, redact_error
@@ -46,6 +52,8 @@ class Answer(NamedTuple):
     """The runnable's output: the message itself, or a dict for structured output."""
 
     error: Exception | None = None
+    given: AIMessage | None = None
+    """The message as the candidate gave it, from which a confidence may have been removed."""
 
 
 @dataclass
@@ -67,6 +75,9 @@ class AskOperation(Operation):
     watch_after: int | None = None
     """Number of chunks after which `commit` is called again for each chunk; if None, `commit` is
     called only before the first."""
+
+    asking: Asking | None = None
+    """How the answer is read that comes with a confidence; None if none was asked for."""
 
     worst_usd: float | None = 0.0
     call_usd: float | None = None
@@ -139,6 +150,7 @@ class AskOperation(Operation):
                 raise
             partial.fail(cast("Exception", error))
         self.answer = partial.answer()
+        yield from partial.rest()
 
     async def astream(self) -> AsyncGenerator[Any]:
         """Ask, and pass chunks on from the first with output; a failure before is in `answer`."""
@@ -159,6 +171,8 @@ class AskOperation(Operation):
                 raise
             partial.fail(cast("Exception", error))
         self.answer = partial.answer()
+        for part in partial.rest():
+            yield part
 
     def on_refusal(self, error: Exception) -> Answer:
         """Return the result for a candidate that was not asked."""
@@ -231,8 +245,11 @@ class AskOperation(Operation):
         return attempt
 
     def _make_answer(self, output: Any, started: float, ttft_s: float | None = None) -> Answer:
-        raw = output.get("raw") if isinstance(output, dict) else output
-        message = raw if isinstance(raw, AIMessage) else None
+        given = message_of(output)
+        facts: Mapping[str, Any] = {}
+        if self.asking is not None:
+            output, facts = self.asking.read(output)
+        message = message_of(output)
         reported = message is not None and message.usage_metadata is not None
         usage = usage_of(message) if reported else None
         price = (self.notes.answered_by or self.candidate).price
@@ -254,7 +271,8 @@ class AskOperation(Operation):
         flaw = None if message is None else answer_flaw(message)
         if flaw is not None:
             attempt["flaw"] = flaw
-        return Answer(self._with_notes(attempt), message, output)
+        attempt.update(cast("Attempt", facts))
+        return Answer(self._with_notes(attempt), message, output, given=given)
 
 
 class _PartialStream:
@@ -269,6 +287,8 @@ class _PartialStream:
         self._ttft_s: float | None = None
         self._failure: Answer | None = None
         self._open = asking.commit is None or asking.commit(None)
+        report = None if asking.asking is None else asking.asking.report
+        self._held = None if report is None else HeldChunks(report)
 
     def take(self, chunk: Any) -> Sequence[Any]:
         """Add a chunk, and return the chunks that may be passed on now."""
@@ -287,9 +307,18 @@ class _PartialStream:
         if not self._open or self._ttft_s is None:
             # Nothing has been answered yet, so another candidate may still answer.
             return ()
-        self._operation.passed_on = True
         passed, self._buffer = self._buffer, []
+        if self._held is not None:
+            passed = self._held.add(passed)
+        if passed:
+            self._operation.passed_on = True
         return passed
+
+    def rest(self) -> Sequence[Any]:
+        """Return what was held back of an answer of which something has been passed on."""
+        if self._held is None or self._failure is not None or not self._operation.passed_on:
+            return ()
+        return self._held.finish()
 
     def _with_new_usage(self, chunk: Any) -> Any:
         """The chunk with what it adds to the usage, which some providers repeat in each."""

@@ -6,7 +6,7 @@ keyword arguments and replays `bind_tools` or `with_structured_output` on the ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -17,10 +17,13 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.nested_records import with_nested
 from langchain_llm_router.calls.provider_messages import provider_of
+from langchain_llm_router.calls.report_schemas import ReportSchema, extend_schema
+from langchain_llm_router.calls.reports import Asking, report_in_text
 from langchain_llm_router.calls.tools import BoundTool, choice_for_provider, tools_for_provider
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.secrets import find_secrets, redact_error
+from langchain_llm_router.verification import Report
 
 __all__ = [
     "Bindings",
@@ -95,10 +98,61 @@ class Bindings:
     def __init__(self) -> None:
         # The tools or schema are kept beside the runnable so that their `id` is not reused.
         self._built: dict[tuple[Any, ...], tuple[Any, Runnable[Any, Any]]] = {}
+        self._extended: dict[tuple[Any, ...], tuple[Any, ReportSchema | str]] = {}
         self._lock = Lock()
 
     def __deepcopy__(self, memo: Any) -> Bindings:
         return Bindings()
+
+    @property
+    def demands_format(self) -> bool:
+        """Whether answers have a format that is not in the keyword arguments."""
+        return False
+
+    def ask_report(
+        self,
+        report: Report,
+        messages: Sequence[BaseMessage],
+        candidate: Candidate,
+        kwargs: Mapping[str, Any],
+    ) -> tuple[Sequence[BaseMessage], Mapping[str, Any], Asking]:
+        """Ask for a report beside an answer: in the prompt, or in the schema of structured output.
+
+        Args:
+            report: What is asked for.
+            messages: The conversation.
+            candidate: The candidate to ask.
+            kwargs: Keyword arguments of the call, with those of the router and of the candidate.
+
+        Returns:
+            The conversation and the keyword arguments that ask for it, and how to read the answer.
+        """
+        if self.demands_format:
+            why = "The agent's answers have a format of their own: no confidence was asked for."
+            return messages, kwargs, Asking(None, why=why)
+        if not wants_schema(kwargs):
+            changed, asking = report_in_text(messages, live_model(candidate), kwargs, report)
+            return changed, kwargs, asking
+        schema, options = kwargs[_STRUCTURED]
+        extended = self._extend(schema, options, report)
+        if isinstance(extended, str):
+            return messages, kwargs, Asking(None, why=extended)
+        bound = {**kwargs, _STRUCTURED: (extended.schema, options)}
+        return messages, bound, Asking(report, extended)
+
+    def _extend(
+        self, schema: Any, options: Mapping[str, Any], report: Report
+    ) -> ReportSchema | str:
+        """Extend a schema once, because runnables are kept by the identity of their schema."""
+        key = (id(schema), options.get("method"), report)
+        entry = self._extended.get(key)
+        if entry is None:
+            with self._lock:
+                while len(self._extended) >= _MAX_BINDINGS:
+                    del self._extended[next(iter(self._extended))]
+                entry = (schema, extend_schema(schema, options, report))
+                self._extended[key] = entry
+        return entry[1]
 
     def apply(
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool

@@ -377,7 +377,7 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
         raise PolicyError(msg)
     if decision.action == "verify" and len(situation.attempts) > 0:
         form = situation.attempts[-1].get("form", "text")
-        if form != "text":
+        if form != "text" and not situation.attempts[-1].get("reported", False):
             # It parsed and its arguments are valid; verifiers read text only.
             return accept(policy, situation.attempts[-1], f"its {form} are valid")
     asked = {attempt["candidate"] for attempt in situation.attempts}

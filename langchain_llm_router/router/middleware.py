@@ -173,6 +173,10 @@ class _AgentBindings(Bindings):
         super().__init__()
         self._call = call
 
+    @property
+    def demands_format(self) -> bool:
+        return self._call.request.response_format is not None
+
     def apply(
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool
     ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
@@ -204,7 +208,7 @@ class _ModelCall:
 
     def response(self, done: Done) -> ModelResponse[Any]:
         """Return the accepted response, with the record on its message."""
-        response = self._responses[id(done.answer.message)]
+        response = self._responses[id(done.answer.given)]
         return replace(response, result=[done.output, *response.result[1:]])
 
     def author(self, message: AIMessage) -> Candidate:

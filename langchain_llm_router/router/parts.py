@@ -32,6 +32,7 @@ from langchain_llm_router.calls.provider_messages import (
     provider_of,
     settings_for_provider,
 )
+from langchain_llm_router.calls.reports import Asking
 from langchain_llm_router.calls.tracing import gated_config, is_traced
 from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
@@ -43,7 +44,7 @@ from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.answers import FlawKind
 from langchain_llm_router.types.arguments import check_kind, refuse_unknown
 from langchain_llm_router.types.secrets import find_secrets
-from langchain_llm_router.verification.verifier import Verifier
+from langchain_llm_router.verification.verifier import Report, Verifier
 
 if TYPE_CHECKING:
     from langchain_llm_router.budgets import Budgets as _Budgets
@@ -256,6 +257,7 @@ class Parts:
         providers: Their provider families; None if unknown.
         settings: Keyword arguments of every candidate's call.
         fatal_flaws: The kinds of flawed answers that count as failures.
+        reports: What each candidate is asked for beside a draft, by name; None if nothing.
 
     Raises:
         ValueError: If candidates, policy, verifier and estimator do not fit together.
@@ -290,10 +292,12 @@ class Parts:
         self._retrying = {n for n, model in self.models.items() if client_retries(model) > 0}
         self.providers = {name: provider_of(model) for name, model in self.models.items()}
         self._routers = {name for name, model in self.models.items() if is_router(model)}
-        self._draft_kwargs = {
-            c.name: {} if fields.verifier is None else fields.verifier.answer_kwargs(c.model_name)
-            for c in self.candidates
-        }
+        named, verifier = [(c.name, c.model_name) for c in self.candidates], fields.verifier
+        self._draft_kwargs: dict[str, Mapping[str, Any]] = {name: {} for name in self.names}
+        self.reports: dict[str, Report | None] = dict.fromkeys(self.names)
+        if verifier is not None:
+            self._draft_kwargs = {name: verifier.answer_kwargs(model) for name, model in named}
+            self.reports = {name: verifier.report_of(model) for name, model in named}
         check_policy(self.policy, list(dict.fromkeys(models)))
         if fields.shadow is not None:
             fields.shadow.check(list(dict.fromkeys(models)))
@@ -354,8 +358,15 @@ class Parts:
             **declared: Further fields of the operation.
         """
         candidate, provider = self.by_name[name], self.providers[name]
-        if not final and self._draft_kwargs[name]:
-            kwargs = {**self._draft_kwargs[name], **kwargs}
+        asking: Asking | None = None
+        if not final:
+            if self._draft_kwargs[name]:
+                kwargs = {**self._draft_kwargs[name], **kwargs}
+            if (report := self.reports[name]) is not None:
+                kwargs = {**self.settings, **candidate.parameters, **kwargs}
+                messages, kwargs, asking = self.bindings.ask_report(
+                    report, messages, candidate, kwargs
+                )
         runnable, rest = self._bind(candidate, kwargs, include_raw=include_raw)
         if rest:
             rest = settings_for_provider(rest, provider)
@@ -387,6 +398,7 @@ class Parts:
             final=final,
             handled=self.fields.exceptions_to_handle,
             notes=notes,
+            asking=asking,
             client_retries=name in self._retrying,
             **declared,
         )

@@ -393,7 +393,9 @@ class Request:
         if self._has_handlers or self.parts.models[step.candidate].callbacks is not None:
             # Tags and metadata take a tenth of a call's time, so they are made only if a handler
             # is attached.
-            config = self._child_config(step.candidate, quiet=not shown_at_once)
+            # Handlers would hear the confidence that is removed from a draft.
+            quiet = not (shown_at_once and (step.final or not self.parts.reports[step.candidate]))
+            config = self._child_config(step.candidate, quiet=quiet)
         verifier = fields.verifier
         reads_along = commit is not None and verifier is not None and verifier.reads_along
         arm = self._worst_case_arm(step)
@@ -419,8 +421,7 @@ class Request:
         if answer.message is not None and self.parts.fatal_flaws:
             tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
             streamed = asking.notes.tokens_shown or step.candidate in self._shown
-            attempt = classify(answer, tools, fatal, streamed=streamed)
-            answer = Answer(attempt, answer.message, answer.output, answer.error)
+            answer = Answer(classify(answer, tools, fatal, streamed=streamed), *answer[1:])
         self.answers[step.candidate] = answer
         return answer.attempt
 

@@ -33,7 +33,11 @@ class Attempt(TypedDict, total=False):
     """Class and message of the candidate's error; None if it answered."""
 
     form: Literal["text", "tool_calls", "structured"]
-    """Kind of the answer; only text is verified."""
+    """Kind of the answer; only text is verified, and what came with a confidence."""
+
+    reported: bool
+    """Whether a confidence was asked for in structured output, or came beside a tool call, so that
+    the answer is verified although it is no text."""
 
     flaw: str | None
     """What makes the answer unusable or only half of one: a refusal, a filter, an empty answer, a

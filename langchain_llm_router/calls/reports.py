@@ -1,0 +1,224 @@
+"""A confidence in the same call as the answer: asked for in the prompt, read, and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import add_ai_message_chunks
+
+from langchain_llm_router.calls.report_schemas import ReportSchema
+from langchain_llm_router.types.answers import answer_text, visible_text
+from langchain_llm_router.verification import Report
+
+__all__ = ["Asking", "HeldChunks", "Reading", "report_in_text", "with_instruction"]
+
+# Keyword arguments by which a caller demands a format that a further line would break.
+_FORMATS = (
+    "response_format",
+    "format",
+    "ls_structured_output_format",
+    "response_mime_type",
+    "response_schema",
+    "response_json_schema",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "grammar",
+    "text_format",
+)
+_PLAIN: tuple[Any, ...] = (None, "", "text", "text/plain", {"type": "text"})
+_BODIES = ("model_kwargs", "extra_body")
+
+_AROUND = 64
+"""Characters that may stand behind the last line, e.g. the tag that ends an answer."""
+
+
+class Reading(NamedTuple):
+    """An answer without its confidence."""
+
+    output: Any
+    """The output of the candidate's runnable: the message, or a dict for structured output."""
+
+    facts: Mapping[str, Any]
+    """What the attempt notes of it."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How one draft is asked for a confidence, and how it is read.
+
+    Args:
+        report: What is asked for; None if the call's format leaves no place for it.
+        schema: The schema with the added field, for structured output.
+        why: Why nothing is asked.
+    """
+
+    report: Report | None
+    schema: ReportSchema | None = None
+    why: str | None = None
+
+    def read(self, output: Any) -> Reading:
+        """Take the confidence out of a candidate's output; an output without one stays as it is."""
+        if isinstance(output, dict) and self.report is None:
+            # Valid structured output is accepted without a verdict, so this is said here.
+            return Reading(output, {"verification_errors": [str(self.why)]})
+        if self.schema is not None:
+            assert self.report is not None
+            found, rest = self.schema.split(output)
+            confidence = self.report.read_field(found)
+            if isinstance(rest, dict) and isinstance(rest.get("raw"), AIMessage):
+                rest = {**rest, "raw": _noted(rest["raw"], {"confidence": confidence})}
+            return Reading(rest, {"reported": True})
+        if not isinstance(output, AIMessage):
+            return Reading(output, {})
+        if self.report is None:
+            return Reading(_noted(output, {"why": self.why}), {})
+        message, confidence = _read_message(output, self.report)
+        is_call = bool(message.tool_calls or message.invalid_tool_calls)
+        return Reading(message, {"reported": True} if is_call and confidence is not None else {})
+
+
+def with_instruction(messages: Sequence[BaseMessage], report: Report) -> list[BaseMessage] | None:
+    """Return the conversation with the instruction at the end of the last human message.
+
+    There, because every provider takes it: not all take two system messages, or a human message
+    after a tool's. What comes before it stays the same, for the provider's prompt cache.
+
+    Returns:
+        None if there is no human message.
+    """
+    for at in range(len(messages) - 1, -1, -1):
+        message = messages[at]
+        if isinstance(message, HumanMessage):
+            content: Any = message.content
+            if isinstance(content, str):
+                content = f"{content}\n\n{report.instruction}"
+            else:
+                content = [*content, {"type": "text", "text": report.instruction}]
+            changed = message.model_copy(update={"content": content})
+            return [*messages[:at], changed, *messages[at + 1 :]]
+    return None
+
+
+def report_in_text(
+    messages: Sequence[BaseMessage], model: Any, kwargs: Mapping[str, Any], report: Report
+) -> tuple[Sequence[BaseMessage], Asking]:
+    """Return the conversation that asks for a confidence on the last line, if there is a place.
+
+    Args:
+        messages: The conversation.
+        model: The model that is asked, whose own settings may demand a format.
+        kwargs: Keyword arguments of the call, with those of the router and of the candidate.
+        report: What is asked for.
+    """
+    own = {name: getattr(model, name, None) for name in (*_FORMATS, *_BODIES)}
+    given = {**{name: value for name, value in own.items() if value is not None}, **kwargs}
+    for name in _BODIES:
+        given |= dict(given[name]) if isinstance(given.get(name), Mapping) else {}
+    demanded = [name for name in _FORMATS if given.get(name) not in _PLAIN]
+    if demanded:
+        why = f"The call has a format of its own (`{demanded[0]}`): no confidence was asked for."
+        return messages, Asking(None, why=why)
+    asking = with_instruction(messages, report)
+    if asking is None:
+        why = "The conversation has no human message: no confidence was asked for."
+        return messages, Asking(None, why=why)
+    return asking, Asking(report)
+
+
+def _read_message(message: AIMessage, report: Report) -> tuple[AIMessage, float | None]:
+    content = message.content
+    if isinstance(content, str):
+        visible = answer_text(message)
+        found = report.split(visible)
+        if found is None:
+            return message, None
+        kept: Any = _cut(content, visible[len(found[0]) :])
+    else:
+        at, text = _last_text(content)
+        found = None if at is None else report.split(visible_text(text))
+        if at is None or found is None:
+            return message, None
+        cut = _cut(text, visible_text(text)[len(found[0]) :])
+        block = content[at]
+        changed: Any = cut if isinstance(block, str) else {**block, "text": cut}
+        kept = [*content[:at], *([changed] if cut.strip() else []), *content[at + 1 :]]
+    changed_message = message.model_copy(update={"content": kept})
+    return _without_tokens(_noted(changed_message, {"confidence": found[1]})), found[1]
+
+
+def _last_text(content: Sequence[Any]) -> tuple[int | None, str]:
+    """Return the place and the text of the last block that has one."""
+    for at in range(len(content) - 1, -1, -1):
+        block = content[at]
+        text = block if isinstance(block, str) else None
+        if isinstance(block, Mapping) and block.get("type") == "text":
+            text = block.get("text")
+        if isinstance(text, str) and text.strip():
+            return at, text
+    return None, ""
+
+
+def _cut(text: str, removed: str) -> str:
+    """Return a text without its last occurrence of what is to be removed.
+
+    The text may have more than what is visible of it: thoughts before it, a tag behind it.
+    """
+    before, found, after = text.rpartition(removed.rstrip())
+    return before + after.strip() if found and removed.strip() else text
+
+
+def _noted(message: AIMessage, note: Mapping[str, Any]) -> AIMessage:
+    metadata = {**message.response_metadata, Report.KEY: dict(note)}
+    return message.model_copy(update={"response_metadata": metadata})
+
+
+def _without_tokens(message: AIMessage) -> AIMessage:
+    """Return the message without the log-probabilities of what was cut off."""
+    given = message.response_metadata.get("logprobs")
+    tokens = given.get("content") if isinstance(given, Mapping) else None
+    if not isinstance(tokens, list) or not isinstance(given, Mapping):
+        return message
+    end, length, kept = len(str(message.text)), 0, 0
+    for token in tokens:
+        length += len(str(token.get("token", "")))
+        if length > end:
+            break
+        kept += 1
+    logprobs = {**given, "content": tokens[:kept]}
+    metadata = {**message.response_metadata, "logprobs": logprobs}
+    return message.model_copy(update={"response_metadata": metadata})
+
+
+class HeldChunks:
+    """The last chunks of a draft that is streamed, held back because they may be its confidence."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._held: list[AIMessageChunk] = []
+        self._length = 0
+
+    def add(self, chunks: Sequence[Any]) -> list[Any]:
+        """Add chunks, and return those before the last line that may be passed on."""
+        passed: list[Any] = []
+        for chunk in chunks:
+            self._held.append(chunk)
+            self._length += len(str(chunk.text))
+        while self._held:
+            rest = self._length - len(str(self._held[0].text))
+            if rest < self._report.longest_line + _AROUND:
+                break
+            passed.append(self._held.pop(0))
+            self._length = rest
+        return passed
+
+    def finish(self) -> list[Any]:
+        """Return what is left, without the confidence."""
+        if not self._held:
+            return []
+        rest = add_ai_message_chunks(self._held[0], *self._held[1:])
+        return [_read_message(rest, self._report)[0]]
