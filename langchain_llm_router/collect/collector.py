@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.judge import VerifierCalls, aadvance
+from langchain_llm_router.calls.reports import Asking, report_in_text
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge, ReferenceGrader
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
@@ -28,7 +29,15 @@ from langchain_llm_router.collect.retries import (
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types import Candidate, sum_usd
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
-from langchain_llm_router.verification import Call, Case, Evaluating, Evaluation, Reply, Verifier
+from langchain_llm_router.verification import (
+    Call,
+    Case,
+    Evaluating,
+    Evaluation,
+    Reply,
+    Report,
+    Verifier,
+)
 
 __all__ = ["Collector", "Limits", "Watcher"]
 
@@ -197,8 +206,12 @@ class Collector:
         kwargs: dict[str, Any] = {}
         for verifier in self._work.verifiers.values():
             kwargs |= verifier.answer_kwargs(candidate.name)
-        messages = self._work.messages(question)
-        asking = AskOperation(candidate, live_model(candidate), messages, {}, kwargs)
+        messages: Sequence[BaseMessage] = self._work.messages(question)
+        model, report = live_model(candidate), self._work.report_of(candidate.name)
+        read: Asking | None = None
+        if report is not None:
+            messages, read = report_in_text(messages, model, kwargs, report)
+        asking = AskOperation(candidate, model, messages, {}, kwargs, asking=read)
         async for attempt in retry_attempts(self._limits.attempts, self._limits.backoff_s):
             with attempt:
                 async with self._slot(candidate):
@@ -424,11 +437,15 @@ def _answer_fields(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, 
         facts["logprobs"] = [[token["token"], token["logprob"]] for token in tokens]
     if "flaw" in attempt:
         facts["flaw"] = attempt["flaw"]
+    if Report.KEY in message.response_metadata:
+        facts[Report.KEY] = message.response_metadata[Report.KEY]
     return {"text": str(message.text), **facts}
 
 
 def _answer_message(line: Mapping[str, Any]) -> AIMessage:
     """Restore an answer from its journal line, with the parts that verifiers read."""
     tokens = [{"token": token, "logprob": value} for token, value in line.get("logprobs", ())]
-    metadata = {"logprobs": {"content": tokens}} if tokens else {}
+    metadata: dict[str, Any] = {"logprobs": {"content": tokens}} if tokens else {}
+    if Report.KEY in line:
+        metadata[Report.KEY] = line[Report.KEY]
     return AIMessage(line["text"], response_metadata=metadata)

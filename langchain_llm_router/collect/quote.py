@@ -15,12 +15,13 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
+from langchain_llm_router.calls.reports import with_instruction
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import CHARS_PER_TOKEN, Candidate, sum_usd
 from langchain_llm_router.types.tokens import estimate_tokens
-from langchain_llm_router.verification import Call, Case, Evaluating, Verifier
+from langchain_llm_router.verification import Call, Case, Evaluating, Report, Verifier
 
 __all__ = [
     "Expected",
@@ -71,6 +72,21 @@ class Workload:
     def comparing(self) -> Mapping[str, Verifier]:
         """The verifiers that compare all answers to a question with each other."""
         return {name: it for name, it in self.verifiers.items() if it.compares}
+
+    def report_of(self, candidate: str) -> Report | None:
+        """Return what a candidate is asked for beside its answers; None if nothing.
+
+        Raises:
+            ValueError: If two verifiers ask for different things in the same answer.
+        """
+        asked = {v.report_of(candidate) for v in self.verifiers_of(candidate).values()} - {None}
+        if len(asked) > 1:
+            msg = (
+                "One answer can come with one confidence, but several verifiers ask for different "
+                "ones: collect them in journals of their own."
+            )
+            raise ValueError(msg)
+        return next(iter(asked), None)
 
     def is_done(self, question: Question, record: Record) -> bool:
         """Return whether all answers, evaluations and grades of a question are recorded."""
@@ -212,7 +228,9 @@ def make_quote(work: Workload, record: Record) -> Quote:
         name = candidate.name
         known = record.answers.keys() | recorded
         missing = sum((id, name) not in known for id in ids)
-        call = Call(work.messages(question), candidate)
+        report, messages = work.report_of(name), work.messages(question)
+        asking = None if report is None else with_instruction(messages, report)
+        call = Call(asking or messages, candidate)
         expected = _expect(call, candidate.expected_output_tokens)
         parts.append(Part("answers", name, name, _multiply(expected, missing)))
         answer = AIMessage("x" * int(candidate.expected_output_tokens * CHARS_PER_TOKEN))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NotRequired, ParamSpec, TypedDict, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_llm_router.calls.chat_models import resolve_candidate
 from langchain_llm_router.collect.background_loop import run_in_background
@@ -235,6 +235,7 @@ def _settings(work: Workload) -> dict[str, Any]:
     return {
         "candidates": [candidate.name for candidate in work.candidates],
         "preamble": prompt_version(work.preamble) if work.preamble else None,
+        "report": _report_version(work),
         "grader": type(work.grader).__name__,
         "models": {name: model_identity(candidate) for name, candidate in _asked(work).items()},
         "prompts": prompt_versions(work.grader, work.verifiers, work.candidates[0]),
@@ -242,6 +243,13 @@ def _settings(work: Workload) -> dict[str, Any]:
             name: describe_verifier(it, work.candidates[0]) for name, it in work.verifiers.items()
         },
     }
+
+
+def _report_version(work: Workload) -> str | None:
+    """Return the version of what the answers are asked to come with; None if nothing."""
+    reports = [work.report_of(candidate.name) for candidate in work.candidates]
+    asked = [HumanMessage(report.instruction) for report in reports if report is not None]
+    return prompt_version(asked[:1]) if asked else None
 
 
 def _asked(work: Workload) -> dict[str, Candidate]:
@@ -255,7 +263,9 @@ def _asked(work: Workload) -> dict[str, Candidate]:
 def _check_same_run(log: Journal, work: Workload) -> None:
     """Refuse to resume a journal that was begun with other models, settings or questions."""
     for name, value in _settings(work).items():
-        before = log.record.settings.get(name, value)
+        # Journals that do not say so were not asked for a report.
+        unknown = name == "report" and len(log.record.settings) > 0
+        before: Any = log.record.settings.get(name, None if unknown else value)
         if isinstance(value, dict):
             # Journals of earlier versions do not say which model was asked.
             same = same_verifier if name == "verifiers" else eq

@@ -204,7 +204,9 @@ class SavedRouter(CheckedArguments):
         if self.verifier is not None and self.verifier_description is not None:
             note = f"# Its verifier, {verifier_name(self.verifier_description)}, comes with it.\n"
         elif self.verifier is not None:
-            kind, n = ("AnswerLogprob", "") if self.verifier == "answer_logprob" else ("YesNo", "8")
+            named = {"answer_logprob": "AnswerLogprob", "self_reported": "SelfReported"}
+            kind = named.get(self.verifier, "YesNo")
+            n = "" if self.verifier in named else "8"
             imports = f"from langchain_llm_router.verification import {kind}\n"
             argument = f", verifier={kind}({n})"
             note = (

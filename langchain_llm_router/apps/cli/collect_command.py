@@ -43,6 +43,9 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     attempts: Annotated[int, "Maximum attempts on rate limits and lost connections."] = 6,
     budget: Annotated[float | None, "Stop before spending more than this many dollars."] = None,
     logprobs: Annotated[bool, "Record the answers' log-probabilities."] = False,
+    self_reported: Annotated[
+        bool, "Ask for a confidence in the same call, and record it; this changes the prompt."
+    ] = False,
     ray: Annotated[bool, "Use a Ray cluster; if there is none, start a local one."] = False,
     shards: Annotated[int, "With --ray: processes that share --concurrency and --budget."] = 4,
     yes: Annotated[bool, "Start without asking for confirmation."] = False,
@@ -65,7 +68,7 @@ def collect(  # noqa: PLR0913 - each option is a parameter
     --candidate large=openai:gpt-4o --recorded gpt-4o-2024-08-06=large --judge openai:o3
     """
     from langchain_llm_router import collect as room  # noqa: PLC0415 - imports what only it needs
-    from langchain_llm_router.verification import YesNo  # noqa: PLC0415 - the same
+    from langchain_llm_router.verification import SelfReported, YesNo  # noqa: PLC0415 - the same
 
     grader = grader or ("pairwise" if from_log else "exact")
     if (questions is None) == (len(from_log) == 0):
@@ -87,7 +90,10 @@ def collect(  # noqa: PLR0913 - each option is a parameter
             "candidates": room.parse_candidates(candidate, price, logprobs=logprobs),
             "recorded": answers,
             "grader": room.grader_by_name(grader, judge),
-            "verifiers": {"self": YesNo(samples)} if samples > 0 else None,
+            "verifiers": {
+                **({"self": YesNo(samples)} if samples > 0 else {}),
+                **({"self_reported": SelfReported()} if self_reported else {}),
+            },
             "verify_last": verify_last,
         }
 

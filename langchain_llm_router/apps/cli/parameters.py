@@ -153,9 +153,16 @@ def load_exam(
 
 def build_verifiers(samples: int) -> dict[str, Verifier]:
     """Make the verifiers that `collect` records, under the same names."""
-    from langchain_llm_router.verification import AnswerLogprob, YesNo  # noqa: PLC0415 - the same
+    from langchain_llm_router.verification import (  # noqa: PLC0415 - the same
+        AnswerLogprob,
+        SelfReported,
+        YesNo,
+    )
 
-    named: dict[str, Verifier] = {"answer_logprob": AnswerLogprob()}
+    named: dict[str, Verifier] = {
+        "answer_logprob": AnswerLogprob(),
+        "self_reported": SelfReported(),
+    }
     return {"self": YesNo(samples), **named} if samples > 0 else named
 
 
