@@ -46,6 +46,7 @@ _I_AM = re.compile(
     re.IGNORECASE,
 )
 _I_AM_SURE = re.compile(rf"(?:je suis|estoy)\s{_SURE}\s(?:à|al)\s{_VALUE}\.?", re.IGNORECASE)
+_COPIED = re.compile(rf"{_LABEL}{_SEPARATOR}(?-i:N)\s?%?\.?", re.IGNORECASE)
 _OPENING = re.compile(rf"(?<!\w){_LABEL}(?!\w)", re.IGNORECASE)
 # Emphasis, code, quotes, boxes and LaTeX's escapes around the words.
 _MARKS = re.compile(r"[*_`~#>\"“”„«»\[\]{}\\$|]+")
@@ -63,7 +64,8 @@ def split_last_line(text: str, options: Sequence[str] = ()) -> tuple[str, float 
 
     Returns:
         The text before it, without white space at its end, and the confidence in [0, 1]: None if
-        its line has no scores of two options. None if the text ends in no confidence.
+        its line has no scores of two options, or is a copy of the form asked for. None if the text
+        ends in no confidence.
 
     Example:
         >>> split_last_line("Paris. **Confidence:** 85 %")
@@ -100,6 +102,8 @@ def _read_line(line: str, options: Sequence[str]) -> tuple[float | None] | None:
         plain = plain[1:-1].strip()
     if options and (scores := _read_scores(plain, options)) is not None:
         return (margin(scores),)
+    if _COPIED.fullmatch(plain) is not None:
+        return (None,)
     for pattern in (_LABELLED, _I_AM, _I_AM_SURE):
         found = pattern.fullmatch(plain)
         if found is not None:

@@ -105,20 +105,14 @@ class _Confidence(Report):
 
     @property
     def instruction(self) -> str:
+        # A number in place of N is copied by small models, which then forget the answer.
         if self.options:
-            example = ", ".join(
-                f"{option}={score}"
-                for option, score in zip(self.options, (70, 20, 10), strict=False)
-            )
-            return (
-                "After your answer, write one more line, the very last, that scores each of the "
-                f"options {', '.join(self.options)} from 0 to 100 by how likely it is right, in "
-                f"this form:\nConfidence: {example}"
-            )
-        return (
-            "After your answer, write one more line, the very last, that says how likely your "
-            "answer is right, in percent from 0 to 100, in this form:\nConfidence: 85%"
-        )
+            form = ", ".join(f"{option}=N" for option in self.options)
+            likely = "each N from 0 to 100 is how likely that option is right"
+        else:
+            form, likely = "N%", "N from 0 to 100 is how likely your answer is right"
+        asked = f'add a last line of the form "Confidence: {form}", where {likely}'
+        return f"(After your answer, {asked}.)"
 
     @property
     def longest_line(self) -> int:

@@ -40,7 +40,7 @@ def test_the_journal_holds_the_answer_without_its_last_line(tmp_path):
     np.testing.assert_allclose(scores[:, 0], [0.9, 0.8, 0.1, np.nan])
     assert np.isnan(scores[:, 1]).all(), "the last candidate is not asked"
     small, large = (candidate.model.seen[0][-1].text for candidate in candidates)
-    assert small.endswith("Confidence: 85%")
+    assert small.endswith(SelfReported().report_of("small").instruction)
     assert large == QUESTIONS[0].query
     written = map(json.loads, (tmp_path / "run.jsonl").read_text().splitlines())
     texts = [line["text"] for line in written if line["kind"] == "answer"]

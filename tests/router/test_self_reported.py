@@ -24,6 +24,7 @@ from langchain_llm_router.types import Arm, Decision
 from langchain_llm_router.verification import ByCandidate, SelfReported
 from tests.support.fakes import CapableModel, ScriptedModel
 
+ASKED = SelfReported().report_of("small").instruction
 LONG = "Paris is the capital of France, and has been for most of its history. " * 8
 
 
@@ -68,7 +69,7 @@ async def test_an_unsure_draft_is_escalated_and_the_last_candidate_is_not_asked(
     answer = await router.ainvoke("Which city?")
     assert answer.text == "It is certainly Paris."
     assert [len(seen) for seen in model(router).seen] == [1]
-    assert "Confidence: 85%" in model(router).seen[0][0].text
+    assert "Confidence: N%" in model(router).seen[0][0].text
     assert model(router, "large").seen[0][0].text == "Which city?"
 
 
@@ -85,7 +86,7 @@ def test_the_instruction_ends_the_last_human_message_so_that_the_prefix_stays_ca
     asked = model(router).seen[0]
     assert asked[:3] == first[:3]
     assert asked[3].content[0]["text"] == "Which city?"
-    assert asked[3].content[-1]["text"].endswith("Confidence: 85%")
+    assert asked[3].content[-1]["text"] == ASKED
     assert first[3].content == blocks
 
 
@@ -451,7 +452,7 @@ async def test_an_agent_s_messages_have_no_confidence():
         assert (asked.tool_calls[0]["name"], found.text) == ("look_up", "Paris")
         assert answer.text == "It is Paris."
         assert first_attempt(answer)["confidence"] == 0.9
-    assert small.calls[0][0][0].text.endswith("Confidence: 85%")
+    assert small.calls[0][0][0].text.endswith(ASKED)
     for mode in ("messages", "values", "updates"):
         shown = [str(part) for part in agent(router).stream(question, stream_mode=mode)]
         assert "onfidence: " not in "".join(shown)

@@ -81,6 +81,10 @@ def test_it_is_read_behind_the_last_sentence_too(text, kept):
     assert found == (None if kept is None else (kept, 0.85))
 
 
+def test_a_copy_of_the_form_is_cut_off_without_a_verdict():
+    assert split_last_line("Paris.\n\nConfidence: N%") == ("Paris.", None)
+
+
 @pytest.mark.parametrize(
     ("line", "score"),
     [
