@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.estimators.ensemble import Ensemble
     from langchain_llm_router.estimators.estimator import Constant, QualityEstimator, Random
     from langchain_llm_router.estimators.folds import fold_indices, out_of_fold
+    from langchain_llm_router.estimators.heuristics import Heuristics, complexity
     from langchain_llm_router.estimators.linear import Linear
     from langchain_llm_router.estimators.matrix_factorization import MatrixFactorization
     from langchain_llm_router.estimators.memory import ApproximateMemory, ExactMemory
@@ -36,6 +37,7 @@ else:
             ".ensemble": "Ensemble",
             ".estimator": "Constant QualityEstimator Random",
             ".folds": "fold_indices out_of_fold",
+            ".heuristics": "Heuristics complexity",
             ".linear": "Linear",
             ".matrix_factorization": "MatrixFactorization",
             ".memory": "ApproximateMemory ExactMemory",
@@ -59,6 +61,7 @@ __all__ = [
     "EncoderClassifier",
     "Ensemble",
     "ExactMemory",
+    "Heuristics",
     "Linear",
     "MatrixFactorization",
     "ModelScorer",
@@ -68,6 +71,7 @@ __all__ = [
     "Random",
     "StoreMemory",
     "Training",
+    "complexity",
     "fold_indices",
     "out_of_fold",
 ]

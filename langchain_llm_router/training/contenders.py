@@ -12,6 +12,7 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import (
     BradleyTerry,
     Clusters,
+    Heuristics,
     Linear,
     NearestNeighbors,
     QualityEstimator,
@@ -30,11 +31,15 @@ from langchain_llm_router.policies import (
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.types.arrays import Floats, Indices
 
-__all__ = ["CHEAP_ESTIMATORS", "Contender", "Tables", "contenders"]
+__all__ = ["CHEAP_ESTIMATORS", "HEURISTICS", "Contender", "Tables", "contenders"]
 
 _Estimators = Mapping[str, Callable[[], QualityEstimator]]
 
+HEURISTICS = "heuristics (length, code, keywords)"
+"""Name of the baseline by rules, which learns nothing from the words of a query."""
+
 CHEAP_ESTIMATORS: _Estimators = {
+    HEURISTICS: Heuristics,
     "nearest neighbors": NearestNeighbors,
     "clusters": Clusters,
     "linear": Linear,

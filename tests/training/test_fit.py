@@ -11,7 +11,7 @@ import pytest
 from langchain_llm_router import Candidate, ChatLLMRouter, SelfEvaluator, route_of
 from langchain_llm_router.apps.cli.fit_report import saved_line, write_report
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.estimators import NearestNeighbors
+from langchain_llm_router.estimators import Heuristics, NearestNeighbors
 from langchain_llm_router.policies import (
     Always,
     ConfidenceThreshold,
@@ -21,7 +21,12 @@ from langchain_llm_router.policies import (
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.training import fit_router
-from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables, contenders
+from langchain_llm_router.training.contenders import (
+    CHEAP_ESTIMATORS,
+    HEURISTICS,
+    Tables,
+    contenders,
+)
 from langchain_llm_router.types.errors import ArtifactError
 from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
 
@@ -130,7 +135,7 @@ def test_all_that_apply_compete(outcomes):
     evaluations = {"self": oracle_evaluations(outcomes), "other": oracle_evaluations(outcomes, 1)}
     named = [c.name for c in contenders(Tables(outcomes, evaluations, CHEAP_ESTIMATORS))]
     assert len(set(named)) == len(named)
-    for estimator in ("nearest neighbors", "clusters", "linear", "Bradley-Terry"):
+    for estimator in (HEURISTICS, "nearest neighbors", "clusters", "linear", "Bradley-Terry"):
         assert f"utility by {estimator}" in named
     for verifier in evaluations:
         assert f"FrugalGPT on {verifier}" in named
@@ -220,6 +225,17 @@ def test_the_report_begins_with_the_verdict(kept, refused, tmp_path):
         assert (tmp_path / "router" / f"{name}.png").stat().st_size > 10_000
     report = write_report(refused, tmp_path / "other").read_text()
     assert f"use `{refused.verdict.use}` alone" in report.splitlines()[2]
+
+
+def test_the_report_shows_the_baseline_by_rules_however_far_down_it_stands(tmp_path):
+    pytest.importorskip("matplotlib")
+    kinds = {f"near {i}": lambda i=i: NearestNeighbors(n_neighbors=i) for i in range(3, 18)}
+    fitted = fit_router(
+        half_easy(120), target="quality >= 0.5", estimators={**kinds, HEURISTICS: Heuristics}
+    )
+    report = write_report(fitted, tmp_path).read_text()
+    assert f"| utility by {HEURISTICS} |" in report
+    assert report.count("| utility by near") < len(kinds)
 
 
 def test_the_block_of_the_report_runs_as_pasted(kept, tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 
 from langchain_llm_router import plots
 from langchain_llm_router.evaluation.intervals import mean_interval
-from langchain_llm_router.training.fitted_router import Fitted
+from langchain_llm_router.training.contenders import HEURISTICS
+from langchain_llm_router.training.fitted_router import Fitted, Standing
 
 __all__ = ["latency_line", "saved_line", "write_report"]
 
@@ -63,15 +64,21 @@ def _draw(fitted: Fitted, folder: Path) -> None:
         subtitle=f"{tested}, 95 % intervals",
     )
     plots.save(figure, folder / "cost_quality.png")
+    shown = _shown(fitted)
     figure = plots.contest_chart(
-        [(standing.name, 100 * standing.score) for standing in fitted.standings[:_SHOWN]],
+        [(standing.name, 100 * standing.score) for standing in shown],
         x="gain that can probably be proven (%)",
-        subtitle=f"the first {min(_SHOWN, len(fitted.standings))} of {len(fitted.standings)}, "
-        f"{tested}",
+        subtitle=f"{len(shown)} of {len(fitted.standings)}, {tested}",
     )
     plots.save(figure, folder / "contest.png")
     figure = plots.answer_shares(_shares(fitted), subtitle=tested)
     plots.save(figure, folder / "shares.png")
+
+
+def _shown(fitted: Fitted) -> list[Standing]:
+    """Return the first standings, and that of the baseline by rules wherever it stands."""
+    standings = fitted.standings
+    return [s for i, s in enumerate(standings) if i < _SHOWN or HEURISTICS in s.name]
 
 
 def _point(fitted: Fitted) -> plots.StrategyPoint:
@@ -201,7 +208,7 @@ def _worth_table(fitted: Fitted) -> str:
 def _standings(fitted: Fitted) -> str:
     rows = "\n".join(
         f"| {s.name} | {100 * s.score:.2f} % | {s.quality:.1%} | {_per_1000(s.cost_usd)} |"
-        for s in fitted.standings[:_SHOWN]
+        for s in _shown(fitted)
     )
     return (
         "Each at its best setting. The gain is the share of the cost that it saves, times the "
