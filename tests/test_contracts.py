@@ -19,6 +19,7 @@ from langchain_llm_router import policies as policies_room
 from langchain_llm_router.data.artifacts import kind_of
 from langchain_llm_router.estimators import (
     Abstaining,
+    AddedCandidates,
     BradleyTerry,
     Clusters,
     Constant,
@@ -77,6 +78,7 @@ from tests.support.pools import make_pool
 ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     # What it predicts is finite as long as it does not abstain, which p < 0 never makes it.
     "Abstaining": lambda: Abstaining(NearestNeighbors(n_neighbors=5), p_query=0.0),
+    "AddedCandidates": lambda: AddedCandidates(NearestNeighbors(n_neighbors=5)),
     "Constant": Constant,
     "Random": Random,
     "Heuristics": Heuristics,
@@ -203,6 +205,20 @@ def test_two_candidates_are_enough_and_one_row_does_not_crash(name):
     make, outcomes = ESTIMATORS[name], make_outcomes(n=20, candidates=("weak", "strong"))
     assert make().fit(outcomes).predict(QUERIES).shape == (len(QUERIES), 2)
     assert make().fit(outcomes.take([0])).predict(QUERIES).shape == (len(QUERIES), 2)
+
+
+@estimators
+def test_a_candidate_is_added_from_a_few_answers(name, tmp_path: Path):
+    table = make_outcomes()
+    fitted = ESTIMATORS[name]().fit(table.select(["small", "large"]))
+    before = fitted.predict(QUERIES)
+    added = fitted.add_candidate("medium", table.take(range(30)))
+    assert added.fitted_candidates == ("small", "large", "medium")
+    predicted = added.predict(QUERIES)
+    np.testing.assert_allclose(predicted[:, :2], before, atol=1e-6)
+    assert np.isfinite(predicted).all()
+    loaded = type(added).load(added.save(tmp_path / "it"))
+    np.testing.assert_allclose(loaded.predict(QUERIES), predicted, atol=1e-6)
 
 
 @estimators

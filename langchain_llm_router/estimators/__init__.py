@@ -10,6 +10,7 @@ from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langchain_llm_router.estimators.abstention import Abstaining
+    from langchain_llm_router.estimators.added_candidates import AddedCandidates
     from langchain_llm_router.estimators.bradley_terry import BradleyTerry
     from langchain_llm_router.estimators.causal_lm import CausalLMClassifier
     from langchain_llm_router.estimators.drift import DriftGauge, DriftReading, DriftWatch
@@ -30,6 +31,7 @@ else:
         __name__,
         {
             ".abstention": "Abstaining",
+            ".added_candidates": "AddedCandidates",
             ".bradley_terry": "BradleyTerry",
             ".causal_lm": "CausalLMClassifier",
             ".drift": "DriftGauge DriftReading DriftWatch",
@@ -50,6 +52,7 @@ else:
 
 __all__ = [
     "Abstaining",
+    "AddedCandidates",
     "ApproximateMemory",
     "BradleyTerry",
     "CausalLMClassifier",

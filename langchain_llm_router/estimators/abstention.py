@@ -11,7 +11,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.data.artifacts import Artifact
+from langchain_llm_router.data.artifacts import Artifact, kind_of
 from langchain_llm_router.data.embeddings import (
     LexicalEmbeddings,
     describe_embeddings,
@@ -108,7 +108,7 @@ class Abstaining(QualityEstimator):
     def _settings(self) -> dict[str, Any]:
         embeddings = self.gauge_.embeddings_
         return {
-            "part": type(self.estimator_).__name__,
+            "part": kind_of(type(self.estimator_)),
             "gauge": self.gauge_.settings(),
             "embedding": describe_embeddings(embeddings, self.gauge_.reference_.shape[1]),
         }

@@ -191,14 +191,7 @@ class ModelScorer(TransformerEstimator):
             ValueError: If the candidate is fitted already, is not a column of `outcomes`, or has
                 no rows.
         """
-        self._check_fitted()
-        if name in self.candidates_:
-            msg = f"`name` must be a new candidate, got {name!r}, one of {list(self.candidates_)}."
-            raise ValueError(msg)
-        data = outcomes.select([name])
-        if len(data) == 0:
-            msg = f"`outcomes` of {name!r} must have at least 1 row, got 0."
-            raise ValueError(msg)
+        data = self._check_new(name, outcomes)
         old_candidates, old_hash = self.candidates_, self.data_hash_
         self.network_.requires_grad_(requires_grad=False)
         guesses = np.clip(self._predict(data.queries), 1e-6, 1 - 1e-6)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +11,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.data.artifacts import read_artifact
+from langchain_llm_router.data.artifacts import kind_of, known_class, read_artifact
 from langchain_llm_router.data.embeddings import LexicalEmbeddings
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.folds import out_of_fold
@@ -124,7 +123,7 @@ class Ensemble(QualityEstimator):
         return {"n_folds": self.n_folds, "seed": self.seed}
 
     def _settings(self) -> dict[str, Any]:
-        return {"parts": [type(part).__name__ for part in self.estimators_]}
+        return {"parts": [kind_of(type(part)) for part in self.estimators_]}
 
     def _arrays(self) -> Arrays:
         return {"weights": self.weights_, "intercept": self.intercept_, "centers": self._centers}
@@ -155,12 +154,9 @@ def _part_name(i: int) -> str:
 
 
 def load_part(folder: Path, kind: str, embeddings: Embeddings | None) -> QualityEstimator:
-    """Load an estimator of this package by its class name."""
-    cls = getattr(import_module("langchain_llm_router.estimators"), kind, None)
-    if not (isinstance(cls, type) and issubclass(cls, QualityEstimator)):
-        msg = f"{str(folder)!r} contains a {kind!r}, which is not an estimator of this package."
-        raise ArtifactError(msg)
-    described = read_artifact(folder, kind).settings.get("embedding", {})
+    """Load an estimator by its class name, as `kind_of` returns it."""
+    cls = known_class(QualityEstimator, kind, folder)  # type: ignore[type-abstract]
+    described = read_artifact(folder, cls.__name__).settings.get("embedding", {})
     lexical = described.get("class") == LexicalEmbeddings.__name__
     return cls.load(folder, embeddings=None if lexical else embeddings)
 

@@ -71,6 +71,27 @@ class QualityEstimator(CheckedArguments, ABC):
         """Copy the settings without the fit."""
         return replace(self)  # type: ignore[type-var]
 
+    def add_candidate(self, name: str, outcomes: Outcomes) -> QualityEstimator:
+        """Return an estimator that predicts one more candidate as well, without fitting again.
+
+        The new candidate is explained as a mix of the fitted ones (`AddedCandidates`); a
+        `ModelScorer` trains a vector for it and returns itself.
+
+        Args:
+            name: Name of the new candidate, a column of `outcomes`.
+            outcomes: Measured outcomes of the candidate; 20 rows are a useful minimum. Columns of
+                fitted candidates are used where they are present, as on training questions; for
+                the others their predictions are. Further columns are ignored.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            ValueError: If the candidate is fitted already, is not a column of `outcomes`, or has
+                no rows.
+        """
+        from langchain_llm_router import estimators  # noqa: PLC0415 - its files import this one
+
+        return estimators.AddedCandidates.around(self).add_candidate(name, outcomes)
+
     def predict(self, queries: Sequence[str]) -> Floats:
         """Predict the expected quality in [0, 1], of shape (n_queries, n_candidates).
 
@@ -140,6 +161,18 @@ class QualityEstimator(CheckedArguments, ABC):
         """
         self._check_fitted()
         return self.candidates_
+
+    def _check_new(self, name: str, outcomes: Outcomes) -> Outcomes:
+        """Return the column of a new candidate, or say why it cannot be added."""
+        self._check_fitted()
+        if name in self.candidates_:
+            msg = f"`name` must be a new candidate, got {name!r}, one of {list(self.candidates_)}."
+            raise ValueError(msg)
+        data = outcomes.select([name])
+        if len(data) == 0:
+            msg = f"`outcomes` of {name!r} must have at least 1 row, got 0."
+            raise ValueError(msg)
+        return data
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "candidates_"):

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from langchain_llm_router import estimators
 from langchain_llm_router.data.artifacts import (
     Artifact,
     incomplete_error,
@@ -127,7 +126,7 @@ class SavedRouter(CheckedArguments):
         try:
             estimator = None
             if settings["estimator"] is not None:
-                kind = _estimator_class(settings["estimator"], folder)
+                kind = known_class(QualityEstimator, settings["estimator"], folder)  # type: ignore[type-abstract]
                 estimator = kind.load(folder / "estimator", embeddings=embeddings)
             return cls(
                 candidates=tuple(settings["candidates"]),
@@ -292,14 +291,6 @@ def _load_policy(manifest: Mapping[str, Any] | None, folder: Path) -> Policy:
     if "params" not in manifest:
         return kind.load(folder / "policy")
     return kind(**kind._load_fields(manifest, folder / "policy"))
-
-
-def _estimator_class(kind: str, folder: Path) -> type[QualityEstimator]:
-    # Looked up by name, so that estimators that need torch are imported only when needed.
-    exported = getattr(estimators, kind, None) if kind in estimators.__all__ else None
-    if isinstance(exported, type) and issubclass(exported, QualityEstimator):
-        return exported
-    return known_class(QualityEstimator, kind, folder)  # type: ignore[type-abstract]
 
 
 def _fingerprint(query: str) -> str:

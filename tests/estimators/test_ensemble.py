@@ -129,7 +129,7 @@ def test_a_part_that_is_no_estimator_is_refused(tmp_path):
     folder = Ensemble([Constant()]).fit(make_outcomes(20)).save(tmp_path / "it")
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"Constant"', '"out_of_fold"'))
-    with pytest.raises(ArtifactError, match="not an estimator"):
+    with pytest.raises(ArtifactError, match="not a known 'QualityEstimator'"):
         Ensemble.load(folder)
 
 
