@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.training_loop import Training, TrainingJob
 from langchain_llm_router.estimators.transformer import TransformerEstimator, pad_tokens
-from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.arrays import Arrays, Floats, Indices
 from langchain_llm_router.types.errors import import_extra
 
 if TYPE_CHECKING:
@@ -26,6 +29,12 @@ else:
 __all__ = ["EncoderClassifier", "ModelScorer"]
 
 _Pooling = Literal["cls", "mean"]
+
+_VECTOR_LEARNING_RATE, _VECTOR_STEPS = 0.01, 100
+"""Embeddings of words vary by some 0.05, so that a hundred steps move a vector as far as that."""
+
+_LEAST_MOVE = 0.01
+"""Share of its length by which a vector must move."""
 
 
 @dataclass(eq=False)
@@ -154,7 +163,7 @@ class ModelScorer(TransformerEstimator):
 
     The vector is one more token embedding of the query, and a dense head predicts the quality of
     that candidate's answer. Candidates share the encoder, so `add_candidate` trains only a new
-    vector.
+    vector, and an offset where the encoder makes too little of the vector.
 
     Args:
         pretrained: Folder or hub name of an encoder that accepts `inputs_embeds`.
@@ -162,6 +171,10 @@ class ModelScorer(TransformerEstimator):
             queries are cut.
         pooling: Input of the head: `"cls"` for the [CLS] token, or `"mean"` over all tokens.
         training: The training settings; `head_learning_rate` applies to the vectors as well.
+
+    Attributes:
+        offsets_: What is added to each candidate's logit, of shape (n_candidates,); 0 for those
+            of the fit.
 
     References:
         Unify's published router design: query and learned model token through BERT, dense head on
@@ -180,38 +193,70 @@ class ModelScorer(TransformerEstimator):
         """Train the vector of one more candidate without changing other weights.
 
         The vector is initialized with that of the fitted candidate whose predictions fit the new
-        outcomes best.
+        outcomes best, and trained at a learning rate of its own. Then an offset makes the mean
+        prediction right, because an encoder whose fitted candidates are alike ignores the vector.
+        A vector that has hardly moved is warned about.
 
         Args:
             name: Name of the new candidate, a column of `outcomes`; other columns are ignored.
             outcomes: Measured outcomes of the candidate; a few dozen rows are a useful minimum.
-            training: The training settings of the vector. If None, those of the estimator.
+            training: The training settings of the vector. If None, some hundred steps at a rate
+                of 0.01, without early stopping.
 
         Raises:
             ValueError: If the candidate is fitted already, is not a column of `outcomes`, or has
                 no rows.
         """
         data = self._check_new(name, outcomes)
-        old_candidates, old_hash = self.candidates_, self.data_hash_
+        training = training or _vector_training(self.training, len(data))
+        old = self.candidates_, self.data_hash_, self.offsets_
         self.network_.requires_grad_(requires_grad=False)
         guesses = np.clip(self._predict(data.queries), 1e-6, 1 - 1e-6)
         loss = -data.quality * np.log(guesses) - (1 - data.quality) * np.log(1 - guesses)
         start = self.network_.vectors[int(loss.mean(axis=0).argmin())].detach().clone()
-        self.network_.vectors.append(nn.Parameter(start))
-        self.candidates_ = (*old_candidates, name)
+        self.network_.vectors.append(nn.Parameter(start.clone()))
+        self.candidates_ = (*self.candidates_, name)
+        self.offsets_: Floats = np.append(self.offsets_, 0.0)
         self.report_ = None
-        self.data_hash_ = data_hash(old_hash, data.queries, name, data.quality)
+        self.data_hash_ = data_hash(self.data_hash_, data.queries, name, data.quality)
         try:
-            columns = [len(old_candidates)]
-            self._train_pairs(data, columns, training or self.training, full=False)
+            self._center(data)
+            self._train_pairs(data, [len(old[0])], training, full=False)
+            self._center(data)
         except BaseException:
-            self.candidates_, self.data_hash_ = old_candidates, old_hash
+            self.candidates_, self.data_hash_, self.offsets_ = old
             self.network_.vectors = self.network_.vectors[:-1]
             raise
+        self._warn_if_still(name, start)
         return self
+
+    def _center(self, data: Outcomes) -> None:
+        """Set the last offset so that the mean prediction is that of the outcomes.
+
+        One further row that is half good keeps the offset finite.
+        """
+        logits = self._logits(data.queries, len(self.candidates_) - 1)
+        wanted = float(data.quality.sum()) + 0.5
+        offset, low, high = 0.0, -50.0, 50.0
+        for _ in range(60):
+            above = _sigmoid(logits + offset).sum() + _sigmoid(np.array(offset)) > wanted
+            low, high = (low, offset) if above else (offset, high)
+            offset = (low + high) / 2
+        self.offsets_ = np.append(self.offsets_[:-1], offset)
+
+    def _warn_if_still(self, name: str, start: torch.Tensor) -> None:
+        moved = float((self.network_.vectors[-1].detach() - start).norm() / start.norm())
+        if moved < _LEAST_MOVE:
+            msg = (
+                f"The vector of {name!r} has moved by {moved:.2%} only, so its predictions are "
+                "those of the candidate most like it, shifted: raise `learning_rate` or `epochs` "
+                "of `training`, or leave `training` out."
+            )
+            warnings.warn(msg, stacklevel=3)
 
     def _fit(self, data: Outcomes) -> None:
         self._load_pretrained()
+        self.offsets_ = np.zeros(len(self.candidates_))
         self._train_pairs(data, range(len(self.candidates_)), self.training, full=True)
 
     def _train_pairs(
@@ -222,9 +267,11 @@ class ModelScorer(TransformerEstimator):
         tokens = self._tokens(data.queries)
         candidate = np.array(columns)
         target = torch.from_numpy(data.quality.astype(np.float32)).to(self._device).reshape(-1)
+        offsets = torch.from_numpy(self.offsets_[candidate].astype(np.float32)).to(self._device)
 
         def loss(rows: Indices) -> torch.Tensor:
             logits = self._forward([tokens[r // k] for r in rows], candidate[rows % k])
+            logits = logits + offsets[torch.from_numpy(rows % k).to(offsets.device)]
             wanted = target[torch.from_numpy(rows).to(target.device)]
             return nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
 
@@ -240,12 +287,29 @@ class ModelScorer(TransformerEstimator):
         self._train(job, training)
 
     def _predict(self, queries: Sequence[str]) -> Floats:
+        columns = [self._logits(queries, j) for j in range(len(self.candidates_))]
+        return _sigmoid(np.stack(columns, axis=1) + self.offsets_)
+
+    def _logits(self, queries: Sequence[str], column: int) -> Floats:
+        """Compute the network's output for one candidate, without its offset."""
         tokens = self._tokens(queries)
-        columns = [
-            self._in_batches(tokens, 1, np.full(len(tokens), j))
-            for j in range(len(self.candidates_))
-        ]
-        return _sigmoid(np.concatenate(columns, axis=1))
+        return self._in_batches(tokens, 1, np.full(len(tokens), column))[:, 0]
+
+    def _arrays(self) -> Arrays:
+        return {**super()._arrays(), "offsets": self.offsets_}
+
+    def _restore(
+        self,
+        settings: Mapping[str, Any],
+        arrays: Arrays,
+        embeddings: Embeddings | None,
+    ) -> None:
+        super()._restore(settings, arrays, embeddings)
+        # Artifacts of earlier versions have none.
+        self.offsets_ = arrays.get("offsets", np.zeros(len(self.candidates_)))
+        if self.offsets_.shape != (len(self.candidates_),):
+            msg = f"offsets have shape {self.offsets_.shape}, not one per candidate"
+            raise ValueError(msg)
 
     def _build(self, model: nn.Module) -> nn.Module:
         return _Scorer(model, len(self.candidates_), self.pooling)
@@ -278,6 +342,20 @@ class _Scorer(nn.Module):
         mask = torch.cat([mask[:, :1], mask], dim=1)
         hidden = self.model(inputs_embeds=joined, attention_mask=mask).last_hidden_state
         return self.head(_pool(hidden, mask, self.pooling)).squeeze(1)
+
+
+def _vector_training(training: Training, n_rows: int) -> Training:
+    """Return settings that move one vector, which those of a whole network do not."""
+    epochs = math.ceil(_VECTOR_STEPS / math.ceil(n_rows / training.batch_size))
+    return replace(
+        training,
+        epochs=max(epochs, 2),
+        max_steps=None,
+        learning_rate=_VECTOR_LEARNING_RATE,
+        head_learning_rate=None,
+        weight_decay=0.0,
+        validation_share=0.0,
+    )
 
 
 def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: _Pooling) -> torch.Tensor:

@@ -6,6 +6,7 @@ toy table); those that say MiniLM take the real one.
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,49 @@ def test_a_new_candidate_that_answers_like_a_known_one_is_scored_like_it(scorer,
     again = estimators.ModelScorer.load(fitted.save(tmp_path))
     assert again.candidates_ == ("small", "large", "new")
     np.testing.assert_allclose(again.predict([HARD, EASY]), predicted, atol=1e-6)
+
+
+def test_a_new_candidate_unlike_the_known_ones_is_predicted_at_its_own_level(tmp_path):
+    """Where the known are alike, the encoder makes nothing of the vector."""
+    rng = np.random.default_rng(0)
+    table = make_outcomes(200)
+    poor = (rng.random((200, 2)) < 0.1).astype(float)
+    training = estimators.Training(
+        epochs=3, learning_rate=1e-3, head_learning_rate=3e-3, validation_share=0.0
+    )
+    fitted = tiny("ModelScorer", training=training).fit(Outcomes(table.queries, ["a", "b"], poor))
+    answers = Outcomes(table.queries[:50], ["new"], np.tile([[0.0], [1.0]], (25, 1)))
+    known = fitted.predict(table.queries)
+    fitted.add_candidate("new", answers)
+    predicted = fitted.predict(table.queries)
+    assert predicted[:, 2].mean() == pytest.approx(0.5, abs=0.1)
+    np.testing.assert_allclose(predicted[:, :2], known, atol=1e-6)
+    again = estimators.ModelScorer.load(fitted.save(tmp_path))
+    np.testing.assert_allclose(again.predict([HARD]), fitted.predict([HARD]), atol=1e-6)
+
+
+def test_a_vector_that_has_not_moved_is_warned_about(scorer):
+    fitted = estimators.ModelScorer.load(scorer)
+    table = make_outcomes(30)
+    with pytest.warns(UserWarning, match=r"The vector of 'medium' has moved by 0\.\d+% only"):
+        fitted.add_candidate("medium", table, training=estimators.Training())
+    fitted = estimators.ModelScorer.load(scorer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted.add_candidate("medium", table)
+
+
+def test_a_scorer_saved_without_offsets_is_loaded_with_none(scorer, tmp_path):
+    fitted = estimators.ModelScorer.load(scorer)
+    expected = fitted.predict([HARD])
+    arrays = fitted._arrays()
+    del arrays["offsets"]
+    fitted._arrays = lambda: arrays
+    loaded = estimators.ModelScorer.load(fitted.save(tmp_path))
+    np.testing.assert_allclose(loaded.predict([HARD]), expected, atol=1e-6)
+    arrays["offsets"] = np.zeros(1)
+    with pytest.raises(ArtifactError, match="offsets have shape"):
+        estimators.ModelScorer.load(fitted.save(tmp_path))
 
 
 def test_adding_a_candidate_says_what_is_wrong(scorer):
