@@ -23,6 +23,7 @@ from langchain_llm_router.estimators import (
     BradleyTerry,
     Clusters,
     Constant,
+    DecisionModelEstimator,
     Ensemble,
     Heuristics,
     Linear,
@@ -60,6 +61,7 @@ from langchain_llm_router.verification import (
     ByCandidate,
     Case,
     Checks,
+    DecisionVerifier,
     Evaluation,
     Reply,
     SelfEvaluator,
@@ -70,7 +72,7 @@ from langchain_llm_router.verification import (
     compiles,
     finished,
 )
-from tests.support.fakes import make_evaluations, make_outcomes
+from tests.support.fakes import StatingModel, make_evaluations, make_outcomes
 from tests.support.networks import tiny
 from tests.support.paths import ROOT
 from tests.support.pools import make_pool
@@ -80,6 +82,7 @@ ESTIMATORS: dict[str, Callable[[], QualityEstimator]] = {
     "Abstaining": lambda: Abstaining(NearestNeighbors(n_neighbors=5), p_query=0.0),
     "AddedCandidates": lambda: AddedCandidates(NearestNeighbors(n_neighbors=5)),
     "Constant": Constant,
+    "DecisionModelEstimator": lambda: DecisionModelEstimator(StatingModel()),
     "Random": Random,
     "Heuristics": Heuristics,
     "NearestNeighbors": lambda: NearestNeighbors(n_neighbors=5),
@@ -156,6 +159,7 @@ VERIFIERS: dict[str, Callable[[], Verifier]] = {
     "SelfReported": SelfReported,
     "SelfReported (options)": lambda: SelfReported(("A", "B")),
     "Checks": lambda: Checks([finished, compiles]),
+    "DecisionVerifier": lambda: DecisionVerifier(StatingModel()),
     "ByCandidate": lambda: ByCandidate({"small": SelfEvaluator(2)}),
 }
 
@@ -218,6 +222,8 @@ def test_a_candidate_is_added_from_a_few_answers(name, tmp_path: Path):
     np.testing.assert_allclose(predicted[:, :2], before, atol=1e-6)
     assert np.isfinite(predicted).all()
     loaded = type(added).load(added.save(tmp_path / "it"))
+    if isinstance(fitted, DecisionModelEstimator):
+        loaded.estimator_.model = fitted.model
     np.testing.assert_allclose(loaded.predict(QUERIES), predicted, atol=1e-6)
 
 
@@ -256,6 +262,8 @@ def elsewhere():
 @estimators
 def test_saved_and_loaded_in_another_process_predicts_the_same(name, elsewhere, tmp_path: Path):
     fitted = estimator_of(name)
+    if isinstance(fitted, DecisionModelEstimator):
+        pytest.skip("its model is not saved: tests/estimators/test_decision_estimator.py loads it")
     found = elsewhere(type(fitted).__name__, fitted.save(tmp_path / "it"))
     np.testing.assert_allclose(found, fitted.predict(QUERIES), atol=1e-6)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.estimators.added_candidates import AddedCandidates
     from langchain_llm_router.estimators.bradley_terry import BradleyTerry
     from langchain_llm_router.estimators.causal_lm import CausalLMClassifier
+    from langchain_llm_router.estimators.decision_estimator import DecisionModelEstimator
     from langchain_llm_router.estimators.drift import DriftGauge, DriftReading, DriftWatch
     from langchain_llm_router.estimators.encoder import EncoderClassifier, ModelScorer
     from langchain_llm_router.estimators.ensemble import Ensemble
@@ -34,6 +35,7 @@ else:
             ".added_candidates": "AddedCandidates",
             ".bradley_terry": "BradleyTerry",
             ".causal_lm": "CausalLMClassifier",
+            ".decision_estimator": "DecisionModelEstimator",
             ".drift": "DriftGauge DriftReading DriftWatch",
             ".encoder": "EncoderClassifier ModelScorer",
             ".ensemble": "Ensemble",
@@ -58,6 +60,7 @@ __all__ = [
     "CausalLMClassifier",
     "Clusters",
     "Constant",
+    "DecisionModelEstimator",
     "DriftGauge",
     "DriftReading",
     "DriftWatch",

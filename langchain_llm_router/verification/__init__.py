@@ -5,8 +5,9 @@ replies, and returns an `Evaluation`. `calls/judge.py` makes the calls, sync or 
 not a probability until an observation model has calibrated it.
 
 Calls per answer: `SelfEvaluator` k (fewer with `adaptive`), `YesNo` one for k samples,
-`TokenProbability` one, `Agreement` one per peer and resample, `AnswerGroups` one per earlier group
-if it has a judge, `AnswerLogprob`, `AnswerScorer`, `Checks` and `SelfReported` none.
+`TokenProbability` and `DecisionVerifier` one, `Agreement` one per peer and resample,
+`AnswerGroups` one per earlier group if it has a judge, `AnswerLogprob`, `AnswerScorer`, `Checks`
+and `SelfReported` none.
 """
 
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         parses_as,
         valid_tool_calls,
     )
+    from langchain_llm_router.verification.decision_verifier import DecisionVerifier
     from langchain_llm_router.verification.logprobs import AnswerLogprob, TokenProbability
     from langchain_llm_router.verification.self_evaluation import (
         SelfEvaluator,
@@ -64,6 +66,7 @@ else:
             ),
             ".answer_scorer": "AnswerScorer",
             ".checks": "Checks compiles finished parses_as valid_tool_calls",
+            ".decision_verifier": "DecisionVerifier",
             ".logprobs": "AnswerLogprob TokenProbability",
             ".self_evaluation": "SelfEvaluator Verdict verification_prompt",
             ".self_reported": "SelfReported",
@@ -85,6 +88,7 @@ __all__ = [
     "Call",
     "Case",
     "Checks",
+    "DecisionVerifier",
     "Evaluating",
     "Evaluation",
     "Reply",

@@ -138,6 +138,38 @@ class JudgeModel(ScriptedModel):
         return RunnableLambda(judge)
 
 
+class StatingModel(ScriptedModel):
+    """A chat model whose structured output states a probability for each question it is asked.
+
+    It believes in everything about what is easy, and else in the large candidate alone; of what it
+    does not know it states nothing.
+    """
+
+    script: list[Any] = Field(default_factory=lambda: ["never asked for text"])
+    asked: list[str] = Field(default_factory=list)
+
+    def with_structured_output(self, schema, *, include_raw=False, **kwargs):
+        def state(messages: Any) -> dict[str, Any]:
+            self.asked.append(messages[-1].text)
+            given = json.loads(messages[-1].text)
+            usage = UsageMetadata(input_tokens=100, output_tokens=10, total_tokens=110)
+            stated = [
+                {"name": name, "probability": 0.8 if "large" in text else 0.3}
+                if "easy" not in given["state"]
+                else {"name": name, "probability": 0.9}
+                for name, text in given["questions"].items()
+                if "unknown" not in given["state"]
+            ]
+            parsed = schema.model_validate({"answers": stated})
+            return {
+                "raw": AIMessage("", usage_metadata=usage),
+                "parsed": parsed,
+                "parsing_error": None,
+            }
+
+        return RunnableLambda(state)
+
+
 def make_evaluations(outcomes: Outcomes, seed: int = 0) -> SelfEvaluations:
     """A verifier of eight samples that is right more often than not, and sometimes silent."""
     rng = np.random.default_rng(seed)
