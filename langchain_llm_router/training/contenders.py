@@ -16,17 +16,20 @@ from langchain_llm_router.estimators import (
     Linear,
     NearestNeighbors,
     QualityEstimator,
+    out_of_fold,
 )
 from langchain_llm_router.evaluation import replay
 from langchain_llm_router.evaluation.trials import Family
 from langchain_llm_router.policies import (
     Always,
+    AnswerPool,
     CascadeRouting,
     ConfidenceThreshold,
     FrugalCascade,
     Policy,
     Pomdp,
     Utility,
+    choose_pool,
 )
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.types.arrays import Floats, Indices
@@ -47,6 +50,11 @@ CHEAP_ESTIMATORS: _Estimators = {
 }
 """Estimators that need no pretrained model and are fitted within seconds."""
 
+_POOL_READER = "linear"
+"""Name of the estimator whose predictions a pool starts from; one, because each is refitted in
+every fold of a fold."""
+
+_SMALLEST_POOL = 3
 _N_BUDGETS = 3
 _N_GRID = 5
 
@@ -135,6 +143,8 @@ def contenders(tables: Tables) -> Iterator[Contender]:
         )
     chains = [names] + [pair for pair in combinations(names, 2) if pair != names]
     for verifier, evaluations in tables.evaluations.items():
+        if evaluations.answer_groups is not None:
+            yield from _pools(tables, verifier)
         if not evaluations.has_scores:
             continue
         yield Contender(f"FrugalGPT on {verifier}", _frugal(tables, verifier), names, verifier)
@@ -148,6 +158,35 @@ def contenders(tables: Tables) -> Iterator[Contender]:
                 slow = train is _routing
                 name = f"{kind} on {verifier}: {who}"
                 yield Contender(name, family, chain, verifier, slow=slow)
+
+
+def _pools(tables: Tables, verifier: str) -> Iterator[Contender]:
+    """Yield pools of answers, without and with a belief from the query."""
+    names = tuple(tables.outcomes.candidates)
+    if len(names) < _SMALLEST_POOL:
+        return
+    yield Contender(f"answer pool on {verifier}", _pool(tables, verifier, None), names, verifier)
+    reader = next((it for it in tables.estimators if it == _POOL_READER), None)
+    if reader is not None:
+        yield Contender(
+            f"answer pool on {verifier}, query read by {reader}",
+            _pool(tables, verifier, reader),
+            names,
+            verifier,
+            estimator=reader,
+        )
+
+
+def _pool(tables: Tables, verifier: str, reader: str | None) -> Callable[[Indices], Family]:
+    def train(rows: Indices) -> Family:
+        outcomes, groups = tables.of(tables.outcomes.candidates, verifier, rows)
+        guess = None
+        if reader is not None:
+            guess = out_of_fold(tables.estimators[reader](), outcomes)
+        pool = choose_pool(outcomes)
+        return AnswerPool(0.0).fit(outcomes, groups, guess, pool=pool).with_knob
+
+    return train
 
 
 def _utility(rows: Indices) -> Family:

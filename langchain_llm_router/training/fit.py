@@ -41,8 +41,9 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
     """Compare all kinds of routers that apply to the data, and fit the best.
 
     The contenders are `Utility` with each estimator, `CascadeRouting` and `FrugalCascade` with each
-    verifier, and `ConfidenceThreshold` and `Pomdp` with each verifier and each chain of candidates
-    (all candidates, and every pair). They are compared with every candidate alone.
+    verifier, `ConfidenceThreshold` and `Pomdp` with each verifier and each chain of candidates
+    (all candidates, and every pair), and `AnswerPool` where the equal answers of three candidates
+    or more are known. They are compared with every candidate alone.
 
     Args:
         data: Measured quality and cost, or the result of `collect`.
