@@ -245,11 +245,12 @@ class AskOperation(Operation):
         return attempt
 
     def _make_answer(self, output: Any, started: float, ttft_s: float | None = None) -> Answer:
-        given = message_of(output)
+        raw = output.get("raw") if isinstance(output, dict) else output
+        given = message = raw if isinstance(raw, AIMessage) else None
         facts: Mapping[str, Any] = {}
         if self.asking is not None:
             output, facts = self.asking.read(output)
-        message = message_of(output)
+            message = message_of(output)
         reported = message is not None and message.usage_metadata is not None
         usage = usage_of(message) if reported else None
         price = (self.notes.answered_by or self.candidate).price

@@ -161,7 +161,8 @@ class WorldModel(BaseChatModel):
         return self.world.row.told[self.model]
 
     def _say(self, messages: Sequence[BaseMessage]) -> AIMessage:
-        if str(messages[-1].text) != self.world.row.question:
+        question, _, asked = str(messages[-1].text).partition("\n\n(After your answer")
+        if question != self.world.row.question:
             return self._judge()
         told, i = self._told, 2
         if not self.peer:
@@ -170,6 +171,9 @@ class WorldModel(BaseChatModel):
         if told.failure is not None:
             raise type(told.failure)(*told.failure.args)
         text = told.answers[i % len(told.answers)]
+        if asked and told.score is not None:
+            sure = round(100 * told.score)
+            text += f"\nConfidence: {f'A={sure}, B=0' if 'A=N' in asked else f'{sure}%'}"
         metadata: dict[str, Any] = {"logprobs": {"content": _tokens(text, told.logprob)}}
         if told.refuses:
             metadata["finish_reason"] = "content_filter"
