@@ -41,6 +41,14 @@ __all__ = [
 ]
 
 
+_RECORDED = {
+    "answer_logprob": ("AnswerLogprob", ""),
+    "answer_groups": ("AnswerGroups", ""),
+    "self_reported": ("SelfReported", ""),
+}
+"""Class and arguments of the verifiers that `collect` records without being told."""
+
+
 @dataclass(frozen=True, eq=False)
 class SavedRouter(CheckedArguments):
     """The fitted parts of a router.
@@ -203,9 +211,7 @@ class SavedRouter(CheckedArguments):
         if self.verifier is not None and self.verifier_description is not None:
             note = f"# Its verifier, {verifier_name(self.verifier_description)}, comes with it.\n"
         elif self.verifier is not None:
-            named = {"answer_logprob": "AnswerLogprob", "self_reported": "SelfReported"}
-            kind = named.get(self.verifier, "YesNo")
-            n = "" if self.verifier in named else "8"
+            kind, n = _RECORDED.get(self.verifier, ("YesNo", "8"))
             imports = f"from langchain_llm_router.verification import {kind}\n"
             argument = f", verifier={kind}({n})"
             note = (

@@ -11,7 +11,8 @@ import pytest
 from langchain_llm_router import Candidate, ChatLLMRouter, SelfEvaluator, route_of
 from langchain_llm_router.apps.cli.fit_report import saved_line, write_report
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.estimators import Heuristics, NearestNeighbors
+from langchain_llm_router.estimators import Heuristics, Linear, NearestNeighbors
+from langchain_llm_router.evaluation import Exam
 from langchain_llm_router.policies import (
     Always,
     ConfidenceThreshold,
@@ -143,6 +144,41 @@ def test_all_that_apply_compete(outcomes):
         for kind in ("threshold", "POMDP"):
             for chain in ("small → medium → large", "small → large", "medium → large"):
                 assert f"{kind} on {verifier}: {chain}" in named
+
+
+def pooled(n=300, seed=0):
+    """Answers of three models, of which wrong ones seldom agree, and the groups of equal ones."""
+    rng = np.random.default_rng(seed)
+    hard = rng.random((n, 1)) < 0.4
+    right = rng.random((n, 3)) < np.where(hard, [0.3, 0.4, 0.9], [0.97, 0.97, 0.97])
+    groups = np.where(right, 0, 1 + rng.integers(0, 9, (n, 3)))
+    cost = np.tile([0.0001, 0.0002, 0.01], (n, 1))
+    outcomes = Outcomes([f"question {i}" for i in range(n)], NAMES, right.astype(float), cost)
+    nothing = np.full(cost.shape, np.nan)
+    equal = SelfEvaluations(NAMES, nothing, 0 * cost, answer_groups=groups)
+    return outcomes, {"answer_groups": equal}
+
+
+def test_where_equal_answers_are_known_a_pool_of_them_competes_and_wins_if_they_tell(tmp_path):
+    outcomes, equal = pooled()
+    estimators = {"linear": Linear}
+    target = "quality >= best - 3 points"
+    fitted = fit_router(outcomes, equal, target=target, estimators=estimators)
+    names = [standing.name for standing in fitted.standings]
+    assert names[0] == "answer pool on answer_groups"
+    assert "answer pool on answer_groups, query read by linear" in names
+    assert (fitted.verdict.outcome, fitted.router.verifier) == ("kept", "answer_groups")
+    loaded = SavedRouter.load(fitted.save(tmp_path / "router"))
+    fresh, groups = pooled(seed=1)
+    done = [Exam.of(it, fresh, groups, seen=True).replay() for it in (fitted.router, loaded)]
+    assert done[0].accepted.tolist() == done[1].accepted.tolist()
+    assert done[0].mean_quality > 0.9
+
+
+def test_a_pool_of_two_does_not_compete(outcomes):
+    pair, equal = pooled()[0].select(NAMES[:2]), pooled()[1]["answer_groups"].select(NAMES[:2])
+    named = [c.name for c in contenders(Tables(pair, {"answer_groups": equal}, ONE))]
+    assert not any("answer pool" in name for name in named)
 
 
 def test_every_contender_stands_in_the_standings_the_winner_first(kept):

@@ -8,6 +8,7 @@ from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.verification import (
     Agreement,
+    AnswerGroups,
     AnswerLogprob,
     ByCandidate,
     Checks,
@@ -38,6 +39,8 @@ POOL = {"judge": JUDGE, "small": Candidate("small", ScriptedChatModel("Yes"))}
         TokenProbability(top_logprobs=5),
         ByCandidate({"small": YesNo(4)}, default=AnswerLogprob()),
         Agreement([JUDGE]),
+        AnswerGroups(),
+        AnswerGroups(judge=JUDGE, max_chars=40, most_compared=2),
     ],
     ids=lambda verifier: type(verifier).__name__,
 )
@@ -54,6 +57,13 @@ def test_what_changes_the_meaning_of_a_score_makes_another_verifier_and_cheaper_
     assert not same_verifier(eight, describe_verifier(SelfEvaluator(4)))
     assert not same_verifier(eight, describe_verifier(YesNo(8)))
     assert not same_verifier(eight, describe_verifier(SelfEvaluator(8, judge=JUDGE)))
+
+
+def test_a_judge_of_two_answers_has_a_prompt_and_comparing_texts_has_none():
+    assert describe_verifier(AnswerGroups())["prompt"] is None
+    judged = describe_verifier(AnswerGroups(judge=JUDGE))
+    assert judged["prompt"] is not None
+    assert same_verifier(judged, describe_verifier(AnswerGroups(judge=JUDGE, most_compared=9)))
 
 
 def test_a_judge_is_known_by_its_model_and_not_by_the_name_that_it_has_here():

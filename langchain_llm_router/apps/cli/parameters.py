@@ -154,6 +154,7 @@ def load_exam(
 def build_verifiers(samples: int) -> dict[str, Verifier]:
     """Make the verifiers that `collect` records, under the same names."""
     from langchain_llm_router.verification import (  # noqa: PLC0415 - the same
+        AnswerGroups,
         AnswerLogprob,
         SelfReported,
         YesNo,
@@ -162,6 +163,7 @@ def build_verifiers(samples: int) -> dict[str, Verifier]:
     named: dict[str, Verifier] = {
         "answer_logprob": AnswerLogprob(),
         "self_reported": SelfReported(),
+        "answer_groups": AnswerGroups(),
     }
     return {"self": YesNo(samples), **named} if samples > 0 else named
 
