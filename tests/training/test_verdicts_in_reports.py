@@ -155,9 +155,7 @@ def test_cheaper_and_dearer_have_the_sign_of_the_number():
 def test_the_numbers_of_the_sentence_are_those_of_the_json():
     for it in each():
         verdict = it.figures
-        found = re.search(
-            r"than `(\w+)` .*quality (\S+) points \((\S+) to (\S+)\): ", it.sentence
-        )
+        found = re.search(r"than `(\w+)` .*quality (\S+) points \((\S+) to (\S+)\): ", it.sentence)
         assert found is not None, it.sentence
         name, *points = found.groups()
         assert name == verdict["best_single"]
