@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ SYLLABLES = ["ba", "do", "ka", "lu", "mi", "no", "pe", "ra", "si", "tu", "ve", "
 WORDS = [a + b + c for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES[:3]]
 EASY, DIFFER = 0.38, 0.04
 N_FRESH = 3_000
-DRAFTER, PEERS = "gpt-4o-mini", ("gemini-1.5-flash", "deepseek-v2.5", "llama-3.1-70b")
 POOL = ("gemini-1.5-flash", "deepseek-v2.5", "gpt-4o-mini", "llama-3.1-70b", "claude-3.5-sonnet")
 
 
@@ -215,22 +215,26 @@ def target_of(points: int) -> str:
     return f"quality >= best - {points} point{'s' * (points > 1)}"
 
 
+@cache
+def recorded_tables() -> tuple[Outcomes, SelfEvaluations]:
+    """Return what five models answered to ZeroEval, and which answers are equal."""
+    zeroeval = ZeroEval.load()
+    return zeroeval.outcomes.select(POOL), zeroeval.answer_groups(POOL, same=same_answer)
+
+
 def recorded(job: tuple[int, str, int]) -> Result:
     """Fit a router on some of ZeroEval's questions, and try it on the rest.
 
-    The verifier is the agreement of one cheap model with the others; its cost is theirs.
+    Beside quality and cost it gets the equal answers, as `llm-router collect` records them.
     """
     n, target, seed = job
-    zeroeval = ZeroEval.load()
-    table = zeroeval.outcomes.select(POOL)
-    agreement = zeroeval.agreement(DRAFTER, PEERS, POOL, same=same_answer)
+    table, equal = recorded_tables()
     order = np.random.default_rng(seed).permutation(len(table))
     begun = time.process_time()
-    fitted = fit_router(
-        table.take(order[:n]), {"agreement": agreement.take(order[:n])}, target=target, seed=seed
-    )
+    known, fresh = table.take(order[:n]), table.take(order[n:])
+    fitted = fit_router(known, {"answer_groups": equal.take(order[:n])}, target=target, seed=seed)
     seconds = time.process_time() - begun
-    fresh = table.take(order[n:]), {"agreement": agreement.take(order[n:])}
+    fresh = fresh, {"answer_groups": equal.take(order[n:])}
     return judge(fitted, fresh, kind="ZeroEval", n=n, target=target, seconds=seconds)
 
 
