@@ -99,7 +99,7 @@ class Linear(EmbeddingEstimator):
         targets, spectrum = _mean_and_differences(data.quality), _Spectrum(features)
         self.alpha_ = self._choose_alpha(spectrum, targets)
         weights, intercept = self._solve(spectrum, targets, data.quality)
-        self.coefficients_ = (spectrum.basis(features) @ weights) * scales[:, None]
+        self.coefficients_ = spectrum.on_features(weights, features) * scales[:, None]
         self.intercept_ = intercept - np.concatenate(means) @ self.coefficients_
 
     def _choose_alpha(self, spectrum: _Spectrum, targets: Floats) -> tuple[float, float]:
@@ -185,11 +185,14 @@ class _Spectrum:
         self._kept = kept
         self._squares = self.scores**2
 
-    def basis(self, features: Vectors) -> Floats:
-        """Return the map from principal axes to features, of shape (n_features, n_axes)."""
+    def on_features(self, weights: Floats, features: Vectors) -> Floats:
+        """Convert weights on the axes to weights on the features, of shape (n_features, n)."""
         if self._axes is not None:
-            return self._axes[:, self._kept]
-        back: Floats = features.T @ (self.scores / self.values)
+            found: Floats = self._axes[:, self._kept] @ weights
+            return found
+        # Small products first: the map from axes to features would be a large matrix.
+        on_rows = self.scores @ (weights / self.values[:, None])
+        back: Floats = (on_rows.T.astype(np.float32) @ features).T.astype(np.float64)
         return back
 
     def ridge(self, alpha: float, targets: Floats) -> Floats:

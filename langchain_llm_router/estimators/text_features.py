@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -61,7 +62,9 @@ def surface_features(texts: Sequence[str]) -> Floats:
     return rows.reshape(len(texts), len(SURFACE_FEATURES))
 
 
-def _row(text: str) -> list[float]:
+@lru_cache(maxsize=8192)
+def _row(text: str) -> tuple[float, ...]:
+    """Compute the features of a text; cached, because every fold of every fit reads it again."""
     words = _WORD.findall(text)
     numbers = [match.replace(",", "") for match in _NUMBER.findall(text)]
     n_chars, n_words = max(len(text), 1), max(len(words), 1)
@@ -88,4 +91,4 @@ def _row(text: str) -> list[float]:
         sum(not (char.isalnum() or char.isspace()) for char in text) / n_chars,
         sum(char > "\x7f" for char in text) / n_chars,
     ]
-    return [*np.log1p(counts).tolist(), *shares]
+    return (*np.log1p(counts).tolist(), *shares)

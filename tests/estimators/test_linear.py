@@ -30,7 +30,7 @@ def problem(n, width, seed=0):
 def test_ridge_solves_the_normal_equations(n, width):
     features, targets = problem(n, width)
     solved = _Spectrum(features)
-    found = solved.basis(features) @ solved.ridge(0.7, targets)
+    found = solved.on_features(solved.ridge(0.7, targets), features)
     gram = features.T @ features + 0.7 * np.eye(width)
     np.testing.assert_allclose(found, np.linalg.solve(gram, features.T @ targets), atol=1e-4)
 
