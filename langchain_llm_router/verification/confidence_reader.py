@@ -24,6 +24,7 @@ _VALUE = (
     r"(?:about|around|approximately|roughly|etwa|ungefähr|environ|≈)?\s?"
     rf"(?P<low>{_NUMBER})(?:\s?[%％]?\s?(?:-|–|—|to|bis|à)\s?(?P<high>{_NUMBER}))?{_UNIT}"
 )
+_LONE_VALUE = re.compile(rf"{_VALUE}")
 _WORD = (
     r"(?:confidence|certainty|konfidenz|zuversicht|sicherheit|gewissheit|"
     r"confiance|certitude|confianza|certeza)"
@@ -172,7 +173,7 @@ def read_number(value: Any) -> float | None:
         value: A number from 0 to 100, a share up to 1, or a text such as `85 %`.
     """
     if isinstance(value, str):
-        found = re.fullmatch(_VALUE, _MARKS.sub("", value).strip().casefold())
+        found = _LONE_VALUE.fullmatch(_MARKS.sub("", value).strip().casefold())
         return None if found is None else _value(found)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
