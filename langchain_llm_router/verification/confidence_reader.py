@@ -53,7 +53,7 @@ _OPENING = re.compile(rf"(?<!\w){_LABEL}(?!\w)", re.IGNORECASE)
 _MARKS = re.compile(r"[*_`~#>\"“”„«»\[\]{}\\$|]+")
 _SPACES = re.compile(r"\s+")
 # What may stand between the end of an answer and a confidence on the same line.
-_BEFORE = re.compile(r"(?:^|[.!?;:,)\]}*_`|–—-])[ \t]*[*_`(\[\"]*$")
+_BEFORE = re.compile(r"(?:^|[.!?;:,)\]}*_`|–—-])[ \t]{0,9}[*_`(\[\"]{0,9}$")
 
 
 def split_last_line(text: str, options: Sequence[str] = ()) -> tuple[str, float | None] | None:
