@@ -174,7 +174,7 @@ class AnswerPool(FittedPolicy):
 
         Raises:
             ValueError: If there are fewer than two or more than six candidates, or a cost is
-                unknown or not positive.
+                unknown or below 0, or all are 0.
         """
         costs = expected_costs(candidates)
         if len(costs) < 2:
@@ -189,6 +189,16 @@ class AnswerPool(FittedPolicy):
         policy.model_, policy.calibration_ = model, Calibration()
         policy._derive()
         return policy
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether it knows nothing but prices, see `from_prices`."""
+        self._check_fitted()
+        return self.data_hash_ == ""
+
+    @property
+    def _basis(self) -> str:
+        return " (assumed from prices, not measured)" if self.is_assumed else ""
 
     def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
         """Return the candidates of the pool."""
@@ -367,7 +377,7 @@ class AnswerPool(FittedPolicy):
         best = min(equal, key=lambda j: self._rank[j])
         p = chances[best]
         scores = {self.candidates_[j]: {"p_right": chances[j]} for j in view.answered}
-        reason = f"{_agreement(view, best)}, P(right) = {p:.2f}"
+        reason = f"{_agreement(view, best)}, P(right) = {p:.2f}{self._basis}"
         attempt = Attempt(candidate=self.candidates_[best])
         return accept(self, attempt, reason, scores=scores, confidence=p)
 
@@ -385,7 +395,7 @@ class AnswerPool(FittedPolicy):
             action="ask",
             candidate=name,
             policy=type(self).__name__,
-            reason=f"asking it is worth {step.values[step.action]:.3f}{keeping}",
+            reason=f"asking it is worth {step.values[step.action]:.3f}{keeping}{self._basis}",
             final=step.final,
             scores=scores,
             # A final answer is accepted with what is known before it comes.

@@ -34,6 +34,9 @@ _N_DRAWS = 32
 _AGREEMENT = 4.0
 _CLASS_SHIFTS = (2.0, 0.0, -2.0)
 _FULL_RATIO = 30.0
+_LEAST_ABILITY = 0.1
+_NEVER = 1e-12
+"""Stands for 0, which has no logarithm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,38 +160,47 @@ class ClassModel:
     def from_prices(cls, prices: Sequence[float]) -> Self:
         """Return the model to use without any data: the dearer a candidate, the more able it is.
 
-        It assumes three equally frequent classes; an ability that rises with the logarithm of the
-        price, from 0.5 for the cheapest to 0.9 for the dearest candidate where the dearest costs at
-        least 30 times as much, and in a narrower range around 0.7 where it costs less, so that
-        equal prices mean equal ability; a shift of the log-odds by ±2 in the easy and the hard
-        class; 2 % unreadable answers, half as often right as others; and wrong answers that are
-        rarely equal (θ = 8). A candidate that is weak for its price is overrated, and so is one
-        that repeats others' mistakes.
+        It assumes four equally frequent classes: easy, medium and hard questions, and questions
+        whose answers cannot be compared, as of free text. In the medium class ability rises by 0.4
+        where the price is 30 times as high: from 0.5 to 0.9 for such a pair, in a narrower range
+        around 0.7 for closer prices, so that equal prices mean equal ability, and further down, to
+        0.1, for prices that are further below, so that many very cheap candidates cannot outvote a
+        dear one. The log-odds are shifted by ±2 in the easy and the hard class. In these three all
+        answers can be compared; in the last one none, and each candidate's is half as often right
+        as the next dearer one's, so that after an unreadable answer the dearest candidate is asked.
+        Wrong answers are rarely equal (θ = 8). A free candidate counts as a 30th of the dearest, or
+        as the cheapest that is not free if that is less. A candidate that is weak for its price is
+        overrated, and so is one that repeats others' mistakes.
 
         Args:
-            prices: Price or expected cost of each candidate, in any unit, > 0.
+            prices: Price or expected cost of each candidate, in any unit, >= 0.
 
         Raises:
-            ValueError: If a price is not a positive number.
+            ValueError: If a price is no such number, or all are 0.
         """
         given = np.asarray(prices, dtype=np.float64)
-        if given.ndim != 1 or len(given) == 0 or not (np.isfinite(given) & (given > 0)).all():
+        is_table = given.ndim == 1 and len(given) > 0
+        if not (is_table and (np.isfinite(given) & (given >= 0)).all() and (given > 0).any()):
             msg = (
-                "Prices must be positive numbers, one per candidate, because their order is all "
-                f"that is known of the candidates, got {list(prices)!r}."
+                "Prices must be numbers >= 0, one per candidate and not all 0, because their order "
+                f"is all that is known of the candidates, got {list(prices)!r}."
             )
             raise ValueError(msg)
-        log = np.log(given)
-        span = float(log.max() - log.min())
-        place = (log - log.min()) / span if span > 0 else np.full(len(log), 0.5)
-        ability = 0.7 + 0.4 * (place - 0.5) * min(1.0, span / np.log(_FULL_RATIO))
-        right = 0.98 * expit(logit(ability) + np.array(_CLASS_SHIFTS)[:, None])
-        unreadable = np.full(right.shape, 0.02)
-        n_classes = len(_CLASS_SHIFTS)
+        paid = given[given > 0]
+        log = np.log(np.where(given > 0, given, min(paid.min(), paid.max() / _FULL_RATIO)))
+        below, full = log.max() - log, np.log(_FULL_RATIO)
+        highest = 0.7 + 0.2 * min(1.0, float(below.max()) / full)
+        ability = np.maximum(highest - 0.4 * below / full, _LEAST_ABILITY)
+        right = expit(logit(ability) + np.array([*_CLASS_SHIFTS, 0.0])[:, None])
+        unreadable = np.full(right.shape, _NEVER)
+        unreadable[-1] = 1 - _NEVER
+        n_dearer = (np.unique(log)[None] > log[:, None]).sum(axis=1)
+        n_classes = len(right)
         return cls(
             np.full(n_classes, 1 / n_classes),
-            np.stack([right, 1 - right - unreadable, unreadable], axis=2),
-            right / 2,
+            np.stack([right, 1 - right, unreadable], axis=2)
+            * np.stack([1 - unreadable, 1 - unreadable, np.ones_like(right)], axis=2),
+            np.broadcast_to(highest / 2.0**n_dearer, right.shape).copy(),
             np.full(n_classes, 8.0),
         )
 

@@ -103,7 +103,8 @@ class PoolTables:
         action = np.full(self.keep.shape, STOP, dtype=np.int8)
         for n_asked in range(self.n_candidates - 1, -1, -1):
             level = np.flatnonzero(partitions.n_asked == n_asked)
-            for j in np.flatnonzero(available):
+            # Of equal values the dearest counts: after a free candidate it would be asked anyway.
+            for j in (j for j in self.order[::-1] if available[j]):
                 states = level[partitions.states[level, j] == NOT_ASKED]
                 children = partitions.children[states, j, : n_asked + 2]
                 asking = value[children].sum(axis=1) - price[j] * self.cost[j, states]

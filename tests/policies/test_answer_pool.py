@@ -302,8 +302,31 @@ def test_candidates_give_their_own_prices():
         AnswerPool.from_prices({"x": 1.0})
     with pytest.raises(ValueError, match="1 to 6 candidates, got 7"):
         AnswerPool.from_prices({f"m{i}": 1.0 + i for i in range(7)})
-    with pytest.raises(ValueError, match="positive numbers"):
-        AnswerPool.from_prices({"x": 1.0, "y": 0.0})
+    with pytest.raises(ValueError, match="not all 0"):
+        AnswerPool.from_prices({"x": 0.0, "y": 0.0})
+
+
+@pytest.mark.parametrize(
+    "costs",
+    [
+        [1e-4, 3e-3],
+        [1e-3, 2e-3],
+        [0.0, 1e-3],
+        [1e-4, 1.2e-4, 1.5e-4, 2e-4, 3e-4, 9e-3],
+        [1e-6, 1e-4, 1e-3, 2e-3],
+        [0.0, 0.0, 5e-4, 6e-3],
+    ],
+)
+def test_without_data_the_dearest_is_asked_after_an_answer_that_cannot_be_compared(costs):
+    names = [f"m{j}" for j in range(len(costs))]
+    pool = AnswerPool.from_prices(dict(zip(names, costs, strict=True)))
+    for first in names[:-1]:
+        step = pool.decide(seen(answered(first, None), names=names))
+        assert (step.action, step.candidate) == ("ask", names[-1]), first
+        assert "assumed from prices" in step.reason
+        both = seen(answered(first, None), answered(names[-1], None), names=names)
+        assert pool.decide(both).candidate == names[-1]
+        assert pool.decide(both).action == "accept"
 
 
 @pytest.mark.parametrize("policy", [PLAIN, FULL, DAY_ONE], ids=["plain", "full", "prices"])

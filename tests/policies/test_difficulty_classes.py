@@ -101,7 +101,7 @@ def test_dearer_candidates_are_assumed_to_be_more_able():
     model = ClassModel.from_prices([0.001, 0.03, 0.001, 0.006])
     right = model.prior @ model.rates[:, :, 0]
     assert right[0] == right[2] < right[3] < right[1]
-    middle = model.rates[1, :, 0] / 0.98
+    middle = model.rates[1, :, 0]
     assert middle[[0, 1]].tolist() == pytest.approx([0.5, 0.9])
 
 
@@ -111,9 +111,22 @@ def test_nearly_equal_prices_mean_nearly_equal_ability():
     assert len(set(ClassModel.from_prices([2.0, 2.0, 2.0]).rates[1, :, 0])) == 1
 
 
-@pytest.mark.parametrize("prices", [[], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
+def test_far_cheaper_candidates_are_assumed_to_be_far_less_able():
+    middle = ClassModel.from_prices([1.0, 10.0, 300.0]).rates[1, :, 0]
+    assert middle.tolist() == pytest.approx([0.229, 0.5, 0.9], abs=0.002)
+    assert ClassModel.from_prices([1e-9, 1.0]).rates[1, 0, 0] == pytest.approx(0.1)
+
+
+def test_free_candidates_count_as_a_thirtieth_of_the_dearest_or_as_the_cheapest():
+    free = ClassModel.from_prices([0.0, 0.0, 10.0, 30.0]).rates
+    np.testing.assert_array_equal(free, ClassModel.from_prices([1.0, 1.0, 10.0, 30.0]).rates)
+    free = ClassModel.from_prices([0.0, 1.0, 300.0]).rates
+    np.testing.assert_array_equal(free, ClassModel.from_prices([1.0, 1.0, 300.0]).rates)
+
+
+@pytest.mark.parametrize("prices", [[], [0.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
 def test_prices_that_order_nothing_are_refused(prices):
-    with pytest.raises(ValueError, match="positive numbers"):
+    with pytest.raises(ValueError, match="must be numbers >= 0"):
         ClassModel.from_prices(prices)
 
 
