@@ -61,7 +61,9 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         candidates: The models to choose from, ordered from cheap to strong: `Candidate`s, chat
             models, or `"provider:model"` strings.
         policy: The policy that chooses which candidate to ask. If None, `ConfidenceThreshold()`
-            with a verifier and `Utility()` without one.
+            with a verifier, else `Utility()` with an estimator, else, where the candidates have
+            prices, an `AnswerPool` that compares the answers of cheap ones (`AnswerGroups`) and
+            asks the dearest where they disagree or cannot be compared.
         estimator: A fitted estimator of each candidate's quality, by the candidates' names.
         verifier: Evaluates answers for policies that verify.
         lengths: Predicts the lengths of answers, from which their expected costs follow.
@@ -142,6 +144,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         # Plain assignment would fit the parts together again, without end.
         object.__setattr__(self, "candidates", tuple(pool))
         object.__setattr__(self, "policy", parts.policy)
+        object.__setattr__(self, "verifier", parts.fields.verifier)
         self.__dict__["parts"] = parts
         if "profile" not in self.model_fields_set:
             self.__dict__["profile"] = self._resolve_model_profile()

@@ -39,6 +39,7 @@ from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.endpoints import expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.router.day_one import pool_by_price
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.answers import FlawKind
@@ -247,9 +248,10 @@ class Parts:
         asks: Whether candidates are ever asked; if not, they need no model.
 
     Attributes:
-        fields: The router's arguments; those that need no preparation are read from here.
+        fields: The router's arguments, those chosen by default included; those that need no
+            preparation are read from here.
         candidates: The candidates with their endpoints expanded, each with a live model.
-        policy: The policy, by default one that suits the other parts.
+        policy: The policy, by default one that suits the other parts, see `pool_by_price`.
         live: The given `Live`, or one made from `timeout` and `max_retries`.
         names: The candidates' names, ordered from cheap to strong.
         by_name: The candidates by name.
@@ -264,7 +266,6 @@ class Parts:
     """
 
     def __init__(self, fields: RouterFields, *, asks: bool = True) -> None:
-        self.fields = fields
         expanded = expand_endpoints(fields.candidates)
         self.candidates = tuple(map(resolve_candidate if asks else _resolve_unasked, expanded))
         if asks and fields.budgets is not None:
@@ -274,6 +275,10 @@ class Parts:
         self.names = candidate_names(self.candidates)
         self.by_name = dict(zip(self.names, self.candidates, strict=True))
         self.models = {c.name: live_model(c) for c in self.candidates if c.model is not None}
+        chosen_by = (fields.policy, fields.estimator, fields.verifier)
+        if asks and all(part is None for part in chosen_by):
+            fields = fields.model_copy(update=pool_by_price(self.candidates))
+        self.fields = fields
         self.policy = _resolve_policy(fields)
         self.live = _resolve_live(fields)
         self.bindings, self.reader = Bindings(), Reader()

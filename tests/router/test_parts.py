@@ -260,9 +260,6 @@ def test_the_default_policy_is_that_of_the_parts_in_chat_and_graph():
     built = create_cascade(pool(), verifier=verifier).compile()
     answer = built.invoke({"messages": [("human", "q")]})["messages"][-1]
     assert isinstance(answer, AIMessage)
-    for make in (chat, graph):
-        with pytest.raises(ValueError, match="needs a `policy`"):
-            make(policy=None)
     with pytest.raises(ValueError, match="predicted quality"):
         ChatLLMRouter(candidates=pool(), policy=Utility()).invoke("q")
 
