@@ -72,6 +72,21 @@ def test_a_served_router_keeps_a_log_and_lets_a_second_one_decide_beside_it(made
     assert replayed.n_identical == 2
 
 
+def test_candidates_with_prices_are_served_without_a_folder(tmp_path):
+    pytest.importorskip("fastapi")
+    with LocalServer() as server:
+        candidates = [text.replace("large=1,2", "large=10,20") for text in pool(server)]
+        process = start("serve", "--port", "0", *candidates, cwd=tmp_path)
+        url = url_of(process)
+        body = {"model": "router", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert answer["llm_router"]["candidate"] in {"small", "large"}
+    assert "assumed from prices" in json.dumps(answer["llm_router"])
+    assert "says little about your questions" in out
+
+
 def test_the_page_says_the_verdict_that_was_saved_with_the_router(made, tmp_path):
     pytest.importorskip("fastapi")
     assert not any(page_texts(made / "route").values())

@@ -15,6 +15,7 @@ from langchain_llm_router.apps.cli.parameters import (
     build_verifiers,
     parse_pool,
 )
+from langchain_llm_router.apps.cli.terminal import write_text
 from langchain_llm_router.types.errors import LlmRouterError, import_extra
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ _MAX_HEAD_BYTES = 131_072
 
 
 def serve(  # noqa: PLR0913 - each option is a parameter
-    router: Annotated[Path | None, "Folder of a saved router; by default the demo's."] = None,
+    router: Annotated[
+        Path | None, "Folder of a saved router; without it and candidates, the demo's."
+    ] = None,
     *,
     candidate: CandidatesOption = [],  # noqa: B006
     price: PricesOption = [],  # noqa: B006
@@ -55,7 +58,9 @@ def serve(  # noqa: PLR0913 - each option is a parameter
 ) -> None:
     """Serve a saved router: OpenAI's HTTP interface under /v1, a live page at /, /metrics.
 
-    Without a folder, the demo's router and its recorded answers are served. API keys are read from
+    Without a folder, two or more candidates with prices are served by a router that was fitted on
+    nothing: it compares short answers of cheap candidates. Without candidates either, the demo's
+    router and its recorded answers are served. API keys are read from
     LLM_ROUTER_API_KEYS (comma-separated); without it no key is needed. Other machines must use the
     name given by --host or --allow-host. After Ctrl-C, running requests may finish. A shadow's
     decisions are in the log and in the field `llm_router`.
@@ -65,6 +70,9 @@ def serve(  # noqa: PLR0913 - each option is a parameter
 
     Example: llm-router serve router --candidate small=openai:qwen --candidate openai:gpt-4o
     --log decisions.jsonl --shadow router2
+
+    Example: llm-router serve --candidate small=openai:gpt-4o-mini --candidate large=openai:gpt-4o
+    --price small=0.15,0.6 --price large=2.5,10
 
     Example: llm-router serve --cascade, then open http://127.0.0.1:8080
     """
@@ -76,17 +84,16 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     keys = _read_keys()
     _check_address(host, port)
     update = {"log": _open_log(log), "shadow": None if shadow is None else Shadow.load(shadow)}
-    if router is None and (candidate or price):
-        msg = "`--candidate` and `--price` are for a saved router: name its folder, or omit them."
-        raise ValueError(msg)
-    if router is None:
-        served, texts = _load_demo(cascade=cascade)
-    elif cascade:
-        msg = (
-            "`--cascade` must be omitted with a saved router, which has a policy of its own: got "
-            f"the router {str(router)!r}."
+    if cascade and (router is not None or candidate):
+        named = (
+            f"the router {str(router)!r}" if router is not None else f"the candidates {candidate}"
         )
+        msg = f"`--cascade` must be omitted, because it is for the demo, with {named}."
         raise ValueError(msg)
+    if router is None and (candidate or price):
+        served, texts = _make_unfitted(candidate, price)
+    elif router is None:
+        served, texts = _load_demo(cascade=cascade)
     else:
         served = _load_saved(router, candidate, price, samples, check_verifier=not other_verifier)
         texts = page_texts(router)
@@ -162,6 +169,18 @@ def _load_demo(*, cascade: bool) -> tuple[ChatLLMRouter, dict[str, Any]]:
     router = demo.cascade_router() if cascade else demo.fit_route().router
     # Its models only know the recorded questions.
     return router, {"examples": choose_examples(demo.unseen.queries)}
+
+
+def _make_unfitted(
+    texts: Sequence[str], prices: Sequence[str]
+) -> tuple[ChatLLMRouter, dict[str, Any]]:
+    from langchain_llm_router.router.chat import ChatLLMRouter  # noqa: PLC0415 - imports what it needs
+    from langchain_llm_router.router.day_one import describe_pool  # noqa: PLC0415 - the same
+
+    router = ChatLLMRouter(candidates=parse_pool(texts, prices, ()))
+    told = describe_pool(router.policy)
+    write_text(told)
+    return router, {"verdict": told}
 
 
 def _load_saved(
