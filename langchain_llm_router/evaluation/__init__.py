@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from langchain_llm_router.evaluation.judgement import decide_verdict, trial_of
     from langchain_llm_router.evaluation.latency import LatencyCost, Waiting, latency_cost
+    from langchain_llm_router.evaluation.logged_verdict import LoggedScores, logged_scores
     from langchain_llm_router.evaluation.metric_intervals import (
         aiq_interval,
         apgr_interval,
@@ -112,6 +113,7 @@ else:
                 "Interval Resampling bootstrap difference_interval mean_interval weighted_bootstrap"
             ),
             ".judgement": "decide_verdict trial_of",
+            ".logged_verdict": "LoggedScores logged_scores",
             ".metric_intervals": "aiq_interval apgr_interval cpt_interval",
             ".targets": "Target parse_targets",
             ".verdict": "Verdict",
@@ -145,6 +147,7 @@ __all__ = [
     "Interval",
     "Knob",
     "LatencyCost",
+    "LoggedScores",
     "Neighbor",
     "OffPolicy",
     "Outlook",
@@ -188,6 +191,7 @@ __all__ = [
     "inverse_propensity",
     "knob_of",
     "latency_cost",
+    "logged_scores",
     "mean_interval",
     "off_policy",
     "oracle",

@@ -117,6 +117,9 @@ def claims_of(trials: Trials, goal: Goal, best: int) -> list[Claim]:
     about_quality = any(target.metric == "quality" for target in goal.targets)
     if about_quality and float(costs[:, best].mean()) > 0:
         claims.append(Claim("cheaper", None, costs[:, best] - trials.cost_usd, (-np.inf, np.inf)))
+    if costs.shape[1] == 1:
+        # Nothing to choose from at random.
+        return claims
     return [*claims, _random_claim(trials, best)]
 
 

@@ -206,9 +206,8 @@ class _Judgement:
         if unproven:
             hardest = max(unproven, key=lambda test: test.n_needed or _MAX_ROWS)
             return "unknown", "few rows", hardest.claim.kind
-        if self.goal.lambda_ is None and all(
-            test.claim.kind != "better than random" for test in self.tests
-        ):
+        costs = self.trial.single_cost_usd.sum() + self.trial.cost_usd.sum()
+        if self.goal.lambda_ is None and math.isnan(costs):
             return "unknown", "no prices", "cheaper"
         return "kept", "proven", "target"
 

@@ -118,6 +118,7 @@ class DecisionLog(CheckedArguments):
         key: str = "user",
         comment: str | None = None,
         id: str | None = None,
+        candidate: str | None = None,
     ) -> None:
         """Log a score for the answer to a request.
 
@@ -128,6 +129,8 @@ class DecisionLog(CheckedArguments):
             comment: Free text; kept only with full texts.
             id: Id of the score: a later score with the same id replaces an earlier one. If None,
                 the key is the id.
+            candidate: The candidate whose answer to the request was scored; if None, the answer
+                that was returned. A verdict compares both on the same requests.
 
         Raises:
             ValueError: If the decision id is empty or the score is not in [0, 1].
@@ -152,6 +155,8 @@ class DecisionLog(CheckedArguments):
             line["comment"] = comment
         if id is not None:
             line["id"] = id
+        if candidate is not None:
+            line["candidate"] = candidate
         self.append(line)
 
     def flush(self, timeout_s: float = 10.0) -> None:

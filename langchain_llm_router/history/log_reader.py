@@ -29,6 +29,9 @@ class Feedback:
     id: str | None = None
     """Id of the score: the last score with an id counts. If None, the key is the id."""
 
+    candidate: str | None = None
+    """The candidate whose answer was scored; None for the answer that was returned."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -132,10 +135,18 @@ class History:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def score(self, decision_id: str, key: str | None = None) -> float | None:
-        """Return the mean score under a key, or under all keys; None if there is no feedback."""
+    def score(
+        self, decision_id: str, key: str | None = None, *, candidate: str | None = None
+    ) -> float | None:
+        """Return the mean score under a key, or under all keys; None if there is no feedback.
+
+        Args:
+            decision_id: The request.
+            key: The feedback key; if None, all.
+            candidate: The candidate whose answer was scored; if None, the one that was returned.
+        """
         items = self.feedback.get(decision_id, {}).values()
-        scores = [item.score for item in items if key in (None, item.key)]
+        scores = [it.score for it in items if key in (None, it.key) and it.candidate == candidate]
         return sum(scores) / len(scores) if scores else None
 
 
@@ -177,7 +188,10 @@ def read_log(*paths: str | Path) -> History:
                     entries[entry.decision_id] = entry
                 elif data["kind"] == "feedback":
                     item = _feedback(data)
-                    feedback.setdefault(item.decision_id, {})[item.id or item.key] = item
+                    name = item.id or item.key
+                    if item.candidate is not None:
+                        name = f"{name} of {item.candidate}"
+                    feedback.setdefault(item.decision_id, {})[name] = item
                 n_read += 1
             except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError):
                 n_bad += 1

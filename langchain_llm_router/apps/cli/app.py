@@ -23,6 +23,7 @@ from langchain_llm_router.apps.cli.refit_command import refit
 from langchain_llm_router.apps.cli.replay_command import replay
 from langchain_llm_router.apps.cli.serve_command import serve
 from langchain_llm_router.apps.cli.start_command import start
+from langchain_llm_router.apps.cli.verdict_command import verdict
 from langchain_llm_router.types.errors import LlmRouterError, import_extra
 
 __all__ = ["build_app", "run_app"]
@@ -41,6 +42,7 @@ _COMMANDS: tuple[_Command, ...] = (
     replay,
     feedback,
     refit,
+    verdict,
     plot,
     serve,
 )

@@ -1,0 +1,104 @@
+"""The verdict on a router in use, from the scores in its decision log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from langchain_llm_router.data import Outcomes
+from langchain_llm_router.evaluation.claims import Goal
+from langchain_llm_router.evaluation.judgement import decide_verdict, trial_of
+from langchain_llm_router.evaluation.verdict import Verdict
+from langchain_llm_router.history.log_reader import Entry, History
+from langchain_llm_router.types.arrays import Floats
+
+__all__ = ["LoggedScores", "logged_scores"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedScores:
+    """Requests on which both the returned answer and the baseline's were scored.
+
+    Attributes:
+        baseline: Name of the single model that the router is compared with.
+        quality: Score of the returned answers, of shape (n,).
+        cost_usd: Recorded cost of the requests, of shape (n,); NaN where unknown.
+        baseline_quality: Score of the baseline's answers, of shape (n,).
+        baseline_cost_usd: Cost of the baseline's answers, recorded or else expected, of shape (n,).
+    """
+
+    baseline: str
+    quality: Floats
+    cost_usd: Floats
+    baseline_quality: Floats
+    baseline_cost_usd: Floats
+
+    def __len__(self) -> int:
+        return len(self.quality)
+
+    def verdict(self, goal: Goal) -> Verdict:
+        """Decide whether the router keeps its goal, as `decide_verdict` does.
+
+        Raises:
+            ValueError: If no request has both scores.
+        """
+        if len(self) == 0:
+            msg = (
+                f"No request has a score of its answer and one of {self.baseline!r}: see "
+                "`DecisionLog.feedback(..., candidate=...)`."
+            )
+            raise ValueError(msg)
+        cost = self.baseline_cost_usd[:, None]
+        single = Outcomes(
+            [str(i) for i in range(len(self))],
+            [self.baseline],
+            self.baseline_quality[:, None],
+            None if np.isnan(cost).any() else cost,
+        )
+        return decide_verdict(trial_of(self, single), goal)
+
+
+def logged_scores(
+    history: History, *, baseline: str | None = None, key: str | None = None
+) -> LoggedScores:
+    """Tabulate the requests with a score of the returned answer and one of the baseline's.
+
+    The requests must be a random sample of all: then the verdict holds for all.
+
+    Args:
+        history: A log with feedback, that of the baseline with `candidate`.
+        baseline: Name of the single model; if None, the dearest candidate by expected cost.
+        key: The feedback key to read; if None, the mean of all feedback is used.
+
+    Raises:
+        ValueError: If no candidate has this name, or no answered request is in the log.
+    """
+    entries = [e for e in history.entries if e.outcome == "answered" and len(e.frames) > 0]
+    costs = {name: cost for entry in entries for name, cost in _expected(entry).items()}
+    if len(costs) == 0:
+        msg = f"None of the {len(history):,} requests in the log was answered after a decision."
+        raise ValueError(msg)
+    name = max(costs, key=lambda it: costs[it] or 0.0) if baseline is None else baseline
+    if name not in costs:
+        msg = f"`baseline` must be one of {sorted(costs)}, got {name!r}."
+        raise ValueError(msg)
+    rows = []
+    for entry in entries:
+        own = history.score(entry.decision_id, key)
+        other = history.score(entry.decision_id, key, candidate=name)
+        if own is not None and other is not None:
+            rows.append((own, entry.cost_usd, other, _cost_of(entry, name)))
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 4)
+    return LoggedScores(name, *np.ascontiguousarray(table.T))
+
+
+def _expected(entry: Entry) -> Mapping[str, float | None]:
+    return {arm["candidate"]: arm.get("cost_usd") for arm in entry.frames[0]["arms"]}
+
+
+def _cost_of(entry: Entry, name: str) -> float | None:
+    """Return what the baseline's answer cost, or is expected to cost where it was not asked."""
+    paid = [a.get("cost_usd") for a in entry.attempts if a["candidate"] == name]
+    return _expected(entry).get(name) if len(paid) == 0 else paid[-1]

@@ -1,0 +1,71 @@
+"""`llm-router verdict`: what the scores in a decision log prove."""
+
+import pytest
+
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
+from langchain_llm_router.history import DecisionLog, read_log
+from langchain_llm_router.policies import Always
+from tests.support.commands import last_json, run_main
+from tests.support.fakes import ScriptedModel
+
+pytest.importorskip("typer")
+pytest.importorskip("rich")
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """A log of a router that always asks the cheap candidate, and its requests' ids."""
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    candidates = [
+        Candidate("small", ScriptedModel("4"), Price(1, 2)),
+        Candidate("large", ScriptedModel("4"), Price(10, 20)),
+    ]
+    router = ChatLLMRouter(candidates=candidates, policy=Always("small"), log=log)
+    ids = [route_of(router.invoke(f"question {i}"))["decision_id"] for i in range(150)]
+    log.flush()
+    return log, ids
+
+
+def judge(log, ids, own, other) -> None:
+    for i, decision_id in enumerate(ids):
+        log.feedback(decision_id, own(i))
+        log.feedback(decision_id, other(i), candidate="large")
+    log.flush()
+
+
+@pytest.mark.parametrize(
+    ("n", "own", "other", "code", "words"),
+    [
+        (0, None, None, 4, "about 100 judged questions to begin with"),
+        (20, lambda i: i % 2, lambda i: i % 2, 4, "more"),
+        (150, lambda i: 1, lambda i: 1, 0, "is kept with 95 % confidence"),
+        (150, lambda i: i % 2, lambda i: 1, 3, "is not kept"),
+    ],
+)
+def test_the_verdict_is_given_as_soon_as_the_scores_suffice(
+    logged, monkeypatch, capsys, n, own, other, code, words
+):
+    log, ids = logged
+    judge(log, ids[:n], own, other)
+    arguments = ["verdict", str(log.path), "--target", "quality >= best - 5 points", "--json"]
+    found, out, err = run_main(arguments, monkeypatch, capsys)
+    assert found == code, out + err
+    assert words in out
+    assert last_json(out)["n_rows"] == n
+
+
+def test_a_baseline_must_be_a_candidate(logged, monkeypatch, capsys):
+    log, _ = logged
+    arguments = ["verdict", str(log.path), "--baseline", "huge"]
+    code, _, err = run_main(arguments, monkeypatch, capsys)
+    assert code == 1
+    assert "must be one of ['large', 'small'], got 'huge'" in err
+
+
+def test_a_score_of_another_candidate_is_not_that_of_the_answer(logged):
+    log, ids = logged
+    log.feedback(ids[0], 1.0, candidate="large")
+    log.flush()
+    history = read_log(log.path)
+    assert history.score(ids[0]) is None
+    assert history.score(ids[0], candidate="large") == 1.0
