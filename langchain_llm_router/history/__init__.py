@@ -12,8 +12,10 @@ from langchain_llm_router.types.lazy import lazy_names
 if TYPE_CHECKING:
     from langchain_llm_router.history.decision_log import DecisionLog
     from langchain_llm_router.history.feedback import (
+        ComparedRows,
         Imported,
         ScoredRows,
+        compared_rows,
         import_langsmith,
         refit,
         scored_rows,
@@ -26,7 +28,8 @@ else:
         __name__,
         {
             ".decision_log": "DecisionLog",
-            ".feedback": "Imported ScoredRows import_langsmith refit scored_rows",
+            ".feedback": "ComparedRows Imported ScoredRows compared_rows import_langsmith refit "
+            "scored_rows",
             ".log_reader": "Entry Feedback History read_log",
             ".log_replay": "Changes LogReplay Replayed replay_log",
             ".retraced": "Retraced retrace",
@@ -35,6 +38,7 @@ else:
 
 __all__ = [
     "Changes",
+    "ComparedRows",
     "DecisionLog",
     "Entry",
     "Feedback",
@@ -44,6 +48,7 @@ __all__ = [
     "Replayed",
     "Retraced",
     "ScoredRows",
+    "compared_rows",
     "import_langsmith",
     "read_log",
     "refit",

@@ -14,17 +14,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from langchain_llm_router.data import Outcomes
+from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
 from langchain_llm_router.history.decision_log import DecisionLog
 from langchain_llm_router.history.log_reader import Entry, History
-from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.arrays import Bools, Floats
 
 __all__ = [
+    "ComparedRows",
     "FeedbackClient",
     "Imported",
     "ScoredRows",
+    "compared_rows",
     "import_langsmith",
     "refit",
     "scored_rows",
@@ -81,12 +83,75 @@ def scored_rows(
     return ScoredRows(tuple(queries), tuple(candidates), quality, tuple(ids))
 
 
+@dataclass(frozen=True, eq=False)
+class ComparedRows:
+    """Answered requests whose answers were compared, as tables of shape (n, k).
+
+    Attributes:
+        evaluations: The groups of equal answers.
+        asked: Whether each candidate answered and was compared.
+        quality: The score, for the answer that was returned; NaN elsewhere.
+    """
+
+    evaluations: SelfEvaluations
+    asked: Bools
+    quality: Floats
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+
+def compared_rows(
+    history: History, candidates: Sequence[str], *, key: str | None = None
+) -> ComparedRows:
+    """Tabulate the answers that `AnswerGroups` compared, with their scores where there are any.
+
+    Args:
+        history: A log, with or without feedback; the texts of its queries are not needed.
+        candidates: Names of the columns, e.g. those of an `AnswerPool`.
+        key: The feedback key to read; if None, the mean of all feedback on a request is used.
+    """
+    columns = {name: j for j, name in enumerate(candidates)}
+    groups, asked, quality = [], [], []
+    for entry in history.entries:
+        compared = {
+            columns[name]: attempt.get("answer_group")
+            for attempt in entry.attempts
+            if (name := _model_of(entry, attempt["candidate"])) in columns
+            and attempt.get("verified", False)
+        }
+        if entry.outcome != "answered" or not compared:
+            continue
+        row = [compared.get(j) for j in range(len(columns))]
+        groups.append([-1 if group is None else group for group in row])
+        asked.append([j in compared for j in range(len(columns))])
+        score, returned = (
+            history.score(entry.decision_id, key),
+            columns.get(_model_name(entry) or ""),
+        )
+        row_scores = np.full(len(columns), np.nan)
+        if score is not None and returned is not None and returned in compared:
+            row_scores[returned] = score
+        quality.append(row_scores)
+    shape = (len(groups), len(columns))
+    return ComparedRows(
+        SelfEvaluations(
+            candidates, np.full(shape, np.nan), answer_groups=np.reshape(groups, shape).astype(int)
+        ),
+        np.reshape(asked, shape).astype(bool),
+        np.reshape(quality, shape).astype(np.float64),
+    )
+
+
 def _model_name(entry: Entry) -> str | None:
     """Return the candidate that answered, or its model's name if it is an endpoint."""
-    if entry.candidate is None or len(entry.frames) == 0:
-        return entry.candidate
-    arms = {arm["candidate"]: arm.get("model") for arm in entry.frames[0]["arms"]}
-    return arms.get(entry.candidate) or entry.candidate
+    return None if entry.candidate is None else _model_of(entry, entry.candidate)
+
+
+def _model_of(entry: Entry, candidate: str) -> str:
+    arms = entry.frames[0]["arms"] if len(entry.frames) > 0 else ()
+    models = {arm["candidate"]: arm.get("model") for arm in arms}
+    return models.get(candidate) or candidate
 
 
 def refit(

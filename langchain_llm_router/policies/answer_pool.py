@@ -41,6 +41,8 @@ __all__ = ["AnswerPool"]
 
 _PRICE_STEPS = 4
 """Plans are made for costs that are rounded to this many steps per doubling."""
+_PRIOR_ROWS = 1000.0
+"""Number of rows that the assumptions by price count for; fitted on fewer alone is worse."""
 _DAY_ONE_WORTH = 0.1
 """λ × the cost of the dearest candidate, where no data are known."""
 
@@ -190,9 +192,53 @@ class AnswerPool(FittedPolicy):
         policy._derive()
         return policy
 
+    def learn(
+        self,
+        evaluations: SelfEvaluations,
+        quality: ArrayLike | None = None,
+        *,
+        asked: ArrayLike | None = None,
+    ) -> Self:
+        """Return a policy that was made of prices after it has seen answers.
+
+        The assumptions count for 1,000 rows. Give it answers of known quality: 1,420 rows of
+        recorded answers without made it worse than the prices alone.
+
+        Args:
+            evaluations: The groups of equal answers of the pool's candidates.
+            quality: Measured quality of the answers (at least 0.5 counts as right), NaN where
+                unknown, in the shape of the groups. If None, all are unknown. An equal answer is as
+                right as the one that was judged.
+            asked: Whether each candidate was asked, same shape; if None, all were.
+
+        Raises:
+            ValueError: If the policy was fitted on data, or the groups are missing.
+        """
+        self._check_fitted()
+        groups = evaluations.select(self.candidates_).answer_groups
+        beliefs = self.model_.beliefs
+        if groups is None or beliefs.gate is not None or beliefs.lengths is not None:
+            msg = (
+                "`learn` needs groups of equal answers, and a pool from `AnswerPool.from_prices`: "
+                "fit one that was fitted on data again, with these answers as `unlabelled`."
+            )
+            raise ValueError(msg)
+        columns = column_indices(self.candidates_, evaluations.candidates)
+        known = np.full(groups.shape, np.nan)
+        if quality is not None:
+            known = np.asarray(quality, dtype=np.float64)[:, columns]
+        if asked is not None:
+            groups = np.where(np.asarray(asked, dtype=bool)[:, columns], groups, NOT_ASKED)
+        policy = self.with_knob(self.lambda_)
+        policy.model_ = self.model_.learned(groups, known, _PRIOR_ROWS)
+        if not np.isnan(known).all():
+            policy.data_hash_ = data_hash(self.candidates_, groups, known)
+        policy._derive()
+        return policy
+
     @property
     def is_assumed(self) -> bool:
-        """Whether it knows nothing but prices, see `from_prices`."""
+        """Whether no quality was measured, only prices are known, see `from_prices`."""
         self._check_fitted()
         return self.data_hash_ == ""
 

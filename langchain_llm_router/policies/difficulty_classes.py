@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.special import expit, logit
@@ -69,23 +69,51 @@ class AnswerPatterns:
                 have equal numbers >= 0; -1 for an unreadable answer, -2 for none.
             good: Whether each answer is right, same shape; None if that is unknown.
         """
-        numbered, n = canonical_rows(groups), groups.shape[1]
-        known = numbered if good is None else np.hstack([numbered, good])
-        patterns, rows, n_rows = np.unique(known, axis=0, return_inverse=True, return_counts=True)
         if good is None:
-            n_ways = np.maximum(patterns.max(axis=1), -1) + 2
-            pattern = np.repeat(np.arange(len(patterns)), n_ways)
-            way = np.arange(len(pattern)) - np.repeat(np.cumsum(n_ways) - n_ways, n_ways)
-            answers = patterns[pattern]
-            right = answers == way[:, None]
-        else:
-            pattern = np.arange(len(patterns))
-            answers, right = patterns[:, :n], patterns[:, n:] == 1
-        wrong, unread = (answers >= 0) & ~right, answers == UNREADABLE
-        judged = unread if good is not None else np.zeros_like(unread)
-        kinds = np.stack([(answers >= 0) & right, wrong, unread, judged & right, judged & ~right])
+            return cls.build_partly(groups, np.full(groups.shape, np.nan))
+        numbered, n = canonical_rows(groups), groups.shape[1]
+        known = np.hstack([numbered, good])
+        patterns, rows, n_rows = np.unique(known, axis=0, return_inverse=True, return_counts=True)
+        answers, right = patterns[:, :n], patterns[:, n:] == 1
+        unread = answers == UNREADABLE
+        kinds = [right, ~right, unread & right, unread & ~right]
+        return cls._of_ways(answers, kinds, np.arange(len(patterns)), n_rows, rows)
+
+    @classmethod
+    def build_partly(cls, groups: Indices, quality: Floats) -> Self:
+        """Count the patterns of a table in which some answers were judged.
+
+        Args:
+            groups: As in `build`.
+            quality: Measured quality (at least 0.5 counts as right), same shape, NaN where unknown.
+                An equal answer is as right. Judgements of a row that contradict each other are
+                ignored, as are those of answers that were not asked for.
+        """
+        numbered, n = canonical_rows(groups), groups.shape[1]
+        label = np.where(np.isnan(quality), -1, quality >= 0.5).astype(np.intp)
+        known = np.hstack([numbered, label])
+        patterns, rows, n_rows = np.unique(known, axis=0, return_inverse=True, return_counts=True)
+        n_ways = np.maximum(patterns[:, :n].max(axis=1), -1) + 2
+        pattern = np.repeat(np.arange(len(patterns)), n_ways)
+        way = np.arange(len(pattern)) - np.repeat(np.cumsum(n_ways) - n_ways, n_ways)
+        answers, said = patterns[pattern, :n], patterns[pattern, n:]
+        right = answers == way[:, None]
+        possible = ((answers < 0) | (said < 0) | (right == (said == 1))).all(axis=1)
+        possible |= ~np.isin(pattern, pattern[possible])
+        answers, said, right, pattern = (it[possible] for it in (answers, said, right, pattern))
+        unread = answers == UNREADABLE
+        kinds = [right, ~right, unread & (said == 1), unread & (said == 0)]
+        return cls._of_ways(answers, kinds, pattern, n_rows, rows)
+
+    @classmethod
+    def _of_ways(
+        cls, answers: Indices, kinds: Sequence[Bools], pattern: Indices, n_rows: Any, rows: Any
+    ) -> Self:
+        right, wrong, unread_right, unread_wrong = kinds
+        readable, unread = answers >= 0, answers == UNREADABLE
+        wrong = readable & wrong
         return cls(
-            kinds.astype(np.float64),
+            np.stack([readable & right, wrong, unread, unread_right, unread_wrong]).astype(float),
             count_members(answers, wrong),
             pattern,
             n_rows.astype(np.float64),
@@ -203,6 +231,32 @@ class ClassModel:
             np.broadcast_to(highest / 2.0**n_dearer, right.shape).copy(),
             np.full(n_classes, 8.0),
         )
+
+    def learned(self, patterns: AnswerPatterns, *, strength: float, n_steps: int = 30) -> Self:
+        """Return the model after seeing answers, with or without known correctness.
+
+        Args:
+            patterns: The answers.
+            strength: Number of rows that this model counts for. How rarely wrong answers are equal
+                stays as it is, because without labels shared mistakes look like right answers.
+            n_steps: Number of steps of expectation maximization.
+        """
+        before = strength * self.prior
+        rates = before[:, None, None] * self.rates
+        unread = rates[..., 2:] * np.stack([self.right_unread, 1 - self.right_unread], axis=2)
+        model = self
+        for _ in range(n_steps):
+            weights, _ = model._explain(patterns)
+            counts = np.stack([weights.T @ part for part in patterns.kinds[:3]], axis=2) + rates
+            judged = np.stack([weights.T @ part for part in patterns.kinds[3:]], axis=2) + unread
+            of_class = weights.sum(axis=0) + before
+            model = type(self)(
+                of_class / of_class.sum(),
+                counts / counts.sum(axis=2, keepdims=True),
+                judged[..., 0] / judged.sum(axis=2),
+                self.theta,
+            )
+        return model
 
     def select(self, n_candidates: int) -> ClassModel:
         """Return the model of the first candidates alone."""

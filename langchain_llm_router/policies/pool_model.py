@@ -139,15 +139,17 @@ class PoolModel:
     @classmethod
     def from_prices(cls, cost_usd: Sequence[float]) -> Self:
         """Return the model without any data, see `ClassModel.from_prices`."""
-        classes = ClassModel.from_prices(cost_usd)
-        beliefs = ClassBeliefs(classes.prior)
-        return cls(
-            classes,
-            beliefs,
-            classes.prior[None],
-            np.asarray(cost_usd, dtype=np.float64),
-            np.ones(classes.rates.shape[:2]),
-        )
+        return cls._of(ClassModel.from_prices(cost_usd), np.asarray(cost_usd, dtype=np.float64))
+
+    def learned(self, groups: Indices, quality: Floats, strength: float) -> Self:
+        """Return the model after seeing answers, see `ClassModel.learned`."""
+        patterns = AnswerPatterns.build_partly(groups, quality)
+        return self._of(self.classes.learned(patterns, strength=strength), self.cost_usd)
+
+    @classmethod
+    def _of(cls, classes: ClassModel, cost_usd: Floats) -> Self:
+        beliefs, relative = ClassBeliefs(classes.prior), np.ones(classes.rates.shape[:2])
+        return cls(classes, beliefs, classes.prior[None], cost_usd, relative)
 
     def tables(self) -> PoolTables:
         """Return the tables that plans are made from."""

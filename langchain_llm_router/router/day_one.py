@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
-from langchain_llm_router.types import Candidate
+from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.types import Arm, Candidate, Situation
 
 if TYPE_CHECKING:
     from langchain_llm_router.policies.answer_pool import AnswerPool
     from langchain_llm_router.verification.answer_groups import AnswerGroups
 
-__all__ = ["RECORDED", "describe_pool", "pool_by_price"]
+__all__ = ["RECORDED", "PoolParts", "describe_pool", "pool_by_price", "save_pool"]
+
+
+class PoolParts(TypedDict):
+    """Arguments of a router."""
+
+    policy: AnswerPool
+    verifier: AnswerGroups
+
 
 _logger = logging.getLogger(__name__)
 
@@ -30,7 +40,7 @@ _HELP = (
 )
 
 
-def pool_by_price(candidates: Sequence[Candidate]) -> dict[str, AnswerPool | AnswerGroups]:
+def pool_by_price(candidates: Sequence[Candidate]) -> PoolParts:
     """Return the policy and the verifier of a router that was given nothing else.
 
     Short answers that can be compared come from the cheap candidates where enough of them agree,
@@ -59,7 +69,7 @@ def pool_by_price(candidates: Sequence[Candidate]) -> dict[str, AnswerPool | Ans
     raise ValueError(msg)
 
 
-def _pooled(costs: Mapping[str, float]) -> dict[str, AnswerPool | AnswerGroups]:
+def _pooled(costs: Mapping[str, float]) -> PoolParts:
     from langchain_llm_router.policies.answer_partitions import MAX_CANDIDATES  # noqa: PLC0415 - loads SciPy
     from langchain_llm_router.policies.answer_pool import AnswerPool  # noqa: PLC0415 - the same
     from langchain_llm_router.verification.answer_groups import AnswerGroups  # noqa: PLC0415 - the same
@@ -73,9 +83,16 @@ def _pooled(costs: Mapping[str, float]) -> dict[str, AnswerPool | AnswerGroups]:
     return {"policy": policy, "verifier": AnswerGroups()}
 
 
-def describe_pool(policy: AnswerPool) -> str:
+def describe_pool(policy: Policy) -> str:
     """Return what a router does that knows nothing but prices, in words."""
-    *cheap, dearest = policy.candidates_
+    *cheap, dearest = policy.named_candidates
+    first = policy.decide(Situation("", tuple(map(Arm, policy.named_candidates))))
+    if first.candidate == dearest:
+        return (
+            f"Nothing was measured, so this router assumes that dearer models are abler, and the "
+            f"others cost so much less than {dearest} or so nearly as much that it asks {dearest} "
+            f"first: add a candidate with a price between, or fit a router. {RECORDED}"
+        )
     return (
         f"Nothing was measured, so this router assumes that dearer models are abler. It compares "
         f"short answers of {', '.join(cheap)} and asks {dearest} where too few agree; the first "
@@ -83,3 +100,17 @@ def describe_pool(policy: AnswerPool) -> str:
         "without `AnswerGroups(embeddings=...)` or `AnswerGroups(judge=...)`. "
         f"{RECORDED}"
     )
+
+
+def save_pool(candidates: Sequence[Candidate], folder: str | Path) -> None:
+    """Save the router that `pool_by_price` makes, so that it can be served and refitted."""
+    from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - loads NumPy
+    from langchain_llm_router.verification.answer_groups import AnswerGroups  # noqa: PLC0415 - the same
+    from langchain_llm_router.verification.description import describe_verifier  # noqa: PLC0415 - the same
+
+    SavedRouter(
+        tuple(dict.fromkeys(candidate.model_name for candidate in candidates)),
+        pool_by_price(candidates)["policy"],
+        verifier="answer_groups",
+        verifier_description=describe_verifier(AnswerGroups()),
+    ).save(folder)

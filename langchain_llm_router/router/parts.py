@@ -277,7 +277,7 @@ class Parts:
         self.models = {c.name: live_model(c) for c in self.candidates if c.model is not None}
         chosen_by = (fields.policy, fields.estimator, fields.verifier)
         if asks and all(part is None for part in chosen_by):
-            fields = fields.model_copy(update=pool_by_price(self.candidates))
+            fields = fields.model_copy(update={**pool_by_price(self.candidates)})
         self.fields = fields
         self.policy = _resolve_policy(fields)
         self.live = _resolve_live(fields)

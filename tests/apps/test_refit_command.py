@@ -11,6 +11,7 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
 from langchain_llm_router.estimators import Linear, NearestNeighbors
 from langchain_llm_router.history import DecisionLog, read_log
 from langchain_llm_router.policies import Always, Utility
+from langchain_llm_router.router.day_one import save_pool
 from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.commands import last_json, run_main
 from tests.support.fake_langsmith import FakeLangSmith
@@ -81,6 +82,32 @@ def test_a_refitted_router_knows_what_people_thought(run, router):
     assert not before.knows(SONNETS).any()
     assert after.knows([*SONNETS, *TAUGHT.queries]).all()
     assert not after.knows(TABLE.queries[60:]).all()
+
+
+def test_a_router_made_of_prices_learns_from_scores(run, tmp_path):
+    log = DecisionLog(tmp_path / "log.jsonl")
+    prices = {"small": Price(0.1, 0.1), "medium": Price(0.2, 0.2), "large": Price(3, 4)}
+    router = ChatLLMRouter(
+        candidates=[Candidate(n, ScriptedModel("4"), price) for n, price in prices.items()], log=log
+    )
+    save_pool(router.parts.candidates, tmp_path / "router")
+    records = [route_of(router.invoke(f"question {i}")) for i in range(20)]
+    log.flush()
+    paths = "refit", str(tmp_path / "router"), "--log", str(log.path), "--out", str(tmp_path / "b")
+    code, _, err = run(*paths)
+    assert code == 1
+    assert "None of the 20 requests" in err
+    for record in records:
+        log.feedback(record["decision_id"], 0.0)
+    log.flush()
+    code, out, err = run(*paths, "--json")
+    assert code == 0, err
+    assert last_json(out)["n_scored"] == 20
+    before, after = (SavedRouter.load(tmp_path / name).policy for name in ("router", "b"))
+    rates = [policy.model_.classes.rates[1, :, 0] for policy in (before, after)]
+    assert (rates[1] < rates[0])[:2].all()
+    assert before.is_assumed
+    assert not after.is_assumed
 
 
 MISTAKES = [

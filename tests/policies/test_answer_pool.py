@@ -385,3 +385,28 @@ def test_settings_and_tables_that_make_no_sense_are_refused():
     free = Outcomes(outcomes.queries, POOL, outcomes.quality)
     with pytest.raises(ValueError, match="no cost for 'small'"):
         AnswerPool().fit(free, evaluations)
+
+
+def test_judged_answers_correct_what_was_assumed_from_prices():
+    outcomes, evaluations = make_pool(3_000)
+    # Prices that say the opposite of the truth.
+    wrong = AnswerPool.from_prices(dict(zip(outcomes.candidates, COSTS[::-1], strict=True)))
+    judged = wrong.learn(evaluations, outcomes.quality)
+    right = outcomes.quality.mean(axis=0)
+    chances = judged.model_.classes.prior @ judged.model_.classes.rates[:, :, 0]
+    assert np.argsort(chances).tolist() == np.argsort(right).tolist()
+    assert not judged.is_assumed
+    assert wrong.is_assumed
+    assert wrong.learn(evaluations.take(range(10))).is_assumed
+
+
+def test_what_was_not_asked_teaches_nothing():
+    outcomes, evaluations = make_pool(300)
+    asked = np.zeros(outcomes.quality.shape, dtype=bool)
+    same = DAY_ONE.learn(evaluations, asked=asked)
+    np.testing.assert_allclose(same.model_.classes.rates, DAY_ONE.model_.classes.rates)
+
+
+def test_a_pool_that_was_fitted_is_fitted_again_instead():
+    with pytest.raises(ValueError, match=r"fit one that was fitted on data again"):
+        FULL.learn(make_pool(20)[1])

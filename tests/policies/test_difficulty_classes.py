@@ -137,3 +137,21 @@ def test_a_hundred_thousand_rows_are_fitted_in_seconds():
     patterns = AnswerPatterns.build(evaluations.answer_groups[rows], outcomes.quality[rows] >= 0.5)
     ClassModel.fit(patterns)
     assert process_time() - start < 10
+
+
+def test_without_judgements_a_partly_judged_table_is_an_unjudged_one():
+    groups = np.array([[0, 0, 1], [0, -1, 0], [-2, 0, -1]])
+    unknown = AnswerPatterns.build_partly(groups, np.full(groups.shape, np.nan))
+    np.testing.assert_array_equal(unknown.kinds, AnswerPatterns.build(groups, None).kinds)
+
+
+def test_a_judgement_leaves_the_ways_that_agree_with_it():
+    nan = np.nan
+    right = AnswerPatterns.build_partly(np.array([[0, 0, 1]]), np.array([[1.0, nan, nan]]))
+    assert right.kinds[0].tolist() == [[1, 1, 0]]
+    wrong = AnswerPatterns.build_partly(np.array([[0, 0, 1]]), np.array([[0.0, nan, nan]]))
+    assert wrong.kinds[0].tolist() == [[0, 0, 1], [0, 0, 0]]
+    unread = AnswerPatterns.build_partly(np.array([[-1, -2, -1]]), np.array([[1.0, nan, 0.0]]))
+    assert unread.kinds[3:].tolist() == [[[1, 0, 0]], [[0, 0, 1]]]
+    both = AnswerPatterns.build_partly(np.array([[0, 1, 2]]), np.array([[1.0, 1.0, nan]]))
+    assert both.kinds.shape[1] == 4

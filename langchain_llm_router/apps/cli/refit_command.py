@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_llm_router.data import Outcomes
-    from langchain_llm_router.history import ScoredRows
+    from langchain_llm_router.history import History, ScoredRows
+    from langchain_llm_router.policies import AnswerPool
     from langchain_llm_router.router.saved_router import SavedRouter
 
 __all__ = ["refit"]
@@ -35,7 +36,8 @@ def refit(
     the rows of --data that the router was fitted on. Rows held out for evaluation stay held out, so
     `evaluate` shows whether it helped. Start from the router that `fit` wrote: refitting twice on
     the same feedback counts it twice. Calibrate again afterwards, because a guarantee of
-    `calibrate` holds for the old estimator only.
+    `calibrate` holds for the old estimator only. A router made of prices alone (`serve --out`)
+    learns which answers are right where others agree with the scored ones.
 
     Example: llm-router refit router --log decisions.jsonl --out router2
 
@@ -43,9 +45,13 @@ def refit(
     --out router2
     """
     from langchain_llm_router import history as room  # noqa: PLC0415 - imports what only it needs
+    from langchain_llm_router.policies import AnswerPool  # noqa: PLC0415 - the same
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
     saved = SavedRouter.load(router)
+    if isinstance(saved.policy, AnswerPool) and saved.estimator is None:
+        _refit_pool(saved, saved.policy, room.read_log(*log), out, key, json=json)
+        return
     if saved.estimator is None:
         msg = (
             f"The router {str(router)!r} has no estimator to refit: its policy decides by the "
@@ -70,6 +76,41 @@ def refit(
         f"{len(rows):,} of {len(history):,} requests have a score: {scored}", f"saved in {folder}"
     )
     if json:
+        write_json({"router": str(folder), **figures})
+
+
+def _refit_pool(
+    saved: SavedRouter,
+    pool: AnswerPool,
+    history: History,
+    out: Path,
+    key: str | None,
+    *,
+    json: bool,
+) -> None:
+    """Teach a pool the logged answers that have a score; those without made it worse.
+
+    Raises:
+        ValueError: If no compared answer has a score.
+    """
+    import numpy as np  # noqa: PLC0415 - imports what only it needs
+
+    from langchain_llm_router import history as room  # noqa: PLC0415 - the same
+
+    rows = room.compared_rows(history, pool.candidates_, key=key)
+    scored = np.flatnonzero(~np.isnan(rows.quality).all(axis=1))
+    if len(scored) == 0:
+        raise ValueError(_no_rows_message(len(history), key))
+    taught = pool.learn(
+        rows.evaluations.take(scored), rows.quality[scored], asked=rows.asked[scored]
+    )
+    folder = replace(saved, policy=taught).save(out)
+    write_text(
+        f"{len(scored):,} of {len(rows):,} requests with compared answers have a score.",
+        f"saved in {folder}",
+    )
+    if json:
+        figures = {"n_requests": len(history), "n_compared": len(rows), "n_scored": len(scored)}
         write_json({"router": str(folder), **figures})
 
 

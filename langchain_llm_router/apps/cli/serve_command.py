@@ -51,6 +51,9 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     ] = None,
     log: Annotated[Path | None, "File for all decisions, for `replay` and `refit`."] = None,
     shadow: Annotated[Path | None, "Folder of a router whose decisions are only recorded."] = None,
+    out: Annotated[
+        Path | None, "Folder to save a router made of candidates alone, for `refit`."
+    ] = None,
     cascade: Annotated[bool, "Serve the demo's cascade instead of its one-shot route."] = False,
     allow_host: Annotated[
         list[str], "A host name, beside the loopback ones, under which to serve; repeatable."
@@ -90,8 +93,13 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         )
         msg = f"`--cascade` must be omitted, because it is for the demo, with {named}."
         raise ValueError(msg)
+    if out is not None and (router is not None or not candidate):
+        msg = (
+            f"`--out` must be omitted where a saved router or the demo is served: got {str(out)!r}."
+        )
+        raise ValueError(msg)
     if router is None and (candidate or price):
-        served, texts = _make_unfitted(candidate, price)
+        served, texts = _make_unfitted(candidate, price, out)
     elif router is None:
         served, texts = _load_demo(cascade=cascade)
     else:
@@ -172,13 +180,15 @@ def _load_demo(*, cascade: bool) -> tuple[ChatLLMRouter, dict[str, Any]]:
 
 
 def _make_unfitted(
-    texts: Sequence[str], prices: Sequence[str]
+    texts: Sequence[str], prices: Sequence[str], out: Path | None
 ) -> tuple[ChatLLMRouter, dict[str, Any]]:
     from langchain_llm_router.router.chat import ChatLLMRouter  # noqa: PLC0415 - imports what it needs
-    from langchain_llm_router.router.day_one import describe_pool  # noqa: PLC0415 - the same
+    from langchain_llm_router.router.day_one import describe_pool, save_pool  # noqa: PLC0415 - the same
 
     router = ChatLLMRouter(candidates=parse_pool(texts, prices, ()))
-    told = describe_pool(router.policy)
+    if out is not None:
+        save_pool(router.parts.candidates, out)
+    told = describe_pool(router.parts.policy)
     write_text(told)
     return router, {"verdict": told}
 
