@@ -130,6 +130,7 @@ else:
             ".off_policy_estimates": (
                 "OffPolicy Overlap doubly_robust inverse_propensity off_policy self_normalized"
             ),
+            ".answer_beliefs": "AnswerBelief BelievedAnswer FurtherAnswer",
             ".explainer": "explain recorded_attempts",
             ".explanation": "ArmTerms Explanation Neighbor Outlook StepTaken",
             ".flips": "Span knob_of spans",
@@ -138,10 +139,13 @@ else:
     )
 
 __all__ = [
+    "AnswerBelief",
     "ArmTerms",
+    "BelievedAnswer",
     "Curve",
     "Exam",
     "Explanation",
+    "FurtherAnswer",
     "Goal",
     "HeldOutReport",
     "Interval",

@@ -10,6 +10,7 @@ import numpy as np
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.embeddings import embed
 from langchain_llm_router.estimators.memory_based import MemoryBasedEstimator
+from langchain_llm_router.evaluation.answer_beliefs import answer_belief
 from langchain_llm_router.evaluation.explanation import (
     ArmTerms,
     Explanation,
@@ -19,6 +20,7 @@ from langchain_llm_router.evaluation.explanation import (
 )
 from langchain_llm_router.evaluation.flips import knob_of, spans
 from langchain_llm_router.history.retraced import without_verdict
+from langchain_llm_router.loop.answer_numbers import number_group
 from langchain_llm_router.loop.arms import begin, build_arms
 from langchain_llm_router.loop.loop import Loop, next_decision, observe
 from langchain_llm_router.policies import Policy
@@ -80,6 +82,7 @@ def explain(
         outlook=_outlook(policy, *decisions[0]),
         answered=len(attempts) > 0,
         score=_first_score(decisions),
+        answers=answer_belief(*scored[-1]),
     )
 
 
@@ -91,12 +94,18 @@ def recorded_attempts(
     for j, name in enumerate(outcomes.candidates):
         cost = None if outcomes.cost_usd is None else outcomes.cost_usd[row, j]
         attempt = Attempt(candidate=name, cost_usd=_none_if_nan(cost))
+        tokens = None if outcomes.output_tokens is None else outcomes.output_tokens[row, j]
+        if (n_tokens := _none_if_nan(tokens)) is not None:
+            attempt["output_tokens"] = round(n_tokens)
         if evaluations is not None:
             k = list(evaluations.candidates).index(name)
             spent = None if evaluations.cost_usd is None else evaluations.cost_usd[row, k]
             attempt["verified"] = True
             attempt["confidence"] = _none_if_nan(evaluations.confidence[row, k])
             attempt["verification_cost_usd"] = _none_if_nan(spent)
+            if evaluations.answer_groups is not None:
+                group = int(evaluations.answer_groups[row, k])
+                attempt["answer_group"] = None if group < 0 else group
         attempts.append(attempt)
     return attempts
 
@@ -124,6 +133,7 @@ def _replay_decisions(
 ) -> list[tuple[Situation, Decision]]:
     """Return each situation and its decision, up to the first one without a recorded attempt."""
     attempt_of = {attempt["candidate"]: attempt for attempt in attempts}
+    groups = {name: attempt.get("answer_group") for name, attempt in attempt_of.items()}
     decisions: list[tuple[Situation, Decision]] = []
     loop = Loop(policy, situation)
     while True:
@@ -135,7 +145,13 @@ def _replay_decisions(
         attempt = attempt_of.get(decision.candidate)
         if decision.action == "accept" or attempt is None:
             break
-        loop.saw(attempt if decision.action == "verify" else without_verdict(attempt))
+        if decision.action != "verify":
+            attempt = without_verdict(attempt)
+        elif attempt.get("answer_group") is not None:
+            # The attempts may be recorded in another order.
+            group = number_group(groups, loop.situation.attempts, decision.candidate)
+            attempt = {**attempt, "answer_group": group}
+        loop.saw(attempt)
     return decisions
 
 
@@ -148,6 +164,9 @@ def _first_score(decisions: Sequence[tuple[Situation, Decision]]) -> float | Non
 def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[Outlook, ...]:
     """Find the decision after each score of the first answer; empty if it is not verified."""
     if not policy.verifies or decision.action != "ask" or decision.final:
+        return ()
+    if answer_belief(situation, decision) is not None:
+        # Such a policy looks at groups of answers in place of a score.
         return ()
     asked = observe(situation, Attempt(candidate=decision.candidate, cost_usd=0.0))
     following = next_decision(policy, asked)

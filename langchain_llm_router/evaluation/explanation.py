@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_llm_router.evaluation.answer_beliefs import AnswerBelief
 from langchain_llm_router.evaluation.flips import Span
 from langchain_llm_router.policies import Knob
 from langchain_llm_router.types import Decision
@@ -109,6 +110,8 @@ class Explanation:
         outlook: The decisions after each possible score of a cascade's first answer.
         answered: Whether there are attempts.
         score: The observed score of the first answer; None without one.
+        answers: For a policy that compares answers, what it believes of them at the last decision
+            that computed scores; None for others.
     """
 
     query: str
@@ -118,11 +121,16 @@ class Explanation:
     outlook: tuple[Outlook, ...] = ()
     answered: bool = False
     score: float | None = None
+    answers: AnswerBelief | None = None
 
     @property
     def weighed(self) -> bool:
-        """Whether every candidate's utility is known: its quality, and what is subtracted."""
-        return len(self.arms) > 0 and all("quality" in arm.terms for arm in self.arms)
+        """Whether candidates are chosen by utility, and the quality of every one is known."""
+        return (
+            self.answers is None
+            and len(self.arms) > 0
+            and all("quality" in arm.terms for arm in self.arms)
+        )
 
     @property
     def lambda_(self) -> float | None:
@@ -142,6 +150,8 @@ class Explanation:
             lines += [f"  {line}" for line in step.told()]
         if self.weighed:
             lines += ["", *self._arm_lines()]
+        if self.answers is not None:
+            lines += ["", *self.answers.told()]
         if self.outlook and not self.answered:
             lines += ["", "decisions by the score of the first answer", *self._outlook_lines()]
         if self.neighbors:
@@ -176,6 +186,7 @@ class Explanation:
             ],
             "neighbors": [{**vars(it), "quality": dict(it.quality)} for it in self.neighbors],
             "outlook": [vars(it) for it in self.outlook],
+            "answers": None if self.answers is None else self.answers.as_dict(),
         }
 
     def _arm_lines(self) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from langchain_llm_router.evaluation.explanation import Explanation, StepTaken
+from langchain_llm_router.plots.answer_beliefs import draw_answers, draw_further
 from langchain_llm_router.plots.canvas import (
     COLORS,
     GOOD,
@@ -22,6 +23,7 @@ from langchain_llm_router.plots.canvas import (
     number_axis,
     readable,
 )
+from langchain_llm_router.plots.named_rows import cut, name_rows
 
 __all__ = ["explanation"]
 
@@ -39,7 +41,9 @@ _Panel = tuple[float, Callable[[Axes], None], str]
 def explanation(explained: Explanation) -> Figure:
     """Draw an explanation from `evaluation.explain` as panels.
 
-    The panels are the utility of every candidate as stacked bars; the choice at every setting of
+    The panels are the utility of every candidate as stacked bars; for a policy that compares
+    answers, in their place, the different answers with P(right), and the worth of one more beside
+    its price; the choice at every setting of
     the knob; for a cascade, the decision after each possible score of the first answer, with the
     observed one marked, and P(good) after each step; and the training queries that the estimator
     predicts from, with the quality of each candidate.
@@ -51,6 +55,14 @@ def explanation(explained: Explanation) -> Figure:
         rate = explained.lambda_
         title = "utility" if rate is None else f"utility at λ = {readable(rate)} per USD"
         panels.append((height, lambda ax: _bars(ax, explained), title))
+    if (belief := explained.answers) is not None and belief.answers:
+        height = 0.36 * len(belief.answers) + 0.3
+        title = "the answers so far: who gave them, and P(right)"
+        panels.append((height, lambda ax: draw_answers(ax, belief), title))
+    if belief is not None and belief.further:
+        height = 0.42 * (len(belief.further) + (belief.keeping is not None))
+        title = "worth of asking one more, beside its price"
+        panels.append((height, lambda ax: draw_further(ax, belief), title))
     turning = [step for step in explained.steps if len(step.spans) > 1]
     if turning:
         panels.append((0.9, lambda ax: _strip(ax, turning[-1], shades), _strip_title(turning[-1])))
@@ -59,7 +71,7 @@ def explanation(explained: Explanation) -> Figure:
             (2.1, lambda ax: _outlook(ax, explained, shades), "decision by the verifier's score")
         )
     if len(explained.steps) > 1:
-        height = 0.34 * len(explained.steps) + 0.35
+        height = 0.38 * len(explained.steps) + 0.35
         panels.append((height, lambda ax: _path(ax, explained), "steps and their reasons"))
     if explained.neighbors:
         height = 0.3 * len(explained.neighbors) + 0.45
@@ -77,7 +89,7 @@ def _stack_panels(explained: Explanation, panels: Sequence[_Panel]) -> Figure:
     figure.text(0.3 / _WIDTH, 1 - 0.42 / height, heading, color=INK, fontsize=14,
                 fontweight="bold")  # fmt: skip
     query = " ".join(explained.query.split())
-    figure.text(0.3 / _WIDTH, 1 - 0.7 / height, _cut(query, 105), color=MUTED, fontsize=10)
+    figure.text(0.3 / _WIDTH, 1 - 0.7 / height, cut(query, 105), color=MUTED, fontsize=10)
     y = height - top
     for tall, draw, title in panels:
         y -= tall + gap
@@ -112,7 +124,7 @@ def _bars(ax: Axes, explained: Explanation) -> None:
                         fontweight="bold" if arm.chosen else "normal")  # fmt: skip
         else:
             ax.text(0, row, "  unknown", va="center", color=MUTED, fontsize=9)
-    _name_rows(ax, [(arm.candidate, arm.chosen, _expected(arm.cost_usd)) for arm in explained.arms])
+    name_rows(ax, [(arm.candidate, arm.chosen, _expected(arm.cost_usd)) for arm in explained.arms])
     ax.axvline(0, color=INK, linewidth=0.9)
     ax.margins(x=0.12)
     ax.set_ylim(len(explained.arms) - 0.5, -0.5)
@@ -125,20 +137,6 @@ def _bars(ax: Axes, explained: Explanation) -> None:
 
 def _expected(cost_usd: float | None) -> str:
     return "" if cost_usd is None else f"{dollars(1000 * cost_usd)} per 1,000"
-
-
-def _name_rows(ax: Axes, rows: Sequence[tuple[str, bool, str]]) -> None:
-    ax.set_yticks(range(len(rows)), [""] * len(rows))
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=False, axis="y")
-    for row, (name, chosen, note) in enumerate(rows):
-        lift = 6 if note else 0
-        ax.annotate(_cut(name, 19), (0, row), xycoords=("axes fraction", "data"),
-                    xytext=(-8, lift), textcoords="offset points", ha="right", va="center",
-                    color=INK, fontsize=10, fontweight="bold" if chosen else "normal")  # fmt: skip
-        ax.annotate(note, (0, row), xycoords=("axes fraction", "data"), xytext=(-8, -7),
-                    textcoords="offset points", ha="right", va="center", color=MUTED,
-                    fontsize=8)  # fmt: skip
 
 
 def _strip_title(step: StepTaken) -> str:
@@ -176,7 +174,7 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
                  else (right - left) / (high - low))  # fmt: skip
         room = int(share * 85)
         if room >= 8:
-            text = _cut(verbs[span.action] + span.candidate, room)
+            text = cut(verbs[span.action] + span.candidate, room)
             ax.text(middle, 0.62, text, ha="center", va="center", fontsize=9, color=INK,
                     fontweight="bold" if chosen else "normal")  # fmt: skip
     for span in step.spans[1:]:
@@ -240,12 +238,11 @@ def _path(ax: Axes, explained: Explanation) -> None:
     rows = []
     for row, step in enumerate(explained.steps):
         it = step.decision
-        rows.append((f"{verbs[it.action]} {it.candidate}", row + 1 == len(explained.steps), ""))
+        rows.append((it.candidate, row + 1 == len(explained.steps), verbs[it.action]))
         if it.confidence is not None:
             ax.barh(row, it.confidence, 0.7, color=MUTED, alpha=0.25)
-            ax.plot([it.confidence] * 2, [row - 0.35, row + 0.35], color=INK, linewidth=2)
-        ax.text(0.01, row, _cut(it.reason, 88), va="center", fontsize=9, color=INK)
-    _name_rows(ax, rows)
+        ax.text(0.01, row, cut(it.reason, 88), va="center", fontsize=9, color=INK)
+    name_rows(ax, rows)
     ax.set_xlim(0, 1)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel("P(good), if it is known", color=INK, fontsize=10)
@@ -258,17 +255,17 @@ def _neighbors(ax: Axes, explained: Explanation) -> None:
     left = 0.9 - step * (len(names) - 1)
     for row, it in enumerate(explained.neighbors):
         room = int(100 * (left - 0.05))
-        ax.text(0.0, row, _cut(" ".join(it.query.split()), room), va="center", fontsize=9,
+        ax.text(0.0, row, cut(" ".join(it.query.split()), room), va="center", fontsize=9,
                 color=INK)  # fmt: skip
         for k, name in enumerate(names):
             filled = float(np.clip(it.quality.get(name, 0.0), 0, 1))
             ax.scatter(left + k * step, row, s=70, color=GOOD, alpha=filled)
             ax.scatter(left + k * step, row, s=70, facecolor="none", edgecolor=MUTED)
     for k, name in enumerate(names):
-        ax.annotate(_cut(name, 18), (left + k * step, -0.45), xytext=(-3, 0), rotation=35,
+        ax.annotate(cut(name, 18), (left + k * step, -0.45), xytext=(-3, 0), rotation=35,
                     textcoords="offset points", ha="left", va="bottom", fontsize=8, color=INK,
                     rotation_mode="anchor", annotation_clip=False)  # fmt: skip
-    _name_rows(ax, [(f"{it.similarity:.2f}", False, "") for it in explained.neighbors])
+    name_rows(ax, [(f"{it.similarity:.2f}", False, "") for it in explained.neighbors])
     ax.set_xlim(0, 1)
     ax.set_ylim(len(explained.neighbors) - 0.5, -0.5)
     ax.set_xticks([])
@@ -278,7 +275,3 @@ def _neighbors(ax: Axes, explained: Explanation) -> None:
     note = "cosine similarity on the left; a filled dot: good on that query"
     ax.annotate(note, (0, 0), xycoords="axes fraction", xytext=(0, -12),
                 textcoords="offset points", fontsize=8, color=MUTED)  # fmt: skip
-
-
-def _cut(text: str, n: int) -> str:
-    return text if len(text) <= n else text[: max(n - 1, 1)] + "…"

@@ -109,7 +109,7 @@ class AnswerPool(FittedPolicy):
     @property
     def knob(self) -> Knob:
         """λ."""
-        return Knob("lambda", self.lambda_, more="cheaper answers")
+        return Knob("lambda", self.lambda_, more="cheaper answers", exact=True)
 
     def fit(
         self,
@@ -293,8 +293,15 @@ class AnswerPool(FittedPolicy):
             return Decision("verify", name, type(self).__name__, reason)
         step = self._step(situation, view)
         if step.action == STOP:
-            return self._accept(view)
+            return self._accept(view, step)
         return self._ask(view, step)
+
+    def crossings(self, situation: Situation) -> list[float]:
+        """Return the λ at which the next step changes, see `PoolTables.crossings`."""
+        self._check_fitted()
+        view = self._view(situation)
+        tables = self._tables.at(self._column(view))
+        return tables.crossings(view.state, np.array(self._costs(situation)), _available(view))
 
     def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
         """Return P(the attempt's answer is right), given all answers so far, recalibrated.
@@ -347,11 +354,15 @@ class AnswerPool(FittedPolicy):
         def steps(key: _PlanKey, state: int, column: int) -> _Step:
             plan = solver(key)
             action = int(plan.action[state, column])
-            if action == STOP:
-                return _Step(STOP, final=False, values=(), cost_usd=key.cost_usd)
-            nearby = model.nearby(action, column)
-            final = tables.accepts_any(plan, state, action, nearby)
-            values = tables.values_of_asking(plan, state, column).tolist()
+            final = action != STOP and tables.accepts_any(
+                plan, state, action, model.nearby(action, column)
+            )
+            *right, total = (tables.right[state] @ model.centers[column]).tolist()
+            asking = tables.values_of_asking(plan, state, column).tolist()
+            values = [
+                p / total if math.isnan(value) else value
+                for p, value in zip(right, asking, strict=True)
+            ]
             return _Step(action, final, values, key.cost_usd)
 
         self._steps: Callable[[_PlanKey, int, int], _Step] = steps
@@ -392,6 +403,13 @@ class AnswerPool(FittedPolicy):
     def _step(self, situation: Situation, view: _View) -> _Step:
         """Look up the step for this λ, the costs of now, and the candidates that can be asked."""
         given = situation.options.lambda_
+        lambda_ = self.lambda_ if given is None else given
+        costs, available = self._costs(situation), _available(view)
+        key = _PlanKey(lambda_, costs, available)
+        return self._steps(key, view.state, self._column(view))
+
+    def _costs(self, situation: Situation) -> tuple[float, ...]:
+        """Return what asking each candidate and comparing its answer costs now."""
         arms = {arm.candidate: arm for arm in situation.arms}
         costs = []
         for name, (usual, comparing) in zip(self.candidates_, self._mean_costs, strict=True):
@@ -401,40 +419,44 @@ class AnswerPool(FittedPolicy):
             if arm is not None and arm.verification_cost_usd is not None:
                 comparing = arm.verification_cost_usd  # noqa: PLW2901 - likewise
             costs.append(usual + comparing)
-        # Those that have answered count as available, so that a plan serves the whole request.
-        available = tuple(
-            is_open or group != NOT_ASKED
-            for is_open, group in zip(view.open, view.groups, strict=True)
-        )
-        key = _PlanKey(self.lambda_ if given is None else given, tuple(costs), available)
+        return tuple(costs)
+
+    def _column(self, view: _View) -> int:
+        """Return the number of the center that is nearest to the belief."""
         roots = np.array([math.sqrt(p) for p in view.belief])
-        return self._steps(key, view.state, int((self._roots @ roots).argmax()))
+        return int((self._roots @ roots).argmax())
 
     def _chances(self, view: _View) -> list[float]:
         """Return P(right) of each candidate's answer, also of one not asked for, recalibrated."""
         *right, total = (self._tables.right[view.state] @ np.array(view.belief)).tolist()
         return [self.calibration_.apply(p / total) for p in right]
 
-    def _accept(self, view: _View) -> Decision:
+    def _scores(
+        self, view: _View, step: _Step, chances: Sequence[float]
+    ) -> dict[str, dict[str, float | None]]:
+        """Return what is known of each answer, and of asking each candidate that can be asked."""
+        scores: dict[str, dict[str, float | None]] = {}
+        for j, name in enumerate(self.candidates_):
+            if j in view.answered:
+                scores[name] = {"p_right": chances[j], "value": step.values[j]}
+            elif view.open[j]:
+                scores[name] = {"value": step.values[j], "cost_usd": step.cost_usd[j]}
+        return scores
+
+    def _accept(self, view: _View, step: _Step) -> Decision:
         """Accept the cheapest of the answers that are most likely right."""
         chances = self._chances(view)
         highest = max(chances[j] for j in view.answered) * (1 - 1e-9)
         equal = [j for j in view.answered if chances[j] >= highest]
         best = min(equal, key=lambda j: self._rank[j])
         p = chances[best]
-        scores = {self.candidates_[j]: {"p_right": chances[j]} for j in view.answered}
+        scores = self._scores(view, step, chances)
         reason = f"{_agreement(view, best)}, P(right) = {p:.2f}{self._basis}"
         attempt = Attempt(candidate=self.candidates_[best])
         return accept(self, attempt, reason, scores=scores, confidence=p)
 
     def _ask(self, view: _View, step: _Step) -> Decision:
         chances, name = self._chances(view), self.candidates_[step.action]
-        scores: dict[str, dict[str, float | None]] = {}
-        for j, candidate in enumerate(self.candidates_):
-            if j in view.answered:
-                scores[candidate] = {"p_right": chances[j]}
-            elif view.open[j]:
-                scores[candidate] = {"value": step.values[j], "cost_usd": step.cost_usd[j]}
         best = max((chances[j] for j in view.answered), default=None)
         keeping = "" if best is None else f", the best answer so far has P(right) = {best:.2f}"
         return Decision(
@@ -443,7 +465,7 @@ class AnswerPool(FittedPolicy):
             policy=type(self).__name__,
             reason=f"asking it is worth {step.values[step.action]:.3f}{keeping}{self._basis}",
             final=step.final,
-            scores=scores,
+            scores=self._scores(view, step, chances),
             # A final answer is accepted with what is known before it comes.
             confidence=chances[step.action] if step.final else best,
         )
@@ -463,7 +485,8 @@ class _Step(NamedTuple):
     Attributes:
         action: Number of the candidate to ask, or `STOP`.
         final: Whether any readable answer of it would be accepted.
-        values: Value of asking each candidate.
+        values: Value of asking each candidate, and of keeping the answer of one that was asked:
+            P(right) - λ·further cost, before recalibration.
         cost_usd: Cost of asking each candidate and of comparing its answer.
     """
 
@@ -491,6 +514,16 @@ class _View(NamedTuple):
     answered: tuple[int, ...]
     uncompared: int | None
     open: tuple[bool, ...]
+
+
+def _available(view: _View) -> tuple[bool, ...]:
+    """Return which candidates a plan may ask.
+
+    Those that have answered count too, so that one plan serves the whole request.
+    """
+    return tuple(
+        is_open or group != NOT_ASKED for is_open, group in zip(view.open, view.groups, strict=True)
+    )
 
 
 def _agreement(view: _View, j: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ __all__ = ["STOP", "PoolPlan", "PoolTables"]
 
 STOP = -1
 _TIE = 1e-12
+_LEAST_WORTH = 1e-3
+"""λ × the highest cost below which nothing is dear."""
+_N_ROUNDS = 8
 
 
 class PoolPlan(NamedTuple):
@@ -98,9 +102,61 @@ class PoolTables:
             cost_usd: Mean cost of each candidate's answer and of comparing it.
             available: Which candidates can be asked; the others may have answered before.
         """
-        partitions, price = answer_partitions(self.n_candidates), lambda_ * cost_usd
-        value = np.vstack([self.keep, np.zeros((1, self.keep.shape[1]))])
-        action = np.full(self.keep.shape, STOP, dtype=np.int8)
+        value, action = self._induce(lambda_, cost_usd, available)
+        return PoolPlan(action, value, lambda_, cost_usd)
+
+    def at(self, belief: int) -> PoolTables:
+        """Return the tables of one belief, for which a plan is made much faster."""
+        column = slice(belief, belief + 1)
+        return PoolTables(
+            self.right,
+            self.mass[:, column],
+            self.keep[:, column],
+            self.answer[:, column],
+            self.cost[:, :, column],
+            self.order,
+        )
+
+    def crossings(self, state: int, cost_usd: Floats, available: tuple[bool, ...]) -> list[float]:
+        """Find the λ at which the best next step in a state changes, under the first belief.
+
+        Changes between which λ grows by less than a tenth may be missed.
+
+        Args:
+            state: Number of the state.
+            cost_usd: As in `solve`.
+            available: As in `solve`.
+        """
+
+        def actions(lambdas: Floats) -> NDArray[np.int8]:
+            return self._induce(lambdas, cost_usd, available)[1][state]
+
+        paid = cost_usd[cost_usd > 0]
+        if len(paid) == 0:
+            return []
+        top = 1e2 / paid.min()
+        n = math.ceil(math.log(top * paid.max() / _LEAST_WORTH) / math.log(1.1))
+        grid = np.concatenate([[0.0], np.geomspace(_LEAST_WORTH / paid.max(), top, n)])
+        chosen = actions(grid)
+        found = []
+        for i in np.flatnonzero(chosen[1:] != chosen[:-1]):
+            low, high = grid[i], grid[i + 1]
+            for _ in range(_N_ROUNDS):
+                finer = np.linspace(low, high, 65)
+                first = int((actions(finer[1:]) != chosen[i]).argmax())
+                low, high = finer[first], finer[first + 1]
+            found.append(float(high))
+        return found
+
+    def _induce(
+        self, lambda_: float | Floats, cost_usd: Floats, available: tuple[bool, ...]
+    ) -> tuple[Floats, NDArray[np.int8]]:
+        """Return value and action of a plan, in the last axis by belief; of one belief by λ."""
+        partitions = answer_partitions(self.n_candidates)
+        price = np.multiply.outer(cost_usd, lambda_)
+        keep = np.broadcast_to(self.keep, np.broadcast_shapes(self.keep.shape, np.shape(lambda_)))
+        value = np.vstack([keep, np.zeros((1, keep.shape[1]))])
+        action = np.full(keep.shape, STOP, dtype=np.int8)
         for n_asked in range(self.n_candidates - 1, -1, -1):
             level = np.flatnonzero(partitions.n_asked == n_asked)
             # Of equal values the dearest counts: after a free candidate it would be asked anyway.
@@ -115,7 +171,7 @@ class PoolTables:
                     better |= action[states] == STOP
                 value[states] = np.where(better, asking, best)
                 action[states] = np.where(better, j, action[states])
-        return PoolPlan(action, value, lambda_, cost_usd)
+        return value, action
 
     def values_of_asking(self, plan: PoolPlan, state: int, belief: int) -> Floats:
         """Return the value of asking each candidate in a state, NaN where it was asked already."""
