@@ -161,6 +161,14 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
         low = knob.low
         high = max(high, knob.value) * 1.25 if knob.high is None else knob.high
         ax.set_xlabel(knob.name, color=INK, fontsize=10)
+    now = max(knob.value, low)
+
+    def place(value: float) -> float:
+        """Return where a value of the knob lies, from 0 on the left to 1 on the right."""
+        if knob.name == "lambda":
+            return float(np.log(value / low) / np.log(high / low))
+        return (value - low) / (high - low)
+
     verbs = {"ask": "ask ", "verify": "verify ", "accept": "keep "}
     for span in step.spans:
         left, right = max(span.low, low), high if span.high is None else min(span.high, high)
@@ -169,18 +177,21 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
         chosen = span.choice == (step.decision.action, step.decision.candidate)
         ax.fill_betweenx([0, 1], left, right, color=shades.get(span.candidate, MUTED),
                          alpha=0.75 if chosen else 0.28, linewidth=0)  # fmt: skip
-        middle = float(np.sqrt(left * right)) if knob.name == "lambda" else (left + right) / 2
-        share = (np.log(right / left) / np.log(high / low) if knob.name == "lambda"
-                 else (right - left) / (high - low))  # fmt: skip
-        room = int(share * 85)
+        if left < now < right:
+            # The line of the current setting would cross the text.
+            parts = ((left, now), (now, right))
+            left, right = max(parts, key=lambda part: place(part[1]) - place(part[0]))
+        room = int((place(right) - place(left)) * 85)
         if room >= 8:
             text = cut(verbs[span.action] + span.candidate, room)
+            middle = float(np.sqrt(left * right)) if knob.name == "lambda" else (left + right) / 2
             ax.text(middle, 0.62, text, ha="center", va="center", fontsize=9, color=INK,
                     fontweight="bold" if chosen else "normal")  # fmt: skip
     for span in step.spans[1:]:
-        ax.annotate(f" {readable(span.low)}", (span.low, 0), xytext=(1, 5), ha="left",
-                    textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
-    now = max(knob.value, low)
+        covered = 0 <= place(now) - place(span.low) < 0.07
+        ax.annotate(f" {readable(span.low)} ", (span.low, 0), xytext=(-1 if covered else 1, 5),
+                    ha="right" if covered else "left", textcoords="offset points", fontsize=8,
+                    color=INK)  # fmt: skip
     ax.plot([now, now], [0, 1.12], color=INK, linewidth=2.2, clip_on=False)
     ax.annotate(f"now {readable(knob.value)}", (now, 1.12), xytext=(0, 3), ha="center",
                 textcoords="offset points", fontsize=9, color=INK, fontweight="bold",

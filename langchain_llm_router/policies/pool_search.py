@@ -136,7 +136,8 @@ class PoolTables:
             return []
         top = 1e2 / paid.min()
         n = math.ceil(math.log(top * paid.max() / _LEAST_WORTH) / math.log(1.1))
-        grid = np.concatenate([[0.0], np.geomspace(_LEAST_WORTH / paid.max(), top, n)])
+        # Below the least of them ties decide.
+        grid = np.geomspace(_LEAST_WORTH / paid.max(), top, n)
         chosen = actions(grid)
         found = []
         for i in np.flatnonzero(chosen[1:] != chosen[:-1]):
