@@ -37,6 +37,23 @@ def test_replaying_the_route_equals_row_by_row_what_the_live_router_did(demo):
     np.testing.assert_allclose(live.cost_usd, replayed.cost_usd, rtol=1e-12)
 
 
+def test_replaying_the_pool_equals_row_by_row_what_the_live_router_did(demo):
+    fitted = demo.fit_pool()
+    readable = (fitted.evaluations.answer_groups[demo.test] >= 0).all(axis=1)
+    records = demo.answer_with_pool(fitted)
+    live = demo.live("pool", records)
+    replayed = replay(
+        fitted.policy,
+        None,
+        demo.unseen,
+        evaluations=fitted.evaluations.take(demo.test),
+        expected_cost_usd=demo.outcomes.take(demo.train).mean_cost_usd,
+    )
+    # A live router asks another candidate in place of one whose answer is empty.
+    np.testing.assert_array_equal(live.quality[readable], replayed.quality[readable])
+    np.testing.assert_allclose(live.cost_usd[readable], replayed.cost_usd[readable], rtol=1e-12)
+
+
 def test_replaying_the_cascade_equals_row_by_row_what_the_graph_did(demo):
     fitted = demo.fit_cascade()
     records = demo.answer_with_cascade(fitted)

@@ -29,6 +29,8 @@ from langchain_llm_router.evaluation import (
     trial_of,
 )
 from langchain_llm_router.evaluation.metrics import Hull, random_mix_hull
+from langchain_llm_router.evaluation.sweeps import Sweep
+from langchain_llm_router.policies.answer_pool import AnswerPool
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.policies.one_shot import Utility
@@ -38,7 +40,7 @@ from langchain_llm_router.router.chat import ChatLLMRouter, route_of
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.types.progress import Watch, track
-from langchain_llm_router.verification import Agreement, same_answer
+from langchain_llm_router.verification import Agreement, AnswerGroups, same_answer
 
 __all__ = [
     "DRAFTER",
@@ -47,6 +49,7 @@ __all__ = [
     "TARGET",
     "Demo",
     "FittedCascade",
+    "FittedPool",
     "FittedRoute",
     "Strategy",
 ]
@@ -56,6 +59,10 @@ DRAFTER, STRONG = "gpt-4o-mini", "claude-3.5-sonnet"
 TARGET = "quality >= best - 1 point"
 _PEERS = ("gemini-1.5-flash", "deepseek-v2.5", "llama-3.1-70b")
 _LAMBDAS = tuple(np.geomspace(1e3, 0.3, 40))
+_TOLERANCE = 0.5
+"""Standard errors by which a calibrated setting may be below the best single model."""
+
+_TOLD = ("quality", "cost_usd")
 
 _P = TypeVar("_P", bound=Policy)
 
@@ -76,6 +83,14 @@ class FittedCascade:
 
     peers: tuple[str, ...]
     policy: ConfidenceThreshold
+    evaluations: SelfEvaluations
+
+
+@dataclass(frozen=True)
+class FittedPool:
+    """The fitted pool of answers, and which of the recorded answers are equal."""
+
+    policy: AnswerPool
     evaluations: SelfEvaluations
 
 
@@ -136,7 +151,7 @@ class Demo(CheckedArguments):
                 policy = Utility(cost=float(lambda_))
                 yield policy, replay(policy, predicted, validation, expected_cost_usd=cost)
 
-        policy = _cheapest_good_enough(replays(), validation)
+        policy = _cheapest_policy(replays(), validation)
         candidates = self.table.candidates(POOL, known=training)
         router = ChatLLMRouter(candidates=candidates, estimator=estimator, policy=policy)
         return FittedRoute(router, estimator, policy, cost)
@@ -162,9 +177,35 @@ class Demo(CheckedArguments):
                         settings[policy] = (peers, agreement)
                         yield policy, replay(policy, None, validation, evaluations=evaluations)
 
-        policy = _cheapest_good_enough(replays(), validation)
+        policy = _cheapest_policy(replays(), validation)
         peers, agreement = settings[policy]
         return FittedCascade(peers, policy, agreement)
+
+    def fit_pool(self) -> FittedPool:
+        """Fit the pool on the training rows, then find the λ that keeps quality at least cost."""
+        groups = self.table.answer_groups(POOL, same=same_answer)
+        policy = AnswerPool().fit(self.outcomes.take(self.train), groups.take(self.train))
+        validation = self.outcomes.take(self.validation)
+        tried = policy.rehearse(_LAMBDAS, validation, groups.take(self.validation))
+        chosen = _cheapest_good_enough(*tried, validation)
+        return FittedPool(policy.with_knob(float(_LAMBDAS[chosen])), groups)
+
+    def answer_with_pool(
+        self, pool: FittedPool, watch: Watch | None = None
+    ) -> list[dict[str, Any]]:
+        """Answer the test questions with the chat model, and return the decision records."""
+        router = ChatLLMRouter(
+            candidates=self.table.candidates(POOL, known=self.outcomes.take(self.train)),
+            policy=pool.policy,
+            verifier=AnswerGroups(),
+        )
+        questions = track(self._questions(), "pooling answers through ChatLLMRouter", watch)
+        return [_record(router.invoke(question)) for question in questions]
+
+    def pool_sweep(self, pool: FittedPool) -> Sweep:
+        """Replay the pool on the test rows at every λ."""
+        tried = pool.policy.rehearse(_LAMBDAS, self.unseen, pool.evaluations.take(self.test))
+        return Sweep(np.array(_LAMBDAS), *tried)
 
     def answer_with_route(
         self, route: FittedRoute, watch: Watch | None = None
@@ -271,13 +312,26 @@ def _record(message: AIMessage) -> dict[str, Any]:
     return record
 
 
-def _cheapest_good_enough(replays: Iterable[tuple[_P, Replay]], validation: Outcomes) -> _P:
-    """Return the cheapest policy that is at least as good as the best single model."""
-    min_quality = float(validation.quality.mean(axis=0).max())
-    results = list(replays)
-    good = [(done.cost_usd.mean(), i) for i, (_, done) in enumerate(results)
-            if done.mean_quality >= min_quality]  # fmt: skip
-    if not good:
-        # No policy is good enough: use the best one, whose quality the table shows.
-        return max(results, key=lambda result: result[1].mean_quality)[0]
-    return results[min(good)[1]][0]
+def _cheapest_policy(replays: Iterable[tuple[_P, Replay]], validation: Outcomes) -> _P:
+    """Return the policy that `_cheapest_good_enough` chooses."""
+    policies, done = zip(*replays, strict=True)
+    quality, cost = (np.array([getattr(it, name) for it in done]) for name in _TOLD)
+    chosen: _P = policies[_cheapest_good_enough(quality, cost, validation)]
+    return chosen
+
+
+def _cheapest_good_enough(quality: Floats, cost_usd: Floats, validation: Outcomes) -> int:
+    """Return the cheapest setting that is not measurably worse than the best single model.
+
+    Args:
+        quality: Quality of every row at each setting, of shape (n_settings, n_rows).
+        cost_usd: Cost in USD, same shape.
+        validation: The rows, with every model.
+    """
+    difference = quality - validation.quality[:, best_single(validation)]
+    error = difference.std(axis=1) / np.sqrt(difference.shape[1])
+    good = np.flatnonzero(difference.mean(axis=1) >= -_TOLERANCE * error)
+    if len(good) == 0:
+        # No setting is good enough: use the best one, whose quality the table shows.
+        return int(quality.mean(axis=1).argmax())
+    return int(good[cost_usd[good].mean(axis=1).argmin()])
