@@ -38,7 +38,6 @@ from langchain_llm_router.verification import (
     Verifier,
     evaluated,
 )
-from langchain_llm_router.verification.verifier import advance
 
 if TYPE_CHECKING:
     from langchain_llm_router.calls.ask import Answer
@@ -123,9 +122,9 @@ class VerifyOperation(Operation):
 
     def _perform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
         steps, tally = self.verifier.evaluate(self.case), _Tally()
-        step = advance(steps)
+        step = _advance(steps)
         while not isinstance(step, Evaluation):
-            step = advance(steps, tally.add(self._call_runnable().batch(list(step), config)))
+            step = _advance(steps, tally.add(self._call_runnable().batch(list(step), config)))
         return self._with_bound(tally.verdict(attempt, step))
 
     async def aperform(self) -> Attempt:
@@ -182,13 +181,29 @@ def grouped_answers(
     return tuple(grouped)
 
 
+def _advance(
+    steps: Evaluating, replies: Sequence[Reply] | None = None
+) -> Sequence[Call] | Evaluation:
+    """Return the calls that a verifier makes next, or its evaluation.
+
+    Args:
+        steps: What `evaluate` returned.
+        replies: The replies to the calls before; None at the beginning.
+    """
+    try:
+        return next(steps) if replies is None else steps.send(replies)
+    except StopIteration as stop:
+        evaluation: Evaluation = stop.value
+        return evaluation
+
+
 async def aadvance(
     steps: Evaluating, replies: Sequence[Reply] | None = None, *, blocks: bool
 ) -> Sequence[Call] | Evaluation:
     """Advance a verifier; one that blocks in a thread, so that the event loop is not blocked."""
     if blocks:
-        return await run_in_executor(None, advance, steps, replies)
-    return advance(steps, replies)
+        return await run_in_executor(None, _advance, steps, replies)
+    return _advance(steps, replies)
 
 
 class _Tally:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from langchain_llm_router.evaluation.explanation import Explanation, StepTaken
-from langchain_llm_router.plots.answer_beliefs import draw_answers, draw_further
+from langchain_llm_router.plots.belief_bars import draw_answers, draw_further
 from langchain_llm_router.plots.canvas import (
     COLORS,
     GOOD,

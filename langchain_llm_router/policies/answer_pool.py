@@ -93,6 +93,7 @@ class AnswerPool(FittedPolicy):
     n_beliefs: int = 96
 
     verifies: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
     _fit_call: ClassVar[str] = "fit(outcomes, evaluations)` or `AnswerPool.from_prices(prices)"
     _derived_names: ClassVar[frozenset[str]] = frozenset(
         {"_tables", "_steps", "_index", "_rank", "_roots", "_mean_costs"}

@@ -50,6 +50,9 @@ class Policy(CheckedArguments, ABC):
     verifies: ClassVar[bool] = False
     """Whether it may verify answers, which needs a router with a verifier."""
 
+    learns: ClassVar[bool] = False
+    """Whether it has a method `learn`, which teaches it scored answers of a decision log."""
+
     @abstractmethod
     def decide(self, situation: Situation) -> Decision:
         """Decide the next step; the same situation always gets the same decision."""

@@ -129,7 +129,8 @@ class PoolTables:
         """
 
         def actions(lambdas: Floats) -> NDArray[np.int8]:
-            return self._induce(lambdas, cost_usd, available)[1][state]
+            taken: NDArray[np.int8] = self._induce(lambdas, cost_usd, available)[1][state]
+            return taken
 
         paid = cost_usd[cost_usd > 0]
         if len(paid) == 0:

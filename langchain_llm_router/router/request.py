@@ -427,15 +427,15 @@ class Request:
 
     def _verify_operation(self, step: Decision) -> VerifyOperation:
         parts, situation = self.parts, self.loop.situation
-        verifier, message = parts.fields.verifier, self.answers[step.candidate].message
-        assert verifier is not None
-        assert message is not None
+        before, message = situation.attempts[:-1], self.answers[step.candidate].message
+        verifier = parts.fields.verifier
+        assert verifier is not None and message is not None
         case = Case(
             messages=self.messages,
             answer=message,
             candidate=parts.by_name[step.candidate],
             next_step=self.loop.step_after,
-            earlier=grouped_answers(situation.attempts[:-1], self.answers),
+            earlier=grouped_answers(before, self.answers) if before else (),
         )
         return VerifyOperation(
             verifier=verifier,

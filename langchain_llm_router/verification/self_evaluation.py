@@ -28,7 +28,7 @@ from langchain_llm_router.verification.verifier import (
     injection_evaluation,
 )
 
-__all__ = ["SelfEvaluator", "Verdict", "verification_prompt"]
+__all__ = ["SelfEvaluator", "Verdict", "conversation_around", "verification_prompt"]
 
 
 class Verdict(BaseModel):
@@ -259,7 +259,9 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
         one_word: Whether to request the verdict alone, without reasoning before it.
     """
     answer = answer_text(case.answer)
-    text = fence({"context": case.context, "question": case.question, "answer": answer})
+    text = fence(
+        {"context": conversation_around(case), "question": case.question, "answer": answer}
+    )
     how, examples = (
         ("Reply with one word, Correct or Incorrect, and nothing else.", _ONE_WORD)
         if one_word
@@ -273,3 +275,13 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
 
 def _read_verdict(reply: Reply) -> bool | None:
     return reply.parsed.verdict == "Correct" if isinstance(reply.parsed, Verdict) else None
+
+
+def conversation_around(case: Case) -> str:
+    """Return the conversation around the question, as text."""
+    last_human = max(
+        (i for i, message in enumerate(case.messages) if isinstance(message, HumanMessage)),
+        default=-1,
+    )
+    around = [message for i, message in enumerate(case.messages) if i != last_human]
+    return "\n".join(f"{message.type}: {answer_text(message)}" for message in around)

@@ -25,7 +25,6 @@ __all__ = [
     "Reply",
     "Report",
     "Verifier",
-    "advance",
     "evaluated",
     "injection_evaluation",
 ]
@@ -66,16 +65,6 @@ class Case:
     def question(self) -> str:
         """The text of the query that was answered."""
         return question_of(self.messages)
-
-    @property
-    def context(self) -> str:
-        """The conversation around the question, as text."""
-        last_human = max(
-            (i for i, message in enumerate(self.messages) if isinstance(message, HumanMessage)),
-            default=-1,
-        )
-        around = [message for i, message in enumerate(self.messages) if i != last_human]
-        return "\n".join(f"{message.type}: {answer_text(message)}" for message in around)
 
 
 def injection_evaluation(case: Case) -> Evaluation | None:
@@ -264,22 +253,6 @@ class ByCandidate(Verifier):
         """Return the calls of the candidate's verifier."""
         verifier = self.verifiers.get(candidate.model_name, self.default)
         return [] if verifier is None else verifier.most_calls(candidate)
-
-
-def advance(
-    steps: Evaluating, replies: Sequence[Reply] | None = None
-) -> Sequence[Call] | Evaluation:
-    """Return the calls that a verifier makes next, or its evaluation.
-
-    Args:
-        steps: What `evaluate` returned.
-        replies: The replies to the calls before; None at the beginning.
-    """
-    try:
-        return next(steps) if replies is None else steps.send(replies)
-    except StopIteration as stop:
-        evaluation: Evaluation = stop.value
-        return evaluation
 
 
 def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:

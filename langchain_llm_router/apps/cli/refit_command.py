@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from langchain_llm_router.data import Outcomes
     from langchain_llm_router.history import History, ScoredRows
-    from langchain_llm_router.policies import AnswerPool
     from langchain_llm_router.router.saved_router import SavedRouter
 
 __all__ = ["refit"]
@@ -45,12 +44,11 @@ def refit(
     --out router2
     """
     from langchain_llm_router import history as room  # noqa: PLC0415 - imports what only it needs
-    from langchain_llm_router.policies import AnswerPool  # noqa: PLC0415 - the same
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
     saved = SavedRouter.load(router)
-    if isinstance(saved.policy, AnswerPool) and saved.estimator is None:
-        _refit_pool(saved, saved.policy, room.read_log(*log), out, key, json=json)
+    if saved.policy.learns and saved.estimator is None:
+        _refit_policy(saved, room.read_log(*log), out, key, json=json)
         return
     if saved.estimator is None:
         msg = (
@@ -79,16 +77,15 @@ def refit(
         write_json({"router": str(folder), **figures})
 
 
-def _refit_pool(
+def _refit_policy(
     saved: SavedRouter,
-    pool: AnswerPool,
     history: History,
     out: Path,
     key: str | None,
     *,
     json: bool,
 ) -> None:
-    """Teach a pool the logged answers that have a score; those without made it worse.
+    """Teach a policy the logged answers that have a score; those without made it worse.
 
     Raises:
         ValueError: If no compared answer has a score.
@@ -97,6 +94,7 @@ def _refit_pool(
 
     from langchain_llm_router import history as room  # noqa: PLC0415 - the same
 
+    pool: Any = saved.policy
     rows = room.compared_rows(history, pool.candidates_, key=key)
     scored = np.flatnonzero(~np.isnan(rows.quality).all(axis=1))
     if len(scored) == 0:
