@@ -262,7 +262,8 @@ class _Judgement:
         unproven = [test for test in self.tests if not test.proven]
         if len(unproven) == 0:
             return None, None
-        needed = max(test.n_needed or _MAX_ROWS for test in unproven)
+        # Where no number would do, there are so few rows that the claim itself may change.
+        needed = max(test.n_needed or max(_ENOUGH_TO_GIVE_UP, self.n + 1) for test in unproven)
         easier = None
         if all(test.claim.kind == "target" for test in unproven):
             easier = self._easier(needed)

@@ -94,7 +94,7 @@ class Verdict:
         texts: dict[Reason, str] = {
             "proven": f"{goal} is kept with {level} confidence (quality not below {bound}).",
             "missed": f"{goal} is not kept; {alone}.",
-            "dearer": f"no router here is cheaper than `{self.best}` alone; {alone}.",
+            "dearer": f"{self._not_cheaper()}; {alone}.",
             "random": "sending as many questions to each model at random does as well for the same "
             f"money; {alone}.",
             "single": f"{self._single()}; {alone}.",
@@ -119,6 +119,15 @@ class Verdict:
             return text
         facts = self._facts(self.use_saved, self.use_gap)
         return f"{text} ({facts[0].lower()}{facts[1:]})"
+
+    def _not_cheaper(self) -> str:
+        if self.gap.low > 0:
+            # A dearer router is never kept by itself: what better answers are worth is not known.
+            return (
+                f"it is better than `{self.best}` alone, but not cheaper. If that is worth it, "
+                "give λ in quality per dollar, or save it even if worse. Otherwise"
+            )
+        return f"no router here is cheaper than `{self.best}` alone"
 
     def _claim(self) -> str:
         if self.about == "cheaper":

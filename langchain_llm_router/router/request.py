@@ -426,10 +426,10 @@ class Request:
         return answer.attempt
 
     def _verify_operation(self, step: Decision) -> VerifyOperation:
-        parts, situation = self.parts, self.loop.situation
-        before, message = situation.attempts[:-1], self.answers[step.candidate].message
-        verifier = parts.fields.verifier
-        assert verifier is not None and message is not None
+        parts, (*before, last) = self.parts, self.loop.situation.attempts
+        verifier, message = parts.fields.verifier, self.answers[step.candidate].message
+        assert verifier is not None
+        assert message is not None
         case = Case(
             messages=self.messages,
             answer=message,
@@ -440,7 +440,7 @@ class Request:
         return VerifyOperation(
             verifier=verifier,
             case=case,
-            attempt=situation.attempts[-1],
+            attempt=last,
             config=self._child_config(step.candidate, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,

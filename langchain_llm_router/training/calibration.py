@@ -139,7 +139,7 @@ class Calibrated:
             if self.more_labels is not None:
                 lines.append(f"  about {self.more_labels:,} more labels would promise a better one")
         else:
-            lines.append("  not promised: give `confidence=0.95` for a guarantee")
+            lines.append("  not promised: a `confidence` (the default, 0.95) gives a guarantee")
         return "\n".join(lines)
 
     def _met(self) -> str:

@@ -74,8 +74,7 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
         raise ValueError(msg)
     goal = Goal.of(target, lambda_, confidence)
     if outcomes.cost_usd is None or bool(np.isnan(outcomes.cost_usd).any()):
-        msg = "`data` must have every cost, because quality is weighed against cost: add prices."
-        raise ValueError(msg)
+        raise ValueError(_unpriced(outcomes))
     order = np.argsort(outcomes.cost_usd.mean(axis=0), kind="stable")
     names = [outcomes.candidates[j] for j in order]
     tables = Tables(
@@ -112,4 +111,20 @@ def _latency(
         data.latency_s[:, columns],
         data.ttft_s[:, columns],
         scores,
+    )
+
+
+def _unpriced(outcomes: Outcomes) -> str:
+    """Say which costs are missing."""
+    what = "`data` must have every cost, because quality is weighed against cost"
+    if outcomes.cost_usd is None:
+        return f"{what}, but has none: add prices."
+    missing = np.isnan(outcomes.cost_usd)
+    names = [
+        name for name, lacks in zip(outcomes.candidates, missing.T, strict=True) if lacks.any()
+    ]
+    row = int(np.flatnonzero(missing.any(axis=1))[0])
+    return (
+        f"{what}, but {int(missing.any(axis=1).sum())} of {len(missing)} rows lack that of "
+        f"{names}, the first is row {row}: add their prices, or leave these rows out."
     )

@@ -85,7 +85,7 @@ def test_a_setting_whose_target_is_neither_promised_nor_kept_is_saved_on_demand_
     arguments = ("doubtful", *DATA, "--target", "quality >= best - 1 point", "--no-promise")
     code, out, _ = run("calibrate", *arguments, "--json")
     assert code == EXIT_CODES[last_json(out)["verdict"]] != 0
-    assert "Not saved: doubtful is as it was." in out
+    assert "Nothing was saved. `--even-if-worse` saves this setting." in out
     assert last_json(out)["router"] is None
     assert SavedRouter.load("doubtful").goal is None
     run("calibrate", *arguments, "--even-if-worse")

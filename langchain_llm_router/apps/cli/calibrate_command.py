@@ -31,8 +31,12 @@ def calibrate(  # noqa: PLR0913 - each option is a parameter
     *,
     target: Annotated[str, 'Targets to keep, as for `fit`; also "strong share = 0.3".'],
     data: DataOption = [],  # noqa: B006
-    confidence: Annotated[float, "Promise the target with this confidence."] = 0.95,
-    no_promise: Annotated[bool, "Take the best setting, without a promise."] = False,
+    confidence: Annotated[
+        float | None, "Promise the target with this confidence; by default 0.95."
+    ] = None,
+    no_promise: Annotated[
+        bool, "Take the best setting, without a promise. Excludes --confidence."
+    ] = False,
     out: Annotated[Path | None, "Write another folder instead of changing this one."] = None,
     force: Annotated[bool, "Overwrite the folder of `--out` if it exists."] = False,
     even_if_worse: Annotated[
@@ -59,10 +63,11 @@ def calibrate(  # noqa: PLR0913 - each option is a parameter
     if out is not None:
         check_output_folder(out, force=force)
     parse_targets(target)
+    promise = _promise(confidence, no_promise=no_promise)
     exam, notes, left_out = load_exam(router, data)
-    split, knob = Split(seed=seed), family_of(exam.saved.policy)[0]
+    split = Split(seed=seed)
     try:
-        calibrated = _set_knob(exam, target, None if no_promise else confidence, split)
+        calibrated = _set_knob(exam, target, promise, split)
     except CalibrationError as error:
         _refuse(error, {"target": target, **left_out}, json=json)
     verdict, folder = calibrated.verdict, None
@@ -71,13 +76,28 @@ def calibrate(  # noqa: PLR0913 - each option is a parameter
         folder = _save(exam, calibrated, split, out or router)
         line = f"Saved in {folder}."
     else:
-        line = f"Not saved: {out or router} is as it was. `--even-if-worse` saves this setting."
+        line = "Nothing was saved. `--even-if-worse` saves this setting."
     write_text(calibrated.explain(), *filter(None, [notes]), line)
     if json:
         where = None if folder is None else str(folder)
+        knob = family_of(exam.saved.policy)[0]
         write_json({"router": where, "knob_name": knob, **_figures(calibrated), **left_out})
     outcome = "kept" if kept else "not_kept"
     sys.exit(EXIT_CODES[outcome if verdict is None else verdict.outcome])
+
+
+def _promise(confidence: float | None, *, no_promise: bool) -> float | None:
+    """Return the confidence of the promise, None without one; refuse what makes no sense early."""
+    if no_promise:
+        if confidence is not None:
+            msg = f"--no-promise excludes --confidence, got {confidence!r}: leave one of them out."
+            raise ValueError(msg)
+        return None
+    promised = 0.95 if confidence is None else confidence
+    if not 0.5 < promised < 1:
+        msg = f"--confidence must be in (0.5, 1), got {promised!r}."
+        raise ValueError(msg)
+    return promised
 
 
 def _set_knob(exam: Exam, target: str, confidence: float | None, split: Split) -> Calibrated:

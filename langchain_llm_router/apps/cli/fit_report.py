@@ -49,7 +49,10 @@ def saved_line(fitted: Fitted) -> str:
 def latency_line(fitted: Fitted) -> str:
     """Return a sentence on what the winner costs in time."""
     if fitted.latency is None:
-        return "What it costs in time is unknown: the data have no times of every step."
+        return (
+            "What it costs in time is unknown: for that the data must be a journal of "
+            "`llm-router collect`, which has the time to the first token of every answer."
+        )
     text = fitted.latency.text()
     return f"With the router {fitted.standings[0].name}, {text[0].lower()}{text[1:]}"
 
