@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING
 from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_llm_router.evaluation.answer_beliefs import (
+        AnswerBelief,
+        BelievedAnswer,
+        FurtherAnswer,
+    )
     from langchain_llm_router.evaluation.cascade_metrics import (
         cost_quality_area,
         cost_quality_area_interval,

@@ -283,7 +283,9 @@ class Calibration(NamedTuple):
         if n < 2 * _N_FOLDS or not (cost_usd > 0).any():
             return cls()
         order = np.random.default_rng(0).permutation(n)[:_MAX_CALIBRATED]
-        coarse = settings._replace(n_beliefs=max(1, settings.n_beliefs // 4))
+        coarse = PoolSettings(
+            settings.n_classes, settings.length_weight, max(1, settings.n_beliefs // 4)
+        )
         stated, measured = [], []
         for fold in np.array_split(order, _N_FOLDS):
             model = PoolModel.fit(rows.take(np.setdiff1d(order, fold)), cost_usd, coarse)

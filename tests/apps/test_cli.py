@@ -31,7 +31,7 @@ def test_a_terminal_shows_what_is_being_done_and_how_far_it_has_come(run, monkey
     for arguments, last in (
         (["evaluate", "route"], ("redrawing the rows: NearestNeighbors", "5/6")),
         (["evaluate", "cascade"], ("redrawing the rows: what it saves", "4/5")),
-        (["fit", "--out", "fitted"], ("on all rows", "9/10")),
+        (["fit", "--out", "fitted"], ("on all rows", "10/11")),
     ):
         code, _, err = run(*arguments, "--data", "run.jsonl")
         assert code in EXIT_CODES.values(), err
@@ -50,7 +50,10 @@ MISTAKES = [
         ["calibrate", "route", "--data", "run.jsonl", "--target", "qualty >= 1"],
         "'strong share = 0.3', with values of quality and shares in [0, 1], got 'qualty >= 1'",
     ),
-    (["calibrate", "always", "--data", "run.jsonl", "--target", "quality >= 0.1"], "no knob"),
+    (
+        ["calibrate", "always", "--data", "run.jsonl", "--target", "quality >= 0.1"],
+        "no setting to calibrate",
+    ),
     (
         ["calibrate", "route", "--data", "run.jsonl", "--target", "strong share = 0.3"],
         "no equation can be promised",

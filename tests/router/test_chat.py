@@ -189,7 +189,7 @@ BAD = [
     (lambda: ChatLLMRouter(candidates=[], policy=Always("x")), "empty"),
     (lambda: ChatLLMRouter(candidates=[*pair(), *pair()], policy=Always("small")), "unique"),
     (lambda: ChatLLMRouter(candidates=pair(), policy=Always("huge")), "Unknown candidate 'huge'"),
-    (lambda: ChatLLMRouter(candidates=pair()), "policy"),
+    (lambda: ChatLLMRouter(candidates=pair()[:1]), "policy"),
     (lambda: ChatLLMRouter(candidates=pair(), policy=ConfidenceThreshold()), "verifier"),
     (lambda: ChatLLMRouter(candidates=[Candidate("a")], policy=Always("a")), "no `model`"),
     (lambda: ChatLLMRouter(candidates=pair(), policy=Always("small"), cache=True), "cache"),

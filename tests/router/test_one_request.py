@@ -262,7 +262,8 @@ def check_replay(policy: str, verifier: str) -> None:
             assert getattr(decision, key) == found[key], row
         asked = {attempt["candidate"] for attempt in found["attempts"]}
         assert {name for j, name in enumerate(NAMES) if replayed.asked[i, j]} == asked
-        assert replayed.cost_usd[i] == found["cost_usd"], row
+        cost = float(replayed.cost_usd[i])
+        assert (None if math.isnan(cost) else cost) == found["cost_usd"], row
 
 
 # Two candidates, each of them up or down

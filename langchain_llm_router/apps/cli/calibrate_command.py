@@ -69,6 +69,9 @@ def calibrate(  # noqa: PLR0913 - each option is a parameter
     try:
         calibrated = _set_knob(exam, target, promise, split)
     except CalibrationError as error:
+        if exam.saved.policy.knob is None:
+            # A mistake, and no verdict on the target.
+            raise
         _refuse(error, {"target": target, **left_out}, json=json)
     verdict, folder = calibrated.verdict, None
     kept = calibrated.holds if verdict is None else verdict.outcome == "kept"
