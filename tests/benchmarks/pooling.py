@@ -144,15 +144,16 @@ class Method:
         points = _shares(quality, cost, np.ones(n), *self._singles(n))
         weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), 300)
         drawn = [_shares(quality, cost, w, *self._singles(n))[1] for w in weights]
-        low, high = np.quantile(np.where(np.isnan(drawn), np.inf, drawn), [0.025, 0.975])
+        never = np.where(np.isnan(drawn), np.inf, drawn)
+        low, high = np.quantile(never, [0.025, 0.975], method="inverted_cdf")
         mean, spent = quality.mean(axis=1), cost.mean(axis=1)
         alone, alone_cost = (values.mean() for values in self._singles(n))
         below = spent <= alone_cost
         return {
-            "minus_1": points[0],
-            "equal": points[1],
-            "equal_interval": [float(low), None if np.isinf(high) else float(high)],
-            "plus_1": points[2],
+            "minus_1": _known(points[0]),
+            "equal": _known(points[1]),
+            "equal_interval": [_known(low), _known(high)],
+            "plus_1": _known(points[2]),
             "most_points": 100 * float((mean[below] - alone).max()),
         }
 
@@ -172,6 +173,11 @@ class Method:
             cost[half.rows] += half.alone_cost
             times[half.rows] += 1
         return quality / times, cost / times
+
+
+def _known(share: float) -> float | None:
+    """Return a share, or None if the curve does not reach it."""
+    return float(share) if np.isfinite(share) else None
 
 
 def _shares(
@@ -416,11 +422,10 @@ def trap(data: Answers) -> dict[str, Any]:
     own = data.select([*names[:5], best])
     half = no_label_curve(own, grid(own.outcomes.mean_cost_usd))
     six = data.select(names[:6])
-    right, groups = six.outcomes.quality, six.groups
     score = []
-    for quality, row in zip(right, groups, strict=True):
+    for right, row, strong in zip(six.outcomes.quality, six.groups, half.alone, strict=True):
         pairs = [k for k in range(1, 6) if row[k] >= 0 and row[k] in row[:k]]
-        score.append(quality[pairs[0]] if pairs else quality[5])
+        score.append(right[pairs[0]] if pairs else strong)
     alone = float(half.alone.mean())
     return {
         "until_two_agree_points": 100 * (float(np.mean(score)) - alone),
@@ -503,7 +508,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> str:
         low, high = row["share_interval"]
         gain_low, gain_high = row["gain_interval"]
         equal = row["parity"]["equal"]
-        parity = "not reached" if np.isnan(equal) else f"{equal:.0%}"
+        parity = "not reached" if equal is None else f"{equal:.0%}"
         lines.append(
             f"| {row['method']} | {row['share']:.1%} ({low:.0%} to {high:.0%}) | "
             f"{row['gain_points']:+.2f} ({gain_low:+.1f} to {gain_high:+.1f}) | "
