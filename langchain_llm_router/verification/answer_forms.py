@@ -72,6 +72,9 @@ def read_form(text: str) -> Form:
     return _literal(text) or _number(text) or _collection(text) or _algebra(text) or _words(text)
 
 
+_PERCENT = frozenset({"%", "percent"})
+
+
 def alike(a: Form, b: Form) -> bool:
     """Return whether two forms are of the same result."""
     if a.kind == b.kind == "number":
@@ -97,8 +100,10 @@ def _as_written(form: Form) -> Hashable:
 
 def _same_number(a: Form, b: Form) -> bool:
     assert a.quantity is not None and b.quantity is not None, "both are numbers"  # noqa: PT018
-    units = a.unit is None or b.unit is None or a.unit == b.unit
-    return units and a.value == b.value and a.quantity.is_like(b.quantity)
+    shares = [form.unit in _PERCENT for form in (a, b)]
+    # A unit may be left out, but per cent is a factor.
+    units = shares[0] == shares[1] and (a.unit is None or b.unit is None or a.unit == b.unit)
+    return (units or all(shares)) and a.value == b.value and a.quantity.is_like(b.quantity)
 
 
 # Code output

@@ -129,9 +129,10 @@ def same_answer(a: str, b: str) -> bool:
     """Return whether two answers give the same result; an empty answer equals none.
 
     Of a sentence, what it states is compared. Numbers are the same if their values are and their
-    units do not differ (one may have none); letters if they are; sets and solutions ("1 or 2") in
-    any order, lists, tuples and intervals in theirs; algebra without its LaTeX and spaces; code
-    output, which is what is in quotes, to the letter; other words without their case and stops.
+    units do not differ (one may have none, except per cent); letters if they are; sets and
+    solutions ("1 or 2") in any order, lists, tuples and intervals in theirs; algebra without its
+    LaTeX and spaces; code output, which is what is in quotes, to the letter; other words without
+    their case and stops.
 
     Example:
         >>> same_answer("The answer is B.", "(b)"), same_answer("€5", "$5")

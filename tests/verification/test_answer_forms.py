@@ -13,7 +13,6 @@ SAME = {
     ],
     "units": [
         ("5 km", "5 kilometers"), ("5", "5 km"), ("5 dollars", "$5"), ("48g", "48 grams"),
-        ("5%", "5"),
         ("50 m/s", "50 meters per second"), ("-10°F", "-10"), ("68 square feet", "68 ft^2"),
         ("7 pounds of butter", "7 lbs"), ("9 books", "9"), ("3,000 feet", "3000 ft"),
         ("90^\\circ", "90°"),

@@ -136,7 +136,7 @@ def test_a_larger_tolerance_is_for_integers_too():
         ("Paris", " paris. ", True), ("The answer is **Paris**.", "Paris", True), ("Paris", "Rome", False),
         ("Final answer: Paris. It is in France.", "paris", True), ("\\boxed{Paris}", "Paris", True),
         ("<think>Rome?</think>Paris", "Paris", True), ("1,5", "15", False), ("1,5", "1.5", True),
-        ("5%", "5", True), ("€5", "$5", False), ("$1,200.00.", "1200", True), ("½", "0.5", True),
+        ("5%", "5", False), ("5%", "5 percent", True), ("€5", "$5", False), ("$1,200.00.", "1200", True), ("½", "0.5", True),
         ("12345678901234999", "12345678901234567", False), ("B", "(b)", True), ("The answer is B.", "B", True),
         ("B", "B. Paris", True), ("B", "C. Paris", False), ("", "", False), ("Ｐａｒｉｓ", "Paris", True),
         ("1" + "0" * 9000, "2" + "0" * 9000, False), ("巴黎", "巴黎。", True), ("Paris, France", "paris", False),
