@@ -11,25 +11,23 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.data.artifacts import Artifact, kind_of
+from langchain_llm_router.data.artifacts import kind_of
 from langchain_llm_router.data.embeddings import (
     LexicalEmbeddings,
     describe_embeddings,
     restore_embeddings,
 )
 from langchain_llm_router.estimators.drift import DriftGauge, DriftWatch
-from langchain_llm_router.estimators.ensemble import load_part
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator, QualityEstimator
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
+from langchain_llm_router.estimators.wrapper import Wrapper
 from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["Abstaining"]
 
-_PART = "part_0"
-
 
 @dataclass(eq=False)
-class Abstaining(QualityEstimator):
+class Abstaining(Wrapper):
     """A wrapper that predicts NaN for unfamiliar queries, and otherwise asks another estimator.
 
     A query is unfamiliar if its drift p-value is below `p_query`. With a `watch`, every query is
@@ -118,17 +116,6 @@ class Abstaining(QualityEstimator):
         if isinstance(self.gauge_.embeddings_, LexicalEmbeddings):
             return {**arrays, "lexical_idf": self.gauge_.embeddings_.idf_}
         return arrays
-
-    def _write_files(self, folder: Path) -> Sequence[str]:
-        self.estimator_.save(folder / _PART)
-        return [f"{_PART}/manifest.json"]
-
-    def _restore_artifact(
-        self, folder: Path, artifact: Artifact, embeddings: Embeddings | None
-    ) -> None:
-        self.estimator_ = load_part(folder / _PART, artifact.settings["part"], embeddings)
-        self.estimator = self.estimator_
-        super()._restore_artifact(folder, artifact, embeddings)
 
     def _restore(
         self,

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.data.artifacts import Artifact, data_hash, kind_of
-from langchain_llm_router.estimators.ensemble import load_part
+from langchain_llm_router.data.artifacts import data_hash, kind_of
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.estimators.neighbors import NearestNeighbors
+from langchain_llm_router.estimators.wrapper import Wrapper
 from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["AddedCandidates"]
 
-_PART = "part_0"
 _PRIOR_ROWS = 20.0
 """Strength of the pull of the weights towards equal shares. Right and wrong as 1 and 0 vary by at
 most ¼, so it weighs as much as the answers to 80 questions or more."""
@@ -30,7 +28,7 @@ _OFFSET_ROWS = 3.0
 
 
 @dataclass(eq=False)
-class AddedCandidates(QualityEstimator):
+class AddedCandidates(Wrapper):
     """A fitted estimator with further candidates, each a mix of those of the fit.
 
     A further candidate's quality is predicted as a weighted sum of the predictions for the fitted
@@ -115,17 +113,6 @@ class AddedCandidates(QualityEstimator):
 
     def _arrays(self) -> Arrays:
         return {"mix": self.mix_, "offset": self.offset_}
-
-    def _write_files(self, folder: Path) -> Sequence[str]:
-        self.estimator_.save(folder / _PART)
-        return [f"{_PART}/manifest.json"]
-
-    def _restore_artifact(
-        self, folder: Path, artifact: Artifact, embeddings: Embeddings | None
-    ) -> None:
-        self.estimator_ = load_part(folder / _PART, artifact.settings["part"], embeddings)
-        self.estimator = self.estimator_
-        super()._restore_artifact(folder, artifact, embeddings)
 
     def _restore(
         self,

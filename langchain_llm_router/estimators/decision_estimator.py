@@ -40,8 +40,8 @@ class DecisionModelEstimator(QualityEstimator):
     Args:
         model: A `BaseDecisionModel` of langchain-core >= 1.8, OpenAI's `OpenAIDecisions`, or a
             chat model with structured output. It is not saved: pass it to `load`, or set it.
-        descriptions: What the decision model is told of a candidate, by name, e.g. its size and
-            strengths.
+        descriptions: Description of each candidate for the decision model's prompt, by name, e.g.
+            its size and strengths.
         max_concurrency: Most calls at the same time.
 
     Attributes:

@@ -166,14 +166,13 @@ def _pools(tables: Tables, verifier: str) -> Iterator[Contender]:
     if len(names) < _SMALLEST_POOL:
         return
     yield Contender(f"answer pool on {verifier}", _pool(tables, verifier, None), names, verifier)
-    reader = next((it for it in tables.estimators if it == _POOL_READER), None)
-    if reader is not None:
+    if _POOL_READER in tables.estimators:
         yield Contender(
-            f"answer pool on {verifier}, query read by {reader}",
-            _pool(tables, verifier, reader),
+            f"answer pool on {verifier}, query read by {_POOL_READER}",
+            _pool(tables, verifier, _POOL_READER),
             names,
             verifier,
-            estimator=reader,
+            estimator=_POOL_READER,
         )
 
 

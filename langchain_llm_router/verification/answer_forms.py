@@ -72,9 +72,6 @@ def read_form(text: str) -> Form:
     return _literal(text) or _number(text) or _collection(text) or _algebra(text) or _words(text)
 
 
-_PERCENT = frozenset({"%", "percent"})
-
-
 def alike(a: Form, b: Form) -> bool:
     """Return whether two forms are of the same result."""
     if a.kind == b.kind == "number":
@@ -100,10 +97,10 @@ def _as_written(form: Form) -> Hashable:
 
 def _same_number(a: Form, b: Form) -> bool:
     assert a.quantity is not None and b.quantity is not None, "both are numbers"  # noqa: PT018
-    shares = [form.unit in _PERCENT for form in (a, b)]
+    units = {a.unit, b.unit}
     # A unit may be left out, but per cent is a factor.
-    units = shares[0] == shares[1] and (a.unit is None or b.unit is None or a.unit == b.unit)
-    return (units or all(shares)) and a.value == b.value and a.quantity.is_like(b.quantity)
+    alike_units = len(units) == 1 or (None in units and "%" not in units)
+    return alike_units and a.value == b.value and a.quantity.is_like(b.quantity)
 
 
 # Code output

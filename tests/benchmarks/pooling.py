@@ -141,13 +141,14 @@ class Method:
         The curve is that of all halves together; λ between two values mixes them at random.
         """
         quality, cost = self._pooled(n)
-        points = _shares(quality, cost, np.ones(n), *self._singles(n))
+        singles = self._singles(n)
+        points = _shares(quality, cost, np.ones(n), *singles)
         weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), 300)
-        drawn = [_shares(quality, cost, w, *self._singles(n))[1] for w in weights]
+        drawn = [_shares(quality, cost, w, *singles)[1] for w in weights]
         never = np.where(np.isnan(drawn), np.inf, drawn)
         low, high = np.quantile(never, [0.025, 0.975], method="inverted_cdf")
         mean, spent = quality.mean(axis=1), cost.mean(axis=1)
-        alone, alone_cost = (values.mean() for values in self._singles(n))
+        alone, alone_cost = (values.mean() for values in singles)
         below = spent <= alone_cost
         return {
             "minus_1": _known(points[0]),

@@ -256,10 +256,10 @@ def real_world(seed: int) -> World:
     return World(True, 2 + seed % 2, 0.0, verified=seed % 4 == 0, seed=seed)
 
 
-def real_jobs(n_sets: int, n: int, points: int, first: int = 0) -> list[Any]:
+def real_jobs(n_sets: int, n: int, points: int) -> list[Any]:
     """Return data sets with a real saving."""
     target = target_of(points)
-    return [("saving", real_world(s), n, target, s) for s in range(first, first + n_sets)]
+    return [("saving", real_world(s), n, target, s) for s in range(n_sets)]
 
 
 def share(values: Iterable[bool]) -> float:
