@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations_with_replacement, pairwise, permutations
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -164,7 +164,11 @@ class _Search:
         known = np.where(np.isnan(scores.confidence), 0.0, scores.confidence)
         counts = (~np.isnan(scores.confidence)).sum(axis=0)
         self.mean_score = known.sum(axis=0) / np.maximum(counts, 1)
-        self.score = _fill_missing(scores.confidence, self.mean_score)
+        # Columns lie next to each other in memory, because the search reads them many times.
+        self._score_of = _fill_missing(scores.confidence, self.mean_score).T.copy()
+        self._quality_of = self.quality.T.copy()
+        self._cost_of = self.cost.T.copy()
+        self._checked_cost_of = (self.cost + self.verifying).T.copy()
 
     def run(self, max_length: int) -> tuple[tuple[int, ...], list[float]] | None:
         """Return the best chain with its thresholds; None if none fits the budget."""
@@ -193,47 +197,56 @@ class _Search:
     def _tune(self, chain: tuple[int, ...]) -> tuple[float, Floats]:
         if len(chain) == 1:
             return self._loss(np.empty(0), chain), np.empty(0)
-        from scipy.optimize import brute, fmin  # noqa: PLC0415 - slow, and only fitting needs it
+        from scipy.optimize import fmin  # noqa: PLC0415 - slow, and only fitting needs it
 
-        ranges = ((0.0, 1.0),) * (len(chain) - 1)
-        best, value, _, _ = brute(
-            self._loss, ranges, args=(chain,), Ns=self.n_grid, full_output=True, finish=None
-        )
-        start = np.atleast_1d(np.asarray(best, dtype=np.float64))
+        grid = combinations_with_replacement(np.linspace(0.0, 1.0, self.n_grid), len(chain) - 1)
+        value, best = min((self._loss(quantiles, chain), quantiles) for quantiles in grid)
+        start = np.array(best, dtype=np.float64)
         polished = np.atleast_1d(fmin(self._loss, start, args=(chain,), disp=False, maxiter=50))
         after = self._loss(polished, chain)
-        return (after, polished) if after < float(value) else (float(value), start)
+        return (after, polished) if after < value else (value, start)
 
-    def _loss(self, quantiles: Any, chain: tuple[int, ...]) -> float:
-        q = np.atleast_1d(quantiles)
-        if len(q) > 0 and (q.min() < 0 or q.max() > 1 or np.diff(q).min(initial=0) < 0):
+    def _loss(self, quantiles: Sequence[float] | Floats, chain: tuple[int, ...]) -> float:
+        q = [float(each) for each in quantiles]
+        if any(not low <= high for low, high in pairwise([0.0, *q, 1.0])):
             return _INFEASIBLE
-        quality, cost = self._outcome(chain, self._thresholds(chain, q))
+        _, quality, cost = self._walk(chain, q)
         return -quality if cost <= self.budget else _INFEASIBLE
 
-    def _thresholds(self, chain: Sequence[int], quantiles: Sequence[float] | Floats) -> list[float]:
-        rows = np.arange(len(self.quality))
-        thresholds: list[float] = []
-        for j, q in zip(chain[:-1], np.atleast_1d(quantiles), strict=True):
-            scores = self.score[rows, j]
-            bar = float(np.quantile(scores, q)) if len(rows) > 0 else 0.0
-            thresholds.append(bar)
-            rows = rows[scores < bar]
-        return thresholds
+    def _thresholds(self, chain: Sequence[int], quantiles: Floats) -> list[float]:
+        return self._walk(chain, quantiles.tolist())[0]
 
-    def _outcome(self, chain: Sequence[int], thresholds: Sequence[float]) -> tuple[float, float]:
-        rows = np.arange(len(self.quality))
+    def _walk(
+        self, chain: Sequence[int], quantiles: Sequence[float]
+    ) -> tuple[list[float], float, float]:
+        """Return the thresholds at these quantiles, and the mean quality and cost of the chain."""
+        n = len(self.quality)
+        rows = np.arange(n)
+        thresholds: list[float] = []
         quality = spent = 0.0
-        for step, j in enumerate(chain):
-            spent += float(self.cost[rows, j].sum())
-            if step == len(chain) - 1:
-                quality += float(self.quality[rows, j].sum())
-                break
-            spent += float(self.verifying[rows, j].sum())
-            kept = self.score[rows, j] >= thresholds[step]
-            quality += float(self.quality[rows[kept], j].sum())
+        for j, q in zip(chain[:-1], quantiles, strict=True):
+            scores = self._score_of[j][rows]
+            bar = _quantile(scores, q)
+            kept = scores >= bar
+            quality += float(self._quality_of[j][rows[kept]].sum())
+            spent += float(self._checked_cost_of[j][rows].sum())
+            thresholds.append(bar)
             rows = rows[~kept]
-        return quality / len(self.quality), spent / len(self.quality)
+        quality += float(self._quality_of[chain[-1]][rows].sum())
+        spent += float(self._cost_of[chain[-1]][rows].sum())
+        return thresholds, quality / n, spent / n
+
+
+def _quantile(values: Floats, q: float) -> float:
+    """Return `np.quantile(values, q)`, which would take most of the time of a fit; 0 of nothing."""
+    if len(values) == 0:
+        return 0.0
+    position = q * (len(values) - 1)
+    below = int(position)
+    above = min(below + 1, len(values) - 1)
+    ordered = np.partition(values, (below, above))
+    low, high = float(ordered[below]), float(ordered[above])
+    return low + (high - low) * (position - below)
 
 
 def _fill_missing(table: Floats | None, means: Floats) -> Floats:

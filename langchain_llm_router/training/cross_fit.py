@@ -158,15 +158,15 @@ def _try(contender: Contender, tables: Tables, lambdas: Floats, folds: list[Indi
                 chosen = utility_choices(quality, costs, float(lambda_))
                 found.fill_chosen(setting, rows, outcomes, chosen)
             continue
+        policies = [family(float(lambda_)) for lambda_ in lambdas]
+        # A family may have the same policy for several λ; it is replayed only once.
+        distinct = list({id(policy): policy for policy in policies}.values())
         replayed = replay_all(
-            [family(float(lambda_)) for lambda_ in lambdas],
-            quality,
-            outcomes,
-            evaluations=evaluations,
-            expected_cost_usd=costs,
+            distinct, quality, outcomes, evaluations=evaluations, expected_cost_usd=costs
         )
-        for setting, done in enumerate(replayed):
-            found.fill(setting, rows, done, names)
+        done = {id(policy): it for policy, it in zip(distinct, replayed, strict=True)}
+        for setting, policy in enumerate(policies):
+            found.fill(setting, rows, done[id(policy)], names)
     if np.isnan(found.cost_usd).any():
         msg = "the verification cost of some answers is unknown"
         raise ValueError(msg)
