@@ -54,7 +54,7 @@ class Goal(CheckedArguments):
     @classmethod
     def of(cls, target: str | None, lambda_: float | None = None, confidence: float = 0.95) -> Goal:
         """Make a goal of a target in words, the default target if None, or of λ."""
-        return cls(parse_targets(target or DEFAULT_TARGET), lambda_, confidence)
+        return cls(parse_targets(DEFAULT_TARGET if target is None else target), lambda_, confidence)
 
     def __str__(self) -> str:
         if self.lambda_ is not None:

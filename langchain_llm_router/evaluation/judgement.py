@@ -33,6 +33,8 @@ _MAX_ROWS = 20_000
 """Number of questions above which collecting more of them is not advised."""
 _ENOUGH_TO_GIVE_UP = 100
 _EASIER_POINTS = (1, 2, 3, 5, 10)
+_SAME_MONEY = 0.05
+"""Share by which a router may cost more than the best single model if it is provably better."""
 _REFUTED: dict[Kind, Reason] = {
     "target": "missed",
     "cheaper": "dearer",
@@ -165,7 +167,7 @@ class _Judgement:
         names = self.trial.candidates
         column = self.best if single is None else single
         other = outcome != "kept" and column != self.best
-        more, easier = self._more() if outcome == "unknown" else (None, None)
+        more, easier = self._more(outcome, reason)
         random = [t.shown for t in self.tests if t.claim.kind == "better than random"]
         quality, cost = self.trial.single_quality[:, column], self.trial.single_cost_usd[:, column]
         return Verdict(
@@ -194,6 +196,20 @@ class _Judgement:
         if single is not None and self._does_as_well(single):
             return "not_kept", "single", "target"
         unproven = [test for test in self.tests if not test.proven]
+        if [test.claim.kind for test in unproven] == ["cheaper"] and self._is_better():
+            return "kept", "better", "target"
+        against = self._refuted(unproven)
+        if against is not None:
+            return against
+        if unproven:
+            hardest = max(unproven, key=lambda test: test.n_needed or _MAX_ROWS)
+            return "unknown", "few rows", hardest.claim.kind
+        costs = self.trial.single_cost_usd.sum() + self.trial.cost_usd.sum()
+        if self.goal.lambda_ is None and math.isnan(costs):
+            return "unknown", "no prices", "cheaper"
+        return "kept", "proven", "target"
+
+    def _refuted(self, unproven: list[_Test]) -> tuple[Outcome, Reason, Kind] | None:
         for test in unproven:
             # On few rows the cheapest model is the best one by chance, so none can be cheaper.
             by_chance = test.claim.kind == "cheaper" and self.n < _ENOUGH_TO_GIVE_UP
@@ -203,13 +219,14 @@ class _Judgement:
         for test in unproven:
             if test.n_needed is None and self.n >= _ENOUGH_TO_GIVE_UP:
                 return "not_kept", "unreachable", test.claim.kind
-        if unproven:
-            hardest = max(unproven, key=lambda test: test.n_needed or _MAX_ROWS)
-            return "unknown", "few rows", hardest.claim.kind
-        costs = self.trial.single_cost_usd.sum() + self.trial.cost_usd.sum()
-        if self.goal.lambda_ is None and math.isnan(costs):
-            return "unknown", "no prices", "cheaper"
-        return "kept", "proven", "target"
+        return None
+
+    def _is_better(self) -> bool:
+        """Whether the router is provably better than the best single model for the same money."""
+        alone = self.trial.single_cost_usd[:, self.best]
+        room = (1 + _SAME_MONEY) * alone - self.trial.cost_usd[0]
+        better = self._gap(self.trial.quality[0], self.one_sided).low > 0
+        return better and mean_interval(room, self.one_sided).low > 0
 
     # Tests
 
@@ -257,17 +274,19 @@ class _Judgement:
         targets = [test for test in self.tests if test.claim.kind == "target"]
         return min(targets, key=lambda test: test.low)
 
-    def _more(self) -> tuple[int | None, tuple[str, int] | None]:
+    def _more(self, outcome: Outcome, reason: Reason) -> tuple[int | None, tuple[str, int] | None]:
         """Return the further rows that are needed, and an easier target with its own number."""
         unproven = [test for test in self.tests if not test.proven]
-        if len(unproven) == 0:
+        if outcome == "kept" or len(unproven) == 0 or reason not in ("few rows", "unreachable"):
             return None, None
         # Where no number would do, there are so few rows that the claim itself may change.
         needed = max(test.n_needed or max(_ENOUGH_TO_GIVE_UP, self.n + 1) for test in unproven)
+        if reason == "unreachable":
+            needed = 2 * _MAX_ROWS
         easier = None
         if all(test.claim.kind == "target" for test in unproven):
             easier = self._easier(needed)
-        return needed - self.n, easier
+        return (None if reason == "unreachable" else needed - self.n), easier
 
     def _easier(self, needed: int) -> tuple[str, int] | None:
         """Return the nearest easier target that needs at most half of the rows."""

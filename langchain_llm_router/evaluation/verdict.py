@@ -18,7 +18,15 @@ __all__ = ["Outcome", "Reason", "Verdict"]
 
 Outcome = Literal["kept", "not_kept", "unknown"]
 Reason = Literal[
-    "proven", "missed", "dearer", "random", "single", "unreachable", "few rows", "no prices"
+    "proven",
+    "better",
+    "missed",
+    "dearer",
+    "random",
+    "single",
+    "unreachable",
+    "few rows",
+    "no prices",
 ]
 
 
@@ -27,13 +35,14 @@ class Verdict:
     """Whether a router keeps its target for less than the best single model costs.
 
     Attributes:
-        outcome: `"kept"` if every claim is proven, `"not_kept"` if one is refuted, a single model
+        outcome: `"kept"` if every claim is proven, or all but that it is cheaper while it is
+            proven better for at most 5 % more money; `"not_kept"` if one is refuted, a single model
             does as well, or no practical number of rows could prove it; `"unknown"` if these rows
             cannot say.
-        reason: Why: `"proven"`; the target is `"missed"`, the router `"dearer"` than the best
-            single model, not better than a `"random"` choice, or a `"single"` model does as well;
-            the claim is `"unreachable"` with any practical number of rows; there are too
-            `"few rows"`; or `"no prices"` to say what is saved.
+        reason: Why: `"proven"`; `"better"` for about the same money; the target is `"missed"`, the
+            router `"dearer"` than the best single model, not better than a `"random"` choice, or a
+            `"single"` model does as well; the claim is `"unreachable"` with any practical number of
+            rows; there are too `"few rows"`; or `"no prices"` to say what is saved.
         about: What the reason is about: the target, the cost, or the random choice.
         goal: The targets in words.
         confidence: Confidence level of a kept target.
@@ -53,7 +62,8 @@ class Verdict:
         use_keeps: Whether `use` keeps the targets on average; None if that is unknown.
         more_rows: Estimate of the further rows that would prove the claims if the router is as good
             as it seems; None unless the outcome is unknown.
-        easier: An easier target and the further rows that would prove it; None if there is none.
+        easier: An easier target and the further rows that would prove it, where rows are missing or
+            the target is out of reach; None if there is none.
     """
 
     outcome: Outcome
@@ -93,13 +103,15 @@ class Verdict:
         bound = f"{_signed(self.gap_bound)} points"
         texts: dict[Reason, str] = {
             "proven": f"{goal} is kept with {level} confidence (quality not below {bound}).",
+            "better": f"it is better than `{self.best}` alone for about the same money, and {goal} "
+            f"is kept with {level} confidence (quality not below {bound}).",
             "missed": f"{goal} is not kept; {alone}.",
             "dearer": f"{self._not_cheaper()}; {alone}.",
             "random": "sending as many questions to each model at random does as well for the same "
             f"money; {alone}.",
             "single": f"{self._single()}; {alone}.",
             "unreachable": "no practical number of questions would show that "
-            f"{self._claim()}; {alone}.",
+            f"{self._claim()}{self._within_reach()}; {alone}.",
             "few rows": f"whether {self._claim()} {self._needs()} Until then, {alone}.",
             "no prices": "what it saves cannot be said, because the cost of some answers is "
             f"unknown: give every model a price. Until then, {alone}.",
@@ -122,7 +134,7 @@ class Verdict:
 
     def _not_cheaper(self) -> str:
         if self.gap.low > 0:
-            # A dearer router is never kept by itself: what better answers are worth is not known.
+            # What better answers are worth is not known, so one that costs more is not kept.
             return (
                 f"it is better than `{self.best}` alone, but not cheaper. If that is worth it, "
                 "give λ in quality per dollar, or save it even if worse. Otherwise"
@@ -141,11 +153,15 @@ class Verdict:
         if self.more_rows is None:
             return f"{text}."
         text += f": it needs about {_round(self.more_rows):,} more"
-        if self.easier is None:
-            return f"{text}."
-        target, more = self.easier
-        enough = "these would do" if more == 0 else f"{_round(more):,} would do"
-        return f"{text}; {enough} for `{target}`."
+        return f"{text}{'' if self.easier is None else f'; {self._enough(self.easier)}'}."
+
+    def _within_reach(self) -> str:
+        return "" if self.easier is None else f" ({self._enough(self.easier)})"
+
+    def _enough(self, easier: tuple[str, int]) -> str:
+        target, more = easier
+        enough = "these would do" if more == 0 else f"{_round(more):,} more would do"
+        return f"{enough} for `{target}`"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON-ready data; an interval is `[value, low, high]`."""

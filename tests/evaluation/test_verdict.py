@@ -220,3 +220,48 @@ def test_no_sentence_contradicts_its_numbers(n, share, lost, gap, seed, points, 
         assert f"use `{found.use}` alone" in text
     if found.saved is not None:
         assert ("dearer than" in text.split(",")[0]) == (found.saved.value < 0)
+
+
+def specialists(n, *, dearer=0.0, seed=0):
+    """Two models that each answer one half, and a router that always takes the right one."""
+    rng = np.random.default_rng(seed)
+    first = rng.random(n) < 0.5
+    right = np.where(np.stack([first, ~first], axis=1), 0.95, 0.3)
+    quality = (rng.random((n, 2)) < right).astype(float)
+    cost = 0.001 * rng.lognormal(0, 0.2, (n, 2))
+    table = Outcomes([f"q{i}" for i in range(n)], ("a", "b"), quality, cost)
+    each, chosen = np.arange(n), np.where(first, 0, 1)
+    return Done(quality[each, chosen], (1 + dearer) * cost[each, chosen]), table
+
+
+def test_a_router_that_is_better_for_about_the_same_money_is_kept():
+    found = verdict(*specialists(1500))
+    assert (found.outcome, found.reason, found.use) == ("kept", "better", None)
+    assert "for about the same money" in found.sentence
+    assert found.gap_bound > 0.2
+
+
+def test_a_router_that_is_better_for_more_money_is_not_kept():
+    found = verdict(*specialists(1500, dearer=0.2))
+    assert (found.outcome, found.reason) == ("not_kept", "dearer")
+
+
+def test_the_same_money_is_not_enough_for_a_router_that_is_only_as_good():
+    _, table = specialists(1500)
+    chosen = np.random.default_rng(1).integers(0, 2, 1500)
+    each = np.arange(1500)
+    done = Done(table.quality[each, chosen], table.cost_usd[each, chosen])
+    assert verdict(done, table, "quality >= best - 10 points").outcome != "kept"
+
+
+def test_a_target_out_of_reach_names_one_within_reach():
+    done, table = rows(1500, lost=0.02)
+    found = verdict(done, table, "quality >= best - 1 point")
+    assert (found.outcome, found.reason) == ("not_kept", "unreachable")
+    assert found.easier == ("quality >= best - 2 points", 0)
+    assert "(these would do for `quality >= best - 2 points`)" in found.sentence
+
+
+def test_an_empty_target_is_refused():
+    with pytest.raises(ValueError, match="must have a form"):
+        Goal.of("")
