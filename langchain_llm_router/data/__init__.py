@@ -9,7 +9,8 @@ A JSONL file has one row per line: `{"query": ..., "group": ..., "quality": {"sm
 `quality.small`.
 
 `LocalModels` and `ZeroEval` are recorded answers of real models, which `RecordedChatModel`
-replays. `benchmarks` reads public benchmarks from local files.
+replays; `OpenHandsIndex` has recorded runs of agents with their costs. `benchmarks` reads public
+benchmarks from local files.
 """
 
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.data.battles import Battles
     from langchain_llm_router.data.embeddings import LexicalEmbeddings
     from langchain_llm_router.data.local_models import LocalModels
+    from langchain_llm_router.data.openhands_index import OpenHandsIndex
     from langchain_llm_router.data.outcomes import Outcomes
     from langchain_llm_router.data.recorded_model import RecordedChatModel
     from langchain_llm_router.data.self_evaluations import SelfEvaluations
@@ -34,6 +36,7 @@ else:
             ".self_evaluations": "SelfEvaluations",
             ".splits": "split_indices",
             ".local_models": "LocalModels",
+            ".openhands_index": "OpenHandsIndex",
             ".recorded_model": "RecordedChatModel",
             ".zeroeval": "ZeroEval",
             ".embeddings": "LexicalEmbeddings",
@@ -44,6 +47,7 @@ __all__ = [
     "Battles",
     "LexicalEmbeddings",
     "LocalModels",
+    "OpenHandsIndex",
     "Outcomes",
     "RecordedChatModel",
     "SelfEvaluations",
