@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,8 @@ class Collected:
         repeated: Number of rows that were merged into others because they have the same question;
             such a row has the means of what was measured.
         n_verdicts: Number of verdicts that could be read, and of all, left out questions included.
+        runs: The single measurements of the questions that every candidate answered more than once,
+            in rows of their own; None if there are none.
     """
 
     ids: tuple[str, ...]
@@ -59,6 +61,7 @@ class Collected:
     left_out: Mapping[str, int] = field(default_factory=dict)
     repeated: int = 0
     n_verdicts: tuple[int, int] = (0, 0)
+    runs: Outcomes | None = None
 
     @property
     def left_out_sentence(self) -> str:
@@ -92,6 +95,7 @@ def load_journal(*paths: str | Path) -> Collected:
 
 def tabulate(records: Iterable[Record], name: str) -> Collected:
     """Turn the records of journals into tables."""
+    records = list(records)
     record, repeated = merge(records)
     candidates: list[str] = list(record.settings.get("candidates", ()))
     missing = {id: _first_missing(record, id, candidates) for id in record.questions}
@@ -127,7 +131,32 @@ def tabulate(records: Iterable[Record], name: str) -> Collected:
         left_out=Counter(lack.what for lack in missing.values() if lack is not None),
         repeated=repeated,
         n_verdicts=_count_verdicts(record),
+        runs=_single_runs(records, candidates) if repeated else None,
         **{fact: table(record.answers, fact) for fact in facts},
+    )
+
+
+def _single_runs(records: Sequence[Record], candidates: Sequence[str]) -> Outcomes | None:
+    """Return the rows before equal questions were merged, of the questions that have several."""
+    rows: dict[tuple[object, ...], list[tuple[str, list[float], list[float | None]]]] = defaultdict(
+        list
+    )
+    for record in records:
+        for id, question in record.questions.items():
+            if _first_missing(record, id, candidates) is None:
+                quality = [record.grades[id, name]["quality"] for name in candidates]
+                cost = [record.answers[id, name].get("cost_usd") for name in candidates]
+                key = (question.query, question.context)
+                rows[key].append((question.query, quality, cost))
+    repeated = [row for same in rows.values() if len(same) > 1 for row in same]
+    if len(repeated) == 0:
+        return None
+    costs = np.array([cost for _, _, cost in repeated], dtype=np.float64)
+    return Outcomes(
+        [query for query, _, _ in repeated],
+        candidates,
+        [quality for _, quality, _ in repeated],
+        _none_if_unknown(costs),
     )
 
 

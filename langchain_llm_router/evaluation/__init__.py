@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         cost_saved_interval,
         quality_above_mix_interval,
     )
+    from langchain_llm_router.evaluation.repeated_runs import RepeatedRuns
     from langchain_llm_router.evaluation.separability_report import Separability, separability
     from langchain_llm_router.evaluation.sweeps import Sweep, single_sweep, utility_sweep
     from langchain_llm_router.evaluation.table_replay import (
@@ -129,6 +130,7 @@ else:
                 "within_group_apgr"
             ),
             ".random_mix": "cost_saved cost_saved_interval quality_above_mix_interval",
+            ".repeated_runs": "RepeatedRuns",
             ".table_replay": "Replay best_single curve oracle replay",
             ".separability_report": "Separability separability",
             ".sweeps": "Sweep single_sweep utility_sweep",
@@ -162,6 +164,7 @@ __all__ = [
     "Outlook",
     "Overlap",
     "Reliability",
+    "RepeatedRuns",
     "Replay",
     "Resampling",
     "RouterReport",

@@ -18,6 +18,7 @@ from langchain_llm_router.evaluation.random_mix import (
     cost_saved_interval,
     quality_above_mix_interval,
 )
+from langchain_llm_router.evaluation.repeated_runs import RepeatedRuns
 from langchain_llm_router.evaluation.saved_goals import goal_of
 from langchain_llm_router.evaluation.table_replay import (
     Replay,
@@ -54,6 +55,8 @@ class RouterReport:
         asked: Share of the queries on which each candidate was asked.
         oracle: Mean quality and mean cost of perfect routing.
         estimator: Report on the router's estimator; None without one.
+        repeated: What perfect routing is worth where questions were answered several times; None
+            without such questions.
     """
 
     n_rows: int
@@ -68,6 +71,7 @@ class RouterReport:
     asked: Mapping[str, float]
     oracle: tuple[float, float | None]
     estimator: HeldOutReport | None
+    repeated: RepeatedRuns | None = None
 
     @property
     def sentence(self) -> str:
@@ -102,6 +106,7 @@ class RouterReport:
             "asked": dict(self.asked),
             "oracle": {"quality": self.oracle[0], "cost_usd": self.oracle[1]},
             "estimator": None if self.estimator is None else self.estimator.as_dict(),
+            "repeated_runs": None if self.repeated is None else self.repeated.as_dict(),
         }
 
 
@@ -116,6 +121,8 @@ class Exam:
         quality: Quality that the router's estimator predicts; None without an estimator.
         evaluations: Scores of the router's verifier; None without a verifier.
         n_left_out: Number of rows that were left out because the router was fitted on them.
+        runs: Single measurements of questions that were answered several times and have their mean
+            in `outcomes`; None if there are none.
     """
 
     saved: SavedRouter
@@ -124,6 +131,7 @@ class Exam:
     quality: Floats | None
     evaluations: SelfEvaluations | None
     n_left_out: int
+    runs: Outcomes | None = None
 
     @classmethod
     def of(
@@ -133,6 +141,7 @@ class Exam:
         evaluations: Mapping[str, SelfEvaluations] | None = None,
         *,
         seen: bool = False,
+        runs: Outcomes | None = None,
     ) -> Exam:
         """Select the rows and columns of a table for the evaluation of a router.
 
@@ -142,6 +151,7 @@ class Exam:
             evaluations: Scores of each verifier by its name, with the same rows.
             seen: Whether to keep the rows that were used to fit the router or to set its knob,
                 which makes the result too optimistic.
+            runs: Single measurements of repeated questions (`Collected.runs`).
 
         Raises:
             ValueError: If a candidate or the verifier is missing, the scores are of another
@@ -181,6 +191,7 @@ class Exam:
             quality=saved.predict(own.queries),
             evaluations=None if scores is None else scores.take(rows),
             n_left_out=len(outcomes) - len(rows),
+            runs=runs if runs is None or seen else _unknown_rows(saved, runs),
         )
 
     def replay(self, policy: Policy | None = None) -> Replay:
@@ -241,6 +252,7 @@ class Exam:
             asked=replayed.asked_shares,
             oracle=_oracle_point(table),
             estimator=report,
+            repeated=RepeatedRuns.of(table if self.runs is None else self.runs),
         )
 
     def verdict(self, replayed: Replay, goal: Goal) -> Verdict:
@@ -268,6 +280,12 @@ class Exam:
         if not set(estimator.fitted_candidates) <= set(self.outcomes.candidates):
             return None
         return estimator, self.outcomes.select(estimator.fitted_candidates)
+
+
+def _unknown_rows(saved: SavedRouter, runs: Outcomes) -> Outcomes | None:
+    """Return the rows that the router was not fitted on; None if there are none."""
+    rows = np.flatnonzero(~saved.knows(runs.queries))
+    return runs.take(rows) if len(rows) > 0 else None
 
 
 def _oracle_point(table: Outcomes) -> tuple[float, float | None]:

@@ -93,7 +93,7 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
     ).run()
     if isinstance(data, Outcomes):
         return fitted
-    return replace(fitted, latency=_latency(fitted, data, evaluations))
+    return replace(fitted, latency=_latency(fitted, data, evaluations), runs=data.runs)
 
 
 def _latency(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.evaluation import Interval, LatencyCost, Sweep
+from langchain_llm_router.evaluation import Interval, LatencyCost, RepeatedRuns, Sweep
 from langchain_llm_router.evaluation.claims import Goal
 from langchain_llm_router.evaluation.judgement import Optimism
 from langchain_llm_router.evaluation.saved_goals import with_goal
@@ -77,6 +77,8 @@ class Fitted:
         n_folds: Number of parts, each of which was left out once.
         latency: The winner's time to the first token and to the whole answer, with those of the
             best single model; None if latencies are unknown.
+        runs: Single measurements of questions that were answered several times and have their mean
+            in `outcomes`; None if there are none.
     """
 
     router: SavedRouter
@@ -92,6 +94,7 @@ class Fitted:
     sweep: Sweep
     n_folds: int
     latency: LatencyCost | None = None
+    runs: Outcomes | None = None
 
     @property
     def single(self) -> str:
@@ -107,6 +110,14 @@ class Fitted:
     def saved(self) -> Interval | None:
         """Share of the best single model's cost that the winner saves; None if it is free."""
         return self.verdict.saved
+
+    @property
+    def repeated(self) -> RepeatedRuns | None:
+        """What perfect routing is worth where questions were answered several times.
+
+        None if no question was.
+        """
+        return RepeatedRuns.of(self.outcomes if self.runs is None else self.runs)
 
     @property
     def worth_it(self) -> bool:

@@ -1,5 +1,7 @@
 """`llm-router evaluate`."""
 
+from dataclasses import replace
+
 import pytest
 
 from langchain_llm_router.apps.cli.terminal import EXIT_CODES
@@ -100,3 +102,19 @@ def test_a_target_for_the_latency_counts_every_answer_and_verification(run, made
     )
     assert code == EXIT_CODES[outcome], out + err
     assert last_json(out)["target"] == target
+
+
+def test_where_questions_were_answered_several_times_the_oracle_is_tested_on_other_runs(run, made):
+    flipped = replace(TABLE, quality=1 - TABLE.quality)
+    write_journal(made / "again.jsonl", flipped, SAID)
+    _, out, err = run(
+        "evaluate", "always", "--data", "run.jsonl", "--data", "again.jsonl", "--json"
+    )
+    assert err == ""
+    figures = last_json(out)["repeated_runs"]
+    assert figures["n_rows"] == 2 * figures["n_queries"]
+    assert figures["naive"]["quality"] == 0.5
+    assert figures["honest"]["quality"] < figures["naive"]["quality"]
+    assert "oracle, tested on other runs" in out
+    assert "oracle (perfect routing)" not in out
+    assert "which is partly luck" in " ".join(out.split())

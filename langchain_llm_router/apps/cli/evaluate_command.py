@@ -82,9 +82,15 @@ def _table(report: RouterReport) -> Any:
         _scaled(report.cost_usd, 1000, ".3g"),
         style="bold",
     )
-    quality, cost_usd = report.oracle
-    cost = "unknown" if cost_usd is None else f"{1000 * cost_usd:.4g}"
-    table.add_row("oracle (perfect routing)", f"{100 * quality:.1f}", cost)
+    oracles = {"oracle (perfect routing)": report.oracle}
+    if report.repeated is not None:
+        oracles = {
+            "oracle, chosen by the runs that count": report.repeated.naive,
+            "oracle, tested on other runs": report.repeated.honest,
+        }
+    for name, (quality, cost_usd) in oracles.items():
+        cost = "unknown" if cost_usd is None else f"{1000 * cost_usd:.4g}"
+        table.add_row(name, f"{100 * quality:.1f}", cost)
     return table
 
 
@@ -109,6 +115,8 @@ def _sentences(report: RouterReport) -> list[str]:
             "Compared with sending as many questions to each model at random, for the same money: "
             f"quality {lift} points."
         )
+    if report.repeated is not None:
+        lines.append(report.repeated.sentence)
     if report.estimator is not None:
         lines.append(f"Its estimator: {report.estimator.sentence}")
     return lines

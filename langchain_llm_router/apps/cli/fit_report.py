@@ -202,10 +202,21 @@ def _worth_table(fitted: Fitted) -> str:
         f"| **this router** | **{point.quality:.1%}** ({point.low:.1%} to {point.high:.1%}) "
         f"| **{_per_1000(point.cost_usd)}** |"
     )
-    oracle = plots.oracle_point(table)
-    rows.append(f"| perfect routing | {oracle.quality:.1%} | {_per_1000(oracle.cost_usd)} |")
+    repeated, perfect = fitted.repeated, plots.oracle_point(table)
+    oracles: dict[str, tuple[float, float | None]] = {
+        "perfect routing": (perfect.quality, perfect.cost_usd)
+    }
+    if repeated is not None:
+        oracles = {
+            "perfect routing, chosen by the runs that count": repeated.naive,
+            "perfect routing, tested on other runs": repeated.honest,
+        }
+    for name, (reached, cost_usd) in oracles.items():
+        cost = "unknown" if cost_usd is None else _per_1000(cost_usd)
+        rows.append(f"| {name} | {reached:.1%} | {cost} |")
     head = "| | quality | USD per 1,000 questions |\n| --- | --- | --- |\n"
-    return head + "\n".join(rows)
+    told = "" if repeated is None else f"\n\n{repeated.sentence}"
+    return head + "\n".join(rows) + told
 
 
 def _standings(fitted: Fitted) -> str:

@@ -147,7 +147,8 @@ def load_exam(
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
     data, notes = load_data_option(paths)
-    exam = Exam.of(SavedRouter.load(folder), *_tables(data), seen=seen)
+    runs = getattr(data, "runs", None)
+    exam = Exam.of(SavedRouter.load(folder), *_tables(data), seen=seen, runs=runs)
     return exam, notes, count_left_out(data)
 
 
