@@ -40,6 +40,7 @@ __all__ = [
     "EventOperation",
     "TokenWatch",
     "TraceOperation",
+    "child_config",
     "gated_config",
     "has_no_handlers",
     "is_traced",
@@ -49,6 +50,21 @@ __all__ = [
 ]
 
 _EVENT = "llm_router"
+
+
+def child_config(
+    config: RunnableConfig, candidate: str, decision_id: str, *, quiet: bool
+) -> RunnableConfig:
+    """Return the config of a candidate's run: tagged, and hidden from streams if `quiet`."""
+    callbacks = config.get("callbacks")
+    tags = [*(config.get("tags") or []), f"llm_router:candidate:{candidate}"]
+    if quiet:
+        tags.append(NOSTREAM)
+        callbacks = without_tokens(callbacks) if is_traced(config) else callbacks
+    metadata = {**(config.get("metadata") or {}), "llm_router_candidate": candidate}
+    metadata["llm_router_decision_id"] = decision_id
+    # Not `merge_configs`: inside a run it adds the context's callbacks a second time.
+    return {**config, "callbacks": callbacks, "tags": tags, "metadata": metadata}
 
 
 def is_traced(config: RunnableConfig) -> bool:

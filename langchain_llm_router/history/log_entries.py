@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_llm_router.loop.loop import frame_data, step_data
-from langchain_llm_router.types import Attempt, Decision, Situation
+from langchain_llm_router.loop.loop import Loop, frame_data, step_data
 
 __all__ = ["build_entry", "find_run_ids"]
 
 _FACTS = ("run_id", "trace_id", "candidate", "propensity", "cost_usd", "budget", "shadow")
 
 
-def build_entry(  # noqa: PLR0913 - everything that a line holds
+def build_entry(
     query: str,
-    frames: Sequence[tuple[int, Situation]],
-    steps: Sequence[Decision],
-    attempts: Sequence[Attempt],
+    loop: Loop | None,
     facts: Mapping[str, Any],
     *,
     outcome: str,
@@ -32,16 +29,15 @@ def build_entry(  # noqa: PLR0913 - everything that a line holds
 
     Args:
         query: The text that the decision was based on.
-        frames: The situations, each with the number of steps before it; empty if the request did
-            not reach a decision.
-        steps: All decisions.
-        attempts: All attempts, in their final state.
+        loop: The decisions and attempts; None if the request did not reach a decision.
         facts: The decision id, the ids of the run and its trace, and the decision record.
         outcome: `answered`, `failed`, or `abandoned` by the caller.
         error: The exception that ended the request, if there was one.
         secrets: API keys to redact in the line.
         declined: Whether a person declined the last step.
     """
+    frames, steps = ([], []) if loop is None else (loop.frames, loop.steps)
+    attempts = () if loop is None else loop.situation.attempts
     written = [step_data(step) for step in steps]
     for at, situation in frames[1:]:
         if at < len(written):

@@ -151,7 +151,12 @@ class ByModel:
         reason = decision.reason
         if decision.action == "ask" and why:
             reason = f"{reason}; {why}"
-        return replace(decision, candidate=arm.candidate, scores=scores, reason=reason)
+        after = decision.likely_next
+        if after is not None and after in self.chosen:
+            after = self.chosen[after][0].candidate
+        return replace(
+            decision, candidate=arm.candidate, scores=scores, reason=reason, likely_next=after
+        )
 
 
 def _by_model(

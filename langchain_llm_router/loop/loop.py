@@ -121,6 +121,26 @@ class Loop:
         assert decision is not None, "there is an answer to accept"
         return decision.action, decision.candidate
 
+    def alongside(self) -> str | None:
+        """Return the candidate to ask at the same time as that of the last step; None if none.
+
+        It is one that would be asked next anyway, within what is left if both cost the most.
+        """
+        step, situation = self.steps[-1], self.situation
+        if step.action != "ask" or step.likely_next is None:
+            return None
+        arm = situation.arm(step.candidate)
+        most = arm.cost_usd if arm.worst_asking_usd is None else arm.worst_asking_usd
+        asked = Attempt(candidate=step.candidate, error=None, cost_usd=most, verified=True)
+        asked["verification_cost_usd"] = (
+            arm.verification_cost_usd or 0.0
+            if arm.worst_verification_usd is None
+            else arm.worst_verification_usd
+        )
+        left = drop_unaffordable(observe(situation, asked)).open_arms
+        available = [other.candidate for other in left if other.available]
+        return step.likely_next if step.likely_next in available else None
+
     def refresh(self, situation: Situation) -> None:
         """Continue in a newer situation, e.g. with new live numbers; the attempts stay."""
         self._frames.append((len(self.steps), situation))
@@ -286,11 +306,36 @@ def check_policy(policy: Policy, names: Sequence[str]) -> None:
 
 
 def next_decision(policy: Policy, situation: Situation) -> Decision | None:
-    """Return the policy's next step; None if every candidate that may be asked has failed.
+    """Return the next step; None if every candidate that may be asked has failed.
+
+    It is the policy's, but an answer that was asked for at the same time as the last one is paid
+    for, so it is read before the policy decides on anything but the verification of the last one.
 
     Raises:
         NoCandidateError: If no candidate may be asked and there is no answer to keep.
     """
+    decision = _next_decision(policy, situation)
+    last = situation.attempts[-1] if situation.attempts else Attempt()
+    other = last.get("alongside")
+    if other is None or decision is None or decision.action == "verify":
+        return decision
+    before = _next_decision(policy, _with_attempts(situation, situation.attempts[:-1]))
+    if before is None or before.likely_next != other:
+        # In a replay another policy would not have asked for both.
+        return decision
+    if (decision.action, decision.candidate) == ("ask", other):
+        return decision
+    return Decision(
+        action="ask",
+        candidate=other,
+        policy=decision.policy,
+        reason=f"it was asked at the same time as {last['candidate']}",
+        scores=decision.scores,
+        confidence=decision.confidence,
+    )
+
+
+def _next_decision(policy: Policy, situation: Situation) -> Decision | None:
     granted = (situation.granted_usd, situation.granted_tokens)
     if situation.options.max_cost_usd is not None or granted != (None, None):
         situation = drop_unaffordable(situation)

@@ -43,6 +43,8 @@ _PRICE_STEPS = 4
 """Plans are made for costs that are rounded to this many steps per doubling."""
 _PRIOR_ROWS = 1000.0
 """Number of rows that the assumptions by price count for; fitted on fewer alone is worse."""
+_LIKELY = 0.7
+"""P(a candidate is asked next) from which it may be asked at the same time."""
 _DAY_ONE_WORTH = 0.1
 """λ × the cost of the dearest candidate, where no data are known."""
 
@@ -93,6 +95,7 @@ class AnswerPool(FittedPolicy):
     n_beliefs: int = 96
 
     verifies: ClassVar[bool] = True
+    looks_ahead: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     _fit_call: ClassVar[str] = "fit(outcomes, evaluations)` or `AnswerPool.from_prices(prices)"
     _derived_names: ClassVar[frozenset[str]] = frozenset(
@@ -364,7 +367,12 @@ class AnswerPool(FittedPolicy):
                 p / total if math.isnan(value) else value
                 for p, value in zip(right, asking, strict=True)
             ]
-            return _Step(action, final, values, key.cost_usd)
+            after = None
+            if action != STOP and not final:
+                chances = tables.chances_of_next(plan, state, column)
+                likeliest = int(chances.argmax())
+                after = likeliest if chances[likeliest] >= _LIKELY else None
+            return _Step(action, final, values, key.cost_usd, after)
 
         self._steps: Callable[[_PlanKey, int, int], _Step] = steps
 
@@ -466,6 +474,7 @@ class AnswerPool(FittedPolicy):
             policy=type(self).__name__,
             reason=f"asking it is worth {step.values[step.action]:.3f}{keeping}{self._basis}",
             final=step.final,
+            likely_next=None if step.likely_next is None else self.candidates_[step.likely_next],
             scores=self._scores(view, step, chances),
             # A final answer is accepted with what is known before it comes.
             confidence=chances[step.action] if step.final else best,
@@ -489,12 +498,15 @@ class _Step(NamedTuple):
         values: Value of asking each candidate, and of keeping the answer of one that was asked:
             P(right) - λ·further cost, before recalibration.
         cost_usd: Cost of asking each candidate and of comparing its answer.
+        likely_next: Number of the candidate that will probably be asked next; None if
+            there is none.
     """
 
     action: int
     final: bool
     values: Sequence[float]
     cost_usd: tuple[float, ...]
+    likely_next: int | None
 
 
 class _View(NamedTuple):

@@ -50,6 +50,9 @@ class Policy(CheckedArguments, ABC):
     verifies: ClassVar[bool] = False
     """Whether it may verify answers, which needs a router with a verifier."""
 
+    looks_ahead: ClassVar[bool] = False
+    """Whether its decisions name the candidate that will probably be asked next."""
+
     learns: ClassVar[bool] = False
     """Whether it has a method `learn`, which teaches it scored answers of a decision log."""
 

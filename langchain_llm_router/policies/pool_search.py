@@ -184,6 +184,16 @@ class PoolTables:
         values: Floats = np.where(asked, np.nan, asking / self.mass[state, belief])
         return values
 
+    def chances_of_next(self, plan: PoolPlan, state: int, belief: int) -> Floats:
+        """Return P(each candidate is asked next) after the one that the plan asks in a state."""
+        partitions = answer_partitions(self.n_candidates)
+        children = partitions.children[state, plan.action[state, belief]]
+        children = children[children < len(partitions)]
+        following, mass = plan.action[children, belief], self.mass[children, belief]
+        each = np.array([mass[following == j].sum() for j in range(self.n_candidates)])
+        chances: Floats = each / self.mass[state, belief]
+        return chances
+
     def accepts_any(self, plan: PoolPlan, state: int, j: int, beliefs: Indices) -> bool:
         """Return whether any readable answer of a candidate would be accepted under these beliefs.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
@@ -44,6 +44,7 @@ def create_cascade(
     tools: Sequence[Any] = (),
     approve: bool | Callable[[dict[str, Any]], bool] = False,
     nodes: Mapping[str, Callable[..., Any]] | None = None,
+    parallel: Literal[1, 2] = 1,
     **arguments: Unpack[RouterArguments],
 ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
     """Build the cascade as a graph, to be compiled or added to a larger graph.
@@ -62,6 +63,10 @@ def create_cascade(
             a parameter `node` wraps the node: it gets the graph's node as `node`, and returns the
             result of `node.invoke(state, config)`, changed or not. The decision record names every
             such node that ran.
+        parallel: Number of candidates that may be asked at the same time. With 2, the node of the
+            candidate that the policy will probably ask next runs beside that of the first, so that
+            the user waits for the slower one only. It costs more where the second answer turns out
+            not to be needed; then it is used all the same. Budgets must cover both.
         **arguments: All other arguments of `ChatLLMRouter`: `policy`, `verifier`, `estimator`,
             `live`, `budgets`, `log`, `temperature` and so on.
 
@@ -91,7 +96,33 @@ def create_cascade(
     refuse_misplaced(fields)
     refuse_unknown(fields, RouterFields.model_fields, "create_cascade")
     parts = Parts(RouterFields(**fields))
-    return _GraphBuilder(parts, tools, nodes or {}).build(approving=approve)
+    _check_parallel(parallel, parts, nodes or {}, approves=approve is not False)
+    builder = _GraphBuilder(parts, tools, nodes or {}, asks_two=parallel == 2)
+    return builder.build(approving=approve)
+
+
+def _check_parallel(
+    parallel: int, parts: Parts, functions: Mapping[str, Any], *, approves: bool
+) -> None:
+    """Refuse two calls at the same time where they cannot be honoured."""
+    if parallel not in (1, 2):
+        msg = f"`parallel` must be 1 or 2, got {parallel!r}."
+        raise ValueError(msg)
+    problem = None
+    if parallel == 1:
+        return
+    if not parts.policy.looks_ahead:
+        problem = (
+            f"{type(parts.policy).__name__} does not tell whom it will ask next before it has an "
+            "answer: use a policy that pools answers, such as `AnswerPool`"
+        )
+    elif approves:
+        problem = "a second candidate would be asked before a person approves: leave `approve` out"
+    elif _DECIDE in functions:
+        problem = "a function decides: leave it out of `nodes`"
+    if problem is not None:
+        msg = f"`parallel` must be 1, got {parallel!r}, because {problem}."
+        raise ValueError(msg)
 
 
 def node_names(names: Sequence[str]) -> dict[str, str]:
@@ -118,9 +149,15 @@ class _GraphBuilder:
     """Builder of one graph's nodes and edges."""
 
     def __init__(
-        self, parts: Parts, tools: Sequence[Any], functions: Mapping[str, Callable[..., Any]]
+        self,
+        parts: Parts,
+        tools: Sequence[Any],
+        functions: Mapping[str, Callable[..., Any]],
+        *,
+        asks_two: bool,
     ) -> None:
         self._parts, self._tools, self._functions = parts, tools, functions
+        self._asks_two = asks_two
         self._node_of = node_names(parts.names)
         self._ask_label = {
             name: f"{i + 1} {'ask' if i == 0 or not parts.policy.verifies else 'escalate'}"
@@ -144,15 +181,19 @@ class _GraphBuilder:
             self._ask_label[name]: node for name, node in self._node_of.items()
         }
         targets: dict[Hashable, str] = {**asking, "accept": END}
-        for node in self._node_of.values():
-            self._add(node, "candidate", Request.act)
+        for name, node in self._node_of.items():
+            candidate = name if self._asks_two else None
+            self._add(node, "candidate", Request.act, candidate=candidate)
             graph.add_edge(node, _DECIDE)
         if self._parts.policy.verifies:
             self._add(_VERIFY, "self_evaluate", Request.act)
             graph.add_edge(_VERIFY, _DECIDE)
             targets["verify"] = _VERIFY
 
-        def after_decision(state: CascadeState) -> str:
+        def after_decision(state: CascadeState) -> str | list[str]:
+            if self._asks_two:
+                other = decide.request(state, None).restore(state).loop.alongside()
+                return [self._label(state), *([] if other is None else [self._ask_label[other]])]
             if approving is False:
                 return self._label(state)
             proposed = proposal(decide.request(state, None).restore(state))
@@ -168,15 +209,22 @@ class _GraphBuilder:
         graph.add_conditional_edges(_DECIDE, after_decision, targets)
         return graph
 
-    def _add(self, name: str, kind: Kind, stage: Callable[[Request], Stage]) -> StageNode:
+    def _add(
+        self,
+        name: str,
+        kind: Kind,
+        stage: Callable[[Request], Stage],
+        *,
+        candidate: str | None = None,
+    ) -> StageNode:
         function = self._functions.get(name)
-        stage_node = StageNode(self._parts, self._tools, stage)
+        stage_node = StageNode(self._parts, self._tools, stage, candidate=candidate)
         node: Any = stage_node
         if function is not None and wraps(function):
             node = WrappedNode(name, function, stage_node)
         elif function is not None:
             user_node = UserNode(name, kind, function)
-            node = stage_node = StageNode(self._parts, self._tools, stage, user_node)
+            node = stage_node = StageNode(self._parts, self._tools, stage, user_node, candidate)
         policy = NEVER_CACHED if kind == "decide" else None
         self._graph.add_node(name, node, cache_policy=policy)
         return stage_node

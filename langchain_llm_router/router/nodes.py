@@ -19,6 +19,7 @@ from langchain_llm_router.budgets.ledgers import process_id
 from langchain_llm_router.budgets.spending import EarlierRuns
 from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
 from langchain_llm_router.router.drivers import adrive, drive
+from langchain_llm_router.router.parallel_drafts import stage_beside
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.request import Request, Stage, new_id
 from langchain_llm_router.types import Attempt, Decision
@@ -51,6 +52,7 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         tools: Tools that are bound to every candidate.
         stage: The stage to run.
         user_node: A user-defined node that is called in place of the stage's own operation.
+        candidate: The candidate that this node asks, where two may be asked at the same time.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         tools: Sequence[Any],
         stage: Callable[[Request], Stage],
         user_node: UserNode | None = None,
+        candidate: str | None = None,
     ) -> None:
         self._parts, self._stage, self._user_node = parts, stage, user_node
+        self._candidate = candidate
         self._kwargs = {"tools": tuple(tools)} if tools else {}
 
     @property
@@ -92,8 +96,10 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         return request
 
     def _run(self, state: Mapping[str, Any], config: RunnableConfig | None) -> Any:
-        earlier = None if self.starts_turn else state
-        return self.request(state, config).run_stage(self._stage, earlier)
+        earlier, stage = None if self.starts_turn else state, self._stage
+        if self._candidate is not None:
+            stage = stage_beside(self._candidate, state["steps"][-1]["candidate"])
+        return self.request(state, config).run_stage(stage, earlier)
 
     def invoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any

@@ -25,11 +25,10 @@ from langchain_llm_router.calls.bindings import caller_output, wants_schema
 from langchain_llm_router.calls.judge import VerifyOperation, grouped_answers
 from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
 from langchain_llm_router.calls.tracing import (
-    NOSTREAM,
     AnnotateOperation,
     EventOperation,
     TraceOperation,
-    without_tokens,
+    child_config,
 )
 from langchain_llm_router.history.log_entries import build_entry, find_run_ids
 from langchain_llm_router.loop.charges import budget_data
@@ -39,7 +38,7 @@ from langchain_llm_router.loop.loop import Loop, next_decision
 from langchain_llm_router.loop.record import decision_data, decision_record
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import make_situation
-from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError, is_pause, own_error
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import Case
@@ -55,7 +54,7 @@ Stage = Generator[Operation, Any, None]
 _VERSION = 3
 """Version of the plain data; data of another version cannot be restored."""
 
-_CHANGES = {"decide": ("steps", "decision_id"), "act": ("trace",)}
+_CHANGES = {"decide": ("steps", "decision_id"), "act": ("trace",), "ask_draft": ("draft",)}
 """The keys of the plain data that a stage changes; a stage not named here changes all."""
 
 
@@ -113,6 +112,13 @@ class Request:
     nodes: dict[str, str] = field(default_factory=dict)
     """Labels of the functions that replaced or wrapped nodes of the graph, by the node's name."""
 
+    draft: Mapping[str, Any] | None = None
+    """The attempt and message of a candidate that was asked at the same time as another one, and
+    the decision id; see `parallel_drafts`."""
+
+    alongside: str | None = None
+    """The candidate that is asked at the same time as that of this step."""
+
     decision_id: str = ""
     due_s: float | None = None
     """Deadline in seconds on the clock `time.monotonic`; pauses between nodes do not count."""
@@ -163,6 +169,8 @@ class Request:
                 {"attempt": attempt, "message": self.answers[attempt["candidate"]].message}
                 for attempt in attempts
             ]
+        if "draft" in keys:
+            plain["draft"] = self.draft
         return plain
 
     def restore(self, data: Mapping[str, Any]) -> Request:
@@ -185,6 +193,7 @@ class Request:
             self.answers[attempt["candidate"]] = Answer(attempt, message, message)
         # The first decision makes the id: a stage before it may come from a node's cache.
         self.decision_id, left_s = data["decision_id"] or new_id(), rest["left_s"]
+        self.draft = data.get("draft")
         self.due_s = None if left_s is None else time.monotonic() + left_s
         self.nodes = {**rest["nodes"], **self.nodes}
         self._loop = Loop.restore(
@@ -328,26 +337,40 @@ class Request:
         """Carry out the last step: ask a candidate, or verify its answer."""
         loop, step = self.loop, self.loop.steps[-1]
         if step.action == "ask":
-            asking = self._ask_operation(step)
-            answer = yield from self._perform_paid(asking)
-            attempt = self._store_answer(step, asking, answer)
+            attempt = yield from self.ask(step)
         elif self.user_node is None:
-            attempt = yield from self._perform_paid(self._verify_operation(step))
+            attempt = yield from self._perform_paid(self._verify_operation(step), step)
         else:
             operation = self._call_node(self._worst_case_arm(step).worst_verification_usd)
-            verdict = yield from self._perform_paid(operation)
+            verdict = yield from self._perform_paid(operation, step)
             attempt = {**loop.situation.attempts[-1], **verdict}
-        if self._n_interrupted > 0:
-            again = [step.action] * self._n_interrupted
-            attempt["interrupted"] = [*attempt.get("interrupted", []), *again]
-        loop.saw(attempt)
-        if self._spending is not None:
-            self._spending.pending = None
-        if attempt.get("error") is not None and self._is_over():
+        self.saw(step, attempt)
+        if attempt.get("error") is not None and self.alongside is None and self._is_over():
             # Raised here because exceptions are not plain data: the next node would not have them.
             raise own_error([answer.error for answer in self.answers.values()])
         if self.emits_events:
             yield from self._emit_event(*self._event_of(step, attempt))
+
+    def ask(self, step: Decision) -> Generator[Operation, Any, Attempt]:
+        """Ask the candidate of a step, and return the attempt."""
+        if step.candidate in self.answers:
+            # It was asked at the same time as an earlier one.
+            return self.answers[step.candidate].attempt
+        asking = self._ask_operation(step)
+        answer = yield from self._perform_paid(asking, step)
+        attempt = self._store_answer(step, asking, answer)
+        if self.alongside is not None:
+            attempt["alongside"] = self.alongside
+        return attempt
+
+    def saw(self, step: Decision, attempt: Attempt) -> None:
+        """Record the result of a step, which is known now with what it has cost."""
+        if self._n_interrupted > 0:
+            again: list[Action] = [step.action] * self._n_interrupted
+            attempt["interrupted"] = [*attempt.get("interrupted", []), *again]
+        self.loop.saw(attempt)
+        if self._spending is not None:
+            self._spending.pending = None
 
     def _is_over(self) -> bool:
         """Return whether the request has failed: every candidate failed, or the time is up."""
@@ -395,7 +418,7 @@ class Request:
             # is attached.
             # Handlers would hear the confidence that is removed from a draft.
             quiet = not (shown_at_once and (step.final or not self.parts.reports[step.candidate]))
-            config = self._child_config(step.candidate, quiet=quiet)
+            config = child_config(self.config, step.candidate, self.decision_id, quiet=quiet)
         verifier = fields.verifier
         reads_along = commit is not None and verifier is not None and verifier.reads_along
         arm = self._worst_case_arm(step)
@@ -441,23 +464,11 @@ class Request:
             verifier=verifier,
             case=case,
             attempt=last,
-            config=self._child_config(step.candidate, quiet=True),
+            config=child_config(self.config, step.candidate, self.decision_id, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,
             worst_usd=self._worst_case_arm(step).worst_verification_usd,
         )
-
-    def _child_config(self, candidate: str, *, quiet: bool) -> RunnableConfig:
-        """Return the config of a candidate's run: tagged, and hidden from streams if `quiet`."""
-        config, callbacks = self.config, self.config.get("callbacks")
-        tags = [*(config.get("tags") or []), f"llm_router:candidate:{candidate}"]
-        if quiet:
-            tags.append(NOSTREAM)
-            callbacks = without_tokens(callbacks) if self._has_handlers else callbacks
-        metadata = {**(config.get("metadata") or {}), "llm_router_candidate": candidate}
-        metadata["llm_router_decision_id"] = self.decision_id
-        # Not `merge_configs`: inside a run it adds the context's callbacks a second time.
-        return {**config, "callbacks": callbacks, "tags": tags, "metadata": metadata}
 
     def _open(self) -> None:
         callbacks, budgets = self.config.get("callbacks"), self.parts.fields.budgets
@@ -469,11 +480,11 @@ class Request:
 
             self._spending = Spending(budgets, self.config, in_nodes=self.in_nodes)
 
-    def _perform_paid(self, operation: Operation) -> Generator[Operation, Any, Any]:
-        """Perform an operation; in a node, its worst-case cost is reserved first."""
+    def _perform_paid(self, operation: Operation, step: Decision) -> Generator[Operation, Any, Any]:
+        """Perform the operation of a step; in a node, its worst-case cost is reserved first."""
         if self._spending is None:
             return (yield operation)
-        situation, step = self.loop.situation, self.loop.steps[-1]
+        situation = self.loop.situation
         if self.in_nodes:
             earlier: EarlierRuns | None = None if self.mark_step is None else (yield self.mark_step)
             self._n_interrupted = 0 if earlier is None else earlier.n_unfinished
@@ -525,16 +536,12 @@ class Request:
         log, loop = self.parts.fields.log, self._loop
         if log is None:
             return
-        if loop is None:
-            query = routing_text(self.messages, self.parts.fields.turns)
-        else:
-            query = loop.situation.query
+        # The loop is over, so the line may be made of it later.
+        turns = self.parts.fields.turns
         entry = partial(
             build_entry,
-            query,
-            [] if loop is None else list(loop.frames),
-            [] if loop is None else list(loop.steps),
-            () if loop is None else loop.situation.attempts,
+            routing_text(self.messages, turns) if loop is None else loop.situation.query,
+            loop,
             {**(record or {}), "decision_id": self.decision_id, **find_run_ids(self.config)},
             outcome=outcome,
             error=error,

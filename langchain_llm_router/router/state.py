@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from langchain_llm_router.types import Attempt
 
-__all__ = ["CascadeMessages", "CascadeState", "TraceEntry"]
+__all__ = ["CascadeMessages", "CascadeState", "DraftEntry", "TraceEntry"]
 
 
 class TraceEntry(TypedDict):
@@ -18,6 +18,13 @@ class TraceEntry(TypedDict):
 
     attempt: Attempt
     message: AIMessage | None
+
+
+class DraftEntry(TraceEntry):
+    """An attempt that is not yet among those of the turn, and its answer."""
+
+    decision_id: str
+    """The id of the turn's decision; the draft of another turn does not count."""
 
 
 class CascadeState(TypedDict):
@@ -37,6 +44,10 @@ class CascadeState(TypedDict):
 
     decision_id: NotRequired[str]
     """The id of the turn's decision, empty before the first step."""
+
+    draft: NotRequired[DraftEntry]
+    """The answer of a candidate that was asked at the same time as another one, as long as it is
+    not among the attempts, see `create_cascade(parallel=2)`."""
 
     request: NotRequired[dict[str, Any]]
     """The rest of the turn's request: the situations in which the steps were

@@ -102,6 +102,9 @@ class Attempt(TypedDict, total=False):
     answered_by: str
     """The endpoint that answered, where a hedged call to another one was faster."""
 
+    alongside: str
+    """The candidate that was asked at the same time, and whose attempt follows; missing if none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -263,6 +266,10 @@ class Decision:
 
     decision_id: str = ""
     """Identifier of the request, set by the live router; feedback refers to it."""
+
+    likely_next: str | None = None
+    """With `ask`: the candidate that will probably be asked next, so that a driver may ask
+    both at the same time; None if there is none, or it is unknown."""
 
     def explain(self) -> str:
         """Return the decision as text: the choice, the reason, and every arm's numbers."""
