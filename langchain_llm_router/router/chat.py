@@ -83,6 +83,12 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         log: Gets one line per request, however it ends, for replay, feedback and refitting.
         shadow: A second router, live or saved, or a `Shadow`, whose decisions are recorded and not
             carried out.
+        judge_share: Share of the requests, in [0, 1], whose answer is judged after it was given,
+            in the background; e.g. 0.02. The score is logged as feedback with the key `judge`, and
+            with it that of the dearest candidate's answer, which is asked for where it is not
+            known. It needs a `log`, and the budgets pay for it, or it is left out.
+        judge: The candidate, with a price, that judges; if None, the dearest candidate, which may
+            like its own answers better than they are.
         trace_decision: Whether each decision is a child run of its own in the trace.
         streaming_mode: What a stream does with a cascade's drafts: `buffer` them until one is
             accepted, `commit` to a draft and stream it once P(good) reaches `commit_at`, or report

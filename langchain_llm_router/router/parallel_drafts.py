@@ -40,6 +40,9 @@ def stage_beside(candidate: str, asked: str) -> Callable[[Request], Stage]:
         else:
             request.alongside = request.loop.alongside()
         yield from request.act()
+        if request.alongside is not None:
+            asked = request.loop.situation.attempts[-1]
+            request.loop.saw({**asked, "alongside": request.alongside})
 
     return act if candidate == asked else ask_draft
 

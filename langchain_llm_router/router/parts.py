@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.estimators.output_length import OutputLength as _OutputLength
     from langchain_llm_router.history.decision_log import DecisionLog as _DecisionLog
     from langchain_llm_router.live.live import Live as _Live
+    from langchain_llm_router.router.judged_samples import JudgedSamples
     from langchain_llm_router.router.shadow import Shadow as _Shadow
 else:
     # Importing them all takes longer than importing LangChain's chat model, so `_KINDS` has a class
@@ -100,6 +101,8 @@ class RouterFields(BaseModel):
     budgets: Annotated[_Budgets | None, _Unvalidated] = None
     log: Annotated[_DecisionLog | None, _Unvalidated] = None
     shadow: Annotated[_Shadow | None, _Unvalidated] = None
+    judge_share: float = Field(default=0.0, ge=0, le=1)
+    judge: Annotated[_CandidateLike | None, _Unvalidated] = None
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
     fallback_on: tuple[FlawKind, ...] = ()
     sticky: bool | Literal["escalate"] = False
@@ -157,6 +160,8 @@ class RouterArguments(DecisionArguments, total=False):
     budgets: _Budgets | None
     log: _DecisionLog | None
     shadow: _Shadow | None
+    judge_share: float
+    judge: Candidate | BaseChatModel | str | None
     exceptions_to_handle: tuple[type[Exception], ...]
     fallback_on: tuple[FlawKind, ...]
     trace_decision: bool
@@ -260,6 +265,7 @@ class Parts:
         settings: Keyword arguments of every candidate's call.
         fatal_flaws: The kinds of flawed answers that count as failures.
         reports: What each candidate is asked for beside a draft, by name; None if nothing.
+        judged: Judges a share of the answers; None if no share is to be judged.
 
     Raises:
         ValueError: If candidates, policy, verifier and estimator do not fit together.
@@ -311,6 +317,29 @@ class Parts:
         if asks and self.policy.verifies and fields.verifier is None:
             msg = f"{type(self.policy).__name__} verifies answers: pass a `verifier`."
             raise ValueError(msg)
+        self.judged = self._judged_samples() if asks else None
+
+    def _judged_samples(self) -> JudgedSamples | None:
+        fields = self.fields
+        if not fields.judge_share > 0:
+            if fields.judge is not None:
+                msg = "`judge` is only asked with a `judge_share` above 0: set it, e.g. to 0.02."
+                raise ValueError(msg)
+            return None
+        from langchain_llm_router.router.judged_samples import (  # noqa: PLC0415 - slow to load
+            JudgedSamples,
+        )
+
+        return JudgedSamples(
+            fields.judge_share,
+            None if fields.judge is None else resolve_candidate(fields.judge),
+            self.by_name,
+            fields.log,
+            self.ask_operation,
+            self.settings,
+            fields.budgets,
+            self.live,
+        )
 
     def with_bindings(self, bindings: Bindings) -> Parts:
         """Return a copy of the parts with other bindings of tools and schemas."""

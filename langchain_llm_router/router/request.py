@@ -358,10 +358,7 @@ class Request:
             return self.answers[step.candidate].attempt
         asking = self._ask_operation(step)
         answer = yield from self._perform_paid(asking, step)
-        attempt = self._store_answer(step, asking, answer)
-        if self.alongside is not None:
-            attempt["alongside"] = self.alongside
-        return attempt
+        return self._store_answer(step, asking, answer)
 
     def saw(self, step: Decision, attempt: Attempt) -> None:
         """Record the result of a step, which is known now with what it has cost."""
@@ -398,6 +395,8 @@ class Request:
             yield AnnotateOperation(record)
         answer = self.answers[step.candidate]
         self._log("answered", record)
+        if self.parts.judged is not None:
+            self.parts.judged.offer(self, step.candidate)
         output = caller_output(answer.output, record, self.kwargs)
         self.done = Done(answer, output, record, shown=step.candidate in self._shown)
 

@@ -45,6 +45,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "attempts": (1, 1000),
     "budget": (0, inf),
     "concurrency": (1, 10_000),
+    "judge_share": (0, 1),
     "port": (0, 65_535),
     "quality_per_usd": (0, inf),
     "samples": (0, 1000),

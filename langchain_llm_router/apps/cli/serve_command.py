@@ -51,6 +51,9 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     ] = None,
     log: Annotated[Path | None, "File for all decisions, for `replay` and `refit`."] = None,
     shadow: Annotated[Path | None, "Folder of a router whose decisions are only recorded."] = None,
+    judge_share: Annotated[
+        float, "Share of the answers that the dearest candidate judges afterwards; needs --log."
+    ] = 0.0,
     out: Annotated[
         Path | None, "Folder to save a router made of candidates alone, for `refit`."
     ] = None,
@@ -75,7 +78,7 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     --log decisions.jsonl --shadow router2
 
     Example: llm-router serve --candidate small=openai:gpt-4o-mini --candidate large=openai:gpt-4o
-    --price small=0.15,0.6 --price large=2.5,10
+    --price small=0.15,0.6 --price large=2.5,10 --log decisions.jsonl --judge-share 0.02
 
     Example: llm-router serve --cascade, then open http://127.0.0.1:8080
     """
@@ -86,7 +89,11 @@ def serve(  # noqa: PLR0913 - each option is a parameter
 
     keys = _read_keys()
     _check_address(host, port)
-    update = {"log": _open_log(log), "shadow": None if shadow is None else Shadow.load(shadow)}
+    update = {
+        "log": _open_log(log),
+        "shadow": None if shadow is None else Shadow.load(shadow),
+        "judge_share": judge_share,
+    }
     if cascade and (router is not None or candidate):
         named = (
             f"the router {str(router)!r}" if router is not None else f"the candidates {candidate}"
