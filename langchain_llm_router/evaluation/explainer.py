@@ -18,7 +18,7 @@ from langchain_llm_router.evaluation.explanation import (
     Outlook,
     StepTaken,
 )
-from langchain_llm_router.evaluation.flips import knob_of, spans
+from langchain_llm_router.evaluation.flips import describe_flip, knob_of, spans
 from langchain_llm_router.history.retraced import without_verdict
 from langchain_llm_router.loop.answer_numbers import number_group
 from langchain_llm_router.loop.arms import begin, build_arms
@@ -73,10 +73,7 @@ def explain(
         nearest = _nearest(estimator, query, training, n_neighbors)
     return Explanation(
         query=query,
-        steps=tuple(
-            StepTaken(decision, knob_of(policy, before), spans(policy, before))
-            for before, decision in decisions
-        ),
+        steps=tuple(_step_taken(policy, before, decision) for before, decision in decisions),
         arms=_terms(policy, *scored[-1]),
         neighbors=nearest,
         outlook=_outlook(policy, *decisions[0]),
@@ -84,6 +81,20 @@ def explain(
         score=_first_score(decisions),
         answers=answer_belief(*scored[-1]),
     )
+
+
+def _step_taken(policy: Policy, situation: Situation, decision: Decision) -> StepTaken:
+    """Add the choices at other settings, and to the decision the nearest, unless it names one."""
+    step = StepTaken(decision, knob_of(policy, situation), spans(policy, situation))
+    if decision.flip is not None or step.knob is None or len(step.flips) == 0:
+        return step
+    now = [
+        s for s in step.spans if s.low <= step.knob.value <= (np.inf if s.high is None else s.high)
+    ]
+    if (decision.action, decision.candidate) not in [span.choice for span in now]:
+        # It was decided without the policy, e.g. because the answer was final.
+        return step
+    return replace(step, decision=replace(decision, flip=describe_flip(step.knob, step.flips[0])))
 
 
 def recorded_attempts(

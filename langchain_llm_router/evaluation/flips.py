@@ -13,7 +13,7 @@ from langchain_llm_router.policies import Knob, Policy
 from langchain_llm_router.types import Action, Situation
 from langchain_llm_router.types.options import RoutingOptions
 
-__all__ = ["Knob", "Span", "knob_of", "spans"]
+__all__ = ["Knob", "Span", "describe_flip", "knob_of", "spans"]
 
 _N_GRID = 120
 _N_HALVINGS = 48
@@ -41,6 +41,17 @@ class Span:
 def knob_of(policy: Policy, situation: Situation) -> Knob | None:
     """Return the policy's knob under the options of a situation; None without a knob."""
     return policy.with_options(situation.options).knob
+
+
+def describe_flip(knob: Knob, span: Span) -> str:
+    """Describe what another setting would have done, e.g. "λ = 2 per USD (now 5) would ask b"."""
+    at = span.low if knob.value < span.low else span.high
+    assert at is not None, "a span without an end lies above the current setting"
+    name, unit = ("λ", " per USD") if knob.name == "lambda" else (f"a {knob.name}", "")
+    would = f"{span.action} {span.candidate}"
+    return (
+        f"{name} {'=' if name == 'λ' else 'of'} {at:.4g}{unit} (now {knob.value:.4g}) would {would}"
+    )
 
 
 def spans(policy: Policy, situation: Situation) -> tuple[Span, ...]:

@@ -262,7 +262,8 @@ class Decision:
     """Probability with which the policy takes this action in this situation."""
 
     flip: str | None = None
-    """The change of the policy's knob that would have changed the choice."""
+    """The change of the policy's knob that would have changed the choice, where it is known at
+    once; `explain` finds it for every policy with a knob."""
 
     decision_id: str = ""
     """Identifier of the request, set by the live router; feedback refers to it."""

@@ -111,6 +111,21 @@ def test_a_searched_setting_flips_the_choice_where_it_says(name):
                     assert (made[0] == span.choice) == (expected is not None)
 
 
+def test_what_would_change_a_pools_decision_is_said_and_true():
+    policy, query = cascades()["answer pool"], TABLE.queries[4]
+    told = explain(saved(policy), query, attempts=recorded_attempts(TABLE, 4, SAID))
+    step = told.steps[0]
+    nearest = step.flips[0]
+    edge = nearest.low if nearest.low > step.knob.value else nearest.high
+    assert step.decision.flip == (
+        f"λ = {edge:.4g} per USD (now {step.knob.value:.4g}) "
+        f"would {nearest.action} {nearest.candidate}"
+    )
+    beyond = edge * (1.001 if nearest.low > step.knob.value else 0.999)
+    made = explain(saved(policy), query, options={"lambda": beyond}).steps[0].decision
+    assert (made.action, made.candidate) == nearest.choice
+
+
 def test_the_edge_of_a_threshold_is_p_good():
     policy = cascades()["threshold"]
     row = int(np.flatnonzero(SAID.confidence[:, 0] == 0.5)[0])
@@ -249,7 +264,7 @@ def test_an_explanation_is_text_and_json():
     assert "higher is cheaper), now 30: ask small always" in sure.text()
 
 
-@pytest.mark.parametrize("name", ["route", "always", "threshold", "lambda", "pomdp"])
+@pytest.mark.parametrize("name", ["route", "always", "threshold", "lambda", "pomdp", "answer pool"])
 def test_every_kind_of_decision_can_be_drawn(name, tmp_path):
     plots = pytest.importorskip("langchain_llm_router.plots")
     pytest.importorskip("matplotlib")
