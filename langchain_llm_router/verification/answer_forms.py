@@ -11,7 +11,7 @@ import ast
 import re
 import unicodedata
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -34,6 +34,33 @@ _LEADING_ZERO = re.compile(r"[-+]?0\d+")
 _SEPARATOR = re.compile(r"\s{1,3}(?:and|or)\s{1,3}|,|;|∪")
 _EQUATION = re.compile(r"\s{0,3}([a-zA-Z])\s{0,3}(?:=|∈|\\in\b)\s{0,3}(?=[^=\s])")
 _PLUS_MINUS = re.compile(r"(?:±|\\pm)\s?(?=[\d\\√])")
+_THING = (
+    r"(?:final|total|correct|exact|required|overall)?\s?"
+    r"(?:result|value|total|sum|difference|product|quotient|solution|outcome|output|number|count)"
+)
+_IS = (
+    r"(?:is|was|equals|makes|gives|comes\sto|amounts\sto|adds\sup\sto|evaluates\sto"
+    r"|(?:would|must|should|will)\sbe)"
+)
+_BEFORE = re.compile(
+    r"(?:(?:so|thus|hence|therefore|then|and|finally|altogether|overall|in\stotal)\b,?\s){0,2}"
+    rf"(?:(?:it|this|that|which|the\s{_THING})\s{_IS}|(?:it|that|this)['’]s|{_IS}|{_THING}:"
+    r"|(?:we|i|you)(?:['’](?:ve|ll))?\s(?:get|got|have|obtain|find|end\sup\swith|arrive\sat)"
+    r"|there\s(?:are|is)|=(?!=)|(?<=[a-z,]\s))"
+    r"(?:\s?:|\s(?:exactly|equal\sto|simply|just|precisely))?\s{0,3}",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(
+    rf"\s(?:is|was)\s(?:the|my)\s(?:(?:final|right|correct)\s)?(?:answer|{_THING})$"
+    r"|\s(?:is\s(?:correct|right)|in\s(?:total|all)|altogether)$",
+    re.IGNORECASE,
+)
+_OTHERWISE = re.compile(
+    r"\b(?:not|never|no|neither|cannot|\w{2,8}n['’]t|(?:more|less|fewer|greater|larger|smaller)\sthan"
+    r"|at\s(?:least|most)|\d\sof)\b",
+    re.IGNORECASE,
+)
+"""A sentence in which a number is not the result."""
 _SPACE = re.compile(r"\s+")
 _AROUND = re.compile(r"\s?([,;:()\[\]{}])\s?")
 _CAPITAL_INSIDE = re.compile(r"[a-z][A-Z]")
@@ -69,7 +96,22 @@ def read_form(text: str) -> Form:
     text = text.strip()
     if len(text) > _MOST_CHARS:
         return Form("words", _folded(text), text)
-    return _literal(text) or _number(text) or _collection(text) or _algebra(text) or _words(text)
+    found = _literal(text) or _number(text) or _collection(text) or _announced(text)
+    return found or _algebra(text) or Form("words", _folded(text), text)
+
+
+def _announced(text: str) -> Form | None:
+    """Return the form of what a sentence gives as the result, which is no word: "It is 4"."""
+    bare = _bare(text)
+    before = _BEFORE.match(bare)
+    rest = bare if before is None else bare[before.end() :]
+    after = _AFTER.search(rest)
+    rest = rest if after is None else rest[: after.start()]
+    form = None
+    if rest != bare and _OTHERWISE.search(bare) is None:
+        form = _number(rest) or _collection(rest) or _algebra(rest)
+    # Code output is compared as it was written.
+    return None if form is None else replace(form, text=text)
 
 
 def alike(a: Form, b: Form) -> bool:
@@ -176,6 +218,8 @@ def _only_number(text: str) -> Form | None:
     """Return the number of a sentence that has no other, or None."""
     if len(text) > _MOST_CHARS // 10 or "==" in text:
         return None
+    if _OTHERWISE.search(text) is not None:
+        return None
     if sum(word.strip(_STOPS).isalpha() for word in text.split()) < _FEWEST_WORDS:
         return None
     found = quantities_of(text)
@@ -266,10 +310,6 @@ def _algebra(text: str) -> Form | None:
         return None
     equation = _EQUATION.match(bare)
     return Form("algebra", expression(bare[0 if equation is None else equation.end() :]), text)
-
-
-def _words(text: str) -> Form:
-    return Form("words", _folded(text), text)
 
 
 def _folded(text: str) -> str:
