@@ -18,7 +18,7 @@ from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.nested_records import with_nested
 from langchain_llm_router.calls.provider_messages import provider_of
 from langchain_llm_router.calls.report_schemas import ReportSchema, extend_schema
-from langchain_llm_router.calls.reports import Asking, report_in_text
+from langchain_llm_router.calls.reports import NO_PLACE, Asking, report_in_text, with_instruction
 from langchain_llm_router.calls.tools import BoundTool, choice_for_provider, tools_for_provider
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.types import Candidate
@@ -128,29 +128,36 @@ class Bindings:
             The conversation and the keyword arguments that ask for it, and how to read the answer.
         """
         if self.demands_format:
-            why = "The agent's answers have a format of their own: no confidence was asked for."
+            why = (
+                "The agent's answers have a format of their own, so no confidence was asked for: "
+                "pass `response_format=ToolStrategy(...)`, beside whose call it can stand."
+            )
             return messages, kwargs, Asking(None, why=why)
         if not wants_schema(kwargs):
-            changed, asking = report_in_text(messages, live_model(candidate), kwargs, report)
-            return changed, kwargs, asking
+            told, asking = report_in_text(messages, live_model(candidate), kwargs, report)
+            return told, kwargs, asking
         schema, options = kwargs[_STRUCTURED]
-        extended = self._extend(schema, options, report)
+        extended = self._extend(schema, report)
         if isinstance(extended, str):
             return messages, kwargs, Asking(None, why=extended)
+        if options.get("method") == "json_mode":
+            # It sends no schema: the prompt says which fields there are.
+            changed = with_instruction(messages, report.field_instruction(extended.name))
+            if changed is None:
+                return messages, kwargs, Asking(None, why=NO_PLACE)
+            messages = changed
         bound = {**kwargs, _STRUCTURED: (extended.schema, options)}
         return messages, bound, Asking(report, extended)
 
-    def _extend(
-        self, schema: Any, options: Mapping[str, Any], report: Report
-    ) -> ReportSchema | str:
+    def _extend(self, schema: Any, report: Report) -> ReportSchema | str:
         """Extend a schema once, because runnables are kept by the identity of their schema."""
-        key = (id(schema), options.get("method"), report)
+        key = (id(schema), report)
         entry = self._extended.get(key)
         if entry is None:
             with self._lock:
                 while len(self._extended) >= _MAX_BINDINGS:
                     del self._extended[next(iter(self._extended))]
-                entry = (schema, extend_schema(schema, options, report))
+                entry = (schema, extend_schema(schema, report))
                 self._extended[key] = entry
         return entry[1]
 

@@ -118,16 +118,13 @@ class ReportSchema:
         return {key: value for key, value in data.items() if key != self.name}
 
 
-def extend_schema(schema: Any, options: Mapping[str, Any], report: Report) -> ReportSchema | str:
+def extend_schema(schema: Any, report: Report) -> ReportSchema | str:
     """Return a schema with a field for the report, or why it cannot have one.
 
     Args:
         schema: A pydantic class, a `TypedDict` or a JSON schema, as for `with_structured_output`.
-        options: Keyword arguments of `with_structured_output`.
         report: What the field is for.
     """
-    if options.get("method") == "json_mode":
-        return "`json_mode` sends no schema, so that no field for a confidence can be added."
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         return _extend_class(schema, report)
     if is_typeddict(schema):

@@ -13,7 +13,7 @@ from langchain_llm_router.calls.report_schemas import ReportSchema
 from langchain_llm_router.types.answers import answer_text, visible_text
 from langchain_llm_router.verification import Report
 
-__all__ = ["Asking", "HeldChunks", "Reading", "report_in_text", "with_instruction"]
+__all__ = ["NO_PLACE", "Asking", "HeldChunks", "Reading", "report_in_text", "with_instruction"]
 
 # Keyword arguments by which a caller demands a format that a further line would break.
 _FORMATS = (
@@ -30,6 +30,7 @@ _FORMATS = (
     "grammar",
     "text_format",
 )
+NO_PLACE = "The conversation has no human message: no confidence was asked for."
 _PLAIN: tuple[Any, ...] = (None, "", "text", "text/plain", {"type": "text"})
 _BODIES = ("model_kwargs", "extra_body")
 
@@ -82,7 +83,7 @@ class Asking:
         return Reading(message, {"reported": True} if is_call and confidence is not None else {})
 
 
-def with_instruction(messages: Sequence[BaseMessage], report: Report) -> list[BaseMessage] | None:
+def with_instruction(messages: Sequence[BaseMessage], instruction: str) -> list[BaseMessage] | None:
     """Return the conversation with the instruction at the end of the last human message.
 
     There, because every provider takes it: not all take two system messages, or a human message
@@ -96,9 +97,9 @@ def with_instruction(messages: Sequence[BaseMessage], report: Report) -> list[Ba
         if isinstance(message, HumanMessage):
             content: Any = message.content
             if isinstance(content, str):
-                content = f"{content}\n\n{report.instruction}"
+                content = f"{content}\n\n{instruction}"
             else:
-                content = [*content, {"type": "text", "text": report.instruction}]
+                content = [*content, {"type": "text", "text": instruction}]
             changed = message.model_copy(update={"content": content})
             return [*messages[:at], changed, *messages[at + 1 :]]
     return None
@@ -123,10 +124,9 @@ def report_in_text(
     if demanded:
         why = f"The call has a format of its own (`{demanded[0]}`): no confidence was asked for."
         return messages, Asking(None, why=why)
-    asking = with_instruction(messages, report)
+    asking = with_instruction(messages, report.instruction)
     if asking is None:
-        why = "The conversation has no human message: no confidence was asked for."
-        return messages, Asking(None, why=why)
+        return messages, Asking(None, why=NO_PLACE)
     return asking, Asking(report)
 
 

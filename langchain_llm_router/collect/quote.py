@@ -229,7 +229,7 @@ def make_quote(work: Workload, record: Record) -> Quote:
         known = record.answers.keys() | recorded
         missing = sum((id, name) not in known for id in ids)
         report, messages = work.report_of(name), work.messages(question)
-        asking = None if report is None else with_instruction(messages, report)
+        asking = None if report is None else with_instruction(messages, report.instruction)
         call = Call(asking or messages, candidate)
         expected = _expect(call, candidate.expected_output_tokens)
         parts.append(Part("answers", name, name, _multiply(expected, missing)))

@@ -37,6 +37,7 @@ from langchain_llm_router.types.options import RoutingOptions
 
 import_extra("langchain.agents", "agents")
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse  # noqa: E402
+from langchain.agents.structured_output import ToolStrategy  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +176,9 @@ class _AgentBindings(Bindings):
 
     @property
     def demands_format(self) -> bool:
-        return self._call.request.response_format is not None
+        wanted = self._call.request.response_format
+        # Of a tool strategy the answer is a tool call, beside which a text may stand.
+        return wanted is not None and not isinstance(wanted, ToolStrategy)
 
     def apply(
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool

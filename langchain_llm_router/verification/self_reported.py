@@ -46,7 +46,8 @@ class SelfReported(Verifier):
     A changed prompt may change the answers. A model may end its thoughts sooner, write a line where
     the user wants a bare word, or do worse at an exact format, small ones more so: measure the
     quality with it, as `collect` does, which records the answers to the changed prompt. If the call
-    has a format of its own (`response_format`), nothing is asked and there is no verdict.
+    has a format of its own (`response_format`, of an agent all but a `ToolStrategy`), nothing is
+    asked and there is no verdict, which the record says.
 
     Small models are sure of everything; modern ones separate right from wrong well. Scores of two
     candidates are not comparable: calibrate each candidate.

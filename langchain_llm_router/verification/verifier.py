@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,6 +145,10 @@ class Report(ABC):
     @abstractmethod
     def field(self) -> Mapping[str, Any]:
         """JSON schema of the field that is added to the schema of structured output."""
+
+    def field_instruction(self, name: str) -> str:
+        """Return the text at the end of the prompt that asks for the field, without a schema."""
+        return f'(In the JSON object, add a field "{name}": {json.dumps(dict(self.field))})'
 
     @property
     def most_tokens(self) -> int:

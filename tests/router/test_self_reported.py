@@ -5,7 +5,7 @@ from typing import TypedDict
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.structured_output import ToolStrategy
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import tool
@@ -20,6 +20,7 @@ from langchain_llm_router.calls.reports import with_instruction
 from langchain_llm_router.history.decision_log import DecisionLog
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Policy
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
+from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types import Arm, Decision
 from langchain_llm_router.verification import ByCandidate, SelfReported
 from tests.support.fakes import CapableModel, ScriptedModel
@@ -301,6 +302,14 @@ CITY_JSON = {
     "additionalProperties": False,
 }
 
+
+class ToolModel(ScriptedModel):
+    """A scripted model that takes tools."""
+
+    def bind_tools(self, tools, **kwargs):
+        return self
+
+
 SCHEMAS = [City, CityDict, CITY_JSON]
 
 
@@ -344,6 +353,23 @@ def test_a_schema_gets_a_field_that_the_caller_never_sees(schema, says, by):
         assert parsed.people == 2
         assert parsed == City.model_construct(name="Paris", people=2)
         assert "confidence" not in parsed.model_dump()
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize(("says", "by"), [(90, "small"), (20, "large"), (None, "large")])
+def test_where_no_schema_is_sent_the_prompt_asks_for_the_field(schema, says, by):
+    fields = {"name": "Paris"} | ({} if says is None else {"confidence": says})
+    small = ScriptedChatModel(json.dumps(fields))
+    router = cascade(small=small, large=ScriptedChatModel('{"name": "Paris"}'))
+    output = router.with_structured_output(schema, method="json_mode", include_raw=True).invoke(
+        "The city 'Paris', as JSON"
+    )
+    asked = small.calls[0].messages[-1].text
+    assert asked.startswith("The city 'Paris', as JSON\n\n(In the JSON object, add a field")
+    assert route_of(output["raw"])["candidate"] == by
+    parsed = output["parsed"]
+    assert (parsed["name"] if isinstance(parsed, dict) else parsed.name) == "Paris"
+    assert "onfidence" not in str(parsed) + output["raw"].text
 
 
 def test_the_verdict_on_structured_output_is_in_the_record():
@@ -458,14 +484,31 @@ async def test_an_agent_s_messages_have_no_confidence():
         assert "onfidence: " not in "".join(shown)
 
 
-def test_an_agent_s_structured_answer_is_asked_for_as_it_is():
-    small = SchemaModel()
-    router = cascade(small=small, large=SchemaModel())
-    asking = agent(router, response_format=ToolStrategy(City))
-    for _ in asking.stream({"messages": [("human", "The city 'Paris'")]}):
-        pass
-    assert len(small.calls) > 0
-    assert "Confidence" not in str(small.calls[0][0])
+@pytest.mark.parametrize(("percent", "by"), [(90, "small"), (10, "large")])
+def test_an_agent_s_structured_answer_has_its_confidence_beside_the_call(percent, by):
+    calls = [{"name": "City", "args": {"name": "Paris"}, "id": "1"}]
+    small = ToolModel(AIMessage(f"Confidence: {percent}%", tool_calls=calls))
+    large = ToolModel(AIMessage("", tool_calls=calls))
+    asking = agent(cascade(small=small, large=large), response_format=ToolStrategy(City))
+    state = asking.invoke({"messages": [("human", "The city 'Paris'")]})
+    assert small.seen[0][-1].text.endswith(ASKED)
+    assert state["structured_response"].name == "Paris"
+    (answer,) = [m for m in state["messages"] if isinstance(m, AIMessage)]
+    assert (route_of(answer)["candidate"], answer.text) == (by, "")
+    assert first_attempt(answer)["confidence"] == pytest.approx(percent / 100)
+
+
+def test_an_agent_s_answer_in_a_format_of_the_provider_s_is_asked_for_as_it_is():
+    small = ToolModel('{"name": "Paris"}')
+    router = cascade(small=small, large=ToolModel('{"name": "Rome"}'))
+    asking = agent(router, response_format=ProviderStrategy(City))
+    record = None
+    for part in asking.stream({"messages": [("human", "The city 'Paris'")]}):
+        for update in part.values():
+            record = record or route_of(update["messages"][-1])
+    assert "Confidence" not in str(small.seen[0])
+    (said,) = record["attempts"][0]["verification_errors"]
+    assert "ToolStrategy" in said
 
 
 # Money
@@ -483,7 +526,7 @@ def test_the_longer_prompt_is_in_the_worst_case(kwargs):
         )
         return arm
 
-    asked = with_instruction([HumanMessage("Which city?")], verifier.report_of("small"))
+    asked = with_instruction([HumanMessage("Which city?")], verifier.report_of("small").instruction)
     added = len(asked[0].text.encode()) - len("Which city?")
     assert worst(verifier).worst_call_usd >= worst().worst_call_usd + added * 1e-6
     assert worst(verifier).worst_verification_usd == 0
@@ -494,7 +537,7 @@ def test_the_longer_prompt_is_in_the_worst_case(kwargs):
 
 def test_the_worst_case_covers_the_longer_schema():
     report = SelfReported().report_of("small")
-    extended = extend_schema(City, {}, report)
+    extended = extend_schema(City, report)
     assert isinstance(extended, ReportSchema)
     longer = bound_keywords({"schema": extended.schema}) - bound_keywords({"schema": City})
     assert 0 < longer <= report.most_tokens
