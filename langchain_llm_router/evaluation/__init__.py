@@ -93,7 +93,12 @@ if TYPE_CHECKING:
     )
     from langchain_llm_router.evaluation.repeated_runs import RepeatedRuns
     from langchain_llm_router.evaluation.separability_report import Separability, separability
-    from langchain_llm_router.evaluation.sweeps import Sweep, single_sweep, utility_sweep
+    from langchain_llm_router.evaluation.sweeps import (
+        Sweep,
+        cheapest_good_enough,
+        single_sweep,
+        utility_sweep,
+    )
     from langchain_llm_router.evaluation.table_replay import (
         Replay,
         best_single,
@@ -133,7 +138,7 @@ else:
             ".repeated_runs": "RepeatedRuns",
             ".table_replay": "Replay best_single curve oracle replay",
             ".separability_report": "Separability separability",
-            ".sweeps": "Sweep single_sweep utility_sweep",
+            ".sweeps": "Sweep cheapest_good_enough single_sweep utility_sweep",
             ".off_policy_estimates": (
                 "OffPolicy Overlap doubly_robust inverse_propensity off_policy self_normalized"
             ),
@@ -183,6 +188,7 @@ __all__ = [
     "best_single",
     "bootstrap",
     "brier",
+    "cheapest_good_enough",
     "cost_at_quality",
     "cost_quality_area",
     "cost_quality_area_interval",

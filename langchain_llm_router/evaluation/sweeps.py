@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.types.arrays import Floats, Indices
 
-__all__ = ["Sweep", "single_sweep", "utility_choices", "utility_sweep"]
+__all__ = ["Sweep", "cheapest_good_enough", "single_sweep", "utility_choices", "utility_sweep"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,34 @@ class Sweep:
     def points(self) -> tuple[Floats, Floats]:
         """Mean cost and mean quality at each setting."""
         return self.cost_usd.mean(axis=1), self.quality.mean(axis=1)
+
+
+def cheapest_good_enough(
+    quality: ArrayLike, cost_usd: ArrayLike, single: ArrayLike, *, tolerance: float = 0.5
+) -> int:
+    """Return the cheapest setting that is not measurably worse than a single model.
+
+    That is, whose mean quality is below the single model's by at most half of the standard error of
+    the difference. Where there is none, the setting of the highest quality is returned.
+
+    Args:
+        quality: Quality of every row at each setting, of shape (n_settings, n_queries).
+        cost_usd: Cost in USD, same shape.
+        single: Quality of the single model's answers, of shape (n_queries,).
+        tolerance: Number of standard errors, at least 0.
+
+    Example:
+        >>> quality, cost = [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]], [[1] * 4, [2] * 4, [9] * 4]
+        >>> cheapest_good_enough(quality, cost, [1, 1, 1, 0])
+        1
+    """
+    reached, cost = np.asarray(quality, dtype=np.float64), np.asarray(cost_usd, dtype=np.float64)
+    difference = reached - np.asarray(single, dtype=np.float64)
+    error = difference.std(axis=1) / np.sqrt(difference.shape[1])
+    good = np.flatnonzero(difference.mean(axis=1) >= -tolerance * error)
+    if len(good) == 0:
+        return int(difference.mean(axis=1).argmax())
+    return int(good[cost[good].mean(axis=1).argmin()])
 
 
 def single_sweep(outcomes: Outcomes) -> Sweep:

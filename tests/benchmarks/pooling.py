@@ -1,6 +1,6 @@
 """How much cheaper pooled answers are than the best single model, on recorded answers.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/pooling.py --json [--quick]
+    OMP_NUM_THREADS=1 python tests/benchmarks/pooling.py --json [--quick | --letters-contest]
 
 * ZeroEval, half splits with seeds 0 to 9 in both directions. On the training half everything is
   chosen: the pool by `choose_pool` among 24 models, the classes, the belief from the prompt, and λ.
@@ -12,7 +12,8 @@
 * Without any label: `AnswerPool.from_prices`, alone and after seeing answers without labels.
 * A data set that was never seen (CRUX).
 * The six cheapest models, where "until two agree" loses ten points.
-* Multiple choice (RouterBench), where pooling does not pay.
+* Multiple choice (RouterBench), where pooling does not pay; with `--letters-contest` alone, what
+  `fit_router` chooses there by itself.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import Linear, out_of_fold
-from langchain_llm_router.evaluation import replay
+from langchain_llm_router.evaluation import cheapest_good_enough, replay
 from langchain_llm_router.evaluation.metrics import random_mix_hull
 from langchain_llm_router.policies import AnswerPool, FrugalCascade, Pomdp, choose_pool
+from langchain_llm_router.training import fit_router
 from langchain_llm_router.types import Arm, Attempt, Situation
 from tests.support.shared_data import shared_data_folder
 
@@ -43,8 +45,6 @@ SEEDS = range(10)
 N_LAMBDAS = 24
 N_INNER = 5
 N_BOOTSTRAP = 1000
-TOLERANCE = 0.5
-"""Standard errors by which the chosen λ may be below the best single model on training rows."""
 
 FLASH, DEEPSEEK, MINI = "gemini-1.5-flash", "deepseek-v2.5-0908", "gpt-4o-mini-2024-07-18"
 SONNET, GPT_4O = "claude-3-5-sonnet-20241022", "gpt-4o-2024-08-06"
@@ -216,16 +216,6 @@ def best_of(outcomes) -> int:
     return int(outcomes.quality.mean(axis=0).argmax())
 
 
-def chosen_lambda(quality: np.ndarray, cost: np.ndarray, alone: np.ndarray) -> int:
-    """Choose the cheapest λ that is not below the single model by more than the tolerance."""
-    difference = quality - alone
-    error = difference.std(axis=1) / np.sqrt(difference.shape[1])
-    enough = np.flatnonzero(difference.mean(axis=1) >= -TOLERANCE * error)
-    if len(enough) == 0:
-        return int(difference.mean(axis=1).argmax())
-    return int(enough[cost.mean(axis=1)[enough].argmin()])
-
-
 Fitted = Callable[[Answers, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
 """From answers and predictions to quality and cost at every λ."""
 
@@ -256,7 +246,7 @@ def one_half(
         fitted = method.fit(known.take(rest), names, guess, lambdas)
         held = None if inside is None else inside[fold]
         quality[:, fold], cost[:, fold] = fitted(known.take(fold), held)
-    chosen = chosen_lambda(quality, cost, alone[train])
+    chosen = cheapest_good_enough(quality, cost, alone[train])
     tried = method.fit(known, names, inside, lambdas)(fresh, outside)
     return Half(test, *tried, chosen, alone[test], data.outcomes.cost_usd[test, best])
 
@@ -444,6 +434,27 @@ def letters(data: Answers) -> dict[str, Any]:
     return method.summary(len(data), data.outcomes.groups)
 
 
+def letters_contest(data: Answers) -> dict[str, Any]:
+    """Let `fit_router` choose among routing and pooling on multiple choice."""
+    fitted = fit_router(data.outcomes, {"answers": data.evaluations}, even_if_worse=True)
+    best = fitted.outcomes.quality.mean(axis=0).argmax()
+    alone = fitted.outcomes.quality[:, best], fitted.outcomes.cost_usd[:, best]
+    return {
+        "winner": fitted.standings[0].name,
+        "policy": type(fitted.winner.policy).__name__,
+        "share": float(fitted.done.cost_usd.mean() / alone[1].mean()),
+        "gain_points": 100 * float((fitted.done.quality - alone[0]).mean()),
+        "standings": [
+            {
+                "contender": it.name,
+                "share": it.cost_usd / float(alone[1].mean()),
+                "gain_points": 100 * (it.quality - float(alone[0].mean())),
+            }
+            for it in fitted.standings
+        ],
+    }
+
+
 def growth(sizes: Sequence[int]) -> list[dict[str, float]]:
     """Measure the seconds of a fit and of a decision on simulated answers of five models."""
     found = []
@@ -523,10 +534,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print every result as JSON lines")
     parser.add_argument("--quick", action="store_true", help="two seeds instead of ten")
+    parser.add_argument(
+        "--letters-contest", action="store_true", help="only: does fit_router pool letters?"
+    )
     given = parser.parse_args()
     folder = shared_data_folder()
     if folder is None:
         sys.exit("The real tables are not at ../shared/data: set LLM_ROUTER_SHARED_DATA.")
+    if given.letters_contest:
+        print(json.dumps(letters_contest(routerbench_letters(folder))))
+        return
     data = zeroeval(folder)
     seeds = SEEDS[:2] if given.quick else SEEDS
     rows = []

@@ -10,6 +10,7 @@ from langchain_llm_router.evaluation import (
     Resampling,
     aiq,
     aiq_interval,
+    cheapest_good_enough,
     replay,
     single_sweep,
     utility_sweep,
@@ -58,3 +59,20 @@ def test_sweeps_check_shapes_and_costs():
         utility_sweep(unpriced.quality, unpriced)
     with pytest.raises(ValueError, match="every cost"):
         aiq_interval(single_sweep(outcomes), unpriced)
+
+
+def test_the_cheapest_setting_is_chosen_that_is_not_measurably_worse():
+    rng = np.random.default_rng(0)
+    single = (rng.random(400) < 0.8).astype(float)
+    worse, hardly, same = single.copy(), single.copy(), single.copy()
+    worse[np.flatnonzero(single)[:40]] = 0
+    # Ten rows lost and nine won: well within half of the difference's standard error.
+    hardly[np.flatnonzero(single)[:10]] = 0
+    hardly[np.flatnonzero(single == 0)[:9]] = 1
+    cost = np.repeat([[1.0], [2.0], [3.0]], 400, axis=1)
+    assert cheapest_good_enough([worse, hardly, same], cost, single) == 1
+    assert cheapest_good_enough([worse, hardly, same], cost, single, tolerance=0.0) == 2
+    assert cheapest_good_enough([worse], cost[:1], single) == 0
+    # Where none is good enough, the best counts and not the cheapest.
+    both = [np.zeros(400), worse]
+    assert cheapest_good_enough(both, cost[:2], single) == 1

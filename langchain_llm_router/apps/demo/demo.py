@@ -29,7 +29,7 @@ from langchain_llm_router.evaluation import (
     trial_of,
 )
 from langchain_llm_router.evaluation.metrics import Hull, random_mix_hull
-from langchain_llm_router.evaluation.sweeps import Sweep
+from langchain_llm_router.evaluation.sweeps import Sweep, cheapest_good_enough
 from langchain_llm_router.policies.answer_pool import AnswerPool
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.observation import KernelDensity
@@ -59,8 +59,6 @@ DRAFTER, STRONG = "gpt-4o-mini", "claude-3.5-sonnet"
 TARGET = "quality >= best - 1 point"
 _PEERS = ("gemini-1.5-flash", "deepseek-v2.5", "llama-3.1-70b")
 _LAMBDAS = tuple(np.geomspace(1e3, 0.3, 40))
-_TOLERANCE = 0.5
-"""Standard errors by which a calibrated setting may be below the best single model."""
 
 _TOLD = ("quality", "cost_usd")
 
@@ -187,7 +185,7 @@ class Demo(CheckedArguments):
         policy = AnswerPool().fit(self.outcomes.take(self.train), groups.take(self.train))
         validation = self.outcomes.take(self.validation)
         tried = policy.rehearse(_LAMBDAS, validation, groups.take(self.validation))
-        chosen = _cheapest_good_enough(*tried, validation)
+        chosen = cheapest_good_enough(*tried, validation.quality[:, best_single(validation)])
         return FittedPool(policy.with_knob(float(_LAMBDAS[chosen])), groups)
 
     def answer_with_pool(
@@ -313,25 +311,9 @@ def _record(message: AIMessage) -> dict[str, Any]:
 
 
 def _cheapest_policy(replays: Iterable[tuple[_P, Replay]], validation: Outcomes) -> _P:
-    """Return the policy that `_cheapest_good_enough` chooses."""
+    """Return the cheapest policy that is not measurably worse than the best single model."""
     policies, done = zip(*replays, strict=True)
     quality, cost = (np.array([getattr(it, name) for it in done]) for name in _TOLD)
-    chosen: _P = policies[_cheapest_good_enough(quality, cost, validation)]
+    single = validation.quality[:, best_single(validation)]
+    chosen: _P = policies[cheapest_good_enough(quality, cost, single)]
     return chosen
-
-
-def _cheapest_good_enough(quality: Floats, cost_usd: Floats, validation: Outcomes) -> int:
-    """Return the cheapest setting that is not measurably worse than the best single model.
-
-    Args:
-        quality: Quality of every row at each setting, of shape (n_settings, n_rows).
-        cost_usd: Cost in USD, same shape.
-        validation: The rows, with every model.
-    """
-    difference = quality - validation.quality[:, best_single(validation)]
-    error = difference.std(axis=1) / np.sqrt(difference.shape[1])
-    good = np.flatnonzero(difference.mean(axis=1) >= -_TOLERANCE * error)
-    if len(good) == 0:
-        # No setting is good enough: use the best one, whose quality the table shows.
-        return int(quality.mean(axis=1).argmax())
-    return int(good[cost_usd[good].mean(axis=1).argmin()])
