@@ -3,7 +3,8 @@
 `arms` builds the situation that a policy sees, `loop` takes the steps, `endpoints` chooses the
 endpoint of a model. `conversation` reads the messages, `capabilities` checks which models can serve
 them, `charges` which ones the budget covers. `commitment` decides whether a partial answer may be
-streamed, `record` builds the decision record.
+streamed, `record` builds the decision record. `stuck_signals` reads the signals of a tool loop that
+is stuck, `stuck` judges them, `climbs` chooses the stronger candidate that goes on.
 """
 
 from typing import TYPE_CHECKING
@@ -12,15 +13,24 @@ from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langchain_llm_router.loop.loop import Loop, Reader
+    from langchain_llm_router.loop.stuck import StuckDetector, StuckModel, StuckRules
+    from langchain_llm_router.loop.stuck_signals import LoopSignals, read_signals
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             ".loop": "Loop Reader",
+            ".stuck": "StuckDetector StuckModel StuckRules",
+            ".stuck_signals": "LoopSignals read_signals",
         },
     )
 
 __all__ = [
     "Loop",
+    "LoopSignals",
     "Reader",
+    "StuckDetector",
+    "StuckModel",
+    "StuckRules",
+    "read_signals",
 ]

@@ -24,8 +24,11 @@ from langchain_llm_router.types.usage import usage_of
 __all__ = [
     "Conversation",
     "cached_prefixes",
+    "is_count",
+    "message_text",
     "prompt_tokens",
     "read_conversation",
+    "record_of",
     "routing_text",
     "strongest_candidate",
 ]
@@ -83,14 +86,14 @@ def read_conversation(
     is_human = isinstance(messages[-1], HumanMessage)
     if len(messages) == 1 and (is_human or not isinstance(messages[0], AIMessage | ToolMessage)):
         # The first message of a conversation, the most frequent case.
-        text = _text(messages[0])
+        text = message_text(messages[0])
         # A call costs time, and most texts are ASCII.
         tokens = len(text) / CHARS_PER_TOKEN if text.isascii() else estimate_tokens(text)
         return Conversation(query, tokens, None, {}, None, None, in_tool_loop=False)
     return Conversation(
         query=query,
         prompt_tokens=prompt_tokens(messages),
-        text_tokens=sum(estimate_tokens(_text(message)) for message in messages),
+        text_tokens=sum(estimate_tokens(message_text(message)) for message in messages),
         cached_tokens=cached_prefixes(messages),
         holder=_holder(messages),
         strongest=strongest_candidate(messages, order),
@@ -110,17 +113,20 @@ def routing_text(messages: Sequence[BaseMessage], turns: int = 3) -> str:
     """
     human = [message for message in messages if isinstance(message, HumanMessage)]
     if len(human) == 0:
-        return "\n".join(map(_text, messages))
-    earlier = [_text(turn)[:_MAX_TURN_CHARS] for turn in human[-turns:-1]] if turns > 1 else []
-    return "\n".join([*earlier, _text(human[-1])])
+        return "\n".join(map(message_text, messages))
+    earlier = (
+        [message_text(turn)[:_MAX_TURN_CHARS] for turn in human[-turns:-1]] if turns > 1 else []
+    )
+    return "\n".join([*earlier, message_text(human[-1])])
 
 
-def _text(message: BaseMessage) -> str:
+def message_text(message: BaseMessage) -> str:
+    """Return a message's text."""
     # `message.text` builds a new object, which takes longer than the rest of this module.
     return message.content if isinstance(message.content, str) else str(message.text)
 
 
-def _record(message: BaseMessage) -> Mapping[str, Any] | None:
+def record_of(message: BaseMessage) -> Mapping[str, Any] | None:
     """Return the decision record of a model's answer; records on other messages are ignored."""
     if not isinstance(message, AIMessage):
         return None
@@ -143,7 +149,7 @@ def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
     oldest = time.time() - _PREFIX_LIVES_S
     cached: dict[str, int] = {}
     for message in reversed(messages):
-        record = _record(message)
+        record = record_of(message)
         if record is None or not isinstance(record.get("attempts"), list):
             continue
         fresh = [a for a in record["attempts"] if _finished_at_s(a) >= oldest]
@@ -155,7 +161,7 @@ def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
             usage = usage_of(message)
             if attempt.get("candidate") == record.get("candidate") and usage is not None:
                 tokens = usage.input_tokens + usage.output_tokens
-            if isinstance(name, str) and name not in cached and _is_count(tokens):
+            if isinstance(name, str) and name not in cached and is_count(tokens):
                 cached[name] = int(tokens)
     return cached
 
@@ -163,10 +169,10 @@ def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
 def _finished_at_s(attempt: Any) -> float:
     """Return when an attempt ended; minus infinity if it does not say."""
     time_s = attempt.get("finished_at_s") if isinstance(attempt, Mapping) else None
-    return float(time_s) if _is_count(time_s) else -math.inf
+    return float(time_s) if is_count(time_s) else -math.inf
 
 
-def _is_count(value: Any) -> TypeGuard[float]:
+def is_count(value: Any) -> TypeGuard[float]:
     """Return whether a value of a record is a number that a router may have written."""
     return isinstance(value, int | float) and 0 <= value <= _LARGEST
 
@@ -181,7 +187,7 @@ def prompt_tokens(messages: Sequence[BaseMessage]) -> float:
         usage = usage_of(message)
         if usage is not None and usage.input_tokens > 0:
             return tokens + usage.input_tokens + usage.output_tokens
-        tokens += estimate_tokens(_text(message))
+        tokens += estimate_tokens(message_text(message))
     return tokens
 
 
@@ -189,7 +195,7 @@ def _holder(messages: Sequence[BaseMessage]) -> str | None:
     """Return the candidate that gave the last answer; None if no router recorded it."""
     for message in reversed(messages):
         if isinstance(message, AIMessage):
-            name = (_record(message) or {}).get("candidate")
+            name = (record_of(message) or {}).get("candidate")
             return name if isinstance(name, str) else None
     return None
 
@@ -204,7 +210,7 @@ def strongest_candidate(messages: Sequence[BaseMessage], order: Sequence[str]) -
     ranks = {name: i for i, name in enumerate(order)}
     best: str | None = None
     for message in messages:
-        record = _record(message)
+        record = record_of(message)
         name = None if record is None else record.get("candidate")
         if isinstance(name, str) and name in ranks and (best is None or ranks[name] > ranks[best]):
             best = name

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Attempt,
         Decision,
         Situation,
+        Stuck,
         sum_usd,
     )
     from langchain_llm_router.types.errors import (
@@ -47,7 +48,7 @@ else:
         __name__,
         {
             ".candidates": "CHARS_PER_TOKEN Candidate Endpoint Price candidate_names",
-            ".decisions": "Action Arm Attempt Decision Situation sum_usd",
+            ".decisions": "Action Arm Attempt Decision Situation Stuck sum_usd",
             ".errors": (
                 "ArtifactError BudgetExceededError CalibrationError CollectionError "
                 "DeadlineError LedgerError LlmRouterError MissingExtraError NoCandidateError "
@@ -80,6 +81,7 @@ __all__ = [
     "Price",
     "RoutingOptions",
     "Situation",
+    "Stuck",
     "candidate_names",
     "sum_usd",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
 
-__all__ = ["Action", "Arm", "Attempt", "Decision", "Situation", "share_true", "sum_usd"]
+__all__ = ["Action", "Arm", "Attempt", "Decision", "Situation", "Stuck", "share_true", "sum_usd"]
 
 Action = Literal["ask", "verify", "accept"]
 
@@ -166,10 +166,47 @@ class Arm:
     """Expected cost of one call without what records in the messages say of lengths and caches,
     as a caller may have written them; None if `cost_usd` owes nothing to them."""
 
+    prompt_usd: float | None = None
+    """Expected cost of reading the prompt, its cached part at the price of a cached one; known in
+    tool loops only, where it says what a switch costs."""
+
     @property
     def limited_usd(self) -> float | None:
         """The expected cost that is compared with a request's limits."""
         return self.cost_usd if self.capped_usd is None else self.capped_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A reading of one tool loop, which a policy sees like any other observation.
+
+    Raises:
+        ValueError: If it is stuck, and no signal says so.
+    """
+
+    stuck: bool = False
+    signal: str | None = None
+    """Name of the signal that moved the reading most; None if none did."""
+
+    detail: str = ""
+    """The reading in words, without any text of the messages."""
+
+    probability: float | None = None
+    """P(the loop fails), in [0, 1]; None if rules read it, which know no probability."""
+
+    signals: Mapping[str, float] = field(default_factory=dict)
+    """The known signals that are not zero, by name."""
+
+    above: tuple[str, ...] = ()
+    """The models that are stronger than the one that has the loop, the weakest of them first."""
+
+    max_switch_usd: float | None = None
+    """Most that a switch to another candidate may cost; None means no limit."""
+
+    def __post_init__(self) -> None:
+        if self.stuck and self.signal is None:
+            msg = "A `Stuck` with `stuck=True` needs the name of a `signal`, got None."
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +229,9 @@ class Situation:
     granted_tokens: float | None = None
     """Tokens that a budget has reserved for this request; None means that there is no budget in
     tokens."""
+
+    stuck: Stuck | None = None
+    """Whether the tool loop is stuck that `prefer` has; None outside of such loops."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -272,6 +312,9 @@ class Decision:
     """With `ask`: the candidate that will probably be asked next, so that a driver may ask
     both at the same time; None if there is none, or it is unknown."""
 
+    signal: str | None = None
+    """The signal of a stuck tool loop that moved the choice to a stronger candidate."""
+
     def explain(self) -> str:
         """Return the decision as text: the choice, the reason, and every arm's numbers."""
         lines = [f"{self.action} {self.candidate}  ({self.policy}: {self.reason})"]
@@ -284,4 +327,6 @@ class Decision:
             lines.append(f"  {mark} {name}: {shown}")
         if self.flip is not None:
             lines.append(f"  flips: {self.flip}")
+        if self.signal is not None:
+            lines.append(f"  signal: {self.signal}")
         return "\n".join(lines)
