@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.embeddings import embed
@@ -36,7 +37,7 @@ _N_SAMPLES = 8
 
 def explain(
     router: ChatLLMRouter | SavedRouter,
-    query: str,
+    query: str | Sequence[BaseMessage],
     *,
     attempts: Sequence[Attempt] = (),
     training: Outcomes | None = None,
@@ -47,7 +48,7 @@ def explain(
 
     Args:
         router: A live or saved router.
-        query: The query.
+        query: The query. For a live router it may be a conversation, e.g. one in a tool loop.
         attempts: Results of candidates and verifiers, e.g. the `attempts` of a decision record or
             `recorded_attempts`. Without them, a cascade is explained up to its first answer, with
             the decision after each possible score.
@@ -59,9 +60,11 @@ def explain(
 
     Raises:
         NoCandidateError: If no candidate may be asked.
+        TypeError: If a saved router is given a conversation.
     """
     policy = router.parts.policy if isinstance(router, ChatLLMRouter) else router.policy
     situation = _first_situation(router, query, RoutingOptions.parse(options))
+    text = situation.query
     decisions = _replay_decisions(policy, situation, attempts)
     scored = [pair for pair in decisions if len(pair[1].scores) > 0] or decisions
     if training is not None and isinstance(router, SavedRouter):
@@ -70,9 +73,9 @@ def explain(
     nearest: tuple[Neighbor, ...] = ()
     predicts = len(scored[-1][1].scores) > 0
     if training is not None and predicts and isinstance(estimator, MemoryBasedEstimator):
-        nearest = _nearest(estimator, query, training, n_neighbors)
+        nearest = _nearest(estimator, text, training, n_neighbors)
     return Explanation(
-        query=query,
+        query=text,
         steps=tuple(_step_taken(policy, before, decision) for before, decision in decisions),
         arms=_terms(policy, *scored[-1]),
         neighbors=nearest,
@@ -126,10 +129,18 @@ def _none_if_nan(value: float | None) -> float | None:
 
 
 def _first_situation(
-    router: ChatLLMRouter | SavedRouter, query: str, options: RoutingOptions
+    router: ChatLLMRouter | SavedRouter,
+    query: str | Sequence[BaseMessage],
+    options: RoutingOptions,
 ) -> Situation:
     if isinstance(router, ChatLLMRouter):
         return router.situation(query, {"configurable": {"llm_router": options}})
+    if not isinstance(query, str):
+        msg = (
+            "`query` must be a text for a saved router, which reads no conversations: load it with "
+            f"`ChatLLMRouter.load`, got {type(query).__name__}."
+        )
+        raise TypeError(msg)
     pool = [
         Candidate(name, expected_cost_usd=router.expected_cost_usd.get(name))
         for name in router.candidates

@@ -176,6 +176,7 @@ class Explanation:
                     "candidate": step.decision.candidate,
                     "reason": step.decision.reason,
                     "confidence": step.decision.confidence,
+                    "signal": step.decision.signal,
                     "knob": None if step.knob is None else vars(step.knob),
                     "spans": [vars(span) for span in step.spans],
                 }

@@ -37,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 _IDLE_S = 0.05
 _MAX_BATCH_LINES = 256
-_TEXT_FIELDS = ("error", "flaw", "verification_errors", "failures", "reason", "comment")
+_TEXT_FIELDS = ("error", "flaw", "verification_errors", "failures", "reason", "detail", "comment")
 
 
 class DecisionLog(CheckedArguments):

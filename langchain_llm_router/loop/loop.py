@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 from langchain_llm_router.loop.capabilities import fit_window
 from langchain_llm_router.loop.charges import drop_unaffordable
+from langchain_llm_router.loop.climbs import climb, drop_weaker, stay_reason
 from langchain_llm_router.loop.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.policies.policy import Policy, accept
-from langchain_llm_router.types import Arm, Attempt, Decision, Situation
+from langchain_llm_router.types import Arm, Attempt, Decision, Situation, Stuck
 from langchain_llm_router.types.errors import PolicyError, blame_candidate
 from langchain_llm_router.types.options import NO_OPTIONS, Filter, RoutingOptions
 from langchain_llm_router.verification import Evaluation, evaluated
@@ -348,7 +349,7 @@ def _next_decision(policy: Policy, situation: Situation) -> Decision | None:
         return None
     if situation.options.force is not None:
         return _decide_forced(policy, situation, situation.options.force)
-    if fresh:
+    if unanswered:
         first = _decide_without_policy(policy, situation)
         if first is not None:
             return first
@@ -409,6 +410,8 @@ def _mark_open_breakers(situation: Situation) -> Situation:
 def _decide(policy: Policy, situation: Situation) -> Decision | None:
     """Return the policy's decision; None if it would ask a candidate that failed."""
     models = None
+    if situation.stuck is not None:
+        situation = drop_weaker(situation)
     if any(arm.model is not None for arm in situation.arms):
         models = ByModel.of(policy, situation)
         situation = models.situation
@@ -436,8 +439,12 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
 def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | None:
     """Choose the first candidate where the policy is not needed; None if it is.
 
-    That is the candidate to stay with, or the only model that may be asked.
+    That is the candidate to stay with, the one that a stuck tool loop climbs to, or the only model
+    that may be asked.
     """
+    upward = None if situation.stuck is None else climb(policy, situation)
+    if upward is not None or len(situation.attempts) > 0:
+        return upward
     arms = situation.arms
     if situation.prefer is None and len(arms) > 1 and arms[0].model is None:
         # There are at least two models: the policy chooses.
@@ -445,7 +452,7 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
     models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
     preferred = [a for a in arms if a.candidate == situation.prefer]
     if len(preferred) > 0 and (preferred[0].available or not any(a.available for a in arms)):
-        arm, reason = preferred[0], f"{situation.prefer} has this thread"
+        arm, reason = preferred[0], stay_reason(situation)
     elif len(models) > 1 or all(named in models for named in policy.named_candidates):
         return None
     else:
@@ -478,6 +485,7 @@ def _with_attempts(situation: Situation, attempts: tuple[Attempt, ...]) -> Situa
         situation.granted_usd,
         situation.prefer,
         situation.granted_tokens,
+        situation.stuck,
     )
 
 
@@ -514,6 +522,8 @@ def frame_data(situation: Situation) -> dict[str, Any]:
         value = getattr(situation, name)
         if value is not None:
             frame[name] = value
+    if situation.stuck is not None:
+        frame["stuck"] = _non_defaults(situation.stuck)
     return frame
 
 
@@ -521,7 +531,7 @@ def situation_of(
     frame: Mapping[str, Any], query: str, attempts: Sequence[Attempt] = ()
 ) -> Situation:
     """Restore the situation that `frame_data` wrote."""
-    options = dict(frame.get("options", {}))
+    options, stuck = dict(frame.get("options", {})), frame.get("stuck")
     if options.get("candidates") is not None:
         options["candidates"] = tuple(options["candidates"])
     if "filters" in options:
@@ -534,6 +544,7 @@ def situation_of(
         frame.get("granted_usd"),
         frame.get("prefer"),
         frame.get("granted_tokens"),
+        None if stuck is None else Stuck(**{**stuck, "above": tuple(stuck.get("above", ()))}),
     )
 
 

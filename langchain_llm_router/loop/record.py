@@ -33,6 +33,7 @@ def decision_record(
         "confidence": decision.confidence,
         "scores": {name: dict(numbers) for name, numbers in chosen.scores.items()},
         "flip": chosen.flip,
+        "signal": next((step.signal for step in steps if step.signal is not None), None),
         "propensity": math.prod([step.propensity for step in steps]),
         "attempts": [dict(attempt) for attempt in situation.attempts],
         "steps": [
@@ -55,6 +56,7 @@ def decision_data(decision: Decision) -> dict[str, Any]:
         "confidence": decision.confidence,
         "propensity": decision.propensity,
         "flip": decision.flip,
+        "signal": decision.signal,
     }
 
 

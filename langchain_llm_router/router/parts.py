@@ -38,6 +38,7 @@ from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.endpoints import expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
+from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.day_one import pool_by_price
 from langchain_llm_router.types import Candidate, candidate_names
@@ -106,6 +107,7 @@ class RouterFields(BaseModel):
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
     fallback_on: tuple[FlawKind, ...] = ()
     sticky: bool | Literal["escalate"] = False
+    stuck: Annotated[StuckDetector | bool, _Unvalidated] = True
     turns: int = Field(default=3, ge=1)
     trace_decision: bool = True
     streaming_mode: StreamingMode = "buffer"
@@ -139,6 +141,12 @@ class RouterFields(BaseModel):
             for name, value in arguments.items():
                 if name in _KINDS and value is not None:
                     check_kind(name, value, _kind_of(name))
+                elif name == "stuck" and not isinstance(value, StuckDetector | bool):
+                    msg = (
+                        "`stuck` must be a `StuckRules` or `StuckModel`, True for the default "
+                        f"rules, or False, got {value!r}."
+                    )
+                    raise TypeError(msg)
         return arguments
 
 
@@ -149,6 +157,7 @@ class DecisionArguments(TypedDict, total=False):
     lengths: _OutputLength | None
     live: _Live | None
     sticky: bool | Literal["escalate"]
+    stuck: StuckDetector | bool
     turns: int
 
 
@@ -256,10 +265,13 @@ class Parts:
         fields: The router's arguments, those chosen by default included; those that need no
             preparation are read from here.
         candidates: The candidates with their endpoints expanded, each with a live model.
+        stuck: Reads whether a tool loop is stuck; None if loops stay with their candidate.
+        climbs_to: The models that a stuck loop may climb to.
         policy: The policy, by default one that suits the other parts, see `pool_by_price`.
         live: The given `Live`, or one made from `timeout` and `max_retries`.
         names: The candidates' names, ordered from cheap to strong.
         by_name: The candidates by name.
+        model_of: The names of their models by name.
         models: Their chat models by name.
         providers: Their provider families; None if unknown.
         settings: Keyword arguments of every candidate's call.
@@ -288,6 +300,8 @@ class Parts:
         self.policy = _resolve_policy(fields)
         self.live = _resolve_live(fields)
         self.bindings, self.reader = Bindings(), Reader()
+        self.model_of = {c.name: c.model_name for c in self.candidates}
+        self.stuck, self.climbs_to = _resolve_stuck(fields, self.policy, self.model_of)
         call_settings = {
             "temperature": fields.temperature,
             "max_tokens": fields.max_tokens,
@@ -473,6 +487,24 @@ def _resolve_policy(fields: RouterFields) -> Policy:
     from langchain_llm_router.policies.one_shot import Utility  # noqa: PLC0415 - the default only
 
     return Utility()
+
+
+def _resolve_stuck(
+    fields: RouterFields, policy: Policy, model_of: Mapping[str, str]
+) -> tuple[StuckDetector | None, frozenset[str]]:
+    """Return the detector of stuck loops, and the models that such a loop may climb to."""
+    models = frozenset(model_of.values())
+    if isinstance(fields.stuck, StuckDetector):
+        if len(models) == 1:
+            msg = (
+                f"`stuck` has no effect with {list(models)} alone, because a stuck loop climbs to "
+                "another candidate: add a stronger one, or leave `stuck` out."
+            )
+            raise ValueError(msg)
+        return fields.stuck, models
+    # `Always("small")` means always, unless the user has asked for more.
+    named = frozenset(policy.named_candidates)
+    return (StuckRules() if fields.stuck else None), (named or models)
 
 
 def _resolve_live(fields: RouterFields) -> _Live | None:

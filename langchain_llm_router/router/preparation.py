@@ -17,6 +17,12 @@ from langchain_llm_router.calls.bindings import schema_method, wants_schema
 from langchain_llm_router.calls.tools import foreign_tool
 from langchain_llm_router.loop.arms import begin, build_arms, drop_earlier_arms, prefer_candidate
 from langchain_llm_router.loop.capabilities import needs_of, shortfall
+from langchain_llm_router.loop.climbs import (
+    ToolLoop,
+    models_by_strength,
+    price_prompts,
+    read_tool_loop,
+)
 from langchain_llm_router.loop.conversation import Conversation, read_conversation
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.types import Situation
@@ -76,7 +82,32 @@ def make_situation(
         )
     unfit = _unfit(parts, messages, kwargs) if parts.profiles or kwargs.get("tools") else None
     situation = begin(conversation.query, arms, options, unfit=unfit)
+    if conversation.in_tool_loop and parts.stuck is not None and options.force is None:
+        order = models_by_strength(parts.candidates, arms, declared=parts.policy.verifies)
+        loop = read_tool_loop(messages, parts.model_of, order)
+        if loop is not None:
+            return _pin(situation, parts, conversation, loop, order)
     return _apply_sticky(situation, parts, conversation)
+
+
+def _pin(
+    situation: Situation,
+    parts: Parts,
+    conversation: Conversation,
+    loop: ToolLoop,
+    order: Sequence[str],
+) -> Situation:
+    """Stay with the candidate that has the tool loop, and read whether it is stuck."""
+    assert parts.stuck is not None
+    situation = prefer_candidate(situation, parts.policy, loop.holder)
+    if situation.prefer is None:
+        return situation
+    tokens, cached = conversation.prompt_tokens, conversation.cached_tokens
+    situation = price_prompts(situation, parts.by_name, tokens, cached)
+    stronger = order[order.index(parts.model_of[loop.holder]) + 1 :]
+    may_be_asked = {arm.model or arm.candidate for arm in situation.arms}
+    above = tuple(name for name in stronger if name in may_be_asked & parts.climbs_to)
+    return replace(situation, stuck=replace(parts.stuck.read(loop.messages), above=above))
 
 
 def _apply_sticky(situation: Situation, parts: Parts, conversation: Conversation) -> Situation:
