@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_llm_router.loop.conversation import record_of
 from langchain_llm_router.loop.endpoints import pick_endpoint
+from langchain_llm_router.loop.stuck import HandOver
 from langchain_llm_router.loop.stuck_signals import since_last_human
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Candidate, Decision, Situation
@@ -23,6 +24,7 @@ __all__ = [
     "ToolLoop",
     "climb",
     "drop_weaker",
+    "hand_over_to",
     "models_by_strength",
     "price_prompts",
     "read_tool_loop",
@@ -191,6 +193,40 @@ def _scores(situation: Situation, holder: str) -> dict[str, dict[str, float | No
         }
         for arm in situation.arms
     }
+
+
+def hand_over_to(
+    model: str, messages: Sequence[BaseMessage], model_of: Mapping[str, str], hand_over: HandOver
+) -> Sequence[BaseMessage]:
+    """Return what a model reads of a tool loop that another one began.
+
+    Args:
+        model: Name of the model that is asked.
+        messages: The conversation, with the decision records of its answers.
+        model_of: The model of each candidate, by the candidate's name.
+        hand_over: Shortens the messages before the model took over.
+
+    Raises:
+        TypeError: If `hand_over` returns anything but messages.
+    """
+    begin = len(messages) - len(since_last_human(messages))
+    answered_by: list[tuple[int, str]] = []
+    for i, message in enumerate(messages[begin:], begin):
+        name = (record_of(message) or {}).get("candidate")
+        if isinstance(name, str) and name in model_of:
+            answered_by.append((i, model_of[name]))
+    took_over = next((i for i, name in answered_by if name == model), len(messages))
+    if all(i >= took_over for i, _ in answered_by):
+        return messages
+    earlier = hand_over(messages[:took_over])
+    if (
+        not isinstance(earlier, Sequence)
+        or len(earlier) == 0
+        or not all(isinstance(message, BaseMessage) for message in earlier)
+    ):
+        msg = f"`hand_over` must return a list of at least one message, got {earlier!r:.80}."
+        raise TypeError(msg)
+    return [*earlier, *messages[took_over:]]
 
 
 def stay_reason(situation: Situation) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -18,10 +18,13 @@ from langchain_llm_router.loop.stuck_signals import (
 from langchain_llm_router.types import Stuck
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 
-__all__ = ["RecordedLoops", "StuckDetector", "StuckModel", "StuckRules"]
+__all__ = ["HandOver", "RecordedLoops", "StuckDetector", "StuckModel", "StuckRules"]
 
 RecordedLoops = Iterable[tuple[Sequence[BaseMessage], bool]]
 """Tool loops that ended: the messages of each, and whether it succeeded."""
+
+HandOver = Callable[[Sequence[BaseMessage]], Sequence[BaseMessage]]
+"""A function from the messages before a climb to those that take their place."""
 
 _WORDS = {
     "repeated_calls": "the same call brought the same result {} times",
@@ -39,12 +42,13 @@ _COUNTED = ("repeated_calls", "errors_in_a_row", "invalid_calls", "stale_observa
 class StuckDetector(CheckedArguments, ABC):
     """A reading of signals: is this loop stuck?
 
-    Subclasses are frozen dataclasses whose fields are plain data, so that they are saved with a
+    Subclasses are frozen dataclasses. If their fields are plain data, a detector is saved with its
     router.
     """
 
     giving_up: Sequence[str] | None = None
     max_switch_usd: float | None = None
+    hand_over: HandOver | None = None
 
     def read(self, messages: Sequence[BaseMessage]) -> Stuck:
         """Read the messages of one loop since its candidate took over."""
@@ -78,6 +82,11 @@ class StuckRules(StuckDetector):
         max_switch_usd: Most that one switch may cost because the new candidate's provider has the
             conversation not in its prompt cache; None means no limit. A switch of unknown cost
             fits no limit.
+        hand_over: A function that shortens what a candidate reads after a climb: it gets the
+            messages before that candidate took over, and returns those that take their place,
+            e.g. the question and a summary. It is called at each of its turns, so it must return
+            the same each time, or the prompt cache is lost. The expected costs are those of the
+            whole conversation. If None, all messages are read.
 
     Raises:
         ValueError: If a limit is below 1, or not above 0 in the case of costs.
@@ -97,6 +106,7 @@ class StuckRules(StuckDetector):
     cost_usd: float | None = None
     giving_up: Sequence[str] | None = None
     max_switch_usd: float | None = None
+    hand_over: HandOver | None = None
 
     def __post_init__(self) -> None:
         check_range(self, *_COUNTED, "turns", "tokens", low=1)
@@ -170,6 +180,7 @@ class StuckModel(StuckDetector):
         giving_up: Words that say that the model gives up, in lower case; None stands for some of
             nine languages.
         max_switch_usd: As in `StuckRules`.
+        hand_over: As in `StuckRules`.
 
     Raises:
         ValueError: If a weight has the name of no signal, or a number is out of its range.
@@ -181,6 +192,7 @@ class StuckModel(StuckDetector):
     threshold: float = 0.5
     giving_up: Sequence[str] | None = None
     max_switch_usd: float | None = None
+    hand_over: HandOver | None = None
 
     def __post_init__(self) -> None:
         check_range(self, "threshold", high=1, above=True)
@@ -234,7 +246,7 @@ class StuckModel(StuckDetector):
             false_alarms: Largest share of these successful loops in which the threshold may be
                 reached at any turn, in [0, 1). On other loops the share is somewhat larger.
             ridge: Strength of the pull towards weights of 0, in loops.
-            **settings: Other fields: `giving_up`, `max_switch_usd`.
+            **settings: Other fields: `giving_up`, `max_switch_usd`, `hand_over`.
 
         Raises:
             ValueError: If no loop failed or none succeeded, or a number is out of its range.

@@ -207,7 +207,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             embeddings: The embeddings that the estimator was fitted with; not needed for the
                 lexical ones.
             check_verifier: Whether to refuse another verifier than the router was fitted with.
-            **settings: Further fields of the router.
+            **settings: Further fields of the router; `stuck` replaces the saved one.
 
         Raises:
             ArtifactError: If the folder is corrupted or holds another kind of artifact.
@@ -217,7 +217,10 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
 
         saved = SavedRouter.load(folder, embeddings=embeddings)
         pool = {candidate.name: candidate for candidate in map(resolve_candidate, candidates)}
-        return cls(**saved.arguments(pool, verifier, check_verifier=check_verifier), **settings)
+        arguments = saved.arguments(pool, verifier, check_verifier=check_verifier)
+        if "stuck" in settings:
+            arguments.pop("stuck", None)
+        return cls(**arguments, **settings)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         msg = (

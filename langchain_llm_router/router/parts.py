@@ -36,6 +36,7 @@ from langchain_llm_router.calls.reports import Asking
 from langchain_llm_router.calls.tracing import gated_config, is_traced
 from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
+from langchain_llm_router.loop.climbs import hand_over_to
 from langchain_llm_router.loop.endpoints import expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
 from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
@@ -301,7 +302,7 @@ class Parts:
         self.live = _resolve_live(fields)
         self.bindings, self.reader = Bindings(), Reader()
         self.model_of = {c.name: c.model_name for c in self.candidates}
-        self.stuck, self.climbs_to = _resolve_stuck(fields, self.policy, self.model_of)
+        self.stuck, self.climbs_to = _resolve_stuck(fields, self.policy, self.model_of, asks=asks)
         call_settings = {
             "temperature": fields.temperature,
             "max_tokens": fields.max_tokens,
@@ -406,6 +407,9 @@ class Parts:
             **declared: Further fields of the operation.
         """
         candidate, provider = self.by_name[name], self.providers[name]
+        if self.stuck is not None and self.stuck.hand_over is not None:
+            model, hand_over = candidate.model_name, self.stuck.hand_over
+            messages = hand_over_to(model, messages, self.model_of, hand_over)
         asking: Asking | None = None
         if not final:
             if self._draft_kwargs[name]:
@@ -490,7 +494,7 @@ def _resolve_policy(fields: RouterFields) -> Policy:
 
 
 def _resolve_stuck(
-    fields: RouterFields, policy: Policy, model_of: Mapping[str, str]
+    fields: RouterFields, policy: Policy, model_of: Mapping[str, str], *, asks: bool
 ) -> tuple[StuckDetector | None, frozenset[str]]:
     """Return the detector of stuck loops, and the models that such a loop may climb to."""
     models = frozenset(model_of.values())
@@ -500,6 +504,14 @@ def _resolve_stuck(
                 f"`stuck` has no effect with {list(models)} alone, because a stuck loop climbs to "
                 "another candidate: add a stronger one, or leave `stuck` out."
             )
+            raise ValueError(msg)
+        if fields.stuck.hand_over is not None and (fields.budgets is not None or not asks):
+            reason = (
+                "a routing edge asks no candidate"
+                if fields.budgets is None
+                else "the bounds of `budgets` are those of the messages that were sent"
+            )
+            msg = f"`hand_over` cannot be honoured here, because {reason}: leave it out."
             raise ValueError(msg)
         return fields.stuck, models
     # `Always("small")` means always, unless the user has asked for more.

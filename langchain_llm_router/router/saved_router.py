@@ -6,7 +6,7 @@ The models are not saved: on loading, pass the candidates again, under the same 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from langchain_core.embeddings import Embeddings
 
 from langchain_llm_router.data.artifacts import (
     Artifact,
+    as_json,
+    from_json,
     incomplete_error,
     kind_of,
     known_class,
@@ -23,10 +25,12 @@ from langchain_llm_router.data.artifacts import (
     write_artifact,
 )
 from langchain_llm_router.estimators import QualityEstimator
+from langchain_llm_router.loop.stuck import StuckDetector
 from langchain_llm_router.policies import Policy, SafeArm
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Bools, Floats
+from langchain_llm_router.types.errors import ArtifactError
 from langchain_llm_router.verification import Verifier
 from langchain_llm_router.verification.description import (
     build_verifier,
@@ -66,6 +70,7 @@ class SavedRouter(CheckedArguments):
             in routers of earlier versions.
         goal: What the router is to reach, with its target, λ and confidence; None if unknown,
             as in routers of earlier versions.
+        stuck: Reads whether a tool loop is stuck; if None, the live router has its default rules.
     """
 
     candidates: tuple[str, ...]
@@ -76,6 +81,7 @@ class SavedRouter(CheckedArguments):
     seen: frozenset[str] = frozenset()
     verifier_description: Mapping[str, Any] | None = None
     goal: Mapping[str, Any] | None = None
+    stuck: StuckDetector | None = None
 
     def taught_by(self, queries: Iterable[str]) -> SavedRouter:
         """Return the router with these queries added to those that it was fitted on."""
@@ -103,7 +109,7 @@ class SavedRouter(CheckedArguments):
         """Write the router into a folder.
 
         Raises:
-            ArtifactError: If a field of the policy cannot be saved.
+            ArtifactError: If a field of the policy or of `stuck` cannot be saved.
         """
         folder = Path(folder)
         settings: dict[str, Any] = {
@@ -115,6 +121,8 @@ class SavedRouter(CheckedArguments):
             "seen": sorted(self.seen),
             "goal": None if self.goal is None else dict(self.goal),
         }
+        if self.stuck is not None:
+            settings["stuck"] = _stuck_settings(self.stuck)
         self.policy.save(folder / "policy")
         if self.estimator is not None:
             self.estimator.save(folder / "estimator")
@@ -145,6 +153,7 @@ class SavedRouter(CheckedArguments):
                 seen=frozenset(settings.get("seen", ())),
                 verifier_description=settings.get("verifier_description"),
                 goal=settings.get("goal"),
+                stuck=_load_stuck(settings.get("stuck"), folder),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise incomplete_error(folder, "SavedRouter", error) from error
@@ -184,12 +193,13 @@ class SavedRouter(CheckedArguments):
         Raises:
             ValueError: If a candidate is missing, or the verifier is missing or another one.
         """
-        return {
+        arguments = {
             "candidates": self.pool(candidates),
             "policy": self.policy,
             "estimator": self.estimator,
             "verifier": self._live_verifier(candidates, verifier, check=check_verifier),
         }
+        return arguments if self.stuck is None else {**arguments, "stuck": self.stuck}
 
     def python_block(
         self, candidate_models: Mapping[str, str] | None = None, folder: str | Path = "router"
@@ -297,6 +307,30 @@ def _load_policy(manifest: Mapping[str, Any] | None, folder: Path) -> Policy:
     if "params" not in manifest:
         return kind.load(folder / "policy")
     return kind(**kind._load_fields(manifest, folder / "policy"))
+
+
+def _stuck_settings(detector: StuckDetector) -> dict[str, Any]:
+    """Return a detector of stuck loops as JSON data."""
+    name = type(detector).__name__
+    if not is_dataclass(detector):
+        msg = f"{name} cannot be saved with a router: make it a dataclass."
+        raise ArtifactError(msg)
+    values = {one.name: getattr(detector, one.name) for one in fields(detector)}
+    try:
+        return {"kind": kind_of(type(detector)), "fields": as_json(values)}
+    except TypeError as error:
+        msg = (
+            f"{name} cannot be saved with a router, because it holds {error}: save the router "
+            "without `stuck`, and pass it to `ChatLLMRouter.load`."
+        )
+        raise ArtifactError(msg) from error
+
+
+def _load_stuck(settings: Mapping[str, Any] | None, folder: Path) -> StuckDetector | None:
+    if settings is None:
+        return None
+    kind = known_class(StuckDetector, settings["kind"], folder)  # type: ignore[type-abstract]
+    return kind(**from_json(settings["fields"]))
 
 
 def _fingerprint(query: str) -> str:

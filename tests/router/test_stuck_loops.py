@@ -19,14 +19,17 @@ from langchain_llm_router import (
     create_cascade,
     route_of,
 )
+from langchain_llm_router.budgets import Budget, Budgets
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.evaluation import explain
 from langchain_llm_router.history import DecisionLog, read_log, replay_log
-from langchain_llm_router.loop import StuckRules
+from langchain_llm_router.loop import StuckModel, StuckRules
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.router.edges import routing_edge
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
+from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.testing import ScriptedChatModel
+from langchain_llm_router.types import ArtifactError
 from langchain_llm_router.verification import SelfEvaluator
 from tests.support.fakes import ScriptedModel
 
@@ -342,3 +345,84 @@ def test_rules_without_anything_to_climb_to_are_refused_in_words():
     with pytest.raises(ValueError, match=r"`stuck` has no effect with \['small'\] alone"):
         as_model(pool()[:1], policy=Always("small"), stuck=StuckRules())
     assert as_model(pool()[:1], policy=Always("small")) is not None
+
+
+def question_and_errors(messages):
+    """Keep the question, and tell in words what was tried."""
+    tried = sum(isinstance(message, ToolMessage) for message in messages)
+    question = next(message for message in messages if isinstance(message, HumanMessage))
+    return [question, HumanMessage(f"{tried} searches failed.")]
+
+
+@shapes
+@ways
+def test_a_hand_over_is_what_the_next_candidate_reads_in_all_its_turns(build, run):
+    candidates = pool(large=(calls("count", n=1), calls("count", n=2), "found it"))
+    rules = StuckRules(hand_over=question_and_errors)
+    messages = run(build(candidates, policy=Always("small"), stuck=rules))
+    assert answered(messages) == ["small"] * 3 + ["large"] * 3
+    seen = [[m.text for m in call.messages] for call in candidates[1].model.calls]
+    start = ["What is it?", "3 searches failed."]
+    assert [texts[:2] for texts in seen] == [start] * 3
+    assert [len(texts) for texts in seen] == [2, 4, 6]
+    assert len(candidates[0].model.calls[-1].messages) == 5
+
+
+@pytest.mark.parametrize("returned", [None, [], "a summary", [("human", "hi")], HumanMessage("hi")])
+def test_a_hand_over_that_returns_no_messages_is_refused_in_words(returned):
+    rules = StuckRules(hand_over=lambda messages: returned)
+    router = ChatLLMRouter(candidates=pool("hm"), policy=Always("small"), stuck=rules)
+    with pytest.raises(TypeError, match="`hand_over` must return a list of at least one message"):
+        router.invoke(loop_of("small", 3))
+
+
+def test_a_hand_over_that_cannot_be_honoured_is_refused_in_words():
+    rules = StuckRules(hand_over=question_and_errors)
+    with pytest.raises(ValueError, match="because a routing edge asks no candidate"):
+        routing_edge(Always("small"), pool(), stuck=rules)
+    budgets = Budgets([Budget(1.0)])
+    with pytest.raises(ValueError, match="because the bounds of `budgets`"):
+        ChatLLMRouter(candidates=pool(), policy=Always("small"), stuck=rules, budgets=budgets)
+
+
+MODEL = StuckModel({"errors_in_a_row": 3.0}, {"errors_in_a_row": 0.5}, -0.6, 0.7, ("uff",))
+
+
+@pytest.mark.parametrize("detector", [None, StuckRules(turns=9, max_switch_usd=0.5), MODEL])
+def test_a_detector_is_saved_and_loaded_with_its_router(tmp_path, detector):
+    SavedRouter(("small", "large"), Always("small"), stuck=detector).save(tmp_path)
+    assert SavedRouter.load(tmp_path).stuck == detector
+    router = ChatLLMRouter.load(tmp_path, candidates=pool("hm"))
+    assert router.stuck == (True if detector is None else detector)
+    assert router.route(loop_of("small", 9)).candidate == ("small" if detector is None else "large")
+    assert ChatLLMRouter.load(tmp_path, candidates=pool("hm"), stuck=False).stuck is False
+
+
+def test_a_detector_with_a_function_is_not_saved_and_the_error_says_what_to_do(tmp_path):
+    saved = SavedRouter(
+        ("small",), Always("small"), stuck=StuckRules(hand_over=question_and_errors)
+    )
+    with pytest.raises(ArtifactError, match=r"pass it to `ChatLLMRouter.load`"):
+        saved.save(tmp_path)
+
+
+@shapes
+def test_a_fitted_model_of_the_hazard_moves_the_loop_too(build):
+    messages = invoked(build(pool(), policy=Always("small"), stuck=MODEL))
+    assert answered(messages) == ["small", "small", "large"]
+    last = records(messages)[-1]
+    assert last["signal"] == "errors_in_a_row"
+    assert "small is stuck: P(it fails) = 0.77 (threshold 0.70)" in last["reason"]
+
+
+def test_a_budget_that_does_not_cover_the_stronger_candidate_keeps_the_loop_where_it_is():
+    bounded = [Candidate(c.name, c.model, c.price, max_output_tokens=100) for c in pool("hm")]
+    rules = StuckRules()
+    for usd, chosen in ((0.001, "small"), (1.0, "large")):
+        router = ChatLLMRouter(
+            candidates=bounded,
+            policy=Always("small"),
+            stuck=rules,
+            budgets=Budgets([Budget(usd)]),
+        )
+        assert route_of(router.invoke(loop_of("small", 3)))["candidate"] == chosen
