@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from langchain_llm_router.types import Decision, Situation
@@ -61,8 +62,11 @@ def decision_data(decision: Decision) -> dict[str, Any]:
 
 
 def situation_data(situation: Situation) -> dict[str, Any]:
-    """Convert a situation to plain data without the query: the arms and the attempts so far."""
-    return {
+    """Convert a situation to plain data without the query: the arms and the attempts so far.
+
+    In a tool loop there is `stuck` too: the reading whether it is.
+    """
+    data: dict[str, Any] = {
         "arms": [
             {
                 "candidate": arm.candidate,
@@ -75,3 +79,6 @@ def situation_data(situation: Situation) -> dict[str, Any]:
         ],
         "attempts": [dict(attempt) for attempt in situation.attempts],
     }
+    if situation.stuck is not None:
+        data["stuck"] = asdict(situation.stuck)
+    return data

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages.ai import add_ai_message_chunks
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
@@ -426,3 +428,37 @@ def test_a_budget_that_does_not_cover_the_stronger_candidate_keeps_the_loop_wher
             budgets=Budgets([Budget(usd)]),
         )
         assert route_of(router.invoke(loop_of("small", 3)))["candidate"] == chosen
+
+
+class Heard(BaseCallbackHandler):
+    """The inputs and outputs of the runs that decide."""
+
+    def __init__(self):
+        self.inputs, self.outputs = [], []
+
+    def on_chain_start(self, serialized, inputs, **kwargs):
+        self.inputs += [inputs] if "arms" in inputs else []
+
+    def on_chain_end(self, outputs, **kwargs):
+        self.outputs += [outputs] if "action" in outputs else []
+
+
+def test_the_chat_model_climbs_in_every_way_to_call_it_and_its_trace_says_why():
+    router = ChatLLMRouter(candidates=pool("hm"), policy=Always("small"), stuck=StuckRules())
+    messages, heard = loop_of("small", 3), Heard()
+    config = {"callbacks": [heard]}
+
+    async def astreamed():
+        return [chunk async for chunk in router.astream(messages, config)]
+
+    answers = [
+        router.invoke(messages, config),
+        asyncio.run(router.ainvoke(messages, config)),
+        add_ai_message_chunks(*router.stream(messages, config)),
+        add_ai_message_chunks(*asyncio.run(astreamed())),
+    ]
+    assert [(m.text, route_of(m)["signal"]) for m in answers] == [
+        ("found it", "repeated_calls")
+    ] * 4
+    assert [inputs["stuck"]["signal"] for inputs in heard.inputs] == ["repeated_calls"] * 4
+    assert [outputs["signal"] for outputs in heard.outputs] == ["repeated_calls"] * 4
