@@ -17,6 +17,7 @@ from langchain_llm_router.loop.capabilities import fit_window
 from langchain_llm_router.loop.charges import drop_unaffordable
 from langchain_llm_router.loop.climbs import climb, drop_weaker, stay_reason
 from langchain_llm_router.loop.endpoints import ByModel, pick_endpoint
+from langchain_llm_router.loop.overrides import decide_by_window, decide_forced, mark_open_breakers
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation, Stuck
 from langchain_llm_router.types.errors import PolicyError, blame_candidate
@@ -348,63 +349,21 @@ def _next_decision(policy: Policy, situation: Situation) -> Decision | None:
     if not fresh and unanswered and len(situation.open_arms) == 0:
         return None
     if situation.options.force is not None:
-        return _decide_forced(policy, situation, situation.options.force)
+        return decide_forced(policy, situation, situation.options.force)
     if unanswered:
         first = _decide_without_policy(policy, situation)
         if first is not None:
             return first
     if widest is not None and not policy.named_candidates:
-        return _decide_by_window(policy, situation, widest)
+        return decide_by_window(policy, situation, widest)
     if all(arm.available for arm in situation.arms):
         return _decide(policy, situation)
-    reduced = _mark_open_breakers(situation)
+    reduced = mark_open_breakers(situation)
     decision = _decide(policy, reduced)
     if decision is None and reduced is not situation:
         # Only arms with open breakers are left: trying one is better than giving up.
         decision = _decide(policy, situation)
     return decision
-
-
-def _decide_forced(policy: Policy, situation: Situation, force: str) -> Decision:
-    reason = f"the request forces {force}"
-    if len(situation.answered) > 0:
-        answered = situation.answered[-1]["candidate"]
-        return Decision(action="accept", candidate=answered, policy="forced", reason=reason)
-    arm, why = pick_endpoint(policy, situation.open_arms, situation)
-    return Decision(
-        action="ask",
-        candidate=arm.candidate,
-        policy="forced",
-        reason=f"{reason}; {why}" if why else reason,
-        final=True,
-    )
-
-
-def _decide_by_window(policy: Policy, situation: Situation, widest: Arm) -> Decision:
-    failed, size = situation.attempts[-1]["candidate"], widest.max_input_tokens
-    return Decision(
-        action="ask",
-        candidate=widest.candidate,
-        policy=type(policy).__name__,
-        reason=(
-            f"the prompt is too long for {failed}; of the known context windows that of "
-            f"{widest.candidate} is the largest ({size} tokens)"
-        ),
-        final=not policy.verifies or len(situation.open_arms) == 1,
-    )
-
-
-def _mark_open_breakers(situation: Situation) -> Situation:
-    """Count arms with open breakers as failed, as long as another arm is available."""
-    unasked = situation.open_arms
-    if all(arm.available for arm in unasked) or not any(arm.available for arm in unasked):
-        return situation
-    failed = tuple(
-        Attempt(candidate=arm.candidate, error="CircuitOpen: its recent calls failed")
-        for arm in unasked
-        if not arm.available
-    )
-    return _with_attempts(situation, (*failed, *situation.attempts))
 
 
 def _decide(policy: Policy, situation: Situation) -> Decision | None:
