@@ -42,7 +42,7 @@ MODULES = [
 FOUND = "what a function found"
 HOT = "made anew for every request, answer or call"
 PLAIN = {
-    **dict.fromkeys(("Arm", "Attempt", "Decision", "Situation"), HOT),
+    **dict.fromkeys(("Arm", "Attempt", "Decision", "Situation", "Stuck"), HOT),
     **dict.fromkeys(("Call", "Case", "Evaluation", "Reply", "LiveCall"), HOT),
     **dict.fromkeys(("Account", "Breaker", "Held", "Reservation", "Loop", "Reader"), HOT),
     **dict.fromkeys(("ArmStats", "ArmTerms", "Calibrated", "Collected", "Curve"), FOUND),
@@ -56,6 +56,7 @@ PLAIN = {
     **dict.fromkeys(("Trials", "ZeroEval", "LatencyCost", "Waiting"), FOUND),
     **dict.fromkeys(("AnswerBelief", "BelievedAnswer", "FurtherAnswer"), FOUND),
     **dict.fromkeys(("ComparedRows", "LoggedScores"), FOUND),
+    "LoopSignals": HOT,
     "Report": "made by a verifier for every candidate",
     **dict.fromkeys(("CascadeState", "Setup"), "a typed dictionary"),
     "Log": "a protocol",
@@ -134,6 +135,7 @@ def test_every_annotation_of_a_public_constructor_can_be_resolved():
 
 # What a constructor cannot do without.
 NEEDED: dict[str, dict[str, Any]] = {
+    "StuckModel": {"weights": {}},
     "Always": {"candidate": "a"},
     "Agreement": {"n_resamples": 1},
     "Budget": {"limit_usd": 1.0},
@@ -151,7 +153,10 @@ NEEDED: dict[str, dict[str, Any]] = {
     "Threshold": {"threshold": 0.5},
 }
 # Where a number may be negative.
-NEGATIVE = {("StrategyPoint", "low"), ("StrategyPoint", "high"), ("StrategyPoint", "quality")}
+NEGATIVE = {
+    ("StrategyPoint", "low"), ("StrategyPoint", "high"), ("StrategyPoint", "quality"),
+    ("StuckModel", "bias"),
+}  # fmt: skip
 
 
 def is_number(kind: Any) -> bool:
