@@ -130,6 +130,8 @@ def usage_increment(
 
 
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
+_MOST_TOKENS = 10**15
+"""More than any call can have; sums and prices of what is believed stay finite."""
 
 
 def _continues(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
@@ -158,7 +160,7 @@ def _count(value: Any) -> int | None:
     """A number of tokens; None if it is no such number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return math.ceil(value) if math.isfinite(value) and value >= 0 else None
+    return math.ceil(value) if 0 <= value <= _MOST_TOKENS else None
 
 
 def _details(record: Mapping[str, Any], name: str) -> dict[str, int] | None:

@@ -124,6 +124,12 @@ def test_no_report_at_any_price_makes_a_cost_negative_or_infinite(usage, given_r
     assert cost is None or 0 <= cost < math.inf
 
 
+@pytest.mark.parametrize("count", [2e307, 10**400, math.inf, 1e16])
+def test_a_number_of_tokens_that_no_call_has_is_unknown(count):
+    usage = {"input_tokens": count, "output_tokens": 5, "total_tokens": 5}
+    assert Price(2.0, 8.0).cost_usd(usage) is None
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=2, max_size=6),
     st.integers(1, 1000),
