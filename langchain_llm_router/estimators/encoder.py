@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.training_loop import Training, TrainingJob
-from langchain_llm_router.estimators.transformer import TransformerEstimator, pad_tokens
+from langchain_llm_router.estimators.transformer import (
+    Pooling,
+    TransformerEstimator,
+    pad_tokens,
+    pool_tokens,
+)
 from langchain_llm_router.types.arrays import Arrays, Floats, Indices
 from langchain_llm_router.types.errors import import_extra
 
@@ -27,8 +32,6 @@ else:
     nn = torch.nn
 
 __all__ = ["EncoderClassifier", "ModelScorer"]
-
-_Pooling = Literal["cls", "mean"]
 
 _VECTOR_LEARNING_RATE, _VECTOR_STEPS = 0.01, 100
 """Embeddings of words vary by some 0.05, so that a hundred steps move a vector as far as that."""
@@ -66,7 +69,7 @@ class EncoderClassifier(TransformerEstimator):
     pretrained: str = "google-bert/bert-base-uncased"
     objective: Literal["quality", "three_way"] = "quality"
     tie_share: float = 0.5
-    pooling: _Pooling = "cls"
+    pooling: Pooling = "cls"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,7 +149,7 @@ class EncoderClassifier(TransformerEstimator):
 
 
 class _Classifier(nn.Module):
-    def __init__(self, model: nn.Module, width: int, pooling: _Pooling) -> None:
+    def __init__(self, model: nn.Module, width: int, pooling: Pooling) -> None:
         super().__init__()
         self.model, self.pooling = model, pooling
         self.dropout = nn.Dropout(0.1)
@@ -154,7 +157,7 @@ class _Classifier(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return self.head(self.dropout(_pool(hidden, mask, self.pooling)))
+        return self.head(self.dropout(pool_tokens(hidden, mask, self.pooling)))
 
 
 @dataclass(eq=False)
@@ -185,7 +188,7 @@ class ModelScorer(TransformerEstimator):
     _n_extra_tokens: ClassVar[int] = 1
 
     pretrained: str = "google-bert/bert-base-uncased"
-    pooling: _Pooling = "cls"
+    pooling: Pooling = "cls"
 
     def add_candidate(
         self, name: str, outcomes: Outcomes, *, training: Training | None = None
@@ -321,7 +324,7 @@ class ModelScorer(TransformerEstimator):
 
 
 class _Scorer(nn.Module):
-    def __init__(self, model: nn.Module, n_candidates: int, pooling: _Pooling) -> None:
+    def __init__(self, model: nn.Module, n_candidates: int, pooling: Pooling) -> None:
         super().__init__()
         self.model, self.pooling = model, pooling
         width = model.config.hidden_size
@@ -341,7 +344,7 @@ class _Scorer(nn.Module):
         joined = torch.cat([words[:, :1], vector, words[:, 1:]], dim=1)
         mask = torch.cat([mask[:, :1], mask], dim=1)
         hidden = self.model(inputs_embeds=joined, attention_mask=mask).last_hidden_state
-        return self.head(_pool(hidden, mask, self.pooling)).squeeze(1)
+        return self.head(pool_tokens(hidden, mask, self.pooling)).squeeze(1)
 
 
 def _vector_training(training: Training, n_rows: int) -> Training:
@@ -356,13 +359,6 @@ def _vector_training(training: Training, n_rows: int) -> Training:
         weight_decay=0.0,
         validation_share=0.0,
     )
-
-
-def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: _Pooling) -> torch.Tensor:
-    if pooling == "cls":
-        return hidden[:, 0]
-    weight = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
 
 
 def _sigmoid(logits: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The base class of estimators that fine-tune a pretrained transformer.
+"""Base classes of what fine-tunes a pretrained transformer.
 
 `fit` loads the weights from a folder or a hub. `save` writes the network as safetensors, and its
 configuration and tokenizer as JSON, so `load` needs no hub.
@@ -6,12 +6,12 @@ configuration and tokenizer as JSON, so `load` needs no hub.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
@@ -26,6 +26,7 @@ from langchain_llm_router.estimators.training_loop import (
     seed_torch,
     train,
 )
+from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Arrays, Floats
 from langchain_llm_router.types.errors import ArtifactError, import_extra
 
@@ -35,15 +36,17 @@ if TYPE_CHECKING:
 else:
     torch = import_extra("torch", "torch")
 
-__all__ = ["TransformerEstimator", "pad_tokens"]
+__all__ = ["Pooling", "PretrainedNetwork", "TransformerEstimator", "pad_tokens", "pool_tokens"]
+
+Pooling = Literal["cls", "mean"]
 
 _NETWORK, _TRANSFORMER = "network.safetensors", "transformer"
 _PREDICTION_BATCH = 64
 
 
 @dataclass(eq=False)
-class TransformerEstimator(QualityEstimator):
-    """Base class for quality estimators that fine-tune a pretrained transformer.
+class PretrainedNetwork(CheckedArguments, ABC):
+    """Base class for what fine-tunes a pretrained transformer.
 
     Args:
         pretrained: Folder in Hugging Face's layout with safetensors, or a hub name.
@@ -72,7 +75,9 @@ class TransformerEstimator(QualityEstimator):
         return {**params, "training": Training(**params["training"])}
 
     def _params(self) -> dict[str, Any]:
-        return super()._params() | {"training": self.training.settings()}
+        """Return the hyper-parameters as JSON data."""
+        params = {field.name: getattr(self, field.name) for field in fields(self)}
+        return params | {"training": self.training.settings()}
 
     def _load_pretrained(self) -> None:
         """Build the network from the pretrained weights, with new layers initialized by seed."""
@@ -123,17 +128,6 @@ class TransformerEstimator(QualityEstimator):
     def _forward(self, tokens: Sequence[Sequence[int]], *columns: Any) -> torch.Tensor:
         """Compute the logits of one batch."""
 
-    def _arrays(self) -> Arrays:
-        return self.history_.to_arrays()
-
-    def _restore(
-        self,
-        settings: Mapping[str, Any],
-        arrays: Arrays,
-        embeddings: Embeddings | None,
-    ) -> None:
-        self.history_ = History.from_arrays(arrays)
-
     def _write_files(self, folder: Path) -> Sequence[str]:
         inner = folder / _TRANSFORMER
         inner.mkdir(parents=True, exist_ok=True)
@@ -149,17 +143,6 @@ class TransformerEstimator(QualityEstimator):
     def _model(self) -> Any:
         """The transformer inside the network."""
         return self.network_.model
-
-    @classmethod
-    def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
-        """Read an estimator that `save` wrote, without a hub and without pickle.
-
-        Raises:
-            ArtifactError: If the folder is corrupted, has a newer schema, or has another network.
-        """
-        estimator = super().load(folder, embeddings=embeddings)
-        estimator._read_network(Path(folder))
-        return estimator
 
     def _read_network(self, folder: Path) -> None:
         transformers = import_extra("transformers", "torch")
@@ -179,6 +162,33 @@ class TransformerEstimator(QualityEstimator):
         self.network_.to(choose_device(self.training.device)).eval()
 
 
+@dataclass(eq=False)
+class TransformerEstimator(PretrainedNetwork, QualityEstimator):
+    """Base class for quality estimators that fine-tune a pretrained transformer."""
+
+    def _arrays(self) -> Arrays:
+        return self.history_.to_arrays()
+
+    def _restore(
+        self,
+        settings: Mapping[str, Any],
+        arrays: Arrays,
+        embeddings: Embeddings | None,
+    ) -> None:
+        self.history_ = History.from_arrays(arrays)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, embeddings: Embeddings | None = None) -> Self:
+        """Read an estimator that `save` wrote, without a hub and without pickle.
+
+        Raises:
+            ArtifactError: If the folder is corrupted, has a newer schema, or has another network.
+        """
+        estimator = super().load(folder, embeddings=embeddings)
+        estimator._read_network(Path(folder))
+        return estimator
+
+
 def pad_tokens(
     tokens: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,6 +200,14 @@ def pad_tokens(
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def pool_tokens(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Reduce the tokens of each text to one vector, of shape (n_texts, hidden size)."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    weight = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
 
 
 @contextmanager
