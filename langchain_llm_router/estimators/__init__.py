@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.estimators.added_candidates import AddedCandidates
     from langchain_llm_router.estimators.bradley_terry import BradleyTerry
     from langchain_llm_router.estimators.causal_lm import CausalLMClassifier
+    from langchain_llm_router.estimators.contrastive import ContrastiveEncoder
     from langchain_llm_router.estimators.decision_estimator import DecisionModelEstimator
     from langchain_llm_router.estimators.drift import DriftGauge, DriftReading, DriftWatch
     from langchain_llm_router.estimators.encoder import EncoderClassifier, ModelScorer
@@ -35,6 +36,7 @@ else:
             ".added_candidates": "AddedCandidates",
             ".bradley_terry": "BradleyTerry",
             ".causal_lm": "CausalLMClassifier",
+            ".contrastive": "ContrastiveEncoder",
             ".decision_estimator": "DecisionModelEstimator",
             ".drift": "DriftGauge DriftReading DriftWatch",
             ".encoder": "EncoderClassifier ModelScorer",
@@ -60,6 +62,7 @@ __all__ = [
     "CausalLMClassifier",
     "Clusters",
     "Constant",
+    "ContrastiveEncoder",
     "DecisionModelEstimator",
     "DriftGauge",
     "DriftReading",
