@@ -89,7 +89,7 @@ class ContrastiveEncoder(PretrainedNetwork, Embeddings):
     n_layers: int | None = 2
     training: Training = field(
         default_factory=lambda: Training(
-            epochs=4, batch_size=64, learning_rate=5e-5, validation_share=0.2
+            epochs=4, batch_size=64, learning_rate=2e-4, validation_share=0.2
         ),
         kw_only=True,
     )

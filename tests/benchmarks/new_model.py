@@ -116,7 +116,8 @@ def mmlu_pro(folder: Path) -> Outcomes:
     table = table[list(MMLU_PRO_MODELS)].dropna()
     asked = questions.loc[table.index]
     texts = [f"{q}\n{o}" for q, o in zip(asked["question"], asked["options"], strict=True)]
-    return Outcomes(texts, MMLU_PRO_MODELS, table.to_numpy(float))
+    subjects = asked["category"].tolist()
+    return Outcomes(texts, MMLU_PRO_MODELS, table.to_numpy(float), groups=subjects)
 
 
 @dataclass(frozen=True)
