@@ -66,6 +66,8 @@ def usage_of(message: Any) -> Usage | None:
 
 
 _PLAIN_KEYS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+_MOST_TOKENS = 10**15
+"""More than any call can have; sums and prices of what is believed stay finite."""
 
 
 def read_usage(record: UsageMetadata | Mapping[str, Any] | None) -> Usage | None:
@@ -76,7 +78,12 @@ def read_usage(record: UsageMetadata | Mapping[str, Any] | None) -> Usage | None
         n_in, n_out = record.get("input_tokens"), record.get("output_tokens")
         total = record.get("total_tokens")
         # The most frequent record; all others are read with more care.
-        if type(n_in) is type(n_out) is type(total) is int and n_in >= 0 and n_out >= 0:
+        if (
+            type(n_in) is type(n_out) is type(total) is int
+            and 0 <= n_in <= _MOST_TOKENS
+            and 0 <= n_out <= _MOST_TOKENS
+            and total <= _MOST_TOKENS
+        ):
             return Usage(n_in, n_out + max(0, total - n_in - n_out))
     # LangChain's cache says so with a cost of zero, even where it knows no tokens.
     cached_answer = record.get("total_cost") == 0
@@ -130,8 +137,6 @@ def usage_increment(
 
 
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
-_MOST_TOKENS = 10**15
-"""More than any call can have; sums and prices of what is believed stay finite."""
 
 
 def _continues(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
