@@ -55,7 +55,7 @@ _FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """The λ that are tried, as multiples of the one of equal utility."""
 
 _OWN_LAMBDA = _FACTORS.index(1.0)
-_N_SPLITS = 10
+_N_SPLITS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class AgentsDemo(CheckedArguments):
         self.runs = OpenHandsIndex.load().outcomes["swe-bench"].select((CHEAP, STRONG))
 
     def try_signal(self, name: str, watch: Watch | None = None) -> Tried:
-        """Fit a cascade on half of the issues, replay it on the others, both ways, ten times.
+        """Fit a cascade on half of the issues, replay it on the others, both ways, in several splits.
 
         Raises:
             ValueError: If there is no such signal.
