@@ -47,6 +47,7 @@ from langchain_llm_router.policies import (
     RandomMix,
     SafeArm,
     Threshold,
+    Unsure,
     Utility,
 )
 from langchain_llm_router.router.saved_router import SavedRouter
@@ -138,6 +139,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     ),
     "Pomdp": lambda: fitted(Pomdp(lambda_=20.0)),
     "Pomdp (article)": lambda: fitted(Pomdp(lambda_=20.0, mode="article")),
+    "Unsure": lambda: Unsure(ConfidenceThreshold(threshold=0.7), 0.3, verify_last=True),
+    "Unsure (Pomdp)": lambda: Unsure(fitted(Pomdp(lambda_=20.0)), 0.3, do="hold", cost_usd=0.001),
 }
 
 
@@ -335,6 +338,28 @@ def test_a_policy_survives_every_failure(name):
     assert drive(policy_of(name), situation(), fail) is None
 
 
+@policies
+def test_a_policy_that_verifies_may_abstain_and_any_other_is_refused(name):
+    policy = policy_of(name)
+    if not policy.verifies:
+        with pytest.raises(ValueError, match="must verify"):
+            Unsure(policy, 0.5)
+        return
+    for seen in SITUATIONS:
+        plain = policy.decide(seen)
+        never = Unsure(policy, 0.0).decide(seen)
+        assert replace(never, policy=plain.policy) == plain or policy.exit_terms is not None
+
+    def poor(step: Decision) -> Attempt:
+        attempt = Attempt(candidate=step.candidate, cost_usd=0.001)
+        if step.action == "verify":
+            attempt.update(verified=True, confidence=0.0)
+        return attempt
+
+    ended = drive(Unsure(policy, 1.0, verify_last=True), situation(), poor)
+    assert (ended.action, ended.ending) == ("abstain", "refuse")
+
+
 def decisions(policy: Policy) -> list[Decision]:
     return [policy.decide(seen) for seen in SITUATIONS]
 
@@ -430,7 +455,7 @@ def test_a_policy_that_a_saved_router_brings_back_decides_the_same(name, tmp_pat
 
 def drive(policy: Policy, seen: Situation, world: Callable[[Decision], Attempt]) -> Decision | None:
     loop = Loop(policy, begin(seen.query, seen.arms))
-    while (step := loop.next()) is not None and step.action != "accept":
+    while (step := loop.next()) is not None and not step.ends:
         loop.saw(world(step))
     return step
 

@@ -165,7 +165,7 @@ def _replay_decisions(
             break
         decisions.append((before, decision))
         attempt = attempt_of.get(decision.candidate)
-        if decision.action == "accept" or attempt is None:
+        if decision.ends or attempt is None:
             break
         if decision.action != "verify":
             attempt = without_verdict(attempt)

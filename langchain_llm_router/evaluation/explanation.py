@@ -13,7 +13,7 @@ from langchain_llm_router.types import Decision
 
 __all__ = ["ArmTerms", "Explanation", "Neighbor", "Outlook", "StepTaken"]
 
-_VERB = {"ask": "ask", "verify": "verify", "accept": "keep"}
+_VERB = {"ask": "ask", "verify": "verify", "accept": "keep", "abstain": "abstain from"}
 _UNIT = {"lambda": "λ (quality per USD, higher is cheaper)"}
 _HEADING = {"cost": "-λ·cost", "latency": "-waiting", "errors": "-errors"}
 """How the terms of a utility are named in a table."""

@@ -14,7 +14,7 @@ from langchain_llm_router.loop.answer_numbers import number_group
 from langchain_llm_router.loop.arms import begin
 from langchain_llm_router.loop.loop import Loop, check_policy
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.types import Arm, Attempt, Decision
+from langchain_llm_router.types import Arm, Attempt, Decision, sum_usd
 from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
 __all__ = ["Replay", "best_single", "curve", "oracle", "replay", "replay_all", "total_seconds"]
@@ -36,6 +36,9 @@ class Replay:
             because it is accepted unverified, of shape (n_queries,).
         latency_s: Seconds until the accepted answer of each row is complete, the verification
             included, same shape; NaN where unknown.
+        abstained: Whether each row ended without an answer that is good enough, see
+            `policies.Unsure`, same shape. Its quality is then the `value` of this end, its cost and
+            latency include those of the end, and `accepted` is the best candidate.
     """
 
     candidates: tuple[str, ...]
@@ -47,11 +50,22 @@ class Replay:
     verified: Bools
     streamed: Bools
     latency_s: Floats
+    abstained: Bools
 
     @property
     def mean_quality(self) -> float:
         """Mean quality of the accepted answers."""
         return float(self.quality.mean())
+
+    @property
+    def abstained_share(self) -> float:
+        """Share of queries that ended without an answer that is good enough."""
+        return float(self.abstained.mean())
+
+    @property
+    def answered_quality(self) -> float | None:
+        """Mean quality of the accepted answers alone; None if there is none."""
+        return None if self.abstained.all() else float(self.quality[~self.abstained].mean())
 
     @property
     def mean_cost_usd(self) -> float | None:
@@ -196,21 +210,30 @@ class _Tables:
         quality = self.outcomes.quality
         asked = np.array([row.asked for row in rows], dtype=bool).reshape(quality.shape)
         verified = np.array([row.verified for row in rows], dtype=bool).reshape(quality.shape)
+        abstained = np.array([row.decision.action == "abstain" for row in rows], dtype=bool)
+        reached = quality[np.arange(len(rows)), accepted]
+        seconds = total_seconds(asked, verified, self.outcomes.latency_s, self.verification_s)
+        terms = policy.exit_terms
+        if terms is not None:
+            reached = np.where(abstained, terms.value, reached)
+            waiting = np.nan if terms.latency_s is None else terms.latency_s
+            seconds = np.where(abstained, seconds + waiting, seconds)
         return Replay(
             candidates=tuple(self.names),
             accepted=accepted,
             asked=asked,
-            quality=quality[np.arange(len(rows)), accepted],
+            quality=reached,
             cost_usd=np.array([np.nan if row.cost_usd is None else row.cost_usd for row in rows]),
             decisions=tuple(row.decision for row in rows),
             verified=verified,
             streamed=np.array([row.streamed for row in rows], dtype=bool),
-            latency_s=total_seconds(asked, verified, self.outcomes.latency_s, self.verification_s),
+            latency_s=seconds,
+            abstained=abstained,
         )
 
     def _route(self, policy: Policy, i: int) -> _Row:
         loop = Loop(policy, self.starts[i])
-        while (decision := loop.next()) is not None and decision.action != "accept":
+        while (decision := loop.next()) is not None and not decision.ends:
             loop.saw(self._answer(decision, i, loop.situation.attempts))
         assert decision is not None, "a recorded answer cannot fail"
         attempts = loop.situation.attempts
@@ -220,8 +243,8 @@ class _Tables:
             accepted=self.column[decision.candidate],
             asked=[name in asked for name in self.names],
             verified=[name in verified for name in self.names],
-            streamed=loop.steps[-2].final,
-            cost_usd=loop.situation.spent_usd,
+            streamed=len(loop.steps) > 1 and loop.steps[-2].final,
+            cost_usd=sum_usd([loop.situation.spent_usd, decision.ending_cost_usd or 0.0]),
             decision=decision,
         )
 

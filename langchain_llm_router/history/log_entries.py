@@ -12,7 +12,7 @@ from langchain_llm_router.loop.loop import Loop, frame_data, step_data
 
 __all__ = ["build_entry", "find_run_ids"]
 
-_FACTS = ("run_id", "trace_id", "candidate", "propensity", "cost_usd", "budget", "shadow")
+_FACTS = ("run_id", "trace_id", "candidate", "propensity", "cost_usd", "budget", "shadow", "unsure")
 
 
 def build_entry(
@@ -31,7 +31,8 @@ def build_entry(
         query: The text that the decision was based on.
         loop: The decisions and attempts; None if the request did not reach a decision.
         facts: The decision id, the ids of the run and its trace, and the decision record.
-        outcome: `answered`, `failed`, or `abandoned` by the caller.
+        outcome: `answered` (also if it abstained, as the last step says), `failed`, or
+            `abandoned` by the caller.
         error: The exception that ended the request, if there was one.
         secrets: API keys to redact in the line.
         declined: Whether a person declined the last step.

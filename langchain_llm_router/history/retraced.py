@@ -40,7 +40,7 @@ class Retraced:
     """The situation of the last decision."""
 
     decision: Decision | None
-    """The acceptance, or None if every candidate failed or the policy is off the record."""
+    """The acceptance or abstention; None if every candidate failed, or off the record."""
 
     on_record: bool
     """Whether every step was recorded."""
@@ -57,8 +57,9 @@ class Retraced:
 
     @property
     def recorded_cost_usd(self) -> float | None:
-        """Cost of the recorded steps."""
-        return self.situation.spent_usd
+        """Cost of the recorded steps, and of the abstention if there is one."""
+        ending = 0.0 if self.decision is None else self.decision.ending_cost_usd or 0.0
+        return sum_usd([self.situation.spent_usd, ending])
 
     @property
     def expected_cost_usd(self) -> float | None:
@@ -103,7 +104,7 @@ def retrace(
     groups = {name: attempt.get("answer_group") for name, attempt in recorded.items()}
     loop, current = Loop(policy, situations[0]), situations[0]
     try:
-        while (step := loop.next()) is not None and step.action != "accept":
+        while (step := loop.next()) is not None and not step.ends:
             attempt = _recorded_attempt(step, recorded)
             if attempt is not None and attempt.get("answer_group") is not None:
                 # Another policy may ask in another order.
@@ -131,7 +132,7 @@ def situations_before_steps(
     for i, step in enumerate(steps):
         situation = replace(situations[min(i, len(situations) - 1)], attempts=earlier)
         before.append(situation)
-        attempt = None if step.action == "accept" else _recorded_attempt(step, recorded)
+        attempt = None if step.ends else _recorded_attempt(step, recorded)
         if attempt is not None:
             earlier = observe(situation, attempt).attempts
     return before

@@ -161,7 +161,7 @@ def climb(policy: Policy, situation: Situation) -> Decision | None:
             candidate=arm.candidate,
             policy=type(policy).__name__,
             reason=reason,
-            final=not policy.verifies or len(open_arms) == 1,
+            final=not policy.verifies or (len(open_arms) == 1 and not policy.verifies_last),
             scores=_scores(situation, holder),
             signal=stuck.signal,
         )

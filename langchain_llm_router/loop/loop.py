@@ -18,6 +18,7 @@ from langchain_llm_router.loop.charges import drop_unaffordable
 from langchain_llm_router.loop.climbs import climb, drop_weaker, stay_reason
 from langchain_llm_router.loop.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.loop.overrides import decide_by_window, decide_forced, mark_open_breakers
+from langchain_llm_router.loop.step_checks import check_step
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation, Stuck
 from langchain_llm_router.types.errors import PolicyError, blame_candidate
@@ -88,7 +89,7 @@ class Loop:
             if self._peeked is None:
                 self._peeked = next_decision(self.policy, self.situation) or self._accept_flawed()
                 if self._peeked is not None:
-                    self._check(self._peeked)
+                    check_step(self.policy, self.situation, self._peeked)
         return self._peeked
 
     def next(self) -> Decision | None:
@@ -102,7 +103,7 @@ class Loop:
     def take(self, decision: Decision) -> Decision:
         """Take a step that was decided elsewhere; the same checks and bound apply."""
         self._check_bound()
-        self._check(decision)
+        check_step(self.policy, self.situation, decision)
         self.steps.append(decision)
         self._peeked = None
         return decision
@@ -198,35 +199,6 @@ class Loop:
             for frame in self._plain_frames
         ]
         return [*earlier, *self._frames]
-
-    def _check(self, decision: Decision) -> None:
-        """Refuse a decision that cannot be carried out.
-
-        A candidate is asked once and its answer verified once, because an attempt has one cost of
-        each.
-        """
-        name, situation, wrong = decision.candidate, self.situation, None
-        asked = [attempt["candidate"] for attempt in situation.attempts]
-        if decision.action == "ask":
-            if name in asked:
-                wrong = "it has been asked already; a policy that asks again is looping"
-            elif name not in [arm.candidate for arm in situation.arms]:
-                wrong = f"this request can ask {list(situation.names)}"
-        elif decision.action == "verify":
-            last = situation.attempts[-1] if asked else Attempt()
-            if last.get("candidate") != name or last.get("error") is not None:
-                wrong = "its last step did not return an answer"
-            elif last.get("verified", False):
-                wrong = "its answer is verified already; a policy that verifies again is looping"
-        elif decision.action != "accept":
-            wrong = "the action must be one of 'ask', 'verify', 'accept'"
-        elif name not in asked:
-            wrong = "it has given no answer"
-        if wrong is not None:
-            msg = (
-                f"{type(self.policy).__name__} decided to {decision.action} {name!r}, but {wrong}."
-            )
-            raise PolicyError(msg)
 
     def _check_bound(self) -> None:
         n_arms = len(self.situation.arms)
@@ -422,7 +394,7 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
         candidate=arm.candidate,
         policy=type(policy).__name__,
         reason=reason,
-        final=not policy.verifies or len(models) == 1,
+        final=not policy.verifies or (len(models) == 1 and not policy.verifies_last),
     )
 
 

@@ -7,41 +7,48 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from langchain_llm_router.types import Decision, Situation
+from langchain_llm_router.types import Decision, Situation, sum_usd
 
 __all__ = ["decision_data", "decision_record", "situation_data"]
 
 
 def decision_record(
-    steps: Sequence[Decision], situation: Situation, decision_id: str
+    steps: Sequence[Decision], situation: Situation, decision_id: str, *, verifies: bool = False
 ) -> dict[str, Any]:
     """Build the decision record, which is stored in `response_metadata["llm_router"]`.
 
-    `cost_usd` is the total cost, with rejected drafts and verification.
+    `cost_usd` is the total cost, with rejected drafts, verification, and what it costs to abstain.
 
     Args:
-        steps: All decisions; the last one accepts.
+        steps: All decisions; the last one accepts or abstains.
         situation: The situation at the end, with all attempts.
         decision_id: Identifier that feedback refers to.
+        verifies: Whether the policy verifies answers: then `confidence` is `"unverified"` if the
+            answer was accepted as the last word, unseen.
     """
     decision = steps[-1]
+    is_final = len(steps) > 1 and steps[-2].final and decision.action == "accept"
+    unsure = None
+    if decision.action == "abstain":
+        unsure = {"do": decision.ending, "cost_usd": decision.ending_cost_usd}
     scored = [step for step in steps if len(step.scores) > 0]
     chosen = scored[-1] if scored else decision
     return {
         "candidate": decision.candidate,
         "policy": decision.policy,
         "reason": decision.reason,
-        "confidence": decision.confidence,
+        "confidence": "unverified" if verifies and is_final else decision.confidence,
         "scores": {name: dict(numbers) for name, numbers in chosen.scores.items()},
         "flip": chosen.flip,
         "signal": next((step.signal for step in steps if step.signal is not None), None),
+        "unsure": unsure,
         "propensity": math.prod([step.propensity for step in steps]),
         "attempts": [dict(attempt) for attempt in situation.attempts],
         "steps": [
             {"action": step.action, "candidate": step.candidate, "reason": step.reason}
             for step in steps
         ],
-        "cost_usd": situation.spent_usd,
+        "cost_usd": sum_usd([situation.spent_usd, decision.ending_cost_usd or 0.0]),
         "decision_id": decision_id,
     }
 
@@ -58,6 +65,7 @@ def decision_data(decision: Decision) -> dict[str, Any]:
         "propensity": decision.propensity,
         "flip": decision.flip,
         "signal": decision.signal,
+        "ending": decision.ending,
     }
 
 

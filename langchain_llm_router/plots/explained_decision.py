@@ -33,6 +33,7 @@ _HEADINGS = {
     "ask": "{} is asked",
     "verify": "{}'s answer is verified",
     "accept": "{}'s answer is kept",
+    "abstain": "no answer is good enough, not that of {} either",
 }
 
 _Panel = tuple[float, Callable[[Axes], None], str]
@@ -169,7 +170,7 @@ def _strip(ax: Axes, step: StepTaken, shades: dict[str, str]) -> None:
             return float(np.log(value / low) / np.log(high / low))
         return (value - low) / (high - low)
 
-    verbs = {"ask": "ask ", "verify": "verify ", "accept": "keep "}
+    verbs = {"ask": "ask ", "verify": "verify ", "accept": "keep ", "abstain": "abstain from "}
     for span in step.spans:
         left, right = max(span.low, low), high if span.high is None else min(span.high, high)
         if right <= left:
@@ -213,6 +214,8 @@ def _outlook(ax: Axes, explained: Explanation, shades: dict[str, str]) -> None:
         keep = it.action == "accept"
         y = it.p_good if it.p_good is not None else 0.0 if known else 1.0
         label = ("keep " if keep else "then ask ") + it.candidate
+        if it.action == "abstain":
+            label = "abstain"
         ax.bar(x, max(y, 0.012), 0.085, color=shades.get(it.candidate, MUTED),
                alpha=0.85 if keep else 0.35, label=None if label in named else label)  # fmt: skip
         named.add(label)
@@ -245,7 +248,7 @@ def _outlook(ax: Axes, explained: Explanation, shades: dict[str, str]) -> None:
 
 def _path(ax: Axes, explained: Explanation) -> None:
     """Draw a row per step, with P(good) if it is known."""
-    verbs = {"ask": "ask", "verify": "verify", "accept": "keep"}
+    verbs = {"ask": "ask", "verify": "verify", "accept": "keep", "abstain": "abstain"}
     rows = []
     for row, step in enumerate(explained.steps):
         it = step.decision

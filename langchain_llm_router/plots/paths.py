@@ -19,9 +19,9 @@ from langchain_llm_router.plots.canvas import (
 
 __all__ = ["decision_path"]
 
-_FILL = {"ask": "#e8f1f8", "verify": "#f4f5f7", "accept": "#e3f4ec"}
-_EDGE = {"ask": GOOD, "verify": MUTED, "accept": COLORS[2]}
-_VERB = {"ask": "ask", "verify": "verify", "accept": "keep"}
+_FILL = {"ask": "#e8f1f8", "verify": "#f4f5f7", "accept": "#e3f4ec", "abstain": "#fbeee6"}
+_EDGE = {"ask": GOOD, "verify": MUTED, "accept": COLORS[2], "abstain": POOR}
+_VERB = {"ask": "ask", "verify": "verify", "accept": "keep", "abstain": "abstain"}
 
 
 def decision_path(record: Mapping[str, Any], *, title: str = "", query: str = "") -> Figure:
@@ -37,7 +37,7 @@ def decision_path(record: Mapping[str, Any], *, title: str = "", query: str = ""
     """
     steps = list(record["steps"])
     attempts = {attempt["candidate"]: attempt for attempt in record["attempts"]}
-    if not steps or steps[-1]["action"] != "accept":
+    if not steps or steps[-1]["action"] not in ("accept", "abstain"):
         # A final answer is accepted without verification and without a recorded decision.
         steps.append(
             {"action": "accept", "candidate": record["candidate"], "reason": "without verification"}

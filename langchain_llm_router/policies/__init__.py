@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.policies.pomdp import Pomdp
     from langchain_llm_router.policies.pool_choice import choose_pool
     from langchain_llm_router.policies.safe_arm import SafeArm
+    from langchain_llm_router.policies.unsure import Unsure
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -40,6 +41,7 @@ else:
             ".pomdp": "Pomdp",
             ".pool_choice": "choose_pool",
             ".safe_arm": "SafeArm",
+            ".unsure": "Unsure",
             ".observation": "BetaBinomial KernelDensity ObservationModel",
         },
     )
@@ -63,6 +65,7 @@ __all__ = [
     "RandomMix",
     "SafeArm",
     "Threshold",
+    "Unsure",
     "Utility",
     "choose_pool",
     "win_rate",

@@ -20,22 +20,23 @@ from langchain_llm_router.policies.answer_partitions import (
     answer_partitions,
     canonical,
 )
+from langchain_llm_router.policies.exits import Exit
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
-from langchain_llm_router.policies.policy import accept, last_resort
+from langchain_llm_router.policies.policy import accept, exit_decision, last_resort
 from langchain_llm_router.policies.pool_choice import expected_costs
 from langchain_llm_router.policies.pool_model import (
     Calibration,
     PoolModel,
-    PoolRows,
     PoolSettings,
     replay_pool,
 )
+from langchain_llm_router.policies.pool_rows import read_rows
 from langchain_llm_router.policies.pool_search import STOP, PoolPlan
 from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
-from langchain_llm_router.types.arrays import Arrays, Floats, Indices
+from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["AnswerPool"]
 
@@ -145,7 +146,7 @@ class AnswerPool(FittedPolicy):
         check_tables(outcomes, evaluations)
         names = tuple(outcomes.candidates) if pool is None else tuple(pool)
         answer_partitions(len(names))
-        rows = _rows(outcomes, evaluations, quality, names, unlabelled)
+        rows = read_rows(outcomes, evaluations, quality, names, unlabelled)
         cost_usd = mean_costs("outcomes", rows.cost_usd, names)
         comparing = evaluations.select(names).cost_usd
         self.verification_cost_usd_ = (
@@ -276,7 +277,7 @@ class AnswerPool(FittedPolicy):
         """
         self._check_fitted()
         check_tables(outcomes, evaluations)
-        rows = _rows(outcomes, evaluations, quality, self.candidates_)
+        rows = read_rows(outcomes, evaluations, quality, self.candidates_)
         asked, accepted, _ = replay_pool(self.model_, self._tables, rows, lambdas)
         comparing = evaluations.select(self.candidates_).cost_usd
         cost = rows.cost_usd + (0.0 if comparing is None else comparing)
@@ -286,6 +287,20 @@ class AnswerPool(FittedPolicy):
 
     def decide(self, situation: Situation) -> Decision:
         """Compare the last answer, then look up the best next step."""
+        return self._decide(situation, None)
+
+    def decide_or_abstain(self, situation: Situation, exit_: Exit) -> Decision:
+        """Look up the best next step, where to abstain after any answer is one of the steps."""
+        step = self._decide(situation, exit_)
+        if step.action != "ask" or len(situation.answered) > 0 or not exit_.possible:
+            return step
+        worth = self.calibration_.apply(step.scores[step.candidate]["value"] or 0.0)
+        if worth >= exit_.worth:
+            return step
+        reason = f"asking is worth {worth:.3f}, to end without an answer {exit_.worth:.3f}"
+        return exit_decision(self, step.candidate, reason, scores=step.scores)
+
+    def _decide(self, situation: Situation, exit_: Exit | None) -> Decision:
         self._check_fitted()
         view = self._view(situation)
         if len(view.answered) == 0 and not any(view.open):
@@ -295,7 +310,8 @@ class AnswerPool(FittedPolicy):
         if name is not None and is_last and (any(view.open) or len(view.answered) > 1):
             reason = "equal answers of several candidates are more likely right"
             return Decision("verify", name, type(self).__name__, reason)
-        step = self._step(situation, view)
+        worth = 0.0 if exit_ is None else self.calibration_.invert(exit_.worth)
+        step = self._step(situation, view, worth)
         if step.action == STOP:
             return self._accept(view, step)
         return self._ask(view, step)
@@ -352,7 +368,8 @@ class AnswerPool(FittedPolicy):
 
         @lru_cache(maxsize=32)
         def solver(key: _PlanKey) -> PoolPlan:
-            return tables.solve(key.lambda_, np.array(key.cost_usd), key.available)
+            costs = np.array(key.cost_usd)
+            return tables.solve(key.lambda_, costs, key.available, key.exit_worth)
 
         @lru_cache(maxsize=8192)
         def steps(key: _PlanKey, state: int, column: int) -> _Step:
@@ -409,12 +426,12 @@ class AnswerPool(FittedPolicy):
             open=tuple(name in arms and name not in asked for name in self.candidates_),
         )
 
-    def _step(self, situation: Situation, view: _View) -> _Step:
+    def _step(self, situation: Situation, view: _View, exit_worth: float) -> _Step:
         """Look up the step for this λ, the costs of now, and the candidates that can be asked."""
         given = situation.options.lambda_
         lambda_ = self.lambda_ if given is None else given
         costs, available = self._costs(situation), _available(view)
-        key = _PlanKey(lambda_, costs, available)
+        key = _PlanKey(lambda_, costs, available, exit_worth)
         return self._steps(key, view.state, self._column(view))
 
     def _costs(self, situation: Situation) -> tuple[float, ...]:
@@ -487,6 +504,7 @@ class _PlanKey(NamedTuple):
     lambda_: float
     cost_usd: tuple[float, ...]
     available: tuple[bool, ...]
+    exit_worth: float = 0.0
 
 
 class _Step(NamedTuple):
@@ -556,48 +574,3 @@ def _rounded(cost_usd: float, usual_usd: float) -> float:
         return cost_usd
     steps = round(math.log2(cost_usd / usual_usd) * _PRICE_STEPS)
     return usual_usd * math.exp2(steps / _PRICE_STEPS)
-
-
-def _rows(
-    outcomes: Outcomes,
-    evaluations: SelfEvaluations,
-    quality: ArrayLike | None,
-    pool: tuple[str, ...],
-    unlabelled: SelfEvaluations | None = None,
-) -> PoolRows:
-    """Check the tables of a fit and return them as arrays, the pool's columns first."""
-    shape, predicted = outcomes.quality.shape, None
-    columns = column_indices(pool, outcomes.candidates)
-    if quality is not None:
-        predicted = np.asarray(quality, dtype=np.float64)
-        if predicted.shape != shape or np.isnan(predicted).any():
-            msg = f"`quality` must have shape {shape}, without NaN, got shape {predicted.shape}."
-            raise ValueError(msg)
-        predicted = predicted[:, columns]
-    if unlabelled is not None and tuple(unlabelled.candidates) != tuple(outcomes.candidates):
-        msg = (
-            "`unlabelled` and `outcomes` must have the same candidates, got "
-            f"{list(unlabelled.candidates)} and {list(outcomes.candidates)}."
-        )
-        raise ValueError(msg)
-    order = [*columns, *(j for j in range(shape[1]) if j not in columns)]
-    cost, tokens = outcomes.cost_usd, outcomes.output_tokens
-    return PoolRows(
-        groups=_groups("evaluations", evaluations)[:, order],
-        quality=outcomes.quality[:, order],
-        cost_usd=np.full((shape[0], len(pool)), np.nan) if cost is None else cost[:, columns],
-        predicted=predicted,
-        output_tokens=None if tokens is None else tokens[:, columns],
-        unlabelled=None if unlabelled is None else _groups("unlabelled", unlabelled)[:, order],
-    )
-
-
-def _groups(name: str, evaluations: SelfEvaluations) -> Indices:
-    groups = evaluations.answer_groups
-    if groups is None:
-        msg = (
-            f"`{name}` has no answer groups, but this policy counts equal answers: evaluate the "
-            "answers with `AnswerGroups`, or set `answer_groups`."
-        )
-        raise ValueError(msg)
-    return groups

@@ -188,6 +188,8 @@ class Plan:
         gains: The expected (quality, cost) of asking and verifying each candidate under the best
             continuation, times the mass of the history before it, each of shape (k + 3,) * j for
             candidate j; None for candidates that cannot be verified.
+        exit_worth: What it is worth to end without an answer, after any verdict; -∞ if that is
+            not possible. In `gains` it counts as the quality of an answer that costs nothing.
     """
 
     beliefs: Beliefs
@@ -196,6 +198,7 @@ class Plan:
     verification_cost_usd: Floats
     available: tuple[bool, ...]
     gains: tuple[tuple[Floats, Floats] | None, ...]
+    exit_worth: float = -math.inf
 
     def options(self, history: tuple[int, ...], after: int) -> list[Option]:
         """Return the options after candidate `after` was asked last (-1 if none was)."""
@@ -220,7 +223,7 @@ class Plan:
         mass = float(self.beliefs.mass[history])
         a, b = (float(part[history[:j]]) / mass for part in gain)
         keep = float(self.beliefs.quality[history][j]) / mass
-        return a - self.lambda_ * (b - float(self.cost_usd[j])) > keep + _TIE
+        return a - self.lambda_ * (b - float(self.cost_usd[j])) > max(keep, self.exit_worth) + _TIE
 
     def _option(self, j: int, quality: float, cost: float, *, verify: bool) -> Option:
         return Option(j, verify, quality, cost, quality - self.lambda_ * cost)
@@ -259,11 +262,13 @@ def solve(
     *,
     available: tuple[bool, ...],
     recall: bool = False,
+    exit_worth: float = -math.inf,
 ) -> Plan:
     """Solve the decision problem exactly (expectimax) in one backward pass over the histories.
 
     After candidate i is verified, the policy keeps its answer (with `recall` the one of highest
-    expected quality so far), or asks any candidate j > i and verifies its answer or not.
+    expected quality so far), or asks any candidate j > i and verifies its answer or not, or ends
+    without an answer, which is worth `exit_worth`.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3: V(b) = max_a R(b, a) +
@@ -275,11 +280,15 @@ def solve(
     for j in range(n - 2, -1, -1):
         if not available[j]:
             continue
-        quality, cost = _best_after(beliefs, lambda_, cost_usd, gains, available, j, recall=recall)
+        quality, cost = _best_after(
+            beliefs, lambda_, cost_usd, gains, available, j, recall=recall, exit_worth=exit_worth
+        )
         mass = _take_unobserved(beliefs.mass, j, beliefs.unobserved)
         paid = float(cost_usd[j] + verification_cost_usd[j])
         gains[j] = (quality.sum(axis=-1), cost.sum(axis=-1) + paid * mass)
-    return Plan(beliefs, lambda_, cost_usd, verification_cost_usd, available, tuple(gains))
+    return Plan(
+        beliefs, lambda_, cost_usd, verification_cost_usd, available, tuple(gains), exit_worth
+    )
 
 
 def _take_unobserved(table: Floats, j: int, unobserved: int) -> Floats:
@@ -298,6 +307,7 @@ def _best_after(
     j: int,
     *,
     recall: bool,
+    exit_worth: float,
 ) -> tuple[Floats, Floats]:
     """Return (quality, cost) × mass of the best continuation after candidate j's verdict."""
     unobserved, n = beliefs.unobserved, beliefs.n_candidates
@@ -308,6 +318,8 @@ def _best_after(
         for i in range(n)
     ]
     best_quality = _recall_best(qualities, j, unobserved) if recall else qualities[j]
+    if exit_worth > 0:
+        best_quality = np.maximum(best_quality, exit_worth * mass)
     best_cost = np.zeros_like(mass)
     best_utility = best_quality
     for i in range(j + 1, n):

@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.policies.exits import Exit
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.lambda_search import Rehearsal, best_first_step, lambda_for
 from langchain_llm_router.policies.one_shot import require_quality
-from langchain_llm_router.policies.policy import accept, last_resort, query_uniform
+from langchain_llm_router.policies.policy import (
+    accept,
+    exit_decision,
+    last_resort,
+    query_uniform,
+)
 from langchain_llm_router.policies.supermodels import LinearUpdate, Planner, Stage, sobol_normals
 from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Attempt, Decision, Situation
@@ -175,27 +181,42 @@ class CascadeRouting(FittedPolicy):
 
     def decide(self, situation: Situation) -> Decision:
         """Verify the last answer, then ask a candidate of the best set, or accept."""
+        return self._decide(situation, None)
+
+    def decide_or_abstain(self, situation: Situation, exit_: Exit) -> Decision:
+        """Decide where to end without an answer counts as one more answer, of known quality."""
+        return self._decide(situation, exit_)
+
+    def _decide(self, situation: Situation, exit_: Exit | None) -> Decision:
         self._check_fitted()
+        worth = -np.inf if exit_ is None or not exit_.possible else exit_.worth
         view = self._encode(situation)
         stage, lambda_ = view.stage, np.array([view.lambda_])
         name = type(self).__name__
         if len(stage.run) == 0 and len(stage.allowed) == 0:
             return last_resort(self, situation)
         last = view.unverified
-        if last is not None and self._planner.worth_verifying(stage, last, view.quality, lambda_):
+        if last is not None and self._planner.worth_verifying(
+            stage, last, view.quality, lambda_, worth
+        ):
             candidate = self.candidates_[last]
             return Decision("verify", candidate, name, "a verdict may change the choice")
         # Without an answer a candidate must be asked even beyond `max_depth`.
-        required = replace(stage, depth=max(stage.depth, 1)) if len(stage.run) == 0 else stage
-        if len(stage.run) == 0:
+        is_first = len(stage.run) == 0
+        required = replace(stage, depth=max(stage.depth, 1)) if is_first else stage
+        if is_first:
             lambda_ = lambda_ * self.first_step_
-        chosen = int(self._planner.next(required, view.quality, view.cost, lambda_)[0])
+        chosen = int(self._planner.next(required, view.quality, view.cost, lambda_, worth)[0])
         scores: dict[str, dict[str, float | None]] = {
             candidate: {"quality": float(q), "cost_usd": float(c)}
             for candidate, q, c in zip(
                 self.candidates_, np.clip(view.quality[0], 0, 1), view.cost[0], strict=True
             )
         }
+        if chosen < 0 and is_first:
+            cheapest = min(stage.allowed, key=lambda j: (view.cost[0, j], j))
+            reason = f"no set is worth more than {worth:.3f}, what to end without an answer is"
+            return exit_decision(self, self.candidates_[cheapest], reason, scores=scores)
         if chosen < 0:
             best = max(stage.run, key=lambda j: (view.quality[0, j], -j))
             quality = min(max(float(view.quality[0, best]), 0.0), 1.0)
@@ -209,7 +230,7 @@ class CascadeRouting(FittedPolicy):
             candidate=self.candidates_[chosen],
             policy=name,
             reason=f"the first of the best set at λ = {view.lambda_:.4g} per USD",
-            final=self._is_final(view, chosen),
+            final=self._is_final(view, chosen, -np.inf if exit_ is None else exit_.worth),
             scores=scores,
         )
 
@@ -223,7 +244,7 @@ class CascadeRouting(FittedPolicy):
         view = self._encode(replace(situation, attempts=(*done, scored)))
         return float(np.clip(view.quality[0, self.candidates_.index(name)], 0, 1))
 
-    def _is_final(self, view: _EncodedSituation, chosen: int) -> bool:
+    def _is_final(self, view: _EncodedSituation, chosen: int, worth: float) -> bool:
         """Return whether this candidate's answer will be accepted unverified, if it does not fail.
 
         Such an answer is streamed as it arrives.
@@ -234,7 +255,7 @@ class CascadeRouting(FittedPolicy):
         if after.can_continue:
             return False
         lambda_ = np.array([view.lambda_])
-        if self._planner.worth_verifying(after, chosen, view.quality, lambda_)[0]:
+        if self._planner.worth_verifying(after, chosen, view.quality, lambda_, worth)[0]:
             return False
         return chosen == max(run, key=lambda j: (view.quality[0, j], -j))
 

@@ -24,6 +24,7 @@ from langchain_llm_router.data.artifacts import (
     read_artifact,
     write_artifact,
 )
+from langchain_llm_router.policies.exits import Exit, ExitTerms
 from langchain_llm_router.policies.knob import Knob, lambda_values
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 from langchain_llm_router.types.arguments import CheckedArguments
@@ -36,7 +37,16 @@ if TYPE_CHECKING:
     from langchain_llm_router.policies.observation import ObservationModel
     from langchain_llm_router.types.arrays import Arrays
 
-__all__ = ["Always", "OneShot", "Policy", "RandomMix", "accept", "last_resort", "query_uniform"]
+__all__ = [
+    "Always",
+    "OneShot",
+    "Policy",
+    "RandomMix",
+    "accept",
+    "exit_decision",
+    "last_resort",
+    "query_uniform",
+]
 
 
 class Policy(CheckedArguments, ABC):
@@ -59,6 +69,38 @@ class Policy(CheckedArguments, ABC):
     @abstractmethod
     def decide(self, situation: Situation) -> Decision:
         """Decide the next step; the same situation always gets the same decision."""
+
+    @property
+    def exit_terms(self) -> ExitTerms | None:
+        """How a request ends that no answer is good enough for; None if that is not said."""
+        return None
+
+    @property
+    def verifies_last(self) -> bool:
+        """Whether no answer is accepted unverified, also not that of the last candidate."""
+        return False
+
+    def decide_or_abstain(self, situation: Situation, exit_: Exit) -> Decision:
+        """Decide the next step where one may abstain, too; `Unsure` calls this.
+
+        The default compares the exit with a last candidate before it is asked. A policy that looks
+        ahead overrides it; the answer that is accepted is compared with the exit by `Unsure`.
+        """
+        step = self.decide(situation)
+        if step.action != "ask" or not step.final or not exit_.possible:
+            return step
+        p = self.p_good(situation, Attempt(candidate=step.candidate))
+        kept = [self.p_good(situation, attempt) for attempt in situation.answered]
+        if p is None or any(chance is None or chance >= exit_.worth for chance in kept):
+            return step
+        worth = p - exit_.lambda_ * (situation.arm(step.candidate).cost_usd or 0.0)
+        if worth >= exit_.worth:
+            return step
+        reason = (
+            f"asking {step.candidate} is worth {worth:.3f}, less than {exit_.worth:.3f}, what to "
+            "end without an answer is worth"
+        )
+        return exit_decision(self, step.candidate, reason, scores=step.scores)
 
     @property
     def named_candidates(self) -> tuple[str, ...]:
@@ -333,6 +375,18 @@ def accept(
         confidence=confidence,
         flip=flip,
     )
+
+
+def exit_decision(
+    policy: Policy,
+    candidate: str,
+    reason: str,
+    *,
+    scores: Mapping[str, Mapping[str, float | None]] | None = None,
+) -> Decision:
+    """Return the decision to abstain, see `Decision.candidate`."""
+    shown = {} if scores is None else scores
+    return Decision("abstain", candidate, type(policy).__name__, reason, scores=shown)
 
 
 def last_resort(policy: Policy, situation: Situation) -> Decision:

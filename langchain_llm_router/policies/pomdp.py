@@ -23,10 +23,11 @@ from langchain_llm_router.policies.belief import (
     nearest_group,
     solve,
 )
+from langchain_llm_router.policies.exits import Exit
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.observation import LikelihoodKind, score_likelihoods
-from langchain_llm_router.policies.policy import accept, last_resort
+from langchain_llm_router.policies.policy import accept, exit_decision, last_resort
 from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
@@ -150,6 +151,15 @@ class Pomdp(FittedPolicy):
 
     def decide(self, situation: Situation) -> Decision:
         """Look up the best action after the observations so far."""
+        return self._decide(situation, None)
+
+    def decide_or_abstain(self, situation: Situation, exit_: Exit) -> Decision:
+        """Look up the best action, where to abstain is one of the plan's actions."""
+        if self.mode == "article":
+            return super().decide_or_abstain(situation, exit_)
+        return self._decide(situation, exit_)
+
+    def _decide(self, situation: Situation, exit_: Exit | None) -> Decision:
         self._check_fitted()
         asked = {attempt["candidate"]: attempt for attempt in situation.attempts}
         failed = {name for name, attempt in asked.items() if attempt.get("error") is not None}
@@ -162,7 +172,10 @@ class Pomdp(FittedPolicy):
         lambda_ = situation.options.lambda_
         state = PlanState(
             plan=self._solver(
-                self.lambda_ if lambda_ is None else lambda_, available, self._group(situation)
+                self.lambda_ if lambda_ is None else lambda_,
+                available,
+                self._group(situation),
+                -np.inf if exit_ is None else exit_.worth,
             ),
             history=self._history(asked, failed),
             answered=tuple(answered),
@@ -171,10 +184,19 @@ class Pomdp(FittedPolicy):
         if last is not None and not last.get("verified", False) and self._worth_verifying(state):
             name = type(self).__name__
             return Decision("verify", last["candidate"], name, "a verdict may change the choice")
-        return self._article(state, last) if self.mode == "article" else self._exact(state)
+        if self.mode == "article":
+            return self._article(state, last)
+        decision = self._exact(state)
+        if exit_ is None or not exit_.possible:
+            return decision
+        return self._compare(state, decision, exit_.worth)
 
     def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
-        """Return the expected quality of the attempt's answer, given its score if there is one."""
+        """Return the expected quality of the attempt's answer, given its score if there is one.
+
+        A score of the last candidate's answer counts as in the training rows; if these have none,
+        it is itself what is expected.
+        """
         self._check_fitted()
         name, score = attempt["candidate"], attempt.get("confidence")
         if name not in self.candidates_:
@@ -182,10 +204,33 @@ class Pomdp(FittedPolicy):
         asked = {earlier["candidate"]: earlier for earlier in situation.attempts}
         asked[name] = Attempt(candidate=name, confidence=score, verified=score is not None)
         failed = {n for n, earlier in asked.items() if earlier.get("error") is not None}
-        group = self._group(situation)
+        group, history = self._group(situation), self._history(asked, failed)
+        if score is not None and name == self.candidates_[-1]:
+            return self._last_p_good(history, score, group)
         beliefs = self.beliefs_ if group == 0 else self._grouped[group - 1]
-        expected = beliefs.expected_quality(self._history(asked, failed))
+        expected = beliefs.expected_quality(history)
         return float(expected[self.candidates_.index(name)])
+
+    def _last_p_good(self, history: tuple[int, ...], score: float, group: int) -> float:
+        """Return the expected quality of the last candidate's answer after a verdict on it."""
+        if np.isnan(self._scores[:, -1]).all():
+            return score
+        n, observed = len(self._performance), (*history, self._index(score))
+        weights = np.ones(n) if self._weights is None or group == 0 else self._weights[group - 1]
+        for j, index in enumerate(observed):
+            if j == len(history) or index != self.beliefs_.unobserved:
+                weights = weights * self._likelihood(j)[index]
+        total = float(weights.sum())
+        return score if total <= 0 else float(weights @ self._performance[:, -1]) / total
+
+    def _likelihood(self, j: int) -> Floats:
+        return score_likelihoods(
+            self._scores[:, j],
+            self._performance[:, j],
+            n_samples=self.n_samples,
+            kind=self.likelihood,
+            bandwidth=self.bandwidth,
+        )
 
     def _settings(self) -> dict[str, Any]:
         return {"candidates": list(self.candidates_), "data_hash": self.data_hash_}
@@ -210,16 +255,7 @@ class Pomdp(FittedPolicy):
 
     def _tabulate(self, performance: Floats, scores: Floats, weights: Floats | None) -> None:
         self._performance, self._scores, self._weights = performance, scores, weights
-        likelihoods = [
-            score_likelihoods(
-                scores[:, j],
-                performance[:, j],
-                n_samples=self.n_samples,
-                kind=self.likelihood,
-                bandwidth=self.bandwidth,
-            )
-            for j in range(performance.shape[1] - 1)
-        ]
+        likelihoods = [self._likelihood(j) for j in range(performance.shape[1] - 1)]
         self.beliefs_ = build_beliefs(performance, likelihoods)
         self._grouped = [
             build_beliefs(performance, likelihoods, row)
@@ -234,9 +270,20 @@ class Pomdp(FittedPolicy):
         recall = self.recall
 
         @lru_cache(maxsize=512)
-        def solver(lambda_: float, available: tuple[bool, ...], group: int = 0) -> Plan:
+        def solver(
+            lambda_: float,
+            available: tuple[bool, ...],
+            group: int = 0,
+            exit_worth: float = -np.inf,
+        ) -> Plan:
             return solve(
-                beliefs[group], lambda_, cost, verifying, available=available, recall=recall
+                beliefs[group],
+                lambda_,
+                cost,
+                verifying,
+                available=available,
+                recall=recall,
+                exit_worth=exit_worth,
             )
 
         self._solver: _Solver = solver
@@ -292,6 +339,26 @@ class Pomdp(FittedPolicy):
             reason += f", keeping {self.candidates_[keep]}'s answer {expected[keep]:.3f}"
         confidence = None if keep is None else float(expected[keep])
         return self._ask(state, best, reason, options, confidence=confidence, flip=flip)
+
+    def _compare(self, state: PlanState, decision: Decision, worth: float) -> Decision:
+        """Return the exit in place of the best other action if it is worth more."""
+        j = self.candidates_.index(decision.candidate)
+        value = float(state.expected[j])
+        if decision.action == "ask":
+            value = max(
+                option.utility
+                for option in state.plan.options(
+                    state.history, state.answered[-1] if state.answered else -1
+                )
+            )
+        if value >= worth - 1e-12:
+            return decision
+        doing = "asking" if decision.action == "ask" else "keeping the answer of"
+        reason = (
+            f"{doing} {decision.candidate} is worth {value:.3f}, less than {worth:.3f}, what to "
+            "end without an answer is worth"
+        )
+        return exit_decision(self, decision.candidate, reason, scores=decision.scores)
 
     def _article(self, state: PlanState, last: Attempt | None) -> Decision:
         after = state.answered[-1] if last is not None else -1

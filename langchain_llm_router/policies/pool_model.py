@@ -302,6 +302,12 @@ class Calibration(NamedTuple):
         odds = self.intercept + self.slope * math.log(near / (1 - near))
         return 1 / (1 + math.exp(-odds))
 
+    def invert(self, probability: float) -> float:
+        """Return the chance that `apply` turns into this probability."""
+        near = min(max(probability, 1e-6), 1 - 1e-6)
+        odds = (math.log(near / (1 - near)) - self.intercept) / self.slope
+        return 1 / (1 + math.exp(-odds))
+
     @classmethod
     def _regress(cls, stated: Floats, measured: Floats) -> Self:
         """Fit by Newton's method, drawn to no change by the weight of a few answers."""

@@ -31,12 +31,14 @@ class PoolPlan(NamedTuple):
             (n_states + 1, n_beliefs); the last row is 0.
         lambda_: λ in quality per USD.
         cost_usd: Mean cost of each candidate, of shape (n_candidates,).
+        exit_worth: What it is worth to end without an answer; 0 if that is not possible.
     """
 
     action: NDArray[np.int8]
     value: Floats
     lambda_: float
     cost_usd: Floats
+    exit_worth: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,16 +96,24 @@ class PoolTables:
         """Number of candidates."""
         return len(self.cost)
 
-    def solve(self, lambda_: float, cost_usd: Floats, available: tuple[bool, ...]) -> PoolPlan:
+    def solve(
+        self,
+        lambda_: float,
+        cost_usd: Floats,
+        available: tuple[bool, ...],
+        exit_worth: float = 0.0,
+    ) -> PoolPlan:
         """Find the best next step in every state by exact backward induction.
 
         Args:
             lambda_: λ in quality per USD.
             cost_usd: Mean cost of each candidate's answer and of comparing it.
             available: Which candidates can be asked; the others may have answered before.
+            exit_worth: What it is worth to end without an answer, in every state with at least
+                one answer; 0 if that is not possible.
         """
-        value, action = self._induce(lambda_, cost_usd, available)
-        return PoolPlan(action, value, lambda_, cost_usd)
+        value, action = self._induce(lambda_, cost_usd, available, exit_worth)
+        return PoolPlan(action, value, lambda_, cost_usd, exit_worth)
 
     def at(self, belief: int) -> PoolTables:
         """Return the tables of one belief, for which a plan is made much faster."""
@@ -151,12 +161,19 @@ class PoolTables:
         return found
 
     def _induce(
-        self, lambda_: float | Floats, cost_usd: Floats, available: tuple[bool, ...]
+        self,
+        lambda_: float | Floats,
+        cost_usd: Floats,
+        available: tuple[bool, ...],
+        exit_worth: float = 0.0,
     ) -> tuple[Floats, NDArray[np.int8]]:
         """Return value and action of a plan, in the last axis by belief; of one belief by λ."""
         partitions = answer_partitions(self.n_candidates)
         price = np.multiply.outer(cost_usd, lambda_)
         keep = np.broadcast_to(self.keep, np.broadcast_shapes(self.keep.shape, np.shape(lambda_)))
+        if exit_worth > 0:
+            asked_any = (partitions.n_asked > 0)[:, None]
+            keep = np.where(asked_any, np.maximum(keep, exit_worth * self.mass), keep)
         value = np.vstack([keep, np.zeros((1, keep.shape[1]))])
         action = np.full(keep.shape, STOP, dtype=np.int8)
         for n_asked in range(self.n_candidates - 1, -1, -1):
@@ -203,6 +220,9 @@ class PoolTables:
         children = partitions.children[state, j, 1:]
         children = children[children < len(partitions), None]
         if (plan.action[children, beliefs] != STOP).any():
+            return False
+        exits = self.keep[children, beliefs] < plan.exit_worth * self.mass[children, beliefs]
+        if exits.any():
             return False
         kept = partitions.states[children, self.answer[children, beliefs]]
         return bool((kept == partitions.states[children, j]).all())

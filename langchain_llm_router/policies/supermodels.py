@@ -119,6 +119,8 @@ class Search:
         depth: Maximum number of further candidates.
         greedy: Whether to plan only one candidate ahead.
         chain: Whether to run in declared order without skipping (the optimal cascade).
+        exit_worth: What it is worth to end without an answer; it counts as one more answer, of
+            known quality. -∞ if that is not possible.
     """
 
     noise: Floats
@@ -127,6 +129,7 @@ class Search:
     depth: int
     greedy: bool = False
     chain: bool = False
+    exit_worth: float = -np.inf
 
     def next(self, quality: Floats, cost: Floats, lambda_: Floats) -> Indices:
         """Return the candidate to run next on each row, -1 to stop.
@@ -142,7 +145,7 @@ class Search:
             if adding a candidate to a set does not pay, it does not pay in any larger set.
         """
         n_rows = len(quality)
-        top = quality[:, self.run].max(axis=1, initial=-np.inf)
+        top = quality[:, self.run].max(axis=1, initial=self.exit_worth)
         state = _BestSets(quality, cost, lambda_, top)
         start = np.broadcast_to(top[:, None], (n_rows, len(self.noise)))
         depth = min(self.depth, len(self.allowed))
@@ -273,7 +276,14 @@ class Planner:
         total: Floats = expected * scale / np.maximum(self.cost_update.mean_y, 0.1) + verifying
         return total
 
-    def next(self, stage: Stage, quality: Floats, cost: Floats, lambda_: Floats) -> Indices:
+    def next(
+        self,
+        stage: Stage,
+        quality: Floats,
+        cost: Floats,
+        lambda_: Floats,
+        exit_worth: float = -np.inf,
+    ) -> Indices:
         """Return the candidate to ask next on each row, -1 to stop."""
         if not stage.can_continue:
             return np.full(len(quality), -1, dtype=np.intp)
@@ -284,21 +294,30 @@ class Planner:
             stage.depth,
             greedy=self.greedy,
             chain=self.chain,
+            exit_worth=exit_worth,
         )
         return search.next(quality, cost, lambda_)
 
-    def worth_verifying(self, stage: Stage, last: int, quality: Floats, lambda_: Floats) -> Bools:
+    def worth_verifying(
+        self,
+        stage: Stage,
+        last: int,
+        quality: Floats,
+        lambda_: Floats,
+        exit_worth: float = -np.inf,
+    ) -> Bools:
         """Return whether to verify the last answer, to continue or to choose among answers."""
         if stage.can_continue and self.verifiable[last]:
             return np.ones(len(quality), dtype=bool)
-        if len(stage.run) < 2 or not self.verifiable[last]:
+        if (len(stage.run) < 2 and exit_worth == -np.inf) or not self.verifiable[last]:
             return np.zeros(len(quality), dtype=bool)
         later = self.weights((*stage.observed, last))
         spread = self.update.spread(self.weights(stage.observed), later)
         columns = list(stage.run)
         drawn = self.normals[:, : len(columns)] @ _square_root(spread[np.ix_(columns, columns)]).T
         current = quality[:, columns]
-        gain = (current[:, None, :] + drawn[None]).max(axis=2).mean(axis=1) - current.max(axis=1)
+        later_best = (current[:, None, :] + drawn[None]).max(axis=2, initial=exit_worth)
+        gain = later_best.mean(axis=1) - current.max(axis=1, initial=exit_worth)
         worth: Bools = gain > lambda_ * self.verifying[last] + 1e-9
         return worth
 

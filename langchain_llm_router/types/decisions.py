@@ -9,9 +9,21 @@ from typing import Any, Literal, TypedDict
 
 from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
 
-__all__ = ["Action", "Arm", "Attempt", "Decision", "Situation", "Stuck", "share_true", "sum_usd"]
+__all__ = [
+    "Action",
+    "Arm",
+    "Attempt",
+    "Decision",
+    "Ending",
+    "Situation",
+    "Stuck",
+    "share_true",
+    "sum_usd",
+]
 
-Action = Literal["ask", "verify", "accept"]
+Action = Literal["ask", "verify", "accept", "abstain"]
+Ending = Literal["refuse", "flag", "interrupt", "hold"]
+"""How a request ends that no answer is good enough for, see `policies.Unsure`."""
 
 
 def sum_usd(amounts: Sequence[float | None]) -> float | None:
@@ -280,9 +292,13 @@ class Decision:
     """The next step that a policy takes, and why."""
 
     action: Action
-    """`ask` the candidate, `verify` its answer, or `accept` its answer."""
+    """`ask` the candidate, `verify` its answer, `accept` its answer, or `abstain`: end the request
+    although no answer is good enough."""
 
     candidate: str
+    """With `abstain`: the candidate whose answer is the best, or without any answer the one that
+    would have been asked."""
+
     policy: str
     """Class name of the policy that decided."""
 
@@ -314,6 +330,17 @@ class Decision:
 
     signal: str | None = None
     """The signal of a stuck tool loop that moved the choice to a stronger candidate."""
+
+    ending: Ending | None = None
+    """With `abstain`: how the request ends."""
+
+    ending_cost_usd: float | None = None
+    """With `abstain`: what this ending costs, e.g. the time of a person."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the request ends with this decision."""
+        return self.action in ("accept", "abstain")
 
     def explain(self) -> str:
         """Return the decision as text: the choice, the reason, and every arm's numbers."""
