@@ -22,6 +22,7 @@ __all__ = [
     "VERSIONS_KEY",
     "acreate_events",
     "create_events",
+    "has_checkpointer",
     "has_context_handlers",
     "identifying_params",
     "is_router",
@@ -46,6 +47,17 @@ Since: langgraph 0.6; `execution_info` since 1.2. Where it is missing, all is as
 events go to LangChain's callbacks, and a node that a retry policy runs again counts as one that
 was interrupted. (A constant saves each node several calls of a function.)
 """
+
+
+def has_checkpointer(config: Mapping[str, Any]) -> bool:
+    """Whether the graph that a node belongs to has a checkpointer, so that it can be resumed.
+
+    What for: an interrupt without one ends the graph as if it were done, and loses the answer.
+    Private: the key `__pregel_checkpointer` of `config["configurable"]`, since langgraph 0.2.
+    Where it is missing: True, and LangGraph says what it says.
+    """
+    configurable = config.get("configurable") or {}
+    return configurable.get("__pregel_checkpointer", True) is not None
 
 
 def has_context_handlers() -> bool:

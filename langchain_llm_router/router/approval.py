@@ -1,10 +1,11 @@
-"""The stage in which a person approves or declines an escalation."""
+"""The stages that ask a person: to approve an escalation, or for the answer itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from langchain_core.messages import AIMessage
 from langgraph.types import interrupt
 
 from langchain_llm_router.calls.ask import NodeOperation
@@ -12,7 +13,7 @@ from langchain_llm_router.policies.policy import accept
 from langchain_llm_router.router.request import Request, Stage
 from langchain_llm_router.types.errors import NoCandidateError
 
-__all__ = ["approve", "proposal"]
+__all__ = ["approve", "ask_person", "proposal"]
 
 
 def proposal(request: Request) -> dict[str, Any] | None:
@@ -55,3 +56,37 @@ def approve(request: Request) -> Stage:
     step = accept(request.parts.policy, kept[-1], "a person declined the escalation")
     request.loop.steps[-1] = step
     yield from request.end(step)
+
+
+def ask_person(request: Request) -> Stage:
+    """Ask a person for the answer where none is good enough, and end the request with it."""
+    step, loop = request.loop.steps[-1], request.loop
+    best = request.answers.get(step.candidate)
+    question = {
+        "question": loop.situation.query,
+        "reason": step.reason,
+        "candidate": step.candidate,
+        "draft": None if best is None or best.message is None else str(best.message.text),
+        "confidence": step.confidence,
+        "cost_usd": step.ending_cost_usd,
+    }
+    if request.user_node is not None:
+        reply = yield NodeOperation(request.user_node, request.config)
+    else:
+        reply = _answer_in(interrupt(question))
+        while not isinstance(reply, str | AIMessage | None):
+            # Raising would keep the reply in the checkpoint, and no other could be given.
+            reply = _answer_in(interrupt({**question, "problem": _PROBLEM.format(reply)}))
+    request.reply = AIMessage(reply) if isinstance(reply, str) else reply
+    yield from request.end(step)
+
+
+_PROBLEM = (
+    "Resume the graph with the answer, a text or an `AIMessage`, or with {{'answer': ...}}, or "
+    "with {{'answer': None}} if there is none, got {0!r}."
+)
+
+
+def _answer_in(reply: Any) -> Any:
+    """Read a person's reply; None means that the person has no answer either."""
+    return reply.get("answer") if isinstance(reply, Mapping) else reply

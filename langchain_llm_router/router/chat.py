@@ -153,6 +153,14 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
                 for candidate, model in zip(pool, models, strict=True)
             ]
         parts = Parts(RouterFields(**fields))
+        terms = parts.policy.exit_terms
+        if terms is not None and terms.do == "interrupt":
+            msg = (
+                "`policy` asks a person where no answer is good enough (`do='interrupt'`), but a "
+                "chat model cannot be interrupted: build a graph with `create_cascade`, or use "
+                "`do='refuse'`, 'flag' or 'hold'."
+            )
+            raise ValueError(msg)
         # Plain assignment would fit the parts together again, without end.
         object.__setattr__(self, "candidates", tuple(pool))
         object.__setattr__(self, "policy", parts.policy)

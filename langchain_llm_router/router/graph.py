@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Unpack
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
 
 from langchain_llm_router.router.approval import approve as approve_stage
-from langchain_llm_router.router.approval import proposal
+from langchain_llm_router.router.approval import ask_person, proposal
 from langchain_llm_router.router.nodes import (
     NEVER_CACHED,
     Kind,
@@ -34,6 +35,7 @@ from langchain_llm_router.types.arguments import refuse_unknown
 __all__ = ["create_cascade", "node_names"]
 
 _PREDICT, _DECIDE, _VERIFY, _APPROVE = "predict", "decide", "self_evaluate", "approve"
+_PERSON = "person"
 _RESERVED = "|:"
 """Characters that LangGraph does not allow in the name of a node."""
 
@@ -59,7 +61,8 @@ def create_cascade(
         nodes: Functions of your own, by the name of a node. A function `f(state)` or
             `f(state, config)` replaces the node and returns its result: for `predict` a mapping
             from candidate to quality, for `decide` a `Decision`, for a candidate an `AIMessage`,
-            for `self_evaluate` a confidence in [0, 1], for `approve` True or False. A function with
+            for `self_evaluate` a confidence in [0, 1], for `approve` True or False, for `person`
+            (see `Unsure`) the answer, a text or an `AIMessage`, or None. A function with
             a parameter `node` wraps the node: it gets the graph's node as `node`, and returns the
             result of `node.invoke(state, config)`, changed or not. The decision record names every
             such node that ran.
@@ -125,13 +128,17 @@ def _check_parallel(
         raise ValueError(msg)
 
 
-def node_names(names: Sequence[str]) -> dict[str, str]:
+def node_names(names: Sequence[str], *, more: Sequence[str] = ()) -> dict[str, str]:
     """Return a legal node name for each candidate.
+
+    Args:
+        names: Names of the candidates.
+        more: Names of other nodes of the graph than the usual ones.
 
     Raises:
         ValueError: If a candidate has the name of one of the graph's other nodes.
     """
-    reserved = {_PREDICT, _DECIDE, _VERIFY, _APPROVE, START, END}
+    reserved = {_PREDICT, _DECIDE, _VERIFY, _APPROVE, START, END, *more}
     taken = sorted(reserved & set(names))
     if taken:
         msg = f"The graph has other nodes with the names {taken}: rename these candidates."
@@ -143,6 +150,11 @@ def node_names(names: Sequence[str]) -> dict[str, str]:
             legal += "_"
         nodes[name] = legal
     return nodes
+
+
+def _replaces(function: Callable[..., Any] | None) -> bool:
+    """Return whether a user's function takes the place of a node."""
+    return callable(function) and not wraps(function)
 
 
 class _GraphBuilder:
@@ -158,7 +170,11 @@ class _GraphBuilder:
     ) -> None:
         self._parts, self._tools, self._functions = parts, tools, functions
         self._asks_two = asks_two
-        self._node_of = node_names(parts.names)
+        terms = parts.policy.exit_terms
+        self._exits = terms is not None
+        self._asks_person = terms is not None and terms.do == "interrupt"
+        self._interrupts = self._asks_person and not _replaces(functions.get(_PERSON))
+        self._node_of = node_names(parts.names, more=(_PERSON,) if self._asks_person else ())
         self._ask_label = {
             name: f"{i + 1} {'ask' if i == 0 or not parts.policy.verifies else 'escalate'}"
             for i, name in enumerate(parts.names)
@@ -173,7 +189,7 @@ class _GraphBuilder:
         """Add all nodes and edges, and return the graph."""
         graph = self._graph
         self._check_functions(approves=approving is not False)
-        self._add(_PREDICT, "predict", Request.prepare)
+        self._add(_PREDICT, "predict", Request.prepare, interrupts=self._interrupts)
         graph.add_edge(START, _PREDICT)
         graph.add_edge(_PREDICT, _DECIDE)
         decide = self._add(_DECIDE, "decide", Request.decide)
@@ -189,6 +205,12 @@ class _GraphBuilder:
             self._add(_VERIFY, "self_evaluate", Request.act)
             graph.add_edge(_VERIFY, _DECIDE)
             targets["verify"] = _VERIFY
+        if self._asks_person:
+            self._add(_PERSON, "person", ask_person)
+            graph.add_edge(_PERSON, END)
+            targets["abstain: ask a person"] = _PERSON
+        elif self._exits:
+            targets["abstain"] = END
 
         def after_decision(state: CascadeState) -> str | list[str]:
             if self._asks_two:
@@ -216,15 +238,24 @@ class _GraphBuilder:
         stage: Callable[[Request], Stage],
         *,
         candidate: str | None = None,
+        interrupts: bool = False,
     ) -> StageNode:
         function = self._functions.get(name)
-        stage_node = StageNode(self._parts, self._tools, stage, candidate=candidate)
+        make = partial(
+            StageNode,
+            self._parts,
+            self._tools,
+            stage,
+            candidate=candidate,
+            needs_checkpointer=interrupts,
+        )
+        stage_node = make()
         node: Any = stage_node
         if function is not None and wraps(function):
             node = WrappedNode(name, function, stage_node)
         elif function is not None:
             user_node = UserNode(name, kind, function)
-            node = stage_node = StageNode(self._parts, self._tools, stage, user_node, candidate)
+            node = stage_node = make(user_node=user_node)
         policy = NEVER_CACHED if kind == "decide" else None
         self._graph.add_node(name, node, cache_policy=policy)
         return stage_node
@@ -233,6 +264,7 @@ class _GraphBuilder:
         nodes = [_PREDICT, _DECIDE, *self._node_of.values()]
         nodes += [_VERIFY] if self._parts.policy.verifies else []
         nodes += [_APPROVE] if approves else []
+        nodes += [_PERSON] if self._asks_person else []
         for name, function in self._functions.items():
             if name not in nodes:
                 msg = f"Unknown node {name!r} in `nodes`: this graph has {nodes}."
@@ -247,6 +279,8 @@ class _GraphBuilder:
         step = state["steps"][-1]
         if step["action"] == "ask":
             return self._ask_label[step["candidate"]]
+        if step.get("ending") == "interrupt":
+            return "abstain: ask a person"
         return str(step["action"])
 
     def _after_approval(self, state: CascadeState) -> str:

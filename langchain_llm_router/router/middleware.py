@@ -28,8 +28,9 @@ from langchain_llm_router.calls.tracing import NOSTREAM, TokenWatch
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.drivers import adrive, drive
+from langchain_llm_router.router.endings import Done
 from langchain_llm_router.router.parts import Parts, RouterFields
-from langchain_llm_router.router.request import Done, Request
+from langchain_llm_router.router.request import Request
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.errors import BudgetExceededError, LedgerError, import_extra
@@ -211,7 +212,10 @@ class _ModelCall:
 
     def response(self, done: Done) -> ModelResponse[Any]:
         """Return the accepted response, with the record on its message."""
-        response = self._responses[id(done.answer.given)]
+        response = self._responses.get(id(done.answer.given))
+        if response is None:
+            # The router itself answers: no answer is good enough.
+            return ModelResponse(result=[done.output])
         return replace(response, result=[done.output, *response.result[1:]])
 
     def author(self, message: AIMessage) -> Candidate:

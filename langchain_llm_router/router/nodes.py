@@ -17,7 +17,7 @@ from langgraph.types import CachePolicy
 
 from langchain_llm_router.budgets.ledgers import process_id
 from langchain_llm_router.budgets.spending import EarlierRuns
-from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
+from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY, has_checkpointer
 from langchain_llm_router.router.drivers import adrive, drive
 from langchain_llm_router.router.parallel_drafts import stage_beside
 from langchain_llm_router.router.parts import Parts
@@ -36,7 +36,7 @@ __all__ = [
     "wraps",
 ]
 
-Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve"]
+Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve", "person"]
 """The purpose of a node, which determines what a function in its place must return."""
 
 NEVER_CACHED: CachePolicy[Any] = CachePolicy(key_func=lambda *_: os.urandom(16).hex(), ttl=1)
@@ -53,6 +53,8 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         stage: The stage to run.
         user_node: A user-defined node that is called in place of the stage's own operation.
         candidate: The candidate that this node asks, where two may be asked at the same time.
+        needs_checkpointer: Whether the graph may be interrupted, which this node refuses without
+            a checkpointer, before anything is spent.
     """
 
     def __init__(
@@ -62,7 +64,10 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         stage: Callable[[Request], Stage],
         user_node: UserNode | None = None,
         candidate: str | None = None,
+        *,
+        needs_checkpointer: bool = False,
     ) -> None:
+        self.needs_checkpointer = needs_checkpointer
         self._parts, self._stage, self._user_node = parts, stage, user_node
         self._candidate = candidate
         self._kwargs = {"tools": tuple(tools)} if tools else {}
@@ -83,6 +88,13 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         )
         if self.starts_turn and "version" not in (state.get("request") or {"version": None}):
             request.nodes = dict(state["request"]["nodes"])
+        if self.needs_checkpointer and not has_checkpointer(request.config):
+            msg = (
+                "The policy asks a person where no answer is good enough (`do='interrupt'`), which "
+                "needs a checkpointer: compile the graph with one, or give it a function "
+                "`nodes={'person': ...}`."
+            )
+            raise ValueError(msg)
         runtime = (request.config.get("configurable") or {}).get(RUNTIME_KEY)
         request.emits_events = runtime is not None
         budgets = self._parts.fields.budgets
@@ -322,12 +334,17 @@ def _read_reply(result: Any) -> tuple[Any] | None:
     return (result,) if isinstance(result, bool | Mapping) else None
 
 
+def _read_person(result: Any) -> tuple[Any] | None:
+    return (result,) if result is None or isinstance(result, str | AIMessage) else None
+
+
 _READERS: dict[Kind, Callable[[Any], tuple[Any] | None]] = {
     "predict": _read_qualities,
     "decide": _read_decision,
     "candidate": _read_answer,
     "self_evaluate": _read_verdict,
     "approve": _read_reply,
+    "person": _read_person,
 }
 
 _EXPECTED: dict[Kind, str] = {
@@ -338,4 +355,5 @@ _EXPECTED: dict[Kind, str] = {
         "a confidence in [0, 1], None, an `Evaluation`, or a mapping with `confidence`"
     ),
     "approve": "True or False",
+    "person": "a text, an `AIMessage`, or None",
 }

@@ -1,4 +1,4 @@
-"""One request, without I/O, from a query to an accepted answer.
+"""One request, without I/O, from a query to its answer.
 
 A `Request` has three stages, `prepare`, `decide` and `act`, each a generator that yields
 operations and is sent their results. `run` runs all stages, for the chat model and the agent
@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_llm_router.calls.answer_checks import classify
@@ -36,6 +36,7 @@ from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop, next_decision
 from langchain_llm_router.loop.record import decision_data, decision_record
+from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import make_situation
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
@@ -46,7 +47,7 @@ from langchain_llm_router.verification import Case
 if TYPE_CHECKING:
     from langchain_llm_router.budgets.spending import EarlierRuns, Spending
 
-__all__ = ["Done", "Request", "Stage", "new_id"]
+__all__ = ["Request", "Stage", "new_id"]
 
 Stage = Generator[Operation, Any, None]
 """A generator that yields operations and is sent their results, or has their failures thrown in."""
@@ -56,20 +57,6 @@ _VERSION = 3
 
 _CHANGES = {"decide": ("steps", "decision_id"), "act": ("trace",), "ask_draft": ("draft",)}
 """The keys of the plain data that a stage changes; a stage not named here changes all."""
-
-
-class Done(NamedTuple):
-    """A finished request."""
-
-    answer: Answer
-    """The accepted answer."""
-
-    output: Any
-    """The caller's output: the message with its record, or a parsed object."""
-
-    record: dict[str, Any]
-    shown: bool = False
-    """Whether the answer has already been streamed to the caller."""
 
 
 def new_id() -> str:
@@ -127,6 +114,9 @@ class Request:
     done: Done | None = None
     declined: bool = False
     """Whether a person declined the last step."""
+
+    reply: AIMessage | None = None
+    """The answer of a person who was asked because no other is good enough."""
 
     _loop: Loop | None = None
     _shown: set[str] = field(default_factory=set)
@@ -330,7 +320,7 @@ class Request:
             yield TraceOperation(step, loop.situation, self.config)
         if self.emits_events:
             yield from self._emit_event("decision", decision_data(step))
-        if step.action == "accept":
+        if step.ends and step.ending != "interrupt":
             yield from self.end(step)
 
     def act(self) -> Stage:
@@ -377,9 +367,13 @@ class Request:
         return self.loop.peek() is None
 
     def end(self, step: Decision) -> Stage:
-        """End the request with the answer that a step accepts, and with its decision record."""
-        fields, loop = self.parts.fields, self.loop
-        record = decision_record(loop.steps, loop.situation, self.decision_id)
+        """End the request with the answer that a step gives, and with its decision record."""
+        fields, loop, policy = self.parts.fields, self.loop, self.parts.policy
+        record = decision_record(
+            loop.steps, loop.situation, self.decision_id, verifies=policy.verifies
+        )
+        if self.reply is not None:
+            record["unsure"]["answered_by"] = "person"
         if fields.budgets is not None:
             record["budget"] = budget_data(loop.situation)
         if self.nodes:
@@ -393,12 +387,13 @@ class Request:
             record["shadow"] = yield ShadowOperation(fields.shadow, loop.situations(), attempts)
         if fields.trace_decision and self._has_handlers:
             yield AnnotateOperation(record)
-        answer = self.answers[step.candidate]
+        answer = find_answer(step, self.answers, policy.exit_terms, self.kwargs, self.reply)
         self._log("answered", record)
-        if self.parts.judged is not None:
+        if self.parts.judged is not None and step.action == "accept":
             self.parts.judged.offer(self, step.candidate)
         output = caller_output(answer.output, record, self.kwargs)
-        self.done = Done(answer, output, record, shown=step.candidate in self._shown)
+        is_shown = step.action == "accept" and step.candidate in self._shown
+        self.done = Done(answer, output, record, shown=is_shown)
 
     # Asking and verifying
 

@@ -34,8 +34,9 @@ from langchain_llm_router.calls.langchain_internals import VERSIONS_KEY
 from langchain_llm_router.calls.nested_records import as_chunk, with_nested
 from langchain_llm_router.calls.tracing import has_no_handlers
 from langchain_llm_router.router.drivers import adrive, astream, drive, stream
+from langchain_llm_router.router.endings import Done
 from langchain_llm_router.router.parts import Parts
-from langchain_llm_router.router.request import Done, Request
+from langchain_llm_router.router.request import Request
 
 __all__ = ["RequestChatModel"]
 

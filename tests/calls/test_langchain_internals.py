@@ -18,6 +18,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tracers import context
 from langchain_core.tracers.context import collect_runs
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import MessagesState, StateGraph
 from langgraph.runtime import Runtime
 
@@ -27,6 +28,7 @@ from langchain_llm_router.calls.langchain_internals import (
     VERSIONS_KEY,
     acreate_events,
     create_events,
+    has_checkpointer,
     has_context_handlers,
     identifying_params,
     langsmith_params,
@@ -258,3 +260,15 @@ def test_a_node_finds_the_runtime_of_its_graph_in_its_config():
     assert runtime.stream_writer is not Runtime().stream_writer, (
         f"{GRAPH}: the runtime has no writer for `stream_mode='custom'`"
     )
+
+
+def test_a_node_knows_whether_its_graph_has_a_checkpointer():
+    found = []
+    graph = StateGraph(MessagesState)
+    graph.add_node("node", lambda state, config: found.append(has_checkpointer(config)))
+    graph.set_entry_point("node")
+    graph.compile().invoke({"messages": []})
+    thread = {"configurable": {"thread_id": "t"}}
+    graph.compile(checkpointer=InMemorySaver()).invoke({"messages": []}, thread)
+    assert found == [False, True], f"{GRAPH}: the config has no `__pregel_checkpointer`"
+    assert has_checkpointer({})
