@@ -222,7 +222,10 @@ def _max_tokens(candidate: Candidate, call: Mapping[str, Any]) -> int | None:
         own = _output_limit(candidate)
         longest = own if longest is None or own is None else max(own, longest)
     numbers = [int(call[name]) for name in _NUMBERS if call.get(name)]
-    return None if longest is None or longest < 0 else longest * max(numbers, default=1)
+    if longest is None or longest < 0:
+        return None
+    # A budget in the body is that of a server whose maximum length may exclude the thinking.
+    return (longest + int(call.get("thinking_budget") or 0)) * max(numbers, default=1)
 
 
 def _output_limit(candidate: Candidate) -> int | None:

@@ -216,6 +216,12 @@ class AskOperation(Operation):
     def _make_failure(self, error: Exception, started: float) -> Answer:
         secrets = find_secrets(self.candidate.model)
         redact_error(error, secrets)
+        from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
+            is_context_length,
+            refused_effort,
+        )
+
+        error = refused_effort(self.candidate, error) or error
         blame_candidate(error, self.candidate.name)
         attempt = Attempt(
             candidate=self.candidate.name,
@@ -225,10 +231,6 @@ class AskOperation(Operation):
             cost_usd=None,
             latency_s=time.perf_counter() - started,
         )
-        from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
-            is_context_length,
-        )
-
         if is_context_length(error):
             attempt["too_long"] = True
         return Answer(self._with_notes(attempt), error=error)

@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableBinding
 
+from langchain_llm_router.calls.efforts import tell_effort
 from langchain_llm_router.calls.prices import look_up_price
 from langchain_llm_router.live.client_retries import without_retries
 from langchain_llm_router.types import Candidate
@@ -55,7 +56,7 @@ def resolve_candidate(candidate: Candidate | BaseChatModel | str | Any) -> Candi
     if not isinstance(model, BaseChatModel):
         raise _not_a_model(model)
     price = candidate.price if candidate.price is not None else look_up_price(model)
-    return replace(candidate, model=without_retries(model), price=price)
+    return tell_effort(replace(candidate, model=without_retries(model), price=price))
 
 
 def _unbound(binding: Any) -> Candidate:

@@ -19,6 +19,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel, ValidationError
 
 from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.efforts import rejected_settings
 from langchain_llm_router.calls.provider_messages import for_candidate
 from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.live.client_retries import client_retries, without_retries
@@ -439,7 +440,8 @@ def _samples(result: LLMResult) -> list[AIMessage]:
 
 def _with_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:
     """Return a copy with this temperature, or the model itself if it has no such setting."""
-    fixed = (model.profile or {}).get("temperature") is False
-    if temperature is None or fixed or "temperature" not in type(model).model_fields:
+    if temperature is None or "temperature" not in type(model).model_fields:
+        return model
+    if "temperature" in rejected_settings(model):
         return model
     return model.model_copy(update={"temperature": temperature})

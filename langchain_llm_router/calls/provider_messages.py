@@ -7,7 +7,7 @@ call fail, so it is left out of the copy that is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import is_
 from typing import Any
 
@@ -182,9 +182,17 @@ def _foreign_keys(block: Mapping[str, Any]) -> set[str] | None:
     return set() if kind in _CACHE_KEYS else None
 
 
-def settings_for_provider(settings: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
-    """Return a call's keyword arguments without the cache settings that a provider would reject."""
-    dropped = foreign_cache_keys(provider)
+def settings_for_provider(
+    settings: Mapping[str, Any], provider: str | None, rejected: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return a call's keyword arguments without what a provider would reject.
+
+    Args:
+        settings: The keyword arguments.
+        provider: The provider family, which has cache settings of its own; None if unknown.
+        rejected: What the model rejects, from `rejected_settings`.
+    """
+    dropped = (*foreign_cache_keys(provider), *rejected)
     if provider not in _TAKES_CACHE_KEY:
         dropped += ("prompt_cache_key",)
     return {name: value for name, value in settings.items() if name not in dropped}

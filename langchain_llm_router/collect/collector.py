@@ -14,7 +14,9 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.efforts import rejected_settings
 from langchain_llm_router.calls.judge import VerifierCalls, aadvance
+from langchain_llm_router.calls.provider_messages import provider_of, settings_for_provider
 from langchain_llm_router.calls.reports import Asking, report_in_text
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge, ReferenceGrader
 from langchain_llm_router.collect.journal import Log
@@ -208,6 +210,11 @@ class Collector:
             kwargs |= verifier.answer_kwargs(candidate.name)
         messages: Sequence[BaseMessage] = self._work.messages(question)
         model, report = live_model(candidate), self._work.report_of(candidate.name)
+        kwargs = settings_for_provider(
+            {**candidate.parameters, **kwargs},
+            provider_of(model),
+            rejected_settings(model, candidate),
+        )
         read: Asking | None = None
         if report is not None:
             messages, read = report_in_text(messages, model, kwargs, report)

@@ -37,6 +37,9 @@ _PARAMETERS = (
     "reasoning_effort",
     "thinking",
     "thinking_budget",
+    "thinking_level",
+    "effort",
+    "verbosity",
     "model_kwargs",
     "extra_body",
 )
@@ -55,6 +58,7 @@ def model_identity(candidate: Candidate) -> dict[str, Any]:
         for name in _PARAMETERS
         if (value := getattr(model, name, None)) not in (None, {}, []) and _is_plain(value)
     }
+    parameters |= {name: it for name, it in candidate.parameters.items() if _is_plain(it)}
     name = _first_text(model, _MODEL_FIELDS)
     identity = {
         # The same model may be asked through another client.

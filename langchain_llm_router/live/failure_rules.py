@@ -13,7 +13,8 @@ from typing import Any
 from langchain_llm_router.live.measurements import FailureKind
 from langchain_llm_router.live.retry_after import wait_s
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.errors import DeadlineError, LlmRouterError
+from langchain_llm_router.types.candidates import Candidate
+from langchain_llm_router.types.errors import DeadlineError, EffortRefusedError, LlmRouterError
 
 __all__ = [
     "BulkheadFullError",
@@ -26,6 +27,7 @@ __all__ = [
     "is_retryable",
     "is_unreachable",
     "may_be_billed",
+    "refused_effort",
     "retry_after_s",
     "status_of",
 ]
@@ -394,7 +396,22 @@ def is_unreachable(error: BaseException) -> bool:
 
 def is_hopeless(error: BaseException) -> bool:
     """Return whether all further calls would fail too, e.g. a wrong key or an unknown model."""
-    return status_of(error) in (401, 402, 403, 404)
+    return isinstance(error, EffortRefusedError) or status_of(error) in (401, 402, 403, 404)
+
+
+_EFFORT_WORDS = ("reasoning_effort", "reasoning.effort", "effort", "thinking", "budget_tokens")
+
+
+def refused_effort(candidate: Candidate, error: Exception) -> EffortRefusedError | None:
+    """Return the error for a call that was refused for its candidate's effort; None for others."""
+    if candidate.effort is None or status_of(error) not in (400, 422):
+        return None
+    if isinstance(error, EffortRefusedError) or is_context_length(error):
+        return None
+    text = str(error)[:_MAX_CHARS].casefold()
+    if not any(word in text for word in _EFFORT_WORDS):
+        return None
+    return EffortRefusedError(candidate.name, candidate.effort, error)
 
 
 def is_callers_fault(error: BaseException) -> bool:

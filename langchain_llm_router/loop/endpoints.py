@@ -15,7 +15,7 @@ from typing import Any
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Price, Situation
 
-__all__ = ["ByModel", "expand_endpoints", "pick_endpoint"]
+__all__ = ["ByModel", "arms_by_effort", "expand_endpoints", "pick_endpoint"]
 
 # Weights that break ties between endpoints of equal utility: quality per dollar, per second to the
 # first token, per second between tokens, per failed call.
@@ -49,6 +49,20 @@ def expand_endpoints(candidates: Sequence[Any]) -> tuple[Any, ...]:
                 )
             )
     return tuple(arms)
+
+
+def arms_by_effort(candidates: Sequence[Candidate]) -> dict[str, tuple[str, ...]]:
+    """Return the arms made by `Candidate.efforts`, by the name of the candidate they are made of.
+
+    A candidate that has this name itself is what the name means.
+    """
+    arms: dict[str, tuple[str, ...]] = {}
+    for candidate in candidates:
+        if candidate.effort_of is not None:
+            known = arms.get(candidate.effort_of, ())
+            arms[candidate.effort_of] = (*known, candidate.name)
+    own = {name for c in candidates for name in (c.name, c.model_name)}
+    return {name: made for name, made in arms.items() if name not in own}
 
 
 def _mean_cost_usd(candidate: Candidate, price: Price) -> float | None:

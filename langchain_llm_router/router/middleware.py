@@ -22,6 +22,7 @@ from langgraph.config import get_config
 
 from langchain_llm_router.calls.bindings import Bindings, NotedRunnable
 from langchain_llm_router.calls.chat_models import live_model
+from langchain_llm_router.calls.efforts import rejected_settings
 from langchain_llm_router.calls.provider_messages import provider_of, settings_for_provider
 from langchain_llm_router.calls.tools import choice_for_provider, tools_for_provider
 from langchain_llm_router.calls.tracing import NOSTREAM, TokenWatch
@@ -295,7 +296,11 @@ class _Candidate(NotedRunnable):
         system, provider = request.system_message, provider_of(model)
         if system is not None and isinstance(messages[0], SystemMessage):
             system, messages = messages[0], messages[1:]
-        settings = settings_for_provider({**request.model_settings, **kwargs}, provider)
+        settings = settings_for_provider(
+            {**request.model_settings, **kwargs},
+            provider,
+            rejected_settings(model, self._candidate),
+        )
         return request.override(
             model=_with_tags(model, config or {}, listener),
             messages=list(messages),  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from langchain_llm_router.calls.answer_checks import FATAL_FLAWS
 from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.bindings import Bindings, NotedRunnable, Unbindable
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
+from langchain_llm_router.calls.efforts import rejected_settings
 from langchain_llm_router.calls.langchain_internals import is_router
 from langchain_llm_router.calls.nested_records import inner_messages
 from langchain_llm_router.calls.provider_messages import (
@@ -37,7 +38,7 @@ from langchain_llm_router.calls.tracing import gated_config, is_traced
 from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.climbs import hand_over_to
-from langchain_llm_router.loop.endpoints import expand_endpoints
+from langchain_llm_router.loop.endpoints import arms_by_effort, expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
 from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
 from langchain_llm_router.policies.policy import Policy
@@ -363,6 +364,19 @@ class Parts:
         return parts
 
     @cached_property
+    def rejected(self) -> Mapping[str, frozenset[str]]:
+        """The keyword arguments that each candidate would reject, by name."""
+        by_name = self.by_name
+        return {
+            name: rejected_settings(model, by_name[name]) for name, model in self.models.items()
+        }
+
+    @cached_property
+    def efforts(self) -> Mapping[str, tuple[str, ...]]:
+        """The arms that are efforts of one candidate, by that candidate's name."""
+        return arms_by_effort(self.candidates)
+
+    @cached_property
     def secrets(self) -> tuple[str, ...]:
         """Every API key in the candidates' models."""
         return tuple({key for c in self.candidates for key in find_secrets(c.model)})
@@ -373,11 +387,11 @@ class Parts:
         Raises:
             ValueError: If there is no such candidate.
         """
-        if any(name in (c.name, c.model_name) for c in self.candidates):
+        if name in self.efforts or any(name in (c.name, c.model_name) for c in self.candidates):
             return str(name)
         for candidate, model in self.models.items():
             if name in (getattr(model, "model", None), getattr(model, "model_name", None)):
-                return candidate
+                return self.by_name[candidate].effort_of or candidate
         msg = f"Unknown candidate {name!r} in `model`: must be one of {list(self.names)}."
         raise ValueError(msg)
 
@@ -421,7 +435,7 @@ class Parts:
                 )
         runnable, rest = self._bind(candidate, kwargs, include_raw=include_raw)
         if rest:
-            rest = settings_for_provider(rest, provider)
+            rest = settings_for_provider(rest, provider, self.rejected[name])
         if name in self._routers:
             messages = inner_messages(messages, name)
         # The first turn of a conversation, the most frequent case.

@@ -14,6 +14,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from langchain_llm_router.calls.bindings import schema_method, wants_schema
+from langchain_llm_router.calls.efforts import EFFORT_KEYS, other_effort
 from langchain_llm_router.calls.tools import foreign_tool
 from langchain_llm_router.loop.arms import begin, build_arms, drop_earlier_arms, prefer_candidate
 from langchain_llm_router.loop.capabilities import needs_of, shortfall
@@ -80,7 +81,8 @@ def make_situation(
             verifier=fields.verifier if parts.policy.verifies else None,
             live=parts.live,
         )
-    unfit = _unfit(parts, messages, kwargs) if parts.profiles or kwargs.get("tools") else None
+    needs_fit = parts.profiles or kwargs.keys() & {"tools", *EFFORT_KEYS}
+    unfit = _unfit(parts, messages, kwargs) if needs_fit else None
     situation = begin(conversation.query, arms, options, unfit=unfit)
     if conversation.in_tool_loop and parts.stuck is not None and options.force is None:
         order = models_by_strength(parts.candidates, arms, declared=parts.policy.verifies)
@@ -132,11 +134,26 @@ def _options_of(
         options = RoutingOptions.parse(model)
     elif model is not None:
         options = replace(options, force=parts.resolve_name(model))
+    if parts.efforts:
+        options = _name_efforts(options, parts.efforts)
     budgets = parts.fields.budgets
     pace = None if budgets is None else budgets.lambda_(config or {})
     if pace is not None:
         options = replace(options, lambda_=max(pace, options.lambda_ or 0.0))
     return options
+
+
+def _name_efforts(
+    options: RoutingOptions, efforts: Mapping[str, tuple[str, ...]]
+) -> RoutingOptions:
+    """Return the options with the arms in place of the candidate that they are efforts of.
+
+    To force a model with several efforts leaves the choice among them to the policy.
+    """
+    if options.force is not None and options.force in efforts:
+        return replace(options, force=None, candidates=efforts[options.force])
+    named = [arm for name in options.candidates or () for arm in efforts.get(name, (name,))]
+    return replace(options, candidates=tuple(named)) if named else options
 
 
 def _output_tokens(parts: Parts, query: str) -> list[float] | None:
@@ -161,4 +178,5 @@ def _unfit(
         built_in = foreign_tool(kwargs.get("tools") or (), provider)
         if built_in is not None:
             reasons[name] = f"the built-in tool {built_in!r} is another provider's"
+    reasons |= {c.name: other_effort(c, kwargs) for c in parts.candidates if c.effort is not None}
     return {name: reason for name, reason in reasons.items() if reason is not None}

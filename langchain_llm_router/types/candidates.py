@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_llm_router.types.arguments import CheckedArguments, check_range, unwrap_numpy
@@ -310,7 +310,17 @@ class Candidate(CheckedArguments):
     endpoint_of: str | None = None
     """On an arm expanded from `endpoints`: name of the candidate that has them."""
 
+    effort: str | int | None = None
+    """How hard the model thinks: its provider's word for it, such as `"low"`, or the most tokens of
+    thinking. None leaves it to the model. See `efforts`."""
+
+    effort_of: str | None = None
+    """On an arm made by `efforts`: name of the candidate that it was made of."""
+
     def __post_init__(self) -> None:
+        if isinstance(self.effort, int) and self.effort < 0:
+            msg = f"`effort` must be a word or a number of tokens >= 0, got {self.effort!r}."
+            raise ValueError(msg)
         if not self.name:
             msg = f"A candidate's name must be a non-empty string, got {self.name!r}."
             raise ValueError(msg)
@@ -335,6 +345,53 @@ class Candidate(CheckedArguments):
     def model_name(self) -> str:
         """The name used by estimators and policies, which all endpoints of a model share."""
         return self.name if self.endpoint_of is None else self.endpoint_of
+
+    def efforts(self, *levels: str, thinking_budget: Sequence[int] = ()) -> tuple[Candidate, ...]:
+        """Return one candidate per effort of this model, with a name and measurements of its own.
+
+        Until they are measured, answers are expected to be as long as at the default effort times
+        what MCPMark's runs of GPT-5 models had (low 0.5, high 2.2), or longer by the whole budget.
+
+        Args:
+            *levels: The provider's words, e.g. `"low", "medium", "high"`.
+            thinking_budget: Most tokens of thinking, e.g. `[1024, 8192]`.
+
+        Raises:
+            ValueError: If no effort is given, one is given twice, or the candidate has one already.
+
+        Example:
+            >>> [arm.name for arm in Candidate("mini").efforts("low", "high")]
+            ['mini:low', 'mini:high']
+        """
+        chosen: list[str | int] = [*levels, *thinking_budget]
+        if not chosen or len(set(chosen)) < len(chosen) or "" in chosen:
+            msg = f"Efforts of {self.name!r} must be distinct and not empty, got {chosen}."
+            raise ValueError(msg)
+        if self.effort is not None:
+            msg = f"{self.name!r} has the effort {self.effort!r} already: make arms of one without."
+            raise ValueError(msg)
+        return tuple(self._with_effort(effort) for effort in chosen)
+
+    def _with_effort(self, effort: str | int) -> Candidate:
+        length = self.expected_output_tokens
+        if isinstance(effort, int):
+            length += effort
+        else:
+            length *= _LENGTHS.get(effort, 1.0)
+        return replace(
+            self,
+            name=f"{self.name}:{effort}",
+            effort=effort,
+            effort_of=self.name,
+            expected_output_tokens=length,
+            # It was measured at another effort.
+            expected_cost_usd=None,
+        )
+
+
+# Output tokens of an answer, hidden ones included, relative to medium effort: geometric means over
+# gpt-5, gpt-5-mini and gpt-5-nano on MCPMark (0.31 to 0.86, and 1.7 to 2.8).
+_LENGTHS = {"none": 0.5, "minimal": 0.5, "low": 0.5, "high": 2.2, "xhigh": 2.2, "max": 2.2}
 
 
 def candidate_names(candidates: Sequence[Candidate]) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ __all__ = [
     "CalibrationError",
     "CollectionError",
     "DeadlineError",
+    "EffortRefusedError",
     "EmptyAnswerError",
     "LedgerError",
     "LlmRouterError",
@@ -102,6 +103,20 @@ class EmptyAnswerError(LlmRouterError):
             f"The stream of {candidate!r} ended without text, tool call, reasoning or finish "
             "reason: its endpoint sent nothing. Retry, or ask another candidate."
         )
+
+
+class EffortRefusedError(LlmRouterError):
+    """Raised when a provider refuses the effort of a candidate; its cause is the provider's error.
+
+    Nothing was billed, and every further call of this candidate would be refused too.
+    """
+
+    def __init__(self, candidate: str, effort: str | int, error: Exception) -> None:
+        super().__init__(
+            f"The provider of candidate {candidate!r} refuses its effort {effort!r}: give it "
+            f"another one. The provider says: {error}"
+        )
+        self.__cause__ = error
 
 
 class ArtifactError(LlmRouterError):

@@ -8,10 +8,18 @@ from tests.support.loopback import Loopback
 
 
 class FakeOpenAI(Loopback):
-    """Answers every chat in words, or in JSON that fits the schema it is given."""
+    """Answers every chat in words, or in JSON that fits the schema it is given.
 
-    def __init__(self, answer: str = "I am {model}.") -> None:
-        self.answer = answer
+    Args:
+        answer: The answer, with the model's name in place of `{model}`.
+        hidden: Hidden reasoning tokens by `reasoning_effort`; if given, other efforts are refused,
+            and so is a temperature, as OpenAI's reasoning models do.
+    """
+
+    def __init__(
+        self, answer: str = "I am {model}.", hidden: dict[str | None, int] | None = None
+    ) -> None:
+        self.answer, self.hidden = answer, hidden
         self.requests: list[dict[str, Any]] = []
         super().__init__(_Handler)
         self.url += "/v1"
@@ -40,13 +48,23 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.fake.requests.append(body)
+        hidden = self.fake.hidden
+        effort = body.get("reasoning_effort")
+        for name in ("temperature", "reasoning_effort"):
+            if hidden is not None and name in body and body[name] not in hidden:
+                message = f"Unsupported value: {name!r} does not support {body[name]!r}."
+                error = {"message": message, "param": name, "code": "unsupported_value"}
+                self._send({"error": error}, 400)
+                return
         text = self.fake.reply(body)
         spent = sum(len(str(m.get("content") or "").split()) for m in body["messages"])
-        given = len(text.split())
-        usage = {
+        thought = 0 if hidden is None else hidden[effort]
+        given = len(text.split()) + thought
+        usage: dict[str, Any] = {
             "prompt_tokens": spent,
             "completion_tokens": given,
             "total_tokens": spent + given,
+            "completion_tokens_details": {"reasoning_tokens": thought},
         }
         base = {"id": "chatcmpl-1", "created": 0, "model": body["model"]}
         if body.get("stream"):
@@ -56,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         choices = [{"index": 0, "finish_reason": "stop", "message": message}]
         self._send({**base, "object": "chat.completion", "usage": usage, "choices": choices})
 
-    def _stream(self, base: dict[str, Any], text: str, usage: dict[str, int]) -> None:
+    def _stream(self, base: dict[str, Any], text: str, usage: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
@@ -73,9 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _event(self, value: Any) -> None:
         self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())
 
-    def _send(self, value: Any) -> None:
+    def _send(self, value: Any, status: int = 200) -> None:
         body = json.dumps(value).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

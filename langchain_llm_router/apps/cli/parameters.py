@@ -37,7 +37,10 @@ __all__ = [
 RouterArgument = Annotated[Path, "Folder of a saved router, as `fit` writes it."]
 DataOption = Annotated[list[Path], "Journals of `collect`, or tables of outcomes; several add up."]
 JsonOption = Annotated[bool, "Print the figures as one JSON object on the last line."]
-CandidatesOption = Annotated[list[str], "[name=]provider:model[@base-url], from cheap to strong."]
+CandidatesOption = Annotated[
+    list[str],
+    "[name=]provider:model[?reasoning_effort=low,high][@base-url], from cheap to strong.",
+]
 PricesOption = Annotated[list[str], "name=input,output in USD per million tokens."]
 
 

@@ -165,7 +165,9 @@ class _ChatEndpoint:
 
     def __init__(self, router: ChatLLMRouter, counters: Counters) -> None:
         self._router, self._counters = router, counters
-        self.names = list(dict.fromkeys([_ROUTER_MODEL, *router.parts.names]))
+        self.names = list(
+            dict.fromkeys([_ROUTER_MODEL, *router.parts.efforts, *router.parts.names])
+        )
 
     async def answer(self, body: ChatRequest, header: str | None, request: Request) -> Response:
         """Answer a request, as one body or as a stream; a client that leaves ends its calls."""
@@ -228,6 +230,9 @@ class _ChatEndpoint:
         """Return the candidates' keyword for `metadata`, which LangChain keeps for its traces."""
         models = self._router.parts.models.values()
         if body.metadata is None or not all("extra_body" in type(m).model_fields for m in models):
+            return {}
+        if any(getattr(model, "extra_body", None) for model in models):
+            # A body of the call would take the place of the model's own.
             return {}
         return {"extra_body": {"metadata": body.metadata}}
 
