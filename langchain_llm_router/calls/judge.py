@@ -7,7 +7,7 @@ latency does not tell how long the same model takes to answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from langchain_llm_router.live.client_retries import client_retries, without_ret
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.answers import answer_text
-from langchain_llm_router.types.errors import is_pause
+from langchain_llm_router.types.errors import NoCandidateError, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.secrets import describe_error
 from langchain_llm_router.types.usage import usage_of
@@ -91,6 +91,12 @@ class VerifyOperation(Operation):
     traced: bool | None = None
     """Whether any callback handler is attached; if None, this is read from the config."""
 
+    may_see: Collection[str] | None = None
+    """Names of the only models that may be asked, for a sensitive request; None for all."""
+
+    refusal: Exception | None = None
+    """Why the answer is not verified at all; None if it is."""
+
     worst_usd: float | None = 0.0
     draft: bool = True
     books: _VerdictBooks = field(default_factory=_VerdictBooks)
@@ -117,6 +123,8 @@ class VerifyOperation(Operation):
 
     def perform(self) -> Attempt:
         """Verify the answer, and return the attempt with its verdict."""
+        if self.refusal is not None:
+            return self.on_refusal(self.refusal)
         if not self._is_traced:
             return self._perform(self.attempt, self.config)
         return self._traced_runnable().invoke(self.attempt, self.config)
@@ -130,6 +138,8 @@ class VerifyOperation(Operation):
 
     async def aperform(self) -> Attempt:
         """Verify the answer, and return the attempt with its verdict."""
+        if self.refusal is not None:
+            return self.on_refusal(self.refusal)
         if not self._is_traced:
             return await self._aperform(self.attempt, self.config)
         return await self._traced_runnable().ainvoke(self.attempt, self.config)
@@ -161,7 +171,7 @@ class VerifyOperation(Operation):
 
     def _call_runnable(self) -> RunnableLambda[Call, Reply]:
         # Not `model.batch`: with a lambda around each call, the trace stays a tree.
-        calls = VerifierCalls(self.guard, self.books)
+        calls = VerifierCalls(self.guard, self.books, self.may_see)
         return RunnableLambda(calls.call, calls.acall, name="verdict")
 
 
@@ -250,15 +260,17 @@ class VerifierCalls:
     Args:
         guard: Returns the guard of a call to a candidate. If None, calls are not guarded.
         books: Where the costs of the calls are noted.
+        may_see: Names of the only models that may be asked; None for all.
     """
 
     def __init__(
         self,
         guard: Callable[[Candidate], Guard] | None = None,
         books: _VerdictBooks | None = None,
+        may_see: Collection[str] | None = None,
     ) -> None:
         self._guard = guard
-        self._books = books or _VerdictBooks()
+        self._books, self._may_see = books or _VerdictBooks(), may_see
         self._built: dict[int, Runnable[Any, Any]] = {}
         self._asked: dict[int, BaseChatModel] = {}
 
@@ -319,6 +331,9 @@ class VerifierCalls:
         return n or int(self._may_retry(call))
 
     def _guard_call(self, call: Call) -> GuardedRunnable | None:
+        if self._may_see is not None and call.candidate.name not in self._may_see:
+            msg = f"{call.candidate.name!r} was not asked: the request is sensitive."
+            raise NoCandidateError(msg)
         if self._guard is None:
             return None
         from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load

@@ -100,6 +100,8 @@ def _decision(row: Mapping[str, Any]) -> LoggedCall:
     query = row.get("query")
     if not isinstance(query, str) or not query.strip() or row.get("query_redacted"):
         raise UnusableError("without the text of the query")
+    if row.get("sensitive"):
+        raise UnusableError("that not every candidate may see, because they are sensitive")
     return LoggedCall((("human", query),))
 
 

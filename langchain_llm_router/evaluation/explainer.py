@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.data.embeddings import embed
@@ -27,6 +27,7 @@ from langchain_llm_router.loop.loop import Loop, next_decision, observe
 from langchain_llm_router.policies import Policy
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.saved_router import SavedRouter
+from langchain_llm_router.router.sensitivity import Confinement, SensitivityOperation
 from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
 from langchain_llm_router.types.options import RoutingOptions
 
@@ -83,6 +84,7 @@ def explain(
         answered=len(attempts) > 0,
         score=_first_score(decisions),
         answers=answer_belief(*scored[-1]),
+        sensitive=situation.sensitive,
     )
 
 
@@ -145,9 +147,18 @@ def _first_situation(
         Candidate(name, expected_cost_usd=router.expected_cost_usd.get(name))
         for name in router.candidates
     ]
-    predicted = router.predict([query])
+    found, closed, leaves_out = None, {}, None
+    if router.sensitive is not None:
+        found = SensitivityOperation(router.sensitive, [HumanMessage(query)], {}, {}).perform()
+        # The judges that it may name are not part of a saved router.
+        named = [name for name in router.sensitive.candidates if name in router.candidates]
+        confinement = Confinement(replace(router.sensitive, candidates=named), pool, None)
+        closed = confinement.closed(found)
+        leaves_out = None if found is None else confinement.leaves_out(router.estimator)
+    predicted = router.predict([query]) if leaves_out is None else None
     quality = None if predicted is None else predicted[0].tolist()
-    return begin(query, build_arms(pool, quality, query), options)
+    situation = begin(query, build_arms(pool, quality, query), options, closed=closed)
+    return replace(situation, sensitive=found)
 
 
 def _replay_decisions(

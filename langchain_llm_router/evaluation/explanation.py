@@ -112,6 +112,7 @@ class Explanation:
         score: The observed score of the first answer; None without one.
         answers: For a policy that compares answers, what it believes of them at the last decision
             that computed scores; None for others.
+        sensitive: Why only some candidates may see the query; None if all may.
     """
 
     query: str
@@ -122,6 +123,7 @@ class Explanation:
     answered: bool = False
     score: float | None = None
     answers: AnswerBelief | None = None
+    sensitive: str | None = None
 
     @property
     def weighed(self) -> bool:
@@ -146,6 +148,8 @@ class Explanation:
     def text(self) -> str:
         """Return the explanation as text."""
         lines = [_short(self.query, 100)]
+        if self.sensitive is not None:
+            lines.append(f"  sensitive, so that not every candidate may see it: {self.sensitive}")
         for step in self.steps:
             lines += [f"  {line}" for line in step.told()]
         if self.weighed:
@@ -170,6 +174,7 @@ class Explanation:
             "query": self.query,
             "candidate": self.decision.candidate,
             "action": self.decision.action,
+            "sensitive": self.sensitive,
             "steps": [
                 {
                     "action": step.decision.action,

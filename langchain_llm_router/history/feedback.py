@@ -61,7 +61,7 @@ def scored_rows(
 ) -> ScoredRows:
     """Tabulate the answered requests that have feedback.
 
-    Requests without a text, and those answered by any other candidate, are left out.
+    Requests without a text, sensitive ones, and those answered by any other candidate are left out.
 
     Args:
         history: A log with feedback.
@@ -75,6 +75,9 @@ def scored_rows(
         score = history.score(entry.decision_id, key)
         name = _model_name(entry)
         if score is None or entry.query is None or name not in candidates:
+            continue
+        if entry.sensitive is not None:
+            # An estimator that is fitted on them may embed them at a service.
             continue
         queries.append(entry.query)
         ids.append(entry.decision_id)

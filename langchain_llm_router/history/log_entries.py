@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
 from langchain_llm_router.loop.loop import Loop, frame_data, step_data
 
-__all__ = ["build_entry", "find_run_ids"]
+__all__ = ["build_entry", "find_run_ids", "prepare_entry"]
 
-_FACTS = ("run_id", "trace_id", "candidate", "propensity", "cost_usd", "budget", "shadow", "unsure")
+_FACTS = (
+    "run_id",
+    "trace_id",
+    "candidate",
+    "propensity",
+    "cost_usd",
+    "budget",
+    "shadow",
+    "unsure",
+    "sensitive",
+)
 
 
 def build_entry(
@@ -60,6 +71,29 @@ def build_entry(
     if error is not None:
         data["error"] = f"{type(error).__name__}: {error}"
     return data
+
+
+def prepare_entry(
+    query: str,
+    loop: Loop | None,
+    facts: Mapping[str, Any],
+    outcome: str,
+    error: BaseException | None,
+    secrets: tuple[str, ...],
+    *,
+    declined: bool,
+) -> Callable[[], dict[str, Any]]:
+    """Return the function that builds the line of a request whose loop is over."""
+    return partial(
+        build_entry,
+        query,
+        loop,
+        facts,
+        outcome=outcome,
+        error=error,
+        secrets=secrets,
+        declined=declined,
+    )
 
 
 def find_run_ids(config: RunnableConfig) -> dict[str, str]:

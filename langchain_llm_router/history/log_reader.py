@@ -67,6 +67,8 @@ class Entry:
 
     texts_kept: bool = True
     query_hash: str | None = None
+    sensitive: str | None = None
+    """Why only some candidates were allowed to see the request; None if all were."""
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Entry:
@@ -109,6 +111,7 @@ class Entry:
             query_whole=query is not None and not data.get("query_redacted", False),
             texts_kept=data.get("texts", "full") == "full",
             query_hash=data.get("query_hash"),
+            sensitive=data.get("sensitive"),
         )
 
     @property

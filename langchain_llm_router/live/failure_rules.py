@@ -14,7 +14,12 @@ from langchain_llm_router.live.measurements import FailureKind
 from langchain_llm_router.live.retry_after import wait_s
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.candidates import Candidate
-from langchain_llm_router.types.errors import DeadlineError, EffortRefusedError, LlmRouterError
+from langchain_llm_router.types.errors import (
+    DeadlineError,
+    EffortRefusedError,
+    LlmRouterError,
+    NoCandidateError,
+)
 
 __all__ = [
     "BulkheadFullError",
@@ -448,7 +453,7 @@ def may_be_billed(error: BaseException) -> bool:
     or a cut connection an answer may have been made; so may one after a cancellation, unless the
     client was still waiting for its connection.
     """
-    if isinstance(error, BulkheadFullError | DeadlineError):
+    if isinstance(error, BulkheadFullError | DeadlineError | NoCandidateError):
         return False
     status = status_of(error)
     if status is not None:

@@ -5,6 +5,7 @@ endpoint of a model. `conversation` reads the messages, `capabilities` checks wh
 them, `charges` which ones the budget covers. `commitment` decides whether a partial answer may be
 streamed, `record` builds the decision record. `stuck_signals` reads the signals of a tool loop that
 is stuck, `stuck` judges them, `climbs` chooses the stronger candidate that goes on.
+`sensitive` says which requests only some candidates may see.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langchain_llm_router.loop.loop import Loop, Reader
+    from langchain_llm_router.loop.sensitive import Sensitive
     from langchain_llm_router.loop.stuck import StuckDetector, StuckModel, StuckRules
     from langchain_llm_router.loop.stuck_signals import LoopSignals, read_signals
 else:
@@ -20,6 +22,7 @@ else:
         __name__,
         {
             ".loop": "Loop Reader",
+            ".sensitive": "Sensitive",
             ".stuck": "StuckDetector StuckModel StuckRules",
             ".stuck_signals": "LoopSignals read_signals",
         },
@@ -29,6 +32,7 @@ __all__ = [
     "Loop",
     "LoopSignals",
     "Reader",
+    "Sensitive",
     "StuckDetector",
     "StuckModel",
     "StuckRules",

@@ -166,6 +166,7 @@ def begin(
     options: RoutingOptions | None = None,
     *,
     unfit: Mapping[str, str] | None = None,
+    closed: Mapping[str, str] | None = None,
 ) -> Situation:
     """Build the situation before the first step, with only the arms that may be asked.
 
@@ -174,6 +175,8 @@ def begin(
         arms: The arms of all candidates.
         options: The request's options; `force` overrides every other condition.
         unfit: Reasons why candidates cannot serve the request, by name.
+        closed: Reasons why candidates must not see the request, by name; `force` does not override
+            them.
 
     Raises:
         ValueError: If the options name an unknown candidate, or there is no arm at all.
@@ -184,7 +187,7 @@ def begin(
         raise ValueError(msg)
     options = NO_OPTIONS if options is None else options
     unrestricted = options.force is None and options.candidates is None and not options.filters
-    if unrestricted and not unfit:
+    if unrestricted and not unfit and not closed:
         return Situation(query, tuple(arms), (), options)
     names = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
     named = [*(options.candidates or ()), *([] if options.force is None else [options.force])]
@@ -193,10 +196,12 @@ def begin(
             msg = f"Unknown candidate {name!r} in the routing options: it must be one of {names}."
             raise ValueError(msg)
     if options.force is not None:
-        left = tuple(arm for arm in arms if options.force in (arm.candidate, arm.model))
-        return Situation(query, left, (), options)
-    reasons = {arm.candidate: _exclusion_reason(arm, options, unfit or {}) for arm in arms}
-    left = tuple(arm for arm in arms if reasons[arm.candidate] is None)
+        forced = [arm for arm in arms if options.force in (arm.candidate, arm.model)]
+        reasons = {arm.candidate: (closed or {}).get(arm.candidate) for arm in forced}
+    else:
+        excluded = {**(unfit or {}), **(closed or {})}
+        reasons = {arm.candidate: _exclusion_reason(arm, options, excluded) for arm in arms}
+    left = tuple(arm for arm in arms if reasons.get(arm.candidate, "") is None)
     if len(left) == 0:
         msg = f"No candidate may be asked for this request: {reasons}."
         raise NoCandidateError(msg)

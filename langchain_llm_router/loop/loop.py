@@ -384,7 +384,10 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
     preferred = [a for a in arms if a.candidate == situation.prefer]
     if len(preferred) > 0 and (preferred[0].available or not any(a.available for a in arms)):
         arm, reason = preferred[0], stay_reason(situation)
-    elif len(models) > 1 or all(named in models for named in policy.named_candidates):
+    elif len(models) > 1 or (
+        # A policy may need the prediction of an estimator that a sensitive request must not reach.
+        situation.sensitive is None and all(name in models for name in policy.named_candidates)
+    ):
         return None
     else:
         arm, _ = pick_endpoint(policy, arms, situation)
@@ -417,6 +420,7 @@ def _with_attempts(situation: Situation, attempts: tuple[Attempt, ...]) -> Situa
         situation.prefer,
         situation.granted_tokens,
         situation.stuck,
+        situation.sensitive,
     )
 
 
@@ -449,7 +453,7 @@ def frame_data(situation: Situation) -> dict[str, Any]:
         if "weights" in options:
             options["weights"] = dict(situation.options.weights)
         frame["options"] = options
-    for name in ("granted_usd", "prefer", "granted_tokens"):
+    for name in ("granted_usd", "prefer", "granted_tokens", "sensitive"):
         value = getattr(situation, name)
         if value is not None:
             frame[name] = value
@@ -476,6 +480,7 @@ def situation_of(
         frame.get("prefer"),
         frame.get("granted_tokens"),
         None if stuck is None else Stuck(**{**stuck, "above": tuple(stuck.get("above", ()))}),
+        frame.get("sensitive"),
     )
 
 

@@ -33,6 +33,7 @@ def decision_record(
         unsure = {"do": decision.ending, "cost_usd": decision.ending_cost_usd}
     scored = [step for step in steps if len(step.scores) > 0]
     chosen = scored[-1] if scored else decision
+    sensitive = {} if situation.sensitive is None else {"sensitive": situation.sensitive}
     return {
         "candidate": decision.candidate,
         "policy": decision.policy,
@@ -50,6 +51,7 @@ def decision_record(
         ],
         "cost_usd": sum_usd([situation.spent_usd, decision.ending_cost_usd or 0.0]),
         "decision_id": decision_id,
+        **sensitive,
     }
 
 

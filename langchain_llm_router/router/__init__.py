@@ -3,8 +3,9 @@
 `request` is one request in three stages (prepare, decide, act), `drivers` has the only loops that
 perform its operations, `parts` the only list of a router's arguments. `chat` is the router as a
 chat model (`runs` is its LangChain side), `middleware` routes inside agents, `decision_model`
-inside LangChain's own router middleware. `saved_router` keeps a router in a folder, `shadow` makes
-the decisions of a second router.
+inside LangChain's own router middleware. `sensitivity` holds sensitive requests back from
+candidates and services that must not see them. `saved_router` keeps a router in a folder, `shadow`
+makes the decisions of a second router.
 
 `graph` builds the cascade as an explicit state machine out of `nodes` and `edges`:
 

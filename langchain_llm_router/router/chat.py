@@ -85,6 +85,8 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             policy that verifies climbs in the declared order. True stands for `StuckRules()`,
             among the candidates that the policy names if it names any (`Always("small")` stays
             with it); a `StuckRules` or `StuckModel` may climb to all; False never climbs.
+        sensitive: A rule on requests, and the only candidates that may see those to which it
+            applies; no option of a request can widen that.
         turns: Number of human turns of the conversation that the choice is based on.
         log: Gets one line per request, however it ends, for replay, feedback and refitting.
         shadow: A second router, live or saved, or a `Shadow`, whose decisions are recorded and not
@@ -215,7 +217,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             embeddings: The embeddings that the estimator was fitted with; not needed for the
                 lexical ones.
             check_verifier: Whether to refuse another verifier than the router was fitted with.
-            **settings: Further fields of the router; `stuck` replaces the saved one.
+            **settings: Further fields of the router; `stuck` and `sensitive` replace saved ones.
 
         Raises:
             ArtifactError: If the folder is corrupted or holds another kind of artifact.
@@ -226,8 +228,8 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         saved = SavedRouter.load(folder, embeddings=embeddings)
         pool = {candidate.name: candidate for candidate in map(resolve_candidate, candidates)}
         arguments = saved.arguments(pool, verifier, check_verifier=check_verifier)
-        if "stuck" in settings:
-            arguments.pop("stuck", None)
+        for name in {"stuck", "sensitive"} & settings.keys():
+            arguments.pop(name, None)
         return cls(**arguments, **settings)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -305,14 +307,14 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """Count tokens as the first candidate does."""
-        return live_model(self.parts.candidates[0]).get_num_tokens_from_messages(messages, tools)
+        """Count tokens as the first candidate does that may see every request."""
+        return live_model(self.parts.trusted).get_num_tokens_from_messages(messages, tools)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Tokenize with `custom_get_token_ids` if it is set, else as the first candidate does."""
+        """Tokenize with `custom_get_token_ids` if it is set, else as that candidate does."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
-        return live_model(self.parts.candidates[0]).get_token_ids(text)
+        return live_model(self.parts.trusted).get_token_ids(text)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         """Return what holds whichever candidate answers, by the profiles that are known.

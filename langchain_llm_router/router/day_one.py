@@ -11,6 +11,7 @@ from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Candidate, Situation
 
 if TYPE_CHECKING:
+    from langchain_llm_router.loop.sensitive import Sensitive
     from langchain_llm_router.policies.answer_pool import AnswerPool
     from langchain_llm_router.verification.answer_groups import AnswerGroups
 
@@ -102,7 +103,9 @@ def describe_pool(policy: Policy) -> str:
     )
 
 
-def save_pool(candidates: Sequence[Candidate], folder: str | Path) -> None:
+def save_pool(
+    candidates: Sequence[Candidate], folder: str | Path, sensitive: Sensitive | None = None
+) -> None:
     """Save the router that `pool_by_price` makes, so that it can be served and refitted."""
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - loads NumPy
     from langchain_llm_router.verification.answer_groups import AnswerGroups  # noqa: PLC0415 - the same
@@ -113,4 +116,5 @@ def save_pool(candidates: Sequence[Candidate], folder: str | Path) -> None:
         pool_by_price(candidates)["policy"],
         verifier="answer_groups",
         verifier_description=describe_verifier(AnswerGroups()),
+        sensitive=sensitive,
     ).save(folder)

@@ -41,7 +41,7 @@ def routing_edge(
         messages_key: The state's key for the conversation; a state that is a list of messages is
             the conversation itself.
         **arguments: The other parts of a decision: `estimator`, `lengths`, `live`, `sticky`,
-            `stuck`, `turns`.
+            `stuck`, `sensitive`, `turns`.
 
     Raises:
         TypeError: If an argument is unknown or has the wrong type.

@@ -60,7 +60,8 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
 
     Other middleware may stand on either side. If one outside, like `ModelFallbackMiddleware`, puts
     another model in after the router has failed, that model is asked itself, outside of the
-    router's budgets; where a budget refused the request, the router is asked again instead. If one
+    router's budgets; where a budget refused the request, or the request is `sensitive`, the router
+    is asked again instead. What middleware inside does with a sensitive request is its own. If one
     inside gets the answer from another model than the chosen candidate, the record names that model
     in `answered_by`; if it makes a message out of an error, the candidate has failed.
 
@@ -100,8 +101,9 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
         if self._routed.is_replaced(request):
             return handler(request)
         call = _ModelCall(request, self._parts, handler=handler)
-        with self._routed.step(request):
-            return call.response(drive(self._request(call).run()))
+        routed = self._request(call)
+        with self._routed.step(request, routed):
+            return call.response(drive(routed.run()))
 
     async def awrap_model_call(
         self,
@@ -112,8 +114,9 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
         if self._routed.is_replaced(request):
             return await handler(request)
         call = _ModelCall(request, self._parts, ahandler=handler)
-        with self._routed.step(request):
-            return call.response(await adrive(self._request(call).run()))
+        routed = self._request(call)
+        with self._routed.step(request, routed):
+            return call.response(await adrive(routed.run()))
 
     def _request(self, call: _ModelCall) -> Request:
         request, config = call.request, get_config()
@@ -145,18 +148,20 @@ class _RoutedSteps:
         return earlier is not None and earlier is not request.model
 
     @contextmanager
-    def step(self, request: ModelRequest[Any]) -> Iterator[None]:
-        """Remember a step once it is routed, unless that would evade a budget."""
+    def step(self, request: ModelRequest[Any], routed: Request) -> Iterator[None]:
+        """Remember a step once it is routed, unless that would evade a budget or `sensitive`."""
         try:
             yield
         except (BudgetExceededError, LedgerError):
             raise
         except Exception:
-            self._add(request)
+            self._add(request, routed)
             raise
-        self._add(request)
+        self._add(request, routed)
 
-    def _add(self, request: ModelRequest[Any]) -> None:
+    def _add(self, request: ModelRequest[Any], routed: Request) -> None:
+        if routed.parts.confinement is not None and routed.sensitive is not None:
+            return
         with self._lock:
             while len(self._models) >= _MAX_STEPS:
                 del self._models[next(iter(self._models))]

@@ -8,7 +8,7 @@ policy, and everything that can be computed before a request.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
@@ -40,9 +40,11 @@ from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.climbs import hand_over_to
 from langchain_llm_router.loop.endpoints import arms_by_effort, expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
+from langchain_llm_router.loop.sensitive import Sensitive
 from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.day_one import pool_by_price
+from langchain_llm_router.router.sensitivity import confine
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.answers import FlawKind
@@ -110,6 +112,7 @@ class RouterFields(BaseModel):
     fallback_on: tuple[FlawKind, ...] = ()
     sticky: bool | Literal["escalate"] = False
     stuck: Annotated[StuckDetector | bool, _Unvalidated] = True
+    sensitive: Annotated[Sensitive | None, _Unvalidated] = None
     turns: int = Field(default=3, ge=1)
     trace_decision: bool = True
     streaming_mode: StreamingMode = "buffer"
@@ -160,6 +163,7 @@ class DecisionArguments(TypedDict, total=False):
     live: _Live | None
     sticky: bool | Literal["escalate"]
     stuck: StuckDetector | bool
+    sensitive: Sensitive | None
     turns: int
 
 
@@ -195,6 +199,7 @@ _KINDS: dict[str, tuple[str, str]] = {
     "budgets": ("budgets.budgets", "Budgets"),
     "log": ("history.decision_log", "DecisionLog"),
     "shadow": ("router.shadow", "Shadow"),
+    "sensitive": ("loop.sensitive", "Sensitive"),
 }
 """Module and class of each part."""
 
@@ -269,6 +274,7 @@ class Parts:
         candidates: The candidates with their endpoints expanded, each with a live model.
         stuck: Reads whether a tool loop is stuck; None if loops stay with their candidate.
         climbs_to: The models that a stuck loop may climb to.
+        confinement: Who may see sensitive requests; None if no rule says what is sensitive.
         policy: The policy, by default one that suits the other parts, see `pool_by_price`.
         live: The given `Live`, or one made from `timeout` and `max_retries`.
         names: The candidates' names, ordered from cheap to strong.
@@ -330,6 +336,7 @@ class Parts:
             fields.shadow.check(list(dict.fromkeys(models)))
         if self.live is not None:
             self.live.register(self.candidates)
+        self.confinement = confine(fields.sensitive, self.candidates, fields.verifier)
         if asks and self.policy.verifies and fields.verifier is None:
             msg = f"{type(self.policy).__name__} verifies answers: pass a `verifier`."
             raise ValueError(msg)
@@ -405,6 +412,7 @@ class Parts:
         final: bool,
         include_raw: bool = True,
         due_s: float | None = None,
+        may_see: Collection[str] | None = None,
         **declared: Any,
     ) -> AskOperation:
         """Make the operation that asks a candidate, with the conversation adapted to its provider.
@@ -418,6 +426,7 @@ class Parts:
             final: Whether the answer will be accepted without verification.
             include_raw: Whether structured output must include its raw message.
             due_s: Deadline of the request, in seconds on the clock `time.monotonic`.
+            may_see: Names of the only candidates that may be asked; None for all.
             **declared: Further fields of the operation.
         """
         candidate, provider = self.by_name[name], self.providers[name]
@@ -443,7 +452,7 @@ class Parts:
         is_plain = len(messages) == 1 and type(first.content) is str and not first.additional_kwargs
         notes = runnable.notes if isinstance(runnable, NotedRunnable) else Notes()
         if self.live is not None and not isinstance(runnable, Unbindable):
-            twin = self.live.twin_of(candidate, self.candidates)
+            twin = self.live.twin_of(candidate, self._seen_by(may_see))
             from langchain_llm_router.live.guarded_calls import (  # noqa: PLC0415 - slow to load
                 GuardedRunnable,
             )
@@ -468,6 +477,19 @@ class Parts:
             client_retries=name in self._retrying,
             **declared,
         )
+
+    @property
+    def trusted(self) -> Candidate:
+        """The first candidate that may see every request."""
+        return self._seen_by(self.may_see)[0]
+
+    @property
+    def may_see(self) -> Collection[str] | None:
+        """The names of the only models that may see a sensitive request; None for all."""
+        return None if self.confinement is None else self.confinement.may_see
+
+    def _seen_by(self, may_see: Collection[str] | None) -> Sequence[Candidate]:
+        return [c for c in self.candidates if may_see is None or c.name in may_see]
 
     def _bind(
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool

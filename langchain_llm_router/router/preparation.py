@@ -7,6 +7,7 @@ beyond reading live numbers and budgets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,9 +28,10 @@ from langchain_llm_router.loop.climbs import (
 from langchain_llm_router.loop.conversation import Conversation, read_conversation
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.types import Situation
+from langchain_llm_router.types.errors import NoCandidateError
 from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
 
-__all__ = ["make_situation"]
+__all__ = ["align_quality", "earlier_quality", "left_out", "make_situation"]
 
 
 def make_situation(
@@ -38,6 +40,7 @@ def make_situation(
     quality: Sequence[float] | None,
     config: Mapping[str, Any] | None,
     kwargs: dict[str, Any],
+    sensitive: str | None = None,
 ) -> Situation:
     """Make the first situation of a request.
 
@@ -48,6 +51,7 @@ def make_situation(
         config: The config of the call; `configurable["llm_router"]` has the request's options.
         kwargs: Keyword arguments of the call, including bound tools and schema; `model` is removed
             because it is an option of the router.
+        sensitive: Why only some candidates may see the request; None if all may.
 
     Raises:
         NoCandidateError: If no candidate may be asked or is capable of answering.
@@ -60,7 +64,7 @@ def make_situation(
         parts.candidates,
         quality,
         conversation.query,
-        output_tokens=_output_tokens(parts, conversation.query),
+        output_tokens=_output_tokens(parts, conversation.query, sensitive),
         live=None if parts.live is None else parts.live.stats(parts.candidates),
         input_tokens=conversation.prompt_tokens,
         cached=conversation.cached_tokens,
@@ -83,13 +87,42 @@ def make_situation(
         )
     needs_fit = parts.profiles or kwargs.keys() & {"tools", *EFFORT_KEYS}
     unfit = _unfit(parts, messages, kwargs) if needs_fit else None
-    situation = begin(conversation.query, arms, options, unfit=unfit)
+    closed = None if parts.confinement is None else parts.confinement.closed(sensitive)
+    situation = begin(conversation.query, arms, options, unfit=unfit, closed=closed)
+    if sensitive is not None:
+        situation = replace(situation, sensitive=sensitive)
     if conversation.in_tool_loop and parts.stuck is not None and options.force is None:
         order = models_by_strength(parts.candidates, arms, declared=parts.policy.verifies)
         loop = read_tool_loop(messages, parts.model_of, order)
         if loop is not None:
             return _pin(situation, parts, conversation, loop, order)
     return _apply_sticky(situation, parts, conversation)
+
+
+def left_out(parts: Parts, sensitive: str | None, part: object) -> NoCandidateError | None:
+    """Return why a part is not used for a request; None if it may be used."""
+    if sensitive is None or part is None or parts.confinement is None:
+        return None
+    return parts.confinement.leaves_out(part)
+
+
+def align_quality(parts: Parts, predicted: Sequence[float] | Mapping[str, float] | None) -> Any:
+    """Return the predicted qualities in the order of the candidates."""
+    if predicted is None:
+        return None
+    if isinstance(predicted, Mapping):
+        models = [candidate.model_name for candidate in parts.candidates]
+        return [predicted.get(model, math.nan) for model in models]
+    return [predicted[column] for column in parts.columns]
+
+
+def earlier_quality(parts: Parts, first: Situation) -> list[float] | None:
+    """Return the predictions of a request's first situation, if it covers every candidate."""
+    arms = {arm.candidate: arm.quality for arm in first.arms}
+    if not arms.keys() >= set(parts.names):
+        return None
+    earlier = [arms[name] for name in parts.names]
+    return [math.nan if quality is None else quality for quality in earlier]
 
 
 def _pin(
@@ -156,9 +189,9 @@ def _name_efforts(
     return replace(options, candidates=tuple(named)) if named else options
 
 
-def _output_tokens(parts: Parts, query: str) -> list[float] | None:
+def _output_tokens(parts: Parts, query: str, sensitive: str | None) -> list[float] | None:
     lengths = parts.fields.lengths
-    if lengths is None:
+    if lengths is None or left_out(parts, sensitive, lengths) is not None:
         return None
     row = lengths.predict([query])[0]
     return [float(row[column]) for column in parts.length_columns]

@@ -8,12 +8,10 @@ middleware; the graph runs one stage per node and keeps the request as plain dat
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -30,15 +28,22 @@ from langchain_llm_router.calls.tracing import (
     TraceOperation,
     child_config,
 )
-from langchain_llm_router.history.log_entries import build_entry, find_run_ids
+from langchain_llm_router.history.log_entries import find_run_ids, prepare_entry
 from langchain_llm_router.loop.charges import budget_data
 from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop, next_decision
 from langchain_llm_router.loop.record import decision_data, decision_record
+from langchain_llm_router.router.drivers import drive
 from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
-from langchain_llm_router.router.preparation import make_situation
+from langchain_llm_router.router.preparation import (
+    align_quality,
+    earlier_quality,
+    left_out,
+    make_situation,
+)
+from langchain_llm_router.router.sensitivity import SensitivityOperation
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError, is_pause, own_error
 from langchain_llm_router.types.operations import Operation
@@ -117,6 +122,9 @@ class Request:
 
     reply: AIMessage | None = None
     """The answer of a person who was asked because no other is good enough."""
+
+    sensitive: str | None = "unknown"
+    """Why only some candidates may see the request; None if all may."""
 
     _loop: Loop | None = None
     _shown: set[str] = field(default_factory=set)
@@ -251,13 +259,9 @@ class Request:
         self.decision_id = self.decision_id or new_id()
         if self.due_s is None and parts.live is not None:
             self.due_s = parts.live.due_s()
-        quality = self._earlier_quality()
-        operation = self._predict_operation() if self.user_node is None else self._call_node()
-        if quality is None and operation is not None:
-            quality = self._align_quality((yield operation))
-        situation = make_situation(parts, self.messages, quality, self.config, self.kwargs)
+        earlier = None if self._loop is None else self._loop.situation
+        situation = yield from self._situate()
         if self._spending is not None:
-            earlier = None if self._loop is None else self._loop.situation
             situation = yield from self._spending.reserve_request(situation, earlier)
         if self._loop is None:
             self._loop = Loop(parts.policy, situation)
@@ -275,40 +279,33 @@ class Request:
         return replace(decision, decision_id=new_id())
 
     def _predict_operation(self) -> PredictOperation | None:
-        fields = self.parts.fields
-        if fields.estimator is None:
+        fields, estimator = self.parts.fields, self.parts.fields.estimator
+        if estimator is None or self._left_out(estimator, self.sensitive) is not None:
             return None
-        return PredictOperation(fields.estimator, routing_text(self.messages, fields.turns))
+        return PredictOperation(estimator, routing_text(self.messages, fields.turns))
+
+    def _situate(self) -> Generator[Operation, Any, Situation]:
+        """Find out who may see the request, predict, and make the situation."""
+        parts, loop, rule = self.parts, self._loop, self.parts.fields.sensitive
+        if rule is None:
+            self.sensitive = None
+        else:
+            found = yield SensitivityOperation(rule, self.messages, self.kwargs, self.config)
+            self.sensitive = found if loop is None else loop.situation.sensitive or found
+        quality = None if loop is None else earlier_quality(parts, loop.frames[0][1])
+        operation = self._predict_operation() if self.user_node is None else self._call_node()
+        if quality is None and operation is not None:
+            quality = align_quality(parts, (yield operation))
+        seen_by = self.sensitive
+        return make_situation(parts, self.messages, quality, self.config, self.kwargs, seen_by)
 
     def first_situation(self) -> Situation:
         """Return the first situation, without reserving money or asking a candidate."""
-        operation = self._predict_operation()
-        quality = None if operation is None else self._align_quality(operation.perform())
-        return make_situation(self.parts, self.messages, quality, self.config, self.kwargs)
-
-    def _earlier_quality(self) -> list[float] | None:
-        """Return the predictions of the first situation, if it covers every candidate."""
-        if self._loop is None:
-            return None
-        arms = {arm.candidate: arm.quality for arm in self._loop.frames[0][1].arms}
-        if not arms.keys() >= set(self.parts.names):
-            return None
-        earlier = [arms[name] for name in self.parts.names]
-        return [math.nan if quality is None else quality for quality in earlier]
+        return drive(self._situate())
 
     def _call_node(self, worst_usd: float | None = 0.0) -> NodeOperation:
         assert self.user_node is not None
         return NodeOperation(self.user_node, self.config, worst_usd)
-
-    def _align_quality(self, predicted: Sequence[float] | Mapping[str, float] | None) -> Any:
-        """Return the predicted qualities in the order of the candidates."""
-        parts = self.parts
-        if predicted is None:
-            return None
-        if isinstance(predicted, Mapping):
-            models = [candidate.model_name for candidate in parts.candidates]
-            return [predicted.get(model, math.nan) for model in models]
-        return [predicted[column] for column in parts.columns]
 
     def decide(self) -> Stage:
         """Take the next step; an acceptance ends the request."""
@@ -383,8 +380,11 @@ class Request:
                 ShadowOperation,
             )
 
-            attempts = loop.situation.attempts
-            record["shadow"] = yield ShadowOperation(fields.shadow, loop.situations(), attempts)
+            attempts, sensitive = loop.situation.attempts, loop.situation.sensitive
+            why = self._left_out(fields.shadow.estimator, sensitive)
+            record["shadow"] = yield ShadowOperation(
+                fields.shadow, loop.situations(), attempts, why
+            )
         if fields.trace_decision and self._has_handlers:
             yield AnnotateOperation(record)
         answer = find_answer(step, self.answers, policy.exit_terms, self.kwargs, self.reply)
@@ -424,6 +424,7 @@ class Request:
             final=step.final,
             include_raw=not (self.streaming and step.final),
             due_s=self.due_s,
+            may_see=self._may_see,
             commit=commit,
             watch_after=fields.commit_after if reads_along else None,
             worst_usd=arm.worst_asking_usd,
@@ -457,12 +458,22 @@ class Request:
         return VerifyOperation(
             verifier=verifier,
             case=case,
+            may_see=self._may_see,
+            refusal=self._left_out(verifier, self.loop.situation.sensitive),
             attempt=last,
             config=child_config(self.config, step.candidate, self.decision_id, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,
             worst_usd=self._worst_case_arm(step).worst_verification_usd,
         )
+
+    @property
+    def _may_see(self) -> Collection[str] | None:
+        return None if self.loop.situation.sensitive is None else self.parts.may_see
+
+    def _left_out(self, part: object, sensitive: str | None) -> Exception | None:
+        """Return why a sensitive request is kept from a part of the router; None if it is not."""
+        return None if sensitive is None else left_out(self.parts, sensitive, part)
 
     def _open(self) -> None:
         callbacks, budgets = self.config.get("callbacks"), self.parts.fields.budgets
@@ -530,16 +541,12 @@ class Request:
         log, loop = self.parts.fields.log, self._loop
         if log is None:
             return
-        # The loop is over, so the line may be made of it later.
-        turns = self.parts.fields.turns
-        entry = partial(
-            build_entry,
-            routing_text(self.messages, turns) if loop is None else loop.situation.query,
-            loop,
-            {**(record or {}), "decision_id": self.decision_id, **find_run_ids(self.config)},
-            outcome=outcome,
-            error=error,
-            secrets=self.parts.secrets,
-            declined=self.declined,
-        )
+        facts = {**(record or {}), "decision_id": self.decision_id, **find_run_ids(self.config)}
+        if loop is None:
+            query = routing_text(self.messages, self.parts.fields.turns)
+            facts["sensitive"] = None if self.parts.confinement is None else self.sensitive
+        else:
+            query, facts["sensitive"] = loop.situation.query, loop.situation.sensitive
+        secrets, declined = self.parts.secrets, self.declined
+        entry = prepare_entry(query, loop, facts, outcome, error, secrets, declined=declined)
         log.append(entry)

@@ -25,6 +25,7 @@ from langchain_llm_router.data.artifacts import (
     write_artifact,
 )
 from langchain_llm_router.estimators import QualityEstimator
+from langchain_llm_router.loop.sensitive import Sensitive
 from langchain_llm_router.loop.stuck import StuckDetector
 from langchain_llm_router.policies import Policy, SafeArm
 from langchain_llm_router.types import Candidate
@@ -71,6 +72,8 @@ class SavedRouter(CheckedArguments):
         goal: What the router is to reach, with its target, λ and confidence; None if unknown,
             as in routers of earlier versions.
         stuck: Reads whether a tool loop is stuck; if None, the live router has its default rules.
+        sensitive: Which requests are sensitive, and who may see them; it is saved if its rule is
+            made of regular expressions.
     """
 
     candidates: tuple[str, ...]
@@ -82,6 +85,7 @@ class SavedRouter(CheckedArguments):
     verifier_description: Mapping[str, Any] | None = None
     goal: Mapping[str, Any] | None = None
     stuck: StuckDetector | None = None
+    sensitive: Sensitive | None = None
 
     def taught_by(self, queries: Iterable[str]) -> SavedRouter:
         """Return the router with these queries added to those that it was fitted on."""
@@ -110,6 +114,7 @@ class SavedRouter(CheckedArguments):
 
         Raises:
             ArtifactError: If a field of the policy or of `stuck` cannot be saved.
+            TypeError: If the rule of `sensitive` is a function or a Runnable.
         """
         folder = Path(folder)
         settings: dict[str, Any] = {
@@ -123,6 +128,8 @@ class SavedRouter(CheckedArguments):
         }
         if self.stuck is not None:
             settings["stuck"] = _stuck_settings(self.stuck)
+        if self.sensitive is not None:
+            settings["sensitive"] = self.sensitive.data()
         self.policy.save(folder / "policy")
         if self.estimator is not None:
             self.estimator.save(folder / "estimator")
@@ -154,6 +161,8 @@ class SavedRouter(CheckedArguments):
                 verifier_description=settings.get("verifier_description"),
                 goal=settings.get("goal"),
                 stuck=_load_stuck(settings.get("stuck"), folder),
+                # A rule that cannot be read makes the folder corrupted, never everybody trusted.
+                sensitive=Sensitive(**settings["sensitive"]) if "sensitive" in settings else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise incomplete_error(folder, "SavedRouter", error) from error
@@ -198,6 +207,7 @@ class SavedRouter(CheckedArguments):
             "policy": self.policy,
             "estimator": self.estimator,
             "verifier": self._live_verifier(candidates, verifier, check=check_verifier),
+            "sensitive": self.sensitive,
         }
         return arguments if self.stuck is None else {**arguments, "stuck": self.stuck}
 

@@ -111,13 +111,20 @@ class ShadowOperation(Operation):
     shadow: Shadow
     situations: Sequence[Situation]
     attempts: Sequence[Attempt]
+    refusal: Exception | None = None
+    """Why the shadow does not decide; None if it does."""
 
     def perform(self) -> dict[str, Any]:
         """Decide in this thread."""
+        if self.refusal is not None:
+            return self._failed(self.refusal)
         try:
             return self.shadow.decide(self.situations, self.attempts)
         except Exception as error:  # noqa: BLE001 - a shadow must not break an answer
-            return {"name": self.shadow.name, "error": f"{type(error).__name__}: {error}"}
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        return {"name": self.shadow.name, "error": f"{type(error).__name__}: {error}"}
 
     async def aperform(self) -> dict[str, Any]:
         """Decide in a thread if it predicts, so that the event loop is not blocked."""

@@ -245,6 +245,9 @@ class Situation:
     stuck: Stuck | None = None
     """Whether the tool loop is stuck that `prefer` has; None outside of such loops."""
 
+    sensitive: str | None = None
+    """Why only some candidates may see the request, see `Sensitive`; None if all may."""
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the candidates in declared order."""

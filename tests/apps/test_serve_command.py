@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from langchain_llm_router.apps.cli.page_texts import choose_examples, page_texts, save_examples
+from langchain_llm_router.apps.cli.serve_command import serve
 from langchain_llm_router.history import read_log, replay_log
 from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.local_server import LocalServer
@@ -114,3 +115,9 @@ def test_texts_that_cannot_be_read_are_not_shown(tmp_path, text):
 def test_the_examples_are_the_shortest_and_plainest_questions():
     queries = ["bbb", "bbb", "a" * 201, r"\frac", "cc", "ddddd", "eeeeee"]
     assert choose_examples(queries) == ["cc", "bbb", "ddddd", "eeeeee"]
+
+
+@pytest.mark.parametrize(("patterns", "local"), [(["x"], []), ([], ["a"])])
+def test_a_pattern_without_a_local_candidate_is_refused_and_the_other_way_round(patterns, local):
+    with pytest.raises(ValueError, match="give both"):
+        serve(sensitive_pattern=patterns, local=local, port=0)

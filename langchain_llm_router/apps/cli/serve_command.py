@@ -20,6 +20,7 @@ from langchain_llm_router.types.errors import LlmRouterError, import_extra
 
 if TYPE_CHECKING:
     from langchain_llm_router.history import DecisionLog
+    from langchain_llm_router.loop.sensitive import Sensitive
     from langchain_llm_router.router.chat import ChatLLMRouter
 
 __all__ = ["serve"]
@@ -61,6 +62,10 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     allow_host: Annotated[
         list[str], "A host name, beside the loopback ones, under which to serve; repeatable."
     ] = [],  # noqa: B006
+    sensitive_pattern: Annotated[
+        list[str], "A regular expression of what only --local candidates may see; repeatable."
+    ] = [],  # noqa: B006
+    local: Annotated[list[str], "A candidate that may see sensitive requests; repeatable."] = [],  # noqa: B006
 ) -> None:
     """Serve a saved router: OpenAI's HTTP interface under /v1, a live page at /, /metrics.
 
@@ -80,6 +85,9 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     Example: llm-router serve --candidate small=openai:gpt-4o-mini --candidate large=openai:gpt-4o
     --price small=0.15,0.6 --price large=2.5,10 --log decisions.jsonl --judge-share 0.02
 
+    Example: llm-router serve --candidate local=openai:qwen@http://127.0.0.1:8000/v1 --candidate
+    openai:gpt-4o --price local=0,0 --sensitive-pattern "[0-9]{3}-[0-9]{2}-[0-9]{4}" --local local
+
     Example: llm-router serve --cascade, then open http://127.0.0.1:8080
     """
     uvicorn = import_extra("uvicorn", "serve")
@@ -89,11 +97,12 @@ def serve(  # noqa: PLR0913 - each option is a parameter
 
     keys = _read_keys()
     _check_address(host, port)
-    update = {
+    update: dict[str, Any] = {
         "log": _open_log(log),
         "shadow": None if shadow is None else Shadow.load(shadow),
         "judge_share": judge_share,
     }
+    sensitive = _read_sensitive(sensitive_pattern, local)
     if cascade and (router is not None or candidate):
         named = (
             f"the router {str(router)!r}" if router is not None else f"the candidates {candidate}"
@@ -106,12 +115,14 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         )
         raise ValueError(msg)
     if router is None and (candidate or price):
-        served, texts = _make_unfitted(candidate, price, out)
+        served, texts = _make_unfitted(candidate, price, out, sensitive)
     elif router is None:
         served, texts = _load_demo(cascade=cascade)
     else:
         served = _load_saved(router, candidate, price, samples, check_verifier=not other_verifier)
         texts = page_texts(router)
+    if sensitive is not None:
+        update["sensitive"] = _replace_rule(served.sensitive, sensitive)
     served = served.model_copy(update=update)
     hosts = [*allow_host, *([] if host in _ALL_INTERFACES else [host])]
     app = create_app(served, api_keys=keys, baseline=baseline, allowed_hosts=hosts, **texts)
@@ -166,6 +177,38 @@ def _read_keys() -> list[str] | None:
     return keys
 
 
+def _read_sensitive(patterns: Sequence[str], local: Sequence[str]) -> Sensitive | None:
+    """Return the rule on sensitive requests; None if there is none.
+
+    Raises:
+        ValueError: If there are expressions without candidates, or candidates without expressions.
+    """
+    from langchain_llm_router.loop.sensitive import Sensitive  # noqa: PLC0415 - imports messages
+
+    if bool(patterns) != bool(local):
+        msg = (
+            "`--sensitive-pattern` says what is sensitive and `--local` who may see it: give both, "
+            f"got {list(patterns)} and {list(local)}."
+        )
+        raise ValueError(msg)
+    return Sensitive(list(patterns), candidates=list(local)) if patterns else None
+
+
+def _replace_rule(saved: Sensitive | None, given: Sensitive) -> Sensitive:
+    """Return the rule that was given.
+
+    Raises:
+        ValueError: If the router was saved with another rule.
+    """
+    if saved is not None and saved.data() != given.data():
+        msg = (
+            f"The router was saved with the rule {saved.rule!r} on sensitive requests, for "
+            f"{list(saved.candidates)}: omit `--sensitive-pattern` and `--local`."
+        )
+        raise ValueError(msg)
+    return given
+
+
 def _open_log(path: Path | None) -> DecisionLog | None:
     from langchain_llm_router.history import DecisionLog  # noqa: PLC0415 - imports what it needs
 
@@ -187,14 +230,14 @@ def _load_demo(*, cascade: bool) -> tuple[ChatLLMRouter, dict[str, Any]]:
 
 
 def _make_unfitted(
-    texts: Sequence[str], prices: Sequence[str], out: Path | None
+    texts: Sequence[str], prices: Sequence[str], out: Path | None, sensitive: Sensitive | None
 ) -> tuple[ChatLLMRouter, dict[str, Any]]:
     from langchain_llm_router.router.chat import ChatLLMRouter  # noqa: PLC0415 - imports what it needs
     from langchain_llm_router.router.day_one import describe_pool, save_pool  # noqa: PLC0415 - the same
 
     router = ChatLLMRouter(candidates=parse_pool(texts, prices, ()))
     if out is not None:
-        save_pool(router.parts.candidates, out)
+        save_pool(router.parts.candidates, out, sensitive)
     told = describe_pool(router.parts.policy)
     write_text(told)
     return router, {"verdict": told}

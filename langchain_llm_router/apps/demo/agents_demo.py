@@ -99,7 +99,7 @@ class AgentsDemo(CheckedArguments):
         self.runs = OpenHandsIndex.load().outcomes["swe-bench"].select((CHEAP, STRONG))
 
     def try_signal(self, name: str, watch: Watch | None = None) -> Tried:
-        """Fit a cascade on half of the issues, replay it on the others, both ways, in several splits.
+        """Fit a cascade on half of the issues, replay it on the others, both ways, in all splits.
 
         Raises:
             ValueError: If there is no such signal.
