@@ -108,6 +108,19 @@ class Attempt(TypedDict, total=False):
     """Steps of this attempt that were running when their process ended and were then repeated;
     the cost of the interrupted ones is unknown."""
 
+    calls: int
+    """Number of model calls of an agent's run, as far as they are known; missing for a model."""
+
+    unsure_usd: float
+    """Upper bound on what an agent's calls may have cost that ended without an answer, also in an
+    earlier process; missing for a model, or where a call has no bound."""
+
+    restored: bool
+    """Whether `restore` has undone its effects, so that its answer can no longer be kept."""
+
+    check_outputs: list[str | None]
+    """What each check said, by its place in `verdicts`; missing if none said anything."""
+
     client_retries: bool
     """Whether its client may have retried unseen: then the cost is that of the last call alone."""
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         parses_as,
         valid_tool_calls,
     )
+    from langchain_llm_router.verification.command_check import Command
     from langchain_llm_router.verification.decision_verifier import DecisionVerifier
     from langchain_llm_router.verification.logprobs import AnswerLogprob, TokenProbability
     from langchain_llm_router.verification.self_evaluation import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         ByCandidate,
         Call,
         Case,
+        CheckResult,
         Evaluating,
         Evaluation,
         Reply,
@@ -66,12 +68,14 @@ else:
             ),
             ".answer_scorer": "AnswerScorer",
             ".checks": "Checks compiles finished parses_as valid_tool_calls",
+            ".command_check": "Command",
             ".decision_verifier": "DecisionVerifier",
             ".logprobs": "AnswerLogprob TokenProbability",
             ".self_evaluation": "SelfEvaluator Verdict verification_prompt",
             ".self_reported": "SelfReported",
             ".verifier": (
-                "ByCandidate Call Case Evaluating Evaluation Reply Report Verifier evaluated"
+                "ByCandidate Call Case CheckResult Evaluating Evaluation Reply Report Verifier "
+                "evaluated"
             ),
             ".yes_no": "YesNo",
             "langchain_llm_router.types.messages": "question_of",
@@ -87,7 +91,9 @@ __all__ = [
     "ByCandidate",
     "Call",
     "Case",
+    "CheckResult",
     "Checks",
+    "Command",
     "DecisionVerifier",
     "Evaluating",
     "Evaluation",

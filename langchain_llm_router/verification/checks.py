@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from threading import Thread
 from typing import Any
 
 from langchain_core.tools import BaseTool
@@ -14,9 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import answer_flaw, answer_text
+from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.verifier import (
     Case,
+    CheckResult,
     Evaluating,
     Evaluation,
     Verifier,
@@ -24,20 +28,25 @@ from langchain_llm_router.verification.verifier import (
 
 __all__ = ["Check", "Checks", "compiles", "finished", "parses_as", "valid_tool_calls"]
 
-Check = Callable[[Case], bool | None]
-"""Returns True (passed), False (failed) or None (does not apply)."""
+Check = Callable[[Case], bool | CheckResult | None]
+"""Returns True (passed), False (failed) or None (does not apply), or these in a `CheckResult`."""
 
 
 @dataclass(frozen=True)
 class Checks(Verifier):
-    """Runs checks on the answer; the score is the share of those that passed.
+    """Runs checks on the answer, or on what an agent did; the score is the share that passed.
 
     No model is called. A passed check does not make an answer good: fit an observation model to
-    the scores. A check that raises counts as missing, not as failed.
+    the scores, or keep what passed with `ConfidenceThreshold()`. Whether a check that raises or
+    hangs would have passed is unknown: then there is no score if all others passed, and otherwise
+    it counts as one that did not pass.
 
     Args:
         checks: Functions from a case to True (passed), False (failed), or None (does not apply):
-            `finished`, `compiles`, `parses_as(Invoice)`, `valid_tool_calls([search])`, or your own.
+            `finished`, `compiles`, `parses_as(Invoice)`, `valid_tool_calls([search])`,
+            `Command(["pytest"])`, or your own. An agent's final state is `case.state`.
+        timeout_s: Seconds after which a function is no longer waited for; its thread goes on. A
+            `Command` has a timeout of its own.
 
     Example:
         >>> Checks([finished, lambda case: len(case.answer.text) < 500]).checks[0] is finished
@@ -45,8 +54,10 @@ class Checks(Verifier):
     """
 
     checks: Sequence[Check]
+    timeout_s: float | None = None
 
     def __post_init__(self) -> None:
+        check_range(self, "timeout_s", above=True)
         if len(self.checks) == 0:
             msg = "`checks` is empty: give at least one callable that takes a `Case`."
             raise ValueError(msg)
@@ -59,18 +70,61 @@ class Checks(Verifier):
         """Return no calls: checks call no model."""
         return []
 
+    @property
+    def blocks(self) -> bool:
+        """Whether a check waits for something."""
+        waits = (getattr(check, "blocks", False) for check in self.checks)
+        return self.timeout_s is not None or any(waits)
+
     def evaluate(self, case: Case) -> Evaluating:
         """Run every check."""
         verdicts: list[bool | None] = []
+        outputs: list[str | None] = []
         errors: list[str] = []
         for check in self.checks:
             try:
-                verdicts.append(check(case))
+                found = self._run(check, case)
             except Exception as error:  # noqa: BLE001 - a user's check may raise anything
-                verdicts.append(None)
+                found = CheckResult(None)
                 errors.append(f"{type(error).__name__}: {error}")
-        return Evaluation(share_true(verdicts), tuple(verdicts), errors=tuple(errors))
+            verdicts.append(found.passed)
+            outputs.append(found.output)
+        score = share_true([*verdicts, *[False] * len(errors)])
+        if len(errors) > 0 and False not in verdicts:
+            score = None
+        return Evaluation(score, tuple(verdicts), errors=tuple(errors), outputs=tuple(outputs))
         yield  # pragma: no cover - makes this a generator like every verifier
+
+    def _run(self, check: Check, case: Case) -> CheckResult:
+        if self.timeout_s is None or getattr(check, "blocks", False):
+            return _result_of(check, case)
+        found: Future[CheckResult] = Future()
+
+        def run() -> None:
+            try:
+                found.set_result(_result_of(check, case))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                found.set_exception(error)
+
+        # Not a pool: at its end Python would wait for a thread that hangs.
+        Thread(target=run, daemon=True).start()
+        try:
+            return found.result(self.timeout_s)
+        except TimeoutError:
+            if found.done():
+                raise
+            name = getattr(check, "__name__", type(check).__name__)
+            msg = f"the check {name!r} did not end within {self.timeout_s:g} s"
+            raise TimeoutError(msg) from None
+
+
+def _result_of(check: Check, case: Case) -> CheckResult:
+    found: Any = check(case)
+    result = found if isinstance(found, CheckResult) else CheckResult(found)
+    if result.passed is None or isinstance(result.passed, bool):
+        return replace(result, passed=None if result.passed is None else bool(result.passed))
+    msg = f"a check must return True, False, None or a `CheckResult`, got {found!r}"
+    raise TypeError(msg)
 
 
 def finished(case: Case) -> bool:
@@ -78,19 +132,31 @@ def finished(case: Case) -> bool:
     return answer_flaw(case.answer) is None
 
 
-def parses_as(schema: Any) -> Check:
+def parses_as(schema: Any, *, key: str | None = None) -> Check:
     """Return a check that the answer is JSON of a type, bare or in a fenced block.
 
     Args:
         schema: A pydantic model, a dataclass, a `TypedDict`, or any annotation.
+        key: Of an agent's final state, e.g. `"structured_response"`: its value is checked in place
+            of the answer.
     """
     adapter = TypeAdapter(schema)
 
     def check(case: Case) -> bool:
+        if key is not None:
+            return _fits(adapter, (case.state or {}).get(key))
         text = answer_text(case.answer)
         return any(_validates(adapter, body) for body in [text, *_iter_blocks(text, ("", "json"))])
 
     return check
+
+
+def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _validates(adapter: TypeAdapter[Any], text: str) -> bool:

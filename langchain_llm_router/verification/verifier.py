@@ -21,6 +21,7 @@ __all__ = [
     "ByCandidate",
     "Call",
     "Case",
+    "CheckResult",
     "Evaluating",
     "Evaluation",
     "Reply",
@@ -47,6 +48,9 @@ class Evaluation:
     """Group of equal answers of the request that the answer belongs to, or the next free number if
     it equals none; None if it was not compared, or cannot be."""
 
+    outputs: tuple[str | None, ...] = ()
+    """What each check said, by its place in `verdicts`; empty if none said anything."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -61,6 +65,9 @@ class Case:
 
     earlier: tuple[tuple[int, AIMessage], ...] = ()
     """Group and answer of every earlier attempt of the same request that has a group."""
+
+    state: Mapping[str, Any] | None = None
+    """The final state of an agent's run, with its `messages`; None if a model has answered."""
 
     @property
     def question(self) -> str:
@@ -77,6 +84,17 @@ def injection_evaluation(case: Case) -> Evaluation | None:
     if found is None:
         return None
     return Evaluation(None, errors=(f"The answer instructs its judge: {found!r}.",))
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found, with what it has to say about it."""
+
+    passed: bool | None
+    """None if the check does not apply."""
+
+    output: str | None = None
+    """What it said, for the decision record and the next attempt."""
 
 
 @dataclass(frozen=True)
@@ -274,4 +292,6 @@ def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
     }
     if evaluation.answer_group is not None:
         result["answer_group"] = evaluation.answer_group
+    if any(said is not None for said in evaluation.outputs):
+        result["check_outputs"] = list(evaluation.outputs)
     return result
