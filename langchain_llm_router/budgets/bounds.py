@@ -94,7 +94,9 @@ def bounded(
     """
     prompt = bound_prompt(messages, kwargs)
     bounds = {
-        arm.candidate: _bound_call(
+        arm.candidate: _bound_run(candidates[arm.candidate])
+        if candidates[arm.candidate].is_agent
+        else _bound_call(
             candidates[arm.candidate],
             _with_report(prompt, verifier, candidates[arm.candidate]),
             settings or {},
@@ -106,7 +108,7 @@ def bounded(
     for arm in arms:
         candidate, bound = candidates[arm.candidate], bounds[arm.candidate]
         call = _worst_call_usd(arm, arms, bounds, live.rules(candidate) if live else None)
-        n_calls = 1 if live is None else live.most_calls(candidate)
+        n_calls = 1 if live is None or candidate.is_agent else live.most_calls(candidate)
         asking = None if call is None else call * n_calls
         judging: float | None = 0.0
         why = bound.why
@@ -137,6 +139,12 @@ def _with_report(
 
 
 _JUDGES = "give the judge a `price` and `max_output_tokens`, and bounds for the prompt's media"
+
+
+def _bound_run(agent: Candidate) -> _Bound:
+    """The worst case of an agent's run, which its meter enforces."""
+    why = "an agent's run has no upper bound: give it `max_cost_usd`"
+    return _Bound(agent.max_cost_usd, why if agent.max_cost_usd is None else None)
 
 
 def _bound_call(

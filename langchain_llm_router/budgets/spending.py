@@ -51,6 +51,10 @@ class Spending:
     _pending_tokens: tuple[float | None, float | None] = (0.0, None)
     """Worst cases in tokens of the pending operation and of one call of it."""
 
+    _operation: Operation | None = None
+    _assumed_usd: float = 0.0
+    """What earlier runs of the operation are taken to have been charged, within `_before`."""
+
     _before: tuple[float, float] = (0.0, 0.0)
     """USD and tokens that had been charged when the reservation was made."""
 
@@ -99,6 +103,7 @@ class Spending:
             n_charged = earlier_runs.n_unfinished - earlier_runs.n_uncharged
             usd, tokens = (n_charged * (amount or 0.0) for amount in worst)
             self._before = (self._before[0] + usd, self._before[1] + tokens)
+            self._assumed_usd = usd
             n_runs = 1 + earlier_runs.n_uncharged
             worst = [None if amount is None else n_runs * amount for amount in worst]
         arm = replace(
@@ -112,7 +117,7 @@ class Spending:
 
     def begin(self, operation: Operation, situation: Situation, step: Decision) -> None:
         """Note the operation that runs now, whose worst case counts until its outcome is known."""
-        self.pending = operation
+        self.pending = self._operation = operation
         one_call = situation.arm(step.candidate).worst_call_tokens
         self._pending_tokens = _worst_tokens(situation, step), one_call
 
@@ -128,6 +133,9 @@ class Spending:
         if self.pending is not None:
             usd += self.pending.unfinished_usd or 0.0
             tokens += self._unfinished_tokens(self.pending)
+        earlier = None if self._operation is None else self._operation.earlier_usd
+        if earlier is not None:
+            usd += self._assumed_usd - (earlier if self._assumed_usd > 0 else 0.0)
         self.budgets.settle(held, usd - self._before[0], tokens - self._before[1])
 
     def _unfinished_tokens(self, pending: Operation) -> float:

@@ -16,6 +16,8 @@ from langchain_llm_router.verification import Report, Verifier
 
 __all__ = ["bounded_in_units"]
 
+_NO_TOKENS = "an agent's run has no upper bound in tokens: give the budget in USD"
+
 # With it, a cost in USD is a number of tokens.
 _ONE_USD_PER_TOKEN = Price(1e6, 1e6, tool_fees_usd=dict.fromkeys(KINDS, 0.0))
 
@@ -55,7 +57,9 @@ def bounded_in_units(
     if not in_tokens:
         return arms
     priced = {
-        name: replace(candidate, price=_ONE_USD_PER_TOKEN) for name, candidate in candidates.items()
+        # An agent's run is bounded in USD alone: no budget in tokens pays for one.
+        name: replace(candidate, price=_ONE_USD_PER_TOKEN, max_cost_usd=None)
+        for name, candidate in candidates.items()
     }
     judges = None if verifier is None else cast("Verifier", _PricedInTokens(verifier))
     counted = bounded(arms, priced, messages, kwargs, settings=settings, verifier=judges, live=live)
@@ -65,7 +69,9 @@ def bounded_in_units(
             worst_call_tokens=count.worst_call_usd,
             worst_asking_tokens=count.worst_asking_usd,
             worst_verification_tokens=count.worst_verification_usd,
-            unbounded=count.unbounded or arm.unbounded,
+            unbounded=_NO_TOKENS
+            if candidates[arm.candidate].is_agent
+            else count.unbounded or arm.unbounded,
         )
         for arm, count in zip(arms, counted, strict=True)
     )

@@ -55,6 +55,9 @@ class Answer(NamedTuple):
     given: AIMessage | None = None
     """The message as the candidate gave it, from which a confidence may have been removed."""
 
+    run: Mapping[str, Any] | None = None
+    """Of an agent's run: its final `state`, and what `prepare` returned as `prepared`."""
+
 
 @dataclass
 class AskOperation(Operation):
@@ -95,6 +98,9 @@ class AskOperation(Operation):
 
     passed_on: bool = False
     """Whether a chunk has been passed on."""
+
+    restored: str | None = None
+    """Name of the candidate whose effects it has undone before."""
 
     @property
     def streams(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_llm_router.calls.efforts import tell_effort
@@ -19,11 +19,17 @@ from langchain_llm_router.types.errors import MissingExtraError
 __all__ = ["live_model", "resolve_candidate"]
 
 
-def resolve_candidate(candidate: Candidate | BaseChatModel | str | Any) -> Candidate:
+def resolve_candidate(
+    candidate: Candidate | BaseChatModel | str | Any, *, agents: bool = False
+) -> Candidate:
     """Return a candidate with a live model and, if one can be looked up, a price.
 
     Retries are the router's: its clients do not retry on their own. The keyword arguments of a
     model with `bind` become the candidate's parameters.
+
+    Args:
+        candidate: What the user passed.
+        agents: Whether the model of a `Candidate` may be an agent.
 
     Raises:
         TypeError: If it is neither a candidate, nor a chat model, nor a string, or if the model is
@@ -48,6 +54,14 @@ def resolve_candidate(candidate: Candidate | BaseChatModel | str | Any) -> Candi
             "give it a chat model or a 'provider:model' string."
         )
         raise ValueError(msg)
+    if agents and _is_agent(candidate.model):
+        return candidate
+    if candidate.max_cost_usd is not None:
+        msg = (
+            f"`max_cost_usd` of {candidate.name!r} is for an agent in `create_cascade`: give a "
+            "chat model `max_output_tokens` and a `price`, which bound the cost of a call."
+        )
+        raise ValueError(msg)
     if isinstance(candidate.model, RunnableBinding):
         bound = _unbound(candidate.model)
         parameters = {**bound.parameters, **candidate.parameters}
@@ -57,6 +71,15 @@ def resolve_candidate(candidate: Candidate | BaseChatModel | str | Any) -> Candi
         raise _not_a_model(model)
     price = candidate.price if candidate.price is not None else look_up_price(model)
     return tell_effort(replace(candidate, model=without_retries(model), price=price))
+
+
+def _is_agent(model: Any) -> bool:
+    """Whether it is a runnable that asks models, and not a model that is wrapped."""
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    if not isinstance(model, Runnable) or isinstance(model, BaseLanguageModel):
+        return False
+    return _wrapper_of(model) in (None, *_AGENTS)
 
 
 def _unbound(binding: Any) -> Candidate:
@@ -77,6 +100,8 @@ def _unbound(binding: Any) -> Candidate:
     return replace(inner, parameters={**inner.parameters, **binding.kwargs})
 
 
+_AGENTS = ("Pregel", "RunnableLambda")
+_FOR_AGENTS = 'an agent is a candidate of `create_cascade`, as `Candidate("name", agent)`'
 _WRAPPERS = {
     "RunnableRetry": "for `with_retry`, pass the model itself and give the router `max_retries`",
     "RunnableWithFallbacks": "for `with_fallbacks`, pass each model as a candidate of its own",
@@ -92,19 +117,26 @@ _WRAPPERS = {
         "each call, by `model` or `config['configurable']['llm_router']`"
     ),
     "RunnableSequence": "put the prompt before the router and the parser after it",
+    "Pregel": _FOR_AGENTS,
+    "RunnableLambda": _FOR_AGENTS,
 }
 """What to pass instead of a wrapped model, by the wrapper's class."""
 
 
 def _not_a_model(candidate: Any) -> TypeError:
-    kinds = [cls.__name__ for cls in type(candidate).__mro__]
-    advice = next((_WRAPPERS[kind] for kind in kinds if kind in _WRAPPERS), None)
+    wrapper = _wrapper_of(candidate)
+    advice = None if wrapper is None else _WRAPPERS[wrapper]
     given = f"a {type(candidate).__name__}" if isinstance(candidate, Runnable) else repr(candidate)
     msg = (
         "A candidate must be a `Candidate`, a chat model or a 'provider:model' string, "
         f"got {given}" + (f": {advice}." if advice else ".")
     )
     return TypeError(msg)
+
+
+def _wrapper_of(model: Any) -> str | None:
+    """The first class of a wrapper, or of an agent, that it is an instance of."""
+    return next((c.__name__ for c in type(model).__mro__ if c.__name__ in _WRAPPERS), None)
 
 
 def _init_model(spec: str) -> BaseChatModel:

@@ -18,6 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatGenerationChunk
 
 __all__ = [
+    "CHECKPOINTER_KEY",
     "RUNTIME_KEY",
     "VERSIONS_KEY",
     "acreate_events",
@@ -27,6 +28,7 @@ __all__ = [
     "identifying_params",
     "is_router",
     "langsmith_params",
+    "shows_messages",
     "start_producer",
 ]
 
@@ -49,15 +51,33 @@ was interrupted. (A constant saves each node several calls of a function.)
 """
 
 
+CHECKPOINTER_KEY = "__pregel_checkpointer"
+"""Key of `config["configurable"]` with the checkpointer of the graph that runs a node.
+
+What for: an agent that runs in a node pauses only where there is one, and what its run has cost is
+read from its checkpoint. Since: langgraph 0.2. Where it is named otherwise: a pause is refused, and
+what was cut off counts with the worst case of the whole run.
+"""
+
+
 def has_checkpointer(config: Mapping[str, Any]) -> bool:
     """Whether the graph that a node belongs to has a checkpointer, so that it can be resumed.
 
     What for: an interrupt without one ends the graph as if it were done, and loses the answer.
-    Private: the key `__pregel_checkpointer` of `config["configurable"]`, since langgraph 0.2.
-    Where it is missing: True, and LangGraph says what it says.
+    Private: see `CHECKPOINTER_KEY`. Where it is missing: True, and LangGraph says what it says.
     """
     configurable = config.get("configurable") or {}
-    return configurable.get("__pregel_checkpointer", True) is not None
+    return configurable.get(CHECKPOINTER_KEY, True) is not None
+
+
+def shows_messages(handler: object) -> bool:
+    """Whether a handler shows the messages that nodes return, for `stream_mode="messages"`.
+
+    What for: a rejected agent's messages are not meant for the user.
+    Private: `langgraph.pregel._messages`, since 0.6. Where it is named otherwise: they are shown
+    with `subgraphs=True`.
+    """
+    return any(kind.__module__ == "langgraph.pregel._messages" for kind in type(handler).__mro__)
 
 
 def has_context_handlers() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,7 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_llm_router.calls.langchain_internals import langsmith_params
 from langchain_llm_router.types import Price
 
-__all__ = ["look_up_price"]
+__all__ = ["look_up_price", "price_by_name"]
 
 # LangChain's provider names that genai-prices spells differently.
 _PROVIDERS = {
@@ -53,11 +54,14 @@ def look_up_price(model: BaseChatModel) -> Price | None:
     Returns:
         The price, or None if the package is not installed or has no price for the model.
     """
-    if find_spec("genai_prices") is None:
-        return None
     params = langsmith_params(model)
-    name, provider = params.get("ls_model_name"), params.get("ls_provider")
-    if not name:
+    return price_by_name(params.get("ls_provider"), params.get("ls_model_name"))
+
+
+@lru_cache(maxsize=256)
+def price_by_name(provider: str | None, name: str | None) -> Price | None:
+    """Look up a price by the names that a model has in traces, as `look_up_price` does."""
+    if not name or find_spec("genai_prices") is None:
         return None
     from genai_prices import Usage, calc_price  # noqa: PLC0415 - an optional dependency
 

@@ -27,7 +27,7 @@ from langchain_core.globals import get_debug
 from langchain_core.runnables import RunnableConfig
 from langsmith.utils import tracing_is_enabled
 
-from langchain_llm_router.calls.langchain_internals import has_context_handlers
+from langchain_llm_router.calls.langchain_internals import has_context_handlers, shows_messages
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.record import decision_data, situation_data
 from langchain_llm_router.types import Decision, Situation
@@ -94,6 +94,7 @@ NOSTREAM = "nostream"
 
 
 _TOKEN_EVENTS = frozenset({"on_llm_new_token", "on_stream_event"})
+_NODE_EVENTS = frozenset({"on_chain_start", "on_chain_end", "on_chain_error"})
 _TAPS = frozenset({"tap_output_aiter", "tap_output_iter"})
 """By these methods LangChain knows the handlers for which it streams, as `astream_events` does."""
 
@@ -210,9 +211,9 @@ class _Quiet:
         if name in _TAPS:
             raise AttributeError(name)
         value = getattr(self._handler, name)
-        if name not in _TOKEN_EVENTS:
-            return value
-        return _ignored(value)
+        if name in _TOKEN_EVENTS or (name in _NODE_EVENTS and shows_messages(self._handler)):
+            return _ignored(value)
+        return value
 
     def __eq__(self, other: object) -> bool:
         # LangChain compares handlers, so that each is told once.

@@ -112,6 +112,14 @@ class Loop:
         """Record the result of the last step, which is the updated attempt."""
         self.situation, self._peeked = observe(self.situation, attempt), None
 
+    def mark_restored(self, candidate: str) -> None:
+        """Record that the effects of a candidate's attempt have been undone."""
+        attempts: list[Attempt] = [{**attempt} for attempt in self.situation.attempts]
+        for attempt in attempts:
+            if attempt["candidate"] == candidate:
+                attempt["restored"] = True
+        self.situation = _with_attempts(self.situation, tuple(attempts))
+
     def step_after(self, evaluation: Evaluation) -> tuple[str, str]:
         """Return the action and candidate that would follow this evaluation of the last answer.
 

@@ -10,10 +10,12 @@ from typing import Any, Literal, Unpack
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
 
+from langchain_llm_router.router.agent_runs import AgentRules, HandOver
 from langchain_llm_router.router.approval import approve as approve_stage
 from langchain_llm_router.router.approval import ask_person, proposal
 from langchain_llm_router.router.nodes import (
     NEVER_CACHED,
+    AgentNode,
     Kind,
     StageNode,
     UserNode,
@@ -47,13 +49,18 @@ def create_cascade(
     approve: bool | Callable[[dict[str, Any]], bool] = False,
     nodes: Mapping[str, Callable[..., Any]] | None = None,
     parallel: Literal[1, 2] = 1,
+    hand_over: HandOver = "nothing",
+    prepare: Callable[[str], Any] | None = None,
+    restore: Callable[[str, Any], Any] | None = None,
     **arguments: Unpack[RouterArguments],
 ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
     """Build the cascade as a graph, to be compiled or added to a larger graph.
 
     Args:
         candidates: The candidates, ordered from cheap to strong. Each becomes a node with its name;
-            characters that LangGraph reserves are replaced by `_` there, but not in records.
+            characters that LangGraph reserves are replaced by `_` there, but not in records. The
+            model of a `Candidate` may be an agent: a compiled graph with `messages` in its state,
+            or another runnable from messages to messages. Its run is a subgraph.
         tools: Tools that are bound to every candidate.
         approve: Whether to interrupt before a draft is escalated (this needs a checkpointer): True
             for every escalation, or a function that returns True for those that a person must
@@ -70,6 +77,15 @@ def create_cascade(
             candidate that the policy will probably ask next runs beside that of the first, so that
             the user waits for the slower one only. It costs more where the second answer turns out
             not to be needed; then it is used all the same. Budgets must cover both.
+        hand_over: What an agent learns of the attempt before it: "nothing"; "last", its last words
+            and what the checks said; or the messages that a function returns, called with the
+            conversation and that attempt (a mapping with `attempt`, `message`, `state`).
+        prepare: Called with the candidate's name before each run of an agent, e.g. to make a git
+            worktree or a snapshot; may be async in an async graph. What it returns is kept in the
+            checkpoint.
+        restore: Called with the name of a rejected agent and with what `prepare` returned for it,
+            before the next candidate is asked. It is repeated after a process that was killed in
+            it. If it raises, the request stops with a `RestoreError`.
         **arguments: All other arguments of `ChatLLMRouter`: `policy`, `verifier`, `estimator`,
             `live`, `budgets`, `log`, `temperature` and so on.
 
@@ -98,7 +114,12 @@ def create_cascade(
         raise TypeError(msg)
     refuse_misplaced(fields)
     refuse_unknown(fields, RouterFields.model_fields, "create_cascade")
-    parts = Parts(RouterFields(**fields))
+    rules = AgentRules(hand_over, prepare, restore)
+    parts = Parts(RouterFields(**fields), rules=rules)
+    if tools or parallel == 2:
+        rules.check(parts.candidates, {"`tools`": len(tools) > 0, "`parallel=2`": parallel == 2})
+    if not any(candidate.is_agent for candidate in parts.candidates):
+        parts.rules = None
     _check_parallel(parallel, parts, nodes or {}, approves=approve is not False)
     builder = _GraphBuilder(parts, tools, nodes or {}, asks_two=parallel == 2)
     return builder.build(approving=approve)
@@ -179,6 +200,7 @@ class _GraphBuilder:
             name: f"{i + 1} {'ask' if i == 0 or not parts.policy.verifies else 'escalate'}"
             for i, name in enumerate(parts.names)
         }
+        self._agents = {self._node_of[c.name]: c.model for c in parts.candidates if c.is_agent}
         self._graph = StateGraph(
             CascadeState, input_schema=CascadeMessages, output_schema=CascadeMessages
         )
@@ -256,7 +278,11 @@ class _GraphBuilder:
         elif function is not None:
             user_node = UserNode(name, kind, function)
             node = stage_node = make(user_node=user_node)
-        policy = NEVER_CACHED if kind == "decide" else None
+        agent = self._agents.get(name)
+        if agent is not None and function is None:
+            node = AgentNode(stage_node, agent)
+        # An agent has effects beside its answer.
+        policy = NEVER_CACHED if kind == "decide" or agent is not None else None
         self._graph.add_node(name, node, cache_policy=policy)
         return stage_node
 

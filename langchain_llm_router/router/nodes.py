@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import ensure_config, set_config_context
 from langgraph.func import task
 from langgraph.types import CachePolicy
@@ -28,6 +28,7 @@ from langchain_llm_router.verification import Evaluation, evaluated
 
 __all__ = [
     "NEVER_CACHED",
+    "AgentNode",
     "Kind",
     "StageNode",
     "UserNode",
@@ -124,6 +125,31 @@ class StageNode(Runnable[Any, dict[str, Any]]):
     ) -> dict[str, Any]:
         """Run the stage."""
         return await adrive(self._run(input, config))
+
+
+class AgentNode(RunnableLambda[Any, dict[str, Any]]):
+    """A stage node that runs an agent, in which LangGraph finds it as a subgraph."""
+
+    def __init__(self, stage_node: StageNode, agent: Any) -> None:
+        super().__init__(stage_node.invoke, stage_node.ainvoke)
+        self._stage_node, self._agent = stage_node, agent
+
+    @property
+    def deps(self) -> list[Runnable[Any, Any]]:
+        """The agent."""
+        return [self._agent]
+
+    def invoke(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run the stage, without a run of its own."""
+        return self._stage_node.invoke(input, config)
+
+    async def ainvoke(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run the stage, without a run of its own."""
+        return await self._stage_node.ainvoke(input, config)
 
 
 @dataclass(frozen=True)

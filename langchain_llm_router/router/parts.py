@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast
 
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from langchain_llm_router.estimators.output_length import OutputLength as _OutputLength
     from langchain_llm_router.history.decision_log import DecisionLog as _DecisionLog
     from langchain_llm_router.live.live import Live as _Live
+    from langchain_llm_router.router.agent_runs import AgentRules
+    from langchain_llm_router.router.attempts import Earlier
     from langchain_llm_router.router.judged_samples import JudgedSamples
     from langchain_llm_router.router.shadow import Shadow as _Shadow
 else:
@@ -267,6 +269,7 @@ class Parts:
     Args:
         fields: The router's arguments.
         asks: Whether candidates are ever asked; if not, they need no model.
+        rules: How agents are run, which are candidates then; None: only chat models are.
 
     Attributes:
         fields: The router's arguments, those chosen by default included; those that need no
@@ -280,8 +283,9 @@ class Parts:
         names: The candidates' names, ordered from cheap to strong.
         by_name: The candidates by name.
         model_of: The names of their models by name.
-        models: Their chat models by name.
+        models: Their chat models by name; an agent has none.
         providers: Their provider families; None if unknown.
+        rules: As above.
         settings: Keyword arguments of every candidate's call.
         fatal_flaws: The kinds of flawed answers that count as failures.
         reports: What each candidate is asked for beside a draft, by name; None if nothing.
@@ -291,16 +295,18 @@ class Parts:
         ValueError: If candidates, policy, verifier and estimator do not fit together.
     """
 
-    def __init__(self, fields: RouterFields, *, asks: bool = True) -> None:
-        expanded = expand_endpoints(fields.candidates)
-        self.candidates = tuple(map(resolve_candidate if asks else _resolve_unasked, expanded))
+    def __init__(
+        self, fields: RouterFields, *, asks: bool = True, rules: AgentRules | None = None
+    ) -> None:
+        self.rules = rules
+        resolve = partial(resolve_candidate, agents=rules is not None) if asks else _resolve_unasked
+        self.candidates = tuple(map(resolve, expand_endpoints(fields.candidates)))
         if asks and fields.budgets is not None:
-            self.candidates = tuple(
-                replace(c, model=tell_limit(c, live_model(c))) for c in self.candidates
-            )
+            self.candidates = tuple(map(_with_limit, self.candidates))
         self.names = candidate_names(self.candidates)
         self.by_name = dict(zip(self.names, self.candidates, strict=True))
-        self.models = {c.name: live_model(c) for c in self.candidates if c.model is not None}
+        asked = [c for c in self.candidates if c.model is not None and not c.is_agent]
+        self.models = {c.name: live_model(c) for c in asked}
         chosen_by = (fields.policy, fields.estimator, fields.verifier)
         if asks and all(part is None for part in chosen_by):
             fields = fields.model_copy(update={**pool_by_price(self.candidates)})
@@ -341,6 +347,8 @@ class Parts:
             msg = f"{type(self.policy).__name__} verifies answers: pass a `verifier`."
             raise ValueError(msg)
         self.judged = self._judged_samples() if asks else None
+        if rules is not None:
+            self._check_agents(rules)
 
     def _judged_samples(self) -> JudgedSamples | None:
         fields = self.fields
@@ -363,6 +371,17 @@ class Parts:
             fields.budgets,
             self.live,
         )
+
+    def _check_agents(self, rules: AgentRules) -> None:
+        for_drafts = any(self._draft_kwargs.values()) or any(self.reports.values())
+        refused = {
+            "`temperature`, `max_tokens` and `stop`": len(self.settings) > 0,
+            "`judge_share`": self.judged is not None,
+            f"what {type(self.fields.verifier).__name__} asks of a model beside its answer": (
+                for_drafts
+            ),
+        }
+        rules.check(self.candidates, refused)
 
     def with_bindings(self, bindings: Bindings) -> Parts:
         """Return a copy of the parts with other bindings of tools and schemas."""
@@ -402,7 +421,7 @@ class Parts:
         msg = f"Unknown candidate {name!r} in `model`: must be one of {list(self.names)}."
         raise ValueError(msg)
 
-    def ask_operation(
+    def ask_operation(  # noqa: PLR0913 - all that one call needs of its request
         self,
         name: str,
         messages: Sequence[BaseMessage],
@@ -413,6 +432,7 @@ class Parts:
         include_raw: bool = True,
         due_s: float | None = None,
         may_see: Collection[str] | None = None,
+        earlier: Sequence[Earlier] = (),
         **declared: Any,
     ) -> AskOperation:
         """Make the operation that asks a candidate, with the conversation adapted to its provider.
@@ -427,9 +447,16 @@ class Parts:
             include_raw: Whether structured output must include its raw message.
             due_s: Deadline of the request, in seconds on the clock `time.monotonic`.
             may_see: Names of the only candidates that may be asked; None for all.
+            earlier: The attempts before, where agents are among the candidates.
             **declared: Further fields of the operation.
         """
-        candidate, provider = self.by_name[name], self.providers[name]
+        candidate = self.by_name[name]
+        if self.rules is not None and candidate.is_agent:
+            handled = self.fields.exceptions_to_handle
+            return self.rules.run_operation(
+                candidate, messages, config, earlier, final=final, handled=handled, **declared
+            )
+        provider = self.providers[name]
         if self.stuck is not None and self.stuck.hand_over is not None:
             model, hand_over = candidate.model_name, self.stuck.hand_over
             messages = hand_over_to(model, messages, self.model_of, hand_over)
@@ -464,7 +491,7 @@ class Parts:
             gate = gated_config if is_traced(config) else None
             guarded = GuardedRunnable(runnable, guard, other, notes, for_candidate, gate)
             runnable = cast("Runnable[Any, Any]", guarded)
-        return AskOperation(
+        operation = AskOperation(
             candidate=candidate,
             runnable=runnable,
             messages=messages if is_plain else for_provider(messages, provider, name),
@@ -477,6 +504,7 @@ class Parts:
             client_retries=name in self._retrying,
             **declared,
         )
+        return operation if self.rules is None else self.rules.operation(operation, earlier)
 
     @property
     def trusted(self) -> Candidate:
@@ -501,6 +529,13 @@ class Parts:
         if not kwargs and type(self.bindings) is Bindings:
             return self.models[candidate.name], {}
         return self.bindings.apply(candidate, kwargs, include_raw=include_raw)
+
+
+def _with_limit(candidate: Candidate) -> Candidate:
+    """Return a candidate whose model tells its provider the maximum length of an answer."""
+    if candidate.is_agent:
+        return candidate
+    return replace(candidate, model=tell_limit(candidate, live_model(candidate)))
 
 
 def _resolve_unasked(candidate: Candidate | BaseChatModel | str) -> Candidate:

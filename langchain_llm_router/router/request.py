@@ -33,7 +33,14 @@ from langchain_llm_router.loop.charges import budget_data
 from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop, next_decision
-from langchain_llm_router.loop.record import decision_data, decision_record
+from langchain_llm_router.loop.record import decision_data, decision_record, result_event
+from langchain_llm_router.router.attempts import (
+    add_runs,
+    earlier_attempts,
+    is_lost,
+    keep_standing,
+    note_effects,
+)
 from langchain_llm_router.router.drivers import drive
 from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
@@ -163,10 +170,10 @@ class Request:
             plain["steps"] = self.loop.steps_data()
         if "trace" in keys:
             attempts = self.loop.situation.attempts
-            plain["trace"] = [
-                {"attempt": attempt, "message": self.answers[attempt["candidate"]].message}
-                for attempt in attempts
-            ]
+            found = [(attempt, self.answers[attempt["candidate"]]) for attempt in attempts]
+            plain["trace"] = [{"attempt": it, "message": answer.message} for it, answer in found]
+            if self.parts.rules is not None:
+                add_runs(plain["trace"], self.answers)
         if "draft" in keys:
             plain["draft"] = self.draft
         return plain
@@ -188,7 +195,8 @@ class Request:
         for entry in data["trace"]:
             attempt, message = entry["attempt"], entry["message"]
             attempts.append(attempt)
-            self.answers[attempt["candidate"]] = Answer(attempt, message, message)
+            answer = Answer(attempt, message, message, run=entry.get("run"))
+            self.answers[attempt["candidate"]] = answer
         # The first decision makes the id: a stage before it may come from a node's cache.
         self.decision_id, left_s = data["decision_id"] or new_id(), rest["left_s"]
         self.draft = data.get("draft")
@@ -313,6 +321,8 @@ class Request:
         user_step = None if self.user_node is None else (yield self._call_node())
         step = loop.next() if user_step is None else loop.take(user_step)
         assert step is not None, "`act` has raised if every candidate failed"
+        if self.parts.rules is not None and step.action == "accept":
+            step = keep_standing(loop, step)
         if fields.trace_decision and self._has_handlers and not loop.accepted_without_policy:
             yield TraceOperation(step, loop.situation, self.config)
         if self.emits_events:
@@ -336,7 +346,8 @@ class Request:
             # Raised here because exceptions are not plain data: the next node would not have them.
             raise own_error([answer.error for answer in self.answers.values()])
         if self.emits_events:
-            yield from self._emit_event(*self._event_of(step, attempt))
+            message = self.answers[step.candidate].message
+            yield from self._emit_event(*result_event(step, attempt, message))
 
     def ask(self, step: Decision) -> Generator[Operation, Any, Attempt]:
         """Ask the candidate of a step, and return the attempt."""
@@ -361,7 +372,8 @@ class Request:
         late = self.due_s is not None and time.monotonic() >= self.due_s
         if late and all(answer.message is None for answer in self.answers.values()):
             return True
-        return self.loop.peek() is None
+        step = self.loop.peek()
+        return step is None or (self.parts.rules is not None and is_lost(self.loop, step))
 
     def end(self, step: Decision) -> Stage:
         """End the request with the answer that a step gives, and with its decision record."""
@@ -407,7 +419,8 @@ class Request:
         alone = self.streaming or not fields.fallback_on or len(self.loop.situation.open_arms) == 1
         shown_at_once = (step.final and alone) or (commit is not None and commit(None))
         config = self.config
-        if self._has_handlers or self.parts.models[step.candidate].callbacks is not None:
+        model = self.parts.models.get(step.candidate)
+        if self._has_handlers or model is None or model.callbacks is not None:
             # Tags and metadata take a tenth of a call's time, so they are made only if a handler
             # is attached.
             # Handlers would hear the confidence that is removed from a draft.
@@ -430,13 +443,16 @@ class Request:
             worst_usd=arm.worst_asking_usd,
             call_usd=arm.worst_call_usd,
             draft=not shown_at_once,
+            earlier=earlier_attempts(self.loop.situation, self.answers) if self.parts.rules else (),
         )
         return asking if self.user_node is None else replace(asking, runnable=self.user_node)
 
     def _store_answer(self, step: Decision, asking: AskOperation, answer: Answer) -> Attempt:
         if self.streaming and asking.shown:
             self._shown.add(step.candidate)
-        if answer.message is not None and self.parts.fatal_flaws:
+        if self.parts.rules is not None and note_effects(self.loop, asking):
+            self._n_interrupted = 0
+        if answer.run is None and answer.message is not None and self.parts.fatal_flaws:
             tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
             streamed = asking.notes.tokens_shown or step.candidate in self._shown
             answer = Answer(classify(answer, tools, fatal, streamed=streamed), *answer[1:])
@@ -454,6 +470,7 @@ class Request:
             candidate=parts.by_name[step.candidate],
             next_step=self.loop.step_after,
             earlier=grouped_answers(before, self.answers) if before else (),
+            state=(self.answers[step.candidate].run or {}).get("state"),
         )
         return VerifyOperation(
             verifier=verifier,
@@ -519,12 +536,6 @@ class Request:
             writer(event)
         elif self._has_handlers:
             yield EventOperation(event, self.config)
-
-    def _event_of(self, step: Decision, attempt: Attempt) -> tuple[str, dict[str, Any]]:
-        if step.action == "verify":
-            return "verdict", {**attempt}
-        message = self.answers[step.candidate].message
-        return "draft", {**attempt, "text": None if message is None else str(message.text)}
 
     def _log_failure(self, error: BaseException) -> None:
         if not is_pause(error):

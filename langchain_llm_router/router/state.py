@@ -18,6 +18,8 @@ class TraceEntry(TypedDict):
 
     attempt: Attempt
     message: AIMessage | None
+    run: NotRequired[dict[str, Any]]
+    """Of an agent's run: its final `state`, and what `prepare` returned as `prepared`."""
 
 
 class DraftEntry(TraceEntry):

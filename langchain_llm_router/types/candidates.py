@@ -267,21 +267,23 @@ class Candidate(CheckedArguments):
     """Name in policies, records and saved tables; unique within a router."""
 
     model: Runnable[Any, Any] | str | None = None
-    """Chat model, also one with `bind`, or `"provider:model"`; None for offline replay only.
+    """Chat model, also one with `bind`, or `"provider:model"`; None for offline replay only. In
+    `create_cascade` also an agent: a compiled graph, or another runnable from messages to messages.
 
     Tokens and cost of a streamed answer are known only if the model reports usage in streams:
     `ChatOpenAI(base_url=...)` does so with `stream_usage=True`. Otherwise they stay unknown (None).
     """
 
     price: Price | None = None
-    """Token prices; if None, looked up by provider and model name, and unknown if not found."""
+    """Token prices; if None, looked up by provider and model name, and unknown if not found. Of an
+    agent: the price of all of its model calls; if None, each is looked up."""
 
     expected_output_tokens: float = 256
     """Length of a typical answer, for pricing a call before it is made."""
 
     expected_cost_usd: float | None = None
     """Measured mean cost of a call, e.g. from training outcomes; replaces price x tokens where no
-    answer length is predicted."""
+    answer length is predicted. Of an agent: that of a whole run."""
 
     ttft_s: float | None = None
     """Typical time to first token, used until live telemetry has measured it."""
@@ -317,6 +319,10 @@ class Candidate(CheckedArguments):
     effort_of: str | None = None
     """On an arm made by `efforts`: name of the candidate that it was made of."""
 
+    max_cost_usd: float | None = None
+    """Most that one run of an agent may cost; its next model call fails where it could exceed that.
+    Under a budget an agent needs it. A chat model's cost is bounded by `max_output_tokens`."""
+
     def __post_init__(self) -> None:
         if isinstance(self.effort, int) and self.effort < 0:
             msg = f"`effort` must be a word or a number of tokens >= 0, got {self.effort!r}."
@@ -326,9 +332,10 @@ class Candidate(CheckedArguments):
             raise ValueError(msg)
         numbers = ("expected_output_tokens", "expected_cost_usd", "ttft_s", "itl_s")
         check_range(self, *numbers)
+        check_range(self, "max_cost_usd", above=True)
         limits = ("max_input_tokens", "max_output_tokens")
         check_range(self, *limits, low=1)
-        unwrap_numpy(self, *numbers, *limits)
+        unwrap_numpy(self, *numbers, "max_cost_usd", *limits)
         for kind, tokens in self.media_tokens.items():
             if kind not in MEDIA_KINDS or not 0 < tokens < math.inf:
                 msg = (
@@ -345,6 +352,17 @@ class Candidate(CheckedArguments):
     def model_name(self) -> str:
         """The name used by estimators and policies, which all endpoints of a model share."""
         return self.name if self.endpoint_of is None else self.endpoint_of
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether its model is no chat model, but a graph or another runnable that asks models."""
+        if self.model is None or isinstance(self.model, str):
+            return False
+        from langchain_core.language_models import (  # noqa: PLC0415 - slow to load
+            BaseLanguageModel,
+        )
+
+        return not isinstance(self.model, BaseLanguageModel)
 
     def efforts(self, *levels: str, thinking_budget: Sequence[int] = ()) -> tuple[Candidate, ...]:
         """Return one candidate per effort of this model, with a name and measurements of its own.

@@ -7,6 +7,7 @@
     ├── LedgerError             the accounts of the budgets cannot be read or written
     ├── PolicyError             a policy decides what cannot be done, or never accepts
     ├── DeadlineError           the time of the whole request is up
+    ├── RestoreError            the effects of a rejected agent could not be undone
     ├── EmptyAnswerError        a stream ended without text, tool call, reasoning or finish reason
     ├── CollectionError         collecting stopped early; the journal holds everything so far
     ├── CalibrationError        no setting meets the target, or the labels are too few to promise it
@@ -38,6 +39,7 @@ __all__ = [
     "NoCandidateError",
     "NotFittedError",
     "PolicyError",
+    "RestoreError",
     "blame_candidate",
     "candidate_of",
     "import_extra",
@@ -91,6 +93,10 @@ class PolicyError(LlmRouterError):
 
 class DeadlineError(LlmRouterError, TimeoutError):
     """Raised when the time of the whole request is up before a candidate could be asked."""
+
+
+class RestoreError(LlmRouterError):
+    """Raised when `restore` could not undo what a rejected agent has changed."""
 
 
 class EmptyAnswerError(LlmRouterError):

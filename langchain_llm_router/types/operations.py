@@ -27,6 +27,11 @@ class Operation(ABC):
         """Upper bound on what it has cost by now, where it ends without a result."""
         return self.worst_usd
 
+    @property
+    def earlier_usd(self) -> float | None:
+        """What its earlier run has cost that paused; None if there is none, or it was cut off."""
+        return None
+
     draft: bool = False
     """Whether its text is hidden from the caller until it is accepted."""
 

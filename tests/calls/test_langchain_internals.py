@@ -24,6 +24,7 @@ from langgraph.runtime import Runtime
 
 from langchain_llm_router.calls import langchain_internals
 from langchain_llm_router.calls.langchain_internals import (
+    CHECKPOINTER_KEY,
     RUNTIME_KEY,
     VERSIONS_KEY,
     acreate_events,
@@ -32,6 +33,7 @@ from langchain_llm_router.calls.langchain_internals import (
     has_context_handlers,
     identifying_params,
     langsmith_params,
+    shows_messages,
     start_producer,
 )
 from tests.support.paths import PACKAGE
@@ -272,3 +274,18 @@ def test_a_node_knows_whether_its_graph_has_a_checkpointer():
     graph.compile(checkpointer=InMemorySaver()).invoke({"messages": []}, thread)
     assert found == [False, True], f"{GRAPH}: the config has no `__pregel_checkpointer`"
     assert has_checkpointer({})
+
+
+def test_a_nodes_config_has_the_checkpointer_and_the_handler_that_shows_messages():
+    found, saver = [], InMemorySaver()
+    graph = StateGraph(MessagesState)
+    graph.add_node("node", lambda state, config: found.append(config))
+    graph.set_entry_point("node")
+    compiled, config = graph.compile(checkpointer=saver), {"configurable": {"thread_id": "1"}}
+    list(compiled.stream({"messages": []}, config, stream_mode="messages"))
+    assert found[0]["configurable"][CHECKPOINTER_KEY] is saver, (
+        f"{GRAPH}: the config has no `__pregel_checkpointer`: agents cannot pause or go on"
+    )
+    assert any(map(shows_messages, found[0]["callbacks"].handlers)), (
+        f"{GRAPH}: no handler shows messages: those of rejected agents would not be hidden"
+    )

@@ -1,0 +1,88 @@
+"""The attempts of a request with their answers, where agents are among the candidates.
+
+An agent changes more than the conversation, so an attempt whose effects were undone cannot be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from langchain_core.messages import AIMessage
+
+from langchain_llm_router.calls.ask import Answer, AskOperation
+from langchain_llm_router.loop.loop import Loop
+from langchain_llm_router.types import Attempt, Decision, Situation
+from langchain_llm_router.types.errors import LlmRouterError
+
+__all__ = ["Earlier", "add_runs", "earlier_attempts", "is_lost", "keep_standing", "note_effects"]
+
+
+class Earlier(NamedTuple):
+    """An earlier attempt of the request."""
+
+    attempt: Attempt
+    message: AIMessage | None
+    run: Mapping[str, Any] | None
+    """Of an agent's run: its final `state`, and what `prepare` returned as `prepared`."""
+
+
+def earlier_attempts(situation: Situation, answers: Mapping[str, Answer]) -> list[Earlier]:
+    """Return the attempts so far with their answers."""
+    found = [(attempt, answers[attempt["candidate"]]) for attempt in situation.attempts]
+    return [Earlier(attempt, answer.message, answer.run) for attempt, answer in found]
+
+
+def add_runs(trace: Sequence[dict[str, Any]], answers: Mapping[str, Answer]) -> None:
+    """Add the agents' runs to the attempts as plain data."""
+    for entry in trace:
+        run = answers[entry["attempt"]["candidate"]].run
+        if run is not None:
+            entry["run"] = run
+
+
+def note_effects(loop: Loop, asking: AskOperation) -> bool:
+    """Note whose effects were undone before a candidate was asked.
+
+    Returns:
+        Whether an earlier run of the operation had paused, and so was not cut off.
+    """
+    if asking.restored is not None:
+        loop.mark_restored(asking.restored)
+    return asking.earlier_usd is not None
+
+
+def is_lost(loop: Loop, step: Decision) -> bool:
+    """Return whether a step accepts an answer whose effects were undone, and no other stands."""
+    return step.action == "accept" and _is_undone(loop, step) and not _standing(loop)
+
+
+def keep_standing(loop: Loop, step: Decision) -> Decision:
+    """Return the step, or one that accepts the last answer whose effects were not undone.
+
+    Args:
+        loop: The loop, whose last step is replaced then.
+        step: The step, which accepts an answer.
+
+    Raises:
+        LlmRouterError: If no answer stands.
+    """
+    if not _is_undone(loop, step):
+        return step
+    standing, last = _standing(loop), loop.situation.attempts[-1]
+    why = f"the effects of {step.candidate} were undone, so its answer cannot be kept"
+    if not standing:
+        msg = f"No answer is left: {why}, and {last['candidate']} failed: {last.get('error')}."
+        raise LlmRouterError(msg)
+    loop.steps[-1] = replace(step, candidate=standing[-1]["candidate"], reason=why)
+    return loop.steps[-1]
+
+
+def _is_undone(loop: Loop, step: Decision) -> bool:
+    attempts = loop.situation.attempts
+    return any(one["candidate"] == step.candidate and "restored" in one for one in attempts)
+
+
+def _standing(loop: Loop) -> list[Attempt]:
+    return [attempt for attempt in loop.situation.answered if "restored" not in attempt]
