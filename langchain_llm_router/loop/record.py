@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from langchain_core.messages import AIMessage
+from langchain_llm_router.types import Decision, Situation, sum_usd
 
-from langchain_llm_router.types import Attempt, Decision, Situation, sum_usd
-
-__all__ = ["decision_data", "decision_record", "result_event", "situation_data"]
+__all__ = ["decision_data", "decision_record", "situation_data"]
 
 
 def decision_record(
@@ -71,21 +69,6 @@ def decision_data(decision: Decision) -> dict[str, Any]:
         "signal": decision.signal,
         "ending": decision.ending,
     }
-
-
-def result_event(
-    step: Decision, attempt: Attempt, message: AIMessage | None
-) -> tuple[str, dict[str, Any]]:
-    """Return name and data of the event that reports the result of a step.
-
-    Args:
-        step: The step, which asked or verified.
-        attempt: The attempt after it.
-        message: The candidate's answer; None if it failed.
-    """
-    if step.action == "verify":
-        return "verdict", {**attempt}
-    return "draft", {**attempt, "text": None if message is None else str(message.text)}
 
 
 def situation_data(situation: Situation) -> dict[str, Any]:

@@ -250,7 +250,7 @@ class _AgentRun(Runnable[Any, Any]):
         ids = {message.id for message in given}
         made = [m for m in snapshot.values.get("messages", []) if m.id not in ids]
         paused = any(one.interrupts for one in snapshot.tasks)
-        self.meter.resume(made, lost=not paused)
+        self.meter.resume(made, None if paused else [one.id for one in snapshot.tasks])
 
     def _input(self, messages: Sequence[BaseMessage]) -> Any:
         return {"messages": list(messages)} if isinstance(self._agent, Pregel) else list(messages)

@@ -57,27 +57,28 @@ class CallMeter(BaseCallbackHandler):
         self._ended: list[_Call] = []
         self._unsure: list[float | None] = []
         self._lost_usd: list[float | None] = []
-        self._repeats: Any = None
+        self._lost: Sequence[str] | None = None
+        self._first_step: int | None = None
         self._lock = Lock()
         self.earlier_usd: float | None = None
         """What the answers of an earlier run cost, where that run paused."""
 
-    def resume(self, messages: Sequence[BaseMessage], *, lost: bool) -> None:
+    def resume(self, messages: Sequence[BaseMessage], lost: Sequence[str] | None) -> None:
         """Count what an earlier run of the agent has cost.
 
         Args:
             messages: The messages that it had made.
-            lost: Whether it was cut off. The calls of the step that is then repeated may have been
-                in flight, and count once more, with their worst case.
+            lost: The ids of the steps that it was cut off in, empty if it was so in its first.
+                Their calls may have been in flight: one that is made again counts once more, with
+                its worst case. None if the run has paused.
         """
         for message in messages:
             if isinstance(message, AIMessage) and message.usage_metadata is not None:
                 about = message.response_metadata
                 price = self._price(about.get("model_provider"), about.get("model_name"))
                 self._end(_Call(None, price), message)
-        if lost:
-            self._repeats = _ANY
-        else:
+        self._lost = lost
+        if lost is None:
             self.earlier_usd = self.cost_usd
 
     def lose_run(self) -> None:
@@ -145,7 +146,7 @@ class CallMeter(BaseCallbackHandler):
         why = next((bound for bound in bounds if isinstance(bound, str)), None)
         most = sum_usd([None if isinstance(bound, str) else bound for bound in bounds])
         with self._lock:
-            self._count_repeated(most, about.get("langgraph_step"))
+            self._count_lost(most, about)
             self._check(most, f"a call of {name!r} has no upper bound: {why}")
             self._open[run_id] = _Call(most, price)
 
@@ -179,14 +180,20 @@ class CallMeter(BaseCallbackHandler):
         own = self._candidate.price
         return price_by_name(provider, name) if own is None else own
 
-    def _count_repeated(self, most: float | None, step: int | None) -> None:
+    def _count_lost(self, most: float | None, about: Mapping[str, Any]) -> None:
         """Count the call that was cut off in an earlier run, if this one repeats it."""
-        if self._repeats is _ANY:
-            self._repeats = step
-        if self._repeats is not None and self._repeats == step:
-            self._unsure.append(most)
+        if self._lost is None:
+            return
+        where = str(about.get("langgraph_checkpoint_ns"))
+        if len(self._lost) == 0:
+            # Its first step has no id yet: all calls of the step that comes first now.
+            step = about.get("langgraph_step")
+            self._first_step = step if self._first_step is None else self._first_step
+            repeats = step == self._first_step
         else:
-            self._repeats = None
+            repeats = any(step in where for step in self._lost)
+        if repeats:
+            self._unsure.append(most)
 
     def _check(self, most: float | None, unbounded: str) -> None:
         limit = self._candidate.max_cost_usd
@@ -231,7 +238,3 @@ class CallMeter(BaseCallbackHandler):
         return price.worst_usd(
             input_tokens=tokens, output_tokens=longest * n_answers, media=prompt.kinds
         )
-
-
-_ANY = object()
-"""In the place of the step that is repeated, until the first call tells which one it is."""

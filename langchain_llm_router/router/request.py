@@ -33,7 +33,7 @@ from langchain_llm_router.loop.charges import budget_data
 from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop, next_decision
-from langchain_llm_router.loop.record import decision_data, decision_record, result_event
+from langchain_llm_router.loop.record import decision_data, decision_record
 from langchain_llm_router.router.attempts import (
     add_runs,
     earlier_attempts,
@@ -346,8 +346,11 @@ class Request:
             # Raised here because exceptions are not plain data: the next node would not have them.
             raise own_error([answer.error for answer in self.answers.values()])
         if self.emits_events:
-            message = self.answers[step.candidate].message
-            yield from self._emit_event(*result_event(step, attempt, message))
+            name, facts = "verdict", dict[str, Any](attempt)
+            if step.action == "ask":
+                message = self.answers[step.candidate].message
+                name, facts["text"] = "draft", None if message is None else str(message.text)
+            yield from self._emit_event(name, facts)
 
     def ask(self, step: Decision) -> Generator[Operation, Any, Attempt]:
         """Ask the candidate of a step, and return the attempt."""
