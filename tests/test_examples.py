@@ -21,6 +21,7 @@ SAYS = {
     "feedback_refit": "after   quality",
     "serving": "why large: P(good) 0.000",
     "streaming": "The capital of Ecuador is Quito.\nby large for $",
+    "agent_cascade": "It adds now.  <- strong",
     "agent": "with the middleware: Lima: 18 degrees, cloudy.  <- large",
     "extend": "are good enough",
     "cascade": "of 40 drafts; the others went to claude-3.5-sonnet",
