@@ -60,7 +60,8 @@ def create_cascade(
         candidates: The candidates, ordered from cheap to strong. Each becomes a node with its name;
             characters that LangGraph reserves are replaced by `_` there, but not in records. The
             model of a `Candidate` may be an agent: a compiled graph with `messages` in its state,
-            or another runnable from messages to messages. Its run is a subgraph.
+            or another runnable from messages to messages. Its run is a subgraph, which `live` does
+            not repeat, hedge or time: limits of single calls are those of the agent's own models.
         tools: Tools that are bound to every candidate.
         approve: Whether to interrupt before a draft is escalated (this needs a checkpointer): True
             for every escalation, or a function that returns True for those that a person must

@@ -36,8 +36,9 @@ Check = Callable[[Case], bool | CheckResult | None]
 class Checks(Verifier):
     """Runs checks on the answer, or on what an agent did; the score is the share that passed.
 
-    No model is called. A passed check does not make an answer good: fit an observation model to
-    the scores, or keep what passed with `ConfidenceThreshold()`. Whether a check that raises or
+    No model is called. `ConfidenceThreshold()` keeps what passed. A check may be wrong: then fit an
+    observation model to its scores, for a single check `BetaBinomial(n_samples=1)`, whose prior
+    keeps a few rows from being taken for certainty. Whether a check that raises or
     hangs would have passed is unknown: then there is no score if all others passed, and otherwise
     it counts as one that did not pass.
 

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade, route_of
 from langchain_llm_router.budgets import Budget, Budgets
-from langchain_llm_router.policies import Always, ConfidenceThreshold
+from langchain_llm_router.policies import Always, BetaBinomial, ConfidenceThreshold
 from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types.errors import BudgetExceededError, LlmRouterError, RestoreError
 from langchain_llm_router.verification import CheckResult, Checks, Command, SelfReported
@@ -625,3 +625,16 @@ def test_a_check_that_hangs_is_not_taken_for_a_passed_one(desk):
     assert cheap["confidence"] is None
     assert "did not end within 0.3 s" in cheap["verification_errors"][0]
     assert strong["candidate"] == "strong"
+
+
+@pytest.mark.parametrize(("right", "kept"), [(9, True), (5, False)])
+def test_a_check_that_may_be_wrong_is_read_through_an_observation_model(desk, right, kept):
+    wrong = 10 - right
+    scores = [1.0] * right + [0.0] * wrong + [0.0] * right + [1.0] * wrong
+    good = [True] * 10 + [False] * 10
+    observed = BetaBinomial(n_samples=1).fit(scores, good)
+    assert observed.p_good(1.0) == pytest.approx(0.87 if kept else 0.5, abs=0.05)
+    policy = ConfidenceThreshold(observed, threshold=0.7)
+    graph = cascade(desk, pool(desk, RIGHT), policy=policy).compile()
+    record = route_of(graph.invoke(TASK)["messages"][-1])
+    assert record["candidate"] == ("cheap" if kept else "strong")
