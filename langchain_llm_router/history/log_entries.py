@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
 from langchain_llm_router.loop.loop import Loop, frame_data, step_data
 
-__all__ = ["build_entry", "find_run_ids", "prepare_entry"]
+__all__ = ["build_entry", "find_run_ids"]
 
 _FACTS = (
     "run_id",
@@ -71,29 +70,6 @@ def build_entry(
     if error is not None:
         data["error"] = f"{type(error).__name__}: {error}"
     return data
-
-
-def prepare_entry(
-    query: str,
-    loop: Loop | None,
-    facts: Mapping[str, Any],
-    outcome: str,
-    error: BaseException | None,
-    secrets: tuple[str, ...],
-    *,
-    declined: bool,
-) -> Callable[[], dict[str, Any]]:
-    """Return the function that builds the line of a request whose loop is over."""
-    return partial(
-        build_entry,
-        query,
-        loop,
-        facts,
-        outcome=outcome,
-        error=error,
-        secrets=secrets,
-        declined=declined,
-    )
 
 
 def find_run_ids(config: RunnableConfig) -> dict[str, str]:

@@ -18,7 +18,6 @@ from langchain_llm_router.loop.charges import drop_unaffordable
 from langchain_llm_router.loop.climbs import climb, drop_weaker, stay_reason
 from langchain_llm_router.loop.endpoints import ByModel, pick_endpoint
 from langchain_llm_router.loop.overrides import decide_by_window, decide_forced, mark_open_breakers
-from langchain_llm_router.loop.step_checks import check_step
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation, Stuck
 from langchain_llm_router.types.errors import PolicyError, blame_candidate
@@ -89,7 +88,7 @@ class Loop:
             if self._peeked is None:
                 self._peeked = next_decision(self.policy, self.situation) or self._accept_flawed()
                 if self._peeked is not None:
-                    check_step(self.policy, self.situation, self._peeked)
+                    _check_step(self.policy, self.situation, self._peeked)
         return self._peeked
 
     def next(self) -> Decision | None:
@@ -103,7 +102,7 @@ class Loop:
     def take(self, decision: Decision) -> Decision:
         """Take a step that was decided elsewhere; the same checks and bound apply."""
         self._check_bound()
-        check_step(self.policy, self.situation, decision)
+        _check_step(self.policy, self.situation, decision)
         self.steps.append(decision)
         self._peeked = None
         return decision
@@ -229,6 +228,58 @@ class Loop:
             return None
         reason = f"every answer is flawed, the last one is returned: {flawed[-1].get('flaw')}"
         return accept(self.policy, flawed[-1], reason)
+
+
+def _check_step(policy: Policy, situation: Situation, decision: Decision) -> None:
+    """Refuse a decision that cannot be carried out.
+
+    A candidate is asked once and its answer verified once, because an attempt has one cost of
+    each.
+
+    Raises:
+        PolicyError: If the decision is impossible.
+    """
+    asked = [attempt["candidate"] for attempt in situation.attempts]
+    if decision.action == "ask":
+        wrong = _check_ask(situation, decision.candidate, asked)
+    elif decision.action == "verify":
+        wrong = _check_verify(situation, decision.candidate)
+    elif decision.action == "abstain":
+        wrong = _check_abstain(policy, decision, asked)
+    elif decision.action != "accept":
+        wrong = "the action must be one of 'ask', 'verify', 'accept', 'abstain'"
+    else:
+        wrong = None if decision.candidate in asked else "it has given no answer"
+    if wrong is not None:
+        name = type(policy).__name__
+        msg = f"{name} decided to {decision.action} {decision.candidate!r}, but {wrong}."
+        raise PolicyError(msg)
+
+
+def _check_ask(situation: Situation, name: str, asked: list[str]) -> str | None:
+    if name in asked:
+        return "it has been asked already; a policy that asks again is looping"
+    if all(arm.candidate != name for arm in situation.arms):
+        return f"this request can ask {list(situation.names)}"
+    return None
+
+
+def _check_verify(situation: Situation, name: str) -> str | None:
+    last = situation.attempts[-1] if situation.attempts else Attempt()
+    if last.get("candidate") != name or last.get("error") is not None:
+        return "its last step did not return an answer"
+    if last.get("verified", False):
+        return "its answer is verified already; a policy that verifies again is looping"
+    return None
+
+
+def _check_abstain(policy: Policy, decision: Decision, asked: list[str]) -> str | None:
+    terms = policy.exit_terms
+    if terms is None or decision.ending != terms.do:
+        return "only a `policies.Unsure` says how such a request ends"
+    if decision.ending in ("flag", "hold") and decision.candidate not in asked:
+        return "it has given no answer"
+    return None
 
 
 class Reader:

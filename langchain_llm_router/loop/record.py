@@ -49,10 +49,15 @@ def decision_record(
             {"action": step.action, "candidate": step.candidate, "reason": step.reason}
             for step in steps
         ],
-        "cost_usd": sum_usd([situation.spent_usd, decision.ending_cost_usd or 0.0]),
+        "cost_usd": _total_usd(situation, decision),
         "decision_id": decision_id,
         **sensitive,
     }
+
+
+def _total_usd(situation: Situation, decision: Decision) -> float | None:
+    spent_usd, ending_usd = situation.spent_usd, decision.ending_cost_usd
+    return spent_usd if ending_usd is None else sum_usd([spent_usd, ending_usd])
 
 
 def decision_data(decision: Decision) -> dict[str, Any]:

@@ -25,7 +25,9 @@ from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
 from langchain_llm_router.calls.langchain_internals import identifying_params, langsmith_params
 from langchain_llm_router.calls.tools import bound_tools
 from langchain_llm_router.loop.endpoints import expand_endpoints
-from langchain_llm_router.router.parts import Parts, RouterFields, refuse_misplaced
+from langchain_llm_router.router.fields import RouterFields, refuse_misplaced
+from langchain_llm_router.router.first_step import first_decision, first_situation
+from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.runs import RequestChatModel
 from langchain_llm_router.types import Candidate, Decision, Situation
 from langchain_llm_router.types.arguments import refuse_unknown
@@ -247,7 +249,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         Raises:
             NoCandidateError: If no candidate may be asked.
         """
-        return self._request(input, config, {}).first_decision()
+        return first_decision(self._request(input, config, {}))
 
     def situation(
         self, input: LanguageModelInput, config: RunnableConfig | None = None
@@ -257,7 +259,7 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         Raises:
             NoCandidateError: If no candidate may be asked.
         """
-        return self._request(input, config, {}).first_situation()
+        return first_situation(self._request(input, config, {}))
 
     def as_decision_model(self) -> Any:
         """Return a `BaseDecisionModel` with which LangChain's `ModelRouterMiddleware` can route.

@@ -10,8 +10,10 @@ from langchain_core.messages import BaseMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig
 
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.router.fields import DecisionArguments, RouterFields
+from langchain_llm_router.router.first_step import first_decision
 from langchain_llm_router.router.graph import node_names
-from langchain_llm_router.router.parts import DecisionArguments, Parts, RouterFields
+from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.request import Request
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import refuse_unknown
@@ -70,7 +72,7 @@ def routing_edge(
         elif not isinstance(state, Sequence):
             messages = getattr(state, messages_key)
         conversation: list[BaseMessage] = convert_to_messages(messages)
-        return nodes[Request(parts, conversation, config, {}).first_decision().candidate]
+        return nodes[first_decision(Request(parts, conversation, config, {})).candidate]
 
     # LangGraph draws the edges that are in the annotation of the function's return value.
     edge.__annotations__ = {"config": RunnableConfig, "return": Literal[*nodes.values()]}

@@ -36,18 +36,16 @@ def find_answer(
     kwargs: Mapping[str, Any],
     reply: AIMessage | None,
 ) -> Answer:
-    """Return what the last step gives the caller.
+    """Return what the caller gets where no answer is good enough.
 
     Args:
-        step: The last step, which accepts or abstains.
+        step: The last step, which abstains.
         answers: The candidates' answers.
         terms: How the request ends if no answer is good enough.
         kwargs: Keyword arguments of the call. Where they ask for an object, a refusal is a message
             without one.
         reply: The answer of a person, if one was asked and gave it.
     """
-    if step.action == "accept":
-        return answers[step.candidate]
     assert terms is not None, "the loop has checked it"
     if step.ending == "hold":
         return answers[step.candidate]

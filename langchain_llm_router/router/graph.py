@@ -13,6 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from langchain_llm_router.router.agent_runs import AgentRules, HandOver
 from langchain_llm_router.router.approval import approve as approve_stage
 from langchain_llm_router.router.approval import ask_person, proposal
+from langchain_llm_router.router.fields import RouterArguments, RouterFields, refuse_misplaced
 from langchain_llm_router.router.nodes import (
     NEVER_CACHED,
     AgentNode,
@@ -23,12 +24,7 @@ from langchain_llm_router.router.nodes import (
     check_parameters,
     wraps,
 )
-from langchain_llm_router.router.parts import (
-    Parts,
-    RouterArguments,
-    RouterFields,
-    refuse_misplaced,
-)
+from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.request import Request, Stage
 from langchain_llm_router.router.state import CascadeMessages, CascadeState
 from langchain_llm_router.types import Candidate

@@ -30,7 +30,8 @@ from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.drivers import adrive, drive
 from langchain_llm_router.router.endings import Done
-from langchain_llm_router.router.parts import Parts, RouterFields
+from langchain_llm_router.router.fields import RouterFields
+from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.request import Request
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
@@ -21,7 +21,7 @@ from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY, has_chec
 from langchain_llm_router.router.drivers import adrive, drive
 from langchain_llm_router.router.parallel_drafts import stage_beside
 from langchain_llm_router.router.parts import Parts
-from langchain_llm_router.router.request import Request, Stage, new_id
+from langchain_llm_router.router.request import Request, Stage
 from langchain_llm_router.types import Attempt, Decision
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import Evaluation, evaluated
@@ -40,7 +40,7 @@ __all__ = [
 Kind = Literal["predict", "decide", "candidate", "self_evaluate", "approve", "person"]
 """The purpose of a node, which determines what a function in its place must return."""
 
-NEVER_CACHED: CachePolicy[Any] = CachePolicy(key_func=lambda *_: os.urandom(16).hex(), ttl=1)
+NEVER_CACHED: CachePolicy[Any] = CachePolicy(key_func=lambda *_: uuid4().hex, ttl=1)
 """For the node that makes the decision id; the others may be cached, also by
 `set_node_defaults(cache_policy=...)`."""
 
@@ -178,7 +178,7 @@ class _MarkOperation(Operation):
         return self._count_earlier_runs(mark, await _marked(mark))
 
     def _mark(self) -> dict[str, str]:
-        return {"id": new_id(), "process": process_id(), "books": self.books}
+        return {"id": uuid4().hex, "process": process_id(), "books": self.books}
 
     def _count_earlier_runs(self, mark: dict[str, str], stored: dict[str, str]) -> EarlierRuns:
         # `n_retries` counts the retries in this process; the mark may be that of the first run.

@@ -8,11 +8,11 @@ middleware; the graph runs one stage per node and keeps the request as plain dat
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -28,11 +28,10 @@ from langchain_llm_router.calls.tracing import (
     TraceOperation,
     child_config,
 )
-from langchain_llm_router.history.log_entries import find_run_ids, prepare_entry
 from langchain_llm_router.loop.charges import budget_data
 from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
-from langchain_llm_router.loop.loop import Loop, next_decision
+from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.loop.record import decision_data, decision_record
 from langchain_llm_router.router.attempts import (
     add_runs,
@@ -41,7 +40,6 @@ from langchain_llm_router.router.attempts import (
     keep_standing,
     note_effects,
 )
-from langchain_llm_router.router.drivers import drive
 from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import (
@@ -50,6 +48,7 @@ from langchain_llm_router.router.preparation import (
     left_out,
     make_situation,
 )
+from langchain_llm_router.router.request_log import append_entry
 from langchain_llm_router.router.sensitivity import SensitivityOperation
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError, is_pause, own_error
@@ -59,7 +58,7 @@ from langchain_llm_router.verification import Case
 if TYPE_CHECKING:
     from langchain_llm_router.budgets.spending import EarlierRuns, Spending
 
-__all__ = ["Request", "Stage", "new_id"]
+__all__ = ["Request", "Stage"]
 
 Stage = Generator[Operation, Any, None]
 """A generator that yields operations and is sent their results, or has their failures thrown in."""
@@ -69,11 +68,6 @@ _VERSION = 3
 
 _CHANGES = {"decide": ("steps", "decision_id"), "act": ("trace",), "ask_draft": ("draft",)}
 """The keys of the plain data that a stage changes; a stage not named here changes all."""
-
-
-def new_id() -> str:
-    """Return a random decision id of 32 hexadecimal digits."""
-    return os.urandom(16).hex()
 
 
 @dataclass(slots=True)
@@ -198,7 +192,7 @@ class Request:
             answer = Answer(attempt, message, message, run=entry.get("run"))
             self.answers[attempt["candidate"]] = answer
         # The first decision makes the id: a stage before it may come from a node's cache.
-        self.decision_id, left_s = data["decision_id"] or new_id(), rest["left_s"]
+        self.decision_id, left_s = data["decision_id"] or uuid4().hex, rest["left_s"]
         self.draft = data.get("draft")
         self.due_s = None if left_s is None else time.monotonic() + left_s
         self.nodes = {**rest["nodes"], **self.nodes}
@@ -264,11 +258,11 @@ class Request:
     def prepare(self) -> Stage:
         """Make the situation, once per request and again only after a person's approval."""
         parts = self.parts
-        self.decision_id = self.decision_id or new_id()
+        self.decision_id = self.decision_id or uuid4().hex
         if self.due_s is None and parts.live is not None:
             self.due_s = parts.live.due_s()
         earlier = None if self._loop is None else self._loop.situation
-        situation = yield from self._situate()
+        situation = yield from self.situate()
         if self._spending is not None:
             situation = yield from self._spending.reserve_request(situation, earlier)
         if self._loop is None:
@@ -280,19 +274,13 @@ class Request:
             self._loop.steps.pop()
         self._loop.refresh(situation)
 
-    def first_decision(self) -> Decision:
-        """Return the first decision, without asking a candidate."""
-        decision = next_decision(self.parts.policy, self.first_situation())
-        assert decision is not None, "no candidate has failed yet"
-        return replace(decision, decision_id=new_id())
-
     def _predict_operation(self) -> PredictOperation | None:
         fields, estimator = self.parts.fields, self.parts.fields.estimator
         if estimator is None or self._left_out(estimator, self.sensitive) is not None:
             return None
         return PredictOperation(estimator, routing_text(self.messages, fields.turns))
 
-    def _situate(self) -> Generator[Operation, Any, Situation]:
+    def situate(self) -> Generator[Operation, Any, Situation]:
         """Find out who may see the request, predict, and make the situation."""
         parts, loop, rule = self.parts, self._loop, self.parts.fields.sensitive
         if rule is None:
@@ -306,10 +294,6 @@ class Request:
             quality = align_quality(parts, (yield operation))
         seen_by = self.sensitive
         return make_situation(parts, self.messages, quality, self.config, self.kwargs, seen_by)
-
-    def first_situation(self) -> Situation:
-        """Return the first situation, without reserving money or asking a candidate."""
-        return drive(self._situate())
 
     def _call_node(self, worst_usd: float | None = 0.0) -> NodeOperation:
         assert self.user_node is not None
@@ -327,7 +311,7 @@ class Request:
             yield TraceOperation(step, loop.situation, self.config)
         if self.emits_events:
             yield from self._emit_event("decision", decision_data(step))
-        if step.ends and step.ending != "interrupt":
+        if step.action == "accept" or step.ending not in (None, "interrupt"):
             yield from self.end(step)
 
     def act(self) -> Stage:
@@ -390,19 +374,20 @@ class Request:
             record["budget"] = budget_data(loop.situation)
         if self.nodes:
             record["nodes"] = self.nodes
-        if fields.shadow is not None:
+        if (shadow := fields.shadow) is not None:
             from langchain_llm_router.router.shadow import (  # noqa: PLC0415 - slow to load
                 ShadowOperation,
             )
 
             attempts, sensitive = loop.situation.attempts, loop.situation.sensitive
-            why = self._left_out(fields.shadow.estimator, sensitive)
-            record["shadow"] = yield ShadowOperation(
-                fields.shadow, loop.situations(), attempts, why
-            )
+            why = self._left_out(shadow.estimator, sensitive)
+            record["shadow"] = yield ShadowOperation(shadow, loop.situations(), attempts, why)
         if fields.trace_decision and self._has_handlers:
             yield AnnotateOperation(record)
-        answer = find_answer(step, self.answers, policy.exit_terms, self.kwargs, self.reply)
+        if step.action == "accept":
+            answer = self.answers[step.candidate]
+        else:
+            answer = find_answer(step, self.answers, policy.exit_terms, self.kwargs, self.reply)
         self._log("answered", record)
         if self.parts.judged is not None and step.action == "accept":
             self.parts.judged.offer(self, step.candidate)
@@ -429,8 +414,7 @@ class Request:
             # Handlers would hear the confidence that is removed from a draft.
             quiet = not (shown_at_once and (step.final or not self.parts.reports[step.candidate]))
             config = child_config(self.config, step.candidate, self.decision_id, quiet=quiet)
-        verifier = fields.verifier
-        reads_along = commit is not None and verifier is not None and verifier.reads_along
+        reads_along = commit is not None and fields.verifier and fields.verifier.reads_along
         arm = self._worst_case_arm(step)
         asking = self.parts.ask_operation(
             step.candidate,
@@ -467,6 +451,9 @@ class Request:
         verifier, message = parts.fields.verifier, self.answers[step.candidate].message
         assert verifier is not None
         assert message is not None
+        config = self.config
+        if self._has_handlers:
+            config = child_config(config, step.candidate, self.decision_id, quiet=True)
         case = Case(
             messages=self.messages,
             answer=message,
@@ -481,7 +468,7 @@ class Request:
             may_see=self._may_see,
             refusal=self._left_out(verifier, self.loop.situation.sensitive),
             attempt=last,
-            config=child_config(self.config, step.candidate, self.decision_id, quiet=True),
+            config=config,
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,
             worst_usd=self._worst_case_arm(step).worst_verification_usd,
@@ -542,25 +529,11 @@ class Request:
 
     def _log_failure(self, error: BaseException) -> None:
         if not is_pause(error):
-            failed = isinstance(error, Exception)
-            self._log("failed" if failed else "abandoned", error=error if failed else None)
+            failed = error if isinstance(error, Exception) else None
+            self._log("abandoned" if failed is None else "failed", error=failed)
 
     def _log(
-        self,
-        outcome: str,
-        record: Mapping[str, Any] | None = None,
-        *,
-        error: BaseException | None = None,
+        self, outcome: str, record: dict[str, Any] | None = None, error: Exception | None = None
     ) -> None:
-        log, loop = self.parts.fields.log, self._loop
-        if log is None:
-            return
-        facts = {**(record or {}), "decision_id": self.decision_id, **find_run_ids(self.config)}
-        if loop is None:
-            query = routing_text(self.messages, self.parts.fields.turns)
-            facts["sensitive"] = None if self.parts.confinement is None else self.sensitive
-        else:
-            query, facts["sensitive"] = loop.situation.query, loop.situation.sensitive
-        secrets, declined = self.parts.secrets, self.declined
-        entry = prepare_entry(query, loop, facts, outcome, error, secrets, declined=declined)
-        log.append(entry)
+        if self.parts.fields.log is not None:
+            append_entry(self, self._loop, outcome, record, error)

@@ -29,6 +29,7 @@ from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.live import Live, Resilience
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
+from langchain_llm_router.router.first_step import first_situation
 from langchain_llm_router.types.errors import NoCandidateError
 from tests.support.fakes import CapableModel, ScriptedModel
 
@@ -259,7 +260,7 @@ def test_the_policy_chooses_among_the_candidates_that_a_built_in_tool_suits():
     pool = [Candidate(name, CapableModel(provider=name)) for name in ("openai", "google", "fake")]
     router = ChatLLMRouter(candidates=pool, policy=Always("openai"))
     request = router._request("x", None, {"tools": ({"google_search": {}},)})
-    assert list(request.first_situation().names) == ["google", "fake"]
+    assert list(first_situation(request).names) == ["google", "fake"]
 
 
 # Cache settings on tools

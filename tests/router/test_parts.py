@@ -11,12 +11,8 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade
 from langchain_llm_router.budgets import Budget, Budgets
 from langchain_llm_router.live.live import Live
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
-from langchain_llm_router.router.parts import (
-    DecisionArguments,
-    Parts,
-    RouterArguments,
-    RouterFields,
-)
+from langchain_llm_router.router.fields import DecisionArguments, RouterArguments, RouterFields
+from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.verification import SelfEvaluator
 from tests.support.fakes import JudgeModel, ScriptedModel
 

@@ -1,0 +1,53 @@
+"""A request's line in the decision log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from langchain_llm_router.history.log_entries import build_entry, find_run_ids
+from langchain_llm_router.loop.conversation import routing_text
+from langchain_llm_router.loop.loop import Loop
+
+if TYPE_CHECKING:
+    from langchain_llm_router.router.request import Request
+
+__all__ = ["append_entry"]
+
+
+def append_entry(
+    request: Request,
+    loop: Loop | None,
+    outcome: str,
+    record: Mapping[str, Any] | None,
+    error: BaseException | None,
+) -> None:
+    """Append a request to its router's log; the line is built later, of a loop that is over.
+
+    Args:
+        request: The request.
+        loop: Its decisions; None if it did not reach one.
+        outcome: See `build_entry`.
+        record: The decision record; None if there is none.
+        error: The exception that ended it, if one did.
+    """
+    parts = request.parts
+    assert parts.fields.log is not None, "asked before"
+    facts = {**(record or {}), "decision_id": request.decision_id, **find_run_ids(request.config)}
+    if loop is None:
+        query = routing_text(request.messages, parts.fields.turns)
+        facts["sensitive"] = None if parts.confinement is None else request.sensitive
+    else:
+        query, facts["sensitive"] = loop.situation.query, loop.situation.sensitive
+    entry = partial(
+        build_entry,
+        query,
+        loop,
+        facts,
+        outcome=outcome,
+        error=error,
+        secrets=parts.secrets,
+        declined=request.declined,
+    )
+    parts.fields.log.append(entry)
