@@ -189,3 +189,13 @@ def test_an_end_is_logged_and_replayed_bit_for_bit(log):
     # With an end that is worth more, another one ends earlier.
     surer = Unsure(ConfidenceThreshold(threshold=0.6), 0.9, do="hold")
     assert replay_log(read(log), surer).n_identical < 4
+
+
+@pytest.mark.parametrize("do", SAID)
+def test_an_agent_with_the_middleware_ends_as_it_was_told(do):
+    agents = pytest.importorskip("langchain.agents")
+    from langchain_llm_router import LLMRouterMiddleware
+
+    router = ChatLLMRouter(**parts(do))
+    agent = agents.create_agent(ScriptedModel("unused"), middleware=[LLMRouterMiddleware(router)])
+    check(agent.invoke(QUESTION)["messages"][-1], do)
