@@ -117,7 +117,7 @@ class StuckRules(StuckDetector):
         """Return a stuck reading if a signal reaches its limit; the furthest beyond it is named."""
         shares = {
             name: value / getattr(self, name)
-            for name, value in signals._asdict().items()
+            for name, value in _by_name(signals).items()
             if value is not None and getattr(self, name) is not None
         }
         name = max(shares, key=shares.__getitem__, default=None)
@@ -300,13 +300,17 @@ def _peaks(messages: Sequence[BaseMessage], words: Sequence[str] | None) -> Loop
     told = list(_each_turn(messages, words)) or [read_signals(())]
     peaks: dict[str, Any] = {
         name: None if last is None else max(getattr(turn, name) or 0 for turn in told)
-        for name, last in told[-1]._asdict().items()
+        for name, last in _by_name(told[-1]).items()
     }
     return LoopSignals(**peaks)
 
 
+def _by_name(signals: LoopSignals) -> dict[str, float | None]:
+    return {name: getattr(signals, name) for name in LoopSignals.__annotations__}
+
+
 def _nonzero(signals: LoopSignals) -> dict[str, float]:
-    return {name: value for name, value in signals._asdict().items() if value}
+    return {name: value for name, value in _by_name(signals).items() if value}
 
 
 def _in_words(name: str, signals: LoopSignals) -> str:

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
 
 from langchain_llm_router.history.log_entries import build_entry, find_run_ids
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop
+from langchain_llm_router.router.parts import Parts
 
-if TYPE_CHECKING:
-    from langchain_llm_router.router.request import Request
+__all__ = ["Logged", "append_entry"]
 
-__all__ = ["append_entry"]
+
+class Logged(Protocol):
+    """What a line holds of a request beside its decisions."""
+
+    parts: Parts
+    messages: Sequence[BaseMessage]
+    config: RunnableConfig
+    decision_id: str
+    sensitive: str | None
+    declined: bool
 
 
 def append_entry(
-    request: Request,
+    request: Logged,
     loop: Loop | None,
     outcome: str,
     record: Mapping[str, Any] | None,

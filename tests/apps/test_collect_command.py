@@ -100,7 +100,10 @@ def test_rate_limits_are_waited_out_over_real_http(spawn, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--candidate", "nonsense"], "[name=]provider:model[@base-url], got 'nonsense'"),
+        (
+            ["--candidate", "nonsense"],
+            "[name=]provider:model[?parameter=value&...][@base-url], got 'nonsense'",
+        ),
         (["--candidate", UNREACHABLE, "--price", "b=1,2"], "must be for one of the candidates"),
         (
             ["--candidate", UNREACHABLE, "--price", "a=x"],

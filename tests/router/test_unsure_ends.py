@@ -194,7 +194,7 @@ def test_an_end_is_logged_and_replayed_bit_for_bit(log):
 @pytest.mark.parametrize("do", SAID)
 def test_an_agent_with_the_middleware_ends_as_it_was_told(do):
     agents = pytest.importorskip("langchain.agents")
-    from langchain_llm_router import LLMRouterMiddleware
+    from langchain_llm_router.router import LLMRouterMiddleware
 
     router = ChatLLMRouter(**parts(do))
     agent = agents.create_agent(ScriptedModel("unused"), middleware=[LLMRouterMiddleware(router)])

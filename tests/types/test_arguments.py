@@ -56,6 +56,7 @@ PLAIN = {
     **dict.fromkeys(("Trials", "ZeroEval", "LatencyCost", "Waiting"), FOUND),
     **dict.fromkeys(("AnswerBelief", "BelievedAnswer", "FurtherAnswer"), FOUND),
     **dict.fromkeys(("ComparedRows", "LoggedScores"), FOUND),
+    **dict.fromkeys(("CheckResult", "OpenHandsIndex", "RepeatedRuns"), FOUND),
     "LoopSignals": HOT,
     "Report": "made by a verifier for every candidate",
     **dict.fromkeys(("CascadeState", "Setup"), "a typed dictionary"),
@@ -137,6 +138,8 @@ def test_every_annotation_of_a_public_constructor_can_be_resolved():
 NEEDED: dict[str, dict[str, Any]] = {
     "StuckModel": {"weights": {}},
     "Always": {"candidate": "a"},
+    "Checks": {"checks": [bool]},
+    "Command": {"args": ["true"]},
     "Agreement": {"n_resamples": 1},
     "Budget": {"limit_usd": 1.0},
     "BudgetedRouting": {"max_cost_usd": 1.0},
