@@ -99,7 +99,8 @@ class ConfidenceThreshold(Policy):
         """Return P(the attempt's answer is good); None without score and prior."""
         name = attempt["candidate"]
         score = attempt.get("confidence")
-        prior = situation.arm(name).quality if self.use_prior else None
+        quality = next((arm.quality for arm in situation.arms if arm.candidate == name), None)
+        prior = quality if self.use_prior else None
         model = self.observation_model(name)
         if model is None:
             return prior if score is None else score

@@ -451,9 +451,6 @@ class Request:
         verifier, message = parts.fields.verifier, self.answers[step.candidate].message
         assert verifier is not None
         assert message is not None
-        config = self.config
-        if self._has_handlers:
-            config = child_config(config, step.candidate, self.decision_id, quiet=True)
         case = Case(
             messages=self.messages,
             answer=message,
@@ -468,7 +465,7 @@ class Request:
             may_see=self._may_see,
             refusal=self._left_out(verifier, self.loop.situation.sensitive),
             attempt=last,
-            config=config,
+            config=child_config(self.config, step.candidate, self.decision_id, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,
             worst_usd=self._worst_case_arm(step).worst_verification_usd,

@@ -140,6 +140,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "Always": {"candidate": "a"},
     "Checks": {"checks": [bool]},
     "Command": {"args": ["true"]},
+    "ContrastiveEncoder": {"pretrained": "a"},
+    "Unsure": {"policy": ConfidenceThreshold(), "value": 0.5},
     "Agreement": {"n_resamples": 1},
     "Budget": {"limit_usd": 1.0},
     "BudgetedRouting": {"max_cost_usd": 1.0},
