@@ -169,6 +169,12 @@ class Parts:
                 msg = "`judge` is only asked with a `judge_share` above 0: set it, e.g. to 0.02."
                 raise ValueError(msg)
             return None
+        if fields.sensitive is not None:
+            msg = (
+                "`judge_share` cannot be honoured with `sensitive`, because an answer that is "
+                "judged may hold what the rule keeps local: leave one of them out."
+            )
+            raise ValueError(msg)
         from langchain_llm_router.router.judged_samples import (  # noqa: PLC0415 - slow to load
             JudgedSamples,
         )
@@ -194,6 +200,12 @@ class Parts:
             ),
         }
         rules.check(self.candidates, refused)
+        if self.confinement is not None and rules.hand_over != "nothing":
+            msg = (
+                "`hand_over` must be 'nothing' with `sensitive`, because what an agent found is "
+                f"not checked by the rule, got {rules.hand_over!r}."
+            )
+            raise ValueError(msg)
 
     def with_bindings(self, bindings: Bindings) -> Parts:
         """Return a copy of the parts with other bindings of tools and schemas."""

@@ -49,7 +49,7 @@ from langchain_llm_router.router.preparation import (
     make_situation,
 )
 from langchain_llm_router.router.request_log import append_entry
-from langchain_llm_router.router.sensitivity import SensitivityOperation
+from langchain_llm_router.router.sensitivity import SensitivityOperation, confine_verdict
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError, is_pause, own_error
 from langchain_llm_router.types.operations import Operation
@@ -320,7 +320,11 @@ class Request:
         if step.action == "ask":
             attempt = yield from self.ask(step)
         elif self.user_node is None:
-            attempt = yield from self._perform_paid(self._verify_operation(step), step)
+            verifying, confinement = self._verify_operation(step), self.parts.confinement
+            if confinement is not None:
+                known = loop.situation.sensitive
+                verifying = yield from confine_verdict(verifying, confinement, known, self.kwargs)
+            attempt = yield from self._perform_paid(verifying, step)
         else:
             operation = self._call_node(self._worst_case_arm(step).worst_verification_usd)
             verdict = yield from self._perform_paid(operation, step)
@@ -462,8 +466,6 @@ class Request:
         return VerifyOperation(
             verifier=verifier,
             case=case,
-            may_see=self._may_see,
-            refusal=self._left_out(verifier, self.loop.situation.sensitive),
             attempt=last,
             config=child_config(self.config, step.candidate, self.decision_id, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.embeddings import Embeddings
@@ -11,6 +11,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.calls.langchain_internals import is_router
 from langchain_llm_router.calls.tracing import quiet_config
 from langchain_llm_router.loop.sensitive import Sensitive, earlier_reason, pattern_reason
@@ -19,7 +20,7 @@ from langchain_llm_router.types.errors import NoCandidateError, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import DecisionVerifier, Verifier
 
-__all__ = ["Confinement", "SensitivityOperation", "confine"]
+__all__ = ["Confinement", "SensitivityOperation", "confine", "confine_verdict"]
 
 _OURS = __name__.partition(".")[0]
 _MAX_DEPTH = 6
@@ -162,6 +163,35 @@ class SensitivityOperation(Operation):
             by_rule = f"by the rule {_name(self.sensitive.rule)}"
             return by_rule if verdict else earlier_reason(self.messages)
         return f"the rule returned neither True nor False, but a {type(verdict).__name__}"
+
+
+def confine_verdict(
+    verifying: VerifyOperation,
+    confinement: Confinement,
+    known: str | None,
+    kwargs: Mapping[str, Any],
+) -> Generator[Operation, Any, VerifyOperation]:
+    """Keep a verdict with those that may see the request and the drafts that it is about.
+
+    A harmless request can have a sensitive draft, e.g. of what a tool returned.
+
+    Args:
+        verifying: The verification.
+        confinement: Who may see sensitive requests.
+        known: Why the request is sensitive; None if it is not, as far as is known.
+        kwargs: Keyword arguments of the call.
+    """
+    case = verifying.case
+    drafts = [*(answer for _, answer in case.earlier), case.answer]
+    if known is None:
+        messages = [*case.messages, *drafts]
+        known = yield SensitivityOperation(
+            confinement.sensitive, messages, kwargs, verifying.config
+        )
+    if known is None:
+        return verifying
+    refusal = confinement.leaves_out(verifying.verifier)
+    return replace(verifying, may_see=confinement.may_see, refusal=refusal)
 
 
 def _failed(error: Exception) -> str:

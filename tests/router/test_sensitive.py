@@ -213,6 +213,30 @@ def test_a_cascade_does_not_escalate_and_a_remote_judge_is_not_asked(ask):
     assert not judge.judged
 
 
+@DRIVERS
+def test_a_draft_that_holds_the_secret_is_not_shown_to_a_remote_judge(ask):
+    judge = JudgeModel("judge", verdicts=["no"])
+    verifier = YesNo(1, judge=Candidate("remote-judge", judge, Price(1, 1)))
+    world = World(f"{SECRET}, said the tool", policy=ConfidenceThreshold(), verifier=verifier)
+    record = route_of(ask(world, [HumanMessage("What is my number?")], None))
+    errors = record["attempts"][0]["verification_errors"]
+    assert "'remote-judge' was not asked: the request is sensitive." in errors[0]
+    assert not judge.judged
+    assert not world.leaked
+
+
+def test_what_the_rule_cannot_follow_is_refused():
+    log = DecisionLog("never-written.jsonl")
+    with pytest.raises(ValueError, match="`judge_share` cannot be honoured with `sensitive`"):
+        World(judge_share=0.5, log=log).chat.invoke("x")
+    agents = [
+        Candidate("local", RunnableLambda(lambda messages: messages), Price(1, 1)),
+        Candidate("remote", JudgeModel("remote says"), Price(2, 2)),
+    ]
+    with pytest.raises(ValueError, match="`hand_over` must be 'nothing' with `sensitive`"):
+        create_cascade(agents, policy=Always("local"), sensitive=RULE, hand_over="last")
+
+
 def test_a_judge_that_is_named_is_asked():
     judge = JudgeModel("judge", verdicts=["yes"])
     verifier = SelfEvaluator(n_samples=1, judge=Candidate("house-judge", judge, Price(1, 1)))
