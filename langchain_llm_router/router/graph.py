@@ -208,7 +208,8 @@ class _GraphBuilder:
         """Add all nodes and edges, and return the graph."""
         graph = self._graph
         self._check_functions(approves=approving is not False)
-        self._add(_PREDICT, "predict", Request.prepare, interrupts=self._interrupts)
+        pauses = approving is not False and not _replaces(self._functions.get(_APPROVE))
+        self._add(_PREDICT, "predict", Request.prepare, interrupts=self._interrupts or pauses)
         graph.add_edge(START, _PREDICT)
         graph.add_edge(_PREDICT, _DECIDE)
         decide = self._add(_DECIDE, "decide", Request.decide)

@@ -91,9 +91,9 @@ class StageNode(Runnable[Any, dict[str, Any]]):
             request.nodes = dict(state["request"]["nodes"])
         if self.needs_checkpointer and not has_checkpointer(request.config):
             msg = (
-                "The policy asks a person where no answer is good enough (`do='interrupt'`), which "
-                "needs a checkpointer: compile the graph with one, or give it a function "
-                "`nodes={'person': ...}`."
+                "The graph asks a person (`approve`, or a policy with `do='interrupt'`), which "
+                "needs a checkpointer: compile the graph with one, or give it a function in "
+                "`nodes` for 'approve' or 'person'."
             )
             raise ValueError(msg)
         runtime = (request.config.get("configurable") or {}).get(RUNTIME_KEY)

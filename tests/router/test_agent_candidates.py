@@ -230,6 +230,16 @@ def test_an_answer_whose_effects_were_undone_is_not_kept_when_the_next_agent_fai
 # What the next agent learns
 
 
+@pytest.mark.parametrize("given", ["a text", [], None])
+def test_a_function_that_hands_over_no_messages_is_refused(desk, given):
+    strong, agent = writer(desk, RIGHT, "Done.")
+    chain = [pool(desk)[0], Candidate("strong", agent)]
+    graph = cascade(desk, chain, hand_over=lambda messages, before: given).compile()
+    with pytest.raises(TypeError, match="`hand_over` must return a list of at least one message"):
+        graph.invoke(TASK)
+    assert not strong.calls
+
+
 @pytest.mark.parametrize("hand_over", ["nothing", "last", "function"])
 def test_the_next_agent_learns_what_the_user_chose(desk, hand_over):
     def summarize(messages, before):

@@ -214,3 +214,12 @@ def test_tools_are_bound_to_the_candidate_that_is_asked_and_their_loop_is_the_ou
     assert [m.type for m in state["messages"]] == ["human", "ai", "tool", "ai"]
     answers = [m for m in state["messages"] if isinstance(m, AIMessage)]
     assert [route_of(m)["candidate"] for m in answers] == ["small", "small"]
+
+
+def test_an_approval_without_a_checkpointer_is_refused_before_anything_is_asked():
+    small = ScriptedModel("small")
+    pool = [Candidate("small", small), Candidate("large", ScriptedModel("large"))]
+    graph = create_cascade(pool, policy=Always("large"), approve=True).compile()
+    with pytest.raises(ValueError, match="needs a checkpointer"):
+        graph.invoke({"messages": [("human", "x")]})
+    assert not small.seen
