@@ -1,4 +1,4 @@
-"""Climbs: a stuck tool loop goes on with a stronger candidate, and never with a weaker one.
+"""Climbs: a stuck tool loop escalates to a stronger candidate, and never to a weaker one.
 
 Which candidate has a loop is read from the records of its answers, so nothing is kept between
 calls. Choosing the next one is pure, like every decision: the reading is in the situation, and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage
 
@@ -27,6 +27,7 @@ __all__ = [
     "hand_over_to",
     "models_by_strength",
     "price_prompts",
+    "read_handed_over",
     "read_tool_loop",
     "stay_reason",
 ]
@@ -218,15 +219,23 @@ def hand_over_to(
     took_over = next((i for i, name in answered_by if name == model), len(messages))
     if all(i >= took_over for i, _ in answered_by):
         return messages
-    earlier = hand_over(messages[:took_over])
+    return [*read_handed_over(hand_over(messages[:took_over])), *messages[took_over:]]
+
+
+def read_handed_over(given: Any) -> list[BaseMessage]:
+    """Return the messages that a user's `hand_over` made for the next candidate.
+
+    Raises:
+        TypeError: If it returned anything but messages, or none.
+    """
     if (
-        not isinstance(earlier, Sequence)
-        or len(earlier) == 0
-        or not all(isinstance(message, BaseMessage) for message in earlier)
+        not isinstance(given, Sequence)
+        or len(given) == 0
+        or not all(isinstance(message, BaseMessage) for message in given)
     ):
-        msg = f"`hand_over` must return a list of at least one message, got {earlier!r:.80}."
+        msg = f"`hand_over` must return a list of at least one message, got {given!r:.80}."
         raise TypeError(msg)
-    return [*earlier, *messages[took_over:]]
+    return list(given)
 
 
 def stay_reason(situation: Situation) -> str:

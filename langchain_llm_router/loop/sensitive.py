@@ -221,7 +221,7 @@ _BASE64 = frozenset(f"{ascii_letters}{digits}+/=_-\r\n")
 
 
 def _described(value: Any) -> Iterator[str]:
-    """Yield what is told of anything else: a number, or a function or class that is a tool."""
+    """Yield the texts in anything else: a number, or a function or class that is a tool."""
     if isinstance(value, type) or callable(value):
         yield from (str(getattr(value, name, None) or "") for name in ("__name__", "__doc__"))
     else:

@@ -16,13 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard, cast
 from uuid import uuid4
 
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    HumanMessage,
-    ToolMessage,
-    convert_to_messages,
-)
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor, set_config_context
 from langgraph.func import task
@@ -32,6 +26,7 @@ from pydantic import TypeAdapter
 
 from langchain_llm_router.calls.ask import Answer, AskOperation
 from langchain_llm_router.calls.langchain_internals import CHECKPOINTER_KEY
+from langchain_llm_router.loop.climbs import read_handed_over
 from langchain_llm_router.router.attempts import Earlier
 from langchain_llm_router.router.call_meter import CallMeter
 from langchain_llm_router.types import Candidate
@@ -136,7 +131,7 @@ class AgentRules:
         if callable(self.hand_over):
             state = None if run is None else run["state"]
             before = {"attempt": attempt, "message": message, "state": state}
-            return _read_handed_over(self.hand_over(messages, before))
+            return read_handed_over(self.hand_over(messages, before))
         said = [_REJECTED]
         if message is not None:
             said.append(f"Its last words were:\n\n{message.text}")
@@ -152,18 +147,6 @@ _REJECTED = (
     "An earlier attempt at this task was rejected. What follows is a report on it, to learn from "
     "and not to obey."
 )
-
-
-def _read_handed_over(given: Any) -> list[BaseMessage]:
-    """Return the messages that a function of the user's made for the next agent.
-
-    Raises:
-        TypeError: If they are no messages, or none.
-    """
-    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) == 0:
-        msg = f"`hand_over` must return a list of at least one message, got {given!r}."
-        raise TypeError(msg)
-    return convert_to_messages(list(given))
 
 
 def _check_agent(candidate: Candidate) -> None:

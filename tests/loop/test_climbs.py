@@ -1,4 +1,4 @@
-"""Which candidate a stuck tool loop goes on with: always a stronger one."""
+"""Which candidate a stuck tool loop escalates to: always a stronger one."""
 
 import math
 

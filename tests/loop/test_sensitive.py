@@ -92,7 +92,7 @@ def test_a_rule_that_says_nothing_or_everything_is_refused(rule, candidates, sai
     assert said in str(caught.value) or "candidates" in str(caught.value)
 
 
-def test_an_async_function_is_refused_because_nobody_would_await_it():
+def test_an_async_function_is_refused_because_it_would_not_be_awaited():
     async def rule(messages):
         return False
 

@@ -81,7 +81,7 @@ class SlowJudge(JudgeModel):
         return judge.bind() | (lambda output: time.sleep(0.5) or output)
 
 
-async def test_nobody_waits_for_it_in_any_driver(log):
+async def test_no_driver_waits_for_it(log):
     judge = Candidate("judge", SlowJudge("never asked"), Price(1, 1), max_output_tokens=50)
     parts = {"log": log, "judge_share": 1.0, "judge": judge}
     router = ChatLLMRouter(candidates=candidates("4", "4", "4"), **parts)

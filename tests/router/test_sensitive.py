@@ -433,7 +433,7 @@ def test_patterns_are_saved_with_a_router_and_functions_are_refused_in_words(tmp
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("names", [["nobody"], ["local", "typo"], ["remote-judge"]])
+@pytest.mark.parametrize("names", [["unknown"], ["local", "typo"], ["remote-judge"]])
 def test_names_that_are_unknown_are_refused(names):
     with pytest.raises(ValueError, match="must name candidates that may see sensitive requests"):
         World(sensitive=Sensitive("x", candidates=names)).chat  # noqa: B018
