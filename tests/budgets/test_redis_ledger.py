@@ -19,7 +19,7 @@ from langchain_llm_router.budgets.ledgers import (
 )
 from langchain_llm_router.budgets.redis_ledger import RedisLedger
 from tests.support.fakes import ScriptedModel
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, reserve_with_answer
 from tests.support.spending import spend
 from tests.support.spending_pools import answer, cost, router
 
@@ -78,8 +78,7 @@ def test_without_redis_only_the_escrow_is_spent_and_afterwards_all_goes_on(redis
             paid += 100
     assert paid == 1000
     redis_server.start()
-    time.sleep(0.1)
-    hold = ledger.reserve([account], 5000, 5000)
+    hold = reserve_with_answer(ledger, account, 5000)
     assert hold.granted_nano == 5000
     ledger.settle(hold, 5000)
     assert ledger.flush()
@@ -146,9 +145,8 @@ def test_a_redis_that_lost_its_data_learns_it_from_its_workers(tmp_path):
         pending = ledger.reserve([account], 1000, 1000)
         server.kill()
         server.start()
-        time.sleep(0.1)
-        assert ledger.reserve([account], 5000, 5000) is None
-        hold = ledger.reserve([account], 3000, 3000)
+        assert reserve_with_answer(ledger, account, 5000) is None
+        hold = reserve_with_answer(ledger, account, 3000)
         ledger.settle(pending, 1000)
         ledger.settle(hold, 3000)
         assert ledger.flush()

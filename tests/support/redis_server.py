@@ -52,3 +52,13 @@ class RedisServer:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+def reserve_with_answer(ledger, account, nano):
+    """Reserve, asking again while Redis does not answer: None is then a refusal by its balance."""
+    until = time.monotonic() + 20
+    hold = ledger.reserve([account], nano, nano)
+    while hold is None and ledger.problem is not None and time.monotonic() < until:
+        time.sleep(0.05)
+        hold = ledger.reserve([account], nano, nano)
+    return hold
