@@ -89,6 +89,7 @@ def trial_of(
         cost_ceiling_usd=max(float(singles.max(axis=0).sum()), float(done.cost_usd.max())),
         candidates=tuple(outcomes.candidates),
         latency_s=None if latency_s is None else known_latency(latency_s[None]),
+        single_latency_s=outcomes.latency_s,
     )
 
 
@@ -165,7 +166,7 @@ class _Judgement:
         single = self._good_single()
         outcome, reason, about = self._outcome(single)
         names = self.trial.candidates
-        column = self.best if single is None else single
+        column = self._instead() if single is None else single
         other = outcome != "kept" and column != self.best
         more, easier = self._more(outcome, reason)
         random = [t.shown for t in self.tests if t.claim.kind == "better than random"]
@@ -333,25 +334,43 @@ class _Judgement:
         """Whether a single model keeps the targets on average; None if that is unknown."""
         if self.goal.lambda_ is not None:
             return True
-        if not self._singles_are_known():
+        if not self._is_known(column):
             return None
         alone = self._alone(column)
         margins = [m for target in self.goal.targets for m in target.margins(alone, self.best)]
         return all(float(rows.mean()) >= 0 for rows in margins)
 
-    def _singles_are_known(self) -> bool:
-        """Whether the trials hold what the targets ask of a single model; latencies they do not."""
-        return all(target.metric in ("quality", "cost_usd") for target in self.goal.targets)
+    def _instead(self) -> int:
+        """Return the single model to use in place of the router where none provably keeps it.
+
+        It is the best one, or if that breaks a target, the best of those that keep it on average.
+        """
+        if self._use_keeps(self.best) is not False:
+            return self.best
+        keeping = [j for j in range(len(self.trial.candidates)) if self._use_keeps(j)]
+        quality = self.trial.single_quality.mean(axis=0)
+        return max(keeping, key=quality.__getitem__, default=self.best)
+
+    def _is_known(self, column: int) -> bool:
+        """Whether the trials hold what the targets ask of a single model."""
+        if all(target.metric != "latency_s" for target in self.goal.targets):
+            return True
+        latency_s = self.trial.single_latency_s
+        return latency_s is not None and not np.isnan(latency_s[:, column]).any()
 
     def _alone(self, column: int) -> Trials:
+        trial, is_strong = self.trial, column == len(self.trial.candidates) - 1
+        latency_s = trial.single_latency_s
         return replace(
-            self.trial,
-            quality=self.trial.single_quality[:, column][None],
-            cost_usd=self.trial.single_cost_usd[:, column][None],
+            trial,
+            quality=trial.single_quality[:, column][None],
+            cost_usd=trial.single_cost_usd[:, column][None],
+            strong=np.full_like(trial.strong, is_strong),
+            latency_s=None if latency_s is None else latency_s[:, column][None],
         )
 
     def _keeps(self, column: int) -> bool:
-        if self.goal.lambda_ is not None or not self._singles_are_known():
+        if self.goal.lambda_ is not None or not self._is_known(column):
             return False
         claims = claims_of(self._alone(column), self.goal, self.best)
         return all(self._test(it).proven for it in claims if it.kind == "target")

@@ -33,7 +33,9 @@ class Trials:
         cost_ceiling_usd: Upper bound of the cost of a query.
         candidates: Names of the single models, in the order of their columns.
         latency_s: Seconds until the accepted answer is complete, of shape (n_knobs, n_rows); None
-            one is unknown.
+            if one is unknown.
+        single_latency_s: The same of each candidate alone, of shape (n_rows, n_candidates), NaN
+            where unknown; None if there are none.
     """
 
     knob: Floats
@@ -45,6 +47,7 @@ class Trials:
     cost_ceiling_usd: float
     candidates: tuple[str, ...] = ()
     latency_s: Floats | None = None
+    single_latency_s: Floats | None = None
 
     @classmethod
     def of_sweep(
@@ -73,6 +76,7 @@ class Trials:
             singles,
             ceiling,
             tuple(outcomes.candidates),
+            single_latency_s=outcomes.latency_s,
         )
 
     def take(self, rows: ArrayLike) -> Trials:
@@ -86,6 +90,9 @@ class Trials:
             single_quality=self.single_quality[index],
             single_cost_usd=self.single_cost_usd[index],
             latency_s=None if self.latency_s is None else self.latency_s[:, index],
+            single_latency_s=(
+                None if self.single_latency_s is None else self.single_latency_s[index]
+            ),
         )
 
     def pick(self, setting: int) -> Trials:

@@ -96,6 +96,7 @@ def cross_fit(
         cost_ceiling_usd=float(table.cost_usd.max(axis=0).sum()),
         candidates=tuple(table.candidates),
         latency_s=known_latency(np.concatenate([it.latency_s for it in tried])),
+        single_latency_s=table.latency_s,
     )
     return CrossFit(
         trials=trials,

@@ -265,3 +265,29 @@ def test_a_target_out_of_reach_names_one_within_reach():
 def test_an_empty_target_is_refused():
     with pytest.raises(ValueError, match="must have a form"):
         Goal.of("")
+
+
+@pytest.mark.parametrize(
+    ("target", "use", "words"),
+    [
+        ("p95 latency <= 1 s", "small", "use `small` alone"),
+        ("p95 latency <= 5 s", "large", "use `large` alone"),
+        ("mean latency <= 0.1 s", "large", "no single model here keeps it either"),
+        ("strong share <= 0.2", "small", "use `small` alone"),
+    ],
+)
+def test_the_single_model_that_is_named_keeps_the_target_itself_if_one_does(target, use, words):
+    done, table = rows(2000, lost=0.5)
+    slow = np.full((2000, 2), [0.2, 3.0])
+    timed = Outcomes(table.queries, table.candidates, table.quality, table.cost_usd, latency_s=slow)
+    goal = Goal.of(f"{target} and quality >= 0.85" if use == "large" else target)
+    trial = trial_of(done, timed, np.ones(2000, bool), np.full(2000, 6.0))
+    found = decide_verdict(trial, goal)
+    assert (found.outcome, found.use) == ("not_kept", use)
+    assert words in found.sentence
+
+
+def test_a_verdict_on_one_row_can_be_saved(tmp_path):
+    found = verdict(*rows(1))
+    found.save(tmp_path)
+    assert "inf" not in found.sentence.lower()
