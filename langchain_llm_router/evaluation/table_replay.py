@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +13,7 @@ from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation.metrics import Curve
 from langchain_llm_router.loop.answer_numbers import number_group
 from langchain_llm_router.loop.arms import begin
-from langchain_llm_router.loop.loop import Loop, check_policy
+from langchain_llm_router.loop.loop import Loop, check_policy, observe
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Decision, sum_usd
 from langchain_llm_router.types.arrays import Bools, Floats, Indices
@@ -139,6 +140,10 @@ def replay_all(
     return [tables.replay(policy) for policy in policies]
 
 
+# More decisions are not kept for further rows; a few hundred cover most policies.
+_MAX_NODES = 100_000
+
+
 @dataclass(frozen=True)
 class _Row:
     accepted: int
@@ -147,6 +152,25 @@ class _Row:
     streamed: bool
     cost_usd: float | None
     decision: Decision
+
+
+class _Node:
+    """A decision, and those that follow it, by what the policy reads of its result."""
+
+    __slots__ = ("decision", "following")
+
+    def __init__(self) -> None:
+        self.decision: Decision | None = None
+        self.following: dict[Hashable, _Node] = {}
+
+    def after(self, read: Hashable, n_nodes: Iterator[int]) -> _Node:
+        """Return the decision that follows a result."""
+        node = self.following.get(read)
+        if node is None:
+            node = _Node()
+            if next(n_nodes) < _MAX_NODES:
+                self.following[read] = node
+        return node
 
 
 class _Tables:
@@ -205,7 +229,9 @@ class _Tables:
 
     def replay(self, policy: Policy) -> Replay:
         """Run the loop of every row to its end."""
-        rows = [self._route(policy, i) for i in range(len(self.outcomes))]
+        roots: dict[tuple[Arm, ...], _Node] = {}
+        n_nodes = count()
+        rows = [self._route(policy, i, roots, n_nodes) for i in range(len(self.outcomes))]
         accepted = np.array([row.accepted for row in rows], dtype=np.intp)
         quality = self.outcomes.quality
         asked = np.array([row.asked for row in rows], dtype=bool).reshape(quality.shape)
@@ -231,20 +257,33 @@ class _Tables:
             abstained=abstained,
         )
 
-    def _route(self, policy: Policy, i: int) -> _Row:
-        loop = Loop(policy, self.starts[i])
-        while (decision := loop.next()) is not None and not decision.ends:
-            loop.saw(self._answer(decision, i, loop.situation.attempts))
-        assert decision is not None, "a recorded answer cannot fail"
-        attempts = loop.situation.attempts
+    def _route(
+        self, policy: Policy, i: int, roots: dict[tuple[Arm, ...], _Node], n_nodes: Iterator[int]
+    ) -> _Row:
+        """Run the loop of one row; where an earlier row saw the same, its decision is taken."""
+        situation, steps = self.starts[i], list[Decision]()
+        shared = policy.decides_by_verdicts and not policy.reads_query
+        node = roots.setdefault(situation.arms, _Node()) if shared else _Node()
+        while True:
+            if node.decision is None:
+                node.decision = Loop(policy, situation, steps).next()
+                assert node.decision is not None, "a recorded answer cannot fail"
+            decision = node.decision
+            steps.append(decision)
+            if decision.ends:
+                break
+            attempt = self._answer(decision, i, situation.attempts)
+            situation = observe(situation, attempt)
+            node = node.after(policy.read_of(attempt), n_nodes) if shared else _Node()
+        attempts = situation.attempts
         asked = {attempt["candidate"] for attempt in attempts}
         verified = {attempt["candidate"] for attempt in attempts if attempt.get("verified", False)}
         return _Row(
             accepted=self.column[decision.candidate],
             asked=[name in asked for name in self.names],
             verified=[name in verified for name in self.names],
-            streamed=len(loop.steps) > 1 and loop.steps[-2].final,
-            cost_usd=sum_usd([loop.situation.spent_usd, decision.ending_cost_usd or 0.0]),
+            streamed=len(steps) > 1 and steps[-2].final,
+            cost_usd=sum_usd([situation.spent_usd, decision.ending_cost_usd or 0.0]),
             decision=decision,
         )
 

@@ -52,6 +52,7 @@ class AutoMix(FittedPolicy):
     lambda_: float | None = None
 
     verifies: ClassVar[bool] = True
+    decides_by_verdicts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_range(self, "lambda_")

@@ -65,6 +65,7 @@ class ConfidenceThreshold(Policy):
     lambda_raises_bar: bool = False
 
     verifies: ClassVar[bool] = True
+    decides_by_verdicts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_range(self, "threshold", "lambda_")

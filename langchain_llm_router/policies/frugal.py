@@ -48,6 +48,7 @@ class FrugalCascade(FittedPolicy):
     n_grid: int = 40
 
     verifies: ClassVar[bool] = True
+    decides_by_verdicts: ClassVar[bool] = True
     _fitted_attribute: ClassVar[str] = "chain_"
     _fit_call: ClassVar[str] = "fit(outcomes, scores, max_cost_usd=)"
 

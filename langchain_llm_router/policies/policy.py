@@ -8,7 +8,7 @@ offline replay take the same decision in the same situation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -49,6 +49,9 @@ __all__ = [
 ]
 
 
+_SPENDING = ("cost_usd", "verification_cost_usd", "output_tokens")
+
+
 class Policy(CheckedArguments, ABC):
     """Base class of policies, which choose the next step of a request.
 
@@ -63,8 +66,17 @@ class Policy(CheckedArguments, ABC):
     looks_ahead: ClassVar[bool] = False
     """Whether its decisions name the candidate that will probably be asked next."""
 
+    decides_by_verdicts: ClassVar[bool] = False
+    """Whether decisions depend on the arms and on what `read_of` returns of each attempt alone: a
+    replay then decides once for all rows that are alike in these. It is not inherited."""
+
     learns: ClassVar[bool] = False
     """Whether it has a method `learn`, which teaches it scored answers of a decision log."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A subclass may read more than its parent.
+        cls.decides_by_verdicts = cls.__dict__.get("decides_by_verdicts", False)
 
     @abstractmethod
     def decide(self, situation: Situation) -> Decision:
@@ -79,6 +91,14 @@ class Policy(CheckedArguments, ABC):
     def verifies_last(self) -> bool:
         """Whether no answer is accepted unverified, also not that of the last candidate."""
         return False
+
+    def accepts_unverified(self, n_open: int) -> bool:
+        """Return whether the next answer is accepted without being verified.
+
+        Args:
+            n_open: Number of candidates that may be asked, the next one included.
+        """
+        return not self.verifies or (n_open == 1 and not self.verifies_last)
 
     def decide_or_abstain(self, situation: Situation, exit_: Exit) -> Decision:
         """Decide the next step where one may abstain, too; `Unsure` calls this.
@@ -111,6 +131,13 @@ class Policy(CheckedArguments, ABC):
     def reads_query(self) -> bool:
         """Whether decisions depend on the query's text, not only on the arms."""
         return False
+
+    def read_of(self, attempt: Attempt) -> Hashable:
+        """Return what decisions depend on in an attempt, if the policy decides by verdicts.
+
+        The default is everything but costs and lengths.
+        """
+        return tuple(item for item in attempt.items() if item[0] not in _SPENDING)
 
     def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
         """Return the candidates that may be asked if none fails, in the order of escalation.
@@ -415,6 +442,8 @@ class Always(OneShot):
     """
 
     candidate: str
+
+    decides_by_verdicts: ClassVar[bool] = True
 
     @property
     def named_candidates(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -80,6 +80,7 @@ class Pomdp(FittedPolicy):
     n_groups: int = 8
 
     verifies: ClassVar[bool] = True
+    decides_by_verdicts: ClassVar[bool] = True
     _derived_names: ClassVar[frozenset[str]] = frozenset({"_solver"})
 
     def __post_init__(self) -> None:
@@ -190,6 +191,12 @@ class Pomdp(FittedPolicy):
         if exit_ is None or not exit_.possible:
             return decision
         return self._compare(state, decision, exit_.worth)
+
+    def read_of(self, attempt: Attempt) -> Hashable:
+        """Return the candidate, whether its answer is verified, and the rounded score."""
+        verified, score = attempt.get("verified", False), attempt.get("confidence")
+        index = self._index(score) if verified else None
+        return attempt["candidate"], verified, index, attempt.get("error")
 
     def p_good(self, situation: Situation, attempt: Attempt) -> float | None:
         """Return the expected quality of the attempt's answer, given its score if there is one.

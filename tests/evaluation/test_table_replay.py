@@ -13,9 +13,18 @@ from langchain_llm_router.evaluation import (
     replay,
     win_rate_curve,
 )
-from langchain_llm_router.policies import Always, ConfidenceThreshold, Policy, Threshold
+from langchain_llm_router.policies import (
+    Always,
+    AutoMix,
+    ConfidenceThreshold,
+    FrugalCascade,
+    KernelDensity,
+    Policy,
+    Pomdp,
+    Threshold,
+)
 from langchain_llm_router.types import Decision
-from tests.support.fakes import make_outcomes
+from tests.support.fakes import make_evaluations, make_outcomes
 
 
 def test_threshold_curve_by_replay_equals_the_win_rate_curve():
@@ -106,3 +115,86 @@ def test_the_oracle_takes_a_best_answer_whose_cost_is_unknown_before_a_worse_one
 
 def test_the_oracle_without_prices_takes_the_first_of_the_best():
     assert list(oracle(Outcomes(["x"], ("a", "b", "c"), [[0, 1, 1]]))) == [1]
+
+
+# One decision for rows that are alike
+
+
+TABLE = make_outcomes(80)
+COSTS = np.random.default_rng(1).lognormal(-7, 1, (80, 3))
+PRICED = Outcomes(TABLE.queries, TABLE.candidates, TABLE.quality, COSTS)
+SAID = make_evaluations(PRICED)
+PAIR = ("small", "large")
+
+
+def observed(table, said):
+    return {
+        name: KernelDensity().fit(said.confidence[:, j], table.quality[:, j] >= 0.5)
+        for j, name in enumerate(table.candidates)
+    }
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda table, said: ConfidenceThreshold(threshold=0.5),
+        lambda table, said: ConfidenceThreshold(observed(table, said), lambda_=20.0),
+        lambda table, said: FrugalCascade(n_grid=8).fit(table, said, max_cost_usd=0.01),
+        lambda table, said: Pomdp(20.0, likelihood="kde").fit(table, said),
+        lambda table, said: Pomdp(20.0, recall=True).fit(table, said, predicted=table.quality),
+        lambda table, said: AutoMix(lambda_=20.0).fit(table, said),
+        lambda table, said: Always("large"),
+    ],
+)
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("guessed", [False, True])
+def test_rows_that_are_alike_are_decided_once_and_exactly_as_alone(
+    make, continuous, guessed, monkeypatch
+):
+    table, said = PRICED, SAID
+    if continuous:
+        scores = np.clip(said.confidence + np.random.default_rng(2).normal(0, 0.01, (80, 3)), 0, 1)
+        said = SelfEvaluations(said.candidates, scores, said.cost_usd)
+    policy = make(table.select(PAIR), said.select(PAIR))
+    table, said = table.select(PAIR), said.select(PAIR)
+    quality = np.random.default_rng(3).random((80, 2)) if guessed else None
+    shared = replay(policy, quality, table, evaluations=said)
+    monkeypatch.setattr(type(policy), "decides_by_verdicts", False)
+    alone = replay(policy, quality, table, evaluations=said)
+    for name in alone.__dataclass_fields__:
+        one, other = getattr(shared, name), getattr(alone, name)
+        if isinstance(one, np.ndarray):
+            np.testing.assert_array_equal(one, other)
+        else:
+            assert one == other
+
+
+def test_a_policy_decides_only_once_where_rows_are_alike(monkeypatch):
+    calls = []
+    decide = ConfidenceThreshold.decide
+    monkeypatch.setattr(
+        ConfidenceThreshold, "decide", lambda *args: [calls.append(1), decide(*args)][1]
+    )
+    scores = np.tile([[0.9, 0.5], [0.1, 0.5]], (500, 1))
+    table = Outcomes(
+        ["q"] * 1000, PAIR, np.ones((1000, 2)), np.random.default_rng(0).random((1000, 2))
+    )
+    replay(
+        ConfidenceThreshold(), None, table, evaluations=SelfEvaluations(PAIR, scores, 0 * scores)
+    )
+    assert len(calls) == 4
+
+
+def test_a_subclass_that_reads_more_than_its_parent_is_decided_row_by_row():
+    @dataclass(frozen=True)
+    class ByLength(ConfidenceThreshold):
+        """Keeps the first answer to a short question."""
+
+        def decide(self, situation):
+            step = super().decide(situation)
+            short = len(situation.query) < 3 and len(situation.attempts) > 0
+            return Decision("accept", "small", "ByLength", "short") if short else step
+
+    table = Outcomes(["q", "a long question"], PAIR, np.ones((2, 2)), np.ones((2, 2)))
+    said = SelfEvaluations(PAIR, [[0.1, 0.5]] * 2, np.zeros((2, 2)))
+    assert replay(ByLength(), None, table, evaluations=said).accepted.tolist() == [0, 1]
