@@ -72,13 +72,13 @@ class StuckRules(StuckDetector):
         invalid_calls: Number of turns with arguments that could not be parsed.
         stale_observations: Number of turns in a row in which every result was long and nearly equal
             to an earlier one.
-        gave_up: Number of turns in which the model said that it gives up.
+        gave_up: Number of turns with tool calls in which the model said that it gives up. A final
+            message that says so is the loop's answer, and nothing is left to escalate.
         turns: Number of answers of the model. The limits on turns, tokens and costs depend on the
             task; `calibrated` finds them in your own logs.
         tokens: Tokens of all calls, prompts included; an unknown number reaches no limit.
         cost_usd: Cost of all turns; an unknown cost reaches no limit.
-        giving_up: Words that say that the model gives up, in lower case; None stands for some of
-            nine languages.
+        giving_up: Words that say that the model gives up; None stands for some of nine languages.
         max_switch_usd: Most that one switch may cost because the new candidate's provider has the
             conversation not in its prompt cache; None means no limit. A switch of unknown cost
             fits no limit.
@@ -177,8 +177,7 @@ class StuckModel(StuckDetector):
         means: Mean of each signal on that scale; an unknown signal counts as its mean.
         bias: Log-odds of failing at the means.
         threshold: Smallest P(fails) at which a loop is stuck, in (0, 1].
-        giving_up: Words that say that the model gives up, in lower case; None stands for some of
-            nine languages.
+        giving_up: Words that say that the model gives up; None stands for some of nine languages.
         max_switch_usd: As in `StuckRules`.
         hand_over: As in `StuckRules`.
 

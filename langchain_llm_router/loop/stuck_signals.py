@@ -52,6 +52,10 @@ _ERROR_TEXT = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _MAX_ERROR_CHARS = 200
+# What a model quotes is not what it says.
+_QUOTED = re.compile(
+    r"""`[^`]*+`|"[^"]*+"|“[^“”]*+”|„[^„“]*+“|«[^«»]*+»|(?<!\w)'[^']*+'(?!\w)|^>.*+"""
+)
 # Shorter results, such as "done", are equal without saying anything.
 _LEAST_CHARS = 100
 # Of longer results, this much of the beginning and of the end is compared.
@@ -78,7 +82,7 @@ class LoopSignals(NamedTuple):
     """Number of last turns in which every result was nearly equal to an earlier one."""
 
     gave_up: int
-    """Number of turns in which the model said that it gives up."""
+    """Number of turns with tool calls in which the model said, not in quotes, that it gives up."""
 
     turns: int
     """Number of answers of the model."""
@@ -112,8 +116,7 @@ def read_signals(
 
     Args:
         messages: The messages of the loop: answers of models, and results of tools.
-        giving_up: Words that say that a model gives up, in lower case; None stands for some of
-            nine languages.
+        giving_up: Words that say that a model gives up; None stands for some of nine languages.
     """
     words = _GIVING_UP if giving_up is None else giving_up
     turns = _turns(messages)
@@ -226,7 +229,12 @@ def _ends(text: str) -> str:
 
 def _says(answer: AIMessage, words: Sequence[str]) -> bool:
     text = message_text(answer).casefold().replace("\u2019", "'")
-    return any(word in text for word in words)
+    words = [word.casefold() for word in words]
+    if not any(word in text for word in words):
+        return False
+    lines = "".join(text.split("```")[::2]).splitlines()
+    unquoted = (_QUOTED.sub(" ", line) for line in lines if any(word in line for word in words))
+    return any(word in line for line in unquoted for word in words)
 
 
 def _cost_usd(answer: AIMessage) -> float | None:

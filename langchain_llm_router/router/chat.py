@@ -84,9 +84,10 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
         stuck: When a tool loop escalates from the candidate that began it to the next stronger one:
             as soon as its messages show that it is stuck. It returns to a weaker one only where a
             call fails. Stronger means of higher predicted quality, else dearer; a policy that
-            verifies escalates in the declared order. True stands for `StuckRules()`, among the
-            candidates that the policy names if it names any (`Always("small")` stays with it); a
-            `StuckRules` or `StuckModel` may escalate to all; False never does.
+            verifies escalates in the declared order. None stands for `StuckRules()`, among the
+            candidates that the policy names if it names any (`Always("small")` stays with it);
+            True for `StuckRules()`, and like your own `StuckRules` or `StuckModel` it may escalate
+            to all; False never does.
         sensitive: A rule on requests, and the only candidates that may see those to which it
             applies; no option of a request can widen that.
         turns: Number of human turns of the conversation that the choice is based on.

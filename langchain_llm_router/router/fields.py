@@ -78,7 +78,7 @@ class RouterFields(BaseModel):
     exceptions_to_handle: tuple[type[Exception], ...] = (Exception,)
     fallback_on: tuple[FlawKind, ...] = ()
     sticky: bool | Literal["escalate"] = False
-    stuck: Annotated[StuckDetector | bool, _Unvalidated] = True
+    stuck: Annotated[StuckDetector | bool | None, _Unvalidated] = None
     sensitive: Annotated[Sensitive | None, _Unvalidated] = None
     turns: int = Field(default=3, ge=1)
     trace_decision: bool = True
@@ -113,10 +113,10 @@ class RouterFields(BaseModel):
             for name, value in arguments.items():
                 if name in _KINDS and value is not None:
                     check_kind(name, value, _kind_of(name))
-                elif name == "stuck" and not isinstance(value, StuckDetector | bool):
+                elif name == "stuck" and not isinstance(value, StuckDetector | bool | None):
                     msg = (
                         "`stuck` must be a `StuckRules` or `StuckModel`, True for the default "
-                        f"rules, or False, got {value!r}."
+                        f"rules, False, or None, got {value!r}."
                     )
                     raise TypeError(msg)
         return arguments
@@ -129,7 +129,7 @@ class DecisionArguments(TypedDict, total=False):
     lengths: _OutputLength | None
     live: _Live | None
     sticky: bool | Literal["escalate"]
-    stuck: StuckDetector | bool
+    stuck: StuckDetector | bool | None
     sensitive: Sensitive | None
     turns: int
 

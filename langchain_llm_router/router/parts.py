@@ -390,14 +390,17 @@ def _resolve_stuck(
 ) -> tuple[StuckDetector | None, frozenset[str]]:
     """Return the detector of stuck loops, and the models that such a loop may climb to."""
     models = frozenset(model_of.values())
-    if isinstance(fields.stuck, StuckDetector):
+    if fields.stuck is False:
+        return None, models
+    detector = fields.stuck if isinstance(fields.stuck, StuckDetector) else StuckRules()
+    if fields.stuck is not None:
         if len(models) == 1:
             msg = (
                 f"`stuck` has no effect with {list(models)} alone, because a stuck loop climbs to "
                 "another candidate: add a stronger one, or leave `stuck` out."
             )
             raise ValueError(msg)
-        if fields.stuck.hand_over is not None and (fields.budgets is not None or not asks):
+        if detector.hand_over is not None and (fields.budgets is not None or not asks):
             reason = (
                 "a routing edge asks no candidate"
                 if fields.budgets is None
@@ -405,10 +408,9 @@ def _resolve_stuck(
             )
             msg = f"`hand_over` cannot be honoured here, because {reason}: leave it out."
             raise ValueError(msg)
-        return fields.stuck, models
+        return detector, models
     # `Always("small")` means always, unless the user has asked for more.
-    named = frozenset(policy.named_candidates)
-    return (StuckRules() if fields.stuck else None), (named or models)
+    return detector, frozenset(policy.named_candidates) or models
 
 
 def _resolve_live(fields: RouterFields) -> Live | None:

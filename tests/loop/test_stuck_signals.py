@@ -193,12 +193,12 @@ def test_an_unpaired_surrogate_and_content_blocks_are_read():
 
 def test_huge_messages_take_linear_time():
     big = "a" * 5_000_000
-    started = time.perf_counter()
+    started = time.process_time()
     turns = [turn({"text": big}, f"{i}{big}", text=big) for i in range(4)]
     assert read(*turns).stale_observations == 3
     many = [turn({"n": i}, f"{i} {LONG}" * 10) for i in range(500)]
     assert read(*many).turns == 500
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 texts = st.text(st.characters(codec=None), max_size=200)
@@ -226,3 +226,25 @@ def test_signals_of_any_messages_are_counts_and_the_same_each_time(messages):
     told = read_signals(messages)
     assert told == read_signals(messages)
     assert all(value is None or 0 <= value <= max(1, len(messages)) for value in told[:6])
+
+
+@pytest.mark.parametrize(
+    ("text", "gave_up"),
+    [
+        ("I GIVE UP.", 1),
+        ("It\u2019s no use: I\u2019m stuck.", 1),
+        ('The log says "I give up", so I retry.', 0),
+        ("The log says 'I give up', so I retry.", 0),
+        ("The log says \u201cI give up\u201d, so I retry.", 0),
+        ("`i give up` is a test's name.", 0),
+        ("```\nI give up\n```\nis its output.", 0),
+        ("> I give up\n\nsays the page.", 0),
+        ("I don't know, I'm stuck, and 'it' is lost.", 1),
+    ],
+)
+def test_a_model_gives_up_in_its_own_words_and_not_in_those_that_it_quotes(text, gave_up):
+    assert read(turn(text=text)).gave_up == gave_up
+
+
+def test_words_of_your_own_match_in_any_case():
+    assert read(turn(text="Genug jetzt!"), giving_up=["GENUG"]).gave_up == 1

@@ -259,11 +259,13 @@ def test_a_candidate_that_fails_on_the_way_up_is_passed_over(build):
 
 
 @shapes
-def test_always_small_means_always_unless_rules_are_passed(build):
+def test_always_small_means_always_unless_rules_are_asked_for(build):
     small = [*[calls("search", query="x")] * 5, "I could not find it."]
-    for arguments in ({}, {"stuck": True}, {"stuck": False}):
+    for arguments in ({}, {"stuck": None}, {"stuck": False}):
         messages = invoked(build(pool(*small), policy=Always("small"), **arguments))
         assert answered(messages) == ["small"] * 6, arguments
+    messages = invoked(build(pool(*small), policy=Always("small"), stuck=True))
+    assert answered(messages) == ["small"] * 3 + ["large"]
 
 
 @shapes
@@ -336,7 +338,7 @@ def test_explain_and_events_show_the_signal():
     assert next(e["signal"] for e in events if e["event"] == "decision") == "repeated_calls"
 
 
-@pytest.mark.parametrize("value", [None, 3, "yes", Always("small")])
+@pytest.mark.parametrize("value", [3, "yes", Always("small")])
 def test_another_kind_of_detector_is_refused_in_words(value):
     for build in (as_model, as_graph):
         with pytest.raises(TypeError, match="`stuck` must be a `StuckRules` or `StuckModel`"):
@@ -395,7 +397,7 @@ def test_a_detector_is_saved_and_loaded_with_its_router(tmp_path, detector):
     SavedRouter(("small", "large"), Always("small"), stuck=detector).save(tmp_path)
     assert SavedRouter.load(tmp_path).stuck == detector
     router = ChatLLMRouter.load(tmp_path, candidates=pool("hm"))
-    assert router.stuck == (True if detector is None else detector)
+    assert router.stuck == detector
     assert router.route(loop_of("small", 9)).candidate == ("small" if detector is None else "large")
     assert ChatLLMRouter.load(tmp_path, candidates=pool("hm"), stuck=False).stuck is False
 
