@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from threading import Thread
@@ -28,8 +30,10 @@ from langchain_llm_router.verification.verifier import (
 
 __all__ = ["Check", "Checks", "compiles", "finished", "parses_as", "valid_tool_calls"]
 
-Check = Callable[[Case], bool | CheckResult | None]
-"""Returns True (passed), False (failed) or None (does not apply), or these in a `CheckResult`."""
+_Checked = bool | CheckResult | None
+Check = Callable[[Case], _Checked | Coroutine[Any, Any, _Checked]]
+"""Returns True (passed), False (failed) or None (does not apply), or these in a `CheckResult`. An
+async function runs in a thread, in an event loop of its own."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Checks(Verifier):
     @property
     def blocks(self) -> bool:
         """Whether a check waits for something."""
-        waits = (getattr(check, "blocks", False) for check in self.checks)
+        waits = (getattr(check, "blocks", False) or _is_async(check) for check in self.checks)
         return self.timeout_s is not None or any(waits)
 
     def evaluate(self, case: Case) -> Evaluating:
@@ -83,27 +87,29 @@ class Checks(Verifier):
         outputs: list[str | None] = []
         errors: list[str] = []
         for check in self.checks:
+            found: Any = None
             try:
                 found = self._run(check, case)
             except Exception as error:  # noqa: BLE001 - a user's check may raise anything
-                found = CheckResult(None)
                 errors.append(f"{type(error).__name__}: {error}")
-            verdicts.append(found.passed)
-            outputs.append(found.output)
+            result = _read_result(check, found)
+            verdicts.append(result.passed)
+            outputs.append(result.output)
         score = share_true([*verdicts, *[False] * len(errors)])
         if len(errors) > 0 and False not in verdicts:
             score = None
         return Evaluation(score, tuple(verdicts), errors=tuple(errors), outputs=tuple(outputs))
         yield  # pragma: no cover - makes this a generator like every verifier
 
-    def _run(self, check: Check, case: Case) -> CheckResult:
-        if self.timeout_s is None or getattr(check, "blocks", False):
-            return _result_of(check, case)
-        found: Future[CheckResult] = Future()
+    def _run(self, check: Check, case: Case) -> Any:
+        if getattr(check, "blocks", False) or (self.timeout_s is None and not _is_async(check)):
+            return check(case)
+        found: Future[Any] = Future()
 
         def run() -> None:
             try:
-                found.set_result(_result_of(check, case))
+                result: Any = check(case)
+                found.set_result(asyncio.run(result) if inspect.iscoroutine(result) else result)
             except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
                 found.set_exception(error)
 
@@ -114,18 +120,34 @@ class Checks(Verifier):
         except TimeoutError:
             if found.done():
                 raise
-            name = getattr(check, "__name__", type(check).__name__)
-            msg = f"the check {name!r} did not end within {self.timeout_s:g} s"
+            msg = f"the check {_name_of(check)!r} did not end within {self.timeout_s:g} s"
             raise TimeoutError(msg) from None
 
 
-def _result_of(check: Check, case: Case) -> CheckResult:
-    found: Any = check(case)
+def _read_result(check: Check, found: Any) -> CheckResult:
+    """Return what a check found.
+
+    Raises:
+        TypeError: If it is of another kind, which is a mistake in the check, and no failure of it.
+    """
     result = found if isinstance(found, CheckResult) else CheckResult(found)
-    if result.passed is None or isinstance(result.passed, bool):
+    if result.passed is None or type(result.passed).__name__ in ("bool", "bool_"):
         return replace(result, passed=None if result.passed is None else bool(result.passed))
-    msg = f"a check must return True, False, None or a `CheckResult`, got {found!r}"
+    msg = (
+        f"The check {_name_of(check)!r} must return True, False, None or a `CheckResult`, got "
+        f"{found!r:.80}."
+    )
     raise TypeError(msg)
+
+
+def _is_async(check: Check) -> bool:
+    call = getattr(check, "__call__", None)  # noqa: B004 - of an object, its method
+    return inspect.iscoroutinefunction(check) or inspect.iscoroutinefunction(call)
+
+
+def _name_of(check: Check) -> str:
+    name: str = getattr(check, "__name__", type(check).__name__)
+    return name
 
 
 def finished(case: Case) -> bool:

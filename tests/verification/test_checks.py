@@ -1,5 +1,6 @@
 """Checks: what can be said of an answer without asking a model."""
 
+import asyncio
 import sys
 import time
 from pathlib import Path
@@ -167,12 +168,6 @@ def test_an_error_of_a_function_with_a_timeout_is_its_own():
     assert evaluation.errors == ("TimeoutError: of its own",)
 
 
-def test_a_check_that_returns_something_else_is_unknown():
-    evaluation, _ = run(Checks([lambda about: "yes"]), case())
-    assert evaluation.confidence is None
-    assert "got 'yes'" in evaluation.errors[0]
-
-
 def test_the_final_state_of_an_agent_is_checked():
     fits = Checks([parses_as(Invoice, key="structured_response")])
     for state, score in [({"structured_response": {"total": 3}}, 1.0), ({}, 0.0), (None, 0.0)]:
@@ -201,3 +196,37 @@ def test_checks_that_wait_run_outside_of_the_event_loop():
     assert Checks([python("")]).blocks
     assert Checks([finished], timeout_s=1.0).blocks
     assert not Checks([finished]).blocks
+
+
+@pytest.mark.parametrize("value", [1, 0.7, "yes", [True]])
+def test_a_check_that_returns_another_kind_of_value_is_a_mistake_and_not_unknown(value):
+    def looks_good(case):
+        return value
+
+    with pytest.raises(TypeError, match=r"The check 'looks_good' must return True, False, None"):
+        run(Checks([looks_good]), case("whole"))
+
+
+@pytest.mark.parametrize("timeout_s", [None, 5.0])
+def test_an_async_check_is_waited_for_and_may_raise(timeout_s):
+    async def passes(case):
+        await asyncio.sleep(0.01)
+        return case.answer.text == "whole"
+
+    async def raises(case):
+        raise ConnectionError("no sandbox")
+
+    checks = Checks([passes], timeout_s=timeout_s)
+    assert checks.blocks
+    assert run(checks, case("whole"))[0].confidence == 1.0
+    assert run(checks, case("half"))[0].confidence == 0.0
+    failed, _ = run(Checks([passes, raises], timeout_s=timeout_s), case("whole"))
+    assert (failed.confidence, failed.errors) == (None, ("ConnectionError: no sandbox",))
+
+
+async def test_an_async_check_works_inside_a_running_event_loop():
+    async def passes(case):
+        await asyncio.sleep(0)
+        return True
+
+    assert run(Checks([passes]), case("whole"))[0].confidence == 1.0
