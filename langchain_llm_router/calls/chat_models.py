@@ -15,6 +15,7 @@ from langchain_llm_router.calls.prices import look_up_price
 from langchain_llm_router.live.client_retries import without_retries
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.errors import MissingExtraError
+from langchain_llm_router.types.secrets import redact
 
 __all__ = ["live_model", "resolve_candidate"]
 
@@ -144,9 +145,18 @@ def _init_model(spec: str) -> BaseChatModel:
 
     Raises:
         MissingExtraError: If `langchain` or the provider's package is not installed.
-        ValueError: If the provider is unknown, or its key is not in the environment.
+        ValueError: If the provider is unknown, its key is not in the environment, or parameters
+            or an address are written behind the model.
     """
     provider, _, name = spec.partition(":")
+    if "?" in spec or "=" in spec or "://" in spec:
+        msg = (
+            f"A model is written as 'provider:model', got {redact(spec)!r}: use "
+            '`Candidate("mini", "openai:gpt-5-mini").efforts("low", "high")` for efforts, or '
+            "`parse_candidates([...])` of `langchain_llm_router.collect` for the form of the "
+            "command line."
+        )
+        raise ValueError(msg)
     try:
         if provider == "openai" and name:
             from langchain_openai import ChatOpenAI  # noqa: PLC0415 - takes a second to import

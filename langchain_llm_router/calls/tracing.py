@@ -40,7 +40,7 @@ __all__ = [
     "EventOperation",
     "TokenWatch",
     "TraceOperation",
-    "child_config",
+    "candidate_config",
     "gated_config",
     "has_no_handlers",
     "is_traced",
@@ -52,7 +52,7 @@ __all__ = [
 _EVENT = "llm_router"
 
 
-def child_config(
+def candidate_config(
     config: RunnableConfig, candidate: str, decision_id: str, *, quiet: bool
 ) -> RunnableConfig:
     """Return the config of a candidate's run: tagged, and hidden from streams if `quiet`."""

@@ -162,7 +162,7 @@ def climb(policy: Policy, situation: Situation) -> Decision | None:
             candidate=arm.candidate,
             policy=type(policy).__name__,
             reason=reason,
-            final=not policy.verifies or (len(open_arms) == 1 and not policy.verifies_last),
+            final=policy.accepts_unverified(len(open_arms)),
             scores=_scores(situation, holder),
             signal=stuck.signal,
         )

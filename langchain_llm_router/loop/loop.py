@@ -40,6 +40,7 @@ __all__ = [
 
 _Read = TypeVar("_Read")
 _MAX_CACHED = 256
+_VALID = {"tool_calls": "its tool calls are valid", "structured": "its object fits the schema"}
 
 
 class Loop:
@@ -417,7 +418,7 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
         form = situation.attempts[-1].get("form", "text")
         if form != "text" and not situation.attempts[-1].get("reported", False):
             # It parsed and its arguments are valid; verifiers read text only.
-            return accept(policy, situation.attempts[-1], f"its {form} are valid")
+            return accept(policy, situation.attempts[-1], _VALID[form])
     asked = {attempt["candidate"] for attempt in situation.attempts}
     if decision.action == "ask" and decision.candidate in asked and not situation.answered:
         return None
@@ -433,30 +434,37 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
     that may be asked.
     """
     upward = None if situation.stuck is None else climb(policy, situation)
-    if upward is not None or len(situation.attempts) > 0:
+    arms = situation.open_arms
+    models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
+    named = policy.named_candidates
+    # None of the policy's own candidates may see a sensitive request.
+    confined = situation.sensitive is not None and len(named) > 0
+    confined = confined and not any(name in models for name in named)
+    if upward is not None or (len(situation.attempts) > 0 and not confined):
         return upward
-    arms = situation.arms
-    if situation.prefer is None and len(arms) > 1 and arms[0].model is None:
+    if situation.prefer is None and len(arms) > 1 and arms[0].model is None and not confined:
         # There are at least two models: the policy chooses.
         return None
-    models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
     preferred = [a for a in arms if a.candidate == situation.prefer]
     if len(preferred) > 0 and (preferred[0].available or not any(a.available for a in arms)):
         arm, reason = preferred[0], stay_reason(situation)
-    elif len(models) > 1 or (
+    elif not confined and (
         # A policy may need the prediction of an estimator that a sensitive request must not reach.
-        situation.sensitive is None and all(name in models for name in policy.named_candidates)
+        len(models) > 1 or (situation.sensitive is None and all(name in models for name in named))
     ):
         return None
     else:
-        arm, _ = pick_endpoint(policy, arms, situation)
+        first = [a for a in arms if (a.model or a.candidate) == models[0]]
+        arm, _ = pick_endpoint(policy, first, situation)
         reason = "no other candidate may be asked"
+        if len(models) > 1:
+            reason = f"none of {list(named)} may see the request, and this is the first that may"
     return Decision(
         action="ask",
         candidate=arm.candidate,
         policy=type(policy).__name__,
         reason=reason,
-        final=not policy.verifies or (len(models) == 1 and not policy.verifies_last),
+        final=policy.accepts_unverified(len(models)),
     )
 
 

@@ -38,7 +38,7 @@ def decide_by_window(policy: Policy, situation: Situation, widest: Arm) -> Decis
             f"the prompt is too long for {failed}; of the known context windows that of "
             f"{widest.candidate} is the largest ({size} tokens)"
         ),
-        final=not policy.verifies or (len(situation.open_arms) == 1 and not policy.verifies_last),
+        final=policy.accepts_unverified(len(situation.open_arms)),
     )
 
 

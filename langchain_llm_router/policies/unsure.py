@@ -85,6 +85,9 @@ class Unsure(WrappedPolicy):
         if self.do not in get_args(Ending):
             msg = f"`do` must be one of {list(get_args(Ending))}, got {self.do!r}."
             raise ValueError(msg)
+        if self.policy.exit_terms is not None:
+            msg = "`policy` is or holds an `Unsure` already: a request ends in one way, so use one."
+            raise ValueError(msg)
         if not self.policy.verifies:
             msg = (
                 f"`policy` must verify answers, but {type(self.policy).__name__} does not, so it "
@@ -141,9 +144,16 @@ class Unsure(WrappedPolicy):
 
     def _end(self, situation: Situation, step: Decision, exit_: Exit) -> Decision:
         """Keep the answer, or the best one, if it is worth at least as much as to abstain."""
-        answered = {attempt["candidate"]: attempt for attempt in situation.answered}
+        answered = {attempt["candidate"]: attempt for attempt in situation.standing}
+        if len(answered) == 0:
+            # Of agents alone: all that they changed was undone.
+            return step
         chances = {name: self.p_good(situation, attempt) for name, attempt in answered.items()}
-        if step.action == "accept" and not _is_below(chances.get(step.candidate), exit_):
+        if (
+            step.action == "accept"
+            and step.candidate in chances
+            and not _is_below(chances[step.candidate], exit_)
+        ):
             return step
         known = {name: -1.0 if p is None else p for name, p in chances.items()}
         best = max(known, key=known.__getitem__)
@@ -170,7 +180,8 @@ def _is_unverified(situation: Situation, step: Decision) -> bool:
     if len(situation.attempts) == 0:
         return False
     last = situation.attempts[-1]
-    kept = step.action == "abstain" or step.candidate == last["candidate"]
+    others = {attempt["candidate"] for attempt in situation.standing} - {last["candidate"]}
+    kept = step.action == "abstain" or step.candidate not in others
     return kept and _can_be_verified(last)
 
 

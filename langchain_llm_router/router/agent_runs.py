@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard, cast
 from uuid import uuid4
@@ -19,6 +19,7 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor, set_config_context
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.func import task
 from langgraph.pregel import Pregel
 from langgraph.types import StateSnapshot
@@ -27,10 +28,12 @@ from pydantic import TypeAdapter
 from langchain_llm_router.calls.ask import Answer, AskOperation
 from langchain_llm_router.calls.langchain_internals import CHECKPOINTER_KEY
 from langchain_llm_router.loop.climbs import read_handed_over
-from langchain_llm_router.router.attempts import Earlier
+from langchain_llm_router.loop.loop import Loop
+from langchain_llm_router.router.attempts import Earlier, earlier_attempts, keep_standing
 from langchain_llm_router.router.call_meter import CallMeter
-from langchain_llm_router.types import Candidate
+from langchain_llm_router.types import Candidate, Decision
 from langchain_llm_router.types.errors import LlmRouterError, RestoreError, is_pause
+from langchain_llm_router.types.operations import Operation
 
 __all__ = ["AgentRules", "AttemptOperation", "HandOver"]
 
@@ -47,7 +50,7 @@ class AgentRules:
         hand_over: What an agent learns of the attempt before.
         prepare: Called with the candidate's name before each of its attempts.
         restore: Called with the name of a rejected candidate, and with what `prepare` returned for
-            it, before the next attempt.
+            it, before the next attempt, or before the request is refused (`Unsure`).
 
     Raises:
         TypeError: If one of them is of another kind.
@@ -121,6 +124,30 @@ class AgentRules:
             messages = self._handed_over(list(asking.messages), earlier)
             fields |= {"runnable": runnable, "messages": messages}
         return AttemptOperation(**fields, rules=self, earlier=earlier)
+
+    def end(
+        self, loop: Loop, step: Decision, answers: Mapping[str, Answer]
+    ) -> Generator[Operation, Any, Decision]:
+        """Undo the last attempt where the request is refused, else keep an answer that stands.
+
+        Args:
+            loop: The loop.
+            step: Its last step, which ends the request.
+            answers: The candidates' answers.
+
+        Returns:
+            The step, maybe with another answer.
+
+        Raises:
+            LlmRouterError: If an answer is to be kept, and none stands.
+        """
+        if step.ending != "refuse":
+            return keep_standing(loop, step)
+        rejected = _last_with_effects(earlier_attempts(loop.situation, answers))
+        if self.restore is not None and rejected is not None:
+            yield UndoOperation(self.restore, rejected)
+            loop.mark_restored(rejected[0])
+        return step
 
     def _handed_over(
         self, messages: list[BaseMessage], earlier: Sequence[Earlier]
@@ -335,6 +362,55 @@ _restored, _arestored = _task(name="restore")(_call), _task(name="restore")(_aca
 _prepared, _aprepared = _task(name="prepare")(_prepare), _task(name="prepare")(_aprepare)
 
 
+def _last_with_effects(earlier: Sequence[Earlier]) -> tuple[str, Any] | None:
+    """Return the last attempt that had effects, and what was prepared for it."""
+    for attempt, _, run in reversed(earlier):
+        if run is not None and not attempt.get("restored", False):
+            return attempt["candidate"], run["prepared"]
+    return None
+
+
+def _undo(restore: Callable[[str, Any], Any], rejected: tuple[str, Any], so: str) -> None:
+    try:
+        _restored(restore, *rejected).result()
+    except Exception as error:
+        raise _restore_error(rejected[0], so, error) from error
+
+
+async def _aundo(restore: Callable[[str, Any], Any], rejected: tuple[str, Any], so: str) -> None:
+    try:
+        await _arestored(restore, *rejected)
+    except Exception as error:
+        raise _restore_error(rejected[0], so, error) from error
+
+
+def _restore_error(rejected: str, so: str, error: Exception) -> RestoreError:
+    if is_pause(error):
+        raise error
+    msg = (
+        f"`restore` failed after the rejected attempt of {rejected!r}, so {so}: "
+        f"{type(error).__name__}: {error}. What that attempt has changed is still there, as "
+        "evidence; with a checkpointer, the thread resumes with `restore` as soon as it can work."
+    )
+    return RestoreError(msg)
+
+
+@dataclass
+class UndoOperation(Operation):
+    """The operation that undoes the last attempt where no answer is kept."""
+
+    restore: Callable[[str, Any], Any]
+    rejected: tuple[str, Any]
+
+    def perform(self) -> None:
+        """Undo it."""
+        _undo(self.restore, self.rejected, "the request was not refused")
+
+    async def aperform(self) -> None:
+        """Undo it."""
+        await _aundo(self.restore, self.rejected, "the request was not refused")
+
+
 @dataclass
 class AttemptOperation(AskOperation):
     """The operation that asks a candidate of a cascade with agents, which may be a chat model."""
@@ -348,12 +424,9 @@ class AttemptOperation(AskOperation):
 
     def perform(self) -> Answer:
         """Undo the attempt before, prepare, and run the agent."""
-        rejected = self._rejected()
+        rejected = _last_with_effects(self.earlier)
         if self.rules.restore is not None and rejected is not None:
-            try:
-                _restored(self.rules.restore, *rejected).result()
-            except Exception as error:
-                raise self._restore_error(rejected[0], error) from error
+            _undo(self.rules.restore, rejected, f"{self.candidate.name!r} was not asked")
             self.restored = rejected[0]
         if self._run is not None:
             self._begin(*_prepared(self.mark, self.rules.prepare, self.candidate.name).result())
@@ -361,12 +434,9 @@ class AttemptOperation(AskOperation):
 
     async def aperform(self) -> Answer:
         """Undo the attempt before, prepare, and run the agent."""
-        rejected = self._rejected()
+        rejected = _last_with_effects(self.earlier)
         if self.rules.restore is not None and rejected is not None:
-            try:
-                await _arestored(self.rules.restore, *rejected)
-            except Exception as error:
-                raise self._restore_error(rejected[0], error) from error
+            await _aundo(self.rules.restore, rejected, f"{self.candidate.name!r} was not asked")
             self.restored = rejected[0]
         if self._run is not None:
             self._begin(*await _aprepared(self.mark, self.rules.prepare, self.candidate.name))
@@ -375,29 +445,26 @@ class AttemptOperation(AskOperation):
     def _begin(self, mark: str, prepared: Any) -> None:
         """Take what `prepare` returned, maybe to an earlier run of the node, which had its mark."""
         assert self._run is not None
+        self._check_prepared(prepared)
         self.prepared, self._run.began_before = prepared, mark != self.mark
+
+    def _check_prepared(self, prepared: Any) -> None:
+        saver: Any = (self.config.get("configurable") or {}).get(CHECKPOINTER_KEY)
+        if prepared is None or not isinstance(saver, BaseCheckpointSaver):
+            return
+        try:
+            saver.serde.dumps_typed(prepared)
+        except Exception as error:
+            msg = (
+                f"`prepare` returned {prepared!r:.80} for {self.candidate.name!r}, which the "
+                f"checkpointer cannot save ({type(error).__name__}: {error}): return plain data, "
+                "such as a path as text."
+            )
+            raise TypeError(msg) from error
 
     @property
     def _run(self) -> _AgentRun | None:
         return self.runnable if isinstance(self.runnable, _AgentRun) else None
-
-    def _rejected(self) -> tuple[str, Any] | None:
-        """Return the last attempt that had effects, and what was prepared for it."""
-        for attempt, _, run in reversed(self.earlier):
-            if run is not None and not attempt.get("restored", False):
-                return attempt["candidate"], run["prepared"]
-        return None
-
-    def _restore_error(self, rejected: str, error: Exception) -> RestoreError:
-        if is_pause(error):
-            raise error
-        msg = (
-            f"`restore` failed after the rejected attempt of {rejected!r}, so "
-            f"{self.candidate.name!r} was not asked: {type(error).__name__}: {error}. What that "
-            "attempt has changed is still there, as evidence; with a checkpointer, the thread goes "
-            "on with `restore` as soon as it can work."
-        )
-        return RestoreError(msg)
 
     # The outcome
 

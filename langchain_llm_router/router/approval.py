@@ -89,4 +89,6 @@ _PROBLEM = (
 
 def _answer_in(reply: Any) -> Any:
     """Read a person's reply; None means that the person has no answer either."""
-    return reply.get("answer") if isinstance(reply, Mapping) else reply
+    if isinstance(reply, Mapping) and set(reply) == {"answer"}:
+        return reply["answer"]
+    return reply

@@ -54,35 +54,38 @@ def note_effects(loop: Loop, asking: AskOperation) -> bool:
 
 
 def is_lost(loop: Loop, step: Decision) -> bool:
-    """Return whether a step accepts an answer whose effects were undone, and no other stands."""
-    return step.action == "accept" and _is_undone(loop, step) and not _standing(loop)
+    """Return whether a step keeps an answer whose effects were undone, and no other stands."""
+    return _keeps_answer(step) and _is_undone(loop, step) and not loop.situation.standing
 
 
 def keep_standing(loop: Loop, step: Decision) -> Decision:
-    """Return the step, or one that accepts the last answer whose effects were not undone.
+    """Return the step, or one that keeps the last answer whose effects were not undone.
 
     Args:
         loop: The loop, whose last step is replaced then.
-        step: The step, which accepts an answer.
+        step: The step, which ends the request.
 
     Raises:
-        LlmRouterError: If no answer stands.
+        LlmRouterError: If an answer is to be kept, and none stands.
     """
-    if not _is_undone(loop, step):
+    if not _is_undone(loop, step) or step.ending == "refuse":
         return step
-    standing, last = _standing(loop), loop.situation.attempts[-1]
+    left, last = loop.situation.standing, loop.situation.attempts[-1]
     why = f"the effects of {step.candidate} were undone, so its answer cannot be kept"
-    if not standing:
+    if not left and _keeps_answer(step):
         msg = f"No answer is left: {why}, and {last['candidate']} failed: {last.get('error')}."
         raise LlmRouterError(msg)
-    loop.steps[-1] = replace(step, candidate=standing[-1]["candidate"], reason=why)
+    if left:
+        p = loop.policy.p_good(loop.situation, left[-1])
+        kept = left[-1]["candidate"]
+        loop.steps[-1] = replace(step, candidate=kept, reason=why, confidence=p)
     return loop.steps[-1]
+
+
+def _keeps_answer(step: Decision) -> bool:
+    return step.action == "accept" or step.ending in ("flag", "hold")
 
 
 def _is_undone(loop: Loop, step: Decision) -> bool:
     attempts = loop.situation.attempts
     return any(one["candidate"] == step.candidate and "restored" in one for one in attempts)
-
-
-def _standing(loop: Loop) -> list[Attempt]:
-    return [attempt for attempt in loop.situation.answered if "restored" not in attempt]

@@ -21,6 +21,10 @@ def first_situation(request: Request) -> Situation:
 
 def first_decision(request: Request) -> Decision:
     """Return the first decision."""
-    decision = next_decision(request.parts.policy, first_situation(request))
+    situation = first_situation(request)
+    decision = next_decision(request.parts.policy, situation)
     assert decision is not None, "no candidate has failed yet"
-    return replace(decision, decision_id=uuid4().hex)
+    reason = decision.reason
+    if situation.sensitive is not None:
+        reason += f"; sensitive ({situation.sensitive}): only {list(situation.names)} may see it"
+    return replace(decision, reason=reason, decision_id=uuid4().hex)

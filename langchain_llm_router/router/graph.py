@@ -81,8 +81,9 @@ def create_cascade(
             worktree or a snapshot; may be async in an async graph. What it returns is kept in the
             checkpoint.
         restore: Called with the name of a rejected agent and with what `prepare` returned for it,
-            before the next candidate is asked. It is repeated after a process that was killed in
-            it. If it raises, the request stops with a `RestoreError`.
+            before the next candidate is asked, and before the request is refused (`Unsure`). It is
+            repeated after a process that was killed in it. If it raises, the request stops with a
+            `RestoreError`.
         **arguments: All other arguments of `ChatLLMRouter`: `policy`, `verifier`, `estimator`,
             `live`, `budgets`, `log`, `temperature` and so on.
 
@@ -126,7 +127,7 @@ def _check_parallel(
     parallel: int, parts: Parts, functions: Mapping[str, Any], *, approves: bool
 ) -> None:
     """Refuse two calls at the same time where they cannot be honoured."""
-    if parallel not in (1, 2):
+    if isinstance(parallel, bool) or parallel not in (1, 2):
         msg = f"`parallel` must be 1 or 2, got {parallel!r}."
         raise ValueError(msg)
     problem = None

@@ -228,7 +228,7 @@ class JudgedSamples:
     ) -> list[Attempt]:
         """Judge the returned answer and the dearest candidate's, and log the scores."""
         assert self.log is not None
-        config = _quiet(sample.config)
+        config = _detached_config(sample.config)
         attempts: list[Attempt] = []
         for name, arm in zip(names, arms, strict=True):
             message, attempt = sample.answers.get(name), Attempt(candidate=name, cost_usd=0.0)
@@ -275,7 +275,7 @@ def _whole(sample: _Sample, arms: Sequence[Arm]) -> Situation:
     return replace(sample.situation, arms=(arm,), attempts=())
 
 
-def _quiet(config: RunnableConfig) -> RunnableConfig:
+def _detached_config(config: RunnableConfig) -> RunnableConfig:
     """Return the config without the request's runs, streams and graph."""
     known = config.get("configurable") or {}
     configurable = {key: value for key, value in known.items() if not key.startswith("__")}

@@ -26,7 +26,7 @@ from langchain_llm_router.calls.tracing import (
     AnnotateOperation,
     EventOperation,
     TraceOperation,
-    child_config,
+    candidate_config,
 )
 from langchain_llm_router.loop.charges import budget_data
 from langchain_llm_router.loop.commitment import commit_rule
@@ -37,7 +37,6 @@ from langchain_llm_router.router.attempts import (
     add_runs,
     earlier_attempts,
     is_lost,
-    keep_standing,
     note_effects,
 )
 from langchain_llm_router.router.endings import Done, find_answer
@@ -305,8 +304,8 @@ class Request:
         user_step = None if self.user_node is None else (yield self._call_node())
         step = loop.next() if user_step is None else loop.take(user_step)
         assert step is not None, "`act` has raised if every candidate failed"
-        if self.parts.rules is not None and step.action == "accept":
-            step = keep_standing(loop, step)
+        if self.parts.rules is not None and step.ends:
+            step = yield from self.parts.rules.end(loop, step, self.answers)
         if fields.trace_decision and self._has_handlers and not loop.accepted_without_policy:
             yield TraceOperation(step, loop.situation, self.config)
         if self.emits_events:
@@ -417,7 +416,7 @@ class Request:
             # is attached.
             # Handlers would hear the confidence that is removed from a draft.
             quiet = not (shown_at_once and (step.final or not self.parts.reports[step.candidate]))
-            config = child_config(self.config, step.candidate, self.decision_id, quiet=quiet)
+            config = candidate_config(self.config, step.candidate, self.decision_id, quiet=quiet)
         reads_along = commit is not None and fields.verifier and fields.verifier.reads_along
         arm = self._worst_case_arm(step)
         asking = self.parts.ask_operation(
@@ -467,7 +466,7 @@ class Request:
             verifier=verifier,
             case=case,
             attempt=last,
-            config=child_config(self.config, step.candidate, self.decision_id, quiet=True),
+            config=candidate_config(self.config, step.candidate, self.decision_id, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,
             worst_usd=self._worst_case_arm(step).worst_verification_usd,

@@ -78,7 +78,7 @@ class RequestChatModel(BaseChatModel):
         merged = self._merge_config(config)
         if has_no_handlers(merged):
             # A run would take as much time as all the routing, and no handler would receive it.
-            child = _child_config(merged, merged.get("callbacks"))
+            child = _request_config(merged, merged.get("callbacks"))
             return cast("AIMessage", drive(self._request(input, child, kwargs).run()).output)
         manager = get_callback_manager_for_config(merged)
         manager.add_metadata(self._versions, inherit=False)
@@ -86,7 +86,7 @@ class RequestChatModel(BaseChatModel):
             None, input, name=merged.get("run_name") or self.get_name(), run_id=merged.get("run_id")
         )
         try:
-            child = _child_config(merged, run.get_child())
+            child = _request_config(merged, run.get_child())
             with set_config_context(child) as context:
                 done = context.run(lambda: drive(self._request(input, child, kwargs).run()))
         except BaseException as error:
@@ -107,7 +107,7 @@ class RequestChatModel(BaseChatModel):
         kwargs = _with_stop(stop, kwargs)
         merged = self._merge_config(config)
         if has_no_handlers(merged):
-            child = _child_config(merged, merged.get("callbacks"))
+            child = _request_config(merged, merged.get("callbacks"))
             done = await adrive(self._request(input, child, kwargs).run())
             return cast("AIMessage", done.output)
         manager = get_async_callback_manager_for_config(merged)
@@ -116,7 +116,7 @@ class RequestChatModel(BaseChatModel):
             None, input, name=merged.get("run_name") or self.get_name(), run_id=merged.get("run_id")
         )
         try:
-            child = _child_config(merged, run.get_child())
+            child = _request_config(merged, run.get_child())
             with set_config_context(child) as context:
                 request = context.run(self._request, input, child, kwargs)
                 done = await asyncio.create_task(adrive(request.run()), context=context)
@@ -304,7 +304,7 @@ def _with_stop(stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]
     return kwargs if stop is None else {**kwargs, "stop": stop}
 
 
-def _child_config(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
+def _request_config(config: RunnableConfig, callbacks: Callbacks) -> RunnableConfig:
     """Return the config for nested runs; `run_name` and `run_id` belong to the router's run."""
     child = {**config, "callbacks": callbacks}
     child.pop("run_name", None)

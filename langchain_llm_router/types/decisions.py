@@ -278,6 +278,11 @@ class Situation:
         return tuple(attempt for attempt in self.attempts if attempt.get("error") is None)
 
     @property
+    def standing(self) -> tuple[Attempt, ...]:
+        """The attempts whose answers can be kept: their effects were not undone."""
+        return tuple(attempt for attempt in self.answered if "restored" not in attempt)
+
+    @property
     def spent_usd(self) -> float | None:
         """Total cost of all attempts and verifications so far; None if any of it is unknown."""
         costs: list[float | None] = []

@@ -273,3 +273,9 @@ def test_a_policy_that_does_not_say_how_a_request_ends_cannot_abstain():
     loop.saw(POOR)
     with pytest.raises(PolicyError, match=r"only a `policies.Unsure` says"):
         loop.next()
+
+
+def test_one_way_to_end_is_enough():
+    inner = Unsure(ConfidenceThreshold(threshold=0.7), value=0.4)
+    with pytest.raises(ValueError, match="is or holds an `Unsure` already"):
+        Unsure(inner, value=0.5)

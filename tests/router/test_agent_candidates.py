@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from langchain.agents import create_agent
@@ -20,7 +21,7 @@ from typing_extensions import TypedDict
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade, route_of
 from langchain_llm_router.budgets import Budget, Budgets
-from langchain_llm_router.policies import Always, BetaBinomial, ConfidenceThreshold
+from langchain_llm_router.policies import Always, BetaBinomial, ConfidenceThreshold, Unsure
 from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types.errors import BudgetExceededError, LlmRouterError, RestoreError
 from langchain_llm_router.verification import CheckResult, Checks, Command, SelfReported
@@ -648,3 +649,55 @@ def test_a_check_that_may_be_wrong_is_read_through_an_observation_model(desk, ri
     graph = cascade(desk, pool(desk, RIGHT), policy=policy).compile()
     record = route_of(graph.invoke(TASK)["messages"][-1])
     assert record["candidate"] == ("cheap" if kept else "strong")
+
+
+# Endings where no answer is good enough
+
+
+def unsure(do, **kwargs):
+    return Unsure(ConfidenceThreshold(threshold=0.5), 0.4, do=do, verify_last=True, **kwargs)
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_a_refused_request_leaves_nothing_that_a_rejected_agent_has_changed(desk, way):
+    agents = [*pool(desk)[:1], Candidate("strong", writer(desk, WRONG, "No.")[1], Price(10, 20))]
+    answer = await ask(cascade(desk, agents, policy=unsure("refuse")).compile(), way)
+    assert answer.content == "I am not sure enough to answer this."
+    assert desk.text == "start"
+    assert desk.calls[-1] == "restore strong"
+    assert [attempt["restored"] for attempt in route_of(answer)["attempts"]] == [True, True]
+
+
+@pytest.mark.parametrize("do", ["flag", "hold"])
+def test_an_answer_whose_effects_were_undone_is_not_given_as_the_best_one(desk, do):
+    # The check prefers the first answer, which was undone before the second one was asked.
+    verdicts = iter([CheckResult(False, "0.3"), CheckResult(False, "0.1")])
+    agents = [*pool(desk)[:1], Candidate("strong", writer(desk, WRONG, "No.")[1], Price(10, 20))]
+    graph = cascade(desk, agents, policy=unsure(do), verifier=Checks([lambda case: next(verdicts)]))
+    answer = graph.compile().invoke(TASK)["messages"][-1]
+    assert (answer.content, route_of(answer)["candidate"]) == ("No.", "strong")
+    assert desk.text == WRONG
+
+
+def test_an_undone_answer_is_not_accepted_where_the_last_one_is_below_the_worth_of_refusing(desk):
+    class Never(ConfidenceThreshold):
+        """Accepts the first answer at the end, however poor the last one is."""
+
+        def decide(self, situation):
+            step = super().decide(situation)
+            if step.action == "accept" and len(situation.attempts) == 2:
+                return replace(step, candidate=situation.attempts[0]["candidate"])
+            return step
+
+    agents = [*pool(desk)[:1], Candidate("strong", writer(desk, WRONG, "No.")[1], Price(10, 20))]
+    policy = Unsure(Never(threshold=0.5), 0.4, verify_last=True)
+    answer = cascade(desk, agents, policy=policy).compile().invoke(TASK)["messages"][-1]
+    assert route_of(answer)["unsure"] == {"do": "refuse", "cost_usd": 0.0}
+    assert desk.text == "start"
+
+
+def test_what_a_checkpointer_cannot_save_is_refused_before_the_agent_runs(desk):
+    graph = cascade(desk, prepare=lambda name: object()).compile(checkpointer=InMemorySaver())
+    with pytest.raises(TypeError, match=r"`prepare` returned <object .* for 'cheap', which"):
+        graph.invoke(TASK, {"configurable": {"thread_id": "t"}})
+    assert desk.text == "start"

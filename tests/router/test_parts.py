@@ -263,3 +263,18 @@ def test_the_default_policy_is_that_of_the_parts_in_chat_and_graph():
 def test_a_graph_cannot_commit_to_a_stream():
     with pytest.raises(ValueError, match="use a ChatLLMRouter"):
         graph(streaming_mode="commit")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "openai:gpt-5-mini?reasoning_effort=low",
+        "mini=openai:gpt-5-mini",
+        "openai:tiny@http://user:secret@127.0.0.1:1/v1",
+    ],
+)
+def test_a_model_in_the_form_of_the_command_line_is_not_taken_for_a_name(text):
+    for given in (text, Candidate("mini", text)):
+        with pytest.raises(ValueError, match=r"'provider:model', got .*parse_candidates") as caught:
+            ChatLLMRouter(candidates=[given], policy=Always("mini"))
+        assert "secret" not in str(caught.value)

@@ -458,3 +458,25 @@ def test_without_a_rule_nothing_changes():
     estimator = Constant().fit(make_outcomes(candidates=("local", "remote")))
     answer = World(sensitive=None, estimator=estimator).chat.invoke(SECRET)
     assert answer.text == "remote says"
+
+
+@pytest.mark.parametrize("ask", ["chat", "graph"])
+def test_a_policy_that_names_remote_candidates_alone_gives_way_to_the_rule(ask):
+    first, second = JudgeModel(errors=[RuntimeError("down")] * 9), JudgeModel("second says")
+    world = World(sensitive=Sensitive(RULE.rule, candidates=["first", "second"]))
+    world.arguments["candidates"] = [
+        Candidate("first", first, Price(1, 1)),
+        Candidate("second", second, Price(1, 1)),
+        Candidate("remote", world.remote, Price(2, 2)),
+    ]
+    chosen = world.chat.route(SECRET)
+    assert (chosen.candidate, chosen.policy) == ("first", "Always")
+    assert "none of ['remote'] may see the request" in chosen.explain()
+    assert "sensitive" in chosen.explain()
+    if ask == "chat":
+        answer = world.chat.invoke(SECRET)
+    else:
+        thread = {"configurable": {"thread_id": "t"}}
+        answer = world.graph.invoke({"messages": [("human", SECRET)]}, thread)["messages"][-1]
+    assert answer.content == "second says"
+    assert not world.leaked

@@ -131,6 +131,9 @@ def test_a_reply_that_is_no_answer_is_refused_and_another_may_be_given():
     (stop,) = built.invoke(Command(resume=7), THREAD)["__interrupt__"]
     assert "a text or an `AIMessage`" in stop.value["problem"]
     assert stop.value["problem"].endswith("got 7.")
+    for reply in ({"reply": "42"}, {"answer": "42", "by": "me"}):
+        (stop,) = built.invoke(Command(resume=reply), THREAD)["__interrupt__"]
+        assert stop.value["problem"].endswith(f"got {reply!r}.")
     assert built.invoke(Command(resume="42"), THREAD)["messages"][-1].content == "42"
 
 
