@@ -2,10 +2,12 @@
 
 `arms` builds the situation that a policy sees, `loop` takes the steps, `endpoints` chooses the
 endpoint of a model. `conversation` reads the messages, `capabilities` checks which models can serve
-them, `charges` which ones the budget covers. `commitment` decides whether a partial answer may be
-streamed, `record` builds the decision record. `stuck_signals` reads the signals of a tool loop that
-is stuck, `stuck` judges them, `climbs` chooses the stronger candidate that goes on.
-`sensitive` says which requests only some candidates may see.
+them, `charges` which ones the budget covers. `overrides` has the steps that are not the policy's
+choice. `commitment` decides whether a partial answer may be streamed, `record` builds the decision
+record. `stuck_signals` reads the signals of a tool loop that is stuck, `stuck` judges them
+(`stuck_fit` fits a model that does), `climbs` chooses the stronger candidate that takes over.
+`sensitive` says which requests only some candidates may see. `answer_numbers` numbers recorded
+groups of equal answers.
 """
 
 from typing import TYPE_CHECKING

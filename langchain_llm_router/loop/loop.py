@@ -58,7 +58,8 @@ class Loop:
         situation: The current situation.
         steps: The decisions so far.
         frames: As above, the current situation included.
-        unseen: Whether the last step accepts an answer without a call of the policy.
+        accepted_without_policy: Whether the last step accepts an answer without a call of the
+            policy.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class Loop:
     ) -> None:
         self.policy, self.situation, self.steps = policy, situation, list(steps)
         self._frames = [(0, situation)] if frames is None else list(frames)
+        # Plain data that the loop was restored from, so that no node converts it there and back.
         self._plain_frames: Sequence[Mapping[str, Any]] = ()
+        self._restored: Sequence[tuple[Decision, Mapping[str, Any]]] = ()
         self.accepted_without_policy = False
         self._peeked: Decision | None = None
-        self._restored: Sequence[tuple[Decision, Mapping[str, Any]]] = ()
 
     def peek(self) -> Decision | None:
         """Return the next step without taking it; None if every candidate has failed.

@@ -24,7 +24,7 @@ def decision_record(
         situation: The situation at the end, with all attempts.
         decision_id: Identifier that feedback refers to.
         verifies: Whether the policy verifies answers: then `confidence` is `"unverified"` if the
-            answer was accepted as the last word, unseen.
+            answer was accepted without verification.
     """
     decision = steps[-1]
     is_final = len(steps) > 1 and steps[-2].final and decision.action == "accept"
@@ -79,7 +79,7 @@ def decision_data(decision: Decision) -> dict[str, Any]:
 def situation_data(situation: Situation) -> dict[str, Any]:
     """Convert a situation to plain data without the query: the arms and the attempts so far.
 
-    In a tool loop there is `stuck` too: the reading whether it is.
+    In a tool loop it has `stuck` too, the reading that says whether the loop is stuck.
     """
     data: dict[str, Any] = {
         "arms": [

@@ -40,10 +40,10 @@ _COUNTED = ("repeated_calls", "errors_in_a_row", "invalid_calls", "stale_observa
 
 
 class StuckDetector(CheckedArguments, ABC):
-    """A reading of signals: is this loop stuck?
+    """Base class of detectors, which judge by its signals whether a tool loop is stuck.
 
     Subclasses are frozen dataclasses. If their fields are plain data, a detector is saved with its
-    router.
+    router. `StuckRules` explains the three settings that all detectors have.
     """
 
     giving_up: Sequence[str] | None = None

@@ -25,7 +25,7 @@ class Exit(NamedTuple):
 
 
 class ExitTerms(NamedTuple):
-    """How a request ends that no answer is good enough for; see `Unsure`, which explains them."""
+    """How a request ends for which no answer is good enough; `Unsure` explains the fields."""
 
     do: Ending
     value: float

@@ -97,7 +97,7 @@ class Unsure(WrappedPolicy):
 
     @property
     def exit_terms(self) -> ExitTerms:
-        """How a request ends that no answer is good enough for."""
+        """How a request ends for which no answer is good enough."""
         return ExitTerms(self.do, self.value, self.cost_usd, self.latency_s, self.message)
 
     @property

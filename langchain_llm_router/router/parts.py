@@ -85,7 +85,7 @@ class Parts:
     Args:
         fields: The router's arguments.
         asks: Whether candidates are ever asked; if not, they need no model.
-        rules: How agents are run, which are candidates then; None: only chat models are.
+        rules: How agents are run; None if only chat models may be candidates.
 
     Attributes:
         fields: The router's arguments, those chosen by default included; those that need no
@@ -100,8 +100,13 @@ class Parts:
         by_name: The candidates by name.
         model_of: The names of their models by name.
         models: Their chat models by name; an agent has none.
-        providers: Their provider families; None if unknown.
+        profiles: The known profiles of these models by name.
+        providers: Their provider families by name; None if unknown.
+        columns: The column of each candidate in the estimator's predictions.
+        length_columns: The same of the predicted lengths.
         rules: As above.
+        bindings: Bind tools and schemas to the candidates' models.
+        reader: Caches the plain data of requests that was read, for the nodes of a graph.
         settings: Keyword arguments of every candidate's call.
         fatal_flaws: The kinds of flawed answers that count as failures.
         reports: What each candidate is asked for beside a draft, by name; None if nothing.

@@ -66,7 +66,8 @@ _VERSION = 3
 """Version of the plain data; data of another version cannot be restored."""
 
 _CHANGES = {"decide": ("steps", "decision_id"), "act": ("trace",), "ask_draft": ("draft",)}
-"""The keys of the plain data that a stage changes; a stage not named here changes all."""
+"""The keys of the plain data that a stage changes, by the name of the stage's function; the stages
+that are not named here change `request`, `steps` and `trace`."""
 
 
 @dataclass(slots=True)
@@ -147,7 +148,7 @@ class Request:
 
         Args:
             keys: The parts to return: `trace` (the attempts with their messages), `steps`,
-                `decision_id`, and `request` (everything else).
+                `decision_id`, `draft` (see the attribute), and `request` (everything else).
         """
         plain: dict[str, Any] = {}
         if "request" in keys:
