@@ -117,7 +117,7 @@ class StuckRules(StuckDetector):
         """Return a stuck reading if a signal reaches its limit; the furthest beyond it is named."""
         shares = {
             name: value / getattr(self, name)
-            for name, value in _by_name(signals).items()
+            for name, value in signals._asdict().items()
             if value is not None and getattr(self, name) is not None
         }
         name = max(shares, key=shares.__getitem__, default=None)
@@ -257,23 +257,23 @@ class StuckModel(StuckDetector):
             )
             raise ValueError(msg)
         words = settings.get("giving_up")
-        told = [(list(_each_turn(messages, words)), succeeded) for messages, succeeded in loops]
-        told = [(turns, succeeded) for turns, succeeded in told if turns]
-        if len({succeeded for _, succeeded in told}) < 2:
+        read = [(list(_each_turn(messages, words)), succeeded) for messages, succeeded in loops]
+        labelled = [(turns, succeeded) for turns, succeeded in read if turns]
+        if len({succeeded for _, succeeded in labelled}) < 2:
             msg = (
                 "`loops` must have at least one loop that succeeded and one that failed, got "
-                f"{sum(ok for _, ok in told)} that succeeded of {len(told)} with turns."
+                f"{sum(ok for _, ok in labelled)} that succeeded of {len(labelled)} with turns."
             )
             raise ValueError(msg)
         # Imported here, because deciding needs neither NumPy nor SciPy.
         from langchain_llm_router.loop.stuck_fit import fit_hazard  # noqa: PLC0415 - loads SciPy
 
-        weights, means, bias = fit_hazard(told, ridge)
+        weights, means, bias = fit_hazard(labelled, ridge)
         fitted = cls(weights, means, bias, **settings)
         highest = sorted(
             (
                 max(fitted.judge(turn).probability or 0.0 for turn in turns)
-                for turns, ok in told
+                for turns, ok in labelled
                 if ok
             ),
             reverse=True,
@@ -296,20 +296,16 @@ def _each_turn(
 
 def _peaks(messages: Sequence[BaseMessage], words: Sequence[str] | None) -> LoopSignals:
     """Return the highest value of each signal over a loop; None if it was unknown at the end."""
-    told = list(_each_turn(messages, words)) or [read_signals(())]
+    turns = list(_each_turn(messages, words)) or [read_signals(())]
     peaks: dict[str, Any] = {
-        name: None if last is None else max(getattr(turn, name) or 0 for turn in told)
-        for name, last in _by_name(told[-1]).items()
+        name: None if last is None else max(getattr(turn, name) or 0 for turn in turns)
+        for name, last in turns[-1]._asdict().items()
     }
     return LoopSignals(**peaks)
 
 
-def _by_name(signals: LoopSignals) -> dict[str, float | None]:
-    return {name: getattr(signals, name) for name in LoopSignals.__annotations__}
-
-
 def _nonzero(signals: LoopSignals) -> dict[str, float]:
-    return {name: value for name, value in _by_name(signals).items() if value}
+    return {name: value for name, value in signals._asdict().items() if value}
 
 
 def _in_words(name: str, signals: LoopSignals) -> str:

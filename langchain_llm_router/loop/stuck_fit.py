@@ -24,11 +24,12 @@ def fit_hazard(
     Returns:
         Weights and means by signal, and the bias.
     """
-    turns = [turn for told, _ in loops for turn in told]
+    turns = [turn for turns_of_loop, _ in loops for turn in turns_of_loop]
     names = [n for n in LoopSignals._fields if all(getattr(turn, n) is not None for turn in turns)]
     table = np.log1p([[getattr(turn, name) for name in names] for turn in turns])
-    failed = np.concatenate([np.full(len(told), not ok, dtype=float) for told, ok in loops])
-    share = np.concatenate([np.full(len(told), 1 / len(told)) for told, _ in loops])
+    lengths = [len(turns_of_loop) for turns_of_loop, _ in loops]
+    failed = np.repeat([float(not succeeded) for _, succeeded in loops], lengths)
+    share = np.repeat([1 / length for length in lengths], lengths)
     means = np.average(table, axis=0, weights=share)
     spread = np.sqrt(np.average((table - means) ** 2, axis=0, weights=share))
     # A signal that never changed carries no information, and keeps the weight 0.
