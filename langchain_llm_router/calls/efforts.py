@@ -1,4 +1,4 @@
-"""How hard a model thinks: how its provider is told, and what a model that thinks rejects.
+"""The reasoning effort of a model: its setting at each provider, and what such a model rejects.
 
 A candidate's effort is set on its model, under the name that the model's class has for it, so that
 everything that asks the model says the same: a router, a verifier, `collect`, an agent.
@@ -27,9 +27,9 @@ _LEVEL_FIELDS = ("reasoning_effort", "effort", "thinking_level")
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _LOGPROBS = ("logprobs", "top_logprobs", "logit_bias")
-# OpenAI's models that always think, and those that do unless they are told not to.
+# OpenAI's models that always think, and those that think only if an effort is set.
 _ALWAYS = re.compile(r"o[1-9]|gpt-5(?!\.[0-9])")
-_IF_TOLD = re.compile(r"gpt-5\.[0-9]")
+_WITH_EFFORT = re.compile(r"gpt-5\.[0-9]")
 
 
 def tell_effort(candidate: Candidate) -> Candidate:
@@ -115,7 +115,8 @@ def rejected_settings(model: BaseChatModel, candidate: Candidate | None = None) 
 
     Args:
         model: The chat model.
-        candidate: The candidate that it is the model of; one with an effort is told no other.
+        candidate: The candidate that it is the model of; if that has an effort, a call cannot set
+            another.
     """
     profile = model.profile or {}
     rejected: set[str] = set()
@@ -123,8 +124,8 @@ def rejected_settings(model: BaseChatModel, candidate: Candidate | None = None) 
         rejected |= set(EFFORT_KEYS) - set(candidate.parameters)
     elif profile.get("reasoning_output") is False:
         rejected |= set(EFFORT_KEYS)
-    told = None if candidate is None else candidate.parameters.get("reasoning_effort")
-    if profile.get("temperature") is False or _openai_thinks(model, told):
+    level = None if candidate is None else candidate.parameters.get("reasoning_effort")
+    if profile.get("temperature") is False or _openai_thinks(model, level):
         rejected |= {*_SAMPLING, *_LOGPROBS}
     thinking = getattr(model, "thinking", None)
     if isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive"):
@@ -132,12 +133,12 @@ def rejected_settings(model: BaseChatModel, candidate: Candidate | None = None) 
     return frozenset(rejected)
 
 
-def _openai_thinks(model: BaseChatModel, told: Any) -> bool:
+def _openai_thinks(model: BaseChatModel, level: Any) -> bool:
     name = getattr(model, "model_name", None) or getattr(model, "model", None)
     if not isinstance(name, str) or "chat" in name:
         return False
     name = name.rpartition("/")[2]
-    effort = told or getattr(model, "reasoning_effort", None)
     if _ALWAYS.match(name):
         return True
-    return bool(_IF_TOLD.match(name)) and effort not in (None, "none")
+    effort = level or getattr(model, "reasoning_effort", None)
+    return bool(_WITH_EFFORT.match(name)) and effort not in (None, "none")

@@ -36,7 +36,7 @@ def charged_usd(situation: Situation) -> float:
         # Calls that were interrupted with an earlier run of the step may have been billed in full.
         worst_asking = 0.0 if arm is None else arm.worst_asking_usd or 0.0
         if "unsure_usd" in attempt:
-            # An agent's run goes on where it was interrupted, and knows which calls are lost.
+            # An agent's run resumes where it was interrupted, and knows which calls are lost.
             amounts.append(attempt["unsure_usd"])
             worst_asking = 0.0
         amounts += [

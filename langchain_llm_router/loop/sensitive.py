@@ -134,7 +134,7 @@ class Sensitive(CheckedArguments):
 def earlier_reason(messages: Sequence[BaseMessage]) -> str | None:
     """Return why a conversation is sensitive by the records of its answers; None if none says so.
 
-    A record is a hint that anybody may have written, and this one can only narrow.
+    A record is a hint that a caller may have written, and this one can only narrow.
     """
     for i, message in enumerate(messages, 1):
         record = (

@@ -1,7 +1,7 @@
 """Agents as candidates: an operation that runs one, with what comes before and after the run.
 
 The run is a subgraph of the cascade's graph: it has the node's config, so it is checkpointed with
-the cascade's checkpointer, and goes on where it was interrupted. Before it, `restore` undoes what
+the cascade's checkpointer, and resumes where it was interrupted. Before it, `restore` undoes what
 the attempt before has changed, and `prepare` gets everything ready. Both are LangGraph tasks: what
 they returned is in the checkpoint, and a node that runs again gets it from there.
 """
@@ -177,10 +177,10 @@ _REJECTED = (
 
 
 def _check_agent(candidate: Candidate) -> None:
-    """Refuse an agent that does not take and return messages, as far as it can be told.
+    """Refuse an agent that cannot be a candidate, as far as that can be known before a run.
 
     Raises:
-        TypeError: If it does not.
+        TypeError: If it does not take and return messages.
         ValueError: If its settings cannot be honoured.
     """
     agent: Any = candidate.model
@@ -228,7 +228,7 @@ class _AgentRun(Runnable[Any, Any]):
         if self._resumes(config):
             self._count_earlier(input, self._agent.get_state(config))
         try:
-            # LangGraph adds the callbacks of the context, which would hear a draft's messages.
+            # LangGraph adds the callbacks of the context, which would receive a draft's messages.
             with set_config_context(config) as context:
                 output = context.run(self._agent.invoke, self._input(input), config)
             return self._read(output)
@@ -256,7 +256,7 @@ class _AgentRun(Runnable[Any, Any]):
         callbacks: Any = config.get("callbacks")
         if hasattr(callbacks, "inheritable_handlers"):
             callbacks = callbacks.copy()
-            # First, so that no other handler hears of a call that is refused.
+            # First, so that no other handler is called for a call that is refused.
             callbacks.handlers = [self.meter, *callbacks.handlers]
             callbacks.inheritable_handlers = [self.meter, *callbacks.inheritable_handlers]
         else:
@@ -304,7 +304,7 @@ class _AgentRun(Runnable[Any, Any]):
         if is_pause(error) and (config.get("configurable") or {}).get(CHECKPOINTER_KEY) is None:
             msg = (
                 f"The agent {self._candidate.name!r} pauses for a person, and the cascade has no "
-                "checkpointer to go on from: compile it with one."
+                "checkpointer to resume from: compile it with one."
             )
             raise LlmRouterError(msg) from error
 

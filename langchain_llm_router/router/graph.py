@@ -135,8 +135,8 @@ def _check_parallel(
         return
     if not parts.policy.looks_ahead:
         problem = (
-            f"{type(parts.policy).__name__} does not tell whom it will ask next before it has an "
-            "answer: use a policy that pools answers, such as `AnswerPool`"
+            f"{type(parts.policy).__name__} does not say which candidate it will ask next before "
+            "it has an answer: use a policy that pools answers, such as `AnswerPool`"
         )
     elif approves:
         problem = "a second candidate would be asked before a person approves: leave `approve` out"

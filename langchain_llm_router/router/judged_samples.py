@@ -83,7 +83,7 @@ class JudgedSamples:
         log: Gets the scores, under the key `judge`.
         ask: Returns the operation that asks a candidate.
         settings: Keyword arguments of every candidate's call.
-        budgets: Pay for it.
+        budgets: The budgets that these calls are charged to.
         live: Limits and retries the calls.
 
     Raises:

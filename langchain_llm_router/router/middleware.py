@@ -235,7 +235,7 @@ class _ModelCall:
 
 
 class _Listener(TokenWatch):
-    """A handler that hears whether the chosen candidate answered, or how it failed."""
+    """A handler that records whether the chosen candidate answered, or how it failed."""
 
     ignore_chain = ignore_retriever = ignore_agent = ignore_retry = ignore_custom_event = True
 
@@ -318,7 +318,7 @@ class _Candidate(NotedRunnable):
 
 
 def _own_config(config: RunnableConfig | None) -> RunnableConfig:
-    """Return the agent's config with a call's callbacks, which may hear fewer tokens."""
+    """Return the agent's config with a call's callbacks, which may receive fewer tokens."""
     own = get_config()
     return own if config is None else {**own, "callbacks": config.get("callbacks")}
 

@@ -407,7 +407,7 @@ class Request:
         if drafts_stream and not wants_schema(self.kwargs):
             now, policy = self.loop.situation, self.parts.policy
             commit = commit_rule(policy, fields.verifier, now, step.candidate, fields.commit_at)
-        # A whole answer may still be replaced for its flaw, a streamed one no more.
+        # A whole answer may still be replaced because it is flawed, a streamed one may not.
         alone = self.streaming or not fields.fallback_on or len(self.loop.situation.open_arms) == 1
         shown_at_once = (step.final and alone) or (commit is not None and commit(None))
         config = self.config
@@ -415,7 +415,7 @@ class Request:
         if self._has_handlers or model is None or model.callbacks is not None:
             # Tags and metadata take a tenth of a call's time, so they are made only if a handler
             # is attached.
-            # Handlers would hear the confidence that is removed from a draft.
+            # Handlers would receive the confidence that is removed from a draft.
             quiet = not (shown_at_once and (step.final or not self.parts.reports[step.candidate]))
             config = candidate_config(self.config, step.candidate, self.decision_id, quiet=quiet)
         reads_along = commit is not None and fields.verifier and fields.verifier.reads_along

@@ -290,8 +290,8 @@ class RequestChatModel(BaseChatModel):
             added = self.callbacks
             handlers = added if isinstance(added, list) else added.handlers
             if callbacks is None or isinstance(callbacks, list):
-                told = list(callbacks or [])
-                merged["callbacks"] = [*told, *(h for h in handlers if h not in told)]
+                attached = list(callbacks or [])
+                merged["callbacks"] = [*attached, *(h for h in handlers if h not in attached)]
             else:
                 manager = callbacks.copy()
                 for handler in handlers:

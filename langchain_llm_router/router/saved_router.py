@@ -51,7 +51,7 @@ _RECORDED = {
     "answer_groups": ("AnswerGroups", ""),
     "self_reported": ("SelfReported", ""),
 }
-"""Class and arguments of the verifiers that `collect` records without being told."""
+"""Class and arguments of the verifiers that `collect` records by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class SavedRouter(CheckedArguments):
                 verifier_description=settings.get("verifier_description"),
                 goal=settings.get("goal"),
                 stuck=_load_stuck(settings.get("stuck"), folder),
-                # A rule that cannot be read makes the folder corrupted, never everybody trusted.
+                # A rule that cannot be read is an error: without one, every candidate sees all.
                 sensitive=Sensitive(**settings["sensitive"]) if "sensitive" in settings else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -50,8 +50,8 @@ class Checks(Verifier):
         checks: Functions from a case to True (passed), False (failed), or None (does not apply):
             `finished`, `compiles`, `parses_as(Invoice)`, `valid_tool_calls([search])`,
             `Command(["pytest"])`, or your own. An agent's final state is `case.state`.
-        timeout_s: Seconds after which a function is no longer waited for; its thread goes on. A
-            `Command` has a timeout of its own.
+        timeout_s: Seconds after which a function is no longer waited for; its thread keeps running.
+            A `Command` has a timeout of its own.
 
     Example:
         >>> Checks([finished, lambda case: len(case.answer.text) < 500]).checks[0] is finished

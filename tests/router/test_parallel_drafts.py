@@ -211,7 +211,7 @@ def test_another_policy_that_is_replayed_need_not_take_the_second_answer(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"policy": ConfidenceThreshold()}, "ConfidenceThreshold does not tell"),
+        ({"policy": ConfidenceThreshold()}, "ConfidenceThreshold does not say"),
         ({"approve": True}, "before a person approves"),
         ({"nodes": {"decide": lambda state: None}}, "a function decides"),
         ({"parallel": 3}, "must be 1 or 2, got 3"),
