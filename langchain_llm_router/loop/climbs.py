@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import BaseMessage
 
-from langchain_llm_router.loop.conversation import record_of
+from langchain_llm_router.loop.conversation import candidate_of
 from langchain_llm_router.loop.endpoints import pick_endpoint
 from langchain_llm_router.loop.stuck import HandOver
 from langchain_llm_router.loop.stuck_signals import since_last_human
@@ -99,8 +99,8 @@ def read_tool_loop(
     loop = since_last_human(messages)
     holder, first, highest = "", 0, -1
     for i, message in enumerate(loop):
-        name = (record_of(message) or {}).get("candidate")
-        if not isinstance(message, AIMessage) or not isinstance(name, str) or name not in model_of:
+        name = candidate_of(message)
+        if name is None or name not in model_of:
             continue
         rank = order.index(model_of[name])
         if rank > highest:
@@ -213,8 +213,8 @@ def hand_over_to(
     begin = len(messages) - len(since_last_human(messages))
     answered_by: list[tuple[int, str]] = []
     for i, message in enumerate(messages[begin:], begin):
-        name = (record_of(message) or {}).get("candidate")
-        if isinstance(name, str) and name in model_of:
+        name = candidate_of(message)
+        if name is not None and name in model_of:
             answered_by.append((i, model_of[name]))
     took_over = next((i for i, name in answered_by if name == model), len(messages))
     if all(i >= took_over for i, _ in answered_by):

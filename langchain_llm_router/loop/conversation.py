@@ -24,6 +24,7 @@ from langchain_llm_router.types.usage import usage_of
 __all__ = [
     "Conversation",
     "cached_prefixes",
+    "candidate_of",
     "is_count",
     "message_text",
     "prompt_tokens",
@@ -134,6 +135,12 @@ def record_of(message: BaseMessage) -> Mapping[str, Any] | None:
     return record if isinstance(record, Mapping) else None
 
 
+def candidate_of(message: BaseMessage) -> str | None:
+    """Return the candidate that gave an answer; None if no record of a router names one."""
+    name = (record_of(message) or {}).get("candidate")
+    return name if isinstance(name, str) else None
+
+
 def cached_prefixes(messages: Sequence[BaseMessage]) -> dict[str, int]:
     """Estimate the tokens of a conversation that each candidate's provider has cached.
 
@@ -195,8 +202,7 @@ def _holder(messages: Sequence[BaseMessage]) -> str | None:
     """Return the candidate that gave the last answer; None if no router recorded it."""
     for message in reversed(messages):
         if isinstance(message, AIMessage):
-            name = (record_of(message) or {}).get("candidate")
-            return name if isinstance(name, str) else None
+            return candidate_of(message)
     return None
 
 
@@ -207,11 +213,5 @@ def strongest_candidate(messages: Sequence[BaseMessage], order: Sequence[str]) -
         messages: The conversation, with the decision records of its answers.
         order: Names of the candidates from weak to strong.
     """
-    ranks = {name: i for i, name in enumerate(order)}
-    best: str | None = None
-    for message in messages:
-        record = record_of(message)
-        name = None if record is None else record.get("candidate")
-        if isinstance(name, str) and name in ranks and (best is None or ranks[name] > ranks[best]):
-            best = name
-    return best
+    answered = {candidate_of(message) for message in messages}
+    return next((name for name in reversed(order) if name in answered), None)

@@ -11,10 +11,11 @@ from functools import cached_property
 from string import ascii_letters, digits
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
+from langchain_llm_router.loop.conversation import record_of
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.media import (
     is_plain,
@@ -60,6 +61,7 @@ class Sensitive(CheckedArguments):
             Those of this package do in any case.
 
     Example:
+        >>> from langchain_core.messages import AIMessage
         >>> rule = Sensitive(r"\b\d{3}-\d{2}-\d{4}\b", candidates=["local"])
         >>> pattern_reason(rule, [AIMessage("Your number is 123-45-6789.")], {})
         "pattern '\\\\b\\\\d{3}-\\\\d{2}-\\\\d{4}\\\\b' matches message 1 (ai)"
@@ -137,10 +139,7 @@ def earlier_reason(messages: Sequence[BaseMessage]) -> str | None:
     A record is a hint that a caller may have written, and this one can only narrow.
     """
     for i, message in enumerate(messages, 1):
-        record = (
-            message.response_metadata.get("llm_router") if isinstance(message, AIMessage) else 0
-        )
-        if isinstance(record, Mapping) and record.get("sensitive"):
+        if (record_of(message) or {}).get("sensitive"):
             return f"the record of message {i} says that it was sensitive"
     return None
 
