@@ -149,69 +149,71 @@ def pattern_reason(
 ) -> str | None:
     """Return why expressions call a request sensitive, without its text; None if they do not."""
     for i, message in enumerate(messages, 1):
-        read = _Read()
-        read.message(message)
-        if sensitive.media and read.unreadable is not None:
-            return f"message {i} ({message.type}) has {read.unreadable} content"
+        content = _Content()
+        content.add_message(message)
+        if sensitive.media and content.unreadable is not None:
+            return f"message {i} ({message.type}) has {content.unreadable} content"
         # Its blocks one after another, as a model reads them, and then everything in it.
-        found = sensitive.search([str(message.text)]) or sensitive.search(read.texts)
+        found = sensitive.search([str(message.text)]) or sensitive.search(content.texts)
         if found is not None:
             return f"pattern {found!r} matches message {i} ({message.type})"
-    read = _Read()
+    content = _Content()
     for value in kwargs.values():
-        read.value(value)
-    found = sensitive.search(read.texts)
+        content.add(value)
+    found = sensitive.search(content.texts)
     return None if found is None else f"pattern {found!r} matches the arguments of the call"
 
 
-class _Read:
-    """The texts of a message, and the kind of a medium in it that is no text."""
+class _Content:
+    """The texts in messages or arguments, and the kind of the first medium that is no text."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.unreadable: str | None = None
 
-    def message(self, message: BaseMessage) -> None:
+    def add_message(self, message: BaseMessage) -> None:
         for name in ("content", "name", "tool_calls", "invalid_tool_calls", "additional_kwargs"):
-            self.value(getattr(message, name, None))
+            self.add(getattr(message, name, None))
 
-    def value(self, value: Any) -> None:
+    def add(self, value: Any) -> None:
         if isinstance(value, str):
             self.texts.append(value)
         elif isinstance(value, Mapping):
-            self._mapping(value)
+            self._add_mapping(value)
         elif isinstance(value, list | tuple | set | frozenset):
             for item in value:
-                self.value(item)
+                self.add(item)
         elif isinstance(value, BaseModel):
-            self.value(value.model_dump(mode="python"))
+            self.add(value.model_dump(mode="python"))
         elif isinstance(value, bytes):
             self.texts.append(value.decode(errors="replace"))
         elif value is not None and not isinstance(value, bool):
             self.texts += _described(value)
 
-    def _mapping(self, value: Mapping[Any, Any]) -> None:
+    def _add_mapping(self, value: Mapping[Any, Any]) -> None:
         kind = medium_kind(value)
         if kind is None:
             for key, item in value.items():
-                self.value(key)
-                self.value(item)
+                self.add(key)
+                self.add(item)
             return
         source = source_of(value)
         if kind == "file" and is_plain(source):
-            self.value(plain_content(source))
+            self.add(plain_content(source))
         else:
             self.unreadable = self.unreadable or kind
         # Its bytes are no text; names, addresses and captions are.
         for item in source.values():
             if not (isinstance(item, str | bytes) and _is_encoded(item)):
-                self.value(item)
+                self.add(item)
 
 
 def _is_encoded(item: str | bytes) -> bool:
     """Return whether this is a medium in base64 or in bytes; short ones are read all the same."""
-    if len(item) <= 1_000 or isinstance(item, bytes):
-        return len(item) > 1_000
+    if len(item) <= 1_000:
+        return False
+    if isinstance(item, bytes):
+        return True
     body = item.partition(",")[2] if item[:5].lower() == "data:" else item
     return _BASE64.issuperset(body)
 
