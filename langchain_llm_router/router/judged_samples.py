@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 
 from langchain_llm_router.budgets.bounds import worst_cost_usd
-from langchain_llm_router.budgets.budgets import Budgets, Held
+from langchain_llm_router.budgets.budgets import Budgets
 from langchain_llm_router.budgets.token_bounds import bounded_in_units
 from langchain_llm_router.calls.ask import Answer, AskOperation
 from langchain_llm_router.calls.judge import VerifyOperation
@@ -189,18 +189,14 @@ class JudgedSamples:
         if self.budgets is None:
             self._score(sample, names, verifier, arms)
             return
-        held = self.budgets.reserve(_whole(sample, arms), sample.config)
+        held = self.budgets.reserve(_worst_case(sample, arms), sample.config)
         spent = (math.inf, math.inf)
         try:
             attempts = self._score(sample, names, verifier, arms)
             done = replace(sample.situation, arms=arms, attempts=tuple(attempts))
             spent = charged_usd(done), charged_usd(in_tokens(done))
         finally:
-            self._settle(held, *spent)
-
-    def _settle(self, held: Held, usd: float, tokens: float) -> None:
-        assert self.budgets is not None
-        self.budgets.settle(held, usd, tokens)
+            self.budgets.settle(held, *spent)
 
     def _bounded(
         self, sample: _Sample, names: Sequence[str], verifier: SelfEvaluator
@@ -258,17 +254,15 @@ class JudgedSamples:
         return attempts
 
 
-def _whole(sample: _Sample, arms: Sequence[Arm]) -> Situation:
+def _worst_case(sample: _Sample, arms: Sequence[Arm]) -> Situation:
     """Return a situation whose only arm has the worst case of all that judging a sample costs."""
-    asked = [sample.answers.get(arm.candidate) is not None for arm in arms]
+    to_ask = [arm for arm in arms if sample.answers.get(arm.candidate) is None]
     usd = [arm.worst_verification_usd for arm in arms]
-    usd += [arm.worst_asking_usd for arm, known in zip(arms, asked, strict=True) if not known]
     tokens = [arm.worst_verification_tokens for arm in arms]
-    tokens += [arm.worst_asking_tokens for arm, known in zip(arms, asked, strict=True) if not known]
     arm = Arm(
         "judging",
-        worst_cost_usd=sum_usd(usd),
-        worst_asking_tokens=sum_usd(tokens),
+        worst_cost_usd=sum_usd([*usd, *(arm.worst_asking_usd for arm in to_ask)]),
+        worst_asking_tokens=sum_usd([*tokens, *(arm.worst_asking_tokens for arm in to_ask)]),
         worst_verification_tokens=0.0,
         unbounded="; ".join(arm.unbounded for arm in arms if arm.unbounded) or None,
     )
