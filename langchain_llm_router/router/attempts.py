@@ -1,22 +1,22 @@
-"""The attempts of a request with their answers, where agents are among the candidates.
+"""The attempts of a request with their answers, and which of these can still be kept.
 
 An agent changes more than the conversation, so an attempt whose effects were undone cannot be kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage
 
-from langchain_llm_router.calls.ask import Answer, AskOperation
+from langchain_llm_router.calls.ask import Answer
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError
 
-__all__ = ["Earlier", "add_runs", "earlier_attempts", "is_lost", "keep_standing", "note_effects"]
+__all__ = ["Earlier", "earlier_attempts", "is_lost", "keep_standing"]
 
 
 class Earlier(NamedTuple):
@@ -32,25 +32,6 @@ def earlier_attempts(situation: Situation, answers: Mapping[str, Answer]) -> lis
     """Return the attempts so far with their answers."""
     found = [(attempt, answers[attempt["candidate"]]) for attempt in situation.attempts]
     return [Earlier(attempt, answer.message, answer.run) for attempt, answer in found]
-
-
-def add_runs(trace: Sequence[dict[str, Any]], answers: Mapping[str, Answer]) -> None:
-    """Add the agents' runs to the attempts as plain data."""
-    for entry in trace:
-        run = answers[entry["attempt"]["candidate"]].run
-        if run is not None:
-            entry["run"] = run
-
-
-def note_effects(loop: Loop, asking: AskOperation) -> bool:
-    """Note whose effects were undone before a candidate was asked.
-
-    Returns:
-        Whether an earlier run of the operation had paused, and so was not cut off.
-    """
-    if asking.restored is not None:
-        loop.mark_restored(asking.restored)
-    return asking.earlier_usd is not None
 
 
 def is_lost(loop: Loop, step: Decision) -> bool:

@@ -33,12 +33,7 @@ from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.loop.record import decision_data, decision_record
-from langchain_llm_router.router.attempts import (
-    add_runs,
-    earlier_attempts,
-    is_lost,
-    note_effects,
-)
+from langchain_llm_router.router.attempts import earlier_attempts, is_lost
 from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import (
@@ -165,9 +160,13 @@ class Request:
         if "trace" in keys:
             attempts = self.loop.situation.attempts
             found = [(attempt, self.answers[attempt["candidate"]]) for attempt in attempts]
-            plain["trace"] = [{"attempt": it, "message": answer.message} for it, answer in found]
-            if self.parts.rules is not None:
-                add_runs(plain["trace"], self.answers)
+            # Only agents have a run.
+            plain["trace"] = [
+                {"attempt": attempt, "message": answer.message}
+                if answer.run is None
+                else {"attempt": attempt, "message": answer.message, "run": answer.run}
+                for attempt, answer in found
+            ]
         if "draft" in keys:
             plain["draft"] = self.draft
         return plain
@@ -441,11 +440,15 @@ class Request:
     def _store_answer(self, step: Decision, asking: AskOperation, answer: Answer) -> Attempt:
         if self.streaming and asking.shown:
             self._shown.add(step.candidate)
-        if self.parts.rules is not None and note_effects(self.loop, asking):
+        if asking.restored is not None:
+            self.loop.mark_restored(asking.restored)
+        if self.parts.rules is not None and asking.earlier_usd is not None:
+            # The earlier run of an agent had paused, so it was not cut off.
             self._n_interrupted = 0
         if answer.run is None and answer.message is not None and self.parts.fatal_flaws:
             tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
             streamed = asking.notes.tokens_shown or step.candidate in self._shown
+            # By position, in every call: `_replace` takes several calls of its own.
             answer = Answer(classify(answer, tools, fatal, streamed=streamed), *answer[1:])
         self.answers[step.candidate] = answer
         return answer.attempt
