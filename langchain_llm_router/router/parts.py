@@ -40,7 +40,7 @@ from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.day_one import pool_by_price
 from langchain_llm_router.router.fields import RouterFields
-from langchain_llm_router.router.sensitivity import confine
+from langchain_llm_router.router.sensitivity import Confinement
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.secrets import find_secrets
@@ -159,7 +159,9 @@ class Parts:
             fields.shadow.check(list(dict.fromkeys(models)))
         if self.live is not None:
             self.live.register(self.candidates)
-        self.confinement = confine(fields.sensitive, self.candidates, fields.verifier)
+        self.confinement: Confinement | None = None
+        if fields.sensitive is not None:
+            self.confinement = Confinement(fields.sensitive, self.candidates, fields.verifier)
         if asks and self.policy.verifies and fields.verifier is None:
             msg = f"{type(self.policy).__name__} verifies answers: pass a `verifier`."
             raise ValueError(msg)

@@ -95,12 +95,18 @@ def make_situation(
         order = models_by_strength(parts.candidates, arms, declared=parts.policy.verifies)
         loop = read_tool_loop(messages, parts.model_of, order)
         if loop is not None:
-            return _pin(situation, parts, conversation, loop, order)
+            return _stay_in_loop(situation, parts, conversation, loop, order)
     return _apply_sticky(situation, parts, conversation)
 
 
 def left_out(parts: Parts, sensitive: str | None, part: object) -> NoCandidateError | None:
-    """Return why a part is not used for a request; None if it may be used."""
+    """Return why a part is not used for a sensitive request; None if it may be used.
+
+    Args:
+        parts: The router's parts.
+        sensitive: Why the request is sensitive; None if it is not.
+        part: The estimator, verifier or other part; None if the router has none.
+    """
     if sensitive is None or part is None or parts.confinement is None:
         return None
     return parts.confinement.leaves_out(part)
@@ -125,7 +131,7 @@ def earlier_quality(parts: Parts, first: Situation) -> list[float] | None:
     return [math.nan if quality is None else quality for quality in earlier]
 
 
-def _pin(
+def _stay_in_loop(
     situation: Situation,
     parts: Parts,
     conversation: Conversation,

@@ -275,7 +275,7 @@ class Request:
 
     def _predict_operation(self) -> PredictOperation | None:
         fields, estimator = self.parts.fields, self.parts.fields.estimator
-        if estimator is None or self._left_out(estimator, self.sensitive) is not None:
+        if estimator is None or left_out(self.parts, self.sensitive, estimator) is not None:
             return None
         return PredictOperation(estimator, routing_text(self.messages, fields.turns))
 
@@ -383,7 +383,7 @@ class Request:
             )
 
             attempts, sensitive = loop.situation.attempts, loop.situation.sensitive
-            why = self._left_out(shadow.estimator, sensitive)
+            why = left_out(self.parts, sensitive, shadow.estimator)
             record["shadow"] = yield ShadowOperation(shadow, loop.situations(), attempts, why)
         if fields.trace_decision and self._has_handlers:
             yield AnnotateOperation(record)
@@ -479,10 +479,6 @@ class Request:
     @property
     def _may_see(self) -> Collection[str] | None:
         return None if self.loop.situation.sensitive is None else self.parts.may_see
-
-    def _left_out(self, part: object, sensitive: str | None) -> Exception | None:
-        """Return why a sensitive request is kept from a part of the router; None if it is not."""
-        return None if sensitive is None else left_out(self.parts, sensitive, part)
 
     def _open(self) -> None:
         callbacks, budgets = self.config.get("callbacks"), self.parts.fields.budgets

@@ -20,7 +20,7 @@ from langchain_llm_router.types.errors import NoCandidateError, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import DecisionVerifier, Verifier
 
-__all__ = ["Confinement", "SensitivityOperation", "confine", "confine_verdict"]
+__all__ = ["Confinement", "SensitivityOperation", "confine_verdict"]
 
 _OURS = __name__.partition(".")[0]
 _MAX_DEPTH = 6
@@ -82,13 +82,6 @@ class Confinement:
             f"{type(part).__name__} was left out because the request is sensitive and {its} may "
             "send it away: if not, set `local_parts` of `Sensitive`."
         )
-
-
-def confine(
-    sensitive: Sensitive | None, candidates: Sequence[Candidate], verifier: Verifier | None
-) -> Confinement | None:
-    """Return who may see a router's sensitive requests; None without a rule."""
-    return None if sensitive is None else Confinement(sensitive, candidates, verifier)
 
 
 def _services(part: Any, depth: int = 0) -> Iterator[object]:
