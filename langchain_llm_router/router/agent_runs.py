@@ -143,11 +143,27 @@ class AgentRules:
         """
         if step.ending != "refuse":
             return keep_standing(loop, step)
-        rejected = _last_with_effects(earlier_attempts(loop.situation, answers))
-        if self.restore is not None and rejected is not None:
-            yield UndoOperation(self.restore, rejected)
-            loop.mark_restored(rejected[0])
+        earlier = earlier_attempts(loop.situation, answers)
+        undoing = self.undo_operation(earlier, "the request was not refused")
+        if undoing is not None:
+            yield undoing
+            loop.mark_restored(undoing.candidate)
         return step
+
+    def undo_operation(self, earlier: Sequence[Earlier], consequence: str) -> UndoOperation | None:
+        """Return the operation that undoes the last attempt that had effects; None if none had.
+
+        Args:
+            earlier: The attempts so far.
+            consequence: What follows if `restore` fails, in words.
+        """
+        if self.restore is None:
+            return None
+        for attempt, _, run in reversed(earlier):
+            if run is not None and not attempt.get("restored", False):
+                name = attempt["candidate"]
+                return UndoOperation(self.restore, name, run["prepared"], consequence)
+        return None
 
     def _handed_over(
         self, messages: list[BaseMessage], earlier: Sequence[Earlier]
@@ -268,7 +284,7 @@ class _AgentRun(Runnable[Any, Any]):
         """Whether its earlier steps are in a checkpoint; if not, what was cut off is lost."""
         agent = self._agent
         kept = isinstance(agent, Pregel) and agent.checkpointer is not False
-        if kept and (config.get("configurable") or {}).get(CHECKPOINTER_KEY) is not None:
+        if kept and _checkpointer(config) is not None:
             return self.began_before
         if self.began_before:
             self.meter.lose_run()
@@ -301,12 +317,17 @@ class _AgentRun(Runnable[Any, Any]):
 
     def _check_pause(self, error: BaseException, config: RunnableConfig) -> None:
         """Refuse a pause that nothing could ever end."""
-        if is_pause(error) and (config.get("configurable") or {}).get(CHECKPOINTER_KEY) is None:
+        if is_pause(error) and _checkpointer(config) is None:
             msg = (
                 f"The agent {self._candidate.name!r} pauses for a person, and the cascade has no "
                 "checkpointer to resume from: compile it with one."
             )
             raise LlmRouterError(msg) from error
+
+
+def _checkpointer(config: RunnableConfig) -> Any:
+    """Return the checkpointer of the graph in which the agent runs; None if it has none."""
+    return (config.get("configurable") or {}).get(CHECKPOINTER_KEY)
 
 
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
@@ -362,53 +383,41 @@ _restored, _arestored = _task(name="restore")(_call), _task(name="restore")(_aca
 _prepared, _aprepared = _task(name="prepare")(_prepare), _task(name="prepare")(_aprepare)
 
 
-def _last_with_effects(earlier: Sequence[Earlier]) -> tuple[str, Any] | None:
-    """Return the last attempt that had effects, and what was prepared for it."""
-    for attempt, _, run in reversed(earlier):
-        if run is not None and not attempt.get("restored", False):
-            return attempt["candidate"], run["prepared"]
-    return None
-
-
-def _undo(restore: Callable[[str, Any], Any], rejected: tuple[str, Any], so: str) -> None:
-    try:
-        _restored(restore, *rejected).result()
-    except Exception as error:
-        raise _restore_error(rejected[0], so, error) from error
-
-
-async def _aundo(restore: Callable[[str, Any], Any], rejected: tuple[str, Any], so: str) -> None:
-    try:
-        await _arestored(restore, *rejected)
-    except Exception as error:
-        raise _restore_error(rejected[0], so, error) from error
-
-
-def _restore_error(rejected: str, so: str, error: Exception) -> RestoreError:
-    if is_pause(error):
-        raise error
-    msg = (
-        f"`restore` failed after the rejected attempt of {rejected!r}, so {so}: "
-        f"{type(error).__name__}: {error}. What that attempt has changed is still there, as "
-        "evidence; with a checkpointer, the thread resumes with `restore` as soon as it can work."
-    )
-    return RestoreError(msg)
-
-
 @dataclass
 class UndoOperation(Operation):
-    """The operation that undoes the last attempt where no answer is kept."""
+    """The operation that undoes a rejected attempt with `restore`."""
 
     restore: Callable[[str, Any], Any]
-    rejected: tuple[str, Any]
+    candidate: str
+    prepared: Any
+    consequence: str
+    """What follows if `restore` fails, in words."""
 
     def perform(self) -> None:
-        """Undo it."""
-        _undo(self.restore, self.rejected, "the request was not refused")
+        """Undo the attempt."""
+        try:
+            _restored(self.restore, self.candidate, self.prepared).result()
+        except Exception as error:
+            if is_pause(error):
+                raise
+            raise self._failure(error) from error
 
     async def aperform(self) -> None:
-        """Undo it."""
-        await _aundo(self.restore, self.rejected, "the request was not refused")
+        """Undo the attempt."""
+        try:
+            await _arestored(self.restore, self.candidate, self.prepared)
+        except Exception as error:
+            if is_pause(error):
+                raise
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> RestoreError:
+        return RestoreError(
+            f"`restore` failed after the rejected attempt of {self.candidate!r}, so "
+            f"{self.consequence}: {type(error).__name__}: {error}. What that attempt has changed "
+            "is still there, as evidence; with a checkpointer, the thread resumes with `restore` "
+            "as soon as it can work."
+        )
 
 
 @dataclass
@@ -424,23 +433,27 @@ class AttemptOperation(AskOperation):
 
     def perform(self) -> Answer:
         """Undo the attempt before, prepare, and run the agent."""
-        rejected = _last_with_effects(self.earlier)
-        if self.rules.restore is not None and rejected is not None:
-            _undo(self.rules.restore, rejected, f"{self.candidate.name!r} was not asked")
-            self.restored = rejected[0]
+        undoing = self._undo_operation()
+        if undoing is not None:
+            undoing.perform()
+            self.restored = undoing.candidate
         if self._run is not None:
             self._begin(*_prepared(self.mark, self.rules.prepare, self.candidate.name).result())
         return super().perform()
 
     async def aperform(self) -> Answer:
         """Undo the attempt before, prepare, and run the agent."""
-        rejected = _last_with_effects(self.earlier)
-        if self.rules.restore is not None and rejected is not None:
-            await _aundo(self.rules.restore, rejected, f"{self.candidate.name!r} was not asked")
-            self.restored = rejected[0]
+        undoing = self._undo_operation()
+        if undoing is not None:
+            await undoing.aperform()
+            self.restored = undoing.candidate
         if self._run is not None:
             self._begin(*await _aprepared(self.mark, self.rules.prepare, self.candidate.name))
         return await super().aperform()
+
+    def _undo_operation(self) -> UndoOperation | None:
+        consequence = f"{self.candidate.name!r} was not asked"
+        return self.rules.undo_operation(self.earlier, consequence)
 
     def _begin(self, mark: str, prepared: Any) -> None:
         """Take what `prepare` returned, maybe to an earlier run of the node, which had its mark."""
@@ -449,7 +462,7 @@ class AttemptOperation(AskOperation):
         self.prepared, self._run.began_before = prepared, mark != self.mark
 
     def _check_prepared(self, prepared: Any) -> None:
-        saver: Any = (self.config.get("configurable") or {}).get(CHECKPOINTER_KEY)
+        saver = _checkpointer(self.config)
         if prepared is None or not isinstance(saver, BaseCheckpointSaver):
             return
         try:
