@@ -35,9 +35,9 @@ from langchain_llm_router.types import Candidate, Decision
 from langchain_llm_router.types.errors import LlmRouterError, RestoreError, is_pause
 from langchain_llm_router.types.operations import Operation
 
-__all__ = ["AgentRules", "AttemptOperation", "HandOver"]
+__all__ = ["AgentHandOver", "AgentRules", "AttemptOperation", "UndoOperation"]
 
-HandOver = Literal["nothing", "last"] | Callable[[list[BaseMessage], Mapping[str, Any]], Any]
+AgentHandOver = Literal["nothing", "last"] | Callable[[list[BaseMessage], Mapping[str, Any]], Any]
 """What an agent learns of the attempt before: nothing, its last words and what the checks said, or
 what a function of the conversation and of that attempt (`attempt`, `message`, `state`) returns."""
 
@@ -56,7 +56,7 @@ class AgentRules:
         TypeError: If one of them is of another kind.
     """
 
-    hand_over: HandOver = "nothing"
+    hand_over: AgentHandOver = "nothing"
     prepare: Callable[[str], Any] | None = None
     restore: Callable[[str, Any], Any] | None = None
 

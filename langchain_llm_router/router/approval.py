@@ -38,6 +38,7 @@ def approve(request: Request) -> Stage:
         reply = interrupt(proposal(request))
     else:
         reply = yield NodeOperation(request.user_node, request.config)
+        # It stood in for the person alone: `prepare` would call it for the predictions.
         request.user_node = None
     approved = reply.get("approve") if isinstance(reply, Mapping) else reply
     if not isinstance(approved, bool):

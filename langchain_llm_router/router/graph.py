@@ -10,7 +10,7 @@ from typing import Any, Literal, Unpack
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import END, START, StateGraph
 
-from langchain_llm_router.router.agent_runs import AgentRules, HandOver
+from langchain_llm_router.router.agent_runs import AgentHandOver, AgentRules
 from langchain_llm_router.router.approval import approve as approve_stage
 from langchain_llm_router.router.approval import ask_person, proposal
 from langchain_llm_router.router.fields import RouterArguments, RouterFields, refuse_misplaced
@@ -45,7 +45,7 @@ def create_cascade(
     approve: bool | Callable[[dict[str, Any]], bool] = False,
     nodes: Mapping[str, Callable[..., Any]] | None = None,
     parallel: Literal[1, 2] = 1,
-    hand_over: HandOver = "nothing",
+    hand_over: AgentHandOver = "nothing",
     prepare: Callable[[str], Any] | None = None,
     restore: Callable[[str, Any], Any] | None = None,
     **arguments: Unpack[RouterArguments],

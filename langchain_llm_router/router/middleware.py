@@ -192,7 +192,7 @@ class _AgentBindings(Bindings):
         self, candidate: Candidate, kwargs: Mapping[str, Any], *, include_raw: bool
     ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
         rest = {name: value for name, value in kwargs.items() if name != "tools"}
-        return _Candidate(self._call, candidate), rest
+        return _HandlerRunnable(self._call, candidate), rest
 
 
 class _ModelCall:
@@ -251,8 +251,8 @@ class _Listener(TokenWatch):
         self.error = error
 
 
-class _Candidate(NotedRunnable):
-    """A runnable in place of a candidate's model; the agent's call has a run of its own."""
+class _HandlerRunnable(NotedRunnable):
+    """A runnable that has the agent's handler call a candidate's model, in a run of its own."""
 
     def __init__(self, call: _ModelCall, candidate: Candidate) -> None:
         super().__init__()

@@ -87,8 +87,10 @@ class StageNode(Runnable[Any, dict[str, Any]]):
             dict(self._kwargs),
             in_nodes=True,
         )
-        if self.starts_turn and "version" not in (state.get("request") or {"version": None}):
-            request.nodes = dict(state["request"]["nodes"])
+        given = state.get("request")
+        if self.starts_turn and given and "version" not in given:
+            # From a `WrappedNode` around this node; what has a version is of an earlier turn.
+            request.nodes = dict(given["nodes"])
         if self.needs_checkpointer and not has_checkpointer(request.config):
             msg = (
                 "The graph asks a person (`approve`, or a policy with `do='interrupt'`), which "
@@ -154,7 +156,7 @@ class AgentNode(RunnableLambda[Any, dict[str, Any]]):
 
 @dataclass(frozen=True)
 class _MarkOperation(Operation):
-    """The operation that marks the begin of a step and counts the earlier runs of that step.
+    """The operation that marks the beginning of a step and counts its earlier runs.
 
     The mark is the result of a LangGraph task: it is in the checkpoint as soon as it exists, and a
     node that runs again gets the earlier mark back.
@@ -283,7 +285,7 @@ class WrappedNode(_FunctionNode):
         self._stage_node = stage_node
 
     def _call(self, input: Any, kwargs: dict[str, Any]) -> Any:
-        # A new turn does not take over the request of an earlier turn.
+        # Where a turn starts, the request in the state is that of an earlier turn.
         rest = {} if self._stage_node.starts_turn else input.get("request") or {}
         nodes = {**rest.get("nodes", {}), self.node: self.label}
         state = {**input, "request": {**rest, "nodes": nodes}}
@@ -356,11 +358,11 @@ def _read_verdict(result: Any) -> tuple[Any] | None:
     return None
 
 
-def _read_reply(result: Any) -> tuple[Any] | None:
+def _read_approval(result: Any) -> tuple[Any] | None:
     return (result,) if isinstance(result, bool | Mapping) else None
 
 
-def _read_person(result: Any) -> tuple[Any] | None:
+def _read_reply(result: Any) -> tuple[Any] | None:
     return (result,) if result is None or isinstance(result, str | AIMessage) else None
 
 
@@ -369,8 +371,8 @@ _READERS: dict[Kind, Callable[[Any], tuple[Any] | None]] = {
     "decide": _read_decision,
     "candidate": _read_answer,
     "self_evaluate": _read_verdict,
-    "approve": _read_reply,
-    "person": _read_person,
+    "approve": _read_approval,
+    "person": _read_reply,
 }
 
 _EXPECTED: dict[Kind, str] = {

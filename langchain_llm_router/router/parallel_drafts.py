@@ -20,7 +20,10 @@ __all__ = ["stage_beside"]
 
 
 def stage_beside(candidate: str, asked: str) -> Callable[[Request], Stage]:
-    """Return the stage of a candidate's node, where the last step asks the candidate `asked`."""
+    """Return the stage of a candidate's node, where the last step asks the candidate `asked`.
+
+    `Request.run_stage` reads off the stage's name which data it changes.
+    """
 
     def ask_draft(request: Request) -> Stage:
         step = replace(request.loop.steps[-1], candidate=candidate)
@@ -41,8 +44,8 @@ def stage_beside(candidate: str, asked: str) -> Callable[[Request], Stage]:
             request.alongside = request.loop.alongside()
         yield from request.act()
         if request.alongside is not None:
-            asked = request.loop.situation.attempts[-1]
-            request.loop.saw({**asked, "alongside": request.alongside})
+            attempt = request.loop.situation.attempts[-1]
+            request.loop.saw({**attempt, "alongside": request.alongside})
 
     return act if candidate == asked else ask_draft
 
