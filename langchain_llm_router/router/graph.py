@@ -119,8 +119,8 @@ def create_cascade(
     if not any(candidate.is_agent for candidate in parts.candidates):
         parts.rules = None
     _check_parallel(parallel, parts, nodes or {}, approves=approve is not False)
-    builder = _GraphBuilder(parts, tools, nodes or {}, asks_two=parallel == 2)
-    return builder.build(approving=approve)
+    builder = _GraphBuilder(parts, tools, nodes or {}, approve=approve, asks_two=parallel == 2)
+    return builder.build()
 
 
 def _check_parallel(
@@ -179,15 +179,19 @@ def _replaces(function: Callable[..., Any] | None) -> bool:
 class _GraphBuilder:
     """Builder of one graph's nodes and edges."""
 
+    _decide: StageNode
+
     def __init__(
         self,
         parts: Parts,
         tools: Sequence[Any],
         functions: Mapping[str, Callable[..., Any]],
         *,
+        approve: bool | Callable[[dict[str, Any]], bool],
         asks_two: bool,
     ) -> None:
         self._parts, self._tools, self._functions = parts, tools, functions
+        self._approve, self._approves = approve, approve is not False
         self._asks_two = asks_two
         terms = parts.policy.exit_terms
         self._exits = terms is not None
@@ -203,17 +207,15 @@ class _GraphBuilder:
             CascadeState, input_schema=CascadeMessages, output_schema=CascadeMessages
         )
 
-    def build(
-        self, *, approving: bool | Callable[[dict[str, Any]], bool]
-    ) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
+    def build(self) -> StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]:
         """Add all nodes and edges, and return the graph."""
         graph = self._graph
-        self._check_functions(approves=approving is not False)
-        pauses = approving is not False and not _replaces(self._functions.get(_APPROVE))
+        self._check_functions()
+        pauses = self._approves and not _replaces(self._functions.get(_APPROVE))
         self._add(_PREDICT, "predict", Request.prepare, interrupts=self._interrupts or pauses)
         graph.add_edge(START, _PREDICT)
         graph.add_edge(_PREDICT, _DECIDE)
-        decide = self._add(_DECIDE, "decide", Request.decide)
+        self._decide = self._add(_DECIDE, "decide", Request.decide)
         asking: dict[Hashable, str] = {
             self._ask_label[name]: node for name, node in self._node_of.items()
         }
@@ -232,24 +234,12 @@ class _GraphBuilder:
             targets["abstain: ask a person"] = _PERSON
         elif self._exits:
             targets["abstain"] = END
-
-        def after_decision(state: CascadeState) -> str | list[str]:
-            if self._asks_two:
-                other = decide.request(state, None).restore(state).loop.alongside()
-                return [self._label(state), *([] if other is None else [self._ask_label[other]])]
-            if approving is False:
-                return self._label(state)
-            proposed = proposal(decide.request(state, None).restore(state))
-            if proposed is None or (callable(approving) and not approving(proposed)):
-                return self._label(state)
-            return "ask a person"
-
-        if approving is not False:
+        if self._approves:
             self._add(_APPROVE, "approve", approve_stage)
             after: dict[Hashable, str] = {**asking, "accept": END, "decide again": _DECIDE}
             graph.add_conditional_edges(_APPROVE, self._after_approval, after)
             targets["ask a person"] = _APPROVE
-        graph.add_conditional_edges(_DECIDE, after_decision, targets)
+        graph.add_conditional_edges(_DECIDE, self.after_decision, targets)
         return graph
 
     def _add(
@@ -285,10 +275,10 @@ class _GraphBuilder:
         self._graph.add_node(name, node, cache_policy=policy)
         return stage_node
 
-    def _check_functions(self, *, approves: bool) -> None:
+    def _check_functions(self) -> None:
         nodes = [_PREDICT, _DECIDE, *self._node_of.values()]
         nodes += [_VERIFY] if self._parts.policy.verifies else []
-        nodes += [_APPROVE] if approves else []
+        nodes += [_APPROVE] if self._approves else []
         nodes += [_PERSON] if self._asks_person else []
         for name, function in self._functions.items():
             if name not in nodes:
@@ -298,6 +288,22 @@ class _GraphBuilder:
                 msg = f"`nodes[{name!r}]` must be a function of the state, got {function!r}."
                 raise TypeError(msg)
             check_parameters(name, function)
+
+    def after_decision(self, state: CascadeState) -> str | list[str]:
+        """Return the labels of the edges to follow; LangGraph traces it under this name."""
+        if self._asks_two:
+            other = self._decided(state).loop.alongside()
+            return [self._label(state), *([] if other is None else [self._ask_label[other]])]
+        if not self._approves:
+            return self._label(state)
+        proposed = proposal(self._decided(state))
+        if proposed is None or (callable(self._approve) and not self._approve(proposed)):
+            return self._label(state)
+        return "ask a person"
+
+    def _decided(self, state: CascadeState) -> Request:
+        """Return the request after its last decision."""
+        return self._decide.request(state, None).restore(state)
 
     def _label(self, state: CascadeState) -> str:
         """Return the label of the edge that follows from the last decision."""
