@@ -42,9 +42,9 @@ class Checks(Verifier):
 
     No model is called. `ConfidenceThreshold()` keeps what passed. A check may be wrong: then fit an
     observation model to its scores, for a single check `BetaBinomial(n_samples=1)`, whose prior
-    keeps a few rows from being taken for certainty. Whether a check that raises or
-    hangs would have passed is unknown: then there is no score if all others passed, and otherwise
-    it counts as one that did not pass.
+    keeps a few rows from being taken for certainty. Whether a check that raises or hangs would have
+    passed is unknown: then there is no score if all others passed, and otherwise it counts as one
+    that did not pass.
 
     Args:
         checks: Functions from a case to True (passed), False (failed), or None (does not apply):
@@ -167,24 +167,17 @@ def parses_as(schema: Any, *, key: str | None = None) -> Check:
 
     def check(case: Case) -> bool:
         if key is not None:
-            return _fits(adapter, (case.state or {}).get(key))
+            return _is_valid(adapter.validate_python, (case.state or {}).get(key))
         text = answer_text(case.answer)
-        return any(_validates(adapter, body) for body in [text, *_iter_blocks(text, ("", "json"))])
+        bodies = [text, *_iter_blocks(text, ("", "json"))]
+        return any(_is_valid(adapter.validate_json, body.strip()) for body in bodies)
 
     return check
 
 
-def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
+def _is_valid(validate: Callable[[Any], Any], value: Any) -> bool:
     try:
-        adapter.validate_python(value)
-    except ValidationError:
-        return False
-    return True
-
-
-def _validates(adapter: TypeAdapter[Any], text: str) -> bool:
-    try:
-        adapter.validate_json(text.strip())
+        validate(value)
     except ValidationError:
         return False
     return True
@@ -222,11 +215,7 @@ def _is_valid_call(call: Any, specs: dict[str, Any], schemas: dict[str, BaseTool
     tool = schemas.get(call["name"])
     if tool is None:
         return True
-    try:
-        TypeAdapter(tool.get_input_schema()).validate_python(call["args"])
-    except ValidationError:
-        return False
-    return True
+    return _is_valid(TypeAdapter(tool.get_input_schema()).validate_python, call["args"])
 
 
 def compiles(case: Case) -> bool | None:

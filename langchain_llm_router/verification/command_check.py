@@ -90,12 +90,12 @@ class Command(CheckedArguments):
         # A character has at most four bytes.
         output.seek(max(0, size - 4 * self.keep_chars))
         text = output.read().decode(errors="replace")
-        return text[len(text) - min(len(text), self.keep_chars) :].strip()
+        return text[max(0, len(text) - self.keep_chars) :].strip()
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     if hasattr(os, "killpg"):
-        # Its leader has not been waited for, so its number is not another group's by now.
+        # Its leader has not been waited for, so its number cannot be another group's by now.
         os.killpg(process.pid, signal.SIGKILL)
     else:  # pragma: no cover - Windows knows no process groups
         process.kill()
