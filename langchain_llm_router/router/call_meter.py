@@ -39,9 +39,9 @@ class _Call:
 
 
 class CallMeter(BaseCallbackHandler):
-    """Hears every model call of an agent's run, and refuses one that could exceed its limit.
+    """Counts every model call of an agent's run, and refuses one that could exceed its limit.
 
-    A call that LangChain does not know of, and retries within a client, are not heard.
+    A call that LangChain does not know of, and retries within a client, are not counted.
 
     Args:
         candidate: The agent, with its limit, its price and the maximum length of its answers.
@@ -57,18 +57,18 @@ class CallMeter(BaseCallbackHandler):
         self._ended: list[_Call] = []
         self._unsure: list[float | None] = []
         self._lost_usd: list[float | None] = []
-        self._lost: Sequence[str] | None = None
+        self._cut_off: Sequence[str] | None = None
         self._first_step: int | None = None
         self._lock = Lock()
         self.earlier_usd: float | None = None
         """What the answers of an earlier run cost, where that run paused."""
 
-    def resume(self, messages: Sequence[BaseMessage], lost: Sequence[str] | None) -> None:
+    def resume(self, messages: Sequence[BaseMessage], cut_off: Sequence[str] | None) -> None:
         """Count what an earlier run of the agent has cost.
 
         Args:
             messages: The messages that it had made.
-            lost: The ids of the steps that it was cut off in, empty if it was so in its first.
+            cut_off: The ids of the steps in which it was cut off, empty if that was its first step.
                 Their calls may have been in flight: one that is made again counts once more, with
                 its worst case. None if the run has paused.
         """
@@ -77,8 +77,8 @@ class CallMeter(BaseCallbackHandler):
                 about = message.response_metadata
                 price = self._price(about.get("model_provider"), about.get("model_name"))
                 self._end(_Call(None, price), message)
-        self._lost = lost
-        if lost is None:
+        self._cut_off = cut_off
+        if cut_off is None:
             self.earlier_usd = self.cost_usd
 
     def lose_run(self) -> None:
@@ -112,16 +112,17 @@ class CallMeter(BaseCallbackHandler):
 
     @property
     def _run_usd(self) -> float | None:
+        """Upper bound on the cost of this run, resumed or not, which `max_cost_usd` limits."""
         known = [c.most_usd if c.cost_usd is None else c.cost_usd for c in self._ended]
         return sum_usd([*known, self._unanswered_usd])
 
     @property
     def tokens(self) -> tuple[int, int] | None:
         """Tokens of all prompts and of all answers; None if any of them is unknown."""
-        used = [call.tokens for call in self._ended]
-        if None in used:
+        known = [call.tokens for call in self._ended if call.tokens is not None]
+        if len(known) < len(self._ended):
             return None
-        return sum(n for n, _ in used if n), sum(n for _, n in used if n)  # type: ignore[misc]
+        return sum(n for n, _ in known), sum(n for _, n in known)
 
     # What LangChain calls
 
@@ -146,7 +147,7 @@ class CallMeter(BaseCallbackHandler):
         why = next((bound for bound in bounds if isinstance(bound, str)), None)
         most = sum_usd([None if isinstance(bound, str) else bound for bound in bounds])
         with self._lock:
-            self._count_lost(most, about)
+            self._count_cut_off(most, about)
             self._check(most, f"a call of {name!r} has no upper bound: {why}")
             self._open[run_id] = _Call(most, price)
 
@@ -180,18 +181,18 @@ class CallMeter(BaseCallbackHandler):
         own = self._candidate.price
         return price_by_name(provider, name) if own is None else own
 
-    def _count_lost(self, most: float | None, about: Mapping[str, Any]) -> None:
+    def _count_cut_off(self, most: float | None, about: Mapping[str, Any]) -> None:
         """Count the call that was cut off in an earlier run, if this one repeats it."""
-        if self._lost is None:
+        if self._cut_off is None:
             return
         where = str(about.get("langgraph_checkpoint_ns"))
-        if len(self._lost) == 0:
+        if len(self._cut_off) == 0:
             # Its first step has no id yet: all calls of the step that comes first now.
             step = about.get("langgraph_step")
             self._first_step = step if self._first_step is None else self._first_step
             repeats = step == self._first_step
         else:
-            repeats = any(step in where for step in self._lost)
+            repeats = any(step in where for step in self._cut_off)
         if repeats:
             self._unsure.append(most)
 
