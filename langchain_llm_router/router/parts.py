@@ -38,7 +38,7 @@ from langchain_llm_router.loop.endpoints import arms_by_effort, expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
 from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.router.day_one import pool_by_price
+from langchain_llm_router.router.default_pool import pool_by_price
 from langchain_llm_router.router.fields import RouterFields
 from langchain_llm_router.router.sensitivity import Confinement
 from langchain_llm_router.types import Candidate, candidate_names

@@ -11,7 +11,7 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
 from langchain_llm_router.estimators import Linear, NearestNeighbors
 from langchain_llm_router.history import DecisionLog, read_log
 from langchain_llm_router.policies import Always, Utility
-from langchain_llm_router.router.day_one import save_pool
+from langchain_llm_router.router.default_pool import save_pool
 from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.commands import last_json, run_main
 from tests.support.fake_langsmith import FakeLangSmith

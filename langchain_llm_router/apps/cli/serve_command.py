@@ -233,7 +233,7 @@ def _make_unfitted(
     texts: Sequence[str], prices: Sequence[str], out: Path | None, sensitive: Sensitive | None
 ) -> tuple[ChatLLMRouter, dict[str, Any]]:
     from langchain_llm_router.router.chat import ChatLLMRouter  # noqa: PLC0415 - imports what it needs
-    from langchain_llm_router.router.day_one import describe_pool, save_pool  # noqa: PLC0415 - the same
+    from langchain_llm_router.router.default_pool import describe_pool, save_pool  # noqa: PLC0415 - the same
 
     router = ChatLLMRouter(candidates=parse_pool(texts, prices, ()))
     if out is not None:

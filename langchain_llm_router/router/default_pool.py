@@ -1,4 +1,4 @@
-"""What a router does that was given nothing but candidates with prices."""
+"""The policy and the verifier of a router that was given nothing but candidates with prices."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _pooled(costs: Mapping[str, float]) -> PoolParts:
 
 
 def describe_pool(policy: Policy) -> str:
-    """Return what a router does that knows nothing but prices, in words."""
+    """Describe in words what the router with this policy of `pool_by_price` does."""
     *cheap, dearest = policy.named_candidates
     first = policy.decide(Situation("", tuple(map(Arm, policy.named_candidates))))
     if first.candidate == dearest:
