@@ -108,13 +108,16 @@ class World:
 
 @dataclass
 class Method:
-    """What a method reached: quality and cost of every task, as sums over the seeds."""
+    """What a method reached, with `total` as quality and cost, of shape (n_tasks, 2).
+
+    Both are sums over the seeds, and means over the runs of each task.
+    """
 
     name: str
     signal: str
     total: np.ndarray
-    n: int = 0
     chosen: list[str] = field(default_factory=list)
+    """The class of the policy that `fit_router` chose on each half; empty for other methods."""
 
     def add(self, rows: np.ndarray, world: World, quality: np.ndarray, cost: np.ndarray) -> None:
         """Add the runs of one tested half."""
@@ -123,7 +126,7 @@ class Method:
 
 
 def priced(table: Outcomes) -> Outcomes:
-    """Replace unknown costs by the model's mean."""
+    """Replace unknown costs by the model's mean, and order the models from cheap to dear."""
     cost = np.where(np.isnan(table.cost_usd), np.nanmean(table.cost_usd, axis=0), table.cost_usd)
     order = np.argsort(cost.mean(axis=0), kind="stable")
     names = [table.candidates[j] for j in order]
@@ -171,14 +174,18 @@ def mcpmark(folder: Path) -> list[World]:
             wide["cost_usd"][list(names)].to_numpy(float),
             keys,
         )
+        table = priced(table)
         number = np.unique(keys, return_inverse=True)[1]
-        shown = ", ".join(priced(table).candidates)
-        worlds.append(World(f"mcpmark {what}: {shown}", priced(table), number, has_text=True))
+        name = f"mcpmark {what}: {', '.join(table.candidates)}"
+        worlds.append(World(name, table, number, has_text=True))
     return worlds
 
 
 def equal_utility(train: Outcomes) -> float:
-    """Return the λ at which the cheapest and the best model are of equal utility."""
+    """Return the λ, in quality per USD, at which the cheapest and the best model are equal.
+
+    If the best one costs no more, λ is that at which the dearest model costs a quality of 1.
+    """
     quality, cost = train.quality.mean(axis=0), train.mean_cost_usd
     best, cheap = best_single(train), int(cost.argmin())
     gap, price = quality[best] - quality[cheap], cost[best] - cost[cheap]
@@ -196,8 +203,8 @@ def scores_of(world: World, right: float | None, train: np.ndarray, seed: int) -
         ]
         scores = 1 - np.stack(ranks, axis=1)
     else:
-        told = np.random.default_rng(1000 + seed).random(table.quality.shape) < right
-        scores = np.where(told, table.quality, 1 - table.quality)
+        is_right = np.random.default_rng(1000 + seed).random(table.quality.shape) < right
+        scores = np.where(is_right, table.quality, 1 - table.quality)
     return SelfEvaluations(table.candidates, scores, np.zeros(scores.shape))
 
 
@@ -296,7 +303,7 @@ def summary(world: World, method: Method, n_seeds: int) -> dict[str, Any]:
     single_q, single_c = world.per_task(world.runs.quality), world.per_task(world.runs.cost_usd)
     best = best_single(world.runs)
 
-    def over(statistic: Callable[[np.ndarray], np.ndarray]) -> list[float]:
+    def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> list[float]:
         found = weighted_bootstrap(statistic, world.n_tasks, Resampling())
         return [round(float(x), 4) for x in (found.value, found.low, found.high)]
 
@@ -312,9 +319,11 @@ def summary(world: World, method: Method, n_seeds: int) -> dict[str, Any]:
         "signal": method.signal,
         "quality": round(float(quality.mean()), 4),
         "cost_usd": round(float(cost.mean()), 4),
-        "cost_share": over(lambda w: (w @ cost) / (w @ single_c[:, best])),
-        "gain_points": over(lambda w: 100 * (w @ (quality - single_q[:, best])) / w.sum(axis=1)),
-        "above_mix_points": over(above_mix),
+        "cost_share": interval(lambda w: (w @ cost) / (w @ single_c[:, best])),
+        "gain_points": interval(
+            lambda w: 100 * (w @ (quality - single_q[:, best])) / w.sum(axis=1)
+        ),
+        "above_mix_points": interval(above_mix),
     }
     if any(method.chosen):
         names, counts = np.unique(method.chosen, return_counts=True)
