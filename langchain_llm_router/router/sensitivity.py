@@ -16,6 +16,7 @@ from langchain_llm_router.calls.langchain_internals import is_router
 from langchain_llm_router.calls.tracing import quiet_config
 from langchain_llm_router.loop.sensitive import Sensitive, earlier_reason, pattern_reason
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.arguments import is_bool
 from langchain_llm_router.types.errors import NoCandidateError, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.verification import DecisionVerifier, Verifier
@@ -151,8 +152,7 @@ class SensitivityOperation(Operation):
         return found or earlier_reason(self.messages)
 
     def _read(self, verdict: Any) -> str | None:
-        # NumPy's too, which classifiers return.
-        if type(verdict).__name__ in ("bool", "bool_"):
+        if is_bool(verdict):
             by_rule = f"by the rule {_name(self.sensitive.rule)}"
             return by_rule if verdict else earlier_reason(self.messages)
         return f"the rule returned neither True nor False, but a {type(verdict).__name__}"

@@ -20,6 +20,7 @@ __all__ = [
     "argument_types",
     "check_kind",
     "check_range",
+    "is_bool",
     "refuse_unknown",
     "unwrap_numpy",
 ]
@@ -248,6 +249,11 @@ def _is(base: Any, value: Any) -> bool:
         return True
 
 
+def is_bool(value: Any) -> bool:
+    """Return whether a value is True or False, also one of NumPy's."""
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+
+
 def _is_number(kind: type, value: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
@@ -259,7 +265,7 @@ def _is_sequence(value: Any) -> bool:
 
 
 _SPECIAL: dict[Any, Callable[[Any], bool]] = {
-    bool: lambda value: isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"),
+    bool: is_bool,
     float: partial(_is_number, Real),
     int: partial(_is_number, Integral),
     type: lambda value: isinstance(value, type),

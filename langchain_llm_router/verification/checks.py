@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import answer_flaw, answer_text
-from langchain_llm_router.types.arguments import check_range
+from langchain_llm_router.types.arguments import check_range, is_bool
 from langchain_llm_router.types.decisions import share_true
 from langchain_llm_router.verification.verifier import (
     Case,
@@ -131,8 +131,10 @@ def _read_result(check: Check, found: Any) -> CheckResult:
         TypeError: If it is of another kind, which is a mistake in the check, and no failure of it.
     """
     result = found if isinstance(found, CheckResult) else CheckResult(found)
-    if result.passed is None or type(result.passed).__name__ in ("bool", "bool_"):
-        return replace(result, passed=None if result.passed is None else bool(result.passed))
+    if result.passed is None:
+        return result
+    if is_bool(result.passed):
+        return replace(result, passed=bool(result.passed))
     msg = (
         f"The check {_name_of(check)!r} must return True, False, None or a `CheckResult`, got "
         f"{found!r:.80}."
