@@ -208,11 +208,11 @@ def begin(
     return Situation(query, left, (), options)
 
 
-def _exclusion_reason(arm: Arm, options: RoutingOptions, unfit: Mapping[str, str]) -> str | None:
+def _exclusion_reason(arm: Arm, options: RoutingOptions, excluded: Mapping[str, str]) -> str | None:
     if options.candidates is not None and not {arm.candidate, arm.model} & {*options.candidates}:
         return "the request does not allow it"
-    if arm.candidate in unfit:
-        return unfit[arm.candidate]
+    if arm.candidate in excluded:
+        return excluded[arm.candidate]
     values = {
         "quality": arm.quality,
         "cost": arm.limited_usd,

@@ -19,14 +19,14 @@ def charged_usd(situation: Situation) -> float:
         arm = arms.get(attempt["candidate"])
         call = 0.0 if arm is None or arm.worst_call_usd is None else arm.worst_call_usd
         cost, failures = attempt.get("cost_usd"), attempt.get("failures", [])
-        unsure = sum(bool(failure["may_be_billed"]) for failure in failures)
+        n_unsure = sum(bool(failure["may_be_billed"]) for failure in failures)
         if cost is not None:
             # Retries of a client that the router cannot see are within the worst case of the call.
             unseen = attempt.get("client_retries", False)
             amounts.append(max(cost, call) if unseen else cost)
         elif attempt.get("error") is None or len(failures) == 0:
-            unsure += attempt.get("may_be_billed", True)
-        amounts.append(unsure * call)
+            n_unsure += attempt.get("may_be_billed", True)
+        amounts.append(n_unsure * call)
         worst_verdict = 0.0 if arm is None else arm.worst_verification_usd or 0.0
         if attempt.get("verified", False):
             verdict = attempt.get("verification_cost_usd")

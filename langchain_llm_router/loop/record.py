@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_llm_router.types import Decision, Situation, sum_usd
 
-__all__ = ["decision_data", "decision_record", "situation_data"]
+__all__ = ["brief_steps", "decision_data", "decision_record", "situation_data"]
 
 
 def decision_record(
@@ -45,14 +45,19 @@ def decision_record(
         "unsure": unsure,
         "propensity": math.prod([step.propensity for step in steps]),
         "attempts": [dict(attempt) for attempt in situation.attempts],
-        "steps": [
-            {"action": step.action, "candidate": step.candidate, "reason": step.reason}
-            for step in steps
-        ],
+        "steps": brief_steps(steps),
         "cost_usd": _total_usd(situation, decision),
         "decision_id": decision_id,
         **sensitive,
     }
+
+
+def brief_steps(steps: Sequence[Decision]) -> list[dict[str, Any]]:
+    """Return what a record says of each step."""
+    return [
+        {"action": step.action, "candidate": step.candidate, "reason": step.reason}
+        for step in steps
+    ]
 
 
 def _total_usd(situation: Situation, decision: Decision) -> float | None:

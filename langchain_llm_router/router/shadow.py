@@ -14,6 +14,7 @@ from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.history.retraced import retrace
 from langchain_llm_router.loop.arms import replace_quality
 from langchain_llm_router.loop.loop import check_policy
+from langchain_llm_router.loop.record import brief_steps
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types import Attempt, Situation
@@ -96,10 +97,7 @@ class Shadow(CheckedArguments):
             "cost_usd": path.cost_usd,
             "propensity": path.propensity,
             "scores": {} if first is None else {n: dict(s) for n, s in first.scores.items()},
-            "steps": [
-                {"action": step.action, "candidate": step.candidate, "reason": step.reason}
-                for step in path.steps
-            ],
+            "steps": brief_steps(path.steps),
             **({} if path.error is None else {"error": path.error}),
         }
 
