@@ -435,15 +435,16 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
     That is the candidate to stay with, the one that a stuck tool loop climbs to, or the only model
     that may be asked.
     """
-    upward = None if situation.stuck is None else climb(policy, situation)
+    if situation.stuck is not None and (upward := climb(policy, situation)) is not None:
+        return upward
     arms = situation.open_arms
     models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
     named = policy.named_candidates
     # None of the policy's own candidates may see a sensitive request.
     confined = situation.sensitive is not None and len(named) > 0
     confined = confined and not any(name in models for name in named)
-    if upward is not None or (len(situation.attempts) > 0 and not confined):
-        return upward
+    if len(situation.attempts) > 0 and not confined:
+        return None
     if situation.prefer is None and len(arms) > 1 and arms[0].model is None and not confined:
         # There are at least two models: the policy chooses.
         return None

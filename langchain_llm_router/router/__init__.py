@@ -3,9 +3,10 @@
 `request` is one request in three stages (prepare, decide, act), `drivers` has the only loops that
 perform its operations, `parts` the only list of a router's arguments. `chat` is the router as a
 chat model (`runs` is its LangChain side), `middleware` routes inside agents, `decision_model`
-inside LangChain's own router middleware. `sensitivity` holds sensitive requests back from
+inside LangChain's own router middleware. `default_pool` has the policy of a router that was given
+none, `agent_runs` runs agents as candidates. `sensitivity` holds sensitive requests back from
 candidates and services that must not see them. `saved_router` keeps a router in a folder, `shadow`
-makes the decisions of a second router.
+makes the decisions of a second router, `judged_samples` has a share of the answers judged.
 
 `graph` builds the cascade as an explicit state machine out of `nodes` and `edges`:
 
