@@ -28,6 +28,7 @@ SAYS = {
     "human_in_the_loop": "approved: True  ->  answered by claude-3.5-sonnet",
     "local_models": "unseen questions right, and kept",
     "nodes": "{'self_evaluate': '__main__.trust_plain_numbers'",
+    "ratings": "Debug my gentle parser: strong (win rate of strong",
     "rag": "From pier three, every 40 min.  <- large",
     "route": "pinned to gpt-4o-mini",
     "routing_edge": "'claude-3.5-sonnet': 28}",

@@ -10,7 +10,7 @@ A JSONL file has one row per line: `{"query": ..., "group": ..., "quality": {"sm
 
 `LocalModels` and `ZeroEval` are recorded answers of real models, which `RecordedChatModel`
 replays; `OpenHandsIndex` has recorded runs of agents with their costs. `benchmarks` reads public
-benchmarks from local files.
+benchmarks from local files, `load_arena` and `load_rankings` recorded preferences.
 """
 
 from typing import TYPE_CHECKING
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from langchain_llm_router.data.battles import Battles
     from langchain_llm_router.data.embeddings import LexicalEmbeddings
     from langchain_llm_router.data.local_models import LocalModels
+    from langchain_llm_router.data.named_numbers import NamedNumbers
     from langchain_llm_router.data.openhands_index import OpenHandsIndex
     from langchain_llm_router.data.outcomes import Outcomes
+    from langchain_llm_router.data.preference_files import clean_text, load_arena, load_rankings
     from langchain_llm_router.data.recorded_model import RecordedChatModel
     from langchain_llm_router.data.self_evaluations import SelfEvaluations
     from langchain_llm_router.data.splits import split_indices
@@ -32,6 +34,8 @@ else:
         __name__,
         {
             ".battles": "Battles",
+            ".named_numbers": "NamedNumbers",
+            ".preference_files": "clean_text load_arena load_rankings",
             ".outcomes": "Outcomes",
             ".self_evaluations": "SelfEvaluations",
             ".splits": "split_indices",
@@ -47,10 +51,14 @@ __all__ = [
     "Battles",
     "LexicalEmbeddings",
     "LocalModels",
+    "NamedNumbers",
     "OpenHandsIndex",
     "Outcomes",
     "RecordedChatModel",
     "SelfEvaluations",
     "ZeroEval",
+    "clean_text",
+    "load_arena",
+    "load_rankings",
     "split_indices",
 ]

@@ -17,6 +17,7 @@ __all__ = [
     "bounded_lines",
     "check_suffix",
     "json_lines",
+    "placed_rows",
     "read_rows",
     "read_shipped",
     "write_rows",
@@ -58,23 +59,38 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         ValueError: If a line of a `.jsonl` file is not a JSON object or one of a `.csv` file has
             another number of fields than the header; the message has its number.
     """
+    return [row for _, row in placed_rows(path)]
+
+
+def placed_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a file one by one, each with its place for an error: `data.csv line 7`.
+
+    A row of CSV that has line breaks is on the line where it begins, and one of Parquet has no
+    line but a number, from 1.
+
+    Raises:
+        ValueError: As in `read_rows`, on reaching the row.
+    """
     check_suffix(path, (".jsonl", ".csv", ".parquet"))
     check_regular(path)
     if path.suffix == ".jsonl":
-        return [_row(path.name, *line) for line in json_lines(path)]
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    return _read_parquet(path)
+        for number, line, data in json_lines(path):
+            yield f"{path.name} line {number}", _row(path.name, number, line, data)
+    elif path.suffix == ".csv":
+        for number, row in _csv_rows(path):
+            yield f"{path.name} line {number}", row
+    else:
+        for number, row in enumerate(_parquet_rows(path), start=1):
+            yield f"{path.name} row {number}", row
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     n_bytes = path.stat().st_size
     if n_bytes > _MOST_CSV_BYTES:
         msg = f"{path.name} must have at most {_MOST_CSV_BYTES:,} bytes, got {n_bytes:,}: split it."
         raise ValueError(msg)
     # A field may be as long as the file; the limit is one of the whole process.
     csv.field_size_limit(max(csv.field_size_limit(), n_bytes + 1))
-    rows = []
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
         try:
@@ -84,27 +100,28 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
             if repeated:
                 msg = f"{path.name}: the names of the columns must differ, got {repeated} twice."
                 raise ValueError(msg)
+            begins = reader.line_num + 1
             for row in reader:
                 # The reader keeps what is too many under None, and fills up with None.
                 if None in row or None in row.values():
                     n = sum(value is not None for value in row.values())
                     n += len(row[None]) - 1 if None in row else 0
                     msg = (
-                        f"{path.name} line {reader.line_num} has {n} fields, but the header has "
+                        f"{path.name} line {begins} has {n} fields, but the header has "
                         f"{len(names)}: put fields with commas or line breaks in double quotes."
                     )
                     raise ValueError(msg)
-                rows.append(row)
+                yield begins, row
+                begins = reader.line_num + 1
         except csv.Error as error:
             msg = f"{path.name} line {reader.line_num} is not CSV: {error}."
             raise ValueError(msg) from error
         except UnicodeDecodeError as error:
             msg = f"{path.name} must be encoded as UTF-8 ({error}): save it as UTF-8."
             raise ValueError(msg) from error
-    return rows
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     parquet = import_extra("pyarrow.parquet", "data")
     try:
         with parquet.ParquetFile(path) as file:
@@ -114,7 +131,8 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
             if max(n_bytes, cells) > _MOST_PARQUET_BYTES:
                 msg = f"{n_bytes:,} bytes and {cells:,} cells, more than {_MOST_PARQUET_BYTES:,}"
                 raise ValueError(msg)
-            return [_nested(row) for row in _read_in_bounds(file, n_bytes)]
+            for row in _read_in_bounds(file, n_bytes):
+                yield _nested(row)
     except Exception as error:  # a damaged file raises whatever its bytes lead to
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -15,6 +15,7 @@ __all__ = [
     "candidate_field",
     "candidate_values",
     "label_field",
+    "number_field",
     "optional_values",
     "required_field",
     "text_field",
@@ -33,23 +34,45 @@ def by_candidate(names: Sequence[str], values: Floats) -> dict[str, float | None
     }
 
 
-def required_field(row: Mapping[str, Any], name: str, i: int) -> Any:
-    """Return a field of row `i`, or raise if it is missing."""
+def required_field(row: Mapping[str, Any], name: str, i: int | str) -> Any:
+    """Return a field of row `i`, or raise if it is missing.
+
+    Args:
+        row: The row.
+        name: The field.
+        i: Index of the row, or its place in a file in words.
+    """
     if not isinstance(row, Mapping):
-        raise RowError(f"Row {i} must map fields to values, got {row!r}.")
+        raise RowError(f"{_place(i)} must map fields to values, got {row!r}.")
     if row.get(name) is None:
-        msg = f"Row {i} has no `{name}`: it has {sorted(row)}."
+        msg = f"{_place(i)} has no `{name}`: it has {sorted(row)}."
         raise ValueError(msg)
     return row[name]
 
 
-def text_field(row: Mapping[str, Any], name: str, i: int) -> str:
+def text_field(row: Mapping[str, Any], name: str, i: int | str) -> str:
     """Return a text of row `i`."""
     value = required_field(row, name, i)
     if not isinstance(value, str):
-        msg = f"Row {i}: `{name}` must be a text, got {str(value)[:60]!r}."
+        msg = f"{_place(i)}: `{name}` must be a text, got {str(value)[:60]!r}."
         raise RowError(msg)
     return value
+
+
+def number_field(
+    row: Mapping[str, Any], name: str, i: int | str, *, low: float = -np.inf, high: float = np.inf
+) -> float:
+    """Return a finite number of row `i` in [low, high]; a text of a number is one, as in CSV."""
+    value = required_field(row, name, i)
+    try:
+        number = np.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = np.nan
+    if not (np.isfinite(number) and low <= number <= high):
+        allowed = f" in [{low:g}, {high:g}]" if np.isfinite([low, high]).all() else ""
+        msg = f"{_place(i)}: `{name}` must be a finite number{allowed}, got {str(value)[:60]!r}."
+        raise RowError(msg)
+    return number
 
 
 def label_field(row: Mapping[str, Any], name: str, i: int) -> str:
@@ -104,3 +127,7 @@ def _number(value: Any, name: str, i: int) -> float:
     except (TypeError, ValueError, OverflowError) as error:
         msg = f"Row {i}: {name} must be a number or null, got {str(value)[:60]!r}."
         raise RowError(msg) from error
+
+
+def _place(i: int | str) -> str:
+    return f"Row {i}" if isinstance(i, int) else i

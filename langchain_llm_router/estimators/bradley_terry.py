@@ -44,6 +44,12 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
             the candidates, for sparse battles among many candidates. Battles within a tier are
             dropped. If None, candidates are ranked.
         ridge: Precision of the Gaussian prior that keeps undefeated candidates finite.
+        win_weights: Weight of the battles that a candidate wins, by name, where one side wins too
+            often for the other to be learned; a missing name has 1. `"even"` weighs the wins of
+            every pair so that both sides win half of the training battles. The predicted win rates
+            are then those of the balanced battles. For the battles of `strong_weak_battles`,
+            `{"strong": 1 / battles.score_a.mean()}` weighs the wins of the strong side alone. If
+            None, every battle counts as it is.
         candidates: Names of the candidates to predict, in order. If None, all in the data.
         memory: Index of the training queries. If None, `ExactMemory`; other memories need a
             `top_k`.
@@ -65,6 +71,7 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
     top_k: int | Literal["loo"] | None = None
     n_tiers: int | None = None
     ridge: float = 1e-4
+    win_weights: Mapping[str, float] | Literal["even"] | None = None
 
     def __post_init__(self) -> None:
         if self.gamma != "loo" and not (np.isfinite(self.gamma) and self.gamma >= 1):
@@ -77,6 +84,7 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
             msg = f"`n_tiers` must be >= 2 or None, got {self.n_tiers!r}."
             raise ValueError(msg)
         check_range(self, "ridge", above=True)
+        self.win_weights = _checked_win_weights(self.win_weights)
         if self.top_k is None and not isinstance(self.memory, ExactMemory | None):
             kind = type(self.memory).__name__
             msg = f"{kind} finds only near queries: set `top_k` to a number such as 200, or 'loo'."
@@ -91,9 +99,10 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
         cross_tier = IndexedBattles(
             battles.texts, battles.names, battles.query[rows], a[rows], b[rows], battles.score[rows]
         )
-        self.wins_ = _wins(cross_tier, self._n_tiers)
+        won = self._weighted_wins(cross_tier, battles.a[rows], battles.b[rows])
+        self.wins_ = _wins(cross_tier, won, self._n_tiers)
         self._fit_memory(vectors, battles.texts)
-        self._choose_settings(vectors, cross_tier)
+        self._choose_settings(vectors, cross_tier, won)
 
     def _tiers(self, battles: IndexedBattles) -> Indices:
         n = len(battles.names)
@@ -104,7 +113,35 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
         )
         return ratings.tiers(strengths, self.n_tiers)
 
-    def _choose_settings(self, vectors: Vectors, cross_tier: IndexedBattles) -> None:
+    def _weighted_wins(self, cross_tier: IndexedBattles, a: Indices, b: Indices) -> Floats:
+        """Weigh the wins of side a and of side b in each battle, of shape (2, n_battles).
+
+        Args:
+            cross_tier: Battles between tiers.
+            a: Index of the candidate, not of the tier, on side a in each battle.
+            b: The same for side b.
+        """
+        score = cross_tier.score
+        won = np.stack([score, 1 - score])
+        if self.win_weights is None:
+            return won
+        if self.win_weights == "even":
+            sides = (cross_tier.a, cross_tier.b)
+            total = ratings.win_table(*sides, score, n_candidates=self._n_tiers)
+            half = (total + total.T) / 2
+            weight = np.divide(half, total, out=np.ones_like(total), where=total > 0)
+            return np.asarray(won * np.stack([weight[sides], weight[sides[::-1]]]))
+        unknown = sorted(set(self.win_weights) - set(cross_tier.names))
+        if unknown:
+            msg = (
+                f"`win_weights` must name candidates of the battles, {list(cross_tier.names)}, "
+                f"got {unknown}."
+            )
+            raise ValueError(msg)
+        own = np.array([self.win_weights.get(name, 1.0) for name in cross_tier.names])
+        return np.asarray(won * np.stack([own[a], own[b]]))
+
+    def _choose_settings(self, vectors: Vectors, cross_tier: IndexedBattles, won: Floats) -> None:
         """Set gamma and top_k as configured, or choose them by leave-one-query-out log loss."""
         exact = isinstance(self.memory_, ExactMemory)
         n = len(cross_tier.texts)
@@ -119,7 +156,7 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
                 left_out = np.random.default_rng(0).choice(left_out, _MAX_LEFT_OUT, replace=False)
             for gamma, k in product(gammas, top_ks):
                 tried.append(
-                    (gamma, k, self._left_out_loss(vectors, cross_tier, left_out, gamma, k))
+                    (gamma, k, self._left_out_loss(vectors, cross_tier, won, left_out, gamma, k))
                 )
         self.leave_one_out_ = tuple(tried)
         best = min(tried, key=lambda trial: trial[2], default=(gammas[0], top_ks[-1], 0.0))
@@ -129,6 +166,7 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
         self,
         vectors: Vectors,
         cross_tier: IndexedBattles,
+        won: Floats,
         left_out: Indices,
         gamma: float,
         top_k: int | None,
@@ -141,10 +179,10 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
         position = np.full(len(cross_tier.texts), -1)
         position[left_out] = np.arange(len(left_out))
         used = np.flatnonzero(position[cross_tier.query] >= 0)
-        row, score = position[cross_tier.query[used]], cross_tier.score[used]
+        row, (won_a, won_b) = position[cross_tier.query[used]], won[:, used]
         ahead = strengths[row, cross_tier.a[used]] - strengths[row, cross_tier.b[used]]
-        loss = score * np.logaddexp(0, -ahead) + (1 - score) * np.logaddexp(0, ahead)
-        return float(loss.mean())
+        loss = won_a * np.logaddexp(0, -ahead) + won_b * np.logaddexp(0, ahead)
+        return float(loss.sum() / max(won[:, used].sum(), np.finfo(float).tiny))
 
     def _strengths(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
         strengths = []
@@ -226,14 +264,24 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
             raise ValueError(msg)
 
 
-def _wins(cross_tier: IndexedBattles, n_tiers: int) -> csr_array:
-    """Count wins per query and pair of tiers; a tie is half a win for each side."""
+def _checked_win_weights(
+    weights: Mapping[str, float] | Literal["even"] | None,
+) -> dict[str, float] | Literal["even"] | None:
+    if weights is None or weights == "even":
+        return weights
+    if not all(np.isfinite(weight) and weight >= 0 for weight in weights.values()):
+        msg = f"`win_weights` must map names to finite numbers >= 0, got {weights!r}."
+        raise ValueError(msg)
+    return dict(weights)
+
+
+def _wins(cross_tier: IndexedBattles, won: Floats, n_tiers: int) -> csr_array:
+    """Sum the weighted wins per query and pair of tiers; a tie is half a win for each side."""
     cells = np.concatenate(
         [cross_tier.a * n_tiers + cross_tier.b, cross_tier.b * n_tiers + cross_tier.a]
     )
-    won = np.concatenate([cross_tier.score, 1 - cross_tier.score])
     rows = np.concatenate([cross_tier.query, cross_tier.query])
-    wins = csr_array((won, (rows, cells)), shape=(len(cross_tier.texts), n_tiers**2))
+    wins = csr_array((won.ravel(), (rows, cells)), shape=(len(cross_tier.texts), n_tiers**2))
     wins.eliminate_zeros()
     return wins
 

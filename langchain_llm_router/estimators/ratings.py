@@ -7,20 +7,23 @@ with probability 1 / (1 + exp(s_b - s_a)); `to_elo` converts them to Elo points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from langchain_llm_router.data import Battles
+from langchain_llm_router.data import Battles, NamedNumbers
 from langchain_llm_router.types.arrays import Floats, Indices
 
 __all__ = [
     "bootstrap_intervals",
     "bradley_terry",
+    "bradley_terry_table",
     "candidate_tiers",
     "elo",
+    "elo_table",
     "fit_win_tables",
     "from_elo",
     "mean_win_rates",
@@ -332,23 +335,85 @@ def tiers(ratings: ArrayLike, n_tiers: int) -> Indices:
     return tier_of
 
 
-def candidate_tiers(battles: Battles, n_tiers: int = 10) -> tuple[tuple[str, ...], ...]:
-    """Group candidates into tiers by Bradley–Terry strength, the strongest first."""
+def elo_table(battles: Battles, *, k_factor: float = 32.0, initial: float = 1000.0) -> NamedNumbers:
+    """Rate candidates by `elo` in the order of the battles, the strongest first.
+
+    Args:
+        battles: Battles among any candidates.
+        k_factor: Largest change of a rating by one battle, in Elo points.
+        initial: Initial rating of every candidate.
+
+    Returns:
+        Elo points by name, which print as a table.
+    """
     a, b = _side_indices(battles)
     names = battles.candidates
-    strengths = bradley_terry(a, b, battles.score_a, n_candidates=len(names))
-    tier_of = tiers(strengths, n_tiers)
-    order = np.argsort(-strengths, kind="stable")
-    return tuple(tuple(names[i] for i in order if tier_of[i] == tier) for tier in range(n_tiers))
+    points = elo(a, b, battles.score_a, n_candidates=len(names), k_factor=k_factor, initial=initial)
+    return NamedNumbers("Elo rating", dict(zip(names, points.tolist(), strict=True)))
 
 
-def strong_weak_battles(battles: Battles, strong: Sequence[str], weak: Sequence[str]) -> Battles:
+def bradley_terry_table(battles: Battles, *, ridge: float = 1e-4) -> NamedNumbers:
+    """Rate candidates by `bradley_terry`, in Elo points around 1000, the strongest first.
+
+    Unlike `elo_table`, the ratings do not depend on the order of the battles.
+
+    Args:
+        battles: Battles among any candidates.
+        ridge: Precision of the Gaussian prior, > 0, as in `bradley_terry`.
+
+    Returns:
+        Elo points by name, which print as a table.
+    """
+    a, b = _side_indices(battles)
+    names = battles.candidates
+    strengths = bradley_terry(a, b, battles.score_a, n_candidates=len(names), ridge=ridge)
+    points = to_elo(strengths).tolist()
+    return NamedNumbers("Bradley–Terry rating", dict(zip(names, points, strict=True)))
+
+
+def candidate_tiers(
+    battles: Battles, n_tiers: int = 10, *, rated: Mapping[str, float] | None = None
+) -> tuple[tuple[str, ...], ...]:
+    """Group candidates into tiers of similar strength, the strongest first.
+
+    Args:
+        battles: Battles among any candidates.
+        n_tiers: Number of tiers, at most the number of candidates.
+        rated: Rating of each candidate, e.g. `elo_table(battles)`. If None, the Bradley–Terry
+            strengths.
+
+    Raises:
+        ValueError: If `rated` does not have the candidates of the battles.
+    """
+    if rated is None:
+        rated = bradley_terry_table(battles)
+    names = sorted(battles.candidates)
+    if sorted(rated) != names:
+        msg = f"`rated` must have the candidates of the battles, {names}, got {sorted(rated)}."
+        raise ValueError(msg)
+    ordered = sorted(rated, key=lambda name: -rated[name])
+    tier_of = tiers([rated[name] for name in ordered], n_tiers)
+    return tuple(
+        tuple(name for name, own in zip(ordered, tier_of, strict=True) if own == tier)
+        for tier in range(n_tiers)
+    )
+
+
+def strong_weak_battles(
+    battles: Battles,
+    strong: Sequence[str],
+    weak: Sequence[str],
+    *,
+    ties: Literal["half", "weak", "drop"] = "half",
+) -> Battles:
     """Merge sparse battles among many models into battles of one strong and one weak candidate.
 
     Args:
         battles: Battles among any models.
         strong: Names of the strong models; RouteLLM uses `candidate_tiers(...)[0]` and `[1]`.
         weak: Names of the weak models; RouteLLM uses `candidate_tiers(...)[2]`.
+        ties: What a tie counts as: `"half"` a win for each side; `"weak"` a win of the weak model,
+            because the strong one was not needed; `"drop"` leaves it out.
 
     Returns:
         The battles between the two groups. `candidate_a` is always `"strong"`, so `score_a` is 1
@@ -356,12 +421,15 @@ def strong_weak_battles(battles: Battles, strong: Sequence[str], weak: Sequence[
         a group or with other models are dropped.
 
     Raises:
-        ValueError: If a name is in no battle or in both groups, or if no battle is between the
+        ValueError: If a name is in no battle or in both groups, or if no battle is left between the
             groups.
 
     References:
         Ong et al., 2024, RouteLLM, arXiv:2406.18665, section 4.1 and appendix A.
     """
+    if ties not in ("half", "weak", "drop"):
+        msg = f"`ties` must be 'half', 'weak' or 'drop', got {ties!r}."
+        raise ValueError(msg)
     both = sorted(set(strong) & set(weak))
     unknown = sorted((set(strong) | set(weak)) - set(battles.candidates))
     if both or unknown:
@@ -374,11 +442,16 @@ def strong_weak_battles(battles: Battles, strong: Sequence[str], weak: Sequence[
         raise ValueError(msg)
     strong_a = np.isin(battles.candidate_a, list(strong)) & np.isin(battles.candidate_b, list(weak))
     weak_a = np.isin(battles.candidate_a, list(weak)) & np.isin(battles.candidate_b, list(strong))
-    rows: list[int] = np.flatnonzero(strong_a | weak_a).tolist()
+    chosen = strong_a | weak_a
+    if ties == "drop":
+        chosen &= battles.score_a != 0.5
+    rows: list[int] = np.flatnonzero(chosen).tolist()
     if len(rows) == 0:
         msg = f"There is no battle between {list(strong)} and {list(weak)}: use larger groups."
         raise ValueError(msg)
     score = np.where(strong_a, battles.score_a, 1 - battles.score_a)[rows]
+    if ties == "weak":
+        score[score == 0.5] = 0.0
     n = len(rows)
     return Battles([battles.queries[i] for i in rows], ["strong"] * n, ["weak"] * n, score)
 

@@ -282,3 +282,47 @@ def test_empty_battles_and_unknown_candidates_are_refused():
         BradleyTerry(candidates=("nobody",)).fit(make_outcomes())
     with pytest.raises(NotFittedError):
         BradleyTerry().predict_strengths(["q"])
+
+
+def lopsided(**params):
+    """Strong wins eight of ten everywhere."""
+    battles = Battles(["north"] * 10, ["strong"] * 10, ["weak"] * 10, [1.0] * 8 + [0.0] * 2)
+    return BradleyTerry(EMBEDDINGS, **params).fit(battles)
+
+
+@pytest.mark.parametrize(
+    ("weights", "rate"),
+    [
+        (None, 0.8),
+        ("even", 0.5),
+        ({"weak": 4.0}, 0.5),
+        ({"strong": 1.25}, 10 / 12),
+        ({"strong": 0.5, "weak": 1.0}, 4 / 6),
+    ],
+)
+def test_wins_can_be_weighed_to_balance_the_sides(weights, rate):
+    fitted = lopsided(win_weights=weights, ridge=1e-9)
+    strong, weak = fitted.predict(["north"])[0]
+    assert strong == pytest.approx(rate, abs=1e-6)
+    assert weak == pytest.approx(1 - rate, abs=1e-6)
+
+
+def test_even_weights_keep_what_the_query_says():
+    embeddings, battles = clustered()
+    fitted = BradleyTerry(embeddings, gamma="loo", win_weights="even").fit(battles)
+    assert fitted.predict(battles.queries)[:, 0].mean() == pytest.approx(0.5, abs=0.02)
+    plain = BradleyTerry(embeddings, gamma="loo").fit(battles)
+    assert fitted.gamma_ == plain.gamma_
+
+
+def test_win_weights_are_saved_and_checked(tmp_path):
+    again = BradleyTerry.load(
+        lopsided(win_weights={"weak": 4.0}).save(tmp_path / "bt"), embeddings=EMBEDDINGS
+    )
+    assert again.win_weights == {"weak": 4.0}
+    with pytest.raises(ValueError, match="`win_weights` must map names to finite numbers >= 0"):
+        BradleyTerry(win_weights={"weak": -1.0})
+    with pytest.raises(ValueError, match=r"`win_weights` must be .* got 'odd'"):
+        BradleyTerry(win_weights="odd")
+    with pytest.raises(ValueError, match=r"`win_weights` must name candidates .* got \['mid'\]"):
+        lopsided(win_weights={"mid": 1.0})

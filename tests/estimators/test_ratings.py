@@ -259,11 +259,55 @@ def test_sparse_battles_become_strong_against_weak_labels():
     np.testing.assert_array_equal(merged.score_a, [1.0, 0.0, 0.5])
 
 
+def test_a_table_of_elo_ratings_is_sorted_and_has_names():
+    battles = arena()
+    table = ratings.elo_table(battles)
+    index = {name: i for i, name in enumerate(battles.candidates)}
+    a = [index[name] for name in battles.candidate_a]
+    b = [index[name] for name in battles.candidate_b]
+    points = ratings.elo(a, b, battles.score_a, n_candidates=5)
+    assert dict(table) == {name: points[i] for name, i in index.items()}
+    assert list(table.values()) == sorted(table.values(), reverse=True)
+    assert set(list(table)[:2]) == {"gpt", "gpt-old"}
+    assert repr(table).splitlines()[0].split() == ["name", "Elo", "rating"]
+    assert sum(table.values()) == pytest.approx(5000)
+
+
+def test_a_table_of_bradley_terry_ratings_does_not_depend_on_the_order():
+    battles = arena()
+    table, turned = (
+        ratings.bradley_terry_table(battles.take(np.arange(4000)[::step])) for step in (1, -1)
+    )
+    assert table["gpt"] - table["mid"] == pytest.approx(2 * 400 / np.log(10), abs=40)
+    assert turned["gpt"] == pytest.approx(table["gpt"], abs=1e-6)
+
+
+def test_tiers_can_be_those_of_elo_ratings():
+    battles = arena()
+    tiers = ratings.candidate_tiers(battles, 3, rated=ratings.elo_table(battles))
+    assert [set(tier) for tier in tiers] == [{"gpt", "gpt-old"}, {"mid", "mid-old"}, {"small"}]
+    with pytest.raises(ValueError, match=r"`rated` must have the candidates .* got \['gpt'\]"):
+        ratings.candidate_tiers(battles, 1, rated={"gpt": 1000.0})
+
+
+@pytest.mark.parametrize(
+    ("ties", "scores"), [("half", [1, 0.5, 0]), ("weak", [1, 0, 0]), ("drop", [1, 0])]
+)
+def test_a_tie_is_half_a_win_or_one_of_the_weak_model_or_dropped(ties, scores):
+    table = Battles(
+        ["q", "r", "s"], ["gpt", "small", "small"], ["small", "gpt", "gpt"], [1, 0.5, 1]
+    )
+    merged = ratings.strong_weak_battles(table, ["gpt"], ["small"], ties=ties)
+    assert merged.score_a.tolist() == scores
+
+
 def test_wrong_groups_are_named():
     with pytest.raises(ValueError, match=r"\['mid'\] are in both"):
         ratings.strong_weak_battles(arena(), ["gpt", "mid"], ["mid"])
     with pytest.raises(ValueError, match=r"\['nobody'\] are in no battle"):
         ratings.strong_weak_battles(arena(), ["gpt"], ["nobody"])
+    with pytest.raises(ValueError, match="`ties` must be 'half', 'weak' or 'drop', got 'strong'"):
+        ratings.strong_weak_battles(arena(), ["gpt"], ["mid"], ties="strong")
     lonely = Battles(["q", "r"], ["gpt", "mid"], ["mid", "small"], [1, 1])
     with pytest.raises(ValueError, match="no battle between"):
         ratings.strong_weak_battles(lonely, ["gpt"], ["small"])
