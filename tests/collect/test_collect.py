@@ -319,7 +319,7 @@ class Watching(Watcher):
 
 def test_the_quote_tells_calls_tokens_and_dollars_and_may_be_declined(tmp_path):
     candidates, watcher = pool(), Watching(agrees=False)
-    judge = Candidate("judge", GradingModel(grades=[{"grade": "5"}]), PRICE)
+    judge = Candidate("judge", GradingModel(grades=[{"grade": "Excellent"}]), PRICE)
     with pytest.raises(CollectionError, match="no call was made"):
         collect(
             QUESTIONS,
@@ -400,7 +400,15 @@ def test_answers_are_compared_with_references(grader, answer, reference, right):
 
 
 @pytest.mark.parametrize(
-    ("scale", "said", "quality"), [("five", "4", 0.75), ("binary", "correct", 1)]
+    ("scale", "said", "quality"),
+    [
+        ("five", "Irrelevant", 0),
+        ("five", "Bad", 0.25),
+        ("five", "Satisfactory", 0.5),
+        ("five", "Very good", 0.75),
+        ("five", "EXCELLENT", 1),
+        ("binary", "correct", 1),
+    ],
 )
 def test_a_judge_grades_with_the_reference_at_hand(tmp_path, scale, said, quality):
     model = GradingModel(grades=[{"grade": said}])
@@ -435,7 +443,7 @@ def test_a_judge_that_answers_prose_ends_in_one_line_with_the_answers_kept(tmp_p
 
 def test_a_single_unreadable_grade_leaves_one_row_out_until_the_next_run(tmp_path):
     journal = tmp_path / "run.jsonl"
-    model = GradingModel(grades=["Well.", {"grade": "5"}])
+    model = GradingModel(grades=["Well.", {"grade": "very_good"}])
     args = {"journal": journal, "grader": Judge(Candidate("judge", model))}
     assert len(collect(QUESTIONS, pool(), **args).ids) == 5
     assert len(collect(QUESTIONS, pool(), **args).ids) == 6
