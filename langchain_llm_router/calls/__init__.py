@@ -11,17 +11,18 @@ from langchain_llm_router.types.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langchain_llm_router.calls.answer_checks import is_refusal
-    from langchain_llm_router.calls.prices import look_up_price
+    from langchain_llm_router.calls.prices import look_up_price, published_prices
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             ".answer_checks": "is_refusal",
-            ".prices": "look_up_price",
+            ".prices": "look_up_price published_prices",
         },
     )
 
 __all__ = [
     "is_refusal",
     "look_up_price",
+    "published_prices",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from langchain_llm_router.calls.langchain_internals import langsmith_params
-from langchain_llm_router.types import Price
+from langchain_llm_router.live.price_feeds import DatedPrices, PriceFeed
+from langchain_llm_router.loop.endpoints import expand_endpoints
+from langchain_llm_router.types import Candidate, Price
+from langchain_llm_router.types.errors import import_extra
 
-__all__ = ["look_up_price", "price_by_name"]
+__all__ = ["look_up_price", "price_by_name", "published_prices"]
 
 # LangChain's provider names that genai-prices spells differently.
 _PROVIDERS = {
@@ -54,13 +58,53 @@ def look_up_price(model: BaseChatModel) -> Price | None:
     Returns:
         The price, or None if the package is not installed or has no price for the model.
     """
-    params = langsmith_params(model)
-    return price_by_name(params.get("ls_provider"), params.get("ls_model_name"))
+    return price_by_name(*_names_of(model))
 
 
 @lru_cache(maxsize=256)
 def price_by_name(provider: str | None, name: str | None) -> Price | None:
     """Look up a price by the names that a model has in traces, as `look_up_price` does."""
+    return _calculate_price(provider, name)
+
+
+def published_prices(candidates: Sequence[Candidate], *, every_s: float = 3600.0) -> PriceFeed:
+    """Return a feed of the prices that genai-prices publishes, for `Live(prices=...)`.
+
+    It asks the network: from its start on, genai-prices fetches its table in the background. Until
+    the first fetch succeeds, the prices are those of the installed package, of unknown age.
+
+    Args:
+        candidates: The candidates to price; one whose model has no published price keeps its own.
+        every_s: Seconds between two fetches.
+
+    Raises:
+        MissingExtraError: If genai-prices (extra `prices`) is not installed.
+    """
+    genai_prices = import_extra("genai_prices", "prices")
+    snapshots = import_extra("genai_prices.data_snapshot", "prices")
+    updates = genai_prices.UpdatePrices(update_interval=every_s)
+    named = [(arm.name, *_names_of(arm.model)) for arm in expand_endpoints(candidates)]
+
+    def read() -> DatedPrices:
+        updates.start()
+        found = {arm: _calculate_price(provider, name) for arm, provider, name in named}
+        table = snapshots.get_snapshot()
+        as_of_s = table.timestamp.timestamp() if table.from_auto_update else None
+        return DatedPrices({n: price for n, price in found.items() if price is not None}, as_of_s)
+
+    return PriceFeed(read, every_s=min(every_s, 60.0))
+
+
+def _names_of(model: object) -> tuple[str | None, str | None]:
+    """Return the names of a model and its provider, as LangSmith has them."""
+    if isinstance(model, str):
+        provider, colon, name = model.partition(":")
+        return (provider, name) if colon else (None, model)
+    params = langsmith_params(model) if isinstance(model, BaseChatModel) else {}
+    return params.get("ls_provider"), params.get("ls_model_name")
+
+
+def _calculate_price(provider: str | None, name: str | None) -> Price | None:
     if not name or find_spec("genai_prices") is None:
         return None
     from genai_prices import Usage, calc_price  # noqa: PLC0415 - an optional dependency

@@ -2,7 +2,8 @@
 
 `telemetry` records the calls, `measurements` has the statistics of one arm, `decayed_statistics`
 the averages with exponential decay, `breakers` the circuit breakers; `snapshots` saves the
-statistics to disk, `shared_telemetry` shares them through Redis. `failure_rules` classifies
+statistics to disk, `shared_telemetry` shares them through Redis, `price_feeds` reads prices that
+change. `failure_rules` classifies
 failures, without I/O; `guarded_calls` calls a candidate by these rules, `races` makes one or two
 calls at the same time, `bulkheads` limits concurrent calls, `notes` records failed calls,
 `client_retries` switches the retries of providers' clients off. `live` combines these parts for a
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from langchain_llm_router.live.live import Live
     from langchain_llm_router.live.measurements import ArmStats, FailureKind
+    from langchain_llm_router.live.price_feeds import DatedPrices, PriceFeed, QuotedPrice
     from langchain_llm_router.live.shared_telemetry import SharedTelemetry
     from langchain_llm_router.live.snapshots import Snapshots
     from langchain_llm_router.live.telemetry import LiveCall, Telemetry
@@ -42,6 +44,7 @@ else:
             ),
             ".live": "Live",
             ".measurements": "ArmStats FailureKind",
+            ".price_feeds": "DatedPrices PriceFeed QuotedPrice",
             ".snapshots": "Snapshots",
             ".telemetry": "LiveCall Telemetry",
             ".shared_telemetry": "SharedTelemetry",
@@ -53,10 +56,13 @@ __all__ = [
     "ArmStats",
     "Breaking",
     "BulkheadFullError",
+    "DatedPrices",
     "DeadlineError",
     "FailureKind",
     "Live",
     "LiveCall",
+    "PriceFeed",
+    "QuotedPrice",
     "Resilience",
     "SharedTelemetry",
     "Snapshots",

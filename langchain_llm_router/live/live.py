@@ -14,6 +14,7 @@ from langchain_llm_router.live.bulkheads import Bulkhead
 from langchain_llm_router.live.failure_rules import Resilience
 from langchain_llm_router.live.guarded_calls import Guard
 from langchain_llm_router.live.measurements import ArmStats
+from langchain_llm_router.live.price_feeds import PriceFeed, QuotedPrice
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
 
@@ -31,6 +32,8 @@ class Live(CheckedArguments):
         per_candidate: Rules for single arms, by the name of the arm or of its model.
         deadline_s: Maximum time in seconds for a request, fallbacks included; None means no
             limit.
+        prices: Current prices by name, which replace those of the candidates that it has. It is
+            started with the router.
 
     Example:
         >>> live = Live(resilience=Resilience(timeout_s=20, retries=1), deadline_s=30)
@@ -42,6 +45,7 @@ class Live(CheckedArguments):
     resilience: Resilience = field(default_factory=Resilience)
     per_candidate: Mapping[str, Resilience] = field(default_factory=dict)
     deadline_s: float | None = None
+    prices: PriceFeed | None = None
 
     def __post_init__(self) -> None:
         if self.deadline_s is not None and not 0 < self.deadline_s < math.inf:
@@ -58,7 +62,8 @@ class Live(CheckedArguments):
         """Register the router's arms, whose declared latencies count until they are measured.
 
         Raises:
-            ValueError: If there are rules for an unknown candidate.
+            ValueError: If there are rules for an unknown candidate, or none of the candidates has a
+                price in `prices`.
         """
         names = {name for c in candidates for name in (c.name, c.model_name)}
         unknown = sorted(set(self.per_candidate) - names)
@@ -68,6 +73,11 @@ class Live(CheckedArguments):
                 f"{sorted(names)}."
             )
             raise ValueError(msg)
+        if self.prices is not None:
+            self.prices.start()
+            if not any(self.quotes(candidates).values()):
+                msg = f"`prices` must have prices of some of {sorted(names)}, but has none."
+                raise ValueError(msg)
         for candidate in candidates:
             if candidate.ttft_s is not None or candidate.itl_s is not None:
                 ttft_s, itl_s = candidate.ttft_s, candidate.itl_s
@@ -75,7 +85,22 @@ class Live(CheckedArguments):
 
     def stats(self, candidates: Sequence[Candidate]) -> dict[str, ArmStats]:
         """Return the current statistics of the arms."""
-        return self.telemetry.look(candidate.name for candidate in candidates)
+        stats = self.telemetry.look(candidate.name for candidate in candidates)
+        for name, quoted in self.quotes(candidates).items():
+            if quoted is not None:
+                stats[name] = replace(stats[name], price_age_s=quoted.age_s)
+        return stats
+
+    def quotes(self, candidates: Sequence[Candidate]) -> dict[str, QuotedPrice | None]:
+        """Return the price of each arm now, by its own name, its model's or that of its efforts.
+
+        Returns:
+            None for an arm that the feed does not have; empty without a feed.
+        """
+        if self.prices is None:
+            return {}
+        names = {c.name: [c.name, c.model_name, c.effort_of or c.name] for c in candidates}
+        return {name: self.prices.look(*known) for name, known in names.items()}
 
     def rules(self, candidate: Candidate) -> Resilience:
         """Return the rules for one arm."""

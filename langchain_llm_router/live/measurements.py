@@ -51,6 +51,8 @@ class ArmStats:
     """Whether a probe is due: statistics are stale or missing, or the breaker is half-open."""
 
     n_calls: int = 0
+    price_age_s: float | None = None
+    """Seconds since its current price was known to hold; None without a price feed."""
 
 
 class ArmMeasurements:

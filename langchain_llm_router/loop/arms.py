@@ -84,14 +84,17 @@ def build_arms(
                 cached_tokens=0,
                 predicted=output_tokens is not None,
             )
+        ttft_s = candidate.ttft_s if stats.ttft_s is None else stats.ttft_s
+        itl_s = candidate.itl_s if stats.itl_s is None else stats.itl_s
         arms.append(
             Arm(
                 candidate=candidate.name,
                 quality=None if quality is None or math.isnan(quality[i]) else float(quality[i]),
                 cost_usd=cost,
                 capped_usd=capped,
-                ttft_s=candidate.ttft_s if stats.ttft_s is None else stats.ttft_s,
-                itl_s=candidate.itl_s if stats.itl_s is None else stats.itl_s,
+                ttft_s=ttft_s,
+                itl_s=itl_s,
+                price_age_s=stats.price_age_s,
                 model=candidate.endpoint_of,
                 error_rate=stats.error_rate,
                 available=stats.available,

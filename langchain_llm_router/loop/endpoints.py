@@ -15,7 +15,7 @@ from typing import Any
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Candidate, Decision, Price, Situation
 
-__all__ = ["ByModel", "arms_by_effort", "expand_endpoints", "pick_endpoint"]
+__all__ = ["ByModel", "arms_by_effort", "at_price", "expand_endpoints", "pick_endpoint"]
 
 # Weights that break ties between endpoints of equal utility: quality per dollar, per second to the
 # first token, per second between tokens, per failed call.
@@ -63,6 +63,11 @@ def arms_by_effort(candidates: Sequence[Candidate]) -> dict[str, tuple[str, ...]
             arms[candidate.effort_of] = (*known, candidate.name)
     own = {name for c in candidates for name in (c.name, c.model_name)}
     return {name: made for name, made in arms.items() if name not in own}
+
+
+def at_price(candidate: Candidate, price: Price) -> Candidate:
+    """Return the candidate with another price; a measured mean cost is scaled to it."""
+    return replace(candidate, price=price, expected_cost_usd=_mean_cost_usd(candidate, price))
 
 
 def _mean_cost_usd(candidate: Candidate, price: Price) -> float | None:

@@ -18,6 +18,7 @@ def decision_record(
     """Build the decision record, which is stored in `response_metadata["llm_router"]`.
 
     `cost_usd` is the total cost, with rejected drafts, verification, and what it costs to abstain.
+    Where prices are from a feed, `price_age_s` has their age in seconds by arm.
 
     Args:
         steps: All decisions; the last one accepts or abstains.
@@ -34,6 +35,7 @@ def decision_record(
     scored = [step for step in steps if len(step.scores) > 0]
     chosen = scored[-1] if scored else decision
     sensitive = {} if situation.sensitive is None else {"sensitive": situation.sensitive}
+    ages = {a.candidate: a.price_age_s for a in situation.arms if a.price_age_s is not None}
     return {
         "candidate": decision.candidate,
         "policy": decision.policy,
@@ -49,6 +51,7 @@ def decision_record(
         "cost_usd": _total_usd(situation, decision),
         "decision_id": decision_id,
         **sensitive,
+        **({"price_age_s": ages} if ages else {}),
     }
 
 

@@ -15,6 +15,7 @@ __all__ = ["first_decision", "first_situation"]
 
 def first_situation(request: Request) -> Situation:
     """Return the situation before the first step."""
+    request.parts = request.parts.at_current_prices()
     situation: Situation = drive(request.situate())
     return situation
 

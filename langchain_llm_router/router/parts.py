@@ -34,7 +34,7 @@ from langchain_llm_router.calls.tracing import gated_config, is_traced
 from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.climbs import hand_over_to
-from langchain_llm_router.loop.endpoints import arms_by_effort, expand_endpoints
+from langchain_llm_router.loop.endpoints import arms_by_effort, at_price, expand_endpoints
 from langchain_llm_router.loop.loop import Reader, check_policy
 from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
 from langchain_llm_router.policies.policy import Policy
@@ -218,6 +218,19 @@ class Parts:
         """Return a copy of the parts with other bindings of tools and schemas."""
         parts = copy.copy(self)
         parts.bindings = bindings
+        return parts
+
+    def at_current_prices(self) -> Parts:
+        """Return the parts with the prices of the feed in `live`, if there is one."""
+        quotes = {} if self.live is None else self.live.quotes(self.candidates)
+        if not quotes:
+            return self
+        parts = copy.copy(self)
+        parts.candidates = tuple(
+            c if (quoted := quotes[c.name]) is None else at_price(c, quoted.price)
+            for c in self.candidates
+        )
+        parts.by_name = dict(zip(self.names, parts.candidates, strict=True))
         return parts
 
     @cached_property

@@ -481,6 +481,9 @@ class Request:
         return None if self.loop.situation.sensitive is None else self.parts.may_see
 
     def _open(self) -> None:
+        if self.parts.live is not None:
+            # Once, so that the choice, the bounds and the costs of a request have the same prices.
+            self.parts = self.parts.at_current_prices()
         callbacks, budgets = self.config.get("callbacks"), self.parts.fields.budgets
         self._has_handlers = bool(getattr(callbacks, "handlers", callbacks))
         if budgets is not None:

@@ -195,6 +195,9 @@ class Arm:
     """Expected cost of reading the prompt, its cached part at the price of a cached one; known in
     tool loops only, where it says what a switch costs."""
 
+    price_age_s: float | None = None
+    """Seconds since its price was known to hold; None if the price is not from a feed."""
+
     @property
     def limited_usd(self) -> float | None:
         """The expected cost that is compared with a request's limits."""

@@ -3,7 +3,7 @@
 import pytest
 
 from langchain_llm_router import Candidate, Price
-from langchain_llm_router.calls import look_up_price
+from langchain_llm_router.calls import look_up_price, published_prices
 from langchain_llm_router.calls.chat_models import resolve_candidate
 from tests.support.fakes import ScriptedModel
 
@@ -54,3 +54,43 @@ def test_a_model_that_the_table_does_not_have_has_no_price():
 def test_a_price_that_is_given_is_not_looked_up():
     assert resolve_candidate(Candidate("a", Priced("x"), Price(1, 2))).price == Price(1, 2)
     assert rates(resolve_candidate(Candidate("a", Priced("x"))).price) == (0.15, 0.6, 0.075)
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """What genai-prices has fetched; nothing is fetched here."""
+    import genai_prices
+    from genai_prices import data_snapshot
+
+    started = []
+
+    def start(updates):
+        started.append(updates)
+
+    monkeypatch.setattr(genai_prices.UpdatePrices, "start", start)
+    yield started
+    data_snapshot.set_custom_snapshot(None)
+
+
+def test_published_prices_are_those_of_the_package_until_they_are_fetched(published):
+    from genai_prices import data_snapshot
+
+    feed = published_prices([Candidate("mini", Priced("x")), Candidate("own", ScriptedModel("x"))])
+    assert published == []
+    assert feed.refresh()
+    assert len(published) == 1
+    assert rates(feed.look("mini").price) == (0.15, 0.6, 0.075)
+    assert feed.look("mini").age_s is None
+    assert feed.look("own") is None
+    table = data_snapshot.get_snapshot()
+    data_snapshot.set_custom_snapshot(
+        data_snapshot.DataSnapshot(providers=table.providers, from_auto_update=True)
+    )
+    assert feed.refresh()
+    assert 0 <= feed.look("mini").age_s < 60
+
+
+def test_published_prices_are_found_for_models_that_are_only_named(published):
+    feed = published_prices([Candidate("mini", "openai:gpt-4o-mini")])
+    assert feed.refresh()
+    assert rates(feed.look("mini").price) == (0.15, 0.6, 0.075)

@@ -1,0 +1,159 @@
+"""Prices that change, read again and again from a feed in a background thread."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from langchain_llm_router.types import Price
+from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.files import read_limited
+
+__all__ = ["DatedPrices", "PriceFeed", "QuotedPrice"]
+
+_MOST_BYTES = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedPrice:
+    """A price and how old it is."""
+
+    price: Price
+    age_s: float | None
+    """Seconds since the price was known to hold; None if its source does not say."""
+
+
+@dataclass(frozen=True)
+class DatedPrices:
+    """Prices with the time since when they are known, for a source that has it.
+
+    Args:
+        prices: The prices by name of an arm, a candidate or a model.
+        as_of_s: Unix time in seconds; None if unknown.
+    """
+
+    prices: Mapping[str, Price]
+    as_of_s: float | None
+
+
+@dataclass(eq=False)
+class PriceFeed(CheckedArguments):
+    """Current prices by name, for `Live(prices=...)`: they replace those of the candidates.
+
+    Every request takes the prices that hold when it begins, for its choice, its bounds and its
+    costs alike. If the source fails later, the last prices stay in use while their age grows; the
+    error is in `last_error`.
+
+    Args:
+        source: A function that returns the prices by name of an arm (`model@endpoint`) or of a
+            model, or `DatedPrices`; or a JSON file of such prices that is written anew, `{"gpt-4o":
+            {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10}}`. The function runs in a thread.
+        every_s: Seconds between two reads.
+        clock: Returns the Unix time in seconds.
+    """
+
+    source: Callable[[], Mapping[str, Price] | DatedPrices] | str | Path
+    every_s: float = 60.0
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        check_range(self, "every_s", above=True)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._dated: DatedPrices | None = None
+        self.last_error: str | None = None
+        """Error of the last read; None if it succeeded."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PriceFeed:
+        # Copies of a router share what was read.
+        return self
+
+    def start(self) -> Self:
+        """Read the prices, unless they have been read, and go on reading them in the background.
+
+        `Live` starts its feed when a router is made.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If the source has no prices by name.
+        """
+        with self._lock:
+            if self._dated is None:
+                self._dated = self._read()
+            if self._thread is None:
+                self._stop.clear()
+                name = "llm-router-prices"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
+        return self
+
+    def refresh(self) -> bool:
+        """Read now; return False if that fails."""
+        try:
+            self._dated = self._read()
+        except Exception as error:  # noqa: BLE001 - a user's function raises whatever it does
+            self.last_error = f"{type(error).__name__}: {error}"
+            return False
+        self.last_error = None
+        return True
+
+    def look(self, *names: str) -> QuotedPrice | None:
+        """Return the price of the first of the names that has one; None if none has."""
+        dated = self._dated
+        price = next((p for name in names if dated and (p := dated.prices.get(name))), None)
+        if dated is None or price is None:
+            return None
+        since = dated.as_of_s
+        return QuotedPrice(price, None if since is None else max(0.0, self.clock() - since))
+
+    def close(self) -> None:
+        """Stop reading; the last prices stay in use."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+            self._thread = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every_s):
+            self.refresh()
+
+    def _read(self) -> DatedPrices:
+        if callable(self.source):
+            found = self.source()
+            dated = found if isinstance(found, DatedPrices) else DatedPrices(found, self.clock())
+        else:
+            dated = _read_file(Path(self.source))
+        prices = dated.prices
+        if not isinstance(prices, Mapping) or not all(
+            isinstance(price, Price) for price in prices.values()
+        ):
+            msg = f"The source of a PriceFeed must return `Price`s by name, got {prices!r}."
+            raise ValueError(msg)
+        return DatedPrices(dict(prices), dated.as_of_s)
+
+
+def _read_file(path: Path) -> DatedPrices:
+    """Read a file of prices, which hold since it was written."""
+    written_s = path.stat().st_mtime
+    try:
+        table = json.loads(read_limited(path, _MOST_BYTES))
+        prices = {name: Price(**rates) for name, rates in table.items()}
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        msg = (
+            f"{path.name} must map names to prices such as "
+            f'{{"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10}}: {error}'
+        )
+        raise ValueError(msg) from error
+    return DatedPrices(prices, written_s)
