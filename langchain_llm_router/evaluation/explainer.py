@@ -238,6 +238,7 @@ def _terms(policy: Policy, situation: Situation, decision: Decision) -> tuple[Ar
                 latency_s=arm.ttft_s,
                 terms=configured.utility_terms(replace(arm, quality=quality, cost_usd=cost)),
                 chosen=arm.candidate == decision.candidate,
+                tokens_per_s=arm.tokens_per_s,
             )
         )
     return tuple(arms)

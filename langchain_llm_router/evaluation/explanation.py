@@ -35,6 +35,8 @@ class ArmTerms:
     """Weighted parts of the utility: quality above 0; cost, latency and errors below."""
 
     chosen: bool
+    tokens_per_s: float | None = None
+    """Expected output tokens per second, the wait for the first one included."""
 
     @property
     def utility(self) -> float | None:
@@ -200,6 +202,8 @@ class Explanation:
         names = list(dict.fromkeys(name for arm in self.arms for name in arm.terms))
         shown = [_HEADING.get(name, name) for name in names]
         head = "".join(f"{name:>11}" for name in [*shown, "= utility"]) + f"{'USD/answer':>13}"
+        timed = any(arm.tokens_per_s is not None for arm in self.arms)
+        head += f"{'tokens/s':>11}" if timed else ""
         rate = "" if self.lambda_ is None else f", at λ = {self.lambda_:.4g} per USD"
         lines = [
             f"utility of each candidate, in units of quality (0 to 1){rate}",
@@ -213,7 +217,9 @@ class Explanation:
             mark = "→" if arm.chosen else " "
             total = "unknown" if arm.utility is None else f"{arm.utility:+.4f}"
             cost = "unknown" if arm.cost_usd is None else f"{arm.cost_usd:.3g}"
-            lines.append(f"  {mark} {arm.candidate:<{wide}}{cells}{total:>11}{cost:>13}")
+            speed = "unknown" if arm.tokens_per_s is None else f"{arm.tokens_per_s:.3g}"
+            last = f"{cost:>13}{speed:>11}" if timed else f"{cost:>13}"
+            lines.append(f"  {mark} {arm.candidate:<{wide}}{cells}{total:>11}{last}")
         return lines
 
     def _outlook_lines(self) -> list[str]:

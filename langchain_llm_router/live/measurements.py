@@ -15,7 +15,7 @@ from langchain_llm_router.live.decayed_statistics import (
     check_numbers,
 )
 
-__all__ = ["ArmMeasurements", "ArmStats", "FailureKind"]
+__all__ = ["ArmMeasurements", "ArmStats", "FailureKind", "throughput"]
 
 FailureKind = Literal["error", "rate_limit", "timeout", "cut"]
 """Kind of a failure; `cut` is a stream that broke off after its first token."""
@@ -53,6 +53,30 @@ class ArmStats:
     n_calls: int = 0
     price_age_s: float | None = None
     """Seconds since its current price was known to hold; None without a price feed."""
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Throughput of a typical answer, see `throughput`; None until answers were measured."""
+        return throughput(self.ttft_s, self.itl_s, self.output_tokens)
+
+
+def throughput(
+    ttft_s: float | None, itl_s: float | None, output_tokens: float | None
+) -> float | None:
+    """Return the output tokens per second of an answer, the wait for its first token included.
+
+    Args:
+        ttft_s: Seconds to the first token.
+        itl_s: Seconds between two tokens.
+        output_tokens: Length of the answer.
+
+    Returns:
+        None if one of them is unknown, or the answer takes no time.
+    """
+    if ttft_s is None or itl_s is None or output_tokens is None:
+        return None
+    whole_s = ttft_s + itl_s * max(0.0, output_tokens - 1)
+    return output_tokens / whole_s if whole_s > 0 else None
 
 
 class ArmMeasurements:

@@ -31,6 +31,7 @@ __all__ = ["ArmStats", "FailureKind", "LiveCall", "Telemetry"]
 _SCHEMA_VERSION = 1
 _COLD_TTFT_S, _COLD_ITL_S = 0.5, 0.02
 _MAX_PROBE_CREDIT = 2.0
+_REPORTED = ("ttft_s", "itl_s", "tokens_per_s")
 # An arm takes about 10 kB.
 _MAX_SNAPSHOT_BYTES = 50_000_000
 
@@ -179,7 +180,7 @@ class Telemetry(CheckedArguments):
                 stats = arm.stats(now, self._others.get(name))
                 row: dict[str, Any] = {
                     key: getattr(stats, key)
-                    for key in ("ttft_s", "itl_s", "error_rate", "timeout_rate", "breaker")
+                    for key in (*_REPORTED, "error_rate", "timeout_rate", "breaker")
                 }
                 for label, histogram in (("ttft", arm.first), ("latency", arm.whole)):
                     row[f"{label}_p50_s"] = histogram.quantile(0.5)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from langchain_llm_router.live.measurements import ArmStats
+from langchain_llm_router.live.measurements import ArmStats, throughput
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import CHARS_PER_TOKEN, Arm, Candidate, Price, Situation
 from langchain_llm_router.types.errors import NoCandidateError
@@ -94,6 +94,7 @@ def build_arms(
                 capped_usd=capped,
                 ttft_s=ttft_s,
                 itl_s=itl_s,
+                tokens_per_s=None if ttft_s is None else throughput(ttft_s, itl_s, length),
                 price_age_s=stats.price_age_s,
                 model=candidate.endpoint_of,
                 error_rate=stats.error_rate,
@@ -221,6 +222,7 @@ def _exclusion_reason(arm: Arm, options: RoutingOptions, excluded: Mapping[str, 
         "cost": arm.limited_usd,
         "ttft": arm.ttft_s,
         "itl": arm.itl_s,
+        "throughput": arm.tokens_per_s,
     }
     for condition in options.filters:
         value = values[condition.metric]

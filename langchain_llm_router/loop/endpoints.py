@@ -165,6 +165,7 @@ class ByModel:
                 numbers |= {
                     "ttft_s": other.ttft_s,
                     "itl_s": other.itl_s,
+                    "tokens_per_s": other.tokens_per_s,
                     "error_rate": other.error_rate,
                 }
         reason = decision.reason

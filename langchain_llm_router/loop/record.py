@@ -97,6 +97,7 @@ def situation_data(situation: Situation) -> dict[str, Any]:
                 "cost_usd": arm.cost_usd,
                 "ttft_s": arm.ttft_s,
                 "itl_s": arm.itl_s,
+                "tokens_per_s": arm.tokens_per_s,
             }
             for arm in situation.arms
         ],

@@ -195,6 +195,9 @@ class Arm:
     """Expected cost of reading the prompt, its cached part at the price of a cached one; known in
     tool loops only, where it says what a switch costs."""
 
+    tokens_per_s: float | None = None
+    """Expected output tokens per second, the wait for the first one included."""
+
     price_age_s: float | None = None
     """Seconds since its price was known to hold; None if the price is not from a feed."""
 

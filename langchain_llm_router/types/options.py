@@ -22,10 +22,11 @@ from langchain_llm_router.types.arguments import CheckedArguments, check_range
 
 __all__ = ["NO_OPTIONS", "Filter", "RoutingOptions"]
 
-_Metric = Literal["quality", "cost", "ttft", "itl"]
+_Metric = Literal["quality", "cost", "ttft", "itl", "throughput"]
 _Comparison = Literal["<=", ">=", "<", ">"]
 
 _METRICS: tuple[_Metric, ...] = get_args(_Metric)
+_WEIGHTED = ("quality", "cost", "ttft", "itl")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -49,7 +50,8 @@ class Filter(CheckedArguments):
     """
 
     metric: _Metric
-    """quality in [0, 1], cost in USD per call, ttft and itl in seconds."""
+    """quality in [0, 1], cost in USD per call, ttft and itl in seconds, throughput in tokens per
+    second."""
 
     comparison: _Comparison
     limit: float
@@ -127,7 +129,7 @@ class RoutingOptions(CheckedArguments):
     """Cap on this request: a candidate whose expected cost would exceed it is not asked."""
 
     filters: tuple[Filter, ...] = ()
-    """Conditions on a candidate's expected quality, cost and latencies."""
+    """Conditions on a candidate's expected quality, cost, latencies and throughput."""
 
     sticky: bool | Literal["escalate"] | None = None
     """Replaces the router's own `sticky`: whether to stay with the candidate that answered last.
@@ -135,9 +137,9 @@ class RoutingOptions(CheckedArguments):
     ones."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.weights) - set(_METRICS))
+        unknown = sorted(set(self.weights) - set(_WEIGHTED))
         if unknown:
-            msg = f"`weights` must be keyed by {list(_METRICS)}, got {unknown}."
+            msg = f"`weights` must be keyed by {list(_WEIGHTED)}, got {unknown}."
             raise ValueError(msg)
         if self.candidates is not None and len(self.candidates) == 0:
             msg = "`candidates` is empty: name at least one candidate or leave it out."
@@ -197,7 +199,7 @@ _SWITCHES: dict[str, bool | Literal["escalate"]] = {
     **dict.fromkeys(("0", "false", "no", "off"), False),
     "escalate": "escalate",
 }
-_KEYS = (*_SHORT_NAMES, *_METRICS, *_NUMBERS, "models", "force", "sticky")
+_KEYS = (*_SHORT_NAMES, *_WEIGHTED, *_NUMBERS, "models", "force", "sticky")
 
 
 def _parse_line(line: str) -> RoutingOptions:
@@ -223,7 +225,7 @@ def _parse_line(line: str) -> RoutingOptions:
             raise ValueError(msg)
         name = _SHORT_NAMES.get(key, key)
         _check_once(name, seen, line)
-        if key in _SHORT_NAMES or key in _METRICS:
+        if key in _SHORT_NAMES or key in _WEIGHTED:
             weights[name] = _parse_number(key, text)
         elif key in _NUMBERS:
             settings[_NUMBERS[key]] = _parse_number(key, text)

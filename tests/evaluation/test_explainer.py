@@ -282,3 +282,20 @@ def test_every_kind_of_decision_can_be_drawn(name, tmp_path):
     assert path.stat().st_size > 10_000
     heading = figure.texts[0].get_text()
     assert told.decision.candidate in heading
+
+
+def test_an_explanation_tells_throughput_where_it_is_known():
+    fast = Candidate("small", ScriptedModel("s"), Price(1, 2), ttft_s=0.1, itl_s=0.01)
+    plain = [fast, Candidate("large", ScriptedModel("l"), Price(10, 20))]
+    told = explain(
+        ChatLLMRouter(
+            candidates=plain, estimator=NearestNeighbors().fit(TABLE.select(["small", "large"]))
+        ),
+        TABLE.queries[0],
+    )
+    assert {arm.candidate: arm.tokens_per_s for arm in told.arms} == {
+        "small": pytest.approx(256 / 2.65),
+        "large": None,
+    }
+    assert "tokens/s" in told.text()
+    assert told.as_dict()["arms"][1]["tokens_per_s"] is None

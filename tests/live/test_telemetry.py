@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from langchain_llm_router.live import Telemetry
+from langchain_llm_router.live import ArmStats, Telemetry
 from langchain_llm_router.live.breakers import Breaking
 from tests.support.timed_calls import call, make
 
@@ -190,3 +190,14 @@ def test_a_copy_of_a_router_shares_its_live_numbers():
 def test_settings_that_make_no_sense_are_refused(build):
     with pytest.raises(ValueError, match="must"):
         build()
+
+
+def test_throughput_is_measured_beside_the_latencies():
+    telemetry, clock = make()
+    assert telemetry.look(["a"])["a"].tokens_per_s is None
+    for _ in range(10):
+        call(telemetry, clock, ttft=0.5, itl=0.01, tokens=51)
+    # 51 tokens in one second, half of which is the wait for the first.
+    assert telemetry.look(["a"])["a"].tokens_per_s == pytest.approx(51, rel=0.01)
+    assert telemetry.report()["a"]["tokens_per_s"] == pytest.approx(51, rel=0.01)
+    assert ArmStats(ttft_s=0.0, itl_s=0.0, output_tokens=1).tokens_per_s is None

@@ -214,6 +214,8 @@ def test_measured_numbers_replace_declared_ones():
     assert built[1].cost_usd == pytest.approx((100 * 9 + 1000 * 18) / 1e6)
     assert built[2].cost_usd == pytest.approx((100 * 10 + 256 * 20) / 1e6)
     assert (built[1].ttft_s, built[1].error_rate, built[2].ttft_s) == (0.3, 0.2, None)
+    assert built[1].tokens_per_s == pytest.approx(1000 / (0.3 + 9.99))
+    assert built[2].tokens_per_s is None
     longer = build_arms(candidates, None, "q", input_tokens=1000, output_tokens=[1, 2, 3])
     assert longer[2].cost_usd == pytest.approx((1000 * 10 + 3 * 20) / 1e6)
 

@@ -75,7 +75,7 @@ def test_mapping_and_line_say_the_same():
 WRONG = [
     ("roter@q:1", "must start with 'router@'"),
     ("router@z:1", r"Unknown part 'z:1'.*'q', 'c', 't', 'i'"),
-    ("router@speed<3", r"must be one of \['quality', 'cost', 'ttft', 'itl'\]"),
+    ("router@speed<3", r"must be one of .*'itl', 'throughput'"),
     ("router@itl<fast", "'itl' must be a number, got 'fast'"),
     ("router@cost<3ms", "only latencies"),
     ("router@q:much", "'q' must be a number, got 'much'"),
@@ -83,6 +83,14 @@ WRONG = [
     ({"colour": "red"}, r"Unknown routing options \['colour'\]: they must be among \['force'"),
     ({"weights": {"speed": 1}}, r"`weights` must be keyed by .*got \['speed'\]"),
     ({"filters": ["itl"]}, "is not a filter"),
+    ("router@q:-1", r"`weights\['quality'\]` must be a finite number >= 0, got -1\.0"),
+    ("router@c:-0.5", r"`weights\['cost'\]` must be"),
+    ("router@i:-1|t:1", r"`weights\['itl'\]` must be"),
+    ("router@lambda:-2", "`lambda` must be a finite number >= 0, got -2"),
+    ("router@throughput:1", r"Unknown part 'throughput:1'"),
+    ("router@throughput>5ms", "only latencies"),
+    ({"weights": {"ttft": -1.0}}, r"`weights\['ttft'\]` must be"),
+    ({"weights": {"throughput": 1.0}}, r"`weights` must be keyed by"),
     ({"max_cost_usd": -1}, "`max_cost_usd` must be a finite number >= 0"),
     ({"threshold": float("nan")}, "`threshold` must be"),
 ]
@@ -106,6 +114,8 @@ def test_a_filter_leaves_out_whom_it_does_not_admit():
     assert ask("router@itl<20") == "small"
     assert ask({"filters": ["ttft<500"]}) == "small"
     assert ask("router@quality>0.6") == "large"
+    # 256 tokens in 2.75 and in 8.65 seconds.
+    assert ask("router@throughput>90") == "small"
 
 
 def test_an_impossible_filter_says_what_everybody_has():
