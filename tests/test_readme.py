@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,10 @@ def test_the_commands_beside_figures_are_there():
     expected = TEXT.split("## What to expect")[1].split("## Eight words")[0]
     for name in re.findall(r"`(\w+\.py)`", expected):
         assert (BENCHMARKS.parent / name).exists(), name
+
+
+def test_the_readme_names_every_dependency_of_the_core():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [re.split(r"[<>=~! ]", one)[0] for one in project["dependencies"]]
+    (sentence,) = re.findall(r"^The core needs ([^.]*)\.", TEXT, flags=re.MULTILINE)
+    assert re.split(r", | and ", sentence) == needed

@@ -100,3 +100,9 @@ def test_a_policy_names_whom_it_needs():
     assert Always("x").named_candidates == ("x",)
     with pytest.raises(ValueError, match="Unknown candidate 'x'"):
         Always("x").decide(two())
+
+
+@pytest.mark.parametrize("name", ["cost", "quality", "ttft", "itl", "errors"])
+def test_a_negative_weight_of_the_utility_is_refused(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be a finite number >= 0, got -1.0"):
+        Utility(**{name: -1.0})
