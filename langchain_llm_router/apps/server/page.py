@@ -65,13 +65,11 @@ def add_page(
     Raises:
         ValueError: If the baseline is not one of the candidates.
     """
-    by_name = router.parts.by_name
     if baseline is None:
         baseline = router.parts.names[-1]
-    if baseline not in by_name:
-        msg = f"`baseline` must be one of {list(by_name)}, got {baseline!r}."
+    if baseline not in router.parts.names:
+        msg = f"`baseline` must be one of {list(router.parts.names)}, got {baseline!r}."
         raise ValueError(msg)
-    baseline_candidate = by_name[baseline]
     # A copy shares log and budgets, so the page's requests are treated like all others.
     event_router = router.model_copy(update={"streaming_mode": "events"})
 
@@ -96,14 +94,16 @@ def add_page(
     @app.post("/live/ask", response_model=None)
     async def ask(body: _Question) -> StreamingResponse:
         return StreamingResponse(
-            _stream_steps(event_router, counters, body, baseline_candidate),
+            _stream_steps(
+                event_router, counters, body, router.parts.at_current_prices().by_name[baseline]
+            ),
             media_type="text/event-stream",
         )
 
     @app.post("/live/choices")
     async def choices(body: _Question) -> Any:
         quality = None
-        parts = router.parts
+        parts = router.parts.at_current_prices()
         if router.estimator is not None:
             try:
                 predicted = await PredictOperation(router.estimator, body.question).aperform()
