@@ -302,7 +302,13 @@ def _check_entry(entry: Any) -> None:
 
 def _as_judgement(entry: Any) -> Any:
     if isinstance(entry, str) and entry.strip().capitalize() in ("Correct", "Incorrect"):
-        return {"rationale": "It is in the script.", "verdict": entry.strip().capitalize()}
+        verdict = entry.strip().capitalize()
+        # The judgement is for `SelfEvaluator(prompt="article")`; each schema ignores the other.
+        return {
+            "rationale": "It is in the script.",
+            "verdict": verdict,
+            "judgement": verdict == "Correct",
+        }
     return entry
 
 

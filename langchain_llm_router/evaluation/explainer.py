@@ -24,6 +24,7 @@ from langchain_llm_router.history.retraced import without_verdict
 from langchain_llm_router.loop.answer_numbers import number_group
 from langchain_llm_router.loop.arms import begin, build_arms
 from langchain_llm_router.loop.loop import Loop, next_decision, observe
+from langchain_llm_router.loop.record import verdict_lines
 from langchain_llm_router.policies import Policy
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.saved_router import SavedRouter
@@ -77,7 +78,10 @@ def explain(
         nearest = _nearest(estimator, text, training, n_neighbors)
     return Explanation(
         query=text,
-        steps=tuple(_step_taken(policy, before, decision) for before, decision in decisions),
+        steps=tuple(
+            _with_verdicts(_step_taken(policy, before, decision), attempts)
+            for before, decision in decisions
+        ),
         arms=_terms(policy, *scored[-1]),
         neighbors=nearest,
         outlook=_outlook(policy, *decisions[0]),
@@ -100,6 +104,15 @@ def _step_taken(policy: Policy, situation: Situation, decision: Decision) -> Ste
         # It was decided without the policy, e.g. because the answer was final.
         return step
     return replace(step, decision=replace(decision, flip=describe_flip(step.knob, step.flips[0])))
+
+
+def _with_verdicts(step: StepTaken, attempts: Sequence[Attempt]) -> StepTaken:
+    """Add the verdicts with their rationales to a verification."""
+    decision = step.decision
+    for attempt in attempts if decision.action == "verify" else ():
+        if attempt["candidate"] == decision.candidate and attempt.get("rationales"):
+            return replace(step, verdicts=tuple(verdict_lines(attempt)))
+    return step
 
 
 def recorded_attempts(

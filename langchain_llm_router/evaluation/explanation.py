@@ -62,6 +62,8 @@ class StepTaken:
     decision: Decision
     knob: Knob | None
     spans: tuple[Span, ...]
+    verdicts: tuple[str, ...] = ()
+    """Of a verification whose rationales are known: its verdicts as text."""
 
     @property
     def flips(self) -> tuple[Span, ...]:
@@ -84,7 +86,7 @@ class StepTaken:
             parts = [f"{_VERB[span.action]} {span.candidate} {_range(span)}" for span in self.spans]
             unit = _UNIT.get(self.knob.name, self.knob.name)
             lines.append(f"    {unit}, now {self.knob.value:.4g}: " + "; ".join(parts))
-        return lines
+        return [*lines, *(f"    {_short(verdict, 90)}" for verdict in self.verdicts)]
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ class Explanation:
                     "reason": step.decision.reason,
                     "confidence": step.decision.confidence,
                     "signal": step.decision.signal,
+                    "verdicts": list(step.verdicts),
                     "knob": None if step.knob is None else vars(step.knob),
                     "spans": [vars(span) for span in step.spans],
                 }

@@ -38,6 +38,8 @@ _logger = logging.getLogger(__name__)
 _IDLE_S = 0.05
 _MAX_BATCH_LINES = 256
 _TEXT_FIELDS = ("error", "flaw", "verification_errors", "failures", "reason", "detail", "comment")
+_FREE_TEXTS = ("rationales", "check_outputs")
+"""Fields of texts that may quote an answer from their first word on."""
 
 
 class DecisionLog(CheckedArguments):
@@ -51,8 +53,8 @@ class DecisionLog(CheckedArguments):
         path: Path of a JSONL file. It is created with the first line, readable by its owner only.
         texts: What is kept of each query: `"full"` keeps its text, with keys redacted; `"hash"` a
             hash by which equal queries can be recognized; `"none"` nothing. Without full texts, no
-            text of a reason or an error is kept either, and policies and estimators that read the
-            query cannot be replayed.
+            text of a reason, a rationale or an error is kept either, and policies and estimators
+            that read the query cannot be replayed.
         hash_key: Secret key of the hashes; without one, short texts can be guessed.
         sync: Whether to wait for the disk itself (fsync) after each batch of lines.
         most_waiting: Maximum number of lines that wait to be written.
@@ -328,6 +330,7 @@ def _strip_texts(value: Any) -> Any:
     return {
         key: _keep_class_only(item) if key in _TEXT_FIELDS else _strip_texts(item)
         for key, item in value.items()
+        if key not in _FREE_TEXTS
     }
 
 

@@ -21,6 +21,7 @@ __all__ = ["Retraced", "retrace", "situations_before_steps", "without_verdict"]
 
 _VERDICT = (
     "verdicts",
+    "rationales",
     "answer_group",
     "verification_errors",
     "verification_cost_usd",

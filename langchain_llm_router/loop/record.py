@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from langchain_llm_router.types import Decision, Situation, sum_usd
 
-__all__ = ["brief_steps", "decision_data", "decision_record", "situation_data"]
+__all__ = [
+    "brief_steps",
+    "decision_data",
+    "decision_record",
+    "situation_data",
+    "verdict_lines",
+]
+
+_VERDICTS = {True: "Correct", False: "Incorrect", None: "no verdict"}
 
 
 def decision_record(
@@ -82,6 +90,16 @@ def decision_data(decision: Decision) -> dict[str, Any]:
         "signal": decision.signal,
         "ending": decision.ending,
     }
+
+
+def verdict_lines(attempt: Mapping[str, Any]) -> list[str]:
+    """Return the verdicts on an attempt as text, one line each, with their rationales."""
+    verdicts = attempt.get("verdicts") or []
+    rationales = attempt.get("rationales") or [None] * len(verdicts)
+    return [
+        _VERDICTS[verdict] if rationale is None else f"{_VERDICTS[verdict]}: {rationale}"
+        for verdict, rationale in zip(verdicts, rationales, strict=False)
+    ]
 
 
 def situation_data(situation: Situation) -> dict[str, Any]:

@@ -72,6 +72,9 @@ class Attempt(TypedDict, total=False):
     verdicts: list[bool | None]
     """The single samples behind `confidence`, None for each that could not be read."""
 
+    rationales: list[str | None]
+    """The reason for each verdict, by its place in `verdicts`; missing if none gave any."""
+
     verification_errors: list[str]
     """Errors of the verifier's calls, one per failed call."""
 

@@ -17,7 +17,7 @@ from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.verification.answer_reader import read_text, same_answer, states_result
 from langchain_llm_router.verification.prompt_fence import fence
-from langchain_llm_router.verification.self_evaluation import conversation_around
+from langchain_llm_router.verification.self_evaluation import context_and_question
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,
@@ -258,9 +258,10 @@ def _next_group(earlier: Sequence[tuple[int, str]]) -> int:
 
 def _comparison(case: Case, other: str) -> list[BaseMessage]:
     """Build the prompt that compares the answer with an earlier one."""
+    context, question = context_and_question(case)
     parts = {
-        "context": conversation_around(case),
-        "question": case.question,
+        "context": context,
+        "question": question,
         "answer_1": other,
         "answer_2": answer_text(case.answer),
     }

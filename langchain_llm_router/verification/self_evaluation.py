@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+import re
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Literal, Self
 
 import numpy as np
+from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.decisions import share_true
-from langchain_llm_router.verification.prompt_fence import fence
+from langchain_llm_router.verification.prompt_fence import escape, fence
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,
@@ -28,7 +30,14 @@ from langchain_llm_router.verification.verifier import (
     injection_evaluation,
 )
 
-__all__ = ["SelfEvaluator", "Verdict", "conversation_around", "verification_prompt"]
+__all__ = [
+    "SelfEval",
+    "SelfEvaluator",
+    "Verdict",
+    "context_and_question",
+    "conversation_around",
+    "verification_prompt",
+]
 
 
 class Verdict(BaseModel):
@@ -36,6 +45,13 @@ class Verdict(BaseModel):
 
     rationale: str = Field(description="Why the answer is correct or incorrect, in one sentence.")
     verdict: Literal["Correct", "Incorrect"] = Field(description="The verification decision.")
+
+
+class SelfEval(BaseModel):
+    """A judgement of an AI generated answer, as a rationale and a boolean."""
+
+    rationale: str
+    judgement: bool
 
 
 _TASK = """\
@@ -59,6 +75,17 @@ Verification decision: Correct
 Example: Question: Who recorded the album Pink Moon? Context: Pink Moon is the third album by Nick \
 Drake. AI generated answer: Pink Floyd. Verification decision: Incorrect"""
 
+_ARTICLE = """\
+Instruction: Your task is to evaluate if the AI Generated Answer is correct or incorrect based on \
+the provided context and question. Provide ultimate reasoning that a human would be satisfied \
+with, then choose between Correct (True) or Incorrect (False)."""
+
+# "context: ... question: ..." in one message, each on a line of its own, or else in one line.
+_IN_ONE_MESSAGE = [
+    re.compile(rf"\s*context[ \t]*:(.+){before}question[ \t]*:(.+)", re.IGNORECASE | re.DOTALL)
+    for before in (r"\n[ \t]*", r"\s")
+]
+
 
 @dataclass(frozen=True)
 class SelfEvaluator(Verifier):
@@ -66,8 +93,9 @@ class SelfEvaluator(Verifier):
 
     The candidate judges its own answer unless there is a `judge`. Verdicts use structured output
     at temperature 1 (a model without that setting keeps its default) and are requested all at the
-    same time unless `adaptive`. A verdict that fails or cannot be read is
-    missing, not "Incorrect".
+    same time unless `adaptive`. A verdict that cannot be read is requested once more; if it still
+    cannot be read, or its call fails, it is missing, not "Incorrect". If the query is one message
+    of the form "context: ... question: ...", the judge gets both apart.
 
     Args:
         n_samples: k, the number of verdicts.
@@ -82,6 +110,10 @@ class SelfEvaluator(Verifier):
         expected: Relative frequencies of 0, 1, …, k "Correct" among k verdicts, from which the
             remaining verdicts are predicted (`expecting` counts them). If None, the probability
             of "Correct" is assumed to be Beta(½, ½)-distributed among answers.
+        retries: Number of times that a verdict is requested again if its reply cannot be read.
+            The worst-case cost, which budgets reserve, grows by as many calls for each verdict.
+        prompt: `"examples"` asks for "Correct" or "Incorrect" after two examples; `"article"` uses
+            the instruction of AutoMix without examples, and a boolean instead of the words.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, section 3.1 (few-shot self-verification,
@@ -96,13 +128,16 @@ class SelfEvaluator(Verifier):
     adaptive: bool = False
     risk: float = 0.02
     expected: Sequence[float] | None = None
+    retries: int = 1
+    prompt: Literal["examples", "article"] = "examples"
 
+    # A description names the version of the prompt, so `prompt` need not be compared as well.
     free_parameters: ClassVar[frozenset[str]] = frozenset(
-        {"adaptive", "risk", "expected", "method"}
+        {"adaptive", "risk", "expected", "method", "retries", "prompt"}
     )
 
     def __post_init__(self) -> None:
-        check_range(self, "temperature")
+        check_range(self, "temperature", "retries")
         if not 0 <= self.risk < 1:
             msg = f"`risk` must lie in [0, 1), got {self.risk!r}."
             raise ValueError(msg)
@@ -128,17 +163,18 @@ class SelfEvaluator(Verifier):
         return replace(self, expected=tuple((counts + _beta_binomial(self.n_samples)).tolist()))
 
     def most_calls(self, candidate: Candidate) -> Sequence[tuple[Candidate, int | None]]:
-        """Return one call per verdict."""
-        return [(self.judge or candidate, None)] * self.n_samples
+        """Return one call per verdict, and its retries."""
+        return [(self.judge or candidate, None)] * (self.n_samples * (1 + self.retries))
 
     def evaluate(self, case: Case) -> Evaluating:
         """Request verdicts and return the share of "Correct"."""
         if (rejected := injection_evaluation(case)) is not None:
             return rejected
+        is_article = self.prompt == "article"
         call = Call(
-            messages=verification_prompt(case),
+            messages=_article_prompt(case) if is_article else verification_prompt(case),
             candidate=self.judge or case.candidate,
-            schema=Verdict,
+            schema=SelfEval if is_article else Verdict,
             method=self.method,
             temperature=self.temperature,
         )
@@ -149,11 +185,24 @@ class SelfEvaluator(Verifier):
             batch = self.n_samples if rule is None else rule.count_needed(verdicts)
             if batch == 0:
                 break
-            replies += yield [call] * batch
+            replies += yield from self._request(call, batch)
             verdicts = tuple(_read_verdict(reply) for reply in replies)
-        parsed = [reply.parsed for reply in replies if isinstance(reply.parsed, Verdict)]
-        rationale = parsed[0].rationale if parsed else None
-        return Evaluation(_predict_score(verdicts, self.n_samples), verdicts, rationale)
+        rationales = tuple(getattr(reply.parsed, "rationale", None) for reply in replies)
+        return Evaluation(_predict_score(verdicts, self.n_samples), verdicts, rationales=rationales)
+
+    def _request(
+        self, call: Call, n: int
+    ) -> Generator[Sequence[Call], Sequence[Reply], list[Reply]]:
+        """Request verdicts, and those again whose replies cannot be read."""
+        replies = list((yield [call] * n))
+        for _ in range(self.retries):
+            unread = [i for i, reply in enumerate(replies) if _is_unreadable(reply)]
+            if len(unread) == 0:
+                break
+            again = yield [call] * len(unread)
+            for i, reply in zip(unread, again, strict=True):
+                replies[i] = reply
+        return replies
 
 
 class _StoppingRule:
@@ -258,10 +307,8 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
         case: The answer to verify, with its conversation.
         one_word: Whether to request the verdict alone, without reasoning before it.
     """
-    answer = answer_text(case.answer)
-    text = fence(
-        {"context": conversation_around(case), "question": case.question, "answer": answer}
-    )
+    context, question = context_and_question(case)
+    text = fence({"context": context, "question": question, "answer": answer_text(case.answer)})
     how, examples = (
         ("Reply with one word, Correct or Incorrect, and nothing else.", _ONE_WORD)
         if one_word
@@ -273,8 +320,41 @@ def verification_prompt(case: Case, *, one_word: bool = False) -> list[BaseMessa
     ]
 
 
+def _article_prompt(case: Case) -> list[BaseMessage]:
+    """Build the prompt of `prompt="article"`."""
+    context, question = (escape(text) for text in context_and_question(case))
+    answer = escape(answer_text(case.answer))
+    text = f"Context: {context}\nQuestion: {question}\nAI Generated Answer: {answer}"
+    return [SystemMessage(_ARTICLE), HumanMessage(text)]
+
+
 def _read_verdict(reply: Reply) -> bool | None:
+    if isinstance(reply.parsed, SelfEval):
+        return reply.parsed.judgement
     return reply.parsed.verdict == "Correct" if isinstance(reply.parsed, Verdict) else None
+
+
+def _is_unreadable(reply: Reply) -> bool:
+    """Return whether a model replied, but not as it was asked to."""
+    if _read_verdict(reply) is not None:
+        return False
+    unparsed = isinstance(reply.exception, ValidationError | OutputParserException)
+    return reply.message is not None or unparsed
+
+
+def context_and_question(case: Case) -> tuple[str, str]:
+    """Return the context that a question was asked in, and the question.
+
+    The context is the conversation around the question; of a message of the form
+    "context: ... question: ...", the first part belongs to it as well.
+    """
+    context, question = conversation_around(case), case.question
+    for pattern in _IN_ONE_MESSAGE:
+        found = pattern.fullmatch(question)
+        if found is not None and found[1].strip() and found[2].strip():
+            parts = (context, found[1].strip())
+            return "\n".join(part for part in parts if part), found[2].strip()
+    return context, question
 
 
 def conversation_around(case: Case) -> str:

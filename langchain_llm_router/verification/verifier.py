@@ -41,6 +41,8 @@ class Evaluation:
 
     verdicts: tuple[bool | None, ...] = ()
     rationale: str | None = None
+    """The reason for the score, where there is one for all verdicts."""
+
     errors: tuple[str, ...] = ()
     """Reasons why a verdict is missing, other than failed calls."""
 
@@ -50,6 +52,9 @@ class Evaluation:
 
     outputs: tuple[str | None, ...] = ()
     """What each check said, by its place in `verdicts`; empty if none said anything."""
+
+    rationales: tuple[str | None, ...] = ()
+    """The reason for each verdict, by its place in `verdicts`; empty if none gave any."""
 
 
 @dataclass(frozen=True)
@@ -294,4 +299,7 @@ def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
         result["answer_group"] = evaluation.answer_group
     if any(said is not None for said in evaluation.outputs):
         result["check_outputs"] = list(evaluation.outputs)
+    rationales = evaluation.rationales or (evaluation.rationale,)
+    if any(rationale is not None for rationale in rationales):
+        result["rationales"] = list(rationales)
     return result

@@ -99,10 +99,12 @@ def test_a_verdict_may_be_longer_than_the_answer_it_is_about():
         (Checks([lambda case: True]), 0),
         # A judge that only thought is asked again with more room.
         (TokenProbability(), 2),
-        (SelfEvaluator(n_samples=5), 5),
+        # A verdict that cannot be read is asked for once more.
+        (SelfEvaluator(n_samples=5), 10),
+        (SelfEvaluator(n_samples=5, retries=0), 5),
         (YesNo(n_samples=3), 6),
         (Agreement(peers=[Candidate("b", ScriptedModel("x"))], n_resamples=2), 3),
-        (ByCandidate({"a": SelfEvaluator(n_samples=4)}), 4),
+        (ByCandidate({"a": SelfEvaluator(n_samples=4)}), 8),
         (ByCandidate({"b": SelfEvaluator()}), 0),
     ],
     ids=lambda value: type(value).__name__,

@@ -24,7 +24,7 @@ def judge(url: str = "http://127.0.0.1:9", **client: int) -> Candidate:
 @pytest.mark.parametrize("retries", [{}, {"max_retries": 5}, {"max_retries": 0}], ids=str)
 def test_retries_that_no_judge_makes_are_not_reserved(retries):
     small = Candidate("small", ScriptedModel("x"), Price(1, 2), max_output_tokens=9)
-    verifier = SelfEvaluator(n_samples=2, judge=judge(**retries))
+    verifier = SelfEvaluator(n_samples=2, judge=judge(**retries), retries=0)
     (arm,) = bounded([Arm("small")], {"small": small}, [], {}, verifier=verifier)
     one = worst_cost_usd(judge(max_retries=0), 5000, None)
     assert one is not None

@@ -195,6 +195,8 @@ def test_a_live_decision_record_is_followed_step_by_step():
     taken = [(s.decision.action, s.decision.candidate) for s in told.steps]
     assert taken == [(step["action"], step["candidate"]) for step in record["steps"]]
     assert "keep small 0 to 0.25; ask large from 0.25" in told.text()
+    assert told.steps[1].verdicts == ("Correct: because", *["Incorrect: because"] * 3)
+    assert "    Correct: because\n" in told.text()
     # And without the record no candidate is asked.
     asked = len(small.seen)
     assert explain(router, "question?").decision.action == "ask"

@@ -222,6 +222,18 @@ def test_without_texts_nothing_of_the_prompt_is_kept_and_it_still_replays(tmp_pa
         assert (hashes == {None}) == (texts == "none")
 
 
+def test_what_a_judge_or_a_check_said_is_kept_with_full_texts_only(tmp_path):
+    said = {"verdicts": [False], "rationales": ["It says: Ann."], "check_outputs": ["Ann failed"]}
+    for texts, kept in (("full", True), ("hash", False), ("none", False)):
+        log = DecisionLog(tmp_path / texts, texts=texts)
+        log.append({"kind": "decision", "query": "who?", "attempts": [said]})
+        log.flush()
+        (written,) = json.loads(log.path.read_text())["attempts"]
+        assert written["verdicts"] == [False]
+        assert ("rationales" in written) == ("check_outputs" in written) == kept
+        assert ("Ann" in log.path.read_text()) == kept
+
+
 def test_the_file_is_its_owner_s_alone(log):
     ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log).invoke("q")
     log.flush()

@@ -8,21 +8,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-from langchain_llm_router import Candidate, create_cascade, route_of
+from langchain_llm_router import Candidate, Price, create_cascade, route_of
 from langchain_llm_router.loop.arms import begin
 from langchain_llm_router.loop.loop import Loop, observe
 from langchain_llm_router.policies import ConfidenceThreshold
 from langchain_llm_router.policies.observation import BetaBinomial, KernelDensity
 from langchain_llm_router.types import Attempt, RoutingOptions
+from langchain_llm_router.types.usage import Usage
 from langchain_llm_router.verification import (
     Case,
     Evaluation,
+    Reply,
     SelfEvaluator,
     verification_prompt,
 )
-from langchain_llm_router.verification.self_evaluation import _predict_true
+from langchain_llm_router.verification.description import (
+    build_verifier,
+    describe_verifier,
+    same_verifier,
+)
+from langchain_llm_router.verification.self_evaluation import _predict_true, context_and_question
 from tests.support.fakes import JudgeModel, ScriptedModel
 from tests.support.verifying import ARMS, cascade, case, observed, run, verdict
 
@@ -30,7 +38,7 @@ from tests.support.verifying import ARMS, cascade, case, observed, run, verdict
 def test_all_verdicts_are_asked_for_at_once_and_the_score_is_the_share_of_correct():
     evaluation, batches = run(SelfEvaluator(4), case(), map(verdict, [True, True, False, True]))
     assert batches == [4]
-    assert evaluation == Evaluation(0.75, (True, True, False, True), "because")
+    assert evaluation == Evaluation(0.75, (True, True, False, True), rationales=("because",) * 4)
 
 
 def test_a_verdict_that_failed_is_missing_not_wrong():
@@ -189,3 +197,106 @@ async def test_the_graph_asks_only_for_the_verdicts_it_needs():
     done = await graph.ainvoke({"messages": [HumanMessage("q?")]})
     assert done["messages"][-1].content == "large says"
     assert len(small.judged) == 5  # with five of eight against it, half cannot be reached
+
+
+JUDGED = Usage(100, 10)
+UNREADABLE = Reply(AIMessage("Well, yes and no."), error="ValueError: no verdict")
+
+
+def test_a_verdict_that_cannot_be_read_is_asked_for_once_more():
+    replies = [verdict(True), UNREADABLE, verdict(False)]
+    evaluation, batches = run(SelfEvaluator(2), case(), replies)
+    assert batches == [2, 1]
+    assert evaluation.verdicts == (True, False)
+
+
+def test_a_verdict_that_cannot_be_read_twice_is_missing():
+    evaluation, batches = run(SelfEvaluator(1), case(), [UNREADABLE, UNREADABLE])
+    assert batches == [1, 1]
+    assert evaluation.verdicts == (None,)
+    assert run(SelfEvaluator(1, retries=0), case(), [UNREADABLE])[1] == [1]
+
+
+def test_a_call_that_failed_is_not_repeated_as_if_its_reply_were_unreadable():
+    failed = Reply(error="TimeoutError: too late", exception=TimeoutError("too late"))
+    assert run(SelfEvaluator(1), case(), [failed])[1] == [1]
+    refused = OutputParserException("no JSON")
+    unparsed = Reply(error=f"OutputParserException: {refused}", exception=refused)
+    assert run(SelfEvaluator(1), case(), [unparsed, verdict(True)])[1] == [1, 1]
+
+
+def test_the_worst_case_has_a_call_for_every_retry():
+    small = Candidate("small")
+    assert SelfEvaluator(3).most_calls(small) == [(small, None)] * 6
+    assert SelfEvaluator(3, retries=0).most_calls(small) == [(small, None)] * 3
+    with pytest.raises(ValueError, match="`retries`"):
+        SelfEvaluator(retries=-1)
+
+
+def test_a_verdict_that_is_asked_for_again_is_paid_for_twice():
+    small = JudgeModel("a draft", verdicts=["garbage", "yes"])
+    answer = cascade(small, SelfEvaluator(1)).invoke("q")
+    (attempt,) = route_of(answer)["attempts"]
+    assert attempt["confidence"] == 1.0
+    assert attempt["verification_tokens"] == 2 * 110
+    assert attempt["verification_cost_usd"] == pytest.approx(2 * Price(1, 2).cost_usd(JUDGED))
+
+
+def test_rationales_are_in_attempts_records_and_events():
+    small = JudgeModel("a draft", verdicts=["no", "garbage", "garbage", "yes"])
+    graph = create_cascade(
+        cascade(small, SelfEvaluator(2)).candidates,
+        policy=ConfidenceThreshold(),
+        verifier=SelfEvaluator(2),
+    ).compile()
+    given = {"messages": [("human", "q")]}
+    events = [e for e in graph.stream(given, stream_mode="custom") if e["event"] == "verdict"]
+    assert events[0]["rationales"] == ["because", None]
+    small.judged.clear()
+    answer = graph.invoke(given)["messages"][-1]
+    assert route_of(answer)["attempts"][0]["rationales"] == ["because", None]
+
+
+ONE_MESSAGE = [
+    ("context:\nIt rained.\n\nquestion:\nWas it wet?", "It rained.", "Was it wet?"),
+    ("Context: It rained. Question: Was it wet?", "It rained.", "Was it wet?"),
+    ("CONTEXT: A question: why?\nQuestion: Was it wet?", "A question: why?", "Was it wet?"),
+    ("Question: Was it wet?", "", "Question: Was it wet?"),
+    ("context: \nquestion: Was it wet?", "", "context: \nquestion: Was it wet?"),
+]
+
+
+@pytest.mark.parametrize(("text", "context", "question"), ONE_MESSAGE)
+def test_a_message_with_context_and_question_is_split_for_the_judge(text, context, question):
+    asked = case(question=text)
+    assert context_and_question(asked) == (context, question)
+    prompt = verification_prompt(asked)[1].text
+    assert f"<question>\n{question}\n</question>" in prompt
+    assert (f"<context>\n{context}\n</context>" in prompt) == (context != "")
+
+
+def test_the_articles_prompt_and_its_boolean_are_one_argument_away():
+    steps = SelfEvaluator(2, prompt="article").evaluate(
+        case("Couples.", question="context:\nA riddle.\n\nquestion:\nSolve it")
+    )
+    first, _ = next(steps)
+    system, human = first.messages
+    assert system.text == (
+        "Instruction: Your task is to evaluate if the AI Generated Answer is correct or incorrect "
+        "based on the provided context and question. Provide ultimate reasoning that a human would "
+        "be satisfied with, then choose between Correct (True) or Incorrect (False)."
+    )
+    assert human.text == "Context: A riddle.\nQuestion: Solve it\nAI Generated Answer: Couples."
+    assert list(first.schema.model_fields) == ["rationale", "judgement"]
+    said = [Reply(AIMessage(""), first.schema(rationale="r", judgement=it)) for it in (True, False)]
+    with pytest.raises(StopIteration) as stop:
+        steps.send(said)
+    assert stop.value.value == Evaluation(0.5, (True, False), rationales=("r", "r"))
+
+
+def test_another_prompt_means_other_scores_and_another_number_of_retries_does_not():
+    usual = describe_verifier(SelfEvaluator(2))
+    assert same_verifier(usual, describe_verifier(SelfEvaluator(2, retries=0)))
+    article = SelfEvaluator(2, prompt="article")
+    assert not same_verifier(usual, describe_verifier(article))
+    assert build_verifier(describe_verifier(article), {}) == article
