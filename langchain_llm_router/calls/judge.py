@@ -21,6 +21,13 @@ from pydantic import BaseModel, ValidationError
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.efforts import rejected_settings
 from langchain_llm_router.calls.provider_messages import for_candidate
+from langchain_llm_router.calls.trace_runs import (
+    VERIFICATION,
+    VerdictRun,
+    is_tracer,
+    mark_run,
+    verification_name,
+)
 from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.live.client_retries import client_retries, without_retries
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
@@ -53,6 +60,9 @@ class _VerdictBooks:
 
     Threads write to it at the same time, and go on where who waits for them is interrupted.
     """
+
+    answers: list[AIMessage] = field(default_factory=list)
+    """The answers so far, for their tokens."""
 
     _begun: list[None] = field(default_factory=list)
     _ended: list[tuple[float, int]] = field(default_factory=list)
@@ -94,6 +104,9 @@ class VerifyOperation(Operation):
     may_see: Collection[str] | None = None
     """Names of the only models that may be asked, for a sensitive request; None for all."""
 
+    each_run: bool = False
+    """Whether each verdict is a run of its own in traces, with the calls behind it."""
+
     refusal: Exception | None = None
     """Why the answer is not verified at all; None if it is."""
 
@@ -106,7 +119,7 @@ class VerifyOperation(Operation):
         """What its calls have cost by now, with the worst case of those that may be billed."""
         if self.worst_usd is None:
             return None
-        asked = self.verifier.most_calls(self.case.candidate)
+        asked = self._calls
         judge, longest = asked[0] if asked else (None, None)
         if judge is None or any(a is not judge or n != longest for a, n in asked):
             return self.worst_usd
@@ -127,7 +140,12 @@ class VerifyOperation(Operation):
             return self.on_refusal(self.refusal)
         if not self._is_traced:
             return self._perform(self.attempt, self.config)
-        return self._traced_runnable().invoke(self.attempt, self.config)
+        if not self._is_one_run:
+            return self._traced_runnable().invoke(self.attempt, self.config)
+        with self._verdict_run() as run:
+            heard = is_traced(run.config)
+            perform = self._traced_runnable().invoke if heard else self._perform
+            return run.end(perform(self.attempt, run.config), self.books.answers)
 
     def _perform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
         steps, tally = self.verifier.evaluate(self.case), _Tally()
@@ -142,7 +160,12 @@ class VerifyOperation(Operation):
             return self.on_refusal(self.refusal)
         if not self._is_traced:
             return await self._aperform(self.attempt, self.config)
-        return await self._traced_runnable().ainvoke(self.attempt, self.config)
+        if not self._is_one_run:
+            return await self._traced_runnable().ainvoke(self.attempt, self.config)
+        with self._verdict_run() as run:
+            heard = is_traced(run.config)
+            perform = self._traced_runnable().ainvoke if heard else self._aperform
+            return run.end(await perform(self.attempt, run.config), self.books.answers)
 
     async def _aperform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
         steps, tally = self.verifier.evaluate(self.case), _Tally()
@@ -164,10 +187,35 @@ class VerifyOperation(Operation):
     def _is_traced(self) -> bool:
         return is_traced(self.config) if self.traced is None else self.traced
 
+    @property
+    def _is_one_run(self) -> bool:
+        """Whether tracers get one run for all verdicts; what a check of its own calls is shown."""
+        has_tracer = any(map(is_tracer, getattr(self.config.get("callbacks"), "handlers", ())))
+        return has_tracer and not self.each_run and len(self._calls) > 0
+
+    @property
+    def _calls(self) -> Sequence[tuple[Candidate, int | None]]:
+        return self.verifier.most_calls(self.case.candidate)
+
+    def _verdict_run(self) -> VerdictRun:
+        judges = {judge.name: judge for judge, _ in self._calls}
+        judge = next(iter(judges.values())) if len(judges) == 1 else None
+        messages, verifier = [*self.case.messages, self.case.answer], type(self.verifier).__name__
+        return VerdictRun(self.config, messages, judge, verifier)
+
     def _traced_runnable(self) -> RunnableLambda[Attempt, Attempt]:
         # One run around all samples, so that a trace shows one evaluation.
-        name = type(self.verifier).__name__
-        return RunnableLambda(self._perform, self._aperform, name=name)
+        def perform(attempt: Attempt, config: RunnableConfig) -> Attempt:
+            verdict = self._perform(attempt, config)
+            mark_run(config, verification_name(verdict))
+            return verdict
+
+        async def aperform(attempt: Attempt, config: RunnableConfig) -> Attempt:
+            verdict = await self._aperform(attempt, config)
+            mark_run(config, verification_name(verdict))
+            return verdict
+
+        return RunnableLambda(perform, aperform, name=VERIFICATION)
 
     def _call_runnable(self) -> RunnableLambda[Call, Reply]:
         # Not `model.batch`: with a lambda around each call, the trace stays a tree.
@@ -313,6 +361,8 @@ class VerifierCalls:
         n_unsure = self._n_unsure(call, None, guarded)
         reply = self._reply(call, output, guarded, unsure=n_unsure > 0)
         self._books.end(reply.cost_usd, n_unsure)
+        if reply.message is not None:
+            self._books.answers.append(reply.message)
         return reply
 
     def _n_unsure(

@@ -1,5 +1,8 @@
 """Decisions in traces and streams: as a run of their own, and as events during the request.
 
+A trace reads as a sentence: `llm_router`, `decide: ask small`, `small`, `self_evaluate ×8 → 0.88`,
+`decide: accept small (P 0.97 > 0.79)`. In a graph the runs of the nodes carry these names.
+
 If no callback handler is attached, no run and no event is made.
 
 Token usage belongs to the candidates' runs, and LangSmith counts it only there. In its
@@ -12,12 +15,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.callbacks import (
     AsyncCallbackHandler,
     BaseCallbackHandler,
+    BaseCallbackManager,
     Callbacks,
     adispatch_custom_event,
     dispatch_custom_event,
@@ -28,6 +32,7 @@ from langchain_core.runnables import RunnableConfig
 from langsmith.utils import tracing_is_enabled
 
 from langchain_llm_router.calls.langchain_internals import has_context_handlers, shows_messages
+from langchain_llm_router.calls.trace_runs import decision_name, mark_run
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.record import decision_data, situation_data
 from langchain_llm_router.types import Decision, Situation
@@ -36,6 +41,7 @@ from langchain_llm_router.types.operations import Operation
 
 __all__ = [
     "NOSTREAM",
+    "RUN_NAME",
     "AnnotateOperation",
     "EventOperation",
     "TokenWatch",
@@ -48,6 +54,9 @@ __all__ = [
     "watch_tokens",
     "without_tokens",
 ]
+
+RUN_NAME = "llm_router"
+"""Name of the run of a request in traces, unless the router or the call has a name."""
 
 _EVENT = "llm_router"
 
@@ -271,18 +280,27 @@ class TraceOperation(Operation):
     decision: Decision
     situation: Situation
     config: RunnableConfig
+    decision_id: str
+    in_node: bool = False
+    """Whether the run of a graph's node is that of the decision."""
+
+    unseen: bool = False
+    """Whether the answer was accepted as the last word, so that nothing was decided."""
 
     def perform(self) -> None:
-        """Start and end the run."""
-        manager = self.config.get("callbacks")
+        """Start and end the run, or name that of the node."""
+        if self._has_run:
+            return
+        manager = self._manager()
         assert isinstance(manager, CallbackManager)
-        inputs = situation_data(self.situation)
-        run = manager.on_chain_start(None, inputs, name=self._name)
+        run = manager.on_chain_start(None, situation_data(self.situation), name=self._name)
         run.on_chain_end(decision_data(self.decision))
 
     async def aperform(self) -> None:
-        """Start and end the run."""
-        manager = self.config.get("callbacks")
+        """Start and end the run, or name that of the node."""
+        if self._has_run:
+            return
+        manager = self._manager()
         if not isinstance(manager, AsyncCallbackManager):
             self.perform()
             return
@@ -291,32 +309,55 @@ class TraceOperation(Operation):
         await run.on_chain_end(decision_data(self.decision))
 
     @property
+    def _has_run(self) -> bool:
+        """Whether no run is made, because another one shows the decision."""
+        if self.in_node:
+            mark_run(self.config, self._name)
+        # Nothing was weighed: that the answer is verified, its verification shows.
+        weighed = self.decision.action != "verify" or len(self.decision.scores) > 0
+        return self.in_node or self.unseen or not weighed
+
+    def _manager(self) -> BaseCallbackManager:
+        manager = self.config.get("callbacks")
+        assert isinstance(manager, BaseCallbackManager)
+        own = manager.copy()
+        own.add_metadata({"llm_router_decision_id": self.decision_id}, inherit=False)
+        return own
+
+    @property
     def _name(self) -> str:
-        return f"decide: {self.decision.action} {self.decision.candidate}"
+        step = self.decision
+        return decision_name(replace(step, confidence=None) if self.unseen else step)
 
 
 @dataclass(frozen=True)
 class AnnotateOperation(Operation):
-    """The operation that adds the outcome to the router's LangSmith run, for use in filters."""
+    """The operation that adds the outcome to the router's run in traces, for use in filters."""
 
     record: Mapping[str, Any]
+    config: RunnableConfig
+    in_node: bool = False
+    """Whether the request runs in the nodes of a graph, whose run is then the router's."""
 
     def perform(self) -> None:
-        """Annotate the current run tree, if there is one."""
+        """Annotate the run, or else the current run tree, if there is one."""
         from langsmith.run_helpers import get_current_run_tree  # noqa: PLC0415 - takes 0.13 s
 
+        record = self.record
+        outcome = {
+            "llm_router_candidate": record["candidate"],
+            "llm_router_policy": record["policy"],
+            "llm_router_reason": record["reason"],
+            "llm_router_confidence": record["confidence"],
+            "llm_router_decision_id": record["decision_id"],
+            "llm_router_cost_usd": record["cost_usd"],
+            "llm_router_asked": [a["candidate"] for a in record["attempts"]],
+        }
+        if mark_run(self.config, metadata=outcome, parent=self.in_node):
+            return
         tree = get_current_run_tree()
         if tree is not None:
-            record = self.record
-            tree.add_metadata(
-                {
-                    "llm_router_candidate": record["candidate"],
-                    "llm_router_policy": record["policy"],
-                    "llm_router_decision_id": record["decision_id"],
-                    "llm_router_cost_usd": record["cost_usd"],
-                    "llm_router_asked": [a["candidate"] for a in record["attempts"]],
-                }
-            )
+            tree.add_metadata(outcome)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ def decision_data(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "scores": {name: dict(numbers) for name, numbers in decision.scores.items()},
         "confidence": decision.confidence,
+        "bar": decision.bar,
         "propensity": decision.propensity,
         "flip": decision.flip,
         "signal": decision.signal,

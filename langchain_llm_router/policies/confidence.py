@@ -181,9 +181,9 @@ class ConfidenceThreshold(Policy):
             flip = self._flip(situation, waiting[0], p, accepts=passes)
         if passes:
             reason = f"P(good) {p:.3f} passes {rule}"
-            return accept(self, last, reason, scores=scores, confidence=p, flip=flip)
+            return accept(self, last, reason, scores=scores, confidence=p, bar=bar, flip=flip)
         reason = f"P(good) {p:.3f} of {last['candidate']} does not pass {rule}"
-        return self._ask(waiting, reason, scores, confidence=p, flip=flip)
+        return self._ask(waiting, reason, scores, confidence=p, bar=bar, flip=flip)
 
     def _has_old_rule(self, situation: Situation) -> bool:
         """Return whether the decision is by the λ of an earlier version."""
@@ -225,6 +225,7 @@ class ConfidenceThreshold(Policy):
         scores: Mapping[str, Mapping[str, float | None]] | None = None,
         *,
         confidence: float | None = None,
+        bar: float | None = None,
         flip: str | None = None,
     ) -> Decision:
         return Decision(
@@ -235,6 +236,7 @@ class ConfidenceThreshold(Policy):
             final=len(waiting) == 1,
             scores={} if scores is None else scores,
             confidence=confidence,
+            bar=bar,
             flip=flip,
         )
 

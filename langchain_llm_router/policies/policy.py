@@ -389,6 +389,7 @@ def accept(
     *,
     scores: Mapping[str, Mapping[str, float | None]] | None = None,
     confidence: float | None = None,
+    bar: float | None = None,
     flip: str | None = None,
 ) -> Decision:
     """Return the decision to accept an answer."""
@@ -400,6 +401,7 @@ def accept(
         reason=reason,
         scores={} if scores is None else scores,
         confidence=confidence,
+        bar=bar,
         flip=flip,
     )
 

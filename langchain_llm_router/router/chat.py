@@ -100,7 +100,11 @@ class ChatLLMRouter(RouterFields, RequestChatModel):
             known. It needs a `log`, and the budgets pay for it, or it is left out.
         judge: The candidate, with a price, that judges; if None, the dearest candidate, which may
             like its own answers better than they are.
-        trace_decision: Whether each decision is a child run of its own in the trace.
+        trace_decision: Whether each decision is a child run of its own in the trace. In a graph
+            it is the run of the node.
+        trace_verdicts: Whether each verdict is a run of its own in the trace, with its prompt and
+            the calls behind it. Otherwise all verdicts on an answer are one run with a line each,
+            which has the sum of their tokens.
         streaming_mode: What a stream does with a cascade's drafts: `buffer` them until one is
             accepted, `commit` to a draft and stream it once P(good) reaches `commit_at`, or report
             them as `events` as they happen. P(good) is the policy's estimate before the draft;

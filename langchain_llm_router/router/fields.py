@@ -82,6 +82,7 @@ class RouterFields(BaseModel):
     sensitive: Annotated[Sensitive | None, _Unvalidated] = None
     turns: int = Field(default=3, ge=1)
     trace_decision: bool = True
+    trace_verdicts: bool = False
     streaming_mode: StreamingMode = "buffer"
     commit_at: float = Field(default=0.9, ge=0, le=1)
     commit_after: int = Field(default=16, ge=0)
@@ -147,6 +148,7 @@ class RouterArguments(DecisionArguments, total=False):
     exceptions_to_handle: tuple[type[Exception], ...]
     fallback_on: tuple[FlawKind, ...]
     trace_decision: bool
+    trace_verdicts: bool
     streaming_mode: StreamingMode
     commit_at: float
     commit_after: int

@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any, Literal, Unpack
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import END, START, StateGraph
 
+from langchain_llm_router.calls.tracing import RUN_NAME
 from langchain_llm_router.router.agent_runs import AgentHandOver, AgentRules
 from langchain_llm_router.router.approval import approve as approve_stage
 from langchain_llm_router.router.approval import ask_person, proposal
@@ -100,8 +102,7 @@ def create_cascade(
             "ChatLLMRouter to stream a draft before it is complete."
         )
         raise ValueError(msg)
-    # A decision needs no run of its own because every node already has one.
-    fields: dict[str, Any] = {"trace_decision": False, **arguments, "candidates": candidates}
+    fields: dict[str, Any] = {**arguments, "candidates": candidates}
     if not isinstance(approve, bool) and (
         not callable(approve) or inspect.iscoroutinefunction(approve)
     ):
@@ -176,6 +177,30 @@ def _replaces(function: Callable[..., Any] | None) -> bool:
     return callable(function) and not wraps(function)
 
 
+class _CascadeGraph(StateGraph[CascadeState, None, CascadeMessages, CascadeMessages]):
+    """A graph whose runs are named like those of a router, unless it is compiled with a name."""
+
+    def compile(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        """Compile the graph."""
+        return super().compile(*args, name=name or RUN_NAME, **kwargs)
+
+
+class _Edge(Runnable[Any, Any]):
+    """A function of the state that chooses an edge; it makes no run in traces."""
+
+    def __init__(self, function: Callable[[CascadeState], Any]) -> None:
+        self._function = function
+        self.name = getattr(function, "__name__", None)
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Return the labels of the edges to take."""
+        return self._function(input)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Return the labels of the edges to take."""
+        return self._function(input)
+
+
 class _GraphBuilder:
     """Builder of one graph's nodes and edges."""
 
@@ -203,7 +228,7 @@ class _GraphBuilder:
             for i, name in enumerate(parts.names)
         }
         self._agents = {self._node_of[c.name]: c.model for c in parts.candidates if c.is_agent}
-        self._graph = StateGraph(
+        self._graph = _CascadeGraph(
             CascadeState, input_schema=CascadeMessages, output_schema=CascadeMessages
         )
 
@@ -237,9 +262,9 @@ class _GraphBuilder:
         if self._approves:
             self._add(_APPROVE, "approve", approve_stage)
             after: dict[Hashable, str] = {**asking, "accept": END, "decide again": _DECIDE}
-            graph.add_conditional_edges(_APPROVE, self._after_approval, after)
+            graph.add_conditional_edges(_APPROVE, _Edge(self._after_approval), after)
             targets["ask a person"] = _APPROVE
-        graph.add_conditional_edges(_DECIDE, self.after_decision, targets)
+        graph.add_conditional_edges(_DECIDE, _Edge(self.after_decision), targets)
         return graph
 
     def _add(

@@ -17,7 +17,11 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import set_config_context
+from langchain_core.runnables.config import (
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+    set_config_context,
+)
 from langgraph.config import get_config
 
 from langchain_llm_router.calls.bindings import Bindings, NotedRunnable
@@ -25,7 +29,7 @@ from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.efforts import rejected_settings
 from langchain_llm_router.calls.provider_messages import provider_of, settings_for_provider
 from langchain_llm_router.calls.tools import choice_for_provider, tools_for_provider
-from langchain_llm_router.calls.tracing import NOSTREAM, TokenWatch
+from langchain_llm_router.calls.tracing import NOSTREAM, TokenWatch, is_traced
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.router.chat import ChatLLMRouter
 from langchain_llm_router.router.drivers import adrive, drive
@@ -120,7 +124,7 @@ class LLMRouterMiddleware(CheckedArguments, AgentMiddleware[Any, Any, Any]):
             return call.response(await adrive(routed.run()))
 
     def _request(self, call: _ModelCall) -> Request:
-        request, config = call.request, get_config()
+        request, config = call.request, call.config()
         configurable = dict(config.get("configurable") or {})
         if self._options is not None and configurable.get("llm_router") is None:
             configurable["llm_router"] = RoutingOptions.parse(self._options(request))
@@ -209,6 +213,15 @@ class _ModelCall:
         self.request, self.handler, self.ahandler = request, handler, ahandler
         self._parts = parts
         self._responses: dict[int, ModelResponse[Any]] = {}
+
+    def config(self) -> RunnableConfig:
+        """Return the config for runs inside of the middleware's own run, if it has one."""
+        config = get_config()
+        if not is_traced(config):
+            return config
+        if self.ahandler is None:
+            return {**config, "callbacks": get_callback_manager_for_config(config)}
+        return {**config, "callbacks": get_async_callback_manager_for_config(config)}
 
     def store(self, response: ModelResponse[Any]) -> AIMessage:
         """Store the response, and return its answer."""
@@ -308,7 +321,7 @@ class _HandlerRunnable(NotedRunnable):
             rejected_settings(model, self._candidate),
         )
         return request.override(
-            model=_with_tags(model, config or {}, listener),
+            model=_with_tags(model, config or {}, listener, self._candidate.name),
             messages=list(messages),  # type: ignore[arg-type]
             system_message=system,
             tools=list(tools_for_provider(request.tools, provider)),
@@ -323,7 +336,9 @@ def _own_config(config: RunnableConfig | None) -> RunnableConfig:
     return own if config is None else {**own, "callbacks": config.get("callbacks")}
 
 
-def _with_tags(model: BaseChatModel, config: RunnableConfig, listener: _Listener) -> BaseChatModel:
+def _with_tags(
+    model: BaseChatModel, config: RunnableConfig, listener: _Listener, name: str
+) -> BaseChatModel:
     """Copy a model with the router's tags and metadata, since the handler takes no config."""
     metadata = config.get("metadata") or {}
     added = {key: value for key, value in metadata.items() if key.startswith("llm_router_")}
@@ -335,6 +350,7 @@ def _with_tags(model: BaseChatModel, config: RunnableConfig, listener: _Listener
     else:
         own = [*(own or []), listener]
     update: dict[str, Any] = {
+        "name": name,
         "tags": [*(model.tags or []), *tags],
         "metadata": {**(model.metadata or {}), **added},
         "callbacks": own,

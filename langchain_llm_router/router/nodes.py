@@ -34,6 +34,7 @@ __all__ = [
     "UserNode",
     "WrappedNode",
     "check_parameters",
+    "merge_entries",
     "wraps",
 ]
 
@@ -120,13 +121,47 @@ class StageNode(Runnable[Any, dict[str, Any]]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Run the stage."""
-        return drive(self._run(input, config))
+        return self._only_new(drive(self._run(input, config)), input)
 
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Run the stage."""
-        return await adrive(self._run(input, config))
+        return self._only_new(await adrive(self._run(input, config)), input)
+
+    def _only_new(self, update: dict[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an update with only those attempts and steps that are new or changed."""
+        for key in ("trace", "steps") if not self.starts_turn else ():
+            if key not in update:
+                continue
+            now, before = update[key], state.get(key) or ()
+            same = _n_same(before, now)
+            if same == len(now) == len(before):
+                del update[key]
+            elif same < len(now):
+                update[key] = [{**now[i], "n": i} for i in range(same, len(now))]
+        return update
+
+
+def _n_same(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many entries at the beginning are the same in both lists."""
+    for i, (old, new) in enumerate(zip(before, now, strict=False)):
+        # An answer does not change; comparing two messages takes long.
+        if old is not new and ("attempt" not in new or old["attempt"] != new["attempt"]):
+            return i
+    return min(len(before), len(now))
+
+
+def merge_entries(
+    before: Sequence[Mapping[str, Any]], update: Sequence[Mapping[str, Any]]
+) -> list[Any]:
+    """Return the attempts or steps of a turn after an update, for the graph's state.
+
+    Each entry has its place in the turn as `n`. An update replaces the list from the place of its
+    first entry on, so a whole list, or one whose entries have no place, replaces all of it.
+    """
+    kept = update[0].get("n", 0) if update else 0
+    return [*before[:kept], *update]
 
 
 class AgentNode(RunnableLambda[Any, dict[str, Any]]):

@@ -35,7 +35,7 @@ from langchain_llm_router.live.client_retries import client_retries
 from langchain_llm_router.live.notes import Notes
 from langchain_llm_router.loop.climbs import hand_over_to
 from langchain_llm_router.loop.endpoints import arms_by_effort, at_price, expand_endpoints
-from langchain_llm_router.loop.loop import Reader, check_policy
+from langchain_llm_router.loop.loop import Loop, Reader, check_policy
 from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.default_pool import pool_by_price
@@ -47,12 +47,14 @@ from langchain_llm_router.types.secrets import find_secrets
 from langchain_llm_router.verification.verifier import Report
 
 if TYPE_CHECKING:
+    from langchain_llm_router.budgets.spending import Spending
     from langchain_llm_router.estimators.estimator import QualityEstimator
     from langchain_llm_router.estimators.output_length import OutputLength
     from langchain_llm_router.live.live import Live
     from langchain_llm_router.router.agent_runs import AgentRules
     from langchain_llm_router.router.attempts import Earlier
     from langchain_llm_router.router.judged_samples import JudgedSamples
+    from langchain_llm_router.router.shadow import ShadowOperation
 
 __all__ = ["Parts", "columns_of"]
 
@@ -250,6 +252,26 @@ class Parts:
     def secrets(self) -> tuple[str, ...]:
         """Every API key in the candidates' models."""
         return tuple({key for c in self.candidates for key in find_secrets(c.model)})
+
+    def shadow_operation(self, loop: Loop, refusal: Exception | None) -> ShadowOperation:
+        """Return the operation in which the shadow decides on a request; there is a shadow.
+
+        Args:
+            loop: The decisions of the request.
+            refusal: Why the shadow does not decide; None if it does.
+        """
+        from langchain_llm_router.router.shadow import ShadowOperation  # noqa: PLC0415 - slow to load
+
+        assert self.fields.shadow is not None, "asked before"
+        attempts = loop.situation.attempts
+        return ShadowOperation(self.fields.shadow, loop.situations(), attempts, refusal)
+
+    def spending(self, config: RunnableConfig, *, in_nodes: bool) -> Spending:
+        """Return what a request spends of the budgets; there are budgets."""
+        from langchain_llm_router.budgets.spending import Spending  # noqa: PLC0415 - slow to load
+
+        assert self.fields.budgets is not None, "asked before"
+        return Spending(self.fields.budgets, config, in_nodes=in_nodes)
 
     def resolve_name(self, name: Any) -> str:
         """Return the name of the candidate that has this name itself or whose model has it.

@@ -22,6 +22,7 @@ from langchain_llm_router.calls.ask import Answer, AskOperation, NodeOperation, 
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
 from langchain_llm_router.calls.judge import VerifyOperation, grouped_answers
 from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
+from langchain_llm_router.calls.trace_runs import mark_run
 from langchain_llm_router.calls.tracing import (
     AnnotateOperation,
     EventOperation,
@@ -252,6 +253,8 @@ class Request:
             update.pop("decision_id", None)
         if self.done is not None:
             update["messages"] = [self.done.output]
+        if self._has_handlers and state is not None:
+            mark_run(self.config, metadata={"llm_router_decision_id": self.decision_id})
         return update
 
     def prepare(self) -> Stage:
@@ -306,8 +309,9 @@ class Request:
         assert step is not None, "`act` has raised if every candidate failed"
         if self.parts.rules is not None and step.ends:
             step = yield from self.parts.rules.end(loop, step, self.answers)
-        if fields.trace_decision and self._has_handlers and not loop.accepted_without_policy:
-            yield TraceOperation(step, loop.situation, self.config)
+        if fields.trace_decision and self._has_handlers:
+            unseen, situation, id = loop.accepted_without_policy, loop.situation, self.decision_id
+            yield TraceOperation(step, situation, self.config, id, self.in_nodes, unseen)
         if self.emits_events:
             yield from self._emit_event("decision", decision_data(step))
         if step.action == "accept" or step.ending not in (None, "interrupt"):
@@ -378,15 +382,10 @@ class Request:
         if self.nodes:
             record["nodes"] = self.nodes
         if (shadow := fields.shadow) is not None:
-            from langchain_llm_router.router.shadow import (  # noqa: PLC0415 - slow to load
-                ShadowOperation,
-            )
-
-            attempts, sensitive = loop.situation.attempts, loop.situation.sensitive
-            why = left_out(self.parts, sensitive, shadow.estimator)
-            record["shadow"] = yield ShadowOperation(shadow, loop.situations(), attempts, why)
+            why = left_out(self.parts, loop.situation.sensitive, shadow.estimator)
+            record["shadow"] = yield self.parts.shadow_operation(loop, why)
         if fields.trace_decision and self._has_handlers:
-            yield AnnotateOperation(record)
+            yield AnnotateOperation(record, self.config, in_node=self.in_nodes)
         if step.action == "accept":
             answer = self.answers[step.candidate]
         else:
@@ -417,6 +416,9 @@ class Request:
             # Handlers would receive the confidence that is removed from a draft.
             quiet = not (shown_at_once and (step.final or not self.parts.reports[step.candidate]))
             config = candidate_config(self.config, step.candidate, self.decision_id, quiet=quiet)
+            if not self.in_nodes:
+                # A node has the name already.
+                config["run_name"] = step.candidate
         reads_along = commit is not None and fields.verifier and fields.verifier.reads_along
         arm = self._worst_case_arm(step)
         asking = self.parts.ask_operation(
@@ -473,6 +475,7 @@ class Request:
             config=candidate_config(self.config, step.candidate, self.decision_id, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,
+            each_run=parts.fields.trace_verdicts,
             worst_usd=self._worst_case_arm(step).worst_verification_usd,
         )
 
@@ -487,11 +490,7 @@ class Request:
         callbacks, budgets = self.config.get("callbacks"), self.parts.fields.budgets
         self._has_handlers = bool(getattr(callbacks, "handlers", callbacks))
         if budgets is not None:
-            from langchain_llm_router.budgets.spending import (  # noqa: PLC0415 - slow to load
-                Spending,
-            )
-
-            self._spending = Spending(budgets, self.config, in_nodes=self.in_nodes)
+            self._spending = self.parts.spending(self.config, in_nodes=self.in_nodes)
 
     def _perform_paid(self, operation: Operation, step: Decision) -> Generator[Operation, Any, Any]:
         """Perform the operation of a step; in a node, its worst-case cost is reserved first."""

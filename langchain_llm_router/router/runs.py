@@ -32,7 +32,7 @@ from langchain_core.runnables.config import (
 
 from langchain_llm_router.calls.langchain_internals import VERSIONS_KEY
 from langchain_llm_router.calls.nested_records import as_chunk, with_nested
-from langchain_llm_router.calls.tracing import has_no_handlers
+from langchain_llm_router.calls.tracing import RUN_NAME, has_no_handlers
 from langchain_llm_router.router.drivers import adrive, astream, drive, stream
 from langchain_llm_router.router.endings import Done
 from langchain_llm_router.router.parts import Parts
@@ -266,6 +266,10 @@ class RequestChatModel(BaseChatModel):
     ) -> ChatResult:
         message = self.invoke(messages, stop=stop, **kwargs)
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """Return the name of its runs: its own, or `llm_router`."""
+        return super().get_name(suffix, name=name or self.name or RUN_NAME)
 
     @property
     def _versions(self) -> dict[str, Any]:

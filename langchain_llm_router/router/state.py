@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
 
+from langchain_llm_router.router.nodes import merge_entries
 from langchain_llm_router.types import Attempt
 
 __all__ = ["CascadeMessages", "CascadeState", "DraftEntry", "TraceEntry"]
@@ -15,6 +16,9 @@ __all__ = ["CascadeMessages", "CascadeState", "DraftEntry", "TraceEntry"]
 
 class TraceEntry(TypedDict):
     """An attempt of the turn, and its answer."""
+
+    n: NotRequired[int]
+    """Its place in the turn, from 0; see `merge_entries`."""
 
     attempt: Attempt
     message: AIMessage | None
@@ -32,16 +36,17 @@ class DraftEntry(TraceEntry):
 class CascadeState(TypedDict):
     """The state of the cascade's graph; everything but `messages` is about the current turn only.
 
-    Only `messages` has a reducer, so the other keys are overwritten in a new turn.
+    A new turn overwrites everything but `messages`. A node returns only the entries of `trace` and
+    `steps` that it has added or changed.
     """
 
     messages: Annotated[list[AnyMessage], add_messages]
     """The conversation; the accepted answer is appended."""
 
-    trace: NotRequired[list[TraceEntry]]
+    trace: NotRequired[Annotated[list[TraceEntry], merge_entries]]
     """The attempts so far, in order."""
 
-    steps: NotRequired[list[dict[str, Any]]]
+    steps: NotRequired[Annotated[list[dict[str, Any]], merge_entries]]
     """The decisions so far."""
 
     decision_id: NotRequired[str]

@@ -367,6 +367,9 @@ class Decision:
     ending_cost_usd: float | None = None
     """With `abstain`: what this ending costs, e.g. the time of a person."""
 
+    bar: float | None = None
+    """What `confidence` must reach for the answer to be kept; None if the policy has no bar."""
+
     @property
     def ends(self) -> bool:
         """Whether the request ends with this decision."""

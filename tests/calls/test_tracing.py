@@ -57,21 +57,9 @@ def one_shot(**kwargs) -> ChatLLMRouter:
 
 
 ONE_SHOT = """\
-[chain] ChatLLMRouter
+[chain] llm_router
   [chain] decide: ask large
-  [llm] CapableModel"""
-
-ESCALATED = """\
-[chain] ChatLLMRouter
-  [chain] decide: ask small
-  [llm] CapableModel
-  [chain] decide: verify small
-  [chain] SelfEvaluator
-    [chain] verdict
-      [chain] RunnableSequence
-        [chain] RunnableParallel<raw>
-          [llm] CapableModel
-"""
+  [llm] large"""
 
 
 def traced(fake: FakeLangSmith, run) -> None:
@@ -143,18 +131,16 @@ def test_a_cascades_trace_groups_the_verdicts_and_keeps_drafts_quiet():
         children = fake.children(root)
     assert [line for line in tree.splitlines() if line.startswith("  [")] == [
         "  [chain] decide: ask small",
-        "  [llm] CapableModel",
-        "  [chain] decide: verify small",
-        "  [chain] SelfEvaluator",
-        "  [chain] decide: ask middle",
-        "  [llm] CapableModel",
-        "  [chain] decide: verify middle",
-        "  [chain] SelfEvaluator",
-        "  [chain] decide: accept middle",
+        "  [llm] small",
+        "  [llm] self_evaluate ×2 → 0.00",
+        "  [chain] decide: ask middle (P 0.00 < 0.60)",
+        "  [llm] middle",
+        "  [llm] self_evaluate ×2 → 1.00",
+        "  [chain] decide: accept middle (P 1.00 > 0.60)",
     ]
     assert "nostream" in children[1]["tags"]
-    assert children[4]["outputs"]["confidence"] == 0.0
-    assert tree.count("[chain] verdict") == 4
+    assert children[3]["outputs"]["confidence"] == 0.0
+    assert len(tree.splitlines()) == 8
 
 
 def test_every_token_is_counted_once_and_the_sum_is_the_record():
@@ -187,8 +173,9 @@ def test_the_graphs_trace_has_the_nodes_the_models_and_the_same_tokens():
         names = [child["name"] for child in fake.children(root)]
         counted = fake.tokens()
     assert names == [
-        "predict", "decide", "small", "decide", "self_evaluate",
-        "decide", "middle", "decide", "self_evaluate", "decide",
+        "predict", "decide: ask small", "small", "decide: verify small", "self_evaluate",
+        "decide: ask middle (P 0.00 < 0.60)", "middle", "decide: verify middle", "self_evaluate",
+        "decide: accept middle (P 1.00 > 0.60)",
     ]  # fmt: skip
     assert counted == sum(u["total_tokens"] for u in usage.usage_metadata.values())
 
@@ -230,20 +217,20 @@ def test_langsmiths_own_exporter_turns_the_trace_into_opentelemetry_spans():
         client.flush()
         client.cleanup()
     spans = {span.name: span for span in exporter.get_finished_spans()}
-    assert set(spans) == {"ChatLLMRouter", "decide: ask large", "CapableModel"}
-    root = spans["ChatLLMRouter"]
+    assert set(spans) == {"llm_router", "decide: ask large", "large"}
+    root = spans["llm_router"]
     # langsmith repeats a chain's last answer's usage on the chain: count only the llm spans.
     usages = {
         name: span.attributes.get("gen_ai.usage.total_tokens")
         for name, span in spans.items()
         if span.attributes["langsmith.span.kind"] == "llm"
     }
-    assert usages == {"CapableModel": answer.usage_metadata["total_tokens"]}
-    assert {s.parent.span_id for n, s in spans.items() if n != "ChatLLMRouter"} == {
+    assert usages == {"large": answer.usage_metadata["total_tokens"]}
+    assert {s.parent.span_id for n, s in spans.items() if n != "llm_router"} == {
         root.context.span_id
     }
     assert root.attributes["langsmith.metadata.llm_router_candidate"] == "large"
-    assert spans["CapableModel"].attributes["gen_ai.request.model"] == "tiny-large"
+    assert spans["large"].attributes["gen_ai.request.model"] == "tiny-large"
 
 
 @contextmanager
@@ -286,7 +273,7 @@ async def test_every_handler_gets_all_events_wherever_it_comes_from(listening):
     with collect_runs() as collected:
         router.invoke("q")
         await router.ainvoke("q")
-    assert [run.name for run in collected.traced_runs] == ["ChatLLMRouter"] * 2
+    assert [run.name for run in collected.traced_runs] == ["llm_router"] * 2
 
 
 def test_langsmiths_context_and_environment_variable_are_seen(monkeypatch):

@@ -289,8 +289,7 @@ async def test_no_token_of_a_rejected_agent_is_in_the_events(desk):
 CASCADE_TREE = """\
 [chain] cascade
   [chain] predict
-  [chain] decide
-    [chain] after_decision
+  [chain] decide: ask cheap
   [chain] cheap
     [chain] prepare
     [chain] attempt 1: cheap
@@ -300,12 +299,10 @@ CASCADE_TREE = """\
         [tool] write
       [chain] model
         [llm] ScriptedChatModel
-  [chain] decide
-    [chain] after_decision
+  [chain] decide: verify cheap
   [chain] self_evaluate
-    [chain] Checks
-  [chain] decide
-    [chain] after_decision
+    [chain] self_evaluate → 0.00
+  [chain] decide: ask strong (P 0.00 < 0.50)
   [chain] strong
     [chain] restore
     [chain] prepare
@@ -316,8 +313,7 @@ CASCADE_TREE = """\
         [tool] write
       [chain] model
         [llm] ScriptedChatModel
-  [chain] decide
-    [chain] after_decision
+  [chain] decide: accept strong
 """
 
 

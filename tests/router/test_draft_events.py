@@ -125,7 +125,7 @@ async def test_an_accepted_draft_is_one_chunk_of_the_routers_own_run():
     chunks = [
         e["data"]["chunk"].text
         for e in events
-        if e["event"] == "on_chain_stream" and e["name"] == "ChatLLMRouter"
+        if e["event"] == "on_chain_stream" and e["name"] == "llm_router"
     ]
     assert [chunk for chunk in chunks if chunk] == ["DRAFT secret"]
     assert said(events) == ""

@@ -177,7 +177,7 @@ def test_the_cascade_graph_tells_of_its_steps_unasked():
 async def test_event_streams_show_the_routers_answer_in_its_own_run():
     router = cascade("yes")
     events = [e async for e in router.astream_events("q", version="v2")]
-    mine = [e for e in events if e["name"] == "ChatLLMRouter"]
+    mine = [e for e in events if e["name"] == "llm_router"]
     said = [e["data"]["chunk"] for e in mine if e["event"] == "on_chain_stream"]
     assert text(said) == "a small draft"
     assert mine[-1]["event"] == "on_chain_end"
