@@ -26,6 +26,7 @@ EXTRAS = {
     "uvicorn": {"apps"},
     "genai_prices": {"calls"},
     "langchain": {"calls", "router"},
+    "opentelemetry": {"calls"},
     "ray": {"collect"},
     "redis": {"live"},
     "torch": {"estimators"},
