@@ -20,6 +20,7 @@ from langchain_llm_router import (
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
+from langchain_llm_router.router.nodes import merge_entries
 from langchain_llm_router.verification import YesNo
 from tests.support.fake_langsmith import FakeLangSmith
 from tests.support.fakes import CapableModel, ScriptedModel, make_outcomes
@@ -249,3 +250,18 @@ def test_a_name_of_the_router_or_the_call_is_kept():
     fake, _, _ = traced(lambda: (router.with_config(run_name="mine"), given))
     assert fake.tree().startswith("[chain] mine")
     assert create_cascade(pool("Correct"), **parts()).compile(name="other").name == "other"
+
+
+@pytest.mark.parametrize(
+    ("update", "after"),
+    [
+        ([{"n": 2, "a": 3}], [1, 2, 3]),
+        ([{"n": 1, "a": 9}], [1, 9]),
+        ([{"a": 7}, {"a": 8}], [7, 8]),
+        ([], []),
+    ],
+    ids=["added", "changed", "without places", "a new turn"],
+)
+def test_an_update_replaces_the_list_from_the_place_of_its_first_entry_on(update, after):
+    before = [{"n": 0, "a": 1}, {"n": 1, "a": 2}]
+    assert [entry["a"] for entry in merge_entries(before, update)] == after
