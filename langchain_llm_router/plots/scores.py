@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,7 +52,7 @@ def evaluation_gaussians(
     figure = new(8, 4.4)
     ax = _scores(figure, title, "good answers above the line, poor ones below", y="")
     for scores, sign, color in _sides(model):
-        width = _width(scores, model.bandwidth)
+        width = model.kernel_width(scores)
         shown = np.sort(scores)[:: max(1, len(scores) // 60)]
         for score in shown:
             bell = sign * normal_density(_GRID, score, width) / normal_density(0.0, 0.0, width)
@@ -101,7 +102,7 @@ def density_buildup(
         ax = axes(
             figure, box, title=title if i == 0 else "", subtitle=note if i == 0 else "", x=_SCORE
         )
-        width = _width(shuffled[:n], model.bandwidth)
+        width = model.kernel_width(shuffled[:n])
         bells = np.array([normal_density(_GRID, score, width) for score in shuffled[:n]])
         density = bells.mean(axis=0)
         ax.set_ylim(0, 1.3 * float(density.max(initial=1e-9)))
@@ -157,7 +158,7 @@ def p_good_curve(
         title: Title of the figure.
     """
     figure = new(8, 4.4)
-    ungated = KernelDensity(model.base_rate, 0.0, model.bandwidth, model.reflect)
+    ungated = replace(model, gate=0.0, hard_gate=0.0)
     labels = np.repeat([True, False], [len(model.scores_good_), len(model.scores_poor_)])
     ungated.fit(np.concatenate([model.scores_good_, model.scores_poor_]), labels)
     p = np.array([model.p_good(float(s), prior=prior) for s in _GRID])
@@ -174,9 +175,11 @@ def p_good_curve(
         ax.plot(_GRID, free, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
     ax.plot(_GRID, p, color=GOOD, linewidth=2.4)
     ax.set_ylim(0, 1.03)
-    if score is not None:
-        _mark_score(ax, score, model.p_good(score, prior=prior))
-    _name_gap(ax, trust)
+    observed = None if score is None else model.p_good(score, prior=prior)
+    if score is not None and observed is not None:
+        _mark_score(ax, score, observed)
+    # Away from the label of the observed score.
+    _name_gap(ax, trust, 0.5 if observed is None or abs(observed - 0.5) > 0.2 else 0.22)
     return figure
 
 
@@ -187,12 +190,18 @@ def total_density(model: KernelDensity, *, title: str = "Where scores have been 
     total = model.density_total_
     ax.fill_between(_GRID, total, color=MUTED, alpha=0.25, linewidth=0)
     ax.plot(_GRID, total, color=INK, linewidth=2)
-    floor = model.gate * float(total.max())
-    if floor > 0:
+    highest = float(total.max())
+    gates = [
+        (model.gate * highest, "gate: below it, trust falls"),
+        (model.hard_gate * highest, "hard gate: below it, no trust"),
+    ]
+    for floor, text in gates:
+        if floor <= 0:
+            continue
         ax.axhline(floor, color=POOR, linewidth=1.2, linestyle=(0, (4, 3)))
         # Where the density is lowest, so that the label stands beside the curve's own line.
         left = float(total[: len(total) // 3].mean()) < float(total[-len(total) // 3 :].mean())
-        ax.annotate("gate: below it, trust falls", (0.02 if left else 0.98, floor), xytext=(0, 5),
+        ax.annotate(text, (0.02 if left else 0.98, floor), xytext=(0, 5),
                     textcoords="offset points", color=POOR, fontsize=9, va="bottom",
                     ha="left" if left else "right",
                     bbox={"facecolor": "white", "linewidth": 0, "pad": 1, "alpha": 0.75},
@@ -300,8 +309,8 @@ def _label_peak(ax: Axes, x: float, y: float, text: str, color: str) -> None:
     )  # fmt: skip
 
 
-def _name_gap(ax: Axes, trust: Floats) -> None:
-    """Label the widest region without trust."""
+def _name_gap(ax: Axes, trust: Floats, height: float) -> None:
+    """Label the widest region without trust at this height."""
     closed = np.flatnonzero(trust < 0.5)
     if len(closed) == 0:
         return
@@ -309,15 +318,8 @@ def _name_gap(ax: Axes, trust: Floats) -> None:
     widest = max(runs, key=len)
     if len(widest) > 150:
         middle = float(_GRID[widest].mean())
-        ax.text(middle, 0.5, "too few scores\nin this region", color=MUTED, ha="center",
+        ax.text(middle, height, "too few scores\nin this region", color=MUTED, ha="center",
                 va="center", fontsize=10)  # fmt: skip
-
-
-def _width(scores: Floats, bandwidth: float) -> float:
-    """Compute the bandwidth that the model uses: Scott's rule with a minimum."""
-    spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
-    scott: float = spread * max(len(scores), 1) ** -0.2
-    return max(bandwidth, scott)
 
 
 def _swarm(scores: Floats) -> tuple[Floats, Floats]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -135,14 +135,33 @@ def normal_density(x: Floats | float, mean: Floats | float, width: float) -> Flo
     )
 
 
-def _gaussian_kde(values: Floats) -> Callable[[Floats], Floats]:
+_NARROWEST = 0.001
+"""Smallest standard deviation of a kernel: the step of the grid that densities are tabulated on."""
+
+_CONSTANT = 1e-6
+"""Standard deviation of scores up to which they count as equal; scipy would raise an error."""
+
+
+def _spread(scores: Floats) -> float:
+    return float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+
+
+def _mean_kernel(scores: Floats, width: float) -> Callable[[Floats], Floats]:
+    """Return the mean of normal densities around the scores as a function."""
+    spread = _spread(scores)
+    if spread <= _CONSTANT:
+        return lambda x: normal_density(x, float(scores.mean()), width)
     from scipy.stats import gaussian_kde  # noqa: PLC0415 - takes 1 s, and only fitting needs it
 
-    return gaussian_kde(values)
+    kde = gaussian_kde(scores, bw_method=width / spread)
+    return lambda x: np.asarray(kde(x), dtype=np.float64)
 
 
 def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+_BandwidthRule = Literal["scott", "silverman", "cv"]
 
 
 @dataclass(eq=False)
@@ -151,16 +170,34 @@ class KernelDensity(ObservationModel):
 
     P(good | s) = π·f_good(s) / (π·f_good(s) + (1-π)·f_poor(s)), times a gate that falls to 0 where
     there were hardly any training scores, because a score unlike those of the training data is no
-    evidence. Kernels are reflected at 0 and 1 and the bandwidth has a lower bound, so that constant
-    scores, a single point and mass at the ends cause no errors.
+    evidence. Kernels are reflected at 0 and 1 and the default bandwidth has a lower bound, so that
+    constant scores, a single point and mass at the ends cause no errors.
 
     Args:
         base_rate: Whether π is the prior, or without one the share of good answers; if False,
             π = ½ as in the seed article.
         gate: Share of the highest density of all training scores below which the gate falls in
             proportion; 0 disables the gate.
-        bandwidth: Smallest standard deviation of a kernel.
+        bandwidth: Standard deviation of every kernel, fixed, in units of the score, at least
+            0.001 (the article draws 0.05). Not together with `bw_method`.
         reflect: Whether to reflect kernels at 0 and 1; if not, mass leaves [0, 1] (the article).
+        bw_method: Rule for the standard deviation of the kernels, separately for good, poor and all
+            scores: that of `scipy.stats.gaussian_kde`, i.e. `scott`, `silverman`, or a number as
+            a factor of the standard deviation of the scores (the article computes with 0.3); or
+            `cv`, which maximizes the likelihood of each score given the others. If neither this
+            nor `bandwidth` is given, Scott's rule, but at least `min_bandwidth`.
+        min_bandwidth: Smallest standard deviation of a kernel by the default rule or by `cv`. The
+            other rules are scipy's, and use it only where theirs would be below 0.001, e.g. for
+            scores that are all equal.
+        hard_gate: Share of the highest density of all training scores up to which a score is not
+            trusted at all, i.e. P(good) = 0 (the article has 0.1 and 0.2); 0 disables it.
+
+    Measured on eleven pairs of verifier and model that ship with the package, fitted on 100 labels:
+    by default the Brier score of P(good) is 0.169, and P(good) ≥ ½ is right for 77 % of the unseen
+    answers; by `article()` 0.225 and 60 %. Of what it changes, each alone has 0.213 (no base rate),
+    0.177 or 0.193 (a hard gate at 0.1 or 0.2 in place of the soft one), 0.174 (`bw_method=0.3`) and
+    0.169 (no reflection). `bandwidth=0.05` has 0.172, `silverman` 0.170, `cv` 0.177; on 700 labels
+    all bandwidths are alike (0.166).
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3 (Gaussian KDE as observation
@@ -174,14 +211,43 @@ class KernelDensity(ObservationModel):
 
     base_rate: bool = True
     gate: float = 0.05
-    bandwidth: float = 0.02
+    bandwidth: float | None = None
     reflect: bool = True
+    bw_method: float | _BandwidthRule | None = None
+    min_bandwidth: float = 0.02
+    hard_gate: float = 0.0
 
     _GRID = 1001
 
     def __post_init__(self) -> None:
-        check_range(self, "gate", high=1)
-        check_range(self, "bandwidth", above=True)
+        check_range(self, "gate", "hard_gate", high=1)
+        check_range(self, "bandwidth", "min_bandwidth", low=_NARROWEST)
+        if self.bandwidth is not None and self.bw_method is not None:
+            msg = (
+                f"`bandwidth` ({self.bandwidth!r}, a fixed standard deviation) and `bw_method` "
+                f"({self.bw_method!r}, a rule for it) exclude each other: give one of them."
+            )
+            raise ValueError(msg)
+        if not isinstance(self.bw_method, str):
+            check_range(self, "bw_method", above=True)
+
+    @classmethod
+    def article(cls) -> Self:
+        """Return the seed article's model, fitted on the article's synthetic scores.
+
+        A number 0.3 as `bw_method`, no base rate, no reflection, and the hard gate at 0.1 in place
+        of the soft one. At score 0.6 its densities are 3.579 and 4.540 and P(good) is 44 %; at 0.2
+        it trusts nothing. `fit` replaces the synthetic scores by those of a real verifier.
+        It is less accurate than the defaults, see above.
+        """
+        # The article seeds NumPy's global generator; the same numbers come from one of its own.
+        rng = np.random.RandomState(0)
+        poor, high, low = (
+            rng.normal(mean, width, 50) for mean, width in ((0.55, 0.05), (0.9, 0.03), (0.6, 0.03))
+        )
+        scores = np.concatenate([high, low, poor])
+        model = cls(base_rate=False, gate=0.0, reflect=False, bw_method=0.3, hard_gate=0.1)
+        return model.fit(scores, np.repeat([True, False], [100, 50]))
 
     def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
         """Tabulate the densities of good, poor and all answers on a fine grid."""
@@ -201,11 +267,47 @@ class KernelDensity(ObservationModel):
         )
 
     def trust(self, score: float) -> float:
-        """Return the density gate: 1 near training scores, towards 0 far from them."""
-        if self.gate <= 0:
-            return 1.0
-        floor = self.gate * float(self.density_total_.max())
-        return min(1.0, self._interpolate(self.density_total_, score) / floor)
+        """Return the density gates: 1 near training scores, towards 0 far from them."""
+        share = self._interpolate(self.density_total_, score) / float(self.density_total_.max())
+        if self.hard_gate > 0 and share <= self.hard_gate:
+            return 0.0
+        return 1.0 if self.gate <= 0 else min(1.0, share / self.gate)
+
+    def kernel_width(self, scores: Floats) -> float:
+        """Return the standard deviation of the kernels for these scores."""
+        if self.bandwidth is not None:
+            return self.bandwidth
+        n, spread = len(scores), _spread(scores)
+        if self.bw_method == "cv":
+            return self._cross_validate(scores)
+        if isinstance(self.bw_method, str):
+            effective = n if self.bw_method == "scott" else 0.75 * n
+            factor = float(effective ** (-1 / 5)) if n > 0 else 0.0
+        elif self.bw_method is not None:
+            factor = self.bw_method
+        else:
+            return max(self.min_bandwidth, spread * max(n, 1) ** (-1 / 5))
+        width = factor * spread
+        return width if width >= _NARROWEST else self.min_bandwidth
+
+    def _cross_validate(self, scores: Floats) -> float:
+        """Return the width under which each score is most likely given the others."""
+        # Scores are rounded so that the pairs of distinct ones stay few.
+        at, counts = np.unique(np.rint(scores * (self._GRID - 1)), return_counts=True)
+        at, n = at / (self._GRID - 1), len(scores)
+        if n < 2:
+            return self.min_bandwidth
+        widths = np.geomspace(self.min_bandwidth, max(0.5, self.min_bandwidth), 24)
+
+        def likelihood(width: float) -> float:
+            pairs = normal_density(at[:, None], at[None, :], width)
+            if self.reflect:
+                for mirrored in (-at, 2 - at):
+                    pairs = pairs + normal_density(at[:, None], mirrored[None, :], width)
+            others = (pairs @ counts - pairs.diagonal()) / (n - 1)
+            return float(counts @ np.log(np.maximum(others, 1e-300)))
+
+        return float(max(widths, key=likelihood))
 
     def _posterior(self, score: float, prior: float, missing: float) -> float:
         prior = prior if self.base_rate else 0.5
@@ -220,36 +322,23 @@ class KernelDensity(ObservationModel):
     def _density(self, values: Floats, grid: Floats) -> Floats:
         if len(values) == 0:
             return np.zeros_like(grid)
-        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        narrow = spread * len(values) ** (-1 / 5) <= self.bandwidth
-        kde = None if narrow else _gaussian_kde(values)
-
-        def kernel(x: Floats) -> Floats:
-            if kde is not None:
-                return np.asarray(kde(x), dtype=np.float64)
-            # `gaussian_kde` raises on constant scores and single points, and its bandwidth tends to
-            # zero for nearly constant ones: a fixed bandwidth has no such singularity.
-            kernels = normal_density(x[:, None], values[None, :], self.bandwidth)
-            return np.asarray(kernels.mean(axis=1), dtype=np.float64)
-
+        kernel = _mean_kernel(values, self.kernel_width(values))
         density = kernel(grid)
         if self.reflect:
             density = density + kernel(-grid) + kernel(2 - grid)
         return density
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        settings = {
-            "base_rate": self.base_rate,
-            "gate": self.gate,
-            "bandwidth": self.bandwidth,
-            "reflect": self.reflect,
-        }
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
         return settings, {"good": self.scores_good_, "poor": self.scores_poor_}
 
     @classmethod
     def _from_state(cls, settings: Mapping[str, Any], arrays: Arrays) -> Self:
         good, poor = arrays["good"], arrays["poor"]
         labels = np.repeat([True, False], [len(good), len(poor)])
+        if "min_bandwidth" not in settings:
+            # In earlier versions `bandwidth` was the lower bound.
+            settings = {**settings, "bandwidth": None, "min_bandwidth": settings["bandwidth"]}
         return cls(**settings).fit(np.concatenate([good, poor]), labels)
 
 
@@ -408,7 +497,9 @@ def _class_likelihoods(
     kind: LikelihoodKind,
     bandwidth: float,
 ) -> Floats:
-    model = KernelDensity(bandwidth=bandwidth) if kind == "kde" else BetaBinomial(n_samples)
+    model: ObservationModel = BetaBinomial(n_samples)
+    if kind == "kde":
+        model = KernelDensity(min_bandwidth=max(bandwidth, _NARROWEST))
     model.fit(values, good)
     grid = np.linspace(0, 1, n_samples + 1)
     both = np.array([model.likelihoods(float(score)) for score in grid])

@@ -1,5 +1,7 @@
 """From a verifier's score to P(good): densities, counts, and what must never break them."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,6 +142,111 @@ def test_a_saved_model_reads_scores_the_same(make, tmp_path):
     (tmp_path / "model" / "manifest.json").write_text("{}")
     with pytest.raises(ArtifactError):
         type(model).load(tmp_path / "model")
+
+
+# The article's way, one option away
+
+
+def test_the_article_s_picture_comes_out_to_three_digits():
+    model = KernelDensity.article()
+    assert model.likelihoods(0.6) == pytest.approx((3.579, 4.540), abs=5e-4)
+    assert model.p_good(0.6) == pytest.approx(0.441, abs=5e-4)
+    assert model.trust(0.2) == 0.0
+    assert model.p_good(0.2) == 0.0
+
+
+def test_the_article_s_model_is_scipy_s_and_reads_scores_of_one_s_own_after_fit():
+    from scipy.stats import gaussian_kde
+
+    rng = np.random.default_rng(3)
+    poor, good = rng.beta(3, 4, 40), rng.beta(6, 2, 60)
+    model = KernelDensity.article().fit(np.r_[poor, good], np.repeat([False, True], [40, 60]))
+    at = np.linspace(0, 1, 1001)
+    for density, scores in ((model.density_good_, good), (model.density_poor_, poor)):
+        np.testing.assert_allclose(density, gaussian_kde(scores, bw_method=0.3)(at))
+    total = gaussian_kde(np.r_[good, poor], bw_method=0.3)(at)
+    trusted = total / total.max() > 0.1
+    assert 0.2 < trusted.mean() < 1
+    assert [model.trust(float(s)) == 1.0 for s in at] == trusted.tolist()
+
+
+@pytest.mark.parametrize("rule", ["scott", "silverman", 0.3, 1.0])
+def test_a_rule_for_the_bandwidth_is_scipy_s_own(rule):
+    from scipy.stats import gaussian_kde
+
+    scores = np.random.default_rng(0).normal(0.55, 0.02, 50)
+    model = KernelDensity(bw_method=rule, reflect=False).fit(scores, [True] * 50)
+    expected = gaussian_kde(scores, bw_method=rule)([0.5, 0.55, 0.6])
+    found = [model.likelihoods(x)[0] for x in (0.5, 0.55, 0.6)]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_a_fixed_bandwidth_is_the_standard_deviation_of_every_kernel():
+    from scipy.stats import norm
+
+    scores = [0.3, 0.5, 0.55, 0.9]
+    model = KernelDensity(bandwidth=0.05, reflect=False).fit(scores, [True] * 4)
+    for x in (0.3, 0.52, 0.7):
+        expected = np.mean([norm.pdf(x, mean, 0.05) for mean in scores])
+        assert model.likelihoods(x)[0] == pytest.approx(expected)
+
+
+def test_cross_validation_finds_the_width_under_which_each_score_is_most_likely_given_the_others():
+    scores = np.random.default_rng(1).normal(0.5, 0.1, 80).clip(0, 1).round(3)
+    model = KernelDensity(bw_method="cv", reflect=False)
+
+    def left_out(width: float) -> float:
+        rest = [np.delete(scores, i) for i in range(len(scores))]
+        kernels = [
+            np.exp(-(((x - r) / width) ** 2) / 2) / width for x, r in zip(scores, rest, strict=True)
+        ]
+        return float(np.sum([np.log(k.mean()) for k in kernels]))
+
+    best = max(np.geomspace(0.01, 0.5, 300), key=left_out)
+    assert model.kernel_width(scores) == pytest.approx(best, rel=0.15)
+    # Scores that are equal would be the likelier the narrower the kernel.
+    assert model.kernel_width(np.array([0.25, 0.5, 0.5, 0.75] * 20)) == 0.02
+    for few in ([0.5], [0.5, 0.5], []):
+        assert model.kernel_width(np.array(few)) == 0.02
+
+
+def test_a_fixed_bandwidth_and_a_rule_for_it_exclude_each_other():
+    with pytest.raises(ValueError, match=r"`bandwidth` \(0.05, .*`bw_method` \(0.3, .*one of them"):
+        KernelDensity(bandwidth=0.05, bw_method=0.3)
+    for wrong in ({"bandwidth": 0.0}, {"bw_method": -0.3}, {"bw_method": "wide"}, {"hard_gate": 2}):
+        with pytest.raises(ValueError, match="must"):
+            KernelDensity(**wrong)
+
+
+def test_the_hard_gate_refuses_where_the_soft_one_only_scales():
+    soft, hard = article(gate=0.1), article(gate=0.0, hard_gate=0.1)
+    shares = soft.density_total_ / soft.density_total_.max()
+    at = np.linspace(0, 1, 1001)
+    sparse = at[(shares > 0.05) & (shares < 0.095)]
+    assert len(sparse) > 5
+    for score in sparse.tolist():
+        assert hard.p_good(score) == 0.0 < soft.p_good(score)
+    for score in at[shares > 0.105].tolist():
+        assert hard.p_good(score) == soft.p_good(score)
+
+
+@pytest.mark.parametrize("rule", ["scott", "silverman", "cv", 0.3])
+@pytest.mark.parametrize(("scores", "good"), ODD.values(), ids=ODD.keys())
+def test_odd_training_scores_give_probabilities_by_every_rule(rule, scores, good):
+    model = KernelDensity(bw_method=rule, hard_gate=0.1).fit(scores, good)
+    for score in np.linspace(0, 1, 33):
+        assert 0 <= model.p_good(float(score)) <= 1
+
+
+def test_a_model_of_an_earlier_version_keeps_its_lower_bound(tmp_path):
+    model = article(min_bandwidth=0.07)
+    path = model.save(tmp_path / "old") / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"] = {"base_rate": True, "gate": 0.05, "bandwidth": 0.07, "reflect": True}
+    path.write_text(json.dumps(manifest))
+    assert KernelDensity.load(tmp_path / "old").likelihoods(0.6) == model.likelihoods(0.6)
+    fixed = KernelDensity.load(article(bandwidth=0.05, hard_gate=0.2).save(tmp_path / "new"))
+    assert (fixed.bandwidth, fixed.bw_method, fixed.hard_gate) == (0.05, None, 0.2)
 
 
 # Beta-binomial
