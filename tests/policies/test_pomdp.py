@@ -241,6 +241,36 @@ def test_the_rule_without_planning_keeps_iff_what_is_missing_is_not_worth_the_ne
     assert policy.decide(seen(3, Attempt(candidate="a"))).action == "verify"
 
 
+def test_by_the_article_s_rule_good_and_poor_answers_are_equally_likely_before():
+    outcomes, evaluations = make_tables(n=3)
+    policy = Pomdp(mode="article").fit(outcomes, evaluations)
+    good = outcomes.quality[:, 1] >= 0.5
+    table = score_likelihoods(evaluations.confidence[:, 1], outcomes.quality[:, 1], n_samples=8)
+    for k in range(9):
+        f_good, f_poor = table[k, good].mean(), table[k, ~good].mean()
+        attempts = (verified("a", 1.0), verified("b", k / 8))
+        decision = policy.decide(seen(3, *attempts, lambda_=50.0))
+        assert decision.confidence == pytest.approx(f_good / (f_good + f_poor))
+        assert policy.p_good(seen(3, *attempts), attempts[1]) == decision.confidence
+
+
+def test_the_share_of_good_answers_moves_the_belief_and_not_the_article_s_rule():
+    outcomes, evaluations = make_tables()
+    right = np.flatnonzero(outcomes.quality[:, 0] == 1)
+    more = np.concatenate([np.arange(len(outcomes)), np.repeat(right, 5)])
+    found = {}
+    for mode in ("article", "exact"):
+        few = Pomdp(mode=mode, bandwidth=0.3).fit(outcomes, evaluations)
+        many = Pomdp(mode=mode, bandwidth=0.3).fit(outcomes.take(more), evaluations.take(more))
+        half = verified("a", 0.5)
+        found[mode] = [policy.p_good(seen(2, half), half) for policy in (few, many)]
+    assert found["article"][1] == pytest.approx(found["article"][0], abs=0.01)
+    assert found["exact"][1] > found["exact"][0] + 0.15
+    unread = verified("a", None)
+    policy = Pomdp(mode="article").fit(outcomes, evaluations)
+    assert policy.decide(seen(2, unread, lambda_=1.0)).confidence == pytest.approx(0.5)
+
+
 def test_with_recall_an_earlier_and_better_looking_answer_is_kept():
     tables = make_tables(n=3, n_rows=800)
     trace = (verified("a", 1.0), verified("b", 0.0))
