@@ -31,6 +31,7 @@ from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.router.sensitivity import Confinement, SensitivityOperation
 from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
 from langchain_llm_router.types.options import RoutingOptions
+from langchain_llm_router.verification.verifier import standard_error
 
 __all__ = ["explain", "recorded_attempts"]
 
@@ -87,6 +88,7 @@ def explain(
         outlook=_outlook(policy, *decisions[0]),
         answered=len(attempts) > 0,
         score=_first_score(decisions),
+        gaussians=_gaussians(decisions[-1][0].attempts),
         answers=answer_belief(*scored[-1]),
         sensitive=situation.sensitive,
     )
@@ -131,6 +133,11 @@ def recorded_attempts(
             spent = None if evaluations.cost_usd is None else evaluations.cost_usd[row, k]
             attempt["verified"] = True
             attempt["confidence"] = _none_if_nan(evaluations.confidence[row, k])
+            if evaluations.verdicts is not None:
+                verdicts = [
+                    None if np.isnan(it) else bool(it) for it in evaluations.verdicts[row, k]
+                ]
+                attempt["standard_error"] = standard_error(attempt["confidence"], verdicts)
             attempt["verification_cost_usd"] = _none_if_nan(spent)
             if evaluations.answer_groups is not None:
                 group = int(evaluations.answer_groups[row, k])
@@ -205,6 +212,16 @@ def _first_score(decisions: Sequence[tuple[Situation, Decision]]) -> float | Non
     """Return the observed score of the first answer, if it was verified."""
     attempts = decisions[-1][0].attempts
     return None if len(attempts) == 0 else attempts[0].get("confidence")
+
+
+def _gaussians(attempts: Sequence[Attempt]) -> dict[str, tuple[float, float | None]]:
+    """Return score and standard error of each answer that has a score, by its candidate."""
+    scored = {attempt["candidate"]: attempt for attempt in attempts}
+    return {
+        name: (score, attempt.get("standard_error"))
+        for name, attempt in scored.items()
+        if (score := attempt.get("confidence")) is not None
+    }
 
 
 def _outlook(policy: Policy, situation: Situation, decision: Decision) -> tuple[Outlook, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_llm_router.evaluation.answer_beliefs import AnswerBelief
@@ -117,6 +117,8 @@ class Explanation:
         answers: For a policy that compares answers, what it believes of them at the last decision
             that computed scores; None for others.
         sensitive: Why only some candidates may see the query; None if all may.
+        gaussians: Each verified answer's own Gaussian by its candidate: the score as mean, and its
+            standard error, which is None where no verdicts are behind the score.
     """
 
     query: str
@@ -128,6 +130,7 @@ class Explanation:
     score: float | None = None
     answers: AnswerBelief | None = None
     sensitive: str | None = None
+    gaussians: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
 
     @property
     def weighed(self) -> bool:
@@ -156,6 +159,11 @@ class Explanation:
             lines.append(f"  sensitive, so that not every candidate may see it: {self.sensitive}")
         for step in self.steps:
             lines += [f"  {line}" for line in step.told()]
+        lines += [
+            f"  score of {name}'s answer: {mean:.3f}, standard error {error:.3f}"
+            for name, (mean, error) in self.gaussians.items()
+            if error is not None
+        ]
         if self.weighed:
             lines += ["", *self._arm_lines()]
         if self.answers is not None:
@@ -198,6 +206,10 @@ class Explanation:
             "neighbors": [{**vars(it), "quality": dict(it.quality)} for it in self.neighbors],
             "outlook": [vars(it) for it in self.outlook],
             "answers": None if self.answers is None else self.answers.as_dict(),
+            "gaussians": {
+                name: {"mean": mean, "standard_error": error}
+                for name, (mean, error) in self.gaussians.items()
+            },
         }
 
     def _arm_lines(self) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = ["Retraced", "retrace", "situations_before_steps", "without_verdict"]
 _VERDICT = (
     "verdicts",
     "rationales",
+    "standard_error",
     "answer_group",
     "verification_errors",
     "verification_cost_usd",

@@ -75,6 +75,10 @@ class Attempt(TypedDict, total=False):
     rationales: list[str | None]
     """The reason for each verdict, by its place in `verdicts`; missing if none gave any."""
 
+    standard_error: float | None
+    """√(p(1-p)/n) of p = `confidence` over the n verdicts that could be read: with `confidence` as
+    mean, the answer's own Gaussian. 0 where all verdicts agree; None without verdicts."""
+
     verification_errors: list[str]
     """Errors of the verifier's calls, one per failed call."""
 

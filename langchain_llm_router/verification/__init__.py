@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         Report,
         Verifier,
         evaluated,
+        standard_error,
     )
     from langchain_llm_router.verification.yes_no import YesNo
 else:
@@ -75,7 +76,7 @@ else:
             ".self_reported": "SelfReported",
             ".verifier": (
                 "ByCandidate Call Case CheckResult Evaluating Evaluation Reply Report Verifier "
-                "evaluated"
+                "evaluated standard_error"
             ),
             ".yes_no": "YesNo",
             "langchain_llm_router.types.messages": "question_of",
@@ -117,6 +118,7 @@ __all__ = [
     "read_text",
     "same_answer",
     "share_true",
+    "standard_error",
     "valid_tool_calls",
     "verification_prompt",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ __all__ = [
     "Verifier",
     "evaluated",
     "injection_evaluation",
+    "standard_error",
 ]
 
 
@@ -283,6 +285,17 @@ class ByCandidate(Verifier):
         return [] if verifier is None else verifier.most_calls(candidate)
 
 
+def standard_error(confidence: float | None, verdicts: Sequence[bool | None]) -> float | None:
+    """Return the standard error √(p(1-p)/n) of a score p of n readable verdicts.
+
+    It is 0 at p = 0 and p = 1, and None (unknown) without a score or without a readable verdict.
+    """
+    n = sum(verdict is not None for verdict in verdicts)
+    if confidence is None or n == 0:
+        return None
+    return math.sqrt(confidence * (1 - confidence) / n)
+
+
 def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
     """Return the attempt with the results of its evaluation."""
     score, errors = evaluation.confidence, list(evaluation.errors)
@@ -292,6 +305,7 @@ def evaluated(attempt: Attempt, evaluation: Evaluation) -> Attempt:
         **attempt,
         "verified": True,
         "confidence": None if score is None else float(score),
+        "standard_error": standard_error(score, evaluation.verdicts),
         "verdicts": list(evaluation.verdicts),
         "verification_errors": errors,
     }

@@ -197,6 +197,11 @@ def test_a_live_decision_record_is_followed_step_by_step():
     assert "keep small 0 to 0.25; ask large from 0.25" in told.text()
     assert told.steps[1].verdicts == ("Correct: because", *["Incorrect: because"] * 3)
     assert "    Correct: because\n" in told.text()
+    error = (0.25 * 0.75 / 4) ** 0.5
+    assert record["attempts"][0]["standard_error"] == pytest.approx(error)
+    assert told.gaussians == {"small": (0.25, pytest.approx(error))}
+    assert "score of small's answer: 0.250, standard error 0.217" in told.text()
+    assert told.as_dict()["gaussians"]["small"]["mean"] == 0.25
     # And without the record no candidate is asked.
     asked = len(small.seen)
     assert explain(router, "question?").decision.action == "ask"

@@ -16,6 +16,8 @@ from langchain_llm_router.verification import (
     Evaluation,
     SelfEvaluator,
     Verifier,
+    evaluated,
+    standard_error,
 )
 from tests.support.fakes import JudgeModel
 from tests.support.verifying import case, logprobs, run, verdict
@@ -53,3 +55,25 @@ def test_both_drivers_go_on_until_the_verifier_is_done():
     verifying = VerifyOperation(TwoRounds(), about, Attempt(candidate="small"), {})
     assert verifying.perform()["verdicts"] == [True, False]
     assert asyncio.run(verifying.aperform())["verdicts"] == [True, False]
+
+
+def test_an_attempt_has_the_gaussian_of_its_answer():
+    """40 evaluations of the article's riddle with mean 0.575."""
+    said = (True,) * 23 + (False,) * 17
+    attempt = evaluated(Attempt(candidate="small"), Evaluation(0.575, said))
+    assert attempt["confidence"] == 0.575
+    assert attempt["standard_error"] == pytest.approx(0.0782, abs=5e-5)
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_an_answer_whose_verdicts_all_agree_is_a_spike(score):
+    said = (score == 1,) * 8
+    assert evaluated(Attempt(), Evaluation(score, said))["standard_error"] == 0.0
+
+
+def test_only_verdicts_that_could_be_read_count_and_without_any_the_standard_error_is_unknown():
+    attempt = evaluated(Attempt(), Evaluation(0.5, (True, None, False, None)))
+    assert attempt["standard_error"] == pytest.approx(0.5 / 2**0.5)
+    for unknown in (Evaluation(None, (None, None)), Evaluation(0.7), Evaluation(None)):
+        assert evaluated(Attempt(), unknown)["standard_error"] is None
+    assert standard_error(None, [True]) is None
