@@ -92,7 +92,12 @@ if TYPE_CHECKING:
         quality_above_mix_interval,
     )
     from langchain_llm_router.evaluation.repeated_runs import RepeatedRuns
-    from langchain_llm_router.evaluation.separability_report import Separability, separability
+    from langchain_llm_router.evaluation.separability_report import (
+        Closeness,
+        Separability,
+        closeness,
+        separability,
+    )
     from langchain_llm_router.evaluation.sweeps import (
         Sweep,
         cheapest_good_enough,
@@ -137,7 +142,7 @@ else:
             ".random_mix": "cost_saved cost_saved_interval quality_above_mix_interval",
             ".repeated_runs": "RepeatedRuns",
             ".table_replay": "Replay best_single curve oracle replay",
-            ".separability_report": "Separability separability",
+            ".separability_report": "Closeness Separability closeness separability",
             ".sweeps": "Sweep cheapest_good_enough single_sweep utility_sweep",
             ".off_policy_estimates": (
                 "OffPolicy Overlap doubly_robust inverse_propensity off_policy self_normalized"
@@ -154,6 +159,7 @@ __all__ = [
     "AnswerBelief",
     "ArmTerms",
     "BelievedAnswer",
+    "Closeness",
     "Curve",
     "Exam",
     "Explanation",
@@ -189,6 +195,7 @@ __all__ = [
     "bootstrap",
     "brier",
     "cheapest_good_enough",
+    "closeness",
     "cost_at_quality",
     "cost_quality_area",
     "cost_quality_area_interval",

@@ -12,9 +12,9 @@ from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed
 from langchain_llm_router.estimators import Linear, QualityEstimator, out_of_fold
 from langchain_llm_router.evaluation.intervals import Interval, Resampling, bootstrap
 from langchain_llm_router.evaluation.metrics import auc
-from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.arrays import Floats, Indices, Vectors
 
-__all__ = ["Separability", "separability"]
+__all__ = ["Closeness", "Separability", "closeness", "separability"]
 
 
 _ROWS = 2000
@@ -73,6 +73,23 @@ class Separability:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Closeness:
+    """The similarity of one query to all others, by their labels (see `Separability`).
+
+    Attributes:
+        query: Text of the query.
+        edges: Edges of the bins of the cosine similarity, of shape (n_bins + 1,).
+        same: Share of the queries with the same label in each bin, of shape (n_bins,).
+        different: Share of the queries with another label in each bin, same shape.
+    """
+
+    query: str
+    edges: Floats
+    same: Floats
+    different: Floats
+
+
 def separability(
     outcomes: Outcomes,
     *,
@@ -104,8 +121,7 @@ def separability(
             f"got {len(some)} and {len(np.unique(labels))}."
         )
         raise ValueError(msg)
-    model = LexicalEmbeddings().fit(some.queries) if embeddings is None else embeddings
-    vectors = embed(model, some.queries)
+    vectors = _vectors(some, embeddings)
     cosine = (vectors @ vectors.T).astype(np.float64)
     i, j = np.triu_indices(len(some), 1)
     close, equal = cosine[i, j], labels[i] == labels[j]
@@ -127,6 +143,41 @@ def separability(
         p_value=(1 + int(np.sum(np.array(shuffled) >= agreement))) / (1 + _PERMUTATIONS),
         predictor_auc=_predictor_auc(predictor, some, how),
     )
+
+
+def closeness(
+    outcomes: Outcomes, row: int, *, embeddings: Embeddings | None = None, n_bins: int = 15
+) -> Closeness:
+    """Compare one query with all others: those with its best candidate, and the rest.
+
+    Args:
+        outcomes: Measured outcomes.
+        row: Index of the query.
+        embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
+        n_bins: Number of bins of the similarity.
+
+    Raises:
+        ValueError: If there is no such row, or no other.
+    """
+    if not 0 <= row < len(outcomes) or len(outcomes) < 2:
+        msg = (
+            f"`row` must be the index of one of at least 2 rows, got {row!r} for "
+            f"{len(outcomes)} rows."
+        )
+        raise ValueError(msg)
+    vectors, labels = _vectors(outcomes, embeddings), _labels(outcomes)
+    others = np.arange(len(outcomes)) != row
+    close = (vectors[others] @ vectors[row]).astype(np.float64)
+    equal = labels[others] == labels[row]
+    edges = np.linspace(min(0.0, float(close.min())), max(float(close.max()), 0.01), n_bins + 1)
+    return Closeness(
+        outcomes.queries[row], edges, _shares(close[equal], edges), _shares(close[~equal], edges)
+    )
+
+
+def _vectors(outcomes: Outcomes, embeddings: Embeddings | None) -> Vectors:
+    model = LexicalEmbeddings().fit(outcomes.queries) if embeddings is None else embeddings
+    return embed(model, outcomes.queries)
 
 
 def _labels(outcomes: Outcomes) -> Indices:

@@ -1,4 +1,4 @@
-"""Figures of the calibration of predictions and the separability of scores."""
+"""Figures of the calibration of predictions, and of the separability of scores and queries."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from langchain_llm_router.evaluation.metrics import auc, ece, reliability
+from langchain_llm_router.evaluation.separability_report import Closeness, Separability
 from langchain_llm_router.plots.canvas import GOOD, INK, MUTED, POOR, Figure, axes, new
 from langchain_llm_router.types.arrays import Floats
 
-__all__ = ["reliability_curve", "separability"]
+__all__ = ["closeness_histograms", "reliability_curve", "separability"]
 
 
 def reliability_curve(
@@ -98,4 +99,41 @@ def separability(
     ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     ax.set_xlim(0, 1)
     ax.margins(y=0.15)
+    return figure
+
+
+def closeness_histograms(
+    one: Closeness,
+    pairs: Separability,
+    *,
+    title: str = "Are queries that need the same model closer to each other?",
+) -> Figure:
+    """Draw how close queries with the same and with different best candidates are.
+
+    Args:
+        one: One query's closeness to all others, from `evaluation.closeness`, drawn on the left.
+        pairs: The closeness of all pairs, from `evaluation.separability`, drawn on the right.
+        title: Title of the figure.
+    """
+    figure = new(10, 4.2)
+    query = " ".join(one.query.split())
+    query = query if len(query) <= 44 else f"{query[:43]}…"
+    area = f"all pairs: those with the same are closer in {pairs.pair_auc:.0%}"
+    for left, it, note in ((0.07, one, f"one query: {query}"), (0.57, pairs, area)):
+        ax = axes(
+            figure, (left, 0.15, 0.41, 0.64), title=title if it is one else "", subtitle=note,
+            x="closeness (cosine similarity)", y="share (%)" if it is one else "",
+        )  # fmt: skip
+        for share, color, name, high in (
+            (it.same, GOOD, "same best candidate", 0.96),
+            (it.different, POOR, "another one", 0.88),
+        ):
+            ax.bar(it.edges[:-1], 100 * share, np.diff(it.edges), align="edge", color=color,
+                   alpha=0.45, edgecolor="white", linewidth=0.6)  # fmt: skip
+            ax.stairs(100 * share, it.edges, color=color, linewidth=1.6)
+            ax.text(0.98, high, name, transform=ax.transAxes, ha="right", va="top", color=color,
+                    fontsize=11, fontweight="bold")  # fmt: skip
+        seen = np.flatnonzero((it.same > 0.001) | (it.different > 0.001))
+        ax.set_xlim(float(it.edges[0]), float(it.edges[int(seen.max(initial=0)) + 1]))
+        ax.margins(y=0.15)
     return figure

@@ -1,7 +1,8 @@
 """Figures of the observation model of a verifier's scores, a fitted `KernelDensity`.
 
 In order, they show the scores as Gaussians, the scores as dots, how kernels add up to a density,
-the densities of good and poor answers, P(good), the total density, and the effect of λ.
+their sum and its normalisation, the densities of good and poor answers, P(good), the total density,
+and the effect of λ.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from langchain_llm_router.policies.observation import KernelDensity, normal_dens
 from langchain_llm_router.types.arrays import Floats
 
 __all__ = [
+    "bell_sum",
     "density_buildup",
     "evaluation_gaussians",
     "lambda_gradient",
@@ -115,6 +117,40 @@ def density_buildup(
         ax.set_xlim(0, 1)
         ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         ax.set_yticks([])
+    return figure
+
+
+def bell_sum(model: KernelDensity, *, title: str = "From the sum of bells to a density") -> Figure:
+    """Draw the sum of one Gaussian per good answer, and the same divided by its area.
+
+    The left height grows with the number of answers; the right one has area 1, and can be compared
+    between sets of different size. The scores are drawn as dots below. If there are no good
+    answers, the scores of poor answers are used.
+    """
+    has_good = len(model.scores_good_) > 0
+    scores, color = (model.scores_good_, GOOD) if has_good else (model.scores_poor_, POOR)
+    width = model.kernel_width(scores)
+    total = np.sum([normal_density(_GRID, score, width) for score in scores], axis=0)
+    area = float(np.trapezoid(total, _GRID))
+    figure = new(10, 4.4)
+    note = f"{len(scores)} {'good' if has_good else 'poor'} answers, bells of width {width:.3f}"
+    sides = [
+        (0.07, total, title, f"{note}; their sum has area {area:.1f}", "sum of the bells"),
+        (0.56, total / area, "", "divided by its area: area 1", "density"),
+    ]
+    dots, rows = _swarm(scores[:: max(1, len(scores) // 400)])
+    for left, curve, heading, below, name in sides:
+        ax = axes(figure, (left, 0.36, 0.42, 0.46), title=heading, subtitle=below, y=name)
+        ax.fill_between(_GRID, curve, color=color, alpha=0.25, linewidth=0)
+        ax.plot(_GRID, curve, color=color, linewidth=2)
+        ax.set_ylim(0, None)
+        ax.tick_params(labelbottom=False)
+        swarm = axes(figure, (left, 0.14, 0.42, 0.18), x=_SCORE)
+        swarm.scatter(dots, rows, s=10, color=color, alpha=0.75, linewidth=0)
+        swarm.set_ylim(-1, 1)
+        swarm.set_yticks([])
+        for each in (ax, swarm):
+            each.set_xlim(-0.01, 1.01)
     return figure
 
 

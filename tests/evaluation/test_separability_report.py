@@ -5,7 +5,7 @@ import pytest
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.estimators import Random
-from langchain_llm_router.evaluation import Resampling, separability
+from langchain_llm_router.evaluation import Resampling, closeness, separability
 from tests.support.fakes import TableEmbeddings, make_outcomes
 
 FAST = Resampling(100)
@@ -39,6 +39,21 @@ def test_histograms_of_four_points_by_hand():
     np.testing.assert_allclose(found.different, [1, 0])
     assert found.pair_auc == 1
     assert found.predictor_auc is None
+
+
+def test_the_closeness_of_one_query_by_hand():
+    """To the first query one of its label has cosine 1, one 0.6; the other label has 0."""
+    table = {"a1": [1.0, 0.0], "a2": [1.0, 0.0], "a3": [0.6, 0.8], "b1": [0.0, 1.0]}
+    outcomes = Outcomes(list(table), ("x", "y"), [[1, 0], [1, 0], [1, 0], [0, 1]])
+    found = closeness(outcomes, 0, embeddings=TableEmbeddings(table), n_bins=2)
+    assert found.query == "a1"
+    np.testing.assert_allclose(found.edges, [0, 0.5, 1])
+    np.testing.assert_allclose(found.same, [0, 1])
+    np.testing.assert_allclose(found.different, [1, 0])
+    lonely = closeness(outcomes, 3, embeddings=TableEmbeddings(table))
+    assert (lonely.same == 0).all()
+    with pytest.raises(ValueError, match="got 4 for 4 rows"):
+        closeness(outcomes, 4)
 
 
 def test_a_predictor_of_ones_own_is_judged():

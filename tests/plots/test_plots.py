@@ -7,7 +7,15 @@ import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, SelfEvaluator, plots, route_of
 from langchain_llm_router.data import Outcomes, SelfEvaluations
-from langchain_llm_router.evaluation import Exam, Interval, auc, explain, replay
+from langchain_llm_router.evaluation import (
+    Exam,
+    Interval,
+    auc,
+    closeness,
+    explain,
+    replay,
+    separability,
+)
 from langchain_llm_router.evaluation.sweeps import utility_sweep
 from langchain_llm_router.plots.routers import _kept_from
 from langchain_llm_router.policies import (
@@ -111,6 +119,7 @@ def test_many_models_leave_out_names_rather_than_cover_each_other():
 ARTICLE = {
     "evaluation_gaussians": "100 good",
     "score_swarm": "50 poor",
+    "bell_sum": "their sum has area",
     "density_buildup": "1 evaluation",
     "score_densities": "100 good",
     "p_good_curve": "too few scores",
@@ -185,6 +194,75 @@ def test_the_curve_of_p_good_names_only_what_it_shows_and_marks_an_observed_scor
     plain = plots.p_good_curve(ungated)
     assert not any("dashed" in text for text in texts(plain))
     assert len(plain.axes[0].lines) == 1
+
+
+def test_right_answers_are_dotted_wrong_ones_solid_and_agreement_is_a_spike(tmp_path):
+    gaussians = [(0.575, 0.078), (0.9, 0.047), (1.0, 0.0), (0.7, 0.072), (1.0, 0.0), (0.0, 0.0)]
+    good = [True, True, True, False, False, False]
+    figure = readable(plots.answer_gaussians(gaussians, good), tmp_path)
+    lines = figure.axes[0].lines[: len(good)]
+    assert [line.get_linestyle() == "-" for line in lines] == [not right for right in good]
+    spikes = [set(lines[i].get_xdata()) for i in (2, 4, 5)]
+    assert [len(spike) for spike in spikes] == [1, 1, 1]
+    assert spikes[0] != spikes[1]
+    for i in (0, 1, 3):
+        x, y = lines[i].get_data()
+        assert x[y.argmax()] == pytest.approx(gaussians[i][0], abs=1e-3)
+    with pytest.raises(ValueError, match="same length"):
+        plots.answer_gaussians(gaussians, good[:2])
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.575, 1.0])
+def test_one_answer_is_drawn_with_its_mean_and_standard_error(mean, tmp_path):
+    error = (mean * (1 - mean) / 40) ** 0.5
+    figure = readable(plots.answer_gaussian(mean, error), tmp_path)
+    assert any(f"mean {mean:.3f}, standard error {error:.3f}" in text for text in texts(figure))
+    with pytest.raises(ValueError, match=r"got 1\.2"):
+        plots.answer_gaussian(1.2, 0.0)
+
+
+def test_the_sum_of_bells_has_an_area_of_one_per_answer_and_its_density_an_area_of_one():
+    figure = plots.bell_sum(
+        KernelDensity(bandwidth=0.05, reflect=False).fit([0.4, 0.5, 0.6], [True] * 3)
+    )
+    curves = [ax.lines[0].get_data() for ax in figure.axes if len(ax.lines) > 0]
+    areas = [np.trapezoid(y, x) for x, y in curves]
+    assert areas == pytest.approx([3, 1], abs=1e-3)
+
+
+def test_the_models_of_a_cascade_are_asked_until_one_is_kept(tmp_path):
+    models = dict.fromkeys(("LM1", "LM2", "LM3"), KernelDensity.article())
+    cost = {"LM1": 1.0, "LM2": 1.2, "LM3": 1.5}
+    scores = {"LM1": 0.55, "LM2": 0.9}
+    figure = readable(
+        plots.cascade_scores(models, scores, lambda_=0.5, cost_usd=cost, raises_bar=True), tmp_path
+    )
+    first, second, third = (" | ".join(t.get_text() for t in ax.texts) for ax in figure.axes)
+    p = models["LM1"].p_good(0.55)
+    assert f"reward {p:.2f} - 0.60 = {p - 0.6:+.2f}" in first
+    assert "escalate to LM2" in first
+    assert "P(good) 100%" in second
+    assert "reward 1.00 - 0.75 = +0.25" in second
+    assert "keep LM2's answer" in second
+    assert third == "not asked"
+    ours = plots.cascade_scores(models, {"LM1": 0.2, "LM2": 0.55}, lambda_=0.5, cost_usd=cost)
+    shown = [" | ".join(t.get_text() for t in ax.texts) for ax in ours.axes]
+    assert "no trust here: P(good) 0%" in shown[0]
+    assert "reward 0.60 - (1 - 0.00) = -0.40" in shown[0]
+    assert "the last model | keep LM3's answer" in shown[2] or "keep LM2" in shown[1]
+    with pytest.raises(ValueError, match="`scores` of 'LM2'"):
+        plots.cascade_scores(models, {"LM1": 0.2}, lambda_=0.5, cost_usd=cost)
+    with pytest.raises(ValueError, match="at least one"):
+        plots.cascade_scores({}, {}, lambda_=0.5, cost_usd={})
+
+
+def test_closeness_is_drawn_for_one_query_and_for_all_pairs(tmp_path):
+    table = make_outcomes(n=200, candidates=("small", "large"))
+    one, pairs = closeness(table, 3), separability(table)
+    figure = readable(plots.closeness_histograms(one, pairs), tmp_path)
+    assert len(figure.axes) == 2
+    assert texts(figure).count("same best candidate") == 2
+    assert any(text.startswith("one query:") for text in texts(figure))
 
 
 def test_no_label_of_a_cost_quality_figure_covers_a_line_of_few_points():
