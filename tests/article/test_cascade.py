@@ -10,6 +10,7 @@ from langchain_llm_router import (
     SelfEvaluations,
     SelfEvaluator,
     create_cascade,
+    plots,
     route_of,
 )
 from langchain_llm_router.evaluation import replay
@@ -245,3 +246,61 @@ def test_a_verifier_that_sees_all_makes_it_an_mdp_and_one_that_sees_nothing_leav
     # Without any sight the belief stays at 60 % and 90 %, whatever the score.
     assert {after(score, blind, 0.29) for score in (0.0, 1.0)} == {"ask"}
     assert {after(score, blind, 0.31) for score in (0.0, 1.0)} == {"accept"}
+
+
+@row(27, "figure: three models' densities side by side, each with its observation and probability")
+def test_the_figure_says_of_each_model_what_was_observed_and_what_is_done():
+    models = observers()
+    scores = {"LM1": 0.66, "LM2": 0.8, "LM3": 0.9}
+    figure = plots.cascade_scores(models, scores, lambda_=LAMBDA, cost_usd=COSTS, raises_bar=True)
+    assert len(figure.axes) == 3
+    said = [[text.get_text() for text in ax.texts] for ax in figure.axes]
+    for name, panel in zip(("LM1", "LM2"), said, strict=False):
+        p = models[name].p_good(scores[name])
+        assert panel[0] == f"score {scores[name]:.2f}: P(good) {p:.0%}"
+    p1, p2 = (models[name].p_good(scores[name]) for name in ("LM1", "LM2"))
+    assert said[0][1:] == [f"reward {p1:.2f} - 0.60 = {p1 - 0.6:+.2f}", "escalate to LM2"]
+    assert said[1][1:] == [f"reward {p2:.2f} - 0.75 = {p2 - 0.75:+.2f}", "keep LM2's answer"]
+    assert said[2] == ["not asked"]
+    for name, ax in zip(COSTS, figure.axes, strict=True):
+        np.testing.assert_allclose(ax.lines[0].get_ydata(), models[name].density_good_)
+        np.testing.assert_allclose(ax.lines[1].get_ydata(), models[name].density_poor_)
+
+
+@row(
+    33,
+    "the rule without a plan, inside the POMDP, on P(good) without the base rate",
+    kind="option",
+    why='`Pomdp(mode="article")`; by default the whole plan, on a belief that starts from the base '
+    "rate",
+)
+def test_the_mode_of_the_article_compares_the_ratio_of_densities_with_the_next_cost():
+    random = np.random.default_rng(0)
+    good = random.random(300) < 2 / 3
+    scores = np.clip(
+        np.where(good, random.normal(0.6, 0.15, 300), random.normal(0.5, 0.15, 300)), 0, 1
+    )
+    names = ("LM1", "LM2")
+    outcomes = Outcomes(
+        [f"q{i}" for i in range(300)],
+        names,
+        np.c_[good, np.ones(300)],
+        np.tile([0.1, 1.0], (300, 1)),
+    )
+    said = SelfEvaluations(names, np.c_[scores, scores], np.zeros((300, 2)))
+    model = KernelDensity(min_bandwidth=0.05).fit(scores, good)
+    policy = Pomdp(LAMBDA, n_samples=10, likelihood="kde", mode="article").fit(outcomes, said)
+    arms = (Arm("LM1", cost_usd=0.1), Arm("LM2", cost_usd=1.0))
+    ratios = {}
+    for score in (i / 10 for i in range(2, 10)):
+        f_good, f_poor = model.likelihoods(score)
+        decision = policy.decide(Situation("q", arms, verified(LM1=score)))
+        ratios[score] = f_good / (f_good + f_poor)
+        assert decision.confidence == pytest.approx(ratios[score], abs=0.02)
+        if abs(ratios[score] - (1 - LAMBDA)) > 0.02:
+            assert (decision.action == "accept") == (ratios[score] >= 1 - LAMBDA)
+    # With the base rate of 2/3 the same score says more.
+    exact = Pomdp(LAMBDA, n_samples=10, likelihood="kde").fit(outcomes, said)
+    attempt = verified(LM1=0.5)[0]
+    with_rate = exact.p_good(Situation("q", arms, (attempt,)), attempt)
+    assert with_rate > ratios[0.5] + 0.08

@@ -1,9 +1,8 @@
 """AutoMix's observations: kernel densities of the self-evaluations of good and of poor answers."""
 
-import itertools
-
 import numpy as np
 import pytest
+from scipy.stats import gaussian_kde, norm
 
 from langchain_llm_router import plots
 from langchain_llm_router.policies import ConfidenceThreshold, KernelDensity
@@ -62,7 +61,7 @@ def test_the_figure_has_the_total_density_and_the_gate():
 
 @row(25, "figure: which scores are kept, by ten thresholds from cost to performance")
 def test_a_higher_threshold_keeps_fewer_scores_and_the_gradient_shows_from_where_on_each_is_kept():
-    model = fitted(base_rate=False, gate=0.1)
+    model = KernelDensity.article()
     arms = (Arm("small", cost_usd=0.1), Arm("large", cost_usd=1.0))
 
     def kept(threshold: float) -> np.ndarray:
@@ -71,13 +70,123 @@ def test_a_higher_threshold_keeps_fewer_scores_and_the_gradient_shows_from_where
         decided = [policy.decide(Situation("q", arms, (attempt,))).action for attempt in tried]
         return np.array(decided) == "accept"
 
-    areas = [kept(i / 10) for i in range(10)]
-    for wide, narrow in itertools.pairwise(areas):
-        assert (wide | ~narrow).all()
-    assert areas[0].all()
-    assert 0.2 < areas[5].mean() < 0.4
+    shares = []
+    for threshold in np.arange(1, 10) / 10:
+        by_the_article = (articles_curve() > threshold) & (articles_density() > 0.1)
+        np.testing.assert_array_equal(kept(threshold), by_the_article)
+        shares.append(by_the_article.mean())
+    assert shares == sorted(shares, reverse=True)
+    assert shares[4] == pytest.approx(0.28, abs=5e-3)
     upper, lower, *_ = plots.lambda_gradient(model, cost_usd=1.0).axes
     p = np.array([model.p_good(score) for score in np.linspace(0, 1, 1001).tolist()])
     for ax in (upper, lower):
         # The darker, the dearer: 1 is kept whatever a dollar is worth, 0 only where it is dear.
         np.testing.assert_allclose(ax.images[0].get_array()[0], p, atol=1e-9)
+
+
+@row(
+    16,
+    "figure: a Gaussian on every point, with a standard deviation of 0.05",
+    kind="option",
+    why="`KernelDensity(bandwidth=0.05)`; by default Scott's rule, 0.0595 for these scores",
+)
+def test_every_score_is_a_bell_of_the_width_that_was_asked_for():
+    scores, good = self_evaluations()
+    *bells, _ = plots.evaluation_gaussians(fitted(bandwidth=0.05)).axes[0].lines
+    assert len(bells) == 150
+    for bell, score in zip(bells, np.sort(scores[good]), strict=False):
+        x = bell.get_xdata()
+        height = np.exp(-(((x - score) / 0.05) ** 2) / 2)
+        np.testing.assert_allclose(bell.get_ydata(), height, atol=1e-9)
+    assert fitted().kernel_width(scores[good]) == pytest.approx(0.0595, abs=5e-5)
+
+
+@row(17, "figure: the sum of all Gaussians, and the same divided by its area")
+def test_the_raw_sum_and_its_normalization_are_the_articles():
+    scores, good = self_evaluations()
+    summed, _, density, _ = plots.bell_sum(fitted(bandwidth=0.05)).axes
+    x, y = summed.lines[0].get_data()
+    expected = norm.pdf(x[:, None], scores[good][None, :], 0.05).sum(axis=1)
+    np.testing.assert_allclose(y, expected, atol=1e-9)
+    area = np.trapezoid(y, x)
+    assert 97 < area < 100
+    np.testing.assert_allclose(density.lines[0].get_ydata(), expected / area, atol=1e-9)
+    assert (expected / area).max() == pytest.approx(3.63, abs=0.05)
+
+
+@row(
+    18,
+    "gaussian_kde(scores, bw_method=0.3) of good and of poor answers",
+    kind="option",
+    why="`KernelDensity(bw_method=0.3, reflect=False)`; by default by Scott's rule, reflected at 0 "
+    "and 1, where mass would otherwise leave the range of scores",
+)
+@pytest.mark.parametrize("bw_method", [0.3, "scott", "silverman"])
+def test_densities_are_those_of_scipy(bw_method):
+    scores, good = self_evaluations()
+    model = fitted(bw_method=bw_method, reflect=False)
+    for density, values in (
+        (model.density_good_, scores[good]),
+        (model.density_poor_, scores[~good]),
+        (model.density_total_, scores),
+    ):
+        expected = gaussian_kde(values, bw_method=bw_method)(np.linspace(0, 1, 1001))
+        np.testing.assert_allclose(density, expected, atol=1e-9)
+
+
+@row(
+    19,
+    "at a score of 0.6 the densities are 3.579 and 4.540, and P(good) is 44 %",
+    kind="option",
+    why="`KernelDensity.article()`; by default P(good) counts with the share of good answers, "
+    "which the article leaves out: 56 % where 2 of 3 answers are good",
+)
+def test_at_0_6_the_articles_three_numbers_come_out():
+    model = KernelDensity.article()
+    good, poor = model.likelihoods(0.6)
+    assert (round(good, 3), round(poor, 3)) == (3.579, 4.540)
+    assert int(100 * model.p_good(0.6)) == 44
+    assert fitted().p_good(0.6) == pytest.approx(0.55, abs=0.015)
+
+
+def articles_curve() -> np.ndarray:
+    """P(good) on the article's axis, by scipy."""
+    scores, good = self_evaluations()
+    dense, poor = (
+        gaussian_kde(values, bw_method=0.3)(AXIS) for values in (scores[good], scores[~good])
+    )
+    return dense / (dense + poor)
+
+
+def articles_density() -> np.ndarray:
+    """The density of all scores, divided by its highest value."""
+    total = gaussian_kde(self_evaluations()[0], bw_method=0.3)(AXIS)
+    return total / total.max()
+
+
+@row(
+    20,
+    "P(good) over the whole axis",
+    kind="option",
+    why="`KernelDensity(bw_method=0.3, base_rate=False, gate=0, reflect=False)`",
+)
+def test_the_curve_of_p_good_is_the_articles():
+    model = fitted(bw_method=0.3, base_rate=False, gate=0.0, reflect=False)
+    ours = [model.p_good(score) for score in AXIS.tolist()]
+    np.testing.assert_allclose(ours, articles_curve(), atol=2e-3)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.2])
+@row(
+    23,
+    "a density gate: a score counts only where the density of all scores is above 0.1 (or 0.2)",
+    kind="option",
+    why="`KernelDensity(hard_gate=0.1)`; by default P(good) falls in proportion below 5 % of the "
+    "highest density",
+)
+def test_a_hard_gate_keeps_exactly_the_scores_that_the_article_keeps(threshold):
+    model = fitted(bw_method=0.3, base_rate=False, gate=0.0, reflect=False, hard_gate=threshold)
+    kept = np.array([model.p_good(score) > 0.5 for score in AXIS.tolist()])
+    by_the_article = (articles_curve() > 0.5) & (articles_density() > threshold)
+    np.testing.assert_array_equal(kept, by_the_article)
+    assert model.p_good(0.2) == 0.0

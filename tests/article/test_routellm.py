@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from langchain_llm_router import Battles, Candidate, ChatLLMRouter, Outcomes, estimators
+from langchain_llm_router import Battles, Candidate, ChatLLMRouter, Outcomes, estimators, plots
 from langchain_llm_router.estimators import BradleyTerry, MatrixFactorization
-from langchain_llm_router.evaluation import Resampling, auc, separability
+from langchain_llm_router.evaluation import Resampling, auc, closeness, separability
 from langchain_llm_router.policies import Threshold
 from langchain_llm_router.testing import ScriptedChatModel
 from tests.estimators.test_contrastive import make_encoder, make_rows, untrained
@@ -239,3 +239,26 @@ def test_the_win_rate_of_two_models_is_that_of_the_papers_product():
     # Truth: a beats b with 88 % on the first topic and with 12 % on the second.
     rates = 1 / (1 + np.exp(strengths[:, 1] - strengths[:, 0]))
     assert rates.tolist() == pytest.approx([0.88, 0.12], abs=0.12)
+
+
+@row(50, "figure: how close one query is to those with the same label and to the others")
+def test_the_histograms_of_one_query_are_those_by_hand():
+    embeddings, outcomes = noise(80)
+    vectors = np.array([embeddings.table[query] for query in outcomes.queries])
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    label = outcomes.quality[:, 1] > outcomes.quality[:, 0]
+    pairs = separability(outcomes, embeddings=embeddings, resampling=Resampling(50))
+    for index in (0, 1, 2):
+        one = closeness(outcomes, index, embeddings=embeddings, n_bins=15)
+        others = np.arange(80) != index
+        cosine = vectors[others] @ vectors[index]
+        equal = label[others] == label[index]
+        for share, values in ((one.same, cosine[equal]), (one.different, cosine[~equal])):
+            counts = np.histogram(values, one.edges)[0]
+            assert len(share) == 15
+            np.testing.assert_allclose(share * len(values), counts, atol=1.01)
+            assert share.sum() == pytest.approx(1.0)
+        left, right = plots.closeness_histograms(one, pairs).axes
+        heights = [bar.get_height() for bar in left.patches if hasattr(bar, "get_height")]
+        np.testing.assert_allclose(heights[:30], 100 * np.r_[one.same, one.different])
+        assert len(right.patches) >= 2 * len(pairs.same)

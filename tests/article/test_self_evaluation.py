@@ -1,6 +1,9 @@
 """AutoMix's cascade: a model answers, judges its own answer, and a larger one is asked."""
 
+import numpy as np
+import pytest
 from langchain_core.messages import HumanMessage
+from scipy.stats import norm
 
 from langchain_llm_router import (
     Candidate,
@@ -9,6 +12,7 @@ from langchain_llm_router import (
     Price,
     SelfEvaluator,
     create_cascade,
+    plots,
     route_of,
 )
 from langchain_llm_router.estimators import NearestNeighbors
@@ -129,3 +133,39 @@ def test_forty_verdicts_of_which_23_say_correct_give_a_mean_of_0_575():
     assert record["attempts"][0]["confidence"] == 0.575
     assert record["attempts"][0]["verdicts"].count(True) == 23
     assert record["candidate"] == "small"
+
+
+@row(11, "an answer's own Gaussian: the mean of its evaluations, and √(p(1-p)/n)")
+def test_every_answer_that_was_judged_has_a_mean_and_a_standard_error():
+    _, record = evaluated(*["Correct"] * 23, *["Incorrect"] * 17, n_samples=40)
+    attempt = record["attempts"][0]
+    assert attempt["confidence"] == 0.575
+    assert attempt["standard_error"] == pytest.approx((0.575 * 0.425 / 40) ** 0.5)
+    assert attempt["standard_error"] == pytest.approx(0.078, abs=5e-4)
+    _, agreed = evaluated("Correct", n_samples=40)
+    assert agreed["attempts"][0]["standard_error"] == 0.0
+    _, unread = evaluated("I would say so.", n_samples=40)
+    assert unread["attempts"][0]["standard_error"] is None
+
+
+@row(12, "figure: the Gaussian of one answer, by its mean and its standard deviation")
+def test_the_figure_of_an_answer_is_the_normal_density_of_its_evaluations():
+    curve, *_ = plots.answer_gaussian(0.575, 0.0782).axes[0].lines
+    expected = norm.pdf(curve.get_xdata(), 0.575, 0.0782)
+    np.testing.assert_allclose(curve.get_ydata(), expected, atol=1e-9)
+    assert curve.get_ydata().max() == pytest.approx(5.10, abs=5e-3)
+
+
+@row(13, "figure: five answers overlaid, right dotted and wrong solid, a spike at deviation 0")
+def test_five_answers_are_overlaid_and_where_all_verdicts_agree_there_is_a_spike():
+    shares = [0.575, 0.9, 1.0, 0.4, 0.0]
+    gaussians = [(p, (p * (1 - p) / 40) ** 0.5) for p in shares]
+    good = [True, True, True, False, False]
+    lines = plots.answer_gaussians(gaussians, good).axes[0].lines
+    assert [line.is_dashed() for line in lines] == good
+    for line, (mean, deviation) in zip(lines, gaussians, strict=True):
+        if deviation == 0:
+            assert set(line.get_xdata()) == {mean}
+        else:
+            expected = norm.pdf(line.get_xdata(), mean, deviation)
+            np.testing.assert_allclose(line.get_ydata(), expected, atol=1e-9)
