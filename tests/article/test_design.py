@@ -4,10 +4,12 @@ import re
 import runpy
 
 import pytest
+from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableParallel
+from langchain_core.tracers import LangChainTracer
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from langchain_llm_router import (
@@ -34,6 +36,7 @@ from langchain_llm_router.policies import (
 from langchain_llm_router.router import LLMRouterMiddleware
 from langchain_llm_router.testing import ScriptedChatModel
 from tests.support.article_rows import row
+from tests.support.fake_langsmith import FakeLangSmith
 from tests.support.paths import ROOT
 
 QUESTION = {"messages": [("human", "question?")]}
@@ -186,3 +189,40 @@ def test_a_router_is_an_agents_model_its_middleware_and_a_node_of_a_graph():
     outer.add_edge(START, "route")
     outer.add_edge("route", END)
     assert outer.compile().invoke(QUESTION)["messages"][-1].content == "small says"
+
+
+@row(77, "LangSmith: a trace of every decision")
+def test_a_traced_cascade_reads_as_a_sentence_and_counts_every_token_once():
+    langsmith = pytest.importorskip("langsmith", reason="langsmith is not installed")
+
+    def traced(verdict: str) -> FakeLangSmith:
+        router = ChatLLMRouter(
+            candidates=pool(verdict=verdict),
+            policy=ConfidenceThreshold(threshold=0.79),
+            verifier=SelfEvaluator(n_samples=8),
+        )
+        fake = FakeLangSmith()
+        with fake, get_usage_metadata_callback() as usage:
+            client = langsmith.Client(api_url=fake.url, api_key="lsv2_sk_secret")
+            router.invoke("question?", {"callbacks": [LangChainTracer(client=client)]})
+            client.flush()
+            client.cleanup()
+        counted = sum(model["total_tokens"] for model in usage.usage_metadata.values())
+        assert fake.tokens() == counted > 0
+        return fake
+
+    assert traced("Correct").tree().splitlines() == [
+        "[chain] llm_router",
+        "  [chain] decide: ask small",
+        "  [llm] small",
+        "  [llm] self_evaluate ×8 → 1.00",
+        "  [chain] decide: accept small (P 1.00 > 0.79)",
+    ]
+    assert traced("Incorrect").tree().splitlines() == [
+        "[chain] llm_router",
+        "  [chain] decide: ask small",
+        "  [llm] small",
+        "  [llm] self_evaluate ×8 → 0.00",
+        "  [chain] decide: ask large (P 0.00 < 0.79)",
+        "  [llm] large",
+    ]

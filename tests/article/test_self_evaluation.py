@@ -169,3 +169,72 @@ def test_five_answers_are_overlaid_and_where_all_verdicts_agree_there_is_a_spike
         else:
             expected = norm.pdf(line.get_xdata(), mean, deviation)
             np.testing.assert_allclose(line.get_ydata(), expected, atol=1e-9)
+
+
+@row(5, "the rationale is kept beside the judgement")
+def test_every_verdicts_rationale_is_in_the_record():
+    said = [
+        {"rationale": "Married people are not single.", "verdict": "Correct"},
+        {"rationale": "Every person was killed.", "verdict": "Incorrect"},
+    ]
+    _, record = evaluated(*said, n_samples=2)
+    attempt = record["attempts"][0]
+    kept = dict(zip(attempt["rationales"], attempt["verdicts"], strict=True))
+    assert kept == {"Married people are not single.": True, "Every person was killed.": False}
+
+
+INSTRUCTION = (
+    "Instruction: Your task is to evaluate if the AI Generated Answer is correct or incorrect "
+    "based on the provided context and question. Provide ultimate reasoning that a human would be "
+    "satisfied with, then choose between Correct (True) or Incorrect (False)."
+)
+
+
+@row(
+    7,
+    "the prompt: an instruction; then context, question and AI generated answer; a boolean",
+    kind="option",
+    why='`SelfEvaluator(prompt="article")`; by default with two examples and each part in a fence',
+)
+def test_the_articles_prompt_and_its_boolean_are_one_argument_away():
+    message = f"context:\n{RIDDLE}\n\nquestion:\nSolve the riddle"
+    for prompt in ("article", "examples"):
+        small = ScriptedChatModel(RIGHT_ANSWER, verdicts=["Correct"])
+        judging = {"rationale": "It solves it.", "judgement": True, "verdict": "Correct"}
+        judge = ScriptedChatModel(judging)
+        router = ChatLLMRouter(
+            candidates=[Candidate("small", small), Candidate("large", ScriptedChatModel("large"))],
+            policy=ConfidenceThreshold(),
+            verifier=SelfEvaluator(1, judge=Candidate("judge", judge), prompt=prompt),
+        )
+        record = route_of(router.invoke([HumanMessage(message)]))
+        assert record["attempts"][0]["verdicts"] == [True]
+        system, human = judge.calls[0].messages
+        fields = judge.calls[0].kwargs["response_format"]["properties"]
+        if prompt == "article":
+            assert system.content == INSTRUCTION
+            parts = ("Context", RIDDLE), ("Question", "Solve the riddle")
+            parts = (*parts, ("AI Generated Answer", RIGHT_ANSWER))
+            assert human.content == "\n".join(f"{name}: {text}" for name, text in parts)
+            assert (list(fields), fields["judgement"]["type"]) == (
+                ["rationale", "judgement"], "boolean",
+            )  # fmt: skip
+        else:
+            # One message of this form reaches the judge as two parts here as well.
+            assert f"<context>\n{RIDDLE}\n</context>" in human.content
+            assert "<question>\nSolve the riddle\n</question>" in human.content
+
+
+@row(8, "an evaluation that cannot be parsed is tried once more, then skipped")
+def test_a_verdict_that_cannot_be_read_is_asked_for_once_more_and_then_left_out():
+    small, record = evaluated("I would say so.", "Correct", n_samples=1)
+    assert record["attempts"][0]["verdicts"] == [True]
+    assert len(small.calls) == 1 + 2
+    small, record = evaluated("I would", "say", "Correct", "Correct", "Incorrect", n_samples=1)
+    assert record["attempts"][0]["verdicts"] == [None]
+    assert len(small.calls) == 1 + 2
+    # What stays unread shrinks the evidence, as in the article: the mean is of the others.
+    small, record = evaluated("?", "Correct", "Correct", "Incorrect", "?", n_samples=4)
+    assert sorted(record["attempts"][0]["verdicts"], key=str) == [False, None, True, True]
+    assert record["attempts"][0]["confidence"] == pytest.approx(2 / 3)
+    assert len(small.calls) == 1 + 5
