@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import tomllib
 
 import pytest
 from langchain_core.callbacks import get_usage_metadata_callback
@@ -226,3 +227,15 @@ def test_a_traced_cascade_reads_as_a_sentence_and_counts_every_token_once():
         "  [chain] decide: ask large (P 0.00 < 0.79)",
         "  [llm] large",
     ]
+
+
+@row(70, "packages: langchain-core, langchain-openai, langgraph, numpy, scipy, pydantic, pytest")
+def test_the_core_has_the_six_and_the_readme_names_every_package_that_it_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [re.split(r"[<>=~! ]", one)[0] for one in project["dependencies"]]
+    asked = {"langchain-core", "langchain-openai", "langgraph", "numpy", "scipy", "pydantic"}
+    assert asked <= set(needed)
+    assert any(one.startswith("pytest>") for one in project["optional-dependencies"]["tests"])
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"^The core needs ([^.]*)\.", text, flags=re.MULTILINE)
+    assert re.split(r", | and ", sentence) == needed

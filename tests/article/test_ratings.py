@@ -1,5 +1,6 @@
 """RouteLLM's data: battles between many models become battles of a strong and a weak group."""
 
+import csv
 import itertools
 import json
 
@@ -8,11 +9,13 @@ import pytest
 
 from langchain_llm_router import Battles, Candidate, Price
 from langchain_llm_router.collect import ChoiceMatch, collect
+from langchain_llm_router.data import clean_text, load_arena, load_rankings
 from langchain_llm_router.data.benchmarks import load_mmlu
 from langchain_llm_router.estimators import BradleyTerry
 from langchain_llm_router.estimators.ratings import (
     candidate_tiers,
     elo,
+    elo_table,
     strong_weak_battles,
     tiers,
 )
@@ -129,3 +132,121 @@ def test_letters_are_graded_without_a_judge_and_routellms_table_is_read(tmp_path
     (tmp_path / "mmlu.jsonl").write_text("\n".join(lines))
     table = load_mmlu(tmp_path / "mmlu.jsonl")
     assert table.quality.tolist() == [[0.0, 1.0]]
+
+
+VOTES = [
+    ("gpt-4", "vicuna", [1, 0, 0]), ("claude", "gpt-4", [0, 1, 0]), ("vicuna", "claude", [0, 0, 1]),
+    ("claude", "vicuna", [1, 0, 0]), ("vicuna", "gpt-4", [1, 0, 0]), ("gpt-4", "claude", [0, 0, 1]),
+    ("claude", "vicuna", [0, 1, 0]),
+]  # fmt: skip
+
+
+@pytest.fixture
+def votes(tmp_path):
+    """A file with the columns of `lmsys-arena-human-preference-55k/train.csv`."""
+    path = tmp_path / "train.csv"
+    ends = ["winner_model_a", "winner_model_b", "winner_tie"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "model_a", "model_b", "prompt", "response_a", "response_b", *ends])
+        for i, (a, b, flags) in enumerate(VOTES):
+            prompt = json.dumps([f'question "{i}",\nin two lines<|endoftext|>'])
+            table.writerow([i, a, b, prompt, '["one"]', '["two"]', *flags])
+    return path
+
+
+@row(36, "Chatbot Arena's 55k votes: model_a, model_b, winner_model_a, winner_model_b, winner_tie")
+def test_the_file_of_the_votes_is_read_and_kept(votes, tmp_path):
+    battles = load_arena(votes)
+    sides = list(zip(battles.candidate_a, battles.candidate_b, strict=True))
+    assert sides == [(a, b) for a, b, _ in VOTES]
+    assert battles.score_a.tolist() == [1.0, 0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
+    again = Battles.load(battles.save(tmp_path / "battles.jsonl"))
+    assert again.queries == battles.queries
+    assert again.score_a.tolist() == battles.score_a.tolist()
+
+
+@row(37, "label sparsity: how often each model appears as model a")
+def test_the_share_of_each_model_is_that_of_pandas(votes):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    expected = pandas.read_csv(votes)["model_a"].value_counts(normalize=True)
+    counted = load_arena(votes).counts("a", share=True)
+    assert dict(counted) == pytest.approx(expected.to_dict())
+    assert list(counted.values()) == sorted(counted.values(), reverse=True)
+    assert "claude" in repr(counted).splitlines()[1]
+    assert "0.4286" in repr(counted).splitlines()[1]
+
+
+@row(39, "a table of the Elo ratings, sorted")
+def test_ratings_have_names_and_stand_from_the_best_to_the_worst(votes):
+    table = elo_table(load_arena(votes))
+    expected = articles_elo([(a, b, flags[0] + flags[2] / 2) for a, b, flags in VOTES])
+    ranked = sorted(expected, key=lambda name: -expected[name])
+    assert list(table) == ranked
+    assert [table[name] for name in ranked] == pytest.approx([expected[name] for name in ranked])
+    assert [line.split()[0] for line in repr(table).splitlines()[1:]] == ranked
+
+
+@row(
+    42,
+    "labels: 1 where the strong model won, 0 where the weak one did, and 0 for a tie",
+    kind="option",
+    why='`strong_weak_battles(..., ties="weak")`; by default a tie is half a win for each side',
+)
+def test_a_tie_is_a_win_of_the_weak_model_where_that_is_asked_for(votes):
+    battles = load_arena(votes)
+    groups = (["gpt-4"], ["vicuna", "claude"])
+    between = strong_weak_battles(battles, *groups, ties="weak")
+    assert between.score_a.tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert strong_weak_battles(battles, *groups).score_a.tolist() == [1.0, 1.0, 0.0, 0.5]
+
+
+@row(43, "all prompts embedded by any LangChain embeddings, cleaned of <|endoftext|>")
+def test_prompts_are_cleaned_before_they_are_embedded(votes):
+    battles = load_arena(votes, clean=clean_text)
+    texts = [f'question "{i}",\nin two lines' for i in range(len(VOTES))]
+    assert list(battles.queries) == texts
+    embeddings = TableEmbeddings({text: [1.0, float(i)] for i, text in enumerate(texts)})
+    fitted = BradleyTerry(embeddings).fit(battles)
+    assert fitted.predict(texts).shape == (7, 3)
+    with pytest.raises(KeyError, match="endoftext"):
+        BradleyTerry(embeddings).fit(load_arena(votes))
+
+
+@row(
+    49,
+    "a bias against the label that is more frequent (in the article: no appreciable effect)",
+    kind="option",
+    why='`BradleyTerry(win_weights={"strong": 1 / share})`; by default none',
+)
+def test_wins_of_the_strong_model_weigh_as_by_the_articles_bias():
+    labels = [1.0] * 8 + [0.0] * 2
+    battles = Battles([f"q{i}" for i in range(10)], ["strong"] * 10, ["weak"] * 10, labels)
+    embeddings = TableEmbeddings({f"q{i}": [1.0, i / 10] for i in range(10)})
+    bias = 1 / np.mean(labels)
+    p = {
+        weights: BradleyTerry(
+            embeddings, candidates=("weak", "strong"), gamma=1.0, ridge=1e-9,
+            win_weights=None if weights is None else {"strong": weights},
+        ).fit(battles).predict(["q0"])[0, 1]
+        for weights in (None, bias)
+    }  # fmt: skip
+    assert p[None] == pytest.approx(0.8, abs=1e-6)
+    assert p[bias] == pytest.approx(8 * bias / (8 * bias + 2), abs=1e-6)
+
+
+@row(57, "Nectar: GPT-4's rankings of several models' answers")
+def test_a_ranking_of_answers_becomes_a_battle_of_every_pair(tmp_path):
+    ranked = {"gpt-4": 1, "claude": 2, "vicuna": 2, "llama": 4}
+    answers = [{"model": name, "rank": rank, "answer": "..."} for name, rank in ranked.items()]
+    line = {"prompt": "\n\nHuman: Who wrote The Trial?\n\nAssistant: ", "answers": answers}
+    path = tmp_path / "nectar.jsonl"
+    path.write_text(json.dumps(line))
+    battles = load_rankings(path)
+    assert set(battles.queries) == {"Who wrote The Trial?"}
+    pairs = zip(battles.candidate_a, battles.candidate_b, battles.score_a.tolist(), strict=True)
+    assert {(a, b): score for a, b, score in pairs} == {
+        ("gpt-4", "claude"): 1.0, ("gpt-4", "vicuna"): 1.0, ("gpt-4", "llama"): 1.0,
+        ("claude", "vicuna"): 0.5, ("claude", "llama"): 1.0, ("vicuna", "llama"): 1.0,
+    }  # fmt: skip
+    assert next(iter(elo_table(battles))) == "gpt-4"

@@ -1,10 +1,14 @@
 """Unify: predicted quality, cost and speed, over models and endpoints, as they are right now."""
 
+import json
+
+import numpy as np
 import pytest
 
-from langchain_llm_router import Candidate, ChatLLMRouter, Price, estimators, route_of
+from langchain_llm_router import Candidate, ChatLLMRouter, Outcomes, Price, estimators, route_of
+from langchain_llm_router.collect import Judge, Limits, collect
 from langchain_llm_router.estimators import Constant
-from langchain_llm_router.live import Live, Resilience, Telemetry
+from langchain_llm_router.live import Live, PriceFeed, Resilience, Telemetry
 from langchain_llm_router.policies import Always, Utility
 from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types import Arm, Endpoint, RoutingOptions, Situation
@@ -141,3 +145,144 @@ def test_one_openai_address_serves_every_model_and_the_router(monkeypatch):
                 for name in ("router", "small", "large")
             }
     assert said == {"router": "large says", "small": "small says", "large": "large says"}
+
+
+@row(58, "a judge says Irrelevant, Bad, Satisfactory, Very good or Excellent: from 0 to 1")
+def test_the_five_words_of_the_judge_become_qualities(tmp_path):
+    words = {
+        "Irrelevant": 0.0, "Bad": 0.25, "Satisfactory": 0.5, "Very good": 0.75, "Excellent": 1.0,
+    }  # fmt: skip
+    judge = ScriptedChatModel(*({"rationale": "because", "grade": word} for word in words))
+    collected = collect(
+        [{"query": f"question {i}?"} for i in range(len(words))],
+        [Candidate("small", ScriptedChatModel("an answer"), Price(1, 2))],
+        journal=tmp_path / "run.jsonl",
+        grader=Judge(Candidate("judge", judge, Price(1, 2))),
+        limits=Limits(concurrency=1),
+    )
+    assert collected.outcomes.quality[:, 0].tolist() == list(words.values())
+    prompt = " ".join(str(message.content) for message in judge.calls[0].messages)
+    assert all(word in prompt for word in words)
+
+
+@pytest.mark.slow
+@row(60, "the vectors compare models with each other, and a new model needs only one more")
+def test_a_new_model_is_learned_from_sixty_answers_without_training_the_network_again():
+    pytest.importorskip("torch", reason="torch is not installed (extra `torch`)")
+    training = estimators.Training(epochs=4, learning_rate=5e-3)
+    table = make_outcomes(200)
+    fitted = tiny("ModelScorer", training=training).fit(table.select(["small", "large"]))
+    queries = ["prove hard theorem", "add easy numbers"]
+    before = fitted.predict(queries)
+    fitted.add_candidate("medium", table.take(np.arange(60)))
+    after = fitted.predict(queries)
+    np.testing.assert_allclose(after[:, :2], before, atol=1e-6)
+    hard, easy = after[:, 2].tolist()
+    assert hard == pytest.approx(0.5, abs=0.2)  # truth
+    assert easy == pytest.approx(0.925, abs=0.1)
+    known = np.array([vector.tolist() for vector in fitted.network_.vectors])
+    moved = np.linalg.norm(known[:2] - known[2], axis=1).min() / np.linalg.norm(known[2])
+    assert moved > 0.01
+
+
+@row(
+    62,
+    "cost: that of a token",
+    kind="option",
+    why="`Candidate(expected_cost_usd=...)` takes the price of a token; by default the cost of the "
+    "call: by the price per token a model that writes ten times as much seems the cheaper one",
+)
+def test_the_cost_of_a_token_or_of_a_call_decides():
+    prices = {"brief": Price(2, 4), "verbose": Price(1, 2)}
+    lengths = {"brief": 50, "verbose": 500}
+    estimator = Constant().fit(Outcomes(["q"], tuple(prices), [[0.9, 0.9]]))
+
+    def asked(**costs) -> tuple[str, dict[str, float]]:
+        candidates = [
+            Candidate(name, ScriptedModel("x"), price, expected_output_tokens=lengths[name],
+                      expected_cost_usd=costs.get(name))
+            for name, price in prices.items()
+        ]  # fmt: skip
+        router = ChatLLMRouter(candidates=candidates, estimator=estimator, policy=Utility(cost=1.0))
+        decision = router.route("hi")
+        return decision.candidate, {name: decision.scores[name]["cost_usd"] for name in prices}
+
+    per_token = {name: price.output_usd_per_mtok / 1e6 for name, price in prices.items()}
+    assert asked(**per_token) == ("verbose", per_token)
+    name, per_call = asked()
+    assert name == "brief"
+    assert per_call["verbose"] / per_call["brief"] == pytest.approx(5, rel=0.02)
+
+
+@row(66, "live prices per token of every endpoint")
+def test_the_choice_follows_a_price_that_changes_and_the_record_has_its_age(tmp_path):
+    file = tmp_path / "prices.json"
+
+    def write(azure: float, aws: float) -> None:
+        rates = {"large@azure": azure, "large@aws": aws}
+        quoted = {n: {"input_usd_per_mtok": r, "output_usd_per_mtok": r} for n, r in rates.items()}
+        file.write_text(json.dumps(quoted))
+
+    write(9, 10)
+    with PriceFeed(file, every_s=3600) as feed:
+        router = ChatLLMRouter(
+            candidates=[endpoints(ScriptedModel("azure says"), ScriptedModel("aws says"))],
+            estimator=Constant().fit(Outcomes(["q"], ("large",), [[0.9]])),
+            policy=Utility(cost=1.0),
+            live=Live(prices=feed),
+        )
+        first = route_of(router.invoke("hi"))
+        write(9, 2)
+        assert feed.refresh()
+        second = route_of(router.invoke("hi"))
+    assert (first["candidate"], second["candidate"]) == ("large@azure", "large@aws")
+    n_tokens = 1 + 2  # a token per word of "hi" and "aws says"
+    assert second["cost_usd"] == pytest.approx(n_tokens * 2 / 1e6)
+    assert 0 <= second["price_age_s"]["large@aws"] < 600
+
+
+@row(67, "throughput: how quickly the answer comes")
+def test_throughput_is_measured_and_a_request_may_ask_for_it():
+    clock = Clock()
+    telemetry = Telemetry(clock=clock)
+    for name, seconds in (("large@azure", 0.02), ("large@aws", 0.01)):
+        for _ in range(10):
+            running = telemetry.began(name, streamed=True)
+            clock.wait(0.5)
+            running.got_first_token()
+            clock.wait(seconds * 50)
+            running.answered(51)
+    seen = telemetry.look(["large@azure", "large@aws"])
+    # 51 tokens in a second and a half, and in one second.
+    assert seen["large@azure"].tokens_per_s == pytest.approx(34, rel=0.02)
+    assert seen["large@aws"].tokens_per_s == pytest.approx(51, rel=0.02)
+    router = ChatLLMRouter(
+        candidates=[endpoints(ScriptedModel("azure says"), ScriptedModel("aws says"), Price(1, 2))],
+        estimator=Constant().fit(Outcomes(["q"], ("large",), [[0.9]])),
+        policy=Utility(cost=1e6),
+        live=Live(telemetry=telemetry),
+    )
+    fast = {"configurable": {"llm_router": "router@throughput>40"}}
+    assert router.route("hi").candidate == "large@azure"
+    assert router.route("hi", fast).candidate == "large@aws"
+
+
+@row(68, "a user dials cost, quality and speed")
+def test_one_line_of_a_request_moves_the_choice_to_quality_cost_or_speed():
+    candidates = [
+        Candidate("able", ScriptedModel("a"), expected_cost_usd=0.02, ttft_s=1.0, itl_s=0.03),
+        Candidate("cheap", ScriptedModel("c"), expected_cost_usd=0.0001, ttft_s=0.9, itl_s=0.03),
+        Candidate("quick", ScriptedModel("q"), expected_cost_usd=0.01, ttft_s=0.1, itl_s=0.002),
+    ]
+    known = Outcomes(["q"], ("able", "cheap", "quick"), [[0.95, 0.6, 0.7]])
+    router = ChatLLMRouter(candidates=candidates, estimator=Constant().fit(known), policy=Utility())
+
+    def ask(line: str) -> str:
+        return router.route("hi", {"configurable": {"llm_router": line}}).candidate
+
+    assert ask("router@q:1|c:0") == "able"
+    assert ask("router@q:1|c:100") == "cheap"
+    assert ask("router@q:1|t:0.5|i:1") == "quick"
+    for line in ("router@q:-1", "router@c:-1", "router@t:-1", "router@i:-1"):
+        with pytest.raises(ValueError, match="must be a finite number >= 0, got -1"):
+            ask(line)
