@@ -17,7 +17,12 @@ from langchain_llm_router.loop.capabilities import fit_window
 from langchain_llm_router.loop.charges import drop_unaffordable
 from langchain_llm_router.loop.climbs import climb, drop_weaker, stay_reason
 from langchain_llm_router.loop.endpoints import ByModel, pick_endpoint
-from langchain_llm_router.loop.overrides import decide_by_window, decide_forced, mark_open_breakers
+from langchain_llm_router.loop.overrides import (
+    decide_by_window,
+    decide_forced,
+    is_confined,
+    mark_open_breakers,
+)
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation, Stuck
 from langchain_llm_router.types.errors import PolicyError, blame_candidate
@@ -437,17 +442,13 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
     """
     if situation.stuck is not None and (upward := climb(policy, situation)) is not None:
         return upward
-    arms = situation.open_arms
+    confined = situation.sensitive is not None and is_confined(policy, situation)
+    # If there are at least two models, the policy chooses.
+    two = len(situation.arms) > 1 and situation.arms[0].model is None and situation.prefer is None
+    if not confined and (two or len(situation.attempts) > 0):
+        return None
+    arms, named = situation.open_arms, policy.named_candidates
     models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
-    named = policy.named_candidates
-    # None of the policy's own candidates may see a sensitive request.
-    confined = situation.sensitive is not None and len(named) > 0
-    confined = confined and not any(name in models for name in named)
-    if len(situation.attempts) > 0 and not confined:
-        return None
-    if situation.prefer is None and len(arms) > 1 and arms[0].model is None and not confined:
-        # There are at least two models: the policy chooses.
-        return None
     preferred = [a for a in arms if a.candidate == situation.prefer]
     if len(preferred) > 0 and (preferred[0].available or not any(a.available for a in arms)):
         arm, reason = preferred[0], stay_reason(situation)
@@ -457,11 +458,10 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
     ):
         return None
     else:
-        first = [a for a in arms if (a.model or a.candidate) == models[0]]
-        arm, _ = pick_endpoint(policy, first, situation)
-        reason = "no other candidate may be asked"
-        if len(models) > 1:
-            reason = f"none of {list(named)} may see the request, and this is the first that may"
+        same = [arm for arm in arms if (arm.model or arm.candidate) == models[0]]
+        arm, _ = pick_endpoint(policy, same, situation)
+        allowed = f"none of {list(named)} may see the request, and this is the first that may"
+        reason = allowed if len(models) > 1 else "no other candidate may be asked"
     return Decision(
         action="ask",
         candidate=arm.candidate,

@@ -8,7 +8,7 @@ from langchain_llm_router.loop.endpoints import pick_endpoint
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 
-__all__ = ["decide_by_window", "decide_forced", "mark_open_breakers"]
+__all__ = ["decide_by_window", "decide_forced", "is_confined", "mark_open_breakers"]
 
 
 def decide_forced(policy: Policy, situation: Situation, force: str) -> Decision:
@@ -53,3 +53,10 @@ def mark_open_breakers(situation: Situation) -> Situation:
         if not arm.available
     )
     return replace(situation, attempts=(*failed, *situation.attempts))
+
+
+def is_confined(policy: Policy, situation: Situation) -> bool:
+    """Return whether none of the policy's own candidates may see a sensitive request."""
+    named = policy.named_candidates
+    left = {name for arm in situation.open_arms for name in (arm.model, arm.candidate)}
+    return len(named) > 0 and not any(name in left for name in named)

@@ -286,7 +286,8 @@ class KernelDensity(ObservationModel):
         elif self.bw_method is not None:
             factor = self.bw_method
         else:
-            return max(self.min_bandwidth, spread * max(n, 1) ** (-1 / 5))
+            scott: float = spread * max(n, 1) ** (-1 / 5)
+            return max(self.min_bandwidth, scott)
         width = factor * spread
         return width if width >= _NARROWEST else self.min_bandwidth
 
