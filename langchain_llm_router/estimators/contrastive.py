@@ -58,6 +58,11 @@ class ContrastiveEncoder(PretrainedNetwork, Embeddings):
     stopping, by the error of `NearestNeighbors`. If it is not, `fit` warns and keeps the
     pretrained weights.
 
+    Compare before you use it: MiniLM trained on 1,500 questions of MMLU-Pro and the outcomes of
+    eight models was better on the held-out rows, and on 1,500 others no better than without the
+    training: APGR -0.012 and +0.003 for one pair of models, -0.096 and -0.117 for another
+    (`NearestNeighbors` and `BradleyTerry`; the interval of the last one lies below 0).
+
     Args:
         pretrained: Folder or hub name of a sentence encoder.
         max_length: Maximum number of tokens of a query; longer queries are cut.
