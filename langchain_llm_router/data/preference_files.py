@@ -23,7 +23,7 @@ _Turns = Literal["all", "first", "last"]
 _WINNERS = {"winner_model_a": 1.0, "winner_model_b": 0.0, "winner_tie": 0.5}
 # Marks such as <|endoftext|>, also with the wide bars of some models; NUL; half characters.
 _MARKS = re.compile(r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|[\x00\ud800-\udfff]")
-_SPEAKERS = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
+_SPEAKERS = re.compile(r"(?:^|\n\n)[ \t]*+(Human|Assistant):")
 
 
 def clean_text(text: str) -> str:

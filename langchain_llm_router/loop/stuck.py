@@ -117,7 +117,7 @@ class StuckRules(StuckDetector):
         """Return a stuck reading if a signal reaches its limit; the furthest beyond it is named."""
         shares = {
             name: value / getattr(self, name)
-            for name, value in signals._asdict().items()
+            for name, value in signals.by_name().items()
             if value is not None and getattr(self, name) is not None
         }
         name = max(shares, key=shares.__getitem__, default=None)
@@ -299,13 +299,13 @@ def _peaks(messages: Sequence[BaseMessage], words: Sequence[str] | None) -> Loop
     turns = list(_each_turn(messages, words)) or [read_signals(())]
     peaks: dict[str, Any] = {
         name: None if last is None else max(getattr(turn, name) or 0 for turn in turns)
-        for name, last in turns[-1]._asdict().items()
+        for name, last in turns[-1].by_name().items()
     }
     return LoopSignals(**peaks)
 
 
 def _nonzero(signals: LoopSignals) -> dict[str, float]:
-    return {name: value for name, value in signals._asdict().items() if value}
+    return {name: value for name, value in signals.by_name().items() if value}
 
 
 def _in_words(name: str, signals: LoopSignals) -> str:

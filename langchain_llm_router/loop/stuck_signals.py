@@ -93,6 +93,10 @@ class LoopSignals(NamedTuple):
     cost_usd: float | None
     """What its turns have cost."""
 
+    def by_name(self) -> dict[str, float | None]:
+        """Return the signals by name."""
+        return {name: getattr(self, name) for name in LoopSignals._fields}
+
 
 class _Turn(NamedTuple):
     """One answer of the model, and the results of its tool calls."""

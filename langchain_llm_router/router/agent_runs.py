@@ -520,4 +520,4 @@ class AttemptOperation(AskOperation):
         attempt.pop("flaw", None)
         if (unsure := meter.unsure_usd) is not None:
             attempt["unsure_usd"] = unsure
-        return answer._replace(run={"state": run.state, "prepared": self.prepared})
+        return Answer(*answer[:-1], run={"state": run.state, "prepared": self.prepared})

@@ -67,4 +67,4 @@ def _flagged(answer: Answer) -> Answer:
         output = {**output, "raw": message}
     elif output is answer.message:
         output = message
-    return answer._replace(message=message, output=output)
+    return Answer(answer.attempt, message, output, *answer[3:])

@@ -82,8 +82,8 @@ with, then choose between Correct (True) or Incorrect (False)."""
 
 # "context: ... question: ..." in one message, each on a line of its own, or else in one line.
 _IN_ONE_MESSAGE = [
-    re.compile(rf"\s*context[ \t]*:(.+){before}question[ \t]*:(.+)", re.IGNORECASE | re.DOTALL)
-    for before in (r"\n[ \t]*", r"\s")
+    re.compile(rf"\A\s*+context[ \t]*+:(.+){before}question[ \t]*+:(.+)", re.IGNORECASE | re.DOTALL)
+    for before in (r"\n[ \t]*+", r"\s")
 ]
 
 

@@ -123,16 +123,16 @@ def test_two_results_are_not_the_same(a, b):
      "'\\N{NOTHING}'", "(1,)" * 400, "[1, 2" + "\0]", "\ud800", "x=" * 900, "²" * 1_000, "٣ or ٤"],
 )  # fmt: skip
 def test_no_text_is_too_strange_or_too_deep_to_be_compared(text):
-    began = time.perf_counter()
+    began = time.process_time()
     assert same_answer(text, text)
     assert not same_answer(text, "something else")
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_a_comparison_takes_less_than_a_millisecond():
     answers = [a for table in (SAME, DIFFERENT) for kind in table.values() for a, _ in kind]
-    began = time.perf_counter()
+    began = time.process_time()
     for a in answers:
         for b in answers:
             same_answer(a, b)
-    assert (time.perf_counter() - began) / len(answers) ** 2 < 0.001
+    assert (time.process_time() - began) / len(answers) ** 2 < 0.001

@@ -251,10 +251,11 @@ def test_rationales_are_in_attempts_records_and_events():
     ).compile()
     given = {"messages": [("human", "q")]}
     events = [e for e in graph.stream(given, stream_mode="custom") if e["event"] == "verdict"]
-    assert events[0]["rationales"] == ["because", None]
+    # The calls are made at the same time, so either may get the first reply.
+    assert set(events[0]["rationales"]) == {"because", None}
     small.judged.clear()
     answer = graph.invoke(given)["messages"][-1]
-    assert route_of(answer)["attempts"][0]["rationales"] == ["because", None]
+    assert route_of(answer)["attempts"][0]["rationales"].count("because") == 1
 
 
 ONE_MESSAGE = [
