@@ -64,6 +64,12 @@ def load_arena(
     for place, row in placed_rows(path):
         query = query_of(_listed_turns(row, place))
         a, b = text_field(row, "model_a", place), text_field(row, "model_b", place)
+        if not query.strip() or not a.strip() or not b.strip() or a == b:
+            msg = (
+                f"{place}: a vote must have a text and be about two models, got {query[:60]!r}, "
+                f"{a!r} and {b!r}."
+            )
+            raise ValueError(msg)
         battles.append((query, a, b, _score(row, place)))
     return _battles(path, battles)
 

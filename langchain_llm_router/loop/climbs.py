@@ -244,7 +244,7 @@ def stay_reason(situation: Situation) -> str:
     if stuck is None or not stuck.stuck:
         return reason
     if len(stuck.above) == 0:
-        return f"{reason}; it is stuck ({stuck.detail}), but no candidate is stronger"
+        return f"{reason}; it is stuck ({stuck.detail}), but it may escalate to no stronger one"
     return f"{reason}; it is stuck ({stuck.detail}), but none of {list(stuck.above)} may be asked"
 
 

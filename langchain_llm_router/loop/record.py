@@ -36,7 +36,9 @@ def decision_record(
             answer was accepted without verification.
     """
     decision = steps[-1]
+    accepted = [a for a in situation.attempts if a["candidate"] == decision.candidate]
     is_final = len(steps) > 1 and steps[-2].final and decision.action == "accept"
+    is_final = is_final and not any(attempt.get("verified", False) for attempt in accepted)
     unsure = None
     if decision.action == "abstain":
         unsure = {"do": decision.ending, "cost_usd": decision.ending_cost_usd}

@@ -13,7 +13,8 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel
+from langchain_core.utils.function_calling import convert_to_json_schema
+from pydantic import BaseModel, PydanticUserError
 
 from langchain_llm_router.loop.conversation import record_of
 from langchain_llm_router.types.arguments import CheckedArguments
@@ -189,6 +190,8 @@ class _Content:
             self.texts.append(value.decode(errors="replace"))
         elif value is not None and not isinstance(value, bool):
             self.texts += _described(value)
+            if isinstance(value, type):
+                self.add(_schema_of(value))
 
     def _add_mapping(self, value: Mapping[Any, Any]) -> None:
         kind = medium_kind(value)
@@ -227,6 +230,14 @@ def _described(value: Any) -> Iterator[str]:
         yield from (str(getattr(value, name, None) or "") for name in ("__name__", "__doc__"))
     else:
         yield str(value)
+
+
+def _schema_of(kind: type) -> Mapping[str, Any] | None:
+    """Return what a provider is sent of a class that describes an object; None if it is none."""
+    try:
+        return convert_to_json_schema(kind)
+    except (TypeError, ValueError, PydanticUserError):
+        return None
 
 
 def _fold(text: str) -> str:

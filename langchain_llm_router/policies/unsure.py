@@ -50,7 +50,9 @@ class Unsure(WrappedPolicy):
             the decision record says so (`unsure`).
         cost_usd: What this end costs, e.g. a person's time; it is added to the request's cost.
         latency_s: Seconds that it takes, for replays; None if unknown.
-        verify_last: Whether no answer is accepted unverified, also not that of the last candidate.
+        verify_last: Whether no answer is accepted unverified, also not that of the last candidate,
+            and none whose verification failed so that P(good) is unknown. Tool calls and objects
+            are checked by their schema alone.
         message: The text of a refusal.
 
     Raises:
@@ -147,32 +149,36 @@ class Unsure(WrappedPolicy):
         answered = {attempt["candidate"]: attempt for attempt in situation.standing}
         if len(answered) == 0:
             # Of agents alone: all that they changed was undone.
-            return step
+            if self.do in _NEEDS_ANSWER:
+                return step
+            reason = "the effects of every answer were undone"
+            return exit_decision(self, step.candidate, reason, scores=step.scores)
         chances = {name: self.p_good(situation, attempt) for name, attempt in answered.items()}
         if (
             step.action == "accept"
             and step.candidate in chances
-            and not _is_below(chances[step.candidate], exit_)
+            and not self._is_below(chances[step.candidate], exit_)
         ):
             return step
         known = {name: -1.0 if p is None else p for name, p in chances.items()}
         best = max(known, key=known.__getitem__)
         p = chances[best]
-        if not _is_below(p, exit_):
+        if not self._is_below(p, exit_):
             reason = "it is worth more than to end without an answer"
             return accept(self, answered[best], reason, scores=step.scores, confidence=p)
         if step.action == "abstain":
             return replace(step, candidate=best, confidence=p)
-        reason = (
-            f"P(good) {p:.3f} of {best}'s answer is less than {exit_.worth:.3f}, what to end "
-            "without an answer is worth"
-        )
+        reason = f"whether {best}'s answer is good could not be verified"
+        if p is not None:
+            reason = (
+                f"P(good) {p:.3f} of {best}'s answer is less than {exit_.worth:.3f}, what to end "
+                "without an answer is worth"
+            )
         return replace(exit_decision(self, best, reason, scores=step.scores), confidence=p)
 
-
-def _is_below(p: float | None, exit_: Exit) -> bool:
-    """Return whether an answer is worth less than to abstain; not so if that is unknown."""
-    return p is not None and p < exit_.worth - _TIE
+    def _is_below(self, p: float | None, exit_: Exit) -> bool:
+        """Return whether an answer is worth less than to abstain, if known; else `verify_last`."""
+        return self.verify_last if p is None else p < exit_.worth - _TIE
 
 
 def _is_unverified(situation: Situation, step: Decision) -> bool:

@@ -442,13 +442,18 @@ def _resolve_stuck(
                 "another candidate: add a stronger one, or leave `stuck` out."
             )
             raise ValueError(msg)
-        if detector.hand_over is not None and (fields.budgets is not None or not asks):
-            reason = (
-                "a routing edge asks no candidate"
-                if fields.budgets is None
-                else "the bounds of `budgets` are those of the messages that were sent"
-            )
-            msg = f"`hand_over` cannot be honoured here, because {reason}: leave it out."
+        reasons = {
+            "a routing edge asks no candidate": not asks,
+            "the bounds of `budgets` are those of the messages that were sent": (
+                fields.budgets is not None
+            ),
+            "what it returns is not checked by the rule of `sensitive`": (
+                fields.sensitive is not None
+            ),
+        }
+        why = next((words for words, holds in reasons.items() if holds), None)
+        if detector.hand_over is not None and why is not None:
+            msg = f"`hand_over` cannot be honoured here, because {why}: leave it out."
             raise ValueError(msg)
         return detector, models
     # `Always("small")` means always, unless the user has asked for more.

@@ -37,7 +37,7 @@ class Confinement:
 
     Raises:
         ValueError: If the rule names no candidate, or a name is unknown, or a named candidate is a
-            router without a rule of its own.
+            router without a rule of its own, or an agent is not named.
     """
 
     def __init__(
@@ -65,6 +65,14 @@ class Confinement:
                 )
                 raise ValueError(msg)
         self.may_see = frozenset({c.name for c in chosen} | (named & judges))
+        agents = [c.name for c in candidates if c.is_agent and c.name not in self.may_see]
+        if agents:
+            msg = (
+                f"The agents {agents} must be among those that may see sensitive requests, because "
+                "no rule reads what their own tools return: name them, or give the model inside "
+                "each agent the rule, as a router with `sensitive`."
+            )
+            raise ValueError(msg)
         self._excluded = [c.name for c in candidates if c.name not in self.may_see]
 
     def closed(self, reason: str | None) -> dict[str, str]:

@@ -375,12 +375,22 @@ class Candidate(CheckedArguments):
             thinking_budget: Most tokens of thinking, e.g. `[1024, 8192]`.
 
         Raises:
+            TypeError: If a level is no text, or a budget no list of whole numbers.
             ValueError: If no effort is given, one is given twice, or the candidate has one already.
 
         Example:
             >>> [arm.name for arm in Candidate("mini").efforts("low", "high")]
             ['mini:low', 'mini:high']
         """
+        for level in levels:
+            if not isinstance(level, str):
+                msg = f"An effort must be a word such as 'low', got {level!r}: pass each by itself."
+                raise TypeError(msg)
+        if isinstance(thinking_budget, str) or not all(
+            isinstance(n, int) and not isinstance(n, bool) for n in thinking_budget
+        ):
+            msg = f"`thinking_budget` must be numbers of tokens, got {thinking_budget!r}."
+            raise TypeError(msg)
         chosen: list[str | int] = [*levels, *thinking_budget]
         if not chosen or len(set(chosen)) < len(chosen) or "" in chosen:
             msg = f"Efforts of {self.name!r} must be distinct and not empty, got {chosen}."

@@ -279,3 +279,17 @@ def test_one_way_to_end_is_enough():
     inner = Unsure(ConfidenceThreshold(threshold=0.7), value=0.4)
     with pytest.raises(ValueError, match="is or holds an `Unsure` already"):
         Unsure(inner, value=0.5)
+
+
+@pytest.mark.parametrize("do", ["refuse", "flag", "hold"])
+def test_an_answer_that_could_not_be_verified_is_not_passed_as_verified(do):
+    attempts = (
+        Attempt(candidate="small", verified=True, confidence=0.2),
+        Attempt(candidate="large", verified=True, confidence=None),
+    )
+    seen = Situation("q", (Arm("small"), Arm("large")), attempts)
+    careful = Unsure(ConfidenceThreshold(threshold=0.7), 0.4, do=do, verify_last=True)
+    step = careful.decide(seen)
+    assert (step.action, step.ending) == ("abstain", do)
+    # What is known to be poor is not better than what is unknown.
+    assert replace(careful, verify_last=False).decide(seen).action == "accept"

@@ -697,3 +697,24 @@ def test_what_a_checkpointer_cannot_save_is_refused_before_the_agent_runs(desk):
     with pytest.raises(TypeError, match=r"`prepare` returned <object .* for 'cheap', which"):
         graph.invoke(TASK, {"configurable": {"thread_id": "t"}})
     assert desk.text == "start"
+
+
+@pytest.mark.parametrize("do", ["refuse", "interrupt"])
+def test_where_the_last_agent_fails_a_request_ends_as_it_was_told_and_nothing_is_left(desk, do):
+    def half(text: str) -> str:
+        """Write the file adder.py, and fail."""
+        (desk / "adder.py").write_text("half")
+        raise RuntimeError("the disk is full")
+
+    broken = create_agent(model(calling("half", text="x"), "never"), [half])
+    agents = [*pool(desk)[:1], Candidate("strong", broken, Price(10, 20))]
+    graph = cascade(desk, agents, policy=unsure(do)).compile(checkpointer=InMemorySaver())
+    thread = {"configurable": {"thread_id": "t"}}
+    state = graph.invoke(TASK, thread)
+    if do == "interrupt":
+        assert state["__interrupt__"][0].value["reason"].startswith("the effects of every answer")
+        state = graph.invoke(Resume(resume="I did it by hand."), thread)
+        assert state["messages"][-1].content == "I did it by hand."
+        return
+    assert state["messages"][-1].content == "I am not sure enough to answer this."
+    assert desk.text == "start"

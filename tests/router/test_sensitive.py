@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+from dataclasses import replace
+from typing import Annotated
 
 import httpx
 import pytest
@@ -11,6 +13,8 @@ from langchain.agents.middleware import ModelFallbackMiddleware
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from langchain_llm_router import (
     Candidate,
@@ -26,7 +30,7 @@ from langchain_llm_router.evaluation import explain
 from langchain_llm_router.history import DecisionLog, read_log, replay_log, scored_rows
 from langchain_llm_router.live import Resilience
 from langchain_llm_router.live.live import Live
-from langchain_llm_router.loop import Sensitive
+from langchain_llm_router.loop import Sensitive, StuckRules
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.router.chat import route_of
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
@@ -34,7 +38,13 @@ from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types.candidates import Endpoint
 from langchain_llm_router.types.errors import NoCandidateError
 from langchain_llm_router.verification import YesNo
-from tests.support.fakes import JudgeModel, ScriptedModel, TableEmbeddings, make_outcomes
+from tests.support.fakes import (
+    CapableModel,
+    JudgeModel,
+    ScriptedModel,
+    TableEmbeddings,
+    make_outcomes,
+)
 from tests.support.uvicorn_server import create_app, serve
 
 SECRET = "my number is 123-45-6789"
@@ -480,3 +490,35 @@ def test_a_policy_that_names_remote_candidates_alone_gives_way_to_the_rule(ask):
         answer = world.graph.invoke({"messages": [("human", SECRET)]}, thread)["messages"][-1]
     assert answer.content == "second says"
     assert not world.leaked
+
+
+class Reference(BaseModel):
+    """A reference."""
+
+    text: str = Field(description=SECRET)
+
+
+class TypedReference(TypedDict):
+    text: Annotated[str, ..., SECRET]
+
+
+@pytest.mark.parametrize("schema", [Reference, TypedReference, Reference.model_json_schema()])
+def test_what_a_schema_says_is_read_by_the_rule_too(schema):
+    local, remote = CapableModel(model="local"), CapableModel(model="remote")
+    router = ChatLLMRouter(candidates=[local, remote], policy=Always("remote"), sensitive=RULE)
+    assert router.with_structured_output(schema).invoke("question?") is not None
+    assert (len(local.calls), len(remote.calls)) == (1, 0)
+
+
+def test_a_summary_for_a_climb_is_refused_where_a_rule_must_read_everything():
+    with pytest.raises(ValueError, match=r"`hand_over` .* not checked by the rule of `sensitive`"):
+        _ = World(stuck=StuckRules(hand_over=list)).chat
+
+
+def test_an_agent_that_must_not_see_sensitive_requests_is_refused():
+    agent = create_agent(JudgeModel("found it"), [])
+    candidates = [Candidate("local", JudgeModel("local says")), Candidate("cloud", agent)]
+    with pytest.raises(ValueError, match=r"agents \['cloud'\] must be among those"):
+        create_cascade(candidates, policy=Always("cloud"), sensitive=RULE)
+    named = replace(RULE, candidates=["local", "cloud"])
+    assert create_cascade(candidates, policy=Always("cloud"), sensitive=named) is not None

@@ -198,7 +198,7 @@ def test_a_loop_climbs_one_step_at_a_time_and_every_candidate_starts_afresh(buil
     ]
     messages = invoked(build(candidates, policy=Always("small"), stuck=StuckRules()))
     assert answered(messages) == ["small"] * 3 + ["middle"] * 3 + ["large"] * 5
-    assert "but no candidate is stronger" in records(messages)[-1]["reason"]
+    assert "but it may escalate to no stronger one" in records(messages)[-1]["reason"]
 
 
 @shapes

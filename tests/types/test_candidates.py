@@ -44,3 +44,11 @@ def test_names_must_be_there_and_differ():
         candidate_names([])
     with pytest.raises(ValueError, match=r"\['a'\] occur more than once"):
         candidate_names([Candidate("a"), Candidate("b"), Candidate("a")])
+
+
+@pytest.mark.parametrize(
+    ("levels", "budget"), [((["low"],), ()), ((), "1024"), ((), [True]), ((3,), ()), ((), ["1"])]
+)
+def test_efforts_of_another_kind_are_refused_in_words(levels, budget):
+    with pytest.raises(TypeError, match=r"must be (a word|numbers of tokens)"):
+        Candidate("mini").efforts(*levels, thinking_budget=budget)
