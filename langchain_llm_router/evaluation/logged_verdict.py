@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,8 @@ class LoggedScores:
         quality: Score of the returned answers, of shape (n,).
         cost_usd: Recorded cost of the requests, of shape (n,); NaN where unknown.
         baseline_quality: Score of the baseline's answers, of shape (n,).
-        baseline_cost_usd: Cost of the baseline's answers, recorded or else expected, of shape (n,).
+        baseline_cost_usd: Cost of the baseline's answers, of shape (n,). Where it was not asked,
+            it is estimated from its answers to other requests of the log; NaN if there are none.
     """
 
     baseline: str
@@ -85,11 +86,11 @@ def logged_scores(
         msg = f"`baseline` must be one of {sorted(costs)}, got {name!r}."
         raise ValueError(msg)
     rows = []
-    for entry in entries:
+    for entry, cost in zip(entries, _costs_of(entries, name), strict=True):
         own = history.score(entry.decision_id, key)
         other = history.score(entry.decision_id, key, candidate=name)
         if own is not None and other is not None:
-            rows.append((own, entry.cost_usd, other, _cost_of(entry, name)))
+            rows.append((own, entry.cost_usd, other, cost))
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 4)
     return LoggedScores(name, *np.ascontiguousarray(table.T))
 
@@ -98,7 +99,25 @@ def _expected(entry: Entry) -> Mapping[str, float | None]:
     return {arm["candidate"]: arm.get("cost_usd") for arm in entry.frames[0]["arms"]}
 
 
-def _cost_of(entry: Entry, name: str) -> float | None:
-    """Return what the baseline's answer cost, or is expected to cost where it was not asked."""
-    paid = [a.get("cost_usd") for a in entry.attempts if a["candidate"] == name]
-    return _expected(entry).get(name) if len(paid) == 0 else paid[-1]
+def _costs_of(entries: Sequence[Entry], name: str) -> Floats:
+    """Return what each request cost the baseline, or would have cost it.
+
+    An expected cost may be that of a default length, which says nothing of these answers. So it
+    only tells requests apart, and their level is that of the recorded costs.
+    """
+    paid = np.array([_paid(entry, name) for entry in entries], dtype=np.float64)
+    expected = np.array([_expected(entry).get(name) for entry in entries], dtype=np.float64)
+    if not (expected > 0).all():
+        expected = np.ones(len(entries))
+    known = ~np.isnan(paid)
+    if not known.any():
+        return paid
+    level = paid[known].sum() / expected[known].sum()
+    costs: Floats = np.where(known, paid, level * expected)
+    return costs
+
+
+def _paid(entry: Entry, name: str) -> float | None:
+    """Return the recorded cost of the baseline's answer; None if it gave none."""
+    answers = (a for a in entry.attempts if a["candidate"] == name and a.get("error") is None)
+    return next((answer.get("cost_usd") for answer in answers), None)

@@ -114,7 +114,8 @@ class Verdict:
             f"{self._claim()}{self._within_reach()}; {alone}.",
             "few rows": f"whether {self._claim()} {self._needs()} Until then, {alone}.",
             "no prices": "what it saves cannot be said, because the cost of some answers is "
-            f"unknown: give every model a price. Until then, {alone}.",
+            "unknown: give every model a price, and record some answers of the single model. "
+            f"Until then, {alone}.",
         }
         return texts[self.reason]
 

@@ -3,6 +3,7 @@
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
+from langchain_llm_router.evaluation import Goal, logged_scores
 from langchain_llm_router.history import DecisionLog, read_log
 from langchain_llm_router.policies import Always
 from tests.support.commands import last_json, run_main
@@ -12,16 +13,26 @@ pytest.importorskip("typer")
 pytest.importorskip("rich")
 
 
-@pytest.fixture
-def logged(tmp_path):
-    """A log of a router that always asks the cheap candidate, and its requests' ids."""
-    log = DecisionLog(tmp_path / "decisions.jsonl")
+def ask(log, name, n) -> list[str]:
+    """Log requests that a candidate answers, and return their ids."""
     candidates = [
         Candidate("small", ScriptedModel("4"), Price(1, 2)),
         Candidate("large", ScriptedModel("4"), Price(10, 20)),
     ]
-    router = ChatLLMRouter(candidates=candidates, policy=Always("small"), log=log)
-    ids = [route_of(router.invoke(f"question {i}"))["decision_id"] for i in range(150)]
+    router = ChatLLMRouter(candidates=candidates, policy=Always(name), log=log)
+    return [route_of(router.invoke(f"question {i}"))["decision_id"] for i in range(n)]
+
+
+@pytest.fixture
+def log(tmp_path):
+    return DecisionLog(tmp_path / "decisions.jsonl")
+
+
+@pytest.fixture
+def logged(log):
+    """A log of 150 answers of the cheap candidate and three of the other; the ids of the 150."""
+    ids = ask(log, "small", 150)
+    ask(log, "large", 3)
     log.flush()
     return log, ids
 
@@ -69,3 +80,22 @@ def test_a_score_of_another_candidate_is_not_that_of_the_answer(logged):
     history = read_log(log.path)
     assert history.score(ids[0]) is None
     assert history.score(ids[0], candidate="large") == 1.0
+
+
+def test_the_saving_is_counted_from_recorded_costs_not_from_default_lengths(logged):
+    log, ids = logged
+    judge(log, ids, lambda i: 1, lambda i: 1)
+    scores = logged_scores(read_log(log.path))
+    recorded = [e.cost_usd for e in read_log(log.path).entries if e.candidate == "large"]
+    assert scores.baseline_cost_usd == pytest.approx(sum(recorded) / 3, rel=0.01)
+    # The prices of `large` are ten times those of `small`, and the answers are equally long.
+    assert scores.verdict(Goal.of(None, None, 0.95)).saved.value == pytest.approx(0.9, rel=0.01)
+
+
+def test_the_saving_against_a_model_that_was_never_asked_is_unknown(log, monkeypatch, capsys):
+    judge(log, ask(log, "small", 150), lambda i: 1, lambda i: 1)
+    code, out, err = run_main(["verdict", str(log.path), "--json"], monkeypatch, capsys)
+    assert code == 4, out + err
+    assert "The saving against `large` is unknown" in out
+    assert "record some answers of the single model" in out
+    assert last_json(out)["saved"] is None
