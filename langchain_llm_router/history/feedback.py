@@ -1,9 +1,9 @@
 """Feedback: importing users' scores, and refitting an estimator on them.
 
-A score rates only the answer that was returned; the quality of the other candidates' answers is
-unknown (NaN). `NearestNeighbors` adds such rows as they are, without being refitted. Every other
-estimator is refitted on its training table and these rows. For that, the unknown cells are filled
-with its earlier predictions, which add no information and do not shift it.
+A score rates the answer that was returned, or that of a named candidate; the quality of the other
+answers is unknown (NaN). `NearestNeighbors` adds such rows as they are, without being refitted.
+Every other estimator is refitted on its training table and these rows. For that, the unknown cells
+are filled with its earlier predictions, which add no information and do not shift it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class ScoredRows:
     Attributes:
         queries: Text of each of the n requests.
         candidates: Names of the k candidates.
-        quality: Array of shape (n, k): the score for the candidate that answered, NaN for the
-            others.
+        quality: Array of shape (n, k): the score of the returned answer, and of any other that
+            feedback names (`candidate=`); NaN elsewhere.
         decision_ids: Decision id of each row.
     """
 
@@ -59,41 +59,42 @@ class ScoredRows:
 def scored_rows(
     history: History, candidates: Sequence[str], *, key: str | None = None
 ) -> ScoredRows:
-    """Tabulate the answered requests that have feedback.
+    """Tabulate the requests that have feedback.
 
-    Requests without a text, sensitive ones, and those answered by any other candidate are left out.
+    Requests without a text, sensitive ones, and those with scores of other candidates alone are
+    left out.
 
     Args:
         history: A log with feedback.
         candidates: Names of the columns, e.g. an estimator's `fitted_candidates`.
         key: The feedback key to read; if None, the mean of all feedback on a request is used.
     """
+    columns = {name: j for j, name in enumerate(candidates)}
     queries: list[str] = []
     ids: list[str] = []
     cells: list[list[float]] = []
     for entry in history.entries:
-        score = history.score(entry.decision_id, key)
-        name = _model_name(entry)
-        if score is None or entry.query is None or name not in candidates:
+        scores = _scores(history, entry, columns, key)
+        if entry.query is None or len(scores) == 0:
             continue
         if entry.sensitive is not None:
             # An estimator that is fitted on them may embed them at a service.
             continue
         queries.append(entry.query)
         ids.append(entry.decision_id)
-        cells.append([score if name == candidate else np.nan for candidate in candidates])
+        cells.append([scores.get(j, np.nan) for j in range(len(columns))])
     quality = np.array(cells, dtype=np.float64).reshape(len(cells), len(candidates))
     return ScoredRows(tuple(queries), tuple(candidates), quality, tuple(ids))
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedRows:
-    """Answered requests whose answers were compared, as tables of shape (n, k).
+    """Answered requests whose answers were compared or scored, as tables of shape (n, k).
 
     Attributes:
         evaluations: The groups of equal answers.
         asked: Whether each candidate answered and was compared.
-        quality: The score, for the answer that was returned; NaN elsewhere.
+        quality: The scores, also of answers that were not compared; NaN where there is none.
     """
 
     evaluations: SelfEvaluations
@@ -107,7 +108,9 @@ class ComparedRows:
 def compared_rows(
     history: History, candidates: Sequence[str], *, key: str | None = None
 ) -> ComparedRows:
-    """Tabulate the answers that `AnswerGroups` compared, with their scores where there are any.
+    """Tabulate the answers that `AnswerGroups` compared, and all scores of answers.
+
+    An answer that is accepted whatever it is, such as the dearest candidate's, is not compared.
 
     Args:
         history: A log, with or without feedback; the texts of its queries are not needed.
@@ -123,19 +126,13 @@ def compared_rows(
             if (name := _model_of(entry, attempt["candidate"])) in columns
             and attempt.get("verified", False)
         }
-        if entry.outcome != "answered" or not compared:
+        scores = _scores(history, entry, columns, key)
+        if entry.outcome != "answered" or len(compared) + len(scores) == 0:
             continue
         row = [compared.get(j) for j in range(len(columns))]
         groups.append([-1 if group is None else group for group in row])
         asked.append([j in compared for j in range(len(columns))])
-        score, returned = (
-            history.score(entry.decision_id, key),
-            columns.get(_model_name(entry) or ""),
-        )
-        row_scores = np.full(len(columns), np.nan)
-        if score is not None and returned is not None and returned in compared:
-            row_scores[returned] = score
-        quality.append(row_scores)
+        quality.append([scores.get(j, np.nan) for j in range(len(columns))])
     shape = (len(groups), len(columns))
     return ComparedRows(
         SelfEvaluations(
@@ -144,6 +141,23 @@ def compared_rows(
         np.reshape(asked, shape).astype(bool),
         np.reshape(quality, shape).astype(np.float64),
     )
+
+
+def _scores(
+    history: History, entry: Entry, columns: Mapping[str, int], key: str | None
+) -> dict[int, float]:
+    """Return the scores of a request's answers by column: the returned one, and named ones."""
+    items = history.feedback.get(entry.decision_id, {}).values()
+    found: dict[int, float] = {}
+    for candidate in {item.candidate for item in items if item.candidate is not None}:
+        score = history.score(entry.decision_id, key, candidate=candidate)
+        column = columns.get(_model_of(entry, candidate))
+        if score is not None and column is not None:
+            found[column] = score
+    score, returned = history.score(entry.decision_id, key), columns.get(_model_name(entry) or "")
+    if score is not None and returned is not None:
+        found[returned] = score
+    return found
 
 
 def _model_name(entry: Entry) -> str | None:

@@ -214,7 +214,8 @@ class AnswerPool(FittedPolicy):
             quality: Measured quality of the answers (at least 0.5 counts as right), NaN where
                 unknown, in the shape of the groups. If None, all are unknown. An equal answer is as
                 right as the one that was judged.
-            asked: Whether each candidate was asked, same shape; if None, all were.
+            asked: Whether each candidate was asked and its answer compared, same shape; if None,
+                all were. Where not, a known quality tells only how able the candidate is.
 
         Raises:
             ValueError: If the policy was fitted on data, or the groups are missing.

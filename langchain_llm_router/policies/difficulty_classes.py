@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from langchain_llm_router.policies.answer_partitions import (
+    NOT_ASKED,
     UNREADABLE,
     AnswerPartitions,
     Members,
@@ -48,6 +49,8 @@ class AnswerPatterns:
     Attributes:
         kinds: 1 where an answer is of a kind, else 0, of shape (5, n_ways, n_candidates): right,
             wrong, unreadable, unreadable but known to be right, unreadable and known to be wrong.
+        uncompared: 1 where an answer was judged but not compared, else 0, of shape (2, n_ways,
+            n_candidates): right, wrong.
         members: The groups of wrong answers of each way.
         pattern: Number of the pattern of each way, ascending.
         n_rows: Number of rows of each pattern.
@@ -55,6 +58,7 @@ class AnswerPatterns:
     """
 
     kinds: Floats
+    uncompared: Floats
     members: Members
     pattern: Indices
     n_rows: Floats
@@ -77,7 +81,8 @@ class AnswerPatterns:
         answers, right = patterns[:, :n], patterns[:, n:] == 1
         unread = answers == UNREADABLE
         kinds = [right, ~right, unread & right, unread & ~right]
-        return cls._of_ways(answers, kinds, np.arange(len(patterns)), n_rows, rows)
+        none = np.zeros((2, *answers.shape))
+        return cls._of_ways(answers, kinds, none, np.arange(len(patterns)), n_rows, rows)
 
     @classmethod
     def build_partly(cls, groups: Indices, quality: Floats) -> Self:
@@ -87,7 +92,7 @@ class AnswerPatterns:
             groups: As in `build`.
             quality: Measured quality (at least 0.5 counts as right), same shape, NaN where unknown.
                 An equal answer is as right. Judgements of a row that contradict each other are
-                ignored, as are those of answers that were not asked for.
+                ignored. One of an answer without a group (-2) tells how able its candidate is.
         """
         numbered, n = canonical_rows(groups), groups.shape[1]
         label = np.where(np.isnan(quality), -1, quality >= 0.5).astype(np.intp)
@@ -103,17 +108,25 @@ class AnswerPatterns:
         answers, said, right, pattern = (it[possible] for it in (answers, said, right, pattern))
         unread = answers == UNREADABLE
         kinds = [right, ~right, unread & (said == 1), unread & (said == 0)]
-        return cls._of_ways(answers, kinds, pattern, n_rows, rows)
+        uncompared = np.stack([said == 1, said == 0]) & (answers == NOT_ASKED)
+        return cls._of_ways(answers, kinds, uncompared.astype(float), pattern, n_rows, rows)
 
     @classmethod
     def _of_ways(
-        cls, answers: Indices, kinds: Sequence[Bools], pattern: Indices, n_rows: Any, rows: Any
+        cls,
+        answers: Indices,
+        kinds: Sequence[Bools],
+        uncompared: Floats,
+        pattern: Indices,
+        n_rows: Any,
+        rows: Any,
     ) -> Self:
         right, wrong, unread_right, unread_wrong = kinds
         readable, unread = answers >= 0, answers == UNREADABLE
         wrong = readable & wrong
         return cls(
             np.stack([readable & right, wrong, unread, unread_right, unread_wrong]).astype(float),
+            uncompared,
             count_members(answers, wrong),
             pattern,
             n_rows.astype(np.float64),
@@ -126,6 +139,7 @@ class AnswerPatterns:
         members = zip(vars(self.members).values(), vars(other.members).values(), strict=True)
         return AnswerPatterns(
             np.concatenate([self.kinds, other.kinds], axis=1),
+            np.concatenate([self.uncompared, other.uncompared], axis=1),
             Members(*(np.concatenate(pair) for pair in members)),
             np.concatenate([self.pattern, other.pattern + n]),
             np.concatenate([self.n_rows, other.n_rows]),
@@ -243,12 +257,19 @@ class ClassModel:
         """
         before = strength * self.prior
         rates = before[:, None, None] * self.rates
-        unread = rates[..., 2:] * np.stack([self.right_unread, 1 - self.right_unread], axis=2)
+        unread = before[:, None, None] * self._readable()[1]
         model = self
         for _ in range(n_steps):
             weights, _ = model._explain(patterns)
             counts = np.stack([weights.T @ part for part in patterns.kinds[:3]], axis=2) + rates
             judged = np.stack([weights.T @ part for part in patterns.kinds[3:]], axis=2) + unread
+            # An answer that was not compared is one of those that can be read, or of the others.
+            hidden = np.stack([weights.T @ part for part in patterns.uncompared], axis=2)
+            read, unreadable = model._readable()
+            in_groups = hidden * read / (read + unreadable)
+            counts[..., :2] += in_groups
+            counts[..., 2] += (hidden - in_groups).sum(axis=2)
+            judged += hidden - in_groups
             of_class = weights.sum(axis=0) + before
             model = type(self)(
                 of_class / of_class.sum(),
@@ -326,12 +347,24 @@ class ClassModel:
         )
         return total
 
+    def _readable(self) -> tuple[Floats, Floats]:
+        """Return P(right) and P(wrong) of an answer that can be read, and of one that cannot.
+
+        Each is of shape (n_classes, n_candidates, 2).
+        """
+        share = np.stack([self.right_unread, 1 - self.right_unread], axis=2)
+        return self.rates[..., :2], self.rates[..., 2:] * share
+
     def _explain(self, patterns: AnswerPatterns) -> tuple[Floats, Floats]:
         """Return the expected number of rows of each way and class, and log P of each pattern."""
         right, wrong, unread, unread_right, unread_wrong = patterns.kinds
         joint = self._log_rates(right, wrong, unread, patterns.members)
         joint += unread_right @ np.log(self.right_unread).T
         joint += unread_wrong @ np.log1p(-self.right_unread).T
+        read, unreadable = self._readable()
+        chance = np.log(read + unreadable)
+        joint += patterns.uncompared[0] @ chance[..., 0].T
+        joint += patterns.uncompared[1] @ chance[..., 1].T
         joint += np.log(self.prior)
         first = patterns.first
         highest = np.maximum.reduceat(joint.max(axis=1), first)

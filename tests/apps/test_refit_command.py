@@ -9,7 +9,7 @@ from langsmith.utils import get_env_var
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
 from langchain_llm_router.estimators import Linear, NearestNeighbors
-from langchain_llm_router.history import DecisionLog, read_log
+from langchain_llm_router.history import DecisionLog, read_log, scored_rows
 from langchain_llm_router.policies import Always, Utility
 from langchain_llm_router.router.default_pool import save_pool
 from langchain_llm_router.router.saved_router import SavedRouter
@@ -108,6 +108,46 @@ def test_a_router_made_of_prices_learns_from_scores(run, tmp_path):
     assert (rates[1] < rates[0])[:2].all()
     assert before.is_assumed
     assert not after.is_assumed
+
+
+@pytest.mark.parametrize("candidate", [None, "large"])
+def test_scores_of_the_dearest_answer_teach_a_router_made_of_prices(run, tmp_path, candidate):
+    prices = {"small": Price(0.1, 0.1), "medium": Price(0.2, 0.2), "large": Price(3, 4)}
+    log = DecisionLog(tmp_path / "log.jsonl")
+    pool = [Candidate(n, ScriptedModel(str(i)), p) for i, (n, p) in enumerate(prices.items())]
+    router = ChatLLMRouter(candidates=pool, log=log)
+    save_pool(router.parts.candidates, tmp_path / "router")
+    records = [route_of(router.invoke(f"question {i}")) for i in range(20)]
+    assert {record["candidate"] for record in records} == {"large"}
+    able = {}
+    for score in (0.0, 1.0):
+        for record in records:
+            log.feedback(record["decision_id"], score, candidate=candidate)
+        log.flush()
+        folder = tmp_path / f"taught {score}"
+        arguments = [
+            "refit",
+            str(tmp_path / "router"),
+            "--log",
+            str(log.path),
+            "--out",
+            str(folder),
+        ]
+        code, out, err = run(*arguments)
+        assert code == 0, err
+        assert "20 of 20 requests with compared or scored answers have a score." in out
+        classes = SavedRouter.load(folder).policy.model_.classes
+        able[score] = classes.prior @ classes.rates[:, 2, 0]
+    assert able[0.0] < able[1.0]
+
+
+def test_an_estimator_learns_the_scores_of_named_candidates_too(made):
+    log = DecisionLog(made / "named.jsonl")
+    record = route_of(asked(log).invoke("q"))
+    log.feedback(record["decision_id"], 0.0)
+    log.feedback(record["decision_id"], 1.0, candidate="large")
+    log.flush()
+    assert scored_rows(read_log(log.path), NAMES).quality.tolist() == [[0.0, 1.0]]
 
 
 MISTAKES = [

@@ -155,3 +155,36 @@ def test_a_judgement_leaves_the_ways_that_agree_with_it():
     assert unread.kinds[3:].tolist() == [[[1, 0, 0]], [[0, 0, 1]]]
     both = AnswerPatterns.build_partly(np.array([[0, 1, 2]]), np.array([[1.0, 1.0, nan]]))
     assert both.kinds.shape[1] == 4
+
+
+def test_a_judged_answer_that_was_not_compared_tells_how_able_its_candidate_is():
+    prior = ClassModel.from_prices([1.0, 1.5, 25.0])
+    groups, nan = np.array([[0, 1, -2]] * 200), np.nan
+    patterns = {
+        score: AnswerPatterns.build_partly(groups, np.array([[nan, nan, score]] * 200))
+        for score in (nan, 0.0, 1.0)
+    }
+    ability = {
+        score: (model.prior @ model.rates[:, 2, 0])
+        for score, each in patterns.items()
+        for model in [prior.learned(each, strength=1000.0)]
+    }
+    unjudged = prior.learned(patterns[nan], strength=1000.0)
+    assert ability[0.0] < unjudged.prior @ unjudged.rates[:, 2, 0] < ability[1.0]
+
+
+def test_each_step_of_learning_raises_the_posterior_with_uncompared_answers_too():
+    rng = np.random.default_rng(0)
+    groups = np.where(rng.random((300, 3)) < 0.3, -2, rng.integers(-1, 2, (300, 3)))
+    quality = np.where(rng.random((300, 3)) < 0.5, rng.integers(0, 2, (300, 3)), np.nan)
+    patterns = AnswerPatterns.build_partly(groups, quality)
+    prior = ClassModel.from_prices([1.0, 1.5, 25.0])
+    # With so weak a prior the likelihood is nearly all that is maximized.
+    found = [
+        float(
+            patterns.n_rows
+            @ prior.learned(patterns, strength=1e-6, n_steps=n)._explain(patterns)[1]
+        )
+        for n in range(8)
+    ]
+    assert (np.diff(found) > -1e-3).all()

@@ -88,7 +88,7 @@ def _refit_policy(
     """Teach a policy the logged answers that have a score; those without made it worse.
 
     Raises:
-        ValueError: If no compared answer has a score.
+        ValueError: If no answer has a score.
     """
     import numpy as np  # noqa: PLC0415 - imports what only it needs
 
@@ -98,13 +98,18 @@ def _refit_policy(
     rows = room.compared_rows(history, pool.candidates_, key=key)
     scored = np.flatnonzero(~np.isnan(rows.quality).all(axis=1))
     if len(scored) == 0:
-        raise ValueError(_no_rows_message(len(history), key))
+        msg = (
+            f"None of the {len(history):,} requests in the log has {_feedback(key)} on an answer "
+            f"of {list(pool.candidates_)}: score answers with `DecisionLog.feedback`, or import "
+            "scores with `llm-router feedback`."
+        )
+        raise ValueError(msg)
     taught = pool.learn(
         rows.evaluations.take(scored), rows.quality[scored], asked=rows.asked[scored]
     )
     folder = replace(saved, policy=taught).save(out)
     write_text(
-        f"{len(scored):,} of {len(rows):,} requests with compared answers have a score.",
+        f"{len(scored):,} of {len(rows):,} requests with compared or scored answers have a score.",
         f"saved in {folder}",
     )
     if json:
@@ -113,11 +118,15 @@ def _refit_policy(
 
 
 def _no_rows_message(n_requests: int, key: str | None) -> str:
-    feedback = "feedback" if key is None else f"feedback with the key {key!r}"
     return (
-        f"None of the {n_requests:,} requests in the log has both its text and {feedback}: score "
+        f"None of the {n_requests:,} requests in the log has both its text and {_feedback(key)}: "
+        "score "
         "answers with `DecisionLog.feedback`, or import scores with `llm-router feedback`."
     )
+
+
+def _feedback(key: str | None) -> str:
+    return "feedback" if key is None else f"feedback with the key {key!r}"
 
 
 def _training(saved: SavedRouter, paths: Sequence[Path]) -> Outcomes | None:
