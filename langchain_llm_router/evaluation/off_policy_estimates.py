@@ -19,7 +19,7 @@ from langchain_llm_router.history.log_reader import History
 from langchain_llm_router.history.log_replay import Changes, LogReplay, Replayed, replay_log
 from langchain_llm_router.history.retraced import situations_before_steps
 from langchain_llm_router.loop.endpoints import ByModel
-from langchain_llm_router.loop.loop import next_decision
+from langchain_llm_router.loop.loop import accept_final, next_decision
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.arrays import Floats
@@ -169,9 +169,10 @@ class Overlap:
                 "takes actions that the logged policy never takes, which cannot be estimated."
             )
         if self.effective_n < _ENOUGH:
+            cause = "they are too few" if self.n < _ENOUGH else "the policies overlap too little"
             return (
                 f"The {self.n} requests are worth only {self.effective_n:.0f} logged under this "
-                "policy: the policies overlap too little for a reliable estimate."
+                f"policy: {cause} for a reliable estimate."
             )
         return f"{self.n} requests, worth {self.effective_n:.0f} logged under this policy."
 
@@ -272,17 +273,20 @@ def _effective(weight: Floats) -> float:
 
 def _chance(row: Replayed, policy: Policy) -> float:
     """Compute the probability that the policy takes the recorded steps."""
-    chance = 1.0
+    chance, taken = 1.0, list[Decision]()
     seen = situations_before_steps(row.situations, row.entry.steps, row.entry.attempts)
     for situation, step in zip(seen, row.entry.steps, strict=False):
-        chance *= _chance_of(policy, situation, step)
+        # As in a live request, a final answer is accepted without asking the policy again.
+        own = accept_final(taken, situation) or next_decision(policy, situation)
+        chance *= _chance_of(policy, situation, step, own)
         if chance == 0:
             break
+        taken = [] if own is None else [own]
     return chance
 
 
-def _chance_of(policy: Policy, situation: Situation, step: Decision) -> float:
-    own = next_decision(policy, situation)
+def _chance_of(policy: Policy, situation: Situation, step: Decision, own: Decision | None) -> float:
+    """Compute the probability of a step, given the one that the policy takes in this replay."""
     if own is None:
         return 1.0
     if (own.action, own.candidate) == (step.action, step.candidate):
@@ -320,6 +324,6 @@ def _predictions(rows: Sequence[Replayed], policy: Policy) -> tuple[Floats, Floa
             new.append(quality[own.candidate])
         else:
             asks = {name: replace(own, candidate=name) for name in quality}
-            chances = {name: _chance_of(policy, situation, ask) for name, ask in asks.items()}
+            chances = {name: _chance_of(policy, situation, ask, own) for name, ask in asks.items()}
             new.append(math.fsum(p * quality[name] for name, p in chances.items()))
     return np.array(done), np.array(new)

@@ -314,3 +314,29 @@ def test_a_policy_that_draws_without_saying_how_is_refused(mixed):
 
     with pytest.raises(NotImplementedError, match="chance"):
         off_policy(mixed, Lots())
+
+
+def test_a_pool_that_repeats_the_logged_decisions_has_the_logged_quality(tmp_path):
+    log = DecisionLog(tmp_path / "pool.jsonl")
+    answers = {"a": [str(i % 4) for i in range(24)], "b": [str(i % 3) for i in range(24)]}
+    prices = {"a": Price(0.1, 0.4), "b": Price(0.15, 0.6), "c": Price(2.5, 10)}
+    router = ChatLLMRouter(
+        candidates=[
+            Candidate(name, ScriptedModel(*answers.get(name, ["9"])), price)
+            for name, price in prices.items()
+        ],
+        log=log,
+    )
+    records = [route_of(router.invoke(f"question {i}")) for i in range(24)]
+    # The answers of `c` are accepted as they come, so they are not compared.
+    assert {record["candidate"] for record in records} == {"a", "c"}
+    for i, record in enumerate(records):
+        log.feedback(record["decision_id"], i % 2)
+    log.flush()
+    found = off_policy(read_log(log.path), router.policy)
+    assert found.replay.n_identical == 24
+    assert found.overlap.n_unsupported == 0
+    assert found.overlap.n_agreeing == 24
+    assert found.bounds == (0.5, 0.5)
+    assert found.snips.value == found.ips.value == found.logged.value == 0.5
+    assert "they are too few for a reliable estimate" in str(found.overlap)
