@@ -79,6 +79,8 @@ class AnswerPool(FittedPolicy):
         model_: The classes, the belief over them, and costs.
         calibration_: Map from the model's probabilities, which are too high, to measured ones.
         verification_cost_usd_: Mean cost of comparing each candidate's answer.
+        n_scored_: Number of requests with a score that corrected the assumptions by price; None if
+            the policy was fitted on data.
 
     Example:
         >>> pool = AnswerPool.from_prices({"small": 0.0001, "medium": 0.0002, "large": 0.003})
@@ -155,6 +157,7 @@ class AnswerPool(FittedPolicy):
             else mean_costs("evaluations", comparing, names)
         )
         self.candidates_ = names
+        self.n_scored_: int | None = None
         self.data_hash_ = data_hash(outcomes.queries, outcomes.candidates, outcomes.quality)
         settings = PoolSettings(self.n_classes, self.length_weight, self.n_beliefs)
         self.model_ = PoolModel.fit(rows, cost_usd, settings)
@@ -180,6 +183,7 @@ class AnswerPool(FittedPolicy):
                 candidate: asking it is worth as much as 0.1 more P(right).
 
         Raises:
+            TypeError: If the candidates are neither costs by name nor candidates.
             ValueError: If there are fewer than two or more than six candidates, or a cost is
                 unknown or below 0, or all are 0.
         """
@@ -190,7 +194,7 @@ class AnswerPool(FittedPolicy):
         answer_partitions(len(costs))
         model = PoolModel.from_prices(list(costs.values()))
         policy = cls(_DAY_ONE_WORTH / max(costs.values()) if lambda_ is None else lambda_)
-        policy.candidates_ = tuple(costs)
+        policy.candidates_, policy.n_scored_ = tuple(costs), 0
         policy.data_hash_ = ""
         policy.verification_cost_usd_ = np.zeros(len(costs))
         policy.model_, policy.calibration_ = model, Calibration()
@@ -222,8 +226,7 @@ class AnswerPool(FittedPolicy):
         """
         self._check_fitted()
         groups = evaluations.select(self.candidates_).answer_groups
-        beliefs = self.model_.beliefs
-        if groups is None or beliefs.gate is not None or beliefs.lengths is not None:
+        if groups is None or self.n_scored_ is None:
             msg = (
                 "`learn` needs groups of equal answers, and a pool from `AnswerPool.from_prices`: "
                 "fit one that was fitted on data again, with these answers as `unlabelled`."
@@ -237,7 +240,9 @@ class AnswerPool(FittedPolicy):
             groups = np.where(np.asarray(asked, dtype=bool)[:, columns], groups, NOT_ASKED)
         policy = self.with_knob(self.lambda_)
         policy.model_ = self.model_.learned(groups, known, _PRIOR_ROWS)
-        if not np.isnan(known).all():
+        n_scored = int((~np.isnan(known)).any(axis=1).sum())
+        if n_scored > 0:
+            policy.n_scored_ = self.n_scored_ + n_scored
             policy.data_hash_ = data_hash(self.candidates_, groups, known)
         policy._derive()
         return policy
@@ -250,7 +255,12 @@ class AnswerPool(FittedPolicy):
 
     @property
     def _basis(self) -> str:
-        return " (assumed from prices, not measured)" if self.is_assumed else ""
+        if self.n_scored_ is None:
+            return ""
+        if self.n_scored_ == 0:
+            return " (assumed from prices, not measured)"
+        requests = f"{self.n_scored_:,} scored request{'s' * (self.n_scored_ != 1)}"
+        return f" (assumed from prices, corrected by {requests})"
 
     def asks(self, candidates: Sequence[str]) -> tuple[str, ...]:
         """Return the candidates of the pool."""
@@ -343,6 +353,7 @@ class AnswerPool(FittedPolicy):
         return {
             "candidates": list(self.candidates_),
             "data_hash": self.data_hash_,
+            "n_scored": self.n_scored_,
             "calibration": list(self.calibration_),
         }
 
@@ -352,6 +363,8 @@ class AnswerPool(FittedPolicy):
     def _restore(self, settings: Mapping[str, Any], arrays: Arrays) -> None:
         self.candidates_ = tuple(settings["candidates"])
         self.data_hash_ = settings["data_hash"]
+        # Older files do not have the number.
+        self.n_scored_ = settings.get("n_scored", 0 if self.data_hash_ == "" else None)
         self.calibration_ = Calibration(*settings["calibration"])
         self.verification_cost_usd_ = arrays["verification_cost_usd"]
         self.model_ = PoolModel.from_arrays(arrays)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -62,8 +63,18 @@ def expected_costs(candidates: Mapping[str, float] | Sequence[Candidate]) -> dic
             prompts of 500 tokens.
 
     Raises:
+        TypeError: If they are neither.
         ValueError: If a cost is unknown.
     """
+    is_table = isinstance(candidates, Mapping)
+    values: object = candidates.values() if isinstance(candidates, Mapping) else candidates
+    kind = Real if is_table else Candidate
+    if not (isinstance(values, Iterable) and all(isinstance(value, kind) for value in values)):
+        msg = (
+            "`candidates` must be expected costs in USD by name, e.g. {'small': 0.0001, 'large': "
+            f"0.003}}, or a sequence of `Candidate`, got {candidates!r}."
+        )
+        raise TypeError(msg)
     if isinstance(candidates, Mapping):
         return dict(candidates)
     costs: dict[str, float] = {}

@@ -400,6 +400,29 @@ def test_judged_answers_correct_what_was_assumed_from_prices():
     assert wrong.learn(evaluations.take(range(10))).is_assumed
 
 
+def test_it_is_said_what_is_assumed_until_the_policy_is_fitted(tmp_path):
+    outcomes, evaluations = make_pool(30)
+    pool = AnswerPool.from_prices(dict(zip(outcomes.candidates, COSTS, strict=True)))
+    reasons = {}
+    for n in (0, 1, 3):
+        quality = np.where(np.arange(30)[:, None] < n, outcomes.quality, np.nan)
+        pool.learn(evaluations, quality).save(tmp_path / str(n))
+        reasons[n] = Policy.load(tmp_path / str(n)).decide(seen()).reason
+    assert reasons[0].endswith(" (assumed from prices, not measured)")
+    assert reasons[1].endswith(" (assumed from prices, corrected by 1 scored request)")
+    assert reasons[3].endswith(" (assumed from prices, corrected by 3 scored requests)")
+    twice = Policy.load(tmp_path / "3").learn(evaluations, outcomes.quality)
+    assert twice.n_scored_ == 33
+    assert "assumed" not in FULL.decide(seen()).reason
+
+
+@pytest.mark.parametrize("wrong", ["ab", ["a", "b"], {"a": "x", "b": 1.0}, {"a": None}, 5, None])
+def test_candidates_without_costs_are_refused_by_name(wrong):
+    with pytest.raises(TypeError, match="must be expected costs in USD by name") as caught:
+        AnswerPool.from_prices(wrong)
+    assert repr(wrong) in str(caught.value)
+
+
 def test_what_was_not_asked_teaches_nothing():
     outcomes, evaluations = make_pool(300)
     asked = np.zeros(outcomes.quality.shape, dtype=bool)
@@ -410,3 +433,9 @@ def test_what_was_not_asked_teaches_nothing():
 def test_a_pool_that_was_fitted_is_fitted_again_instead():
     with pytest.raises(ValueError, match=r"fit one that was fitted on data again"):
         FULL.learn(make_pool(20)[1])
+    outcomes, evaluations = make_pool(20)
+    # Neither predictions nor lengths tell this one from a pool that is made of prices.
+    plain = Outcomes(outcomes.queries, POOL, outcomes.quality, outcomes.cost_usd)
+    fitted = AnswerPool().fit(plain, evaluations)
+    with pytest.raises(ValueError, match=r"fit one that was fitted on data again"):
+        fitted.learn(evaluations, outcomes.quality)
