@@ -86,7 +86,7 @@ def logged_scores(
         msg = f"`baseline` must be one of {sorted(costs)}, got {name!r}."
         raise ValueError(msg)
     rows = []
-    for entry, cost in zip(entries, _costs_of(entries, name), strict=True):
+    for entry, cost in zip(entries, _costs_of(history, entries, name), strict=True):
         own = history.score(entry.decision_id, key)
         other = history.score(entry.decision_id, key, candidate=name)
         if own is not None and other is not None:
@@ -99,13 +99,13 @@ def _expected(entry: Entry) -> Mapping[str, float | None]:
     return {arm["candidate"]: arm.get("cost_usd") for arm in entry.frames[0]["arms"]}
 
 
-def _costs_of(entries: Sequence[Entry], name: str) -> Floats:
+def _costs_of(history: History, entries: Sequence[Entry], name: str) -> Floats:
     """Return what each request cost the baseline, or would have cost it.
 
     An expected cost may be that of a default length, which says nothing of these answers. So it
     only tells requests apart, and their level is that of the recorded costs.
     """
-    paid = np.array([_paid(entry, name) for entry in entries], dtype=np.float64)
+    paid = np.array([_paid(history, entry, name) for entry in entries], dtype=np.float64)
     expected = np.array([_expected(entry).get(name) for entry in entries], dtype=np.float64)
     if not (expected > 0).all():
         expected = np.ones(len(entries))
@@ -117,7 +117,11 @@ def _costs_of(entries: Sequence[Entry], name: str) -> Floats:
     return costs
 
 
-def _paid(entry: Entry, name: str) -> float | None:
+def _paid(history: History, entry: Entry, name: str) -> float | None:
     """Return the recorded cost of the baseline's answer; None if it gave none."""
-    answers = (a for a in entry.attempts if a["candidate"] == name and a.get("error") is None)
-    return next((answer.get("cost_usd") for answer in answers), None)
+    answers = [a for a in entry.attempts if a["candidate"] == name and a.get("error") is None]
+    if len(answers) > 0:
+        return answers[-1].get("cost_usd")
+    scores = history.feedback.get(entry.decision_id, {}).values()
+    costs = (it.cost_usd for it in scores if it.candidate == name and it.cost_usd is not None)
+    return next(costs, None)

@@ -8,6 +8,7 @@ share a file. A line cut off by a crash is ended by the next append and skipped 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import weakref
@@ -121,6 +122,7 @@ class DecisionLog(CheckedArguments):
         comment: str | None = None,
         id: str | None = None,
         candidate: str | None = None,
+        cost_usd: float | None = None,
     ) -> None:
         """Log a score for the answer to a request.
 
@@ -133,9 +135,11 @@ class DecisionLog(CheckedArguments):
                 the key is the id.
             candidate: The candidate whose answer to the request was scored; if None, the answer
                 that was returned. A verdict compares both on the same requests.
+            cost_usd: What the candidate's answer cost, if it was asked for only to be scored.
 
         Raises:
-            ValueError: If the decision id is empty or the score is not in [0, 1].
+            ValueError: If the decision id is empty, the score is not in [0, 1], or the cost is not
+                a number >= 0.
         """
         if not decision_id:
             msg = (
@@ -145,6 +149,9 @@ class DecisionLog(CheckedArguments):
             raise ValueError(msg)
         if not 0 <= score <= 1:
             msg = f"`score` must be in [0, 1], got {score!r}."
+            raise ValueError(msg)
+        if cost_usd is not None and not 0 <= cost_usd < math.inf:
+            msg = f"`cost_usd` must be a number >= 0 or None, got {cost_usd!r}."
             raise ValueError(msg)
         line: dict[str, Any] = {
             "kind": "feedback",
@@ -159,6 +166,8 @@ class DecisionLog(CheckedArguments):
             line["id"] = id
         if candidate is not None:
             line["candidate"] = candidate
+        if cost_usd is not None:
+            line["cost_usd"] = float(cost_usd)
         self.append(line)
 
     def flush(self, timeout_s: float = 10.0) -> None:

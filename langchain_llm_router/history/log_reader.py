@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,9 @@ class Feedback:
 
     candidate: str | None = None
     """The candidate whose answer was scored; None for the answer that was returned."""
+
+    cost_usd: float | None = None
+    """What that answer cost, if it was asked for only to be scored."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,10 @@ def _feedback(data: Mapping[str, Any]) -> Feedback:
     item = Feedback(**{name: data[name] for name in data if name != "kind"})
     if not isinstance(item.score, int | float) or not 0 <= item.score <= 1:
         msg = f"`score` must be in [0, 1], got {str(item.score)[:60]!r}"
+        raise ValueError(msg)
+    cost = item.cost_usd
+    if cost is not None and not (isinstance(cost, int | float) and 0 <= cost < math.inf):
+        msg = f"`cost_usd` must be a number >= 0, got {str(cost)[:60]!r}"
         raise ValueError(msg)
     return item
 

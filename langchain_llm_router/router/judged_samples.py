@@ -228,10 +228,13 @@ class JudgedSamples:
         attempts: list[Attempt] = []
         for name, arm in zip(names, arms, strict=True):
             message, attempt = sample.answers.get(name), Attempt(candidate=name, cost_usd=0.0)
+            asked_usd: float | None = None
             if message is None:
                 asking = self.ask(name, sample.messages, config, sample.kwargs, final=True)
                 answer = asking.perform()
                 message, attempt = answer.message, answer.attempt
+                # The log has no other record of this answer.
+                asked_usd = attempt.get("cost_usd")
             if message is None:
                 attempts.append(attempt)
                 continue
@@ -250,7 +253,13 @@ class JudgedSamples:
                 named: list[str | None] = [None] if name == sample.accepted else []
                 named += [name] if name == names[-1] else []
                 for candidate in named:
-                    self.log.feedback(sample.decision_id, score, key=_KEY, candidate=candidate)
+                    self.log.feedback(
+                        sample.decision_id,
+                        score,
+                        key=_KEY,
+                        candidate=candidate,
+                        cost_usd=asked_usd,
+                    )
         return attempts
 
 

@@ -63,3 +63,10 @@ def test_a_score_out_of_range_is_not_feedback(lines, tmp_path):
     )
     history = read_log(path)
     assert (len(history), history.n_torn, history.feedback) == (1, 1, {})
+
+
+@pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf")])
+def test_the_cost_of_a_scored_answer_is_a_number(tmp_path, cost):
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    with pytest.raises(ValueError, match=r"`cost_usd` must be a number >= 0 or None, got"):
+        log.feedback("a", 1.0, candidate="large", cost_usd=cost)

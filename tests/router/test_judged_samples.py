@@ -52,7 +52,11 @@ def test_it_is_counted_by_the_verdict_and_by_refit(log):
     router = ChatLLMRouter(candidates=candidates("4", "4", "4"), log=log, judge_share=1.0)
     ask(router, 6)
     history = read_log(log.path)
-    assert len(logged_scores(history)) == 6
+    scores = logged_scores(history)
+    assert len(scores) == 6
+    # `large` was asked by the judge alone, and what that cost is in the log.
+    assert all(len(entry.attempts) == 2 for entry in history.entries)
+    assert scores.baseline_cost_usd == pytest.approx(2.7e-5)
     names = router.policy.candidates_
     assert len(scored_rows(history, names)) == 6
     rows = compared_rows(history, names)
