@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.ai import add_ai_message_chunks
@@ -36,6 +36,9 @@ _BODIES = ("model_kwargs", "extra_body")
 
 _AROUND = 64
 """Characters that may stand behind the last line, e.g. the tag that ends an answer."""
+
+_CONTEXT = 300
+"""Characters of what was passed on that are kept, to read the next lines in their context."""
 
 
 class Reading(NamedTuple):
@@ -130,46 +133,58 @@ def report_in_text(
     return asking, Asking(report)
 
 
-def _read_message(message: AIMessage, report: Report) -> tuple[AIMessage, float | None]:
+def _read_message(
+    message: AIMessage, report: Report, before: str = ""
+) -> tuple[AIMessage, float | None]:
     content = message.content
     if isinstance(content, str):
         visible = answer_text(message)
-        found = report.split(visible)
+        found = report.split(visible, before)
         if found is None:
             return message, None
-        kept: Any = _cut(content, visible[len(found[0]) :])
+        kept: Any = _replaced(content, visible, found[0])
+        confidence = found[1]
     else:
-        at, text = _last_text(content)
-        found = None if at is None else report.split(visible_text(text))
-        if at is None or found is None:
+        blocks: list[Any] = []
+        values: list[float | None] = []
+        for block in content:
+            text = _text_of(block)
+            found = None if not text.strip() else report.split(visible_text(text), before)
+            if found is None:
+                blocks.append(block)
+                continue
+            values.append(found[1])
+            cut = _replaced(text, visible_text(text), found[0])
+            if cut.strip():
+                blocks.append(_with_text(block, cut))
+        if not values:
             return message, None
-        cut = _cut(text, visible_text(text)[len(found[0]) :])
-        block = content[at]
-        changed: Any = cut if isinstance(block, str) else {**block, "text": cut}
-        kept = [*content[:at], *([changed] if cut.strip() else []), *content[at + 1 :]]
-    changed_message = message.model_copy(update={"content": kept})
-    return _without_tokens(_noted(changed_message, {"confidence": found[1]})), found[1]
+        kept = blocks
+        confidence = next((value for value in reversed(values) if value is not None), None)
+    changed = message.model_copy(update={"content": kept})
+    return _without_tokens(_noted(changed, {"confidence": confidence})), confidence
 
 
-def _last_text(content: Sequence[Any]) -> tuple[int | None, str]:
-    """Return the place and the text of the last block that has one."""
-    for at in range(len(content) - 1, -1, -1):
-        block = content[at]
-        text = block if isinstance(block, str) else None
-        if isinstance(block, Mapping) and block.get("type") == "text":
-            text = block.get("text")
-        if isinstance(text, str) and text.strip():
-            return at, text
-    return None, ""
+def _text_of(block: Any) -> str:
+    """Return the text of a content block; "" if it has none."""
+    if isinstance(block, Mapping) and block.get("type") == "text":
+        block = block.get("text")
+    return block if isinstance(block, str) else ""
 
 
-def _cut(text: str, removed: str) -> str:
-    """Return a text without its last occurrence of what is to be removed.
+def _with_text(block: Any, text: str) -> Any:
+    return text if isinstance(block, str) else {**block, "text": text}
+
+
+def _replaced(text: str, visible: str, kept: str) -> str:
+    """Return a text with what is kept of its visible part.
 
     The text may have more than what is visible of it: thoughts before it, a tag behind it.
     """
-    before, found, after = text.rpartition(removed.rstrip())
-    return before + after.strip() if found and removed.strip() else text
+    if not visible.strip():
+        return text
+    before, found, after = text.rpartition(visible.rstrip())
+    return before + kept + after.strip() if found else kept
 
 
 def _noted(message: AIMessage, note: Mapping[str, Any]) -> AIMessage:
@@ -183,7 +198,11 @@ def _without_tokens(message: AIMessage) -> AIMessage:
     tokens = given.get("content") if isinstance(given, Mapping) else None
     if not isinstance(tokens, list) or not isinstance(given, Mapping):
         return message
-    end, length, kept = len(str(message.text)), 0, 0
+    text = str(message.text)
+    if not "".join(str(token.get("token", "")) for token in tokens).startswith(text):
+        # A line before the end was removed, or the tokens are in other characters than the text.
+        tokens = []
+    end, length, kept = len(text), 0, 0
     for token in tokens:
         length += len(str(token.get("token", "")))
         if length > end:
@@ -195,30 +214,72 @@ def _without_tokens(message: AIMessage) -> AIMessage:
 
 
 class HeldChunks:
-    """The last chunks of a draft that is streamed, held back because they may be its confidence."""
+    """The last chunks of a draft that is streamed, held back because they may be its confidence.
+
+    A chunk is passed on when so much follows it that every line that begins in it is complete, if
+    it is short enough for a confidence, and that it is known what comes behind it.
+    """
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._held: list[AIMessageChunk] = []
         self._length = 0
+        self._before = ""
+        """The end of what was passed on, with a fence before it if it is within code."""
 
     def add(self, chunks: Sequence[Any]) -> list[Any]:
-        """Add chunks, and return those before the last line that may be passed on."""
+        """Add chunks, and return those that may be passed on."""
         passed: list[Any] = []
         for chunk in chunks:
             self._held.append(chunk)
             self._length += len(str(chunk.text))
-        while self._held:
-            rest = self._length - len(str(self._held[0].text))
-            if rest < self._report.longest_line + _AROUND:
+        while self._rest >= self._report.longest_line + _AROUND:
+            self._remove_lines()
+            if self._rest < self._report.longest_line + _AROUND:
                 break
+            self._length = self._rest
             passed.append(self._held.pop(0))
-            self._length = rest
+            self._note_passed(str(passed[-1].text))
         return passed
+
+    @property
+    def _rest(self) -> int:
+        """Number of characters behind the first chunk; -1 if there is none."""
+        return self._length - len(str(self._held[0].text)) if self._held else -1
+
+    def _remove_lines(self) -> None:
+        """Remove the complete lines that are a confidence, and make one chunk of what is held."""
+        text = "".join(str(chunk.text) for chunk in self._held)
+        at = text.rfind("\n", 0, -_AROUND) + 1
+        kept = self._report.without_lines(text[:at], self._before) if at > 0 else None
+        if kept is None:
+            return
+        rest = add_ai_message_chunks(self._held[0], *self._held[1:])
+        kept = (kept if self._before else kept.lstrip("\r\n")) + text[at:]
+        content: Any = kept
+        if not isinstance(rest.content, str):
+            texts = [i for i, block in enumerate(rest.content) if _text_of(block)]
+            if len(texts) != 1:
+                return
+            content = list(rest.content)
+            content[texts[0]] = _with_text(content[texts[0]], kept)
+        changed = _without_tokens(rest.model_copy(update={"content": content}))
+        self._held = [cast("AIMessageChunk", changed)]
+        self._length = len(kept)
+
+    def _note_passed(self, text: str) -> None:
+        """Keep as much of what was passed on as tells whether a line begins, and in code."""
+        whole = self._before + text
+        dropped, kept = whole[:-_CONTEXT], whole[-_CONTEXT:]
+        if dropped and "\n" in kept:
+            end, line_end, kept = kept.partition("\n")
+            dropped += end + line_end
+        is_code = sum(line.lstrip()[:3] in ("```", "~~~") for line in dropped.splitlines()) % 2
+        self._before = ("```\n" if is_code else "") + (kept or ("\n" if dropped else ""))
 
     def finish(self) -> list[Any]:
         """Return what is left, without the confidence."""
         if not self._held:
             return []
         rest = add_ai_message_chunks(self._held[0], *self._held[1:])
-        return [_read_message(rest, self._report)[0]]
+        return [_read_message(rest, self._report, self._before)[0]]

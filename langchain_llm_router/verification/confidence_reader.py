@@ -1,7 +1,8 @@
-"""Reads the confidence that a model writes on the last line of its answer.
+"""Reads the confidence that a model writes beside its answer, on the last line if it obeys.
 
-The line is cut off where it can be read, so it is recognised narrowly: it is short, it is the last
-one, and it says nothing else. Text that merely speaks of confidence stays.
+All such lines are removed, wherever they are, so they are recognised narrowly: they are short and
+say nothing else. Text that merely speaks of confidence stays, and so do code, tables, and lists of
+figures of which confidence is one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["longest_line", "margin", "read_number", "split_last_line"]
+from langchain_llm_router.verification.answer_marks import ANSWER
+
+__all__ = [
+    "longest_line",
+    "margin",
+    "read_number",
+    "split_last_line",
+    "split_report",
+    "without_report_lines",
+]
 
 _LONGEST_LINE = 160
 """Number of characters up to which a last line, or the end of one, may be a confidence."""
@@ -34,8 +44,9 @@ _LABEL = (
     r"(?: (?:level|score|rating|estimate))?"
     r"(?: (?:in (?:my|the|this|that) (?:answer|response|result|solution)|"
     r"that (?:my|the|this) answer is (?:right|correct)))?"
+    r"(?:\s?\((?:in )?(?:0\s?(?:-|–|to)\s?100?|%|percent)\))?"
 )
-_SEPARATOR = r"\s?(?::|=|-|–|—|→|\bis\b|\bist\b|\best\b|\bes\b|\bof\b)?\s?"
+_SEPARATOR = r"\s?(?::|：|=|-|–|—|→|\bis\b|\bist\b|\best\b|\bes\b|\bof\b)?\s?"
 _SURE = r"(?:sure|confident|certain|sicher|überzeugt|sûre?|certaine?|seguro|segura)"
 _LABELLED = re.compile(
     rf"{_LABEL}{_SEPARATOR}{_VALUE}(?:\s?{_SURE})?\s?\.?\s?(?:\([^()]{{0,100}}\)?)?\.?",
@@ -43,21 +54,149 @@ _LABELLED = re.compile(
 )
 _I_AM = re.compile(
     rf"(?:i am|i['’]m|ich bin(?: mir)?(?: zu)?|estoy)\s{_VALUE}\s?{_SURE}"
-    r"(?:\s(?:of|that|about|in|dass)\b[^.]{1,60})?\.?",
+    r"(?:\s(?:of|about|in)\s(?:this|that|it|my|the)(?:\s(?:answer|result|response|solution))?"
+    r"|\sthat\s(?:this|it|(?:my|the|this) answer)\sis\s(?:right|correct|true|accurate)"
+    r"|,?\sdass\s(?:das|es|dies|(?:die|meine) antwort)\s(?:stimmt|(?:richtig|korrekt) ist))?\.?",
     re.IGNORECASE,
 )
 _I_AM_SURE = re.compile(rf"(?:je suis|estoy)\s{_SURE}\s(?:à|al)\s{_VALUE}\.?", re.IGNORECASE)
 _COPIED = re.compile(rf"{_LABEL}{_SEPARATOR}(?-i:N)\s?%?\.?", re.IGNORECASE)
+# A confidence that is none in [0, 1], in words or out of range.
+_UNREAD = re.compile(
+    rf"{_LABEL}\s?[:：=-]\s?(?:(?P<word>"
+    r"(?:(?:very|fairly|quite|relatively|extremely|sehr|très|muy) )?"
+    r"(?:high|low|medium|moderate|full|certain|hoch|mittel|niedrig|gering|haute|élevée?|moyenne?"
+    rf"|faible|alta|media|baja)(?:\s?\([^()]{{0,100}}\))?)|\d{{3,6}}\s?%)\.?",
+    re.IGNORECASE,
+)
+_LABEL_ALONE = re.compile(rf"{_LABEL}\s?[:：]?", re.IGNORECASE)
+_STARTS = re.compile(rf"{_LABEL}(?!\w)", re.IGNORECASE)
+_TAGGED = re.compile(r"<(confidence)>\s{0,9}([^<>\n]{1,60}?)\s{0,9}</\1>", re.IGNORECASE)
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_CODE_FENCE = re.compile(r"[ \t]{0,9}(?:`{3}|~{3})[\w-]{0,20}\s*$")
+# A line of a list of figures or properties, which may be what the user asked for.
+_FIELD = re.compile(
+    rf"[\s*_`#>•+-]{{0,9}}(?!(?:final )?{ANSWER})[^\W\d_][\w ()-]{{0,40}}[*_`]{{0,3}}\s?[:=]"
+    r"[\s*_`]{0,9}(?:(?P<number>[-+$€£~]{0,2}\.?\d)|(?=\S))",
+    re.IGNORECASE,
+)
 _OPENING = re.compile(rf"(?<!\w){_LABEL}(?!\w)", re.IGNORECASE)
 # Emphasis, code, quotes, boxes and LaTeX's escapes around the words.
 _MARKS = re.compile(r"[*_`~#>\"“”„«»\[\]{}\\$|]+")
 _SPACES = re.compile(r"\s+")
 # What may stand between the end of an answer and a confidence on the same line.
-_BEFORE = re.compile(r"(?:^|[.!?;:,)\]}*_`|–—-])[ \t]{0,9}[*_`(\[\"]{0,9}$")
+_BEFORE = re.compile(r"(?:^|<br ?/?>|[.!?;:,)\]}*_`|–—-])[ \t]{0,9}[*_`(\[\"]{0,9}$")
+
+
+def split_report(
+    text: str, options: Sequence[str] = (), before: str = ""
+) -> tuple[str, float | None] | None:
+    r"""Split a text into the answer, without any line that is its confidence, and the confidence.
+
+    Args:
+        text: The visible text of an answer.
+        options: Options whose scores a line has in place of one confidence.
+        before: What comes before the text and stays, e.g. because it has been shown.
+
+    Returns:
+        The answer, and the last confidence in [0, 1] that can be read, or None. None if no line is
+        a confidence.
+
+    Example:
+        >>> split_report("Confidence: 85%\nParis.\nConfidence: 85%\nConfidence: 90%")
+        ('Paris.', 0.9)
+    """
+    last = split_last_line(text, options)
+    rest, values = (text, []) if last is None else (last[0], [last[1]])
+    cleaned = without_report_lines(rest, options, before)
+    if cleaned is not None:
+        rest, more = cleaned
+        rest, values = rest.rstrip(), [*values, more]
+    if last is not None and (inline := _split_inline(rest, options)) is not None:
+        rest, values = inline[0], [*values, inline[1]]
+    if not values:
+        return None
+    if not before:
+        rest = rest.lstrip("\r\n")
+    return rest, next((value for value in values if value is not None), None)
+
+
+def without_report_lines(
+    text: str, options: Sequence[str] = (), before: str = ""
+) -> tuple[str, float | None] | None:
+    """Return a text without the lines that are a confidence alone, and the last of these.
+
+    Args:
+        text: A text.
+        options: Options whose scores a line may have.
+        before: What comes before the text and stays; it may end within a line, or in code.
+
+    Returns:
+        None if there is no such line.
+    """
+    if _OPENING.search(text) is None:
+        return None
+    lines: list[str] = _LINE.findall(before)
+    n_before = len(lines)
+    if n_before > 0 and not before.endswith("\n"):
+        first, end, text_rest = text.partition("\n")
+        lines[-1] += first + end
+        kept, text = first + end, text_rest
+    else:
+        kept = ""
+    lines += _LINE.findall(text)
+    found = {i: value for i, value in _report_lines(lines, options).items() if i >= n_before}
+    if not found:
+        return None
+    kept += "".join(line for i, line in enumerate(lines) if i >= n_before and i not in found)
+    values = [value for value in found.values() if value is not None]
+    return kept, values[-1] if values else None
+
+
+def _report_lines(lines: Sequence[str], options: Sequence[str]) -> dict[int, float | None]:
+    """Return the places of the lines that are a confidence, and of fences around nothing else."""
+    found: dict[int, float | None] = {}
+    last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
+    opened: int | None = None
+    for i, line in enumerate(lines):
+        if line.lstrip()[:3] in ("```", "~~~"):
+            if opened is None:
+                opened = i if _CODE_FENCE.match(line) else None
+                continue
+            inside = [j for j in range(opened + 1, i) if lines[j].strip()]
+            read = _read_alone(lines, inside[-1], options) if inside else None
+            if read is not None and (len(inside) == 1 or i == last):
+                found[inside[-1]] = read[0]
+                found |= dict.fromkeys((opened, i)) if len(inside) == 1 else {}
+            opened = None
+        elif opened is None and (read := _read_alone(lines, i, options)) is not None:
+            found[i] = read[0]
+    return found
+
+
+def _read_alone(lines: Sequence[str], i: int, options: Sequence[str]) -> tuple[float | None] | None:
+    """Return the confidence of a line that stands anywhere, if it is no item of a list."""
+    line = lines[i].strip()
+    if len(line) > longest_line(options) or _STARTS.match(_bare(line)) is None:
+        return None
+    read = _read_line(line, options)
+    return None if read is None or _is_listed(lines, i) else read
+
+
+def _is_listed(lines: Sequence[str], i: int) -> bool:
+    """Return whether a line beside this one has a figure or property of its own."""
+    in_words = (unread := _UNREAD.fullmatch(_bare(lines[i]))) is not None and unread["word"]
+    for near in (*lines[max(0, i - 1) : i], *lines[i + 1 : i + 2]):
+        field = _FIELD.match(near)
+        if field is None or _STARTS.match(_bare(near)) is not None:
+            continue
+        if in_words or field["number"] is not None:
+            return True
+    return False
 
 
 def split_last_line(text: str, options: Sequence[str] = ()) -> tuple[str, float | None] | None:
-    """Split a text into what comes before its confidence, and the confidence.
+    """Split a text into what comes before the confidence at its end, and the confidence.
 
     Args:
         text: The visible text of an answer.
@@ -65,8 +204,8 @@ def split_last_line(text: str, options: Sequence[str] = ()) -> tuple[str, float 
 
     Returns:
         The text before it, without white space at its end, and the confidence in [0, 1]: None if
-        its line has no scores of two options, or is a copy of the form asked for. None if the text
-        ends in no confidence.
+        its line has no scores of two options, a value that cannot be read, or is a copy of the form
+        asked for. None if the text ends in no confidence.
 
     Example:
         >>> split_last_line("Paris. **Confidence:** 85 %")
@@ -77,17 +216,39 @@ def split_last_line(text: str, options: Sequence[str] = ()) -> tuple[str, float 
     ended = text.rstrip()
     start = max(ended.rfind("\n"), ended.rfind("\r")) + 1
     line = ended[start:]
-    longest = longest_line(options)
-    if len(line) <= longest and (found := _read_line(line, options)) is not None:
-        return ended[:start].rstrip(), found[0]
-    # On the last line of the answer itself, where a sentence ends before it.
-    for opening in reversed(list(_OPENING.finditer(line, max(0, len(line) - longest)))):
+    if len(line) <= longest_line(options) and (found := _read_line(line, options)) is not None:
+        unread = _UNREAD.fullmatch(_bare(line))
+        lines = [*ended[:start].splitlines()[-1:], line]
+        if unread is None or not _is_listed(lines, len(lines) - 1):
+            return ended[:start].rstrip(), found[0]
+        return None
+    # A label that is a heading or a line of its own.
+    earlier = ended[:start].rstrip()
+    at = max(earlier.rfind("\n"), earlier.rfind("\r")) + 1
+    value = _LONE_VALUE.fullmatch(_bare(line))
+    if value is not None and value["percent"] and len(earlier) - at <= _LONGEST_LINE:
+        label = _bare(earlier[at:])
+        if _LABEL_ALONE.fullmatch(label) is not None:
+            found = _read_line(f"{label} {line}", options)
+            return None if found is None else (earlier[:at].rstrip(), found[0])
+    return _split_inline(ended, options)
+
+
+def _split_inline(text: str, options: Sequence[str]) -> tuple[str, float | None] | None:
+    """Split off a confidence on the last line of the answer itself, where a sentence ends."""
+    start = max(text.rfind("\n"), text.rfind("\r")) + 1
+    line = text[start:]
+    if line.lstrip().startswith("|"):
+        return None
+    for opening in reversed(
+        list(_OPENING.finditer(line, max(0, len(line) - longest_line(options))))
+    ):
         before = _BEFORE.search(line[: opening.start()][-_LONGEST_LINE:])
         if before is None or not opening[0].lstrip("( ")[:1].isupper():
             continue
         found = _read_line(line[opening.start() :], options)
         if found is not None:
-            return ended[:start] + line[: opening.start()].rstrip('*_`(["').rstrip(), found[0]
+            return text[:start] + line[: opening.start()].rstrip('*_`(["').rstrip(), found[0]
     return None
 
 
@@ -98,12 +259,12 @@ def longest_line(options: Sequence[str]) -> int:
 
 def _read_line(line: str, options: Sequence[str]) -> tuple[float | None] | None:
     """Return the confidence of a line in a tuple; None if it is no line of a confidence."""
-    plain = _SPACES.sub(" ", _MARKS.sub("", line)).strip(" -–—•")
-    while plain.startswith("(") and plain.endswith(")"):
-        plain = plain[1:-1].strip()
+    if line.lstrip().startswith("|"):
+        return None
+    plain = _bare(line)
     if options and (scores := _read_scores(plain, options)) is not None:
         return (margin(scores),)
-    if _COPIED.fullmatch(plain) is not None:
+    if _COPIED.fullmatch(plain) is not None or _UNREAD.fullmatch(plain) is not None:
         return (None,)
     for pattern in (_LABELLED, _I_AM, _I_AM_SURE):
         found = pattern.fullmatch(plain)
@@ -113,6 +274,15 @@ def _read_line(line: str, options: Sequence[str]) -> tuple[float | None] | None:
                 return None
             return (None,) if options else (value,)
     return None
+
+
+def _bare(line: str) -> str:
+    """Return a line without marks, bullets and brackets around it."""
+    plain = _MARKS.sub("", _TAGGED.sub(r"\1: \2", line))
+    plain = _SPACES.sub(" ", plain).strip(" -–—•")
+    while plain.startswith("(") and plain.endswith(")"):
+        plain = plain[1:-1].strip()
+    return plain
 
 
 def _value(found: re.Match[str]) -> float | None:

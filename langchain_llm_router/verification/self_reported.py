@@ -14,7 +14,8 @@ from langchain_llm_router.verification.confidence_reader import (
     longest_line,
     margin,
     read_number,
-    split_last_line,
+    split_report,
+    without_report_lines,
 )
 from langchain_llm_router.verification.verifier import (
     Case,
@@ -38,10 +39,10 @@ class SelfReported(Verifier):
 
     It needs no further call. **It changes the prompt of every draft**: an instruction at the end of
     the last human message asks for a last line such as `Confidence: 85%`, and a schema for
-    structured output gets one more field. The line and the field are read and removed before
-    anything else sees the answer: the user, the graph's state, later candidates, the log. A draft
-    that is streamed is a line late. The last candidate of a cascade, whose answer is accepted in
-    any case, is not asked.
+    structured output gets one more field. The field, and every line that is a confidence alone, are
+    read and removed before anything else sees the answer: the user, the graph's state, later
+    candidates, the log. A draft that is streamed is a line late. The last candidate of a cascade,
+    whose answer is accepted in any case, is not asked.
 
     A changed prompt may change the answers. A model may end its thoughts sooner, write a line where
     the user wants a bare word, or do worse at an exact format, small ones more so: measure the
@@ -94,7 +95,7 @@ class SelfReported(Verifier):
         yield  # pragma: no cover - makes this a generator like every verifier
 
     def _read(self, answer: AIMessage) -> float | None:
-        found = split_last_line(answer_text(answer), self.options)
+        found = split_report(answer_text(answer), self.options)
         return None if found is None else found[1]
 
 
@@ -132,8 +133,12 @@ class _Confidence(Report):
             "additionalProperties": False,
         }
 
-    def split(self, text: str) -> tuple[str, float | None] | None:
-        return split_last_line(text, self.options)
+    def split(self, text: str, before: str = "") -> tuple[str, float | None] | None:
+        return split_report(text, self.options, before)
+
+    def without_lines(self, text: str, before: str = "") -> str | None:
+        found = without_report_lines(text, self.options, before)
+        return None if found is None else found[0]
 
     def read_field(self, value: Any) -> float | None:
         if not self.options:

@@ -183,8 +183,21 @@ class Report(ABC):
         return max(instruction, 4 * (len(repr(dict(self.field)).encode()) + 64))
 
     @abstractmethod
-    def split(self, text: str) -> tuple[str, float | None] | None:
-        """Split a visible text into the answer and its confidence; None if it has no such line."""
+    def split(self, text: str, before: str = "") -> tuple[str, float | None] | None:
+        """Split a visible text into the answer and its confidence; None if it has no such line.
+
+        Args:
+            text: The text.
+            before: What comes before it and stays, e.g. because it has been shown.
+        """
+
+    def without_lines(self, text: str, before: str = "") -> str | None:
+        """Return complete lines of a stream without those that are a confidence.
+
+        Returns:
+            None if none of them is one.
+        """
+        return None
 
     @abstractmethod
     def read_field(self, value: Any) -> float | None:

@@ -209,6 +209,33 @@ def test_single_letters_show_no_beginning_of_the_line_either():
         assert LONG.startswith(seen.rstrip())
 
 
+@pytest.mark.parametrize("first", ["It is Paris.", LONG.strip()])
+@pytest.mark.parametrize("end", ["", "\nConfidence: 90%", "\nConfidence: 90%\nConfidence: 90%"])
+@pytest.mark.parametrize("model_class", [ScriptedModel, OneLetterModel])
+def test_no_stream_has_a_confidence_at_the_beginning_or_within(model_class, end, first):
+    said = f"Confidence: 90%\n\n{first}\n```\nConfidence: 80%\n```\nSo:\n{LONG}{end}"
+    router = cascade(small=model_class(said), policy=Sure(), streaming_mode="commit")
+    assert text(router.stream("Which city?")).strip() == f"{first}\nSo:\n{LONG.strip()}"
+
+
+def test_a_stream_keeps_figures_and_code_that_have_a_confidence():
+    said = f"Support: 30%\nConfidence: 85%\nLift: 2\n\n```\n{LONG}\nconfidence = 0.9\n{LONG}\n```\n"
+    said += f"Confidence: 85% of it\n{LONG}"
+    router = cascade(small=OneLetterModel(said), policy=Sure(), streaming_mode="commit")
+    assert text(router.stream("Which city?")).strip() == said.strip()
+
+
+def test_a_draft_that_stands_in_for_a_failed_model_has_no_confidence():
+    for line in (
+        "Confidence: high",
+        "```\nConfidence: 20%\n```",
+        "Confidence: 20%\nConfidence: 20%",
+    ):
+        large = ScriptedModel(TimeoutError("down"))
+        router = cascade(f"Rome.\n{line}", large=large)
+        assert router.invoke("Which city?").text == "Rome."
+
+
 @pytest.mark.parametrize("draft", ["Paris.\nConfidence: 90%", LONG + "\nConfidence: 90%"])
 @pytest.mark.parametrize("mode", ["buffer", "commit"])
 async def test_langgraph_s_message_stream_has_no_confidence(draft, mode):

@@ -9,6 +9,7 @@ from langchain_llm_router.verification.confidence_reader import (
     longest_line,
     read_number,
     split_last_line,
+    split_report,
 )
 
 WORDINGS = [
@@ -43,14 +44,12 @@ TALK = [
     "A confidence interval of 95%",
     "Confidence: 95% interval is [1, 2]",
     "We have a high confidence: 85% of voters said so.",
-    "Confidence: 850%",
-    "Confidence: high",
     "The confidence level is 95%",
     "Consumer confidence is 85%.",
     "Confidence in vaccines is 85%.",
     "I am 85% of the way.",
     "Voters' confidence: 85%",
-    "Confidence: 85%\nBye",
+    "Confidence: 85%\nBye",  # `split_report` removes it.
     "Confidence: 85% " + "and so on " * 20,
     "",
 ]
@@ -79,6 +78,52 @@ def test_text_that_merely_speaks_of_confidence_stays(line):
 def test_it_is_read_behind_the_last_sentence_too(text, kept):
     found = split_last_line(text)
     assert found == (None if kept is None else (kept, 0.85))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "score"),
+    [
+        ("Paris.\nConfidence: 80%\nConfidence: 85%", "Paris.", 0.85),
+        ("Paris. Confidence: 80%\nConfidence: 85%", "Paris.", 0.85),
+        ("Confidence: 85%\nParis.", "Paris.", 0.85),
+        ("**Confidence: 80%**\n\nParis.\n\nConfidence: 85%", "Paris.", 0.85),
+        ("Paris.\nConfidence: 85%\nHope this helps!", "Paris.\nHope this helps!", 0.85),
+        ("Paris.\n```\nConfidence: 85%\n```", "Paris.", 0.85),
+        ("Paris.\n```text\nConfidence: 85%\n```\nBye", "Paris.\nBye", 0.85),
+        ("```\nParis.\nConfidence: 85%\n```", "```\nParis.\n```", 0.85),
+        ("Paris.\n\n**Confidence**:\n\n85%", "Paris.", 0.85),
+        ("Paris.\n<confidence>85%</confidence>", "Paris.", 0.85),
+        ("Paris.\nConfidence (0-100): 85", "Paris.", 0.85),
+        ("Paris.\nConfidence：85%", "Paris.", 0.85),
+        ("Paris.\nConfidence: high", "Paris.", None),
+        ("Paris.\nConfidence: very high (I looked it up)\nBye", "Paris.\nBye", None),
+        ("Paris.\nConfidence: 850%", "Paris.", None),
+        ("Answer: 42\nConfidence: 85%\nBye", "Answer: 42\nBye", 0.85),
+    ],
+)
+def test_every_line_that_is_a_confidence_alone_is_removed_wherever_it_is(text, kept, score):
+    assert split_report(text) == (kept, score)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Support: 0.3\nConfidence: 0.85\nLift: 2.1",
+        "- Support: 30%\n- **Confidence**: 85%\n- Lift: 2.1\n\nThe rule holds.",
+        "```python\nconfidence = 0.85\nprint(confidence)\n```\nThis prints 0.85.",
+        "```yaml\nthreshold: 3\nconfidence: 85%\n```",
+        "| Support | 30% |\n| Confidence | 85% |",
+        "Preis: niedrig\nSicherheit: hoch",
+        "I am 85% sure.\nIt is Paris.",
+        "I am 85% sure that it is Paris.",
+        "Confidence: 85% of voters said so.\nThat is many.",
+        "Confidence is high among voters.",
+        "High confidence\nLow confidence\nBye",
+        "The confidence: 85% of it.\nBye",
+    ],
+)
+def test_prose_code_tables_and_lists_of_figures_stay(text):
+    assert split_report(text) is None
 
 
 def test_a_copy_of_the_form_is_cut_off_without_a_verdict():
