@@ -30,6 +30,7 @@ from langchain_llm_router.collect.retries import (
 )
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types import Candidate, sum_usd
+from langchain_llm_router.types.answers import flaw_kind
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.verification import (
     Call,
@@ -449,10 +450,23 @@ def _answer_fields(attempt: Mapping[str, Any], message: AIMessage) -> dict[str, 
     return {"text": str(message.text), **facts}
 
 
+_FLAWED: dict[str, dict[str, Any]] = {
+    "cut_off": {"finish_reason": "length"},
+    "refusal": {"finish_reason": "refusal"},
+    "content_filter": {"finish_reason": "content_filter"},
+    "provider_error": {"finish_reason": "error"},
+    "no_finish_reason": {"done": False},
+}
+"""What a provider says of an answer with a flaw, by its kind."""
+
+
 def _answer_message(line: Mapping[str, Any]) -> AIMessage:
     """Restore an answer from its journal line, with the parts that verifiers read."""
     tokens = [{"token": token, "logprob": value} for token, value in line.get("logprobs", ())]
     metadata: dict[str, Any] = {"logprobs": {"content": tokens}} if tokens else {}
     if Report.KEY in line:
         metadata[Report.KEY] = line[Report.KEY]
+    kind = flaw_kind(line.get("flaw") or "")
+    if kind is not None:
+        metadata |= _FLAWED.get(kind, {})
     return AIMessage(line["text"], response_metadata=metadata)

@@ -15,6 +15,7 @@ from langchain_llm_router.collect.merged_journals import merge
 from langchain_llm_router.data import Battles, Outcomes, SelfEvaluations
 from langchain_llm_router.types.arrays import Floats
 from langchain_llm_router.verification import AnswerGroups, AnswerLogprob
+from langchain_llm_router.verification.answer_reader import is_non_answer
 from langchain_llm_router.verification.description import describe_verifier
 
 __all__ = ["Collected", "load_journal", "tabulate"]
@@ -246,9 +247,16 @@ def _groups_by_text(
         verifier=describe_verifier(comparing),
         latency_s=free,
         answer_groups=[
-            comparing.partition([record.answers[id, c]["text"] for c in candidates]) for id in ids
+            comparing.partition([_evidence(record.answers[id, c]) for c in candidates])
+            for id in ids
         ],
     )
+
+
+def _evidence(answer: Mapping[str, Any]) -> str:
+    """Return the text of an answer; "" if it is no evidence, as `AnswerGroups` sees it."""
+    text = str(answer.get("text") or "")
+    return "" if answer.get("flaw") or is_non_answer(text) else text
 
 
 def _recorded_groups(
@@ -262,8 +270,11 @@ def _recorded_groups(
     if not any("answer_group" in line for row in lines for line in row):
         return None
     groups = []
-    for row in lines:
-        known = [line.get("answer_group") for line in row]
+    for id, row in zip(ids, lines, strict=True):
+        known = [
+            line.get("answer_group") if _evidence(record.answers.get((id, c), {})) else None
+            for c, line in zip(candidates, row, strict=True)
+        ]
         groups.append([-1 if group is None else group for group in known])
     return groups
 

@@ -121,7 +121,7 @@ def compared_rows(
     groups, asked, quality = [], [], []
     for entry in history.entries:
         compared = {
-            columns[name]: attempt.get("answer_group")
+            columns[name]: None if attempt.get("flaw") else attempt.get("answer_group")
             for attempt in entry.attempts
             if (name := _model_of(entry, attempt["candidate"])) in columns
             and attempt.get("verified", False)

@@ -103,7 +103,11 @@ def retrace(
         attempts: The recorded attempts, in their final state.
     """
     recorded = {attempt["candidate"]: attempt for attempt in attempts}
-    groups = {name: attempt.get("answer_group") for name, attempt in recorded.items()}
+    # Earlier versions gave a group to answers that were cut off, too.
+    groups = {
+        name: None if attempt.get("flaw") else attempt.get("answer_group")
+        for name, attempt in recorded.items()
+    }
     loop, current = Loop(policy, situations[0]), situations[0]
     try:
         while (step := loop.next()) is not None and not step.ends:

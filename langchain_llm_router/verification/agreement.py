@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_llm_router.types import Candidate
-from langchain_llm_router.types.answers import answer_text
+from langchain_llm_router.types.answers import answer_flaw, answer_text
 from langchain_llm_router.types.decisions import share_true
-from langchain_llm_router.verification.answer_reader import same_answer
+from langchain_llm_router.verification.answer_reader import is_non_answer, same_answer
 from langchain_llm_router.verification.verifier import (
     Call,
     Case,
     Evaluating,
     Evaluation,
+    Reply,
     Verifier,
 )
 
@@ -25,7 +26,8 @@ class Agreement(Verifier):
     """Compares the answer with those of other models; the score is the share that agrees.
 
     The strongest cheap signal where answers are short: two different cheap models rarely make the
-    same mistake. A peer that fails counts as missing, not as disagreeing.
+    same mistake. A peer that fails, refuses, is cut off or says that it does not know counts as
+    missing: it neither agrees nor disagrees.
 
     Args:
         peers: Cheap candidates that are asked the same query, all at the same time.
@@ -57,9 +59,15 @@ class Agreement(Verifier):
         calls += [Call(case.messages, case.candidate, temperature=1.0)] * self.n_resamples
         replies = yield calls
         answer = answer_text(case.answer)
-        texts = [None if reply.message is None else answer_text(reply.message) for reply in replies]
-        # A peer that says nothing, e.g. because it spent its tokens on reasoning, does not differ.
         verdicts = tuple(
-            self.same(answer, text) if text is not None and text.strip() else None for text in texts
+            self.same(answer, text) if text is not None else None for text in map(_said, replies)
         )
         return Evaluation(share_true(verdicts), verdicts)
+
+
+def _said(reply: Reply) -> str | None:
+    """Return what a peer answers; None if nothing, e.g. as it spent its tokens on reasoning."""
+    if reply.message is None or answer_flaw(reply.message) is not None:
+        return None
+    text = answer_text(reply.message)
+    return None if is_non_answer(text) else text

@@ -14,8 +14,13 @@ from pydantic import BaseModel, Field
 
 from langchain_llm_router.data.embeddings import embed
 from langchain_llm_router.types import Candidate
-from langchain_llm_router.types.answers import answer_text
-from langchain_llm_router.verification.answer_reader import read_text, same_answer, states_result
+from langchain_llm_router.types.answers import answer_flaw, answer_text
+from langchain_llm_router.verification.answer_reader import (
+    is_non_answer,
+    read_text,
+    same_answer,
+    states_result,
+)
 from langchain_llm_router.verification.prompt_fence import fence
 from langchain_llm_router.verification.self_evaluation import context_and_question
 from langchain_llm_router.verification.verifier import (
@@ -58,7 +63,9 @@ class AnswerGroups(Verifier):
     The answer joins the group of the first earlier answer that is the same (`same_answer`), or
     begins a new one. This makes no calls and says nothing about quality: the confidence is None,
     and a policy that pools answers reads the group. Free text cannot be compared by its letters:
-    it has no group, unless `embeddings` or a `judge` compare what the answers mean.
+    it has no group, unless `embeddings` or a `judge` compare what the answers mean. Nor has an
+    answer that is no evidence: one that refuses, says that it does not know, or is cut off,
+    filtered or otherwise flawed.
 
     Args:
         embeddings: Embeddings that compare free text; see `calibrated`.
@@ -180,10 +187,12 @@ class AnswerGroups(Verifier):
     def evaluate(self, case: Case) -> Evaluating:
         """Find the group of the answer; what it means is compared only if no text is the same."""
         text = answer_text(case.answer)
+        if is_non_answer(text) or answer_flaw(case.answer) is not None:
+            return Evaluation(None)
         earlier = [(group, answer_text(message)) for group, message in case.earlier]
         group = self._group_by_text(text, earlier)
         literal = self.judge is None and self.embeddings is None
-        if literal or group in dict(earlier) or not read_text(text):
+        if literal or group in dict(earlier):
             return Evaluation(None, answer_group=group)
         unlike, own = self._unlike(text, earlier), _next_group(earlier)
         if self.embeddings is not None:
@@ -195,6 +204,8 @@ class AnswerGroups(Verifier):
 
         None if the text states no result that could be compared.
         """
+        if is_non_answer(text):
+            return None
         for group, other in earlier:
             if same_answer(other, text):
                 return group

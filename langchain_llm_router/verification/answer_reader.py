@@ -20,6 +20,7 @@ from langchain_llm_router.verification.answer_marks import (
     without_markup,
 )
 from langchain_llm_router.verification.letter_reader import LONE_LETTER, read_letter
+from langchain_llm_router.verification.non_answers import says_nothing
 from langchain_llm_router.verification.number_reader import (
     is_same_number,
     read_number,
@@ -27,6 +28,7 @@ from langchain_llm_router.verification.number_reader import (
 )
 
 __all__ = [
+    "is_non_answer",
     "is_same_number",
     "normalized",
     "read_letter",
@@ -83,7 +85,18 @@ def states_result(answer: str, max_chars: int) -> bool:
         max_chars: Length in characters up to which words are a result; code output and numbers may
             be longer.
     """
+    if is_non_answer(answer):
+        return False
     return 0 < len(_result(answer)) <= max_chars or _form(answer).kind != "words"
+
+
+def is_non_answer(answer: str) -> bool:
+    """Return whether an answer has no result: it is empty, refuses, or says that it does not know.
+
+    Agreement among such answers says nothing about the question.
+    """
+    result, text = _result(answer), without_markup(visible_text(answer))
+    return not result or any(map(says_nothing, (result, _stated(text) or "", text)))
 
 
 def _result(answer: str) -> str:

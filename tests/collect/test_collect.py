@@ -580,6 +580,24 @@ def test_old_journals_tell_which_answers_are_the_same_and_how_long_they_are(tmp_
     np.testing.assert_array_equal(done.outcomes.output_tokens, done.output_tokens)
 
 
+def test_answers_that_are_cut_off_or_say_nothing_are_in_no_group_of_a_journal(tmp_path):
+    cut_off = AIMessage("5", response_metadata={"finish_reason": "length"})
+    judge = Candidate("judge", CapableModel(verdict="Same"), PRICE)
+    said = {"a": cut_off, "b": cut_off, "c": AIMessage("5"), "d": AIMessage("I don't know.")}
+    done = collect(
+        QUESTIONS[:1],
+        [Candidate(name, ScriptedModel(answer), PRICE) for name, answer in said.items()],
+        grader=ExactMatch(),
+        journal=tmp_path / "run.jsonl",
+        limits=FAST,
+        verifiers={"meaning": AnswerGroups(judge=judge)},
+    )
+    assert done.evaluations["answer_groups"].answer_groups.tolist() == [[-1, -1, 0, -1]]
+    assert done.evaluations["meaning"].answer_groups.tolist() == [[-1, -1, 0, -1]]
+    lines = (tmp_path / "run.jsonl").read_text()
+    assert lines.count('"answer_group": null') == 3
+
+
 def test_a_judge_groups_free_text_once_all_have_answered(tmp_path):
     texts = {name: f"{word} " * 60 for name, word in (("a", "one"), ("b", "two"), ("c", "three"))}
     judge = Candidate("judge", CapableModel(verdict="Different"), PRICE)

@@ -24,6 +24,16 @@ def test_a_peer_that_fails_is_missing_not_disagreeing():
     assert evaluation.confidence == 0.5
 
 
+def test_peers_that_say_nothing_or_are_cut_off_neither_agree_nor_differ():
+    peers = [Candidate("a"), Candidate("b"), Candidate("c")]
+    cut_off = AIMessage("Paris", response_metadata={"finish_reason": "length"})
+    said = [AIMessage("I don't know."), cut_off, AIMessage("Paris")]
+    evaluation, _ = run(Agreement(peers), case("Paris"), [Reply(one) for one in said])
+    assert evaluation.verdicts == (None, None, True)
+    replies = [Reply(AIMessage("I don't know."))] * 3
+    assert run(Agreement(peers), case("I don't know."), replies)[0].confidence is None
+
+
 @pytest.mark.parametrize("kind", [KernelDensity(), BetaBinomial(8)])
 def test_failed_verdicts_widen_the_belief(kind):
     model = observed(kind)

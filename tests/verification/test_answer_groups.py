@@ -1,6 +1,7 @@
 """Equal answers of one request share a group; what cannot be compared as text has none."""
 
 import asyncio
+import dataclasses
 import threading
 
 import numpy as np
@@ -26,6 +27,10 @@ OTHER = "Its institutions decayed over centuries, and the economy with them, sch
 
 def earlier(*texts: str):
     return tuple(enumerate(map(AIMessage, texts)))
+
+
+def cut_off(text: str) -> AIMessage:
+    return AIMessage(text, response_metadata={"finish_reason": "length"})
 
 
 def group_of(answer: str, *before: str, verifier: AnswerGroups | None = None, replies=()):
@@ -58,6 +63,52 @@ def test_comparing_makes_no_call_and_says_nothing_of_quality():
 def test_an_answer_that_cannot_be_compared_as_text_has_no_group(answer):
     assert group_of(answer, "7") is None
     assert AnswerGroups().partition(["7", answer, "7.0"]) == [0, -1, 0]
+
+
+NON_ANSWERS = [
+    "I don't know.", "I do not know the answer to this question.", "N/A", "?", "\\boxed{?}", "...",
+    "I’m sorry, but I can’t help with that.", "The answer is: I don't know.", "Unknown",
+    "Sorry, I can't assist with that request. If you have other questions, feel free to ask!",
+    "As an AI, I cannot provide medical advice.", "Unfortunately, I don't have enough information.",
+    "Das weiß ich nicht.", "Ich kann dabei leider nicht helfen.", "Keine Ahnung.", "k. A.",
+    "Es tut mir leid, aber ich kann diese Frage nicht beantworten.", "Je ne sais pas.",
+    "Désolé, je ne peux pas vous aider.", "No lo sé.", "我不知道。",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", NON_ANSWERS)
+def test_two_answers_that_say_nothing_agree_in_nothing(answer):
+    assert AnswerGroups().partition(["7", answer, answer]) == [0, -1, -1]
+    assert group_of(answer, "7") is None
+    assert run(AnswerGroups(judge=JUDGE), case(answer, earlier=earlier(ESSAY)))[1] == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["No.", "None", "None of the above", "Error", "I don't know, maybe 42", "'unknown'", "-", "[]",
+     "I'm sorry, the answer is 42.", "It cannot be determined.", "I don't know; it is B", "<",
+     "I can't be sure, but the answer is 42", "I do not like him.", "Je ne regrette rien"],
+)  # fmt: skip
+def test_an_answer_with_a_result_has_a_group_whatever_it_apologizes_for(answer):
+    assert AnswerGroups().partition([answer, answer]) == [0, 0]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "refusal", "error"])
+def test_an_answer_that_is_cut_off_filtered_or_refused_has_no_group(reason):
+    answer = AIMessage("7", response_metadata={"finish_reason": reason})
+    about = dataclasses.replace(case("7", earlier=earlier("7")), answer=answer)
+    assert run(AnswerGroups(), about)[0].answer_group is None
+
+
+@pytest.mark.parametrize("said", ["I don't know.", "N/A", cut_off("7")])
+def test_a_pool_asks_the_dearest_where_the_cheap_ones_agree_in_no_answer(said):
+    pool = [
+        Candidate(name, ScriptedChatModel(answer), Price(price, price))
+        for name, answer, price in (("a", said, 0.1), ("b", said, 0.2), ("c", "42", 5.0))
+    ]
+    answer = ChatLLMRouter(candidates=pool).invoke("How many apples?")
+    assert answer.text == "42"
+    assert route_of(answer)["candidate"] == "c"
 
 
 def test_a_long_answer_that_states_its_result_is_compared():
