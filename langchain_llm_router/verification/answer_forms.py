@@ -33,6 +33,8 @@ _ODD_ESCAPE = re.compile(r"\\(?![\\'\"abfnrtvxNuU0-7\n])")
 _LEADING_ZERO = re.compile(r"[-+]?0\d+")
 _SEPARATOR = re.compile(r"\s{1,3}(?:and|or)\s{1,3}|,|;|∪")
 _EQUATION = re.compile(r"\s{0,3}([a-zA-Z])\s{0,3}(?:=|∈|\\in\b)\s{0,3}(?=[^=\s])")
+_UNORDERED = frozenset({"or", "and", "{}"})
+_UNBRACKETED = _UNORDERED | {","}
 _PLUS_MINUS = re.compile(r"(?:±|\\pm)\s?(?=[\d\\√])")
 _THING = (
     r"(?:final|total|correct|exact|required|overall)?\s?"
@@ -127,7 +129,24 @@ def alike(a: Form, b: Form) -> bool:
         number, sentence = (a, b) if a.kind == "number" else (b, a)
         said = _only_number(sentence.text)
         return said is not None and _same_number(number, said)
+    if a.kind == b.kind == "collection":
+        return _same_collection(a.value, b.value)
     return a.kind == b.kind and a.value == b.value
+
+
+def _same_collection(a: Hashable, b: Hashable) -> bool:
+    """Return whether two collections are the same, where one may be written without brackets.
+
+    Values with commas are a sequence among their like, and may be a set or solutions besides.
+    """
+    if a == b:
+        return True
+    assert isinstance(a, tuple), "a kind and its items"
+    assert isinstance(b, tuple), "a kind and its items"
+    kinds = {a[0], b[0]}
+    if kinds == {"or", "and"} or len(kinds) == 1 or not kinds <= _UNBRACKETED:
+        return False
+    return all(len(set(one[1])) == len(one[1]) for one in (a, b)) and set(a[1]) == set(b[1])
 
 
 def _as_written(form: Form) -> Hashable:
@@ -248,9 +267,34 @@ def _collection(text: str) -> Form | None:
     items = [_item(part, None if equation is None else equation[1]) for part in parts]
     if any(item is None for item in items):
         return None
-    if around in ("", "{}"):
-        return Form("collection", ("{}", frozenset(items)), text)
+    assigned = None if around else _assignments(bare)
+    if assigned is not None:
+        return Form("collection", ("=", assigned), text)
+    # Points and the values of one variable are solutions.
+    are_solutions = equation is not None or all(map(_is_bracketed, parts))
+    around = around or _joined(inner, are_solutions=are_solutions)
+    if around in _UNORDERED:
+        return Form("collection", (around, frozenset(items)), text)
     return Form("collection", (around, tuple(items)), text)
+
+
+def _assignments(text: str) -> Hashable | None:
+    """Return names with their values if all parts have one and the names differ, or None."""
+    parts = _split(text)
+    names = [match and match[1] for match in map(_EQUATION.match, parts)]
+    if None in names or len(set(names)) < 2:
+        return None
+    return frozenset((name, _item(part, None)) for name, part in zip(names, parts, strict=True))
+
+
+def _joined(text: str, *, are_solutions: bool) -> str:
+    """Return what joins parts without brackets: "or", "and", or "," of a sequence."""
+    words = {match[0].strip() for match in _SEPARATOR.finditer(text)}
+    if "or" in words or _PLUS_MINUS.match(text) is not None:
+        return "or"
+    if are_solutions or "∪" in words:
+        return "{}"
+    return "and" if words == {"and"} else ","
 
 
 def _is_bracketed(text: str) -> bool:

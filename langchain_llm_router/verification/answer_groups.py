@@ -60,8 +60,8 @@ _WORD = re.compile(r"[\s\"'*]{0,9}(same|different)\b", re.IGNORECASE)
 class AnswerGroups(Verifier):
     """Puts an answer into a group of equal answers among those of its request.
 
-    The answer joins the group of the first earlier answer that is the same (`same_answer`), or
-    begins a new one. This makes no calls and says nothing about quality: the confidence is None,
+    The answer joins the first group all of whose answers are the same (`same_answer`), or begins a
+    new one. This makes no calls and says nothing about quality: the confidence is None,
     and a policy that pools answers reads the group. Free text cannot be compared by its letters:
     it has no group, unless `embeddings` or a `judge` compare what the answers mean. Nor has an
     answer that is no evidence: one that refuses, says that it does not know, or is cut off,
@@ -200,14 +200,19 @@ class AnswerGroups(Verifier):
         return (yield from self._ask_judge(case, unlike, own))
 
     def _group_by_text(self, text: str, earlier: Sequence[tuple[int, str]]) -> int | None:
-        """Return the group of the first answer that is the same, or the next free number.
+        """Return the first group whose answers all are the same, or the next free number.
+
+        All of them, because "3 km" and "3 m" both equal "3", and not each other.
 
         None if the text states no result that could be compared.
         """
         if is_non_answer(text):
             return None
+        groups: dict[int, list[str]] = {}
         for group, other in earlier:
-            if same_answer(other, text):
+            groups.setdefault(group, []).append(other)
+        for group, members in groups.items():
+            if all(same_answer(other, text) for other in members):
                 return group
         return _next_group(earlier) if self._is_stated(text) else None
 

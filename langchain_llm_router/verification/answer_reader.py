@@ -143,7 +143,8 @@ def same_answer(a: str, b: str) -> bool:
 
     Of a sentence, what it states is compared. Numbers are the same if their values are and their
     units do not differ (one may have none, except per cent); letters if they are; sets and
-    solutions ("1 or 2") in any order, lists, tuples and intervals in theirs; algebra without its
+    solutions ("1 or 2") in any order, lists, tuples, intervals and values with commas in theirs, by
+    name where each has one ("x = 1, y = 2"); algebra without its
     LaTeX and spaces; code output, which is what is in quotes, to the letter; other words without
     their case and stops.
 

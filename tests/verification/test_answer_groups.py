@@ -65,6 +65,14 @@ def test_an_answer_that_cannot_be_compared_as_text_has_no_group(answer):
     assert AnswerGroups().partition(["7", answer, "7.0"]) == [0, -1, 0]
 
 
+def test_no_group_has_two_answers_that_differ_though_both_equal_a_third():
+    assert AnswerGroups().partition(["3", "3 km", "3 m", "3 km"]) == [0, 0, 1, 0]
+    assert AnswerGroups().partition(["3 km", "3 m", "3"]) == [0, 1, 0]
+    assert AnswerGroups().partition(["{1, 2}", "1, 2", "2, 1"]) == [0, 0, 1]
+    about = case("3 m", earlier=((0, AIMessage("3")), (0, AIMessage("3 km"))))
+    assert run(AnswerGroups(), about)[0].answer_group == 1
+
+
 NON_ANSWERS = [
     "I don't know.", "I do not know the answer to this question.", "N/A", "?", "\\boxed{?}", "...",
     "I’m sorry, but I can’t help with that.", "The answer is: I don't know.", "Unknown",
