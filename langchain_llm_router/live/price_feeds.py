@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from langchain_llm_router.live.repeated_call import RepeatedCall
 from langchain_llm_router.types import Price
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.files import read_limited
@@ -63,9 +64,8 @@ class PriceFeed(CheckedArguments):
 
     def __post_init__(self) -> None:
         check_range(self, "every_s", above=True)
-        self._stop = threading.Event()
+        self._reading = RepeatedCall(self.refresh, self.every_s, "llm-router-prices")
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._dated: DatedPrices | None = None
         self.last_error: str | None = None
         """Error of the last read; None if it succeeded."""
@@ -86,11 +86,7 @@ class PriceFeed(CheckedArguments):
         with self._lock:
             if self._dated is None:
                 self._dated = self._read()
-            if self._thread is None:
-                self._stop.clear()
-                name = "llm-router-prices"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
+            self._reading.start()
         return self
 
     def refresh(self) -> bool:
@@ -114,20 +110,13 @@ class PriceFeed(CheckedArguments):
 
     def close(self) -> None:
         """Stop reading; the last prices stay in use."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-            self._thread = None
+        self._reading.stop()
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.every_s):
-            self.refresh()
 
     def _read(self) -> DatedPrices:
         if callable(self.source):

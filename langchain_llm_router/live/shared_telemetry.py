@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import uuid4
 
+from langchain_llm_router.live.repeated_call import RepeatedCall
 from langchain_llm_router.live.telemetry import Telemetry
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.errors import import_extra
@@ -77,25 +77,18 @@ class SharedTelemetry(CheckedArguments):
             OSError,
         )
         self._client = connect(self.url)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._syncing = RepeatedCall(self.sync, self.every_s, "llm-router-sync")
         self.last_error: str | None = None
         """Error of the last `sync`; None if it succeeded."""
 
     def start(self) -> Self:
         """Start synchronizing in the background."""
-        if self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="llm-router-sync", daemon=True)
-            self._thread.start()
+        self._syncing.start()
         return self
 
     def close(self) -> None:
         """Stop, after a last synchronization."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-            self._thread = None
+        self._syncing.stop()
         self.sync()
         self._client.close()
 
@@ -142,7 +135,3 @@ class SharedTelemetry(CheckedArguments):
             else:
                 stale.append(worker)
         return states, stale
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.every_s):
-            self.sync()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from langchain_llm_router.live.repeated_call import RepeatedCall
 from langchain_llm_router.live.telemetry import Telemetry
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.errors import ArtifactError
@@ -33,23 +33,19 @@ class Snapshots(CheckedArguments):
 
     def __post_init__(self) -> None:
         check_range(self, "every_s", above=True)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._writing = RepeatedCall(self.write, self.every_s, "llm-router-snapshots")
         self.last_error: str | None = None
         """Error of the last read or write; None if it succeeded."""
 
     def start(self) -> Self:
         """Load the file, if there is one, and start writing in the background."""
-        if self._thread is None:
+        if not self._writing.is_running:
             if Path(self.path).exists():
                 try:
                     self.telemetry.load(self.path)
                 except ArtifactError as error:
                     self.last_error = str(error)
-            self._stop.clear()
-            name = "llm-router-snapshots"
-            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._thread.start()
+            self._writing.start()
         return self
 
     def write(self) -> bool:
@@ -64,10 +60,7 @@ class Snapshots(CheckedArguments):
 
     def close(self) -> None:
         """Stop, after a last write."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-            self._thread = None
+        self._writing.stop()
         self.write()
 
     def __enter__(self) -> Self:
@@ -75,7 +68,3 @@ class Snapshots(CheckedArguments):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.every_s):
-            self.write()

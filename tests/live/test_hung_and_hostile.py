@@ -97,4 +97,4 @@ def test_a_pipe_or_a_folder_in_place_of_a_snapshot_does_not_stop_the_router(tmp_
     for name in ("pipe", "folder"):
         snapshots = Snapshots(Telemetry(), tmp_path / name, every_s=60).start()
         assert "is not a snapshot" in snapshots.last_error
-        snapshots._stop.set()
+        snapshots._writing.stop()
