@@ -148,13 +148,11 @@ class VerdictRun:
             attempt: The attempt with its verdicts.
             answers: The judge's answers, for their tokens.
         """
-        name, noted = (
-            verification_name(attempt),
-            {
-                "llm_router_score": attempt.get("confidence"),
-                "llm_router_cost_usd": attempt.get("verification_cost_usd"),
-            },
-        )
+        name = verification_name(attempt)
+        noted = {
+            "llm_router_score": attempt.get("confidence"),
+            "llm_router_cost_usd": attempt.get("verification_cost_usd"),
+        }
         child: RunnableConfig = {
             "callbacks": CallbackManager(self._tracers, parent_run_id=self._run.run_id)
         }

@@ -229,7 +229,8 @@ class _Tables:
 
     def replay(self, policy: Policy) -> Replay:
         """Run the loop of every row to its end."""
-        roots: dict[tuple[Arm, ...], _Node] = {}
+        shared = policy.decides_by_verdicts and not policy.reads_query
+        roots: dict[tuple[Arm, ...], _Node] | None = {} if shared else None
         n_nodes = count()
         rows = [self._route(policy, i, roots, n_nodes) for i in range(len(self.outcomes))]
         accepted = np.array([row.accepted for row in rows], dtype=np.intp)
@@ -258,12 +259,15 @@ class _Tables:
         )
 
     def _route(
-        self, policy: Policy, i: int, roots: dict[tuple[Arm, ...], _Node], n_nodes: Iterator[int]
+        self,
+        policy: Policy,
+        i: int,
+        roots: dict[tuple[Arm, ...], _Node] | None,
+        n_nodes: Iterator[int],
     ) -> _Row:
         """Run the loop of one row; where an earlier row saw the same, its decision is taken."""
         situation, steps = self.starts[i], list[Decision]()
-        shared = policy.decides_by_verdicts and not policy.reads_query
-        node = roots.setdefault(situation.arms, _Node()) if shared else _Node()
+        node = _Node() if roots is None else roots.setdefault(situation.arms, _Node())
         while True:
             if node.decision is None:
                 node.decision = Loop(policy, situation, steps).next()
@@ -274,7 +278,7 @@ class _Tables:
                 break
             attempt = self._answer(decision, i, situation.attempts)
             situation = observe(situation, attempt)
-            node = node.after(policy.read_of(attempt), n_nodes) if shared else _Node()
+            node = _Node() if roots is None else node.after(policy.read_of(attempt), n_nodes)
         attempts = situation.attempts
         asked = {attempt["candidate"] for attempt in attempts}
         verified = {attempt["candidate"] for attempt in attempts if attempt.get("verified", False)}
