@@ -48,6 +48,7 @@ _LIKELY = 0.7
 """P(a candidate is asked next) from which it may be asked at the same time."""
 _DAY_ONE_WORTH = 0.1
 """λ × the cost of the dearest candidate, where no data are known."""
+_DAY_ONE_STEP = 2**0.25
 
 
 @dataclass(eq=False)
@@ -180,7 +181,9 @@ class AnswerPool(FittedPolicy):
             candidates: Expected cost of a call in USD by name, or candidates, whose expected cost
                 is taken or else made from their prices and expected tokens.
             lambda_: λ in quality per USD. If None, 0.1 divided by the cost of the dearest
-                candidate: asking it is worth as much as 0.1 more P(right).
+                candidate: asking it is worth as much as 0.1 more P(right). Where requests would
+                then cost more in expectation than the dearest candidate alone, because the others
+                are nearly as dear, the least higher λ at which they do not.
 
         Raises:
             TypeError: If the candidates are neither costs by name nor candidates.
@@ -193,12 +196,14 @@ class AnswerPool(FittedPolicy):
             raise ValueError(msg)
         answer_partitions(len(costs))
         model = PoolModel.from_prices(list(costs.values()))
-        policy = cls(_DAY_ONE_WORTH / max(costs.values()) if lambda_ is None else lambda_)
+        policy = cls(0.0 if lambda_ is None else lambda_)
         policy.candidates_, policy.n_scored_ = tuple(costs), 0
         policy.data_hash_ = ""
         policy.verification_cost_usd_ = np.zeros(len(costs))
         policy.model_, policy.calibration_ = model, Calibration()
         policy._derive()
+        if lambda_ is None:
+            policy.lambda_ = policy._day_one_lambda()
         return policy
 
     def learn(
@@ -406,6 +411,14 @@ class AnswerPool(FittedPolicy):
             return _Step(action, final, values, key.cost_usd, after)
 
         self._steps: Callable[[_PlanKey, int, int], _Step] = steps
+
+    def _day_one_lambda(self) -> float:
+        """Return the λ that is assumed without data, see `from_prices`."""
+        dearest = float(self.model_.cost_usd.max())
+        lambda_, tables = _DAY_ONE_WORTH / dearest, self._tables.at(0)
+        while tables.expected_cost(lambda_, self.model_.cost_usd) > dearest * (1 + 1e-6):
+            lambda_ *= _DAY_ONE_STEP
+        return lambda_
 
     def _view(self, situation: Situation, attempts: Sequence[Attempt] | None = None) -> _View:
         """Read a situation as a state and a belief."""

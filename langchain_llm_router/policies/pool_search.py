@@ -192,6 +192,17 @@ class PoolTables:
                 action[states] = np.where(better, j, action[states])
         return value, action
 
+    def expected_cost(self, lambda_: float, cost_usd: Floats) -> float:
+        """Return what a request costs at a λ in expectation in USD, under the first belief.
+
+        The value of the best plan, P(right) - λ·cost, falls with λ as fast as the plan costs.
+        Between two λ at which the plan changes that is exact; at such a λ the cheaper plan counts.
+        """
+        step = lambda_ * 1e-6
+        lambdas = np.array([lambda_, lambda_ + step])
+        value = self._induce(lambdas, cost_usd, (True,) * self.n_candidates)[0][0]
+        return float(value[0] - value[1]) / step
+
     def values_of_asking(self, plan: PoolPlan, state: int, belief: int) -> Floats:
         """Return the value of asking each candidate in a state, NaN where it was asked already."""
         partitions = answer_partitions(self.n_candidates)

@@ -92,7 +92,7 @@ def describe_pool(policy: Policy) -> str:
         return (
             f"Nothing was measured, so this router assumes that dearer models are abler, and the "
             f"others cost so much less than {dearest} or so nearly as much that it asks {dearest} "
-            f"first: add a candidate with a price between, or fit a router. {RECORDED}"
+            f"alone: add a candidate with a price between, or fit a router. {RECORDED}"
         )
     return (
         f"Nothing was measured, so this router assumes that dearer models are abler. It compares "

@@ -9,10 +9,14 @@ from timeit import repeat
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.policies import AnswerPool, Policy
+from langchain_llm_router.policies.answer_partitions import answer_partitions
+from langchain_llm_router.policies.pool_search import STOP
 from langchain_llm_router.types import Arm, Attempt, Candidate, Price, Situation
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 from langchain_llm_router.types.options import RoutingOptions
@@ -292,6 +296,40 @@ def test_without_data_dearer_candidates_are_trusted_more():
     assert pool.decide(replace(single, options=RoutingOptions(lambda_=1e6))).candidate == "strong"
 
 
+@given(
+    st.lists(st.floats(1e-5, 1e-2), min_size=2, max_size=5),
+    st.sampled_from([1.0, 1e-3, 1e3]),
+)
+@settings(max_examples=40, deadline=None)
+def test_without_data_a_request_is_expected_to_cost_no_more_than_the_dearest_alone(costs, unit):
+    prices = {f"m{j}": cost * unit for j, cost in enumerate(costs)}
+    pool = AnswerPool.from_prices(prices)
+    dearest = max(prices.values())
+    tables, usual = pool._tables.at(0), pool.model_.cost_usd
+    assert pool.lambda_ >= 0.1 / dearest * (1 - 1e-9)
+    assert tables.expected_cost(pool.lambda_, usual) <= dearest * (1 + 1e-5)
+    if pool.lambda_ > 0.1 / dearest * (1 + 1e-9):
+        # λ is no higher than it must be.
+        assert tables.expected_cost(pool.lambda_ / 2**0.25, usual) > dearest
+
+
+def test_the_expected_cost_is_the_mean_of_what_requests_cost():
+    pool = AnswerPool.from_prices({"a": 1.0, "b": 1.5, "strong": 20.0})
+    tables, costs = pool._tables.at(0), pool.model_.cost_usd
+
+    def paid(state: int) -> float:
+        # In dollars × P(state), below a state, summed over all ways on from it.
+        action = int(plan.action[state, 0])
+        if action == STOP:
+            return 0.0
+        children = answer_partitions(3).children[state, action]
+        after = sum(paid(child) for child in children if child < len(plan.action))
+        return costs[action] * tables.cost[action, state, 0] + after
+
+    plan = tables.solve(pool.lambda_, costs, (True,) * 3)
+    assert tables.expected_cost(pool.lambda_, costs) == pytest.approx(paid(0), rel=1e-4)
+
+
 def test_candidates_give_their_own_prices():
     pool = AnswerPool.from_prices(
         [Candidate("x", price=Price(0.1, 0.4)), Candidate("y", expected_cost_usd=0.01)], lambda_=3.0
@@ -315,6 +353,8 @@ def test_candidates_give_their_own_prices():
         [1e-4, 1.2e-4, 1.5e-4, 2e-4, 3e-4, 9e-3],
         [1e-6, 1e-4, 1e-3, 2e-3],
         [0.0, 0.0, 5e-4, 6e-3],
+        [3e-3, 4e-3, 1e-2],
+        [2e-3, 6e-3, 8e-3, 1e-2],
     ],
 )
 def test_without_data_the_dearest_is_asked_after_an_answer_that_cannot_be_compared(costs):
