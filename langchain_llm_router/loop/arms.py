@@ -193,7 +193,7 @@ def begin(
     unrestricted = options.force is None and options.candidates is None and not options.filters
     if unrestricted and not unfit and not closed:
         return Situation(query, tuple(arms), (), options)
-    names = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
+    names = list(dict.fromkeys(arm.model_name for arm in arms))
     named = [*(options.candidates or ()), *([] if options.force is None else [options.force])]
     for name in named:
         if name not in names and all(name != arm.candidate for arm in arms):
@@ -246,7 +246,7 @@ def drop_earlier_arms(situation: Situation, name: str | None) -> Situation:
     """Return the situation with only a candidate's model and those declared after it."""
     if name is None or name not in situation.names or situation.options.force is not None:
         return situation
-    model = situation.arm(name).model or name
+    model = situation.arm(name).model_name
     arms = situation.arms
     first = next(i for i, arm in enumerate(arms) if model in (arm.candidate, arm.model))
     return replace(situation, arms=arms[first:])
@@ -256,7 +256,7 @@ def replace_quality(situation: Situation, quality: Mapping[str, float]) -> Situa
     """Return the situation with other predictions, by model name; NaN means no prediction."""
     arms = []
     for arm in situation.arms:
-        value = quality[arm.model or arm.candidate]
+        value = quality[arm.model_name]
         # An estimator abstains with NaN, which is the only value that differs from itself.
         arms.append(replace(arm, quality=value if value == value else None))  # noqa: PLR0124
     return replace(situation, arms=tuple(arms))

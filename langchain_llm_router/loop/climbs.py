@@ -254,7 +254,7 @@ def drop_weaker(situation: Situation) -> Situation:
     if stuck is None or not stuck.stuck or len(answered) == 0:
         return situation
     name = answered[-1]["candidate"]
-    model = situation.arm(name).model or name if name in situation.names else name
+    model = situation.arm(name).model_name if name in situation.names else name
     if model not in stuck.above:
         return situation
     stronger = stuck.above[stuck.above.index(model) :]
@@ -264,8 +264,6 @@ def drop_weaker(situation: Situation) -> Situation:
 def _keep(situation: Situation, models: Collection[str]) -> Situation:
     asked = {attempt["candidate"] for attempt in situation.attempts}
     arms = tuple(
-        arm
-        for arm in situation.arms
-        if arm.candidate in asked or (arm.model or arm.candidate) in models
+        arm for arm in situation.arms if arm.candidate in asked or arm.model_name in models
     )
     return replace(situation, arms=arms)

@@ -137,7 +137,7 @@ class ByModel:
         """
         groups: dict[str, list[Arm]] = {}
         for arm in by_endpoint.arms:
-            groups.setdefault(arm.model or arm.candidate, []).append(arm)
+            groups.setdefault(arm.model_name, []).append(arm)
         attempts, answered = _by_model(by_endpoint, groups)
         open_names = {arm.candidate for arm in by_endpoint.open_arms}
         chosen: dict[str, tuple[Arm, str]] = {}

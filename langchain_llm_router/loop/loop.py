@@ -448,7 +448,7 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
     if not confined and (two or len(situation.attempts) > 0):
         return None
     arms, named = situation.open_arms, policy.named_candidates
-    models = list(dict.fromkeys(arm.model or arm.candidate for arm in arms))
+    models = list(dict.fromkeys(arm.model_name for arm in arms))
     preferred = [a for a in arms if a.candidate == situation.prefer]
     if len(preferred) > 0 and (preferred[0].available or not any(a.available for a in arms)):
         arm, reason = preferred[0], stay_reason(situation)
@@ -458,7 +458,7 @@ def _decide_without_policy(policy: Policy, situation: Situation) -> Decision | N
     ):
         return None
     else:
-        same = [arm for arm in arms if (arm.model or arm.candidate) == models[0]]
+        same = [arm for arm in arms if arm.model_name == models[0]]
         arm, _ = pick_endpoint(policy, same, situation)
         allowed = f"none of {list(named)} may see the request, and this is the first that may"
         reason = allowed if len(models) > 1 else "no other candidate may be asked"

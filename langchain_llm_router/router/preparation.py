@@ -146,7 +146,7 @@ def _stay_in_loop(
     tokens, cached = conversation.prompt_tokens, conversation.cached_tokens
     situation = price_prompts(situation, parts.by_name, tokens, cached)
     stronger = order[order.index(parts.model_of[loop.holder]) + 1 :]
-    may_be_asked = {arm.model or arm.candidate for arm in situation.arms}
+    may_be_asked = {arm.model_name for arm in situation.arms}
     above = tuple(name for name in stronger if name in may_be_asked & parts.climbs_to)
     return replace(situation, stuck=replace(parts.stuck.read(loop.messages), above=above))
 

@@ -209,6 +209,11 @@ class Arm:
     """Seconds since its price was known to hold; None if the price is not from a feed."""
 
     @property
+    def model_name(self) -> str:
+        """The name used by estimators and policies, which all endpoints of a model share."""
+        return self.candidate if self.model is None else self.model
+
+    @property
     def limited_usd(self) -> float | None:
         """The expected cost that is compared with a request's limits."""
         return self.cost_usd if self.capped_usd is None else self.capped_usd

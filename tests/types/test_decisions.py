@@ -20,6 +20,11 @@ def test_a_situation_knows_who_is_left_and_who_answered():
         seen.arm("d")
 
 
+def test_an_arm_has_the_name_of_its_model_or_its_own():
+    assert Arm("small").model_name == "small"
+    assert Arm("large@azure", model="large").model_name == "large"
+
+
 def test_a_decision_reads_like_a_sentence_and_a_table():
     decision = Decision(
         action="ask",
