@@ -40,6 +40,7 @@ from langchain_llm_router.loop.stuck import StuckDetector, StuckRules
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.default_pool import pool_by_price
 from langchain_llm_router.router.fields import RouterFields
+from langchain_llm_router.router.fitted_columns import columns_of
 from langchain_llm_router.router.sensitivity import Confinement
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
@@ -48,37 +49,13 @@ from langchain_llm_router.verification.verifier import Report
 
 if TYPE_CHECKING:
     from langchain_llm_router.budgets.spending import Spending
-    from langchain_llm_router.estimators.estimator import QualityEstimator
-    from langchain_llm_router.estimators.output_length import OutputLength
     from langchain_llm_router.live.live import Live
     from langchain_llm_router.router.agent_runs import AgentRules
     from langchain_llm_router.router.attempts import Earlier
     from langchain_llm_router.router.judged_samples import JudgedSamples
     from langchain_llm_router.router.shadow import ShadowOperation
 
-__all__ = ["Parts", "columns_of"]
-
-
-def columns_of(
-    estimator: QualityEstimator | OutputLength | None, names: Sequence[str]
-) -> list[int]:
-    """Return the column of each candidate in the estimator's predictions.
-
-    Raises:
-        NotFittedError: If the estimator is not fitted.
-        ValueError: If it was fitted without one of the candidates.
-    """
-    if estimator is None:
-        return []
-    fitted = list(estimator.fitted_candidates)
-    missing = [name for name in names if name not in fitted]
-    if missing:
-        msg = (
-            f"The {type(estimator).__name__} was fitted on the candidates {fitted}, not on "
-            f"{missing}: name the candidates as in its training data."
-        )
-        raise ValueError(msg)
-    return [fitted.index(name) for name in names]
+__all__ = ["Parts"]
 
 
 class Parts:

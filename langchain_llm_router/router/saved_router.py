@@ -28,6 +28,7 @@ from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.loop.sensitive import Sensitive
 from langchain_llm_router.loop.stuck import StuckDetector
 from langchain_llm_router.policies import Policy, SafeArm
+from langchain_llm_router.router.fitted_columns import columns_of
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Bools, Floats
@@ -99,8 +100,7 @@ class SavedRouter(CheckedArguments):
         """Predict quality, of shape (n_queries, n_candidates); None without an estimator."""
         if self.estimator is None:
             return None
-        fitted = list(self.estimator.fitted_candidates)
-        return self.estimator.predict(queries)[:, [fitted.index(c) for c in self.candidates]]
+        return self.estimator.predict(queries)[:, columns_of(self.estimator, self.candidates)]
 
     @property
     def expected_costs(self) -> list[float] | None:

@@ -16,6 +16,7 @@ from langchain_llm_router.loop.arms import replace_quality
 from langchain_llm_router.loop.loop import check_policy
 from langchain_llm_router.loop.record import brief_steps
 from langchain_llm_router.policies.policy import Policy
+from langchain_llm_router.router.fitted_columns import columns_of
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types import Attempt, Situation
 from langchain_llm_router.types.arguments import CheckedArguments
@@ -65,14 +66,7 @@ class Shadow(CheckedArguments):
             NotFittedError: If its estimator is not fitted.
         """
         check_policy(self.policy, names)
-        fitted = names if self.estimator is None else self.estimator.fitted_candidates
-        missing = [name for name in names if name not in fitted]
-        if missing:
-            msg = (
-                f"The shadow's estimator was fitted on the candidates {list(fitted)}, not on "
-                f"{missing}: name the candidates as in its training data."
-            )
-            raise ValueError(msg)
+        columns_of(self.estimator, names, whose="shadow's")
 
     def decide(
         self, situations: Sequence[Situation], attempts: Sequence[Attempt]

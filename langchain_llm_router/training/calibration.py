@@ -24,7 +24,7 @@ from langchain_llm_router.evaluation.trials import (
 from langchain_llm_router.evaluation.verdict import Verdict
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.router.chat import ChatLLMRouter
-from langchain_llm_router.router.parts import columns_of
+from langchain_llm_router.router.fitted_columns import columns_of
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.training.guarantees import certified, p_value, rows_needed
 from langchain_llm_router.types.arguments import CheckedArguments
