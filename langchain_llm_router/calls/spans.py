@@ -16,6 +16,7 @@ from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
 
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.secrets import redact
 from langchain_llm_router.types.version import __version__
 
 import_extra("opentelemetry.trace", "otel")
@@ -78,6 +79,7 @@ class SpanTracer(BaseTracer):
         self._tracer = trace.get_tracer(name, __version__, tracer_provider)
         self._texts = texts
         self._spans: dict[UUID, Span] = {}
+        self._errors: dict[UUID, BaseException] = {}
 
     def _persist_run(self, run: Run) -> None:
         """Do nothing: each span is exported when it ends."""
@@ -91,8 +93,34 @@ class SpanTracer(BaseTracer):
             start_time=_nanoseconds(run.start_time),
         )
 
+    # A run has the text of its error alone, which need not begin with the name of its class.
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> Run:
+        """Note the error, and end the run."""
+        self._note_error(run_id, error)
+        return super().on_llm_error(error, run_id=run_id, **kwargs)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> Run:
+        """Note the error, and end the run."""
+        self._note_error(run_id, error)
+        return super().on_chain_error(error, run_id=run_id, **kwargs)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> Run:
+        """Note the error, and end the run."""
+        self._note_error(run_id, error)
+        return super().on_tool_error(error, run_id=run_id, **kwargs)
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> Run:
+        """Note the error, and end the run."""
+        self._note_error(run_id, error)
+        return super().on_retriever_error(error, run_id=run_id, **kwargs)
+
+    def _note_error(self, run_id: UUID, error: BaseException) -> None:
+        if run_id in self._spans:
+            self._errors[run_id] = error
+
     def _on_run_update(self, run: Run) -> None:
-        span = self._spans.pop(run.id, None)
+        span, error = self._spans.pop(run.id, None), self._errors.pop(run.id, None)
         if span is None:
             return
         metadata = (run.extra or {}).get("metadata") or {}
@@ -103,10 +131,10 @@ class SpanTracer(BaseTracer):
         span.set_attributes({key: it for key, it in attributes.items() if it is not None})
         if "llm_router_verifier" in metadata:
             span.add_event("gen_ai.evaluation.result", self._evaluation(run, metadata))
-        if run.error is not None:
-            kind, _, message = run.error.partition("(")
-            span.set_attribute("error.type", kind)
-            span.set_status(Status(StatusCode.ERROR, message if self._texts else None))
+        if error is not None:
+            span.set_attribute("error.type", type(error).__name__)
+            message = redact(str(error)) if self._texts else None
+            span.set_status(Status(StatusCode.ERROR, message))
         span.end(end_time=_nanoseconds(run.end_time))
 
     def _evaluation(self, run: Run, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from pydantic import TypeAdapter, ValidationError
 
 from langchain_llm_router import (
     Candidate,
@@ -115,6 +116,20 @@ def test_a_failed_call_is_an_error_without_its_text():
     assert failed.status.status_code is StatusCode.ERROR
     assert failed.attributes["error.type"] == "ConnectionError"
     assert "secret" not in str([span.to_json() for span in spans])
+
+
+def mistyped() -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(int).validate_python("a secret answer")
+    return caught.value
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_an_error_whose_text_has_no_name_does_not_give_an_answer_away(texts):
+    spans, _ = chat_spans(small=ScriptedModel(mistyped()), texts=texts)
+    assert spans[2].attributes["error.type"] == "ValidationError"
+    assert ("a secret answer" in str(spans[2].status.description)) == texts
+    assert texts or "secret" not in str([span.to_json() for span in spans])
 
 
 def test_a_graph_is_the_same_workflow():
