@@ -217,7 +217,12 @@ def _is_valid_call(call: Any, specs: dict[str, Any], schemas: dict[str, BaseTool
     tool = schemas.get(call["name"])
     if tool is None:
         return True
-    return _is_valid(TypeAdapter(tool.get_input_schema()).validate_python, call["args"])
+    try:
+        TypeAdapter(tool.get_input_schema()).validate_python(call["args"])
+    except ValidationError as error:
+        # What a model has to give is there: an argument that is missing is injected at the run.
+        return all(one["type"] == "missing" and len(one["loc"]) == 1 for one in error.errors())
+    return True
 
 
 def compiles(case: Case) -> bool | None:

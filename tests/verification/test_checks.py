@@ -4,10 +4,11 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from langchain_core.messages import AIMessage
-from langchain_core.tools import tool
+from langchain_core.tools import InjectedToolCallId, tool
 from pydantic import BaseModel
 
 from langchain_llm_router.types import Attempt
@@ -34,6 +35,12 @@ def search(query: str, limit: int = 3) -> str:
     return query * limit
 
 
+@tool
+def note(text: str, call_id: Annotated[str, InjectedToolCallId]) -> str:
+    """Note a text; LangGraph gives the id of the call."""
+    return text + call_id
+
+
 def calling(name, args):
     return AIMessage("", tool_calls=[{"name": name, "args": args, "id": "1"}])
 
@@ -58,6 +65,8 @@ def calling(name, args):
         (valid_tool_calls([search]), calling("search", {"limit": 2}), False),
         (valid_tool_calls([search]), calling("search", {"query": "x", "page": 2}), False),
         (valid_tool_calls([search]), calling("delete", {}), False),
+        (valid_tool_calls([note]), calling("note", {"text": "x"}), True),
+        (valid_tool_calls([note]), calling("note", {"text": ["x"]}), False),
         (valid_tool_calls([Invoice]), calling("Invoice", {"total": 1.0}), True),
     ],
 )
