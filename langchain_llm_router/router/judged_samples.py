@@ -29,7 +29,7 @@ from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.errors import BudgetExceededError, LedgerError
 from langchain_llm_router.verification import Case, SelfEvaluator
 
-__all__ = ["Answered", "JudgedSamples"]
+__all__ = ["Answered", "JudgedSamples", "Pool"]
 
 _logger = logging.getLogger(__name__)
 
@@ -38,8 +38,24 @@ _MOST_WAITING = 100
 _N_THREADS = 2
 
 
+class Pool(Protocol):
+    """The candidates of a request, at the prices that held for it."""
+
+    @property
+    def by_name(self) -> Mapping[str, Candidate]:
+        """The candidates by name."""
+
+    @property
+    def ask_operation(self) -> Callable[..., AskOperation]:
+        """Returns the operation that asks a candidate."""
+
+
 class Answered(Protocol):
     """A request that was answered."""
+
+    @property
+    def parts(self) -> Pool:
+        """Its candidates."""
 
     decision_id: str
     answers: dict[str, Answer]
@@ -56,6 +72,7 @@ class Answered(Protocol):
 class _Sample:
     """What judging needs of a request."""
 
+    pool: Pool
     decision_id: str
     situation: Situation
     accepted: str
@@ -81,7 +98,6 @@ class JudgedSamples:
         judge: The candidate that judges; if None, the dearest one.
         candidates: The router's candidates by name.
         log: Gets the scores, under the key `judge`.
-        ask: Returns the operation that asks a candidate.
         settings: Keyword arguments of every candidate's call.
         budgets: The budgets that these calls are charged to.
         live: Limits and retries the calls.
@@ -94,7 +110,6 @@ class JudgedSamples:
     judge: Candidate | None
     candidates: Mapping[str, Candidate]
     log: DecisionLog | None
-    ask: Callable[..., AskOperation]
     settings: Mapping[str, Any]
     budgets: Budgets | None = None
     live: Live | None = None
@@ -135,10 +150,10 @@ class JudgedSamples:
         if not self.draws(request.decision_id):
             return
         answers = {name: answer.message for name, answer in request.answers.items()}
-        message = answers[accepted]
-        if message is None or message.tool_calls or not answer_text(message).strip():
+        if not _is_text(answers[accepted]):
             return
         sample = _Sample(
+            request.parts,
             request.decision_id,
             request.loop.situation,
             accepted,
@@ -184,7 +199,8 @@ class JudgedSamples:
         costs = {arm.candidate: arm.cost_usd or 0.0 for arm in sample.situation.arms}
         baseline = max(costs, key=costs.__getitem__)
         names = list(dict.fromkeys([sample.accepted, baseline]))
-        verifier = SelfEvaluator(1, judge=self.judge or self.candidates[baseline], temperature=0.0)
+        judge = self.judge or sample.pool.by_name[baseline]
+        verifier = SelfEvaluator(1, judge=judge, temperature=0.0)
         arms = self._bounded(sample, names, verifier)
         if self.budgets is None:
             self._score(sample, names, verifier, arms)
@@ -206,7 +222,7 @@ class JudgedSamples:
             return arms
         return bounded_in_units(
             arms,
-            self.candidates,
+            sample.pool.by_name,
             sample.messages,
             sample.kwargs,
             in_tokens=self.budgets.in_tokens,
@@ -230,17 +246,19 @@ class JudgedSamples:
             message, attempt = sample.answers.get(name), Attempt(candidate=name, cost_usd=0.0)
             asked_usd: float | None = None
             if message is None:
-                asking = self.ask(name, sample.messages, config, sample.kwargs, final=True)
+                asking = sample.pool.ask_operation(
+                    name, sample.messages, config, sample.kwargs, final=True
+                )
                 answer = asking.perform()
                 message, attempt = answer.message, answer.attempt
                 # The log has no other record of this answer.
                 asked_usd = attempt.get("cost_usd")
-            if message is None:
+            if message is None or not _is_text(message):
                 attempts.append(attempt)
                 continue
             judging = VerifyOperation(
                 verifier=verifier,
-                case=Case(sample.messages, message, self.candidates[name]),
+                case=Case(sample.messages, message, sample.pool.by_name[name]),
                 attempt=attempt,
                 config=config,
                 guard=None if self.live is None else self.live.judging(None),
@@ -261,6 +279,11 @@ class JudgedSamples:
                         cost_usd=asked_usd,
                     )
         return attempts
+
+
+def _is_text(message: AIMessage | None) -> bool:
+    """Return whether an answer has a text to judge, and calls no tool."""
+    return message is not None and not message.tool_calls and bool(answer_text(message).strip())
 
 
 def _worst_case(sample: _Sample, arms: Sequence[Arm]) -> Situation:

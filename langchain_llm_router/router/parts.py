@@ -170,7 +170,6 @@ class Parts:
             None if fields.judge is None else resolve_candidate(fields.judge),
             self.by_name,
             fields.log,
-            self.ask_operation,
             self.settings,
             fields.budgets,
             self.live,

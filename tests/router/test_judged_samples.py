@@ -4,11 +4,13 @@ import time
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade, route_of
 from langchain_llm_router.budgets import Budget, Budgets
 from langchain_llm_router.evaluation import logged_scores
 from langchain_llm_router.history import DecisionLog, compared_rows, read_log, scored_rows
+from langchain_llm_router.live import Live, PriceFeed
 from langchain_llm_router.policies import AnswerPool
 from tests.support.fakes import JudgeModel, ScriptedModel
 
@@ -118,6 +120,29 @@ def test_the_budget_pays_for_it_what_it_has_cost(log):
     verdicts = 2 * PRICES["large"].estimate_usd(input_tokens=100, output_tokens=10)
     asked = PRICES["large"].estimate_usd(input_tokens=5, output_tokens=1)
     assert used == pytest.approx(record["cost_usd"] + verdicts + asked, rel=1e-3)
+
+
+def test_it_costs_what_the_feed_of_prices_says(log):
+    dear = Price(3000, 12000)
+    budgets = Budgets([Budget(1000.0)])
+    with PriceFeed(lambda: {"large": dear}) as feed:
+        parts = {"log": log, "judge_share": 1.0, "budgets": budgets, "live": Live(prices=feed)}
+        (record,) = ask(ChatLLMRouter(candidates=candidates("4", "4", "5"), **parts))
+    used = budgets.ledger.used_nano(budgets.budgets[0].account({}, 0.0)) / 1e9
+    verdicts = 2 * dear.estimate_usd(input_tokens=100, output_tokens=10)
+    asked = dear.estimate_usd(input_tokens=5, output_tokens=1)
+    assert used == pytest.approx(record["cost_usd"] + verdicts + asked, rel=1e-3)
+
+
+def test_a_tool_call_of_the_dearest_is_not_judged_as_a_text(log):
+    pool = candidates("4", "4", "5")
+    call = {"name": "add", "args": {}, "id": "1"}
+    pool[2].model.script = [AIMessage("", tool_calls=[call])]
+    (record,) = ask(ChatLLMRouter(candidates=pool, log=log, judge_share=1.0))
+    history = read_log(log.path)
+    assert history.score(record["decision_id"], "judge") == 1.0
+    assert history.score(record["decision_id"], "judge", candidate="large") is None
+    assert len(pool[2].model.judged) == 1
 
 
 def test_where_the_budget_has_no_room_an_answer_is_not_judged(log):
