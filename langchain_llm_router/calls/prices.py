@@ -70,8 +70,9 @@ def price_by_name(provider: str | None, name: str | None) -> Price | None:
 def published_prices(candidates: Sequence[Candidate], *, every_s: float = 3600.0) -> PriceFeed:
     """Return a feed of the prices that genai-prices publishes, for `Live(prices=...)`.
 
-    It asks the network: from its start on, genai-prices fetches its table in the background. Until
-    the first fetch succeeds, the prices are those of the installed package, of unknown age.
+    It asks the network: from its start until it is closed, genai-prices fetches its table in the
+    background. Until the first fetch succeeds, the prices are those of the installed package, of
+    unknown age.
 
     Args:
         candidates: The candidates to price; one whose model has no published price keeps its own.
@@ -80,19 +81,27 @@ def published_prices(candidates: Sequence[Candidate], *, every_s: float = 3600.0
     Raises:
         MissingExtraError: If genai-prices (extra `prices`) is not installed.
     """
-    genai_prices = import_extra("genai_prices", "prices")
-    snapshots = import_extra("genai_prices.data_snapshot", "prices")
-    updates = genai_prices.UpdatePrices(update_interval=every_s)
-    named = [(arm.name, *_names_of(arm.model)) for arm in expand_endpoints(candidates)]
+    return PriceFeed(_PublishedTable(candidates, every_s), every_s=min(every_s, 60.0))
 
-    def read() -> DatedPrices:
-        updates.start()
-        found = {arm: _calculate_price(provider, name) for arm, provider, name in named}
-        table = snapshots.get_snapshot()
+
+class _PublishedTable:
+    """Reads the table that genai-prices fetches in the background from the first call on."""
+
+    def __init__(self, candidates: Sequence[Candidate], every_s: float) -> None:
+        genai_prices = import_extra("genai_prices", "prices")
+        self._snapshots = import_extra("genai_prices.data_snapshot", "prices")
+        self._updates = genai_prices.UpdatePrices(update_interval=every_s)
+        self._named = [(arm.name, *_names_of(arm.model)) for arm in expand_endpoints(candidates)]
+
+    def __call__(self) -> DatedPrices:
+        self._updates.start()
+        found = {arm: _calculate_price(provider, name) for arm, provider, name in self._named}
+        table = self._snapshots.get_snapshot()
         as_of_s = table.timestamp.timestamp() if table.from_auto_update else None
         return DatedPrices({n: price for n, price in found.items() if price is not None}, as_of_s)
 
-    return PriceFeed(read, every_s=min(every_s, 60.0))
+    def close(self) -> None:
+        self._updates.stop()
 
 
 def _names_of(model: object) -> tuple[str | None, str | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,7 +52,8 @@ class PriceFeed(CheckedArguments):
     Args:
         source: A function that returns the prices by name of an arm (`model@endpoint`) or of a
             model, or `DatedPrices`; or a JSON file of such prices that is written anew, `{"gpt-4o":
-            {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10}}`. The function runs in a thread.
+            {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10}}`. The function runs in a thread;
+            its method `close`, if it has one, is called when the feed is closed.
         every_s: Seconds between two reads.
         clock: Returns the Unix time in seconds.
     """
@@ -65,7 +65,6 @@ class PriceFeed(CheckedArguments):
     def __post_init__(self) -> None:
         check_range(self, "every_s", above=True)
         self._reading = RepeatedCall(self.refresh, self.every_s, "llm-router-prices")
-        self._lock = threading.Lock()
         self._dated: DatedPrices | None = None
         self.last_error: str | None = None
         """Error of the last read; None if it succeeded."""
@@ -83,10 +82,9 @@ class PriceFeed(CheckedArguments):
             OSError: If the file cannot be read.
             ValueError: If the source has no prices by name.
         """
-        with self._lock:
-            if self._dated is None:
-                self._dated = self._read()
-            self._reading.start()
+        if self._dated is None:
+            self._dated = self._read()
+        self._reading.start()
         return self
 
     def refresh(self) -> bool:
@@ -101,16 +99,22 @@ class PriceFeed(CheckedArguments):
 
     def look(self, *names: str) -> QuotedPrice | None:
         """Return the price of the first of the names that has one; None if none has."""
+        if self._reading.is_lost:
+            self._reading.start()
         dated = self._dated
-        price = next((p for name in names if dated and (p := dated.prices.get(name))), None)
-        if dated is None or price is None:
+        found = None if dated is None else next((n for n in names if n in dated.prices), None)
+        if dated is None or found is None:
             return None
         since = dated.as_of_s
-        return QuotedPrice(price, None if since is None else max(0.0, self.clock() - since))
+        age_s = None if since is None else max(0.0, self.clock() - since)
+        return QuotedPrice(dated.prices[found], age_s)
 
     def close(self) -> None:
-        """Stop reading; the last prices stay in use."""
+        """Stop reading, and close the source; the last prices stay in use."""
         self._reading.stop()
+        close = getattr(self.source, "close", None)
+        if close is not None:
+            close()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -94,3 +94,13 @@ def test_published_prices_are_found_for_models_that_are_only_named(published):
     feed = published_prices([Candidate("mini", "openai:gpt-4o-mini")])
     assert feed.refresh()
     assert rates(feed.look("mini").price) == (0.15, 0.6, 0.075)
+
+
+def test_a_closed_feed_of_published_prices_no_longer_asks_the_network(published, monkeypatch):
+    import genai_prices
+
+    monkeypatch.setattr(genai_prices.UpdatePrices, "stop", lambda updates: published.clear())
+    with published_prices([Candidate("mini", Priced("x"))]) as feed:
+        assert len(published) == 1
+    assert published == []
+    assert rates(feed.look("mini").price) == (0.15, 0.6, 0.075)
