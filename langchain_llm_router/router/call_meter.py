@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from threading import Lock
+from threading import RLock
 from typing import Any
 from uuid import UUID
 
@@ -59,7 +59,8 @@ class CallMeter(BaseCallbackHandler):
         self._lost_usd: list[float | None] = []
         self._cut_off: Sequence[str] | None = None
         self._first_step: int | None = None
-        self._lock = Lock()
+        # Calls end in other threads than those that begin meanwhile.
+        self._lock = RLock()
         self.earlier_usd: float | None = None
         """What the answers of an earlier run cost, where that run paused."""
 
@@ -98,7 +99,8 @@ class CallMeter(BaseCallbackHandler):
     @property
     def unsure_usd(self) -> float | None:
         """Upper bound on the cost of the calls without an answer; None if one has no bound."""
-        return sum_usd([*self._lost_usd, self._unanswered_usd])
+        with self._lock:
+            return sum_usd([*self._lost_usd, self._unanswered_usd])
 
     @property
     def _unanswered_usd(self) -> float | None:
@@ -108,7 +110,8 @@ class CallMeter(BaseCallbackHandler):
     @property
     def most_usd(self) -> float | None:
         """Upper bound on the cost of all calls; None if one has no bound."""
-        return sum_usd([*self._lost_usd, self._run_usd])
+        with self._lock:
+            return sum_usd([*self._lost_usd, self._run_usd])
 
     @property
     def _run_usd(self) -> float | None:
@@ -160,16 +163,19 @@ class CallMeter(BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Note what a call has cost."""
-        call = self._open.pop(run_id, None)
-        if call is not None:
+        with self._lock:
+            call = self._open.pop(run_id, None)
+            if call is None:
+                return
             for generations in response.generations:
                 self._end(call, getattr(generations[0], "message", None) if generations else None)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Note that a call has failed; it may have been billed."""
-        call = self._open.pop(run_id, None)
-        if call is not None:
-            self._unsure.append(call.most_usd if may_be_billed(error) else 0.0)
+        with self._lock:
+            call = self._open.pop(run_id, None)
+            if call is not None:
+                self._unsure.append(call.most_usd if may_be_billed(error) else 0.0)
 
     def _end(self, call: _Call, message: Any) -> None:
         usage = usage_of(message)
