@@ -204,7 +204,8 @@ def _canonical(value: Any) -> Hashable:
     if isinstance(value, bool | None):
         return ("words", str(value).casefold())
     if isinstance(value, int) or (isinstance(value, float) and abs(value) < float("inf")):
-        return ("number", Fraction(value), None)
+        # As it was written: the nearest binary number is no tenth.
+        return ("number", Fraction(repr(value)), None)
     if isinstance(value, list | tuple):
         around = "[]" if isinstance(value, list) else "()"
         return (around, tuple(_canonical(item) for item in value))
