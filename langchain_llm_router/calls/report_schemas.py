@@ -107,7 +107,7 @@ class ReportSchema:
         begin, end = text.find("{"), text.rfind("}")
         try:
             data = json.loads(text[begin : end + 1])
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
         if not isinstance(data, dict) or self.name not in data:
             return text

@@ -314,7 +314,7 @@ def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             data = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
         return data if isinstance(data, dict) and ("choices" in data or "output" in data) else value
     return value

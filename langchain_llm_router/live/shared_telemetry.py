@@ -128,7 +128,7 @@ class SharedTelemetry(CheckedArguments):
                 fresh = abs(steady_time() - float(entry["at_s"])) <= self.forget_s
                 # Entries are parsed one by one, because a broken one must not hide the others.
                 Telemetry(clock=self.telemetry.clock).take_in_others([entry["state"]])
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, RecursionError):
                 fresh = False
             if fresh:
                 states.append(entry["state"])

@@ -79,6 +79,7 @@ def test_rubbish_in_redis_is_removed_and_hides_no_other_numbers(redis_server):
         client.hset("llm_router:telemetry", "bad", "{not json")
         client.hset("llm_router:telemetry", "odd", '{"at_s": 1e12, "state": {"arms": 3}}')
         client.hset("llm_router:telemetry", "old", '{"at_s": 1, "state": {}}')
+        client.hset("llm_router:telemetry", "deep", "[" * 100_000)
         assert mine.sync()
         assert here.look(["a"])["a"].n_calls == 1
         assert len(client.hgetall("llm_router:telemetry")) == 2
