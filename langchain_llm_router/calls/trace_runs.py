@@ -31,8 +31,6 @@ __all__ = [
 VERIFICATION = "self_evaluate"
 """Name of the run of a verification before its result is known."""
 
-_ABOVE, _BELOW = ">", "<"
-
 
 def decision_name(step: Decision) -> str:
     """Return the name of a decision's run, e.g. `decide: accept small (P 0.97 > 0.79)`."""
@@ -41,7 +39,7 @@ def decision_name(step: Decision) -> str:
         return name
     if bar is None:
         return f"{name} (P {p:.2f})"
-    sign = "=" if p == bar else _ABOVE if p > bar else _BELOW
+    sign = "=" if p == bar else ">" if p > bar else "<"
     return f"{name} (P {p:.2f} {sign} {bar:.2f})"
 
 

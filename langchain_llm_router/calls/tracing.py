@@ -289,7 +289,9 @@ class TraceOperation(Operation):
 
     def perform(self) -> None:
         """Start and end the run, or name that of the node."""
-        if self._has_run:
+        if self.in_node:
+            mark_run(self.config, self._name)
+        if not self._has_own_run:
             return
         manager = self._manager()
         assert isinstance(manager, CallbackManager)
@@ -298,7 +300,9 @@ class TraceOperation(Operation):
 
     async def aperform(self) -> None:
         """Start and end the run, or name that of the node."""
-        if self._has_run:
+        if self.in_node:
+            mark_run(self.config, self._name)
+        if not self._has_own_run:
             return
         manager = self._manager()
         if not isinstance(manager, AsyncCallbackManager):
@@ -309,13 +313,11 @@ class TraceOperation(Operation):
         await run.on_chain_end(decision_data(self.decision))
 
     @property
-    def _has_run(self) -> bool:
-        """Whether no run is made, because another one shows the decision."""
-        if self.in_node:
-            mark_run(self.config, self._name)
+    def _has_own_run(self) -> bool:
+        """Whether a run is made: not if nothing was decided, or another one shows the decision."""
         # Nothing was weighed: that the answer is verified, its verification shows.
         weighed = self.decision.action != "verify" or len(self.decision.scores) > 0
-        return self.in_node or self.unseen or not weighed
+        return weighed and not self.in_node and not self.unseen
 
     def _manager(self) -> BaseCallbackManager:
         manager = self.config.get("callbacks")
