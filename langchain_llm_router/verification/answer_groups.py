@@ -178,7 +178,7 @@ class AnswerGroups(Verifier):
         earlier: list[tuple[int, str]] = []
         groups = []
         for answer in answers:
-            group = self._group_by_text(answer, earlier)
+            group = None if is_non_answer(answer) else self._group_by_text(answer, earlier)
             if group is not None:
                 earlier.append((group, answer))
             groups.append(-1 if group is None else group)
@@ -206,8 +206,6 @@ class AnswerGroups(Verifier):
 
         None if the text states no result that could be compared.
         """
-        if is_non_answer(text):
-            return None
         groups: dict[int, list[str]] = {}
         for group, other in earlier:
             groups.setdefault(group, []).append(other)

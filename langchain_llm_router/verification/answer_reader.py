@@ -81,13 +81,12 @@ def states_result(answer: str, max_chars: int) -> bool:
     """Return whether an answer has a result that can be compared: no free text.
 
     Args:
-        answer: The text of the answer.
+        answer: The text of the answer, which is no non-answer.
         max_chars: Length in characters up to which words are a result; code output and numbers may
             be longer.
     """
-    if is_non_answer(answer):
-        return False
-    return 0 < len(_result(answer)) <= max_chars or _form(answer).kind != "words"
+    form = _form(answer)
+    return 0 < len(form.text) <= max_chars or form.kind != "words"
 
 
 def is_non_answer(answer: str) -> bool:
@@ -95,14 +94,14 @@ def is_non_answer(answer: str) -> bool:
 
     Agreement among such answers says nothing about the question.
     """
-    result, text = _result(answer), without_markup(visible_text(answer))
-    return not result or any(map(says_nothing, (result, _stated(text) or "", text)))
-
-
-def _result(answer: str) -> str:
-    """Return the result of an answer with its own quotes, but without fences and emphasis."""
     text = without_markup(visible_text(answer))
     stated = _stated(text)
+    result = _result(text, stated)
+    return not result or any(map(says_nothing, (result, stated or "", text)))
+
+
+def _result(text: str, stated: str | None) -> str:
+    """Return what a text states, or all of it, with its quotes, but no fences and emphasis."""
     empty = stated is None or not stated.strip(_STOPS + " *_")
     result = _BULLET.sub("", (text if stated is None or empty else stated).strip())
     fenced = _FENCED.fullmatch(result)
@@ -112,12 +111,15 @@ def _result(answer: str) -> str:
 
 def _form(answer: str) -> Form:
     # The answers to one question are compared with each other, so each is read several times.
-    return _short_form(answer) if len(answer) <= _MOST_CACHED else read_form(_result(answer))
+    return _short_form(answer) if len(answer) <= _MOST_CACHED else _read_form(answer)
 
 
-@lru_cache(maxsize=1024)
-def _short_form(answer: str) -> Form:
-    return read_form(_result(answer))
+def _read_form(answer: str) -> Form:
+    text = without_markup(visible_text(answer))
+    return read_form(_result(text, _stated(text)))
+
+
+_short_form = lru_cache(maxsize=1024)(_read_form)
 
 
 def normalized(text: str) -> str:
