@@ -13,6 +13,7 @@ from langchain_llm_router.live.repeated_call import RepeatedCall
 from langchain_llm_router.types import Price
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.files import read_limited
+from langchain_llm_router.types.secrets import describe_error
 
 __all__ = ["DatedPrices", "PriceFeed", "QuotedPrice"]
 
@@ -92,7 +93,7 @@ class PriceFeed(CheckedArguments):
         try:
             self._dated = self._read()
         except Exception as error:  # noqa: BLE001 - a user's function raises whatever it does
-            self.last_error = f"{type(error).__name__}: {error}"
+            self.last_error = describe_error(error, self.source)
             return False
         self.last_error = None
         return True

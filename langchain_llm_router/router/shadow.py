@@ -21,6 +21,7 @@ from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types import Attempt, Situation
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.operations import Operation
+from langchain_llm_router.types.secrets import describe_error
 
 __all__ = ["Shadow", "ShadowOperation"]
 
@@ -116,7 +117,8 @@ class ShadowOperation(Operation):
             return self._failed(error)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
-        return {"name": self.shadow.name, "error": f"{type(error).__name__}: {error}"}
+        embeddings = getattr(self.shadow.estimator, "embeddings", None)
+        return {"name": self.shadow.name, "error": describe_error(error, embeddings)}
 
     async def aperform(self) -> dict[str, Any]:
         """Decide in a thread if it predicts, so that the event loop is not blocked."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from langchain_llm_router.data.embeddings import embed
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import answer_flaw, answer_text
+from langchain_llm_router.types.secrets import describe_error
 from langchain_llm_router.verification.answer_reader import (
     is_non_answer,
     read_text,
@@ -236,7 +237,7 @@ class AnswerGroups(Verifier):
         try:
             vectors = embed(embeddings, [read_text(it) for it in (text, *[it for _, it in unlike])])
         except Exception as error:  # noqa: BLE001 - a server of embeddings that fails is no verdict
-            return Evaluation(None, errors=(f"{type(error).__name__}: {error}",))
+            return Evaluation(None, errors=(describe_error(error, embeddings),))
         cosines = vectors[1:].astype(np.float64) @ vectors[0]
         best = int(cosines.argmax())
         assert self.threshold is not None, "checked with `embeddings`"

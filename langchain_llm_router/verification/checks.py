@@ -20,6 +20,7 @@ from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.answers import answer_flaw, answer_text
 from langchain_llm_router.types.arguments import check_range, is_bool
 from langchain_llm_router.types.decisions import share_true
+from langchain_llm_router.types.secrets import describe_error
 from langchain_llm_router.verification.verifier import (
     Case,
     CheckResult,
@@ -91,7 +92,7 @@ class Checks(Verifier):
             try:
                 found = self._run(check, case)
             except Exception as error:  # noqa: BLE001 - a user's check may raise anything
-                errors.append(f"{type(error).__name__}: {error}")
+                errors.append(describe_error(error, check))
             result = _read_result(check, found)
             verdicts.append(result.passed)
             outputs.append(result.output)

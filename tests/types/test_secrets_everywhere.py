@@ -3,13 +3,21 @@
 import json
 
 import pytest
+from langchain_core.embeddings import Embeddings
+from langchain_core.messages import AIMessage
 
 from langchain_llm_router import ChatLLMRouter
 from langchain_llm_router.collect import parse_candidates
-from langchain_llm_router.policies import Always
+from langchain_llm_router.estimators import NearestNeighbors
+from langchain_llm_router.live import PriceFeed
+from langchain_llm_router.policies import Always, Utility
 from langchain_llm_router.router.chat import route_of
+from langchain_llm_router.router.shadow import Shadow, ShadowOperation
+from langchain_llm_router.types import Arm, Situation
 from langchain_llm_router.types.secrets import find_secrets, redact
-from tests.support.fakes import ScriptedModel
+from langchain_llm_router.verification import AnswerGroups, Checks
+from tests.support.fakes import ScriptedModel, make_outcomes
+from tests.support.verifying import case, run
 
 KEY = "corp9f8e7d6c5b4a3210"
 
@@ -56,6 +64,48 @@ def test_a_key_of_the_environment_that_a_provider_repeats_is_in_no_record(monkey
     fine = ChatLLMRouter(candidates=[ScriptedModel("none")], policy=Always("scripted"))
     assert "none" in fine.invoke("hi").content
     assert KEY not in json.dumps(route_of(fine.invoke("hi")))
+
+
+class LeakyEmbeddings(Embeddings):
+    """Embeddings of a service that repeats the key which it refuses."""
+
+    def embed_documents(self, texts):
+        raise RuntimeError(f"401: {KEY} is no key")
+
+    def embed_query(self, text):
+        return self.embed_documents([text])[0]
+
+
+def refuse_key(case):
+    raise RuntimeError(f"401: {KEY} is no key")
+
+
+@pytest.mark.parametrize(
+    "verifier", [Checks([refuse_key]), AnswerGroups(LeakyEmbeddings(), threshold=0.5)]
+)
+def test_a_verifier_that_fails_repeats_no_key(verifier, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", KEY)
+    evaluation, _ = run(verifier, case("words " * 99, earlier=((0, AIMessage("other " * 99)),)))
+    (error,) = evaluation.errors
+    assert error.startswith("RuntimeError: 401")
+    assert KEY not in error
+
+
+def test_a_shadow_and_a_feed_that_fail_repeat_no_key(monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", KEY)
+
+    class Broken(NearestNeighbors):
+        def _predict(self, queries):
+            refuse_key(None)
+
+    shadow = Shadow(Utility(), Broken(n_neighbors=3).fit(make_outcomes()))
+    failed = ShadowOperation(shadow, [Situation("q", (Arm("small"),))], []).perform()
+    assert failed["error"].startswith("RuntimeError: 401")
+    assert KEY not in failed["error"]
+    feed = PriceFeed(lambda: refuse_key(None))
+    assert not feed.refresh()
+    assert feed.last_error.startswith("RuntimeError: 401")
+    assert KEY not in feed.last_error
 
 
 @pytest.mark.parametrize(
