@@ -62,13 +62,10 @@ def load_arena(
     query_of = _query_reader(turns, clean)
     battles: list[tuple[str, str, str, float]] = []
     for place, row in placed_rows(path):
-        query = query_of(_listed_turns(row, place))
+        query = query_of(_listed_turns(row, place), place)
         a, b = text_field(row, "model_a", place), text_field(row, "model_b", place)
-        if not query.strip() or not a.strip() or not b.strip() or a == b:
-            msg = (
-                f"{place}: a vote must have a text and be about two models, got {query[:60]!r}, "
-                f"{a!r} and {b!r}."
-            )
+        if not a.strip() or not b.strip() or a == b:
+            msg = f"{place}: a vote must be about two models, got {a!r} and {b!r}."
             raise ValueError(msg)
         battles.append((query, a, b, _score(row, place)))
     return _battles(path, battles)
@@ -100,7 +97,7 @@ def load_rankings(
     query_of = _query_reader(turns, clean)
     battles: list[tuple[str, str, str, float]] = []
     for place, row in placed_rows(path):
-        query = query_of(_human_turns(text_field(row, "prompt", place)))
+        query = query_of(_human_turns(text_field(row, "prompt", place)), place)
         for (a, rank_a), (b, rank_b) in combinations(_ranks(row, place), 2):
             if a != b:
                 battles.append((query, a, b, (1 + (rank_a < rank_b) - (rank_a > rank_b)) / 2))
@@ -109,15 +106,19 @@ def load_rankings(
 
 def _query_reader(
     turns: _Turns, clean: Callable[[str], str] | None
-) -> Callable[[Sequence[str]], str]:
+) -> Callable[[Sequence[str], str], str]:
     if turns not in ("all", "first", "last"):
         msg = f"`turns` must be 'all', 'first' or 'last', got {turns!r}."
         raise ValueError(msg)
 
-    def query_of(said: Sequence[str]) -> str:
+    def query_of(said: Sequence[str], place: str) -> str:
         kept = {"all": said, "first": said[:1], "last": said[-1:]}[turns]
         query = "\n\n".join(kept)
-        return query if clean is None else clean(query)
+        query = query if clean is None else clean(query)
+        if not query.strip():
+            msg = f"{place}: a query must have a text, got {query[:60]!r}."
+            raise ValueError(msg)
+        return query
 
     return query_of
 

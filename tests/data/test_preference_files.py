@@ -59,6 +59,8 @@ def test_votes_in_parquet_and_json_lines_are_read_alike(tmp_path):
     [
         (vote("hi"), r"train\.csv line 5: `prompt` must be a JSON list of texts, got 'hi'"),
         (vote("[1]"), r"line 5: `prompt` must be a JSON list"),
+        (vote('[" "]'), r"line 5: a query must have a text, got ' '"),
+        (vote(a="llama"), r"line 5: a vote must be about two models, got 'llama' and 'llama'"),
         (vote(winner=(1, 1, 0)), r"line 5: one of .* must be 1 and the others 0, got"),
         (vote(winner=(0, 0, 0)), r"line 5: one of .* must be 1"),
         (vote(winner=("", 0, 1)), r"line 5: `winner_model_a` must be a finite number .* got ''"),
@@ -147,6 +149,7 @@ def test_rankings_in_parquet_are_read_alike(tmp_path):
         (ranked("q", (3, 1)), r"line 2, answer 1: `model` must be a text"),
         ({"prompt": "q", "answers": {}}, r"line 2: `answers` must be a list"),
         ({"prompt": "q", "answers": ["x"]}, r"line 2, answer 1 must map fields to values"),
+        (ranked(" ", ("a", 1), ("b", 2)), r"line 2: a query must have a text, got ' '"),
         ({"answers": []}, r"line 2 has no `prompt`"),
     ],
 )
