@@ -56,7 +56,7 @@ def pool_by_price(candidates: Sequence[Candidate]) -> PoolParts:
     # All endpoints of a model give the same answers.
     models = {c.model_name: c for c in reversed(candidates)}
     names = list(dict.fromkeys(c.model_name for c in candidates))
-    unpriced = [n for n in names if models[n].expected_cost_usd is None and not models[n].price]
+    unpriced = [n for n in names if models[n].expected_cost_usd is None and models[n].price is None]
     costs = {} if unpriced else expected_costs([models[name] for name in names])
     if len(names) < 2:
         problem = f"from {names[0]!r} alone"

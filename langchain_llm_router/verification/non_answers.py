@@ -11,15 +11,15 @@ import re
 __all__ = ["says_nothing"]
 
 _MOST_CHARS = 500
-_WORDS = frozenset(
-    """n/a|n.a|na.|not available|not applicable|unknown|not known|no answer|no idea|idk|dunno
-    |unbekannt|k. a|k.a|keine angabe|keine angaben|keine ahnung|keine antwort|weiß nicht
-    |weiss nicht|inconnu|inconnue|aucune idée|aucune réponse|pas de réponse|sans réponse
-    |desconocido|ni idea|sin respuesta|sconosciuto|nessuna risposta|不知道|未知|不明|わかりません
-    |分かりません|모름|모르겠습니다""".replace("\n", "")
-    .replace("    ", "")
-    .split("|")
-)
+# Texts are case-folded, so that a sharp s is ss here.
+_WORDS = frozenset((
+    "n/a", "n.a", "not available", "not applicable", "unknown", "not known", "no answer",
+    "no idea", "idk", "dunno", "unbekannt", "k. a", "k.a", "keine angabe", "keine angaben",
+    "keine ahnung", "keine antwort", "weiss nicht", "inconnu", "inconnue", "aucune idée",
+    "aucune réponse", "pas de réponse", "sans réponse", "desconocido", "ni idea", "sin respuesta",
+    "sconosciuto", "nessuna risposta", "不知道", "未知", "不明", "わかりません", "分かりません",
+    "모름", "모르겠습니다",
+))  # fmt: skip
 _MARKS_ONLY = re.compile(r"[?？¿.…\s]+")
 _SORRY = (
     r"(?:(?:i['’]?m|i am|we['’]?re|we are|je suis|es tut mir|tut mir|me)?\s?"
@@ -43,9 +43,9 @@ _REFUSAL = re.compile(
     r"|support|access|see|understand|be of help)\b|$)"
     r"|(?:i|we) have no (?:idea|answer|information|way of knowing)"
     r"|(?:that|this|it) is (?:beyond|outside)\b|(?:no idea|not sure)$"
-    r"|(?:ich )?(?:weiß|weiss) (?:(?:es|das|die antwort|leider|darauf|hier) ){0,3}(?:leider )?"
+    r"|(?:ich )?weiss (?:(?:es|das|die antwort|leider|darauf|hier) ){0,3}(?:leider )?"
     r"(?:nicht|keine antwort)"
-    r"|(?:das|es|die antwort) (?:weiß|weiss) ich (?:leider )?nicht"
+    r"|(?:das|es|die antwort) weiss ich (?:leider )?nicht"
     r"|(?:ich )?(?:kann|darf) (?:ich )?(?:\w{1,15} ){0,5}(?:nicht|keine)\b"
     r"(?:\s\w{1,15}){0,4}\s(?:helfen|beantworten|unterstützen|weiterhelfen|antworten|sagen"
     r"|beurteilen|geben|erfüllen|nachkommen|machen|tun)"
