@@ -25,6 +25,8 @@ __all__ = [
     "INK",
     "MUTED",
     "POOR",
+    "SCORES",
+    "WIDE",
     "Axes",
     "Figure",
     "Labels",
@@ -47,6 +49,12 @@ COLORS = (GOOD, POOR, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
 """Okabe and Ito's palette, which color-blind readers can distinguish."""
 
 _DPI = 144
+
+SCORES = np.linspace(0, 1, 1001)
+"""Scores at which curves are drawn; a `KernelDensity` is tabulated at the same."""
+
+WIDE = (0.09, 0.15, 0.88, 0.68)
+"""Box of the axes of a wide figure with a title, a subtitle and names at both axes."""
 
 
 def new(width: float = 8.0, height: float = 5.0) -> Figure:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from langchain_llm_router.plots.canvas import GOOD, INK, MUTED, POOR, Axes, Figure, axes, new
+from langchain_llm_router.plots.canvas import (
+    GOOD,
+    INK,
+    MUTED,
+    POOR,
+    SCORES,
+    Axes,
+    Figure,
+    axes,
+    new,
+)
 from langchain_llm_router.policies.observation import KernelDensity
 
 __all__ = ["cascade_scores"]
 
-_GRID = np.linspace(0, 1, 1001)
 _LEFT, _WIDE, _HIGH, _GAP, _ABOVE, _BELOW = 0.6, 3.0, 2.3, 0.45, 1.15, 1.4
 """Inches: left margin, width and height of a panel, gap, heading, text below."""
 
@@ -119,8 +126,8 @@ def _panel(ax: Axes, model: KernelDensity, step: _Step) -> None:
     asked = step.keeps is not None
     sides = [(model.density_good_, GOOD), (model.density_poor_, POOR)]
     for density, color in sides:
-        ax.fill_between(_GRID, density, color=color, alpha=0.22 if asked else 0.08, linewidth=0)
-        ax.plot(_GRID, density, color=color, linewidth=2, alpha=1 if asked else 0.35)
+        ax.fill_between(SCORES, density, color=color, alpha=0.22 if asked else 0.08, linewidth=0)
+        ax.plot(SCORES, density, color=color, linewidth=2, alpha=1 if asked else 0.35)
     lines = []
     if step.score is not None:
         heights = model.likelihoods(step.score)

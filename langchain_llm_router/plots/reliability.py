@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from langchain_llm_router.evaluation.metrics import auc, ece, reliability
 from langchain_llm_router.evaluation.separability_report import Closeness, Separability
-from langchain_llm_router.plots.canvas import GOOD, INK, MUTED, POOR, Figure, axes, new
+from langchain_llm_router.plots.canvas import GOOD, INK, MUTED, POOR, WIDE, Figure, axes, new
 from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["closeness_histograms", "reliability_curve", "separability"]
@@ -81,7 +81,7 @@ def separability(
     )
     ax = axes(
         figure,
-        (0.09, 0.15, 0.88, 0.68),
+        WIDE,
         title=title,
         subtitle=note,
         x="verifier's score",

@@ -19,6 +19,8 @@ from langchain_llm_router.plots.canvas import (
     INK,
     MUTED,
     POOR,
+    SCORES,
+    WIDE,
     Axes,
     Figure,
     axes,
@@ -43,7 +45,6 @@ __all__ = [
 ]
 
 
-_GRID = np.linspace(0, 1, 1001)
 _SCORE = "verifier's score"
 
 
@@ -57,10 +58,10 @@ def evaluation_gaussians(
         width = model.kernel_width(scores)
         shown = np.sort(scores)[:: max(1, len(scores) // 60)]
         for score in shown:
-            bell = sign * normal_density(_GRID, score, width) / normal_density(0.0, 0.0, width)
-            ax.fill_between(_GRID, bell, color=color, alpha=1.2 / max(len(shown), 3), linewidth=0)
+            bell = sign * normal_density(SCORES, score, width) / normal_density(0.0, 0.0, width)
+            ax.fill_between(SCORES, bell, color=color, alpha=1.2 / max(len(shown), 3), linewidth=0)
             seen = np.abs(bell) > 0.005
-            ax.plot(_GRID[seen], bell[seen], color=color, alpha=0.45, linewidth=0.7)
+            ax.plot(SCORES[seen], bell[seen], color=color, alpha=0.45, linewidth=0.7)
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set_ylim(-1.25, 1.25)
     ax.set_yticks([])
@@ -105,13 +106,13 @@ def density_buildup(
             figure, box, title=title if i == 0 else "", subtitle=note if i == 0 else "", x=_SCORE
         )
         width = model.kernel_width(shuffled[:n])
-        bells = np.array([normal_density(_GRID, score, width) for score in shuffled[:n]])
+        bells = np.array([normal_density(SCORES, score, width) for score in shuffled[:n]])
         density = bells.mean(axis=0)
         ax.set_ylim(0, 1.3 * float(density.max(initial=1e-9)))
         scale = 0.3 * float(density.max(initial=0)) * width * math.sqrt(2 * math.pi)
         for bell in bells[:: max(1, n // 60)]:
-            ax.plot(_GRID, scale * bell, color=GOOD, alpha=0.5, linewidth=0.7)
-        ax.plot(_GRID, density, color=INK, linewidth=2)
+            ax.plot(SCORES, scale * bell, color=GOOD, alpha=0.5, linewidth=0.7)
+        ax.plot(SCORES, density, color=INK, linewidth=2)
         text = "1 evaluation" if n == 1 else f"{n} evaluations"
         ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", color=INK, fontsize=10)
         ax.set_xlim(0, 1)
@@ -130,8 +131,8 @@ def bell_sum(model: KernelDensity, *, title: str = "From the sum of bells to a d
     has_good = len(model.scores_good_) > 0
     scores, color = (model.scores_good_, GOOD) if has_good else (model.scores_poor_, POOR)
     width = model.kernel_width(scores)
-    total = np.sum([normal_density(_GRID, score, width) for score in scores], axis=0)
-    area = float(np.trapezoid(total, _GRID))
+    total = np.sum([normal_density(SCORES, score, width) for score in scores], axis=0)
+    area = float(np.trapezoid(total, SCORES))
     figure = new(10, 4.4)
     note = f"{len(scores)} {'good' if has_good else 'poor'} answers, bells of width {width:.3f}"
     sides = [
@@ -141,8 +142,8 @@ def bell_sum(model: KernelDensity, *, title: str = "From the sum of bells to a d
     dots, rows = _swarm(scores[:: max(1, len(scores) // 400)])
     for left, curve, heading, below, name in sides:
         ax = axes(figure, (left, 0.36, 0.42, 0.46), title=heading, subtitle=below, y=name)
-        ax.fill_between(_GRID, curve, color=color, alpha=0.25, linewidth=0)
-        ax.plot(_GRID, curve, color=color, linewidth=2)
+        ax.fill_between(SCORES, curve, color=color, alpha=0.25, linewidth=0)
+        ax.plot(SCORES, curve, color=color, linewidth=2)
         ax.set_ylim(0, None)
         ax.tick_params(labelbottom=False)
         swarm = axes(figure, (left, 0.14, 0.42, 0.18), x=_SCORE)
@@ -169,11 +170,11 @@ def score_densities(
         _names(model),
         strict=True,
     ):
-        ax.fill_between(_GRID, share * density, color=color, alpha=0.25, linewidth=0)
-        ax.plot(_GRID, share * density, color=color, linewidth=2)
+        ax.fill_between(SCORES, share * density, color=color, alpha=0.25, linewidth=0)
+        ax.plot(SCORES, share * density, color=color, linewidth=2)
         if len(scores) > 0:
             peak = int(density.argmax())
-            _label_peak(ax, _GRID[peak], share * density[peak], name, color)
+            _label_peak(ax, SCORES[peak], share * density[peak], name, color)
     ax.set_ylim(0, 1.12 * ax.get_ylim()[1])
     return figure
 
@@ -197,19 +198,19 @@ def p_good_curve(
     ungated = replace(model, gate=0.0, hard_gate=0.0)
     labels = np.repeat([True, False], [len(model.scores_good_), len(model.scores_poor_)])
     ungated.fit(np.concatenate([model.scores_good_, model.scores_poor_]), labels)
-    p = np.array([model.p_good(float(s), prior=prior) for s in _GRID])
-    free = np.array([ungated.p_good(float(s), prior=prior) for s in _GRID])
-    trust = np.array([model.trust(float(s)) for s in _GRID])
+    p = np.array([model.p_good(float(s), prior=prior) for s in SCORES])
+    free = np.array([ungated.p_good(float(s), prior=prior) for s in SCORES])
+    trust = np.array([model.trust(float(s)) for s in SCORES])
     gated = float(np.abs(p - free).max()) > 0.005
     note = "grey: scores too rare to be trusted; " if bool((trust < 0.5).any()) else ""
     note += "dashed: without this density gate" if gated else "the density gate changes nothing"
     ax = _scores(figure, title, note, y="P(answer good)")
     ax.fill_between(
-        _GRID, 0, 1, where=trust < 0.5, color="#eceff3", linewidth=0, step="mid", zorder=0
+        SCORES, 0, 1, where=trust < 0.5, color="#eceff3", linewidth=0, step="mid", zorder=0
     )
     if gated:
-        ax.plot(_GRID, free, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
-    ax.plot(_GRID, p, color=GOOD, linewidth=2.4)
+        ax.plot(SCORES, free, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+    ax.plot(SCORES, p, color=GOOD, linewidth=2.4)
     ax.set_ylim(0, 1.03)
     observed = None if score is None else model.p_good(score, prior=prior)
     if score is not None and observed is not None:
@@ -224,8 +225,8 @@ def total_density(model: KernelDensity, *, title: str = "Where scores have been 
     figure = new(8, 4.0)
     ax = _scores(figure, title, f"{_count(model)} evaluations", y="density")
     total = model.density_total_
-    ax.fill_between(_GRID, total, color=MUTED, alpha=0.25, linewidth=0)
-    ax.plot(_GRID, total, color=INK, linewidth=2)
+    ax.fill_between(SCORES, total, color=MUTED, alpha=0.25, linewidth=0)
+    ax.plot(SCORES, total, color=INK, linewidth=2)
     highest = float(total.max())
     gates = [
         (model.gate * highest, "gate: below it, trust falls"),
@@ -273,19 +274,19 @@ def lambda_gradient(
         msg = f"`cost_usd` of the next candidate must be > 0, got {cost_usd!r}."
         raise ValueError(msg)
     figure = new(8.4, 5.6)
-    p = np.array([model.p_good(float(s), prior=prior) for s in _GRID])
+    p = np.array([model.p_good(float(s), prior=prior) for s in SCORES])
     if kept_from is None:
         lambdas, top = np.maximum(next_quality - p, 0.0) / cost_usd, next_quality / cost_usd
     else:
         known = np.asarray(kept_from, dtype=np.float64)
-        lambdas = np.interp(_GRID, np.linspace(0, 1, len(known)), known)
+        lambdas = np.interp(SCORES, np.linspace(0, 1, len(known)), known)
         top = max(float(known.max()), 1e-12)
     note = f"the next candidate costs {dollars(1000 * cost_usd)} per 1,000 queries"
     upper = axes(figure, (0.09, 0.5, 0.73, 0.36), title=title, subtitle=note, y="P(answer good)")
     lower = axes(figure, (0.09, 0.11, 0.73, 0.3), x=_SCORE, y="total density")
     for ax, curve in ((upper, p), (lower, model.density_total_)):
-        gradient(ax, _GRID, curve, 1 - lambdas / top)
-        ax.plot(_GRID, curve, color=INK, linewidth=1.6)
+        gradient(ax, SCORES, curve, 1 - lambdas / top)
+        ax.plot(SCORES, curve, color=INK, linewidth=1.6)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1.05 * max(float(curve.max()), 0.1))
     upper.tick_params(labelbottom=False)
@@ -296,7 +297,7 @@ def lambda_gradient(
 
 
 def _scores(figure: Figure, title: str, subtitle: str, *, y: str) -> Axes:
-    ax = axes(figure, (0.09, 0.15, 0.88, 0.68), title=title, subtitle=subtitle, x=_SCORE, y=y)
+    ax = axes(figure, WIDE, title=title, subtitle=subtitle, x=_SCORE, y=y)
     ax.set_xlim(-0.01, 1.01)
     return ax
 
@@ -353,7 +354,7 @@ def _name_gap(ax: Axes, trust: Floats, height: float) -> None:
     runs = np.split(closed, np.flatnonzero(np.diff(closed) > 1) + 1)
     widest = max(runs, key=len)
     if len(widest) > 150:
-        middle = float(_GRID[widest].mean())
+        middle = float(SCORES[widest].mean())
         ax.text(middle, height, "too few scores\nin this region", color=MUTED, ha="center",
                 va="center", fontsize=10)  # fmt: skip
 

@@ -11,6 +11,8 @@ from langchain_llm_router.plots.canvas import (
     COLORS,
     GOOD,
     INK,
+    SCORES,
+    WIDE,
     Axes,
     Figure,
     Labels,
@@ -22,7 +24,6 @@ from langchain_llm_router.types.arrays import Floats
 
 __all__ = ["answer_gaussian", "answer_gaussians"]
 
-_X = np.linspace(0, 1, 1001)
 _APART = 0.008
 """Distance of spikes that stand at the same score, in units of the score."""
 
@@ -48,10 +49,10 @@ def answer_gaussian(
     if standard_error == 0:
         ax.plot([mean, mean], [0, 1], color=GOOD, linewidth=2.4)
     else:
-        bell = normal_density(_X, mean, standard_error)
-        near = np.abs(_X - mean) <= standard_error
-        ax.fill_between(_X, bell, where=near, color=GOOD, alpha=0.25, linewidth=0)
-        ax.plot(_X, bell, color=GOOD, linewidth=2.4)
+        bell = normal_density(SCORES, mean, standard_error)
+        near = np.abs(SCORES - mean) <= standard_error
+        ax.fill_between(SCORES, bell, where=near, color=GOOD, alpha=0.25, linewidth=0)
+        ax.plot(SCORES, bell, color=GOOD, linewidth=2.4)
         top = float(normal_density(mean, mean, standard_error))
         ax.plot([mean, mean], [0, top], color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
     ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
@@ -115,7 +116,7 @@ def _lines(gaussians: Sequence[tuple[float, float]], top: float) -> list[tuple[F
     lines = []
     for mean, error in gaussians:
         if error > 0:
-            lines.append((_X, normal_density(_X, mean, error)))
+            lines.append((SCORES, normal_density(SCORES, mean, error)))
             continue
         x = mean + _APART * (drawn[mean] - (total[mean] - 1) / 2)
         drawn[mean] += 1
@@ -125,7 +126,7 @@ def _lines(gaussians: Sequence[tuple[float, float]], top: float) -> list[tuple[F
 
 def _axes(figure: Figure, title: str, note: str) -> Axes:
     ax = axes(
-        figure, (0.09, 0.15, 0.88, 0.68), title=title, subtitle=note,
+        figure, WIDE, title=title, subtitle=note,
         x="probability of a verdict that it is correct", y="density",
     )  # fmt: skip
     ax.set_xlim(-0.03, 1.03)
