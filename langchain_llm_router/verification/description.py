@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, cast
@@ -26,6 +27,7 @@ __all__ = [
 _DEFINING = ("kind", "parameters", "prompt")
 
 _MODEL_FIELDS = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]++")
 
 
 def describe_verifier(verifier: Verifier, candidate: Candidate | None = None) -> dict[str, Any]:
@@ -137,8 +139,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Verifier):
         return {"verifier": describe_verifier(value)}
     if callable(value):
-        name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', value)}"
-        return {"function": name}
+        # Where an object lies in memory is another place in every process.
+        name = getattr(value, "__qualname__", None) or _ADDRESS.sub("", repr(value))
+        return {"function": f"{getattr(value, '__module__', '')}:{name}"}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,7 @@
 """A verifier as plain data: what it was is known, compared and built again."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -93,3 +94,20 @@ def test_another_prompt_under_the_same_parameters_is_refused():
     described = {**describe_verifier(YesNo(4)), "prompt": "0" * 16}
     with pytest.raises(ValueError, match="had another prompt"):
         build_verifier(described, POOL)
+
+
+class Shorter:
+    """A check of a user's own that says nothing of itself."""
+
+    def __call__(self, case):
+        return len(case.answer.text) < 9
+
+
+def test_where_a_check_lies_in_memory_does_not_define_it():
+    for check in (Shorter, lambda: partial(finished)):
+        one, other = check(), check()
+        described = describe_verifier(Checks([one]))
+        assert one is not other
+        assert same_verifier(described, describe_verifier(Checks([other])))
+        assert "0x" not in json.dumps(described)
+    assert not same_verifier(describe_verifier(Checks([Shorter()])), described)
