@@ -77,9 +77,9 @@ def test_what_is_not_understood_refuses_nothing(schema):
 
 @pytest.mark.parametrize("key", ["anyOf", "allOf", "oneOf"])
 def test_a_schema_that_refers_to_itself_ends_soon(key):
-    started = time.perf_counter()
+    started = time.process_time()
     schema_errors({"a": 1}, {key: [{"$ref": "#"}, {"$ref": "#"}, {"$ref": "#"}]})
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 # Tools of every kind

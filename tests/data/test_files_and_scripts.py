@@ -127,10 +127,10 @@ def test_hostile_arrays_end_in_one_error_at_once(tmp_path, kind):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["arrays_sha256"] = hashlib.sha256(data).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_artifact(folder)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"schema_version": NaN}', "[]", "\x00"])

@@ -89,10 +89,10 @@ def test_55_000_votes_are_read_in_seconds(tmp_path):
     answer = json.dumps(["word " * 20])
     row = vote(json.dumps(["Why is the sky blue? " * 10]))
     path = write_votes(tmp_path / "train.csv", *([[*row[:4], answer, answer, *row[6:]]] * 55_000))
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(load_arena(path, clean=clean_text)) == 55_000
-    # It takes some two seconds; the bound is for a machine that is busy with something else.
-    assert time.perf_counter() - began < 30
+    # It takes some two seconds of one core.
+    assert time.process_time() - began < 10
 
 
 NECTAR = " \n\nHuman: Why? \n\nAssistant: Because. \n\nHuman: But why? \n\nAssistant: "

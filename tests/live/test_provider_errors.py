@@ -260,11 +260,11 @@ def test_a_broken_stream_may_be_tried_again():
     "part", ["wait 1 s ", "retry_after:", "again in 1", "retry ", "1s ", "context ", "retry_delay "]
 )
 def test_a_long_message_is_read_in_linear_time(part):
-    started = time.perf_counter()
+    started = time.process_time()
     error = HttpError(429, message=part * 40_000)
     retry_after_s(error)
     is_context_length(error)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 async def test_collect_retries_by_the_same_rules():

@@ -157,11 +157,11 @@ def test_a_call_costs_the_same_after_many_calls():
     telemetry, clock = make()
 
     def cost(n):
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(n):
             call(telemetry, clock, ttft=0.001, itl=0.0001, tokens=3)
             telemetry.look(["a", "b", "c"])
-        return (time.perf_counter() - started) / n
+        return (time.process_time() - started) / n
 
     cost(200)
     early = min(cost(200) for _ in range(3))

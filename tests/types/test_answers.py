@@ -134,10 +134,10 @@ def test_of_different_words_in_the_chunks_of_a_stream_the_last_counts(words, mea
 
 
 def test_a_long_word_is_read_in_linear_time():
-    started = time.perf_counter()
+    started = time.process_time()
     for word in ("stop" * 50_000 + "!", "_" * 200_000, "max" * 60_000):
         assert finish_reason(AIMessage("x", response_metadata={"finish_reason": word})) is None
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_word_of_thousands_of_chunks_does_not_fill_the_record():
@@ -299,9 +299,9 @@ def test_reasoning_in_blocks_is_no_text_of_the_answer():
     ],
 )
 def test_a_long_text_of_tags_is_read_in_linear_time(hostile):
-    started = time.perf_counter()
+    started = time.process_time()
     visible_text(hostile)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_thinking_that_used_all_tokens_is_told_from_an_answer_of_a_word():
