@@ -133,7 +133,7 @@ class PriceFeed(CheckedArguments):
         if not isinstance(prices, Mapping) or not all(
             isinstance(price, Price) for price in prices.values()
         ):
-            msg = f"The source of a PriceFeed must return `Price`s by name, got {prices!r}."
+            msg = f"The source of a PriceFeed must return `Price`s by name, got {prices!r:.80}."
             raise ValueError(msg)
         return DatedPrices(dict(prices), dated.as_of_s)
 
