@@ -251,21 +251,26 @@ class HeldChunks:
         """Remove the complete lines that are a confidence, and make one chunk of what is held."""
         text = "".join(str(chunk.text) for chunk in self._held)
         at = text.rfind("\n", 0, -_AROUND) + 1
-        kept = self._report.without_lines(text[:at], self._before) if at > 0 else None
-        if kept is None:
+        if at == 0 or self._report.without_lines(text[:at], self._before) is None:
             return
         rest = add_ai_message_chunks(self._held[0], *self._held[1:])
-        kept = (kept if self._before else kept.lstrip("\r\n")) + text[at:]
-        content: Any = kept
-        if not isinstance(rest.content, str):
-            texts = [i for i, block in enumerate(rest.content) if _text_of(block)]
-            if len(texts) != 1:
-                return
-            content = list(rest.content)
-            content[texts[0]] = _with_text(content[texts[0]], kept)
+        is_text = isinstance(rest.content, str)
+        blocks: list[Any] = [rest.content] if is_text else list(rest.content)
+        found, before, start = False, self._before, 0
+        for i, block in enumerate(blocks):
+            whole = _text_of(block)
+            part = whole[: max(at - start, 0)]
+            kept = self._report.without_lines(part, before)
+            if kept is not None:
+                kept = kept if before else kept.lstrip("\r\n")
+                blocks[i], found = _with_text(block, kept + whole[len(part) :]), True
+            before, start = before + (part if kept is None else kept), start + len(whole)
+        if not found:
+            return
+        content: Any = blocks[0] if is_text else blocks
         changed = _without_tokens(rest.model_copy(update={"content": content}))
         self._held = [cast("AIMessageChunk", changed)]
-        self._length = len(kept)
+        self._length = len(str(changed.text))
 
     def _note_passed(self, text: str) -> None:
         """Keep as much of what was passed on as tells whether a line begins, and in code."""

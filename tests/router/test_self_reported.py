@@ -218,6 +218,24 @@ def test_no_stream_has_a_confidence_at_the_beginning_or_within(model_class, end,
     assert text(router.stream("Which city?")).strip() == f"{first}\nSo:\n{LONG.strip()}"
 
 
+class TwoBlocksModel(ScriptedModel):
+    """Streams an answer letter by letter: its first line is a content block, the rest another."""
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        said = self._next(messages).content
+        for at, letter in enumerate(said):
+            block = {"type": "text", "text": letter, "index": int(at >= said.index("\n"))}
+            yield ChatGenerationChunk(message=AIMessageChunk(content=[block]))
+        last = AIMessageChunk(content="", chunk_position="last")
+        yield ChatGenerationChunk(message=last)
+
+
+def test_no_block_of_a_stream_has_a_confidence_within():
+    said = f"Sure.\nConfidence: 80%\nSo:\n{LONG}\nConfidence: 90%"
+    router = cascade(small=TwoBlocksModel(said), policy=Sure(), streaming_mode="commit")
+    assert text(router.stream("Which city?")).strip() == f"Sure.\nSo:\n{LONG.strip()}"
+
+
 def test_a_stream_keeps_figures_and_code_that_have_a_confidence():
     said = f"Support: 30%\nConfidence: 85%\nLift: 2\n\n```\n{LONG}\nconfidence = 0.9\n{LONG}\n```\n"
     said += f"Confidence: 85% of it\n{LONG}"
