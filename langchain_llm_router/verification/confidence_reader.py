@@ -40,8 +40,8 @@ _WORD = (
     r"confiance|certitude|confianza|certeza)"
 )
 _LABEL = (
-    rf"(?:(?:my|overall|final|meine?|ma|mon|mi|nivel de|niveau de|degree of|level of)\s)*{_WORD}"
-    r"(?: (?:level|score|rating|estimate))?"
+    r"(?:(?:my|overall|final|meine?|ma|mon|mi|nivel de|niveau de|degree of|level of)\s){0,4}"
+    rf"{_WORD}(?: (?:level|score|rating|estimate))?"
     r"(?: (?:in (?:my|the|this|that) (?:answer|response|result|solution)|"
     r"that (?:my|the|this) answer is (?:right|correct)))?"
     r"(?:\s?\((?:in )?(?:0\s?(?:-|–|to)\s?100?|%|percent)\))?"
@@ -225,7 +225,7 @@ def split_last_line(text: str, options: Sequence[str] = ()) -> tuple[str, float 
     # A label that is a heading or a line of its own.
     earlier = ended[:start].rstrip()
     at = max(earlier.rfind("\n"), earlier.rfind("\r")) + 1
-    value = _LONE_VALUE.fullmatch(_bare(line))
+    value = _LONE_VALUE.fullmatch(_bare(line)) if len(line) <= _LONGEST_LINE else None
     if value is not None and value["percent"] and len(earlier) - at <= _LONGEST_LINE:
         label = _bare(earlier[at:])
         if _LABEL_ALONE.fullmatch(label) is not None:
@@ -316,7 +316,11 @@ def _read_scores(plain: str, options: Sequence[str]) -> dict[str, float] | None:
         re.IGNORECASE,
     )
     for pair in one.finditer(rest):
-        scores[known[pair[1].casefold()]] = float(pair[2].replace(",", "."))
+        name = known.get(pair[1].casefold())
+        if name is None:
+            # Without case "i" is also a letter that other languages have.
+            return None
+        scores[name] = float(pair[2].replace(",", "."))
     left = one.sub("", rest).strip(" ,;.()/")
     return scores if len(scores) > 0 and left == "" else None
 
@@ -331,7 +335,7 @@ def margin(scores: dict[str, float]) -> float | None:
         None if there are fewer than two scores, or one is out of range.
     """
     values = sorted(scores.values(), reverse=True)
-    if len(values) < 2 or values[0] > 100 or values[-1] < 0:
+    if len(values) < 2 or not all(0 <= value <= 100 for value in values):
         return None
     return (values[0] - values[1]) / (1 if values[0] <= 1 else 100)
 

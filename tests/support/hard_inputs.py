@@ -1,6 +1,7 @@
 """Finds the package's regular expressions, and the inputs on which each takes longest."""
 
 import ast
+import importlib
 import itertools
 import random
 import re
@@ -8,7 +9,7 @@ import re._constants as sre  # type: ignore[import-not-found]
 import re._parser as parser  # type: ignore[import-not-found]
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.support.paths import PACKAGE
 
@@ -17,7 +18,10 @@ _PROBES = " a1.,<`-_x\n\t()[]|@:/="
 
 
 def patterns() -> dict[str, tuple[str, int]]:
-    """Return every pattern that is written in the package, by file and line, with its flags."""
+    """Return every pattern that is written in the package, by file and line, with its flags.
+
+    Parts that are put in stand in it if they are texts of its module; others are "ab".
+    """
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         source = path.read_text(encoding="utf-8")
@@ -26,7 +30,7 @@ def patterns() -> dict[str, tuple[str, int]]:
         for node in ast.walk(ast.parse(source)):
             if _is_call_of_re(node):
                 where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
-                found[where] = (_text(node.args[0], where), _flags(node))
+                found[where] = (_text(node.args[0], where, path), _flags(node))
     return found
 
 
@@ -37,11 +41,25 @@ def _is_call_of_re(node) -> bool:
     return isinstance(owner, ast.Name) and owner.id == "re" and node.func.attr in _CALLS
 
 
-def _text(node, where) -> str:
+def _text(node, where, path) -> str:
     if isinstance(node, ast.JoinedStr):
-        return "".join(p.value if isinstance(p, ast.Constant) else "ab" for p in node.values)
+        named = _names_of(path)
+        return "".join(
+            part.value if isinstance(part, ast.Constant) else _put_in(part, named)
+            for part in node.values
+        )
     assert isinstance(node, ast.Constant), f"{where}: write the pattern as one string"
     return node.value
+
+
+def _names_of(path) -> dict[str, Any]:
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return vars(importlib.import_module(name))
+
+
+def _put_in(part, named) -> str:
+    value = named.get(part.value.id) if isinstance(part.value, ast.Name) else None
+    return value if isinstance(value, str) else "ab"
 
 
 def _flags(node) -> int:
@@ -78,8 +96,10 @@ class HardInput(NamedTuple):
         return self.begin + self.piece * (size // len(self.piece)) + self.end
 
 
-def hard_inputs(source: str, flags: int, at_most: int = 250) -> list[HardInput]:
+def hard_inputs(source: str, flags: int) -> list[HardInput]:
     """Return inputs that make a careless pattern try many ways, for every piece of the pattern."""
+    # A long pattern takes long at every character.
+    at_most = 250 if len(source) < 600 else 100
     samples = list(dict.fromkeys(s for s in _prefixes(parser.parse(source, flags)) if s))
     pieces = dict.fromkeys([*_PROBES, *samples, *(s[-1:] for s in samples)])
     pieces.update(dict.fromkeys(f"{s}{end}" for s in samples for end in " -"))

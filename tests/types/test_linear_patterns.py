@@ -6,7 +6,6 @@ import time
 import pytest
 
 from langchain_llm_router.estimators.text_features import surface_features
-from langchain_llm_router.evaluation.targets import _FORMS
 from langchain_llm_router.types.options import Filter, RoutingOptions
 from langchain_llm_router.types.secrets import redact
 from langchain_llm_router.verification import normalized
@@ -48,11 +47,6 @@ def test_every_pattern_takes_linear_time_on_its_worst_inputs(where):
     assert worst is None, f"{where} is slow on {worst!r}: make its quantifiers possessive"
 
 
-@pytest.mark.parametrize("form", [form for form, _ in _FORMS], ids=range(len(_FORMS)))
-def test_every_form_of_a_target_takes_linear_time_with_its_parts_put_in(form):
-    assert slow_input(form.pattern, form.flags) is None
-
-
 @pytest.mark.parametrize(
     "source",
     [r"^\s*([a-z]+)\s*<\s*([^\s<>=]+?)\s*(ms|s)?\s*$", r"[.!?]+(?=\s|$)",
@@ -74,19 +68,19 @@ def test_a_slow_pattern_would_be_found(source):
 )  # fmt: skip
 def test_what_reads_user_text_reads_200_kb_within_a_second(read, unit):
     text = unit * (LARGE // len(unit)) + "x"
-    started = time.perf_counter()
+    started = time.process_time()
     read(text)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("text", ["q<1" + " " * LARGE + "x", "q<" + "1" * LARGE, " " * LARGE])
 def test_a_long_filter_is_refused_at_once(text):
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ValueError, match=r"filter|number"):
         Filter.parse(text)
     with pytest.raises(ValueError, match=r"Unknown part|number|start with"):
         RoutingOptions.parse(f"router@{text}x:")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A confidence is read from the last line in many wordings, and text about confidence stays."""
 
+import time
+
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
@@ -147,6 +149,10 @@ def test_scores_of_options_give_the_margin_between_the_best_two(line, score):
     assert found == ("B", None if score is None else pytest.approx(score))
 
 
+def test_a_letter_that_only_looks_like_an_option_without_case_is_none():
+    assert split_last_line("x\nConfidence: \u0130=40, j=20", ("i", "j")) is None
+
+
 def test_an_option_may_begin_with_another_and_have_several_words():
     options = ("New York", "New York City", "Rome")
     line = "Confidence: New York=10, New York City=80, Rome=5"
@@ -161,6 +167,28 @@ def test_an_option_may_begin_with_another_and_have_several_words():
 )  # fmt: skip
 def test_a_field_may_have_percent_shares_or_text(value, score):
     assert read_number(value) == score
+
+
+def test_scores_in_a_field_must_all_be_in_range():
+    report = SelfReported(("A", "B")).report_of("small")
+    assert report.read_field({"A": 70, "B": 10}) == pytest.approx(0.6)
+    for odd in (float("nan"), float("inf"), -1, 101):
+        assert report.read_field({"A": odd, "B": 10}) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [piece * (200_000 // len(piece))
+     for piece in ("my ", "final level of ", "confidence ", "Confidence: ", "Confidence: 85%\n",
+                   "`", "```\n", "~~~\n", "a: 1\n", " ", "\n", "| ", "<confidence>", "high (")]
+    + ["(" * 100_000 + ")" * 100_000],
+    ids=lambda text: text[:12],
+)  # fmt: skip
+def test_reading_takes_linear_time(text):
+    began = time.process_time()
+    split_report(text)
+    split_report(f"{text}x")
+    assert time.process_time() - began < 3
 
 
 def evaluated(answer: AIMessage, verifier: SelfReported | None = None):
