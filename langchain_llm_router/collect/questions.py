@@ -52,7 +52,8 @@ def load_questions(path: str | Path) -> list[Question]:
             `langsmith:` and the name of a LangSmith dataset. Without ids, row indices are used.
 
     Raises:
-        ValueError: If a row has no `query` or an id is repeated; the message names the row.
+        ValueError: If a row has no `query`, an id is repeated, or one question has different
+            references; the message names the rows.
     """
     kind, _, name = str(path).partition(":")
     if kind == "langsmith" and name:
@@ -90,13 +91,15 @@ def parse_questions(
     """Check rows and turn them into questions.
 
     Raises:
-        ValueError: If there are no rows, a row has no `query`, or an id is repeated.
+        ValueError: If there are no rows, a row has no `query`, an id is repeated, or one question
+            has different references; the message names the rows.
     """
     questions = [_question(row, i, source) for i, row in enumerate(rows)]
     if len(questions) == 0:
         msg = f"{source} must have at least one question, got none."
         raise ValueError(msg)
     _check_ids(questions, source)
+    _check_references(questions, source)
     return questions
 
 
@@ -133,3 +136,18 @@ def _check_ids(questions: Sequence[Question], source: str) -> None:
             )
             raise ValueError(msg)
         rows[question.id] = i
+
+
+def _check_references(questions: Sequence[Question], source: str) -> None:
+    """Refuse before anything is asked what `merge` would refuse in the journal."""
+    rows: dict[tuple[Any, ...], int] = {}
+    for i, question in enumerate(questions):
+        first = rows.setdefault((question.query, question.context), i)
+        known = questions[first].reference
+        if question.reference != known:
+            msg = (
+                f"{source} row {first} and row {i} have the same question, "
+                f"{question.query[:60]!r}, with different values of `reference`, {known!r} and "
+                f"{question.reference!r}: remove one of the two."
+            )
+            raise ValueError(msg)

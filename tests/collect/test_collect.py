@@ -151,6 +151,15 @@ def test_a_question_that_changed_its_words_is_refused(tmp_path):
             [{"query": "1 + 1?", "reference": "two"}],
             r"Row 0 .*NumberMatch cannot read the reference 'two'",
         ),
+        (
+            [
+                {"query": "1 + 1?", "reference": "2"},
+                {"query": "b?", "reference": "1"},
+                {"query": "1 + 1?", "reference": "3"},
+            ],
+            "row 0 and row 2 have the same question, .1 \\+ 1\\?., with different values of "
+            "`reference`, .2. and .3.: remove one",
+        ),
     ],
 )
 def test_an_unfit_question_is_named_before_anything_is_asked(tmp_path, rows, words):
