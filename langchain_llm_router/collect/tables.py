@@ -18,7 +18,7 @@ from langchain_llm_router.verification import AnswerGroups, AnswerLogprob
 from langchain_llm_router.verification.answer_reader import is_non_answer
 from langchain_llm_router.verification.description import describe_verifier
 
-__all__ = ["Collected", "load_journal", "tabulate"]
+__all__ = ["Collected", "load_journal", "repeated_sentence", "tabulate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,16 @@ class Collected:
         if n > 0:
             lacks = ", ".join(f"{count:,} {what}" for what, count in self.left_out.items())
             parts.append(f"{n:,} of {len(self.ids) + n:,} questions are left out: {lacks}.")
-        if self.repeated > 0:
-            parts.append(
-                f"{self.repeated:,} repeated measurements of questions are averaged with the first."
-            )
-        return " ".join(parts)
+        return " ".join(filter(None, [*parts, repeated_sentence(self.repeated)]))
+
+
+def repeated_sentence(n: int) -> str:
+    """Say how many rows were averaged with others; an empty text if none was."""
+    if n == 0:
+        return ""
+    if n == 1:
+        return "1 repeated measurement of a question is averaged with the first."
+    return f"{n:,} repeated measurements of questions are averaged with the first."
 
 
 def load_journal(*paths: str | Path) -> Collected:

@@ -55,3 +55,13 @@ def test_what_is_left_out_of_the_data_is_said_before_the_figures(run, made):
     assert title.startswith("route on ")
     assert left_out.startswith(f"1 of {n} questions are left out: 1 without an answer of ")
     assert last_json(out)["left_out"] == {"without an answer of 'small'": 1}
+
+
+def test_equal_questions_of_a_table_are_averaged_and_counted(run, made):
+    rows = list(TABLE.to_rows())
+    Outcomes.from_rows([*rows, *rows[-3:]]).save(made / "twice.jsonl")
+    code, out, err = run("evaluate", "route", "--data", "twice.jsonl", "--json")
+    assert code in EXIT_CODES.values(), err
+    assert last_json(out)["n_rows"] == len(TABLE) - TAUGHT
+    assert last_json(out)["repeated"] == 3
+    assert "3 repeated measurements of questions are averaged with the first." in out

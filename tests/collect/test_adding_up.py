@@ -39,7 +39,7 @@ def test_a_question_that_was_measured_twice_has_the_means(tmp_path):
     assert done.outcomes.quality.tolist() == [[0, 1], [0.5, 1], [1, 1]]
     assert done.repeated == 1
     assert done.left_out_sentence == (
-        "1 repeated measurements of questions are averaged with the first."
+        "1 repeated measurement of a question is averaged with the first."
     )
 
 

@@ -7,6 +7,7 @@ from langchain_llm_router.collect import collect
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.training import load_data
+from langchain_llm_router.training.data_files import read_data
 from langchain_llm_router.types import Candidate
 
 
@@ -32,10 +33,29 @@ def test_tables_of_parquet_and_jsonl_add_up(tmp_path):
     assert load_data(a, b).queries == ("a?", "b?")
 
 
-def test_a_question_in_two_tables_is_refused_with_both_rows(tmp_path):
-    a, b = save(tmp_path / "a.jsonl", ["a?", "b?"]), save(tmp_path / "b.jsonl", ["b?"])
-    with pytest.raises(ValueError, match=r"'a\.jsonl' row 1 and 'b\.jsonl' row 0 have the same"):
-        load_data(a, b)
+def test_a_question_that_was_measured_twice_has_the_mean_in_one_table_and_in_two(tmp_path):
+    one, two = {"quality": [[0, 1]], "cost_usd": [[1, np.nan]]}, {"quality": [[1, 1]]}
+    two["cost_usd"] = [[3, np.nan]]
+    other = {"quality": [[0, 0]], "cost_usd": [[5, 6]]}
+    rows = [("b?", one), ("a?", other), ("b?", two)]
+    tables = [Outcomes([query], ("small", "large"), **row) for query, row in rows]
+    both = [(0, 1, 2), (0, 1), (2,)]
+    paths = []
+    for k, part in enumerate(both):
+        lines = [row for i in part for row in tables[i].to_rows()]
+        paths.append(Outcomes.from_rows(lines).save(tmp_path / f"{k}.jsonl"))
+    for files in (paths[:1], paths[1:]):
+        table, n_averaged = read_data(*files)
+        assert n_averaged == 1
+        assert table.queries == ("b?", "a?")
+        assert table.quality.tolist() == [[0.5, 1], [0, 0]]
+        assert np.array_equal(table.cost_usd, [[2, np.nan], [5, 6]], equal_nan=True)
+
+
+def test_one_text_in_two_groups_is_two_questions(tmp_path):
+    a = save(tmp_path / "a.jsonl", ["a?", "a?"], groups=["x", "y"])
+    table, n_averaged = read_data(a)
+    assert (table.queries, table.groups, n_averaged) == (("a?", "a?"), ("x", "y"), 0)
 
 
 def test_tables_of_other_candidates_are_refused_with_both_named(tmp_path):

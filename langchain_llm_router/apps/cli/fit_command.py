@@ -11,7 +11,6 @@ from langchain_llm_router.apps.cli.parameters import (
     DataOption,
     JsonOption,
     check_output_folder,
-    count_left_out,
     load_data_option,
 )
 from langchain_llm_router.apps.cli.terminal import EXIT_CODES, write_json, write_text
@@ -58,7 +57,7 @@ def fit(  # noqa: PLR0913 - each option is a parameter
     from langchain_llm_router.training import fit_router  # noqa: PLC0415 - the same
 
     check_output_folder(out, force=force)
-    tables, notes = load_data_option(data)
+    tables, notes, left_out = load_data_option(data)
     with Bar("comparing all contenders") as bar:
         fitted = fit_router(
             tables,
@@ -75,7 +74,7 @@ def fit(  # noqa: PLR0913 - each option is a parameter
     write_text(fitted.verdict.sentence, *lines, *filter(None, [notes]), str(report))
     if json:
         figures = {"router": str(out), "report": str(report), **_figures(fitted)}
-        write_json({**figures, **count_left_out(tables)})
+        write_json({**figures, **left_out})
     sys.exit(EXIT_CODES[fitted.verdict.outcome])
 
 

@@ -27,7 +27,6 @@ __all__ = [
     "build_verifiers",
     "check_flags",
     "check_output_folder",
-    "count_left_out",
     "load_data_option",
     "load_exam",
     "load_tables",
@@ -97,20 +96,31 @@ def check_output_folder(out: Path, *, force: bool) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
-def load_data_option(paths: Sequence[Path]) -> tuple[Outcomes | Collected, str]:
-    """Load the tables of `--data`, and a sentence on what was left out, empty if nothing was.
+def load_data_option(
+    paths: Sequence[Path],
+) -> tuple[Outcomes | Collected, str, dict[str, Any]]:
+    """Load the tables of `--data`, and what was left out or averaged.
+
+    Returns:
+        The tables, what was left out in words, empty if nothing was, and the counts for `--json`.
 
     Raises:
         ValueError: If there is no path, or a file cannot be read.
     """
-    from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
-    from langchain_llm_router.training import load_data  # noqa: PLC0415 - the same
+    from langchain_llm_router.collect.tables import (  # noqa: PLC0415 - imports what only it needs
+        repeated_sentence,
+    )
+    from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - the same
+    from langchain_llm_router.training.data_files import read_data  # noqa: PLC0415 - the same
 
     if len(paths) == 0:
         msg = "`--data` is missing: pass journals of `collect`, or tables of outcomes."
         raise ValueError(msg)
-    data = load_data(*paths)
-    return data, "" if isinstance(data, Outcomes) else data.left_out_sentence
+    data, repeated = read_data(*paths)
+    if isinstance(data, Outcomes):
+        return data, repeated_sentence(repeated), {"left_out": {}, "repeated": repeated}
+    counts = {"left_out": dict(data.left_out), "repeated": repeated}
+    return data, data.left_out_sentence, counts
 
 
 def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvaluations]]:
@@ -118,7 +128,7 @@ def load_tables(paths: Sequence[Path]) -> tuple[Outcomes, Mapping[str, SelfEvalu
 
     What is left out of journals is printed.
     """
-    data, left_out = load_data_option(paths)
+    data, left_out, _ = load_data_option(paths)
     if left_out:
         write_text(left_out)
     return _tables(data)
@@ -130,30 +140,21 @@ def _tables(data: Outcomes | Collected) -> tuple[Outcomes, Mapping[str, SelfEval
     return (data, {}) if isinstance(data, Outcomes) else (data.outcomes, data.evaluations)
 
 
-def count_left_out(data: Outcomes | Collected) -> dict[str, Any]:
-    """Return how many questions of journals were left out, and why, and how many were repeated."""
-    from langchain_llm_router.data import Outcomes  # noqa: PLC0415 - imports what only it needs
-
-    if isinstance(data, Outcomes):
-        return {}
-    return {"left_out": dict(data.left_out), "repeated": data.repeated}
-
-
 def load_exam(
     folder: Path, paths: Sequence[Path], *, seen: bool = False
 ) -> tuple[Exam, str, dict[str, Any]]:
     """Load a saved router with the rows that it was not fitted on; with `seen`, all rows.
 
     Returns:
-        The exam, and what was left out of the data, in words and as `count_left_out` counts it.
+        The exam, and what was left out of the data, as `load_data_option` says it.
     """
     from langchain_llm_router.evaluation import Exam  # noqa: PLC0415 - imports what only it needs
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
-    data, notes = load_data_option(paths)
+    data, notes, counts = load_data_option(paths)
     runs = getattr(data, "runs", None)
     exam = Exam.of(SavedRouter.load(folder), *_tables(data), seen=seen, runs=runs)
-    return exam, notes, count_left_out(data)
+    return exam, notes, counts
 
 
 def build_verifiers(samples: int) -> dict[str, Verifier]:
