@@ -33,6 +33,12 @@ from langchain_llm_router.types.errors import CalibrationError
 
 __all__ = ["Calibrated", "Split", "calibrate", "meet_target"]
 
+_SHARE_STEP = 0.02
+"""Difference of the share of strong calls above which settings in between are tried."""
+
+_N_FINER = 2
+"""Number of times that settings are added in between."""
+
 
 @dataclass(frozen=True)
 class Split(CheckedArguments):
@@ -180,7 +186,8 @@ def calibrate(
         quality: Predicted quality, of shape (n_rows, n_candidates). A router with an estimator
             predicts it.
         evaluations: The verifier's scores, for policies that verify.
-        knobs: Values of the knob to try. If None, the policy's `knob_values`.
+        knobs: Values of the knob to try. If None, the policy's `knob_values`, and some between
+            those where the share of strong calls jumps.
         confidence: Confidence level of the target for new queries, in (0.5, 1). If None, there is
             no guarantee: in 38 to 43 % of the cases, the setting then misses the target on new
             queries.
@@ -208,10 +215,18 @@ def calibrate(
         policy_or_family = router.policy
     else:
         policy_or_family = router
-    family, knobs = _settings(policy_or_family, knobs, data, quality)
-    trials = try_all(
-        family, knobs, data, quality=quality, evaluations=evaluations, expected_cost_usd=expected
+    family, tried = _settings(policy_or_family, knobs, data, quality)
+    attempt = partial(
+        try_all,
+        family,
+        data=data,
+        quality=quality,
+        evaluations=evaluations,
+        expected_cost_usd=expected,
     )
+    trials = attempt(tried)
+    if knobs is None:
+        trials = _refine(trials, attempt, split)
     trials = _with_singles(trials, table)
     found = meet_target(trials, target, confidence=confidence, split=split)
     found = replace(found, policy=family(found.knob))
@@ -235,6 +250,31 @@ def _with_singles(trials: Trials, table: Outcomes) -> Trials:
         single_cost_usd=unknown if table.cost_usd is None else table.cost_usd,
         candidates=tuple(table.candidates),
     )
+
+
+def _refine(trials: Trials, attempt: Callable[[Sequence[float]], Trials], split: Split) -> Trials:
+    """Try more settings where the share of strong calls jumps from one to the next.
+
+    Most rows lie between two values of a grid if their predictions are alike.
+    """
+    for _ in range(_N_FINER):
+        finer = _between(trials.take(split.rows(len(trials))[0]))
+        if len(finer) == 0:
+            break
+        trials = attempt(sorted({*trials.knob.tolist(), *finer}))
+    return trials
+
+
+def _between(trials: Trials) -> list[float]:
+    """Return settings between those at which the share differs by more than one step."""
+    order = np.argsort(trials.knob)
+    knob, share = trials.knob[order], trials.strong.mean(axis=1)[order]
+    n_steps = np.ceil(np.abs(np.diff(share)) / _SHARE_STEP).astype(int)
+    return [
+        float(value)
+        for low, high, n in zip(knob[:-1], knob[1:], n_steps, strict=True)
+        for value in np.linspace(low, high, n + 1)[1:-1]
+    ]
 
 
 def _settings(
