@@ -278,31 +278,34 @@ class _Judgement:
     def _more(self, outcome: Outcome, reason: Reason) -> tuple[int | None, tuple[str, int] | None]:
         """Return the further rows that are needed, and an easier target with its own number."""
         unproven = [test for test in self.tests if not test.proven]
-        if outcome == "kept" or len(unproven) == 0 or reason not in ("few rows", "unreachable"):
+        if len(unproven) == 0 or reason not in ("few rows", "unreachable", "missed"):
             return None, None
         # Where no number would do, there are so few rows that the claim itself may change.
         needed = max(test.n_needed or max(_ENOUGH_TO_GIVE_UP, self.n + 1) for test in unproven)
-        if reason == "unreachable":
-            needed = 2 * _MAX_ROWS
+        if outcome == "not_kept":
+            needed = 4 * self.n if reason == "missed" else 2 * _MAX_ROWS
         easier = None
         if all(test.claim.kind == "target" for test in unproven):
             easier = self._easier(needed)
-        return (None if reason == "unreachable" else needed - self.n), easier
+        return (needed - self.n if outcome == "unknown" else None), easier
 
     def _easier(self, needed: int) -> tuple[str, int] | None:
-        """Return the nearest easier target that needs at most half of the rows."""
-        target = self.goal.targets[0]
-        relative = target.metric == "quality" and (target.best or target.model is not None)
-        if len(self.goal.targets) > 1 or not relative:
+        """Return the nearest easier target that needs at most half of the rows.
+
+        It is None if a single model keeps that target for as little money.
+        """
+        if len(self.goal.targets) > 1 or not self.goal.is_about_quality:
             return None
-        tolerance = target.less + max(0.0, 1 - target.value)
         for points in _EASIER_POINTS:
-            if points / 100 <= tolerance + 1e-9:
+            easier = self.goal.targets[0].easier(points)
+            if easier is None:
                 continue
-            easier = replace(target, value=1.0, less=points / 100)
             goal = replace(self.goal, targets=(easier,))
-            tests = _Judgement(self.trial, goal, self.clusters).tests
-            rows = [test.n_needed for test in tests if not test.proven]
+            judgement = _Judgement(self.trial, goal, self.clusters, self.optimism)
+            single = judgement._good_single()
+            if single is not None and judgement._does_as_well(single):
+                return None
+            rows = [test.n_needed for test in judgement.tests if not test.proven]
             most = max((n for n in rows if n is not None), default=0)
             if None not in rows and most <= needed / 2:
                 return str(easier), max(most - self.n, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -194,6 +194,23 @@ class Target(CheckedArguments):
             points = f"{100 * self.less:g}"
             times += f" - {points} point{'' if points == '1' else 's'}"
         return f"{self.metric} {self.relation} {times}"
+
+    def easier(self, points: int) -> Target | None:
+        """Return a target for quality that is easier, in whole points.
+
+        Args:
+            points: Points below `best` or the named model; below the value if it is a number.
+
+        Returns:
+            None if that is no easier, or if the target is not about quality.
+        """
+        less = points / 100
+        if self.metric != "quality":
+            return None
+        if not self.best and self.model is None:
+            return None if less >= self.value else replace(self, value=round(self.value - less, 9))
+        tolerance = self.less + max(0.0, 1 - self.value)
+        return None if less <= tolerance + 1e-9 else replace(self, value=1.0, less=less)
 
     def check(self, candidates: tuple[str, ...], *, timed: bool = True) -> None:
         """Raise ValueError if the target is about another model, or about unknown latencies."""

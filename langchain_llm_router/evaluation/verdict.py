@@ -62,8 +62,8 @@ class Verdict:
         use_keeps: Whether `use` keeps the targets on average; None if that is unknown.
         more_rows: Estimate of the further rows that would prove the claims if the router is as good
             as it seems; None unless the outcome is unknown.
-        easier: An easier target and the further rows that would prove it, where rows are missing or
-            the target is out of reach; None if there is none.
+        easier: An easier target and the further rows that would prove it, where rows are missing,
+            the target is out of reach or missed; None if there is none.
     """
 
     outcome: Outcome
@@ -105,7 +105,7 @@ class Verdict:
             "proven": f"{goal} is kept with {level} confidence (quality not below {bound}).",
             "better": f"it is better than `{self.best}` alone for about the same money, and {goal} "
             f"is kept with {level} confidence (quality not below {bound}).",
-            "missed": f"{goal} is not kept; {alone}.",
+            "missed": f"{goal} is not kept{self._but_easier()}; {alone}.",
             "dearer": f"{self._not_cheaper()}; {alone}.",
             "random": "sending as many questions to each model at random does as well for the same "
             f"money; {alone}.",
@@ -158,6 +158,14 @@ class Verdict:
 
     def _within_reach(self) -> str:
         return "" if self.easier is None else f" ({self._enough(self.easier)})"
+
+    def _but_easier(self) -> str:
+        if self.easier is None:
+            return ""
+        target, more = self.easier
+        if more == 0:
+            return f", but `{target}` is"
+        return f", but {_round(more):,} more questions would show that `{target}` is"
 
     def _enough(self, easier: tuple[str, int]) -> str:
         target, more = easier

@@ -427,10 +427,21 @@ class _Choice:
                 f"{means[k]:.4f}"
             )
         msg = (
-            f"{fact}, in the mean of {len(self.trials):,} rows. Ask for less, or give the "
-            "policy better estimates or candidates."
+            f"{fact}, in the mean of {len(self.trials):,} rows. Ask for less"
+            f"{self._within_reach()}, or give the policy better estimates or candidates."
         )
         return CalibrationError(msg)
+
+    def _within_reach(self) -> str:
+        """Name the nearest easier target that a setting meets, if there is one."""
+        for points in range(1, 100) if len(self.goals) == 1 else ():
+            easier = self.goals[0].easier(points)
+            if easier is None:
+                continue
+            margins = easier.margins(self.trials, self.best)
+            if np.min([m.mean(axis=1) for m in margins], axis=0).max() >= 0:
+                return f", e.g. for {str(easier)!r}"
+        return ""
 
     def _objective(self) -> Floats:
         if any(goal.metric != "quality" for goal in self.goals):

@@ -104,3 +104,25 @@ def test_a_target_about_an_unknown_model_or_an_unknown_latency_says_what_is_miss
         Target.parse("cost <= half of huge").margins(trials, best=1)
     with pytest.raises(ValueError, match="needs latencies"):
         Target.parse("p95 latency <= 2 s").margins(trials, best=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "easier"),
+    [
+        ("quality >= best - 1 point", "quality >= best - 3 points"),
+        ("quality >= best - 3 points", None),
+        ("at least 98 % of large", "quality >= large - 3 points"),
+        ("at least 90 % of large", None),
+        ("quality >= 0.9", "quality >= 0.87"),
+        ("quality >= 0.03", None),
+        ("cost <= half of large", None),
+        ("strong share <= 0.3", None),
+    ],
+)
+def test_an_easier_target_is_named_in_points(trials, text, easier):
+    target = Target.parse(text)
+    found = target.easier(3)
+    assert (None if found is None else str(found)) == easier
+    if found is not None:
+        margins = np.array([target.margins(trials, 1), found.margins(trials, 1)])
+        assert (margins[1] >= margins[0]).all()

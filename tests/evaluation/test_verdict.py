@@ -211,6 +211,9 @@ def test_no_sentence_contradicts_its_numbers(n, share, lost, gap, seed, points, 
     assert (found.use is None) == (found.outcome == "kept")
     assert (found.more_rows is not None) == (found.outcome == "unknown")
     assert found.gap.low <= found.gap.value <= found.gap.high
+    if found.easier is not None and found.easier[1] == 0:
+        kept = verdict(done, table, found.easier[0], optimism=Optimism(quality=optimism))
+        assert kept.outcome == "kept"
     if found.outcome == "kept":
         assert found.gap_bound >= -points / 100
         assert found.saved.low > -0.05
@@ -260,6 +263,25 @@ def test_a_target_out_of_reach_names_one_within_reach():
     assert (found.outcome, found.reason) == ("not_kept", "unreachable")
     assert found.easier == ("quality >= best - 2 points", 0)
     assert "(these would do for `quality >= best - 2 points`)" in found.sentence
+
+
+@pytest.mark.parametrize("target", ["quality >= best - 1 point", "quality >= 0.9"])
+def test_a_target_that_is_missed_names_an_easier_one_that_is_kept(target):
+    done, table = rows(2000, lost=0.1)
+    found = verdict(done, table, target)
+    assert (found.outcome, found.reason) == ("not_kept", "missed")
+    easier, more = found.easier
+    assert more == 0
+    assert f"is not kept, but `{easier}` is; use `large` alone" in found.sentence
+    assert verdict(done, table, easier).outcome == "kept"
+
+
+def test_an_easier_target_may_need_a_few_more_questions():
+    found = verdict(*rows(150, lost=0.15), "quality >= 0.9")
+    easier, more = found.easier
+    assert found.reason == "missed"
+    assert 0 < more <= 150
+    assert f", but {more} more questions would show that `{easier}` is; no single" in found.sentence
 
 
 def test_an_empty_target_is_refused():

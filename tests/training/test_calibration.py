@@ -180,6 +180,36 @@ def test_a_share_of_strong_calls_is_hit_or_kept():
     assert not meet_target(ladder(), "strong share = 0.45").holds
 
 
+def test_a_target_that_no_setting_meets_names_the_nearest_that_one_does():
+    with pytest.raises(CalibrationError, match=r"Ask for less, e\.g\. for '(.*)', or") as caught:
+        meet_target(ladder(), "quality >= 0.99")
+    words = str(caught.value).split("'")[-2]
+    assert meet_target(ladder(), words).knob == 1.0
+    harder = f"quality >= {Target.parse(words).value + 0.01}"
+    with pytest.raises(CalibrationError, match="No setting meets"):
+        meet_target(ladder(), harder)
+    with pytest.raises(CalibrationError, match="Ask for less, or give"):
+        meet_target(ladder(), "cost_usd <= 0.0001")
+
+
+def test_settings_are_tried_between_those_at_which_the_share_jumps():
+    outcomes = make_outcomes(n=400)
+    rng = np.random.default_rng(0)
+    # Predictions so alike that two of the sixty values of λ have them all between them.
+    gap = 0.02 + 0.001 * rng.random(400)
+    predicted = np.stack([np.full(400, 0.5), np.full(400, 0.1), 0.5 + gap], axis=1)
+    found = calibrate(
+        Utility(), outcomes, target="strong share = 0.3", quality=predicted, confidence=None
+    )
+    assert found.strong_share.value == pytest.approx(0.3, abs=0.06)
+    coarse = Utility().knob_values(outcomes.mean_cost_usd, predicted)
+    given = calibrate(
+        Utility(), outcomes, target="strong share = 0.3", quality=predicted, confidence=None,
+        knobs=coarse,
+    )  # fmt: skip
+    assert given.strong_share.value in (0.0, 1.0)
+
+
 def test_a_promise_is_at_most_as_bold_as_the_plain_choice():
     plain = meet_target(ladder(), "quality >= 0.8 * best")
     promised = meet_target(ladder(), "quality >= 0.8 * best", confidence=0.95)
