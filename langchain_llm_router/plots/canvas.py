@@ -157,13 +157,21 @@ class Labels:
 
     ax: Axes
     _labels: list[_Label] = field(default_factory=list)
-    _obstacles: list[Floats] = field(default_factory=list)
+    _obstacles: list[tuple[Floats, float]] = field(default_factory=list)
 
-    def avoid(self, x: ArrayLike, y: ArrayLike, *, line: bool = False) -> None:
-        """Keep labels away from these points, or from the line through them."""
+    def avoid(self, x: ArrayLike, y: ArrayLike, *, line: bool = False, radius: float = 0.0) -> None:
+        """Keep labels away from these points, or from the line through them.
+
+        Args:
+            x: Where they are.
+            y: The same.
+            line: Whether they are points of a line.
+            radius: Radius of the markers in points (1/72 inch), if they are larger than usual.
+        """
         points = np.column_stack([np.atleast_1d(x), np.atleast_1d(y)]).astype(np.float64)
         if len(points) > 0:
-            self._obstacles.append(_points_on_line(self.ax, points) if line else points)
+            along = _points_on_line(self.ax, points) if line else points
+            self._obstacles.append((along, radius))
 
     def add(
         self,
@@ -190,7 +198,14 @@ class Labels:
         """Place each label, required labels first."""
         renderer = self.ax.figure.canvas.get_renderer()
         frame = self.ax.get_window_extent(renderer)
-        dots = [self.ax.transData.transform(points) for points in self._obstacles]
+        dots = [
+            self.ax.transData.transform(points) + offset
+            for points, radius in self._obstacles
+            for offset in radius
+            * self.ax.figure.dpi
+            / 72
+            * (_AROUND if radius > 0 else _AROUND[:1])
+        ]
         obstacles = np.concatenate(dots) if dots else np.empty((0, 2))
         placed: list[tuple[float, float, float, float]] = []
         for label in sorted(self._labels, key=lambda each: not each.required):
@@ -198,7 +213,13 @@ class Labels:
             extent = text.get_window_extent(renderer)
             size = (extent.width, extent.height)
             tries = (
-                (_penalty(box, placed, obstacles, frame) + distance, box, anchor)
+                (
+                    _penalty(box, placed, obstacles, frame)
+                    + 12 * _n_inside(_leader(box, anchor), placed)
+                    + distance,
+                    box,
+                    anchor,
+                )
                 for anchor, box, distance in _positions(
                     self.ax.transData.transform(label.anchors), size, label.gaps
                 )
@@ -209,7 +230,11 @@ class Labels:
                 continue
             text.set_position(self.ax.transData.inverted().transform(box[:2]))
             placed.append(box)
-            self._draw_leader(box, anchor, label.color)
+            leader = _leader(box, anchor)
+            if len(leader) > 0:
+                obstacles = np.concatenate([obstacles, leader])
+                ends = self.ax.transData.inverted().transform(leader[[0, -1]])
+                self.ax.plot(*ends.T, color=label.color, linewidth=0.6, alpha=0.6, zorder=2)
 
     def _text(self, label: _Label) -> Any:
         return self.ax.text(
@@ -223,19 +248,16 @@ class Labels:
             zorder=10,
         )
 
-    def _draw_leader(
-        self, box: tuple[float, float, float, float], anchor: Floats, color: str
-    ) -> None:
-        """Draw a thin line from a label to its anchor if they are far apart."""
-        nearest = np.clip(anchor, box[:2], box[2:])
-        if np.hypot(*(anchor - nearest)) > 22:
-            ends = self.ax.transData.inverted().transform([nearest, anchor])
-            self.ax.plot(*ends.T, color=color, linewidth=0.6, alpha=0.6, zorder=2)
-
 
 _CROWDED = 10.0
 _LINE_STEP = 5.0
 """Pixels between two points of a line that labels keep away from."""
+
+_FAR = 22.0
+"""Pixels from an anchor beyond which a label has a thin line to it."""
+
+_AROUND = np.array([(0, 0), (1, 0), (0, 1), (-1, 0), (0, -1)], dtype=np.float64)
+"""The middle of a marker and four points of its edge, in radii."""
 
 _Box = tuple[float, float, float, float]
 
@@ -263,6 +285,21 @@ def _positions(
             - (height / 2 if dy == 0 else height if dy < 0 else 0)
         )
         yield anchor, (left, low, left + width, low + height), gap / 9 + 0.1 * k
+
+
+def _leader(box: _Box, anchor: Floats) -> Floats:
+    """Return points on the thin line from a label to its anchor; none if they are near."""
+    nearest = np.clip(anchor, box[:2], box[2:])
+    length = float(np.hypot(*(anchor - nearest)))
+    if length <= _FAR:
+        return np.empty((0, 2))
+    return np.asarray(np.linspace(nearest, anchor, int(length / _LINE_STEP) + 1), dtype=np.float64)
+
+
+def _n_inside(points: Floats, boxes: Sequence[_Box]) -> int:
+    """Count the points that are in one of the boxes."""
+    x, y = points[:, 0], points[:, 1]
+    return sum(int(((x > b[0]) & (x < b[2]) & (y > b[1]) & (y < b[3])).sum()) for b in boxes)
 
 
 def _penalty(box: _Box, placed: Sequence[_Box], obstacles: Floats, frame: Any) -> float:

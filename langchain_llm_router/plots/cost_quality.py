@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,8 @@ class StrategyPoint(CheckedArguments):
 
 _RESAMPLING = Resampling(n_resamples=300)
 _MIX = "tossing a coin between single models"
+_DIAMOND_AREA = 110.0
+"""Area of the marker of the chosen point, in square points."""
 
 
 def single_points(
@@ -321,8 +324,10 @@ def _draw_chosen(
 ) -> None:
     """Draw the chosen operating point, and an arrow to it from the best single model."""
     x, y = 1000 * chosen.cost_usd, 100 * chosen.quality
-    ax.scatter([x], [y], s=110, marker="D", color=INK, edgecolor="white", linewidth=1.2, zorder=8)
-    labels.avoid(x, y)
+    ax.scatter(
+        [x], [y], s=_DIAMOND_AREA, marker="D", color=INK, edgecolor="white", linewidth=1.2, zorder=8
+    )
+    labels.avoid(x, y, radius=math.sqrt(_DIAMOND_AREA / 2))
     if len(singles) == 0:
         return
     best = max(singles, key=lambda p: (p.quality, -p.cost_usd))

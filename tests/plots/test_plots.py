@@ -116,6 +116,32 @@ def test_many_models_leave_out_names_rather_than_cover_each_other():
     assert overlaps <= 2
 
 
+def test_no_label_covers_the_chosen_point_and_no_thin_line_crosses_a_label():
+    def points(name, pairs):
+        return [plots.StrategyPoint(name, cost / 1000, quality / 100) for cost, quality in pairs]
+
+    pooled = [(0.088, 75), (0.27, 81), (0.45, 81.5), (0.8, 83.2), (1.7, 84.7), (1.9, 85), (2.4, 85)]
+    singles = {"flash": (0.077, 70.5), "4o-mini": (0.21, 79.4), "claude-3.5-sonnet": (3.4, 83.7)}
+    (chosen,) = points("pooled answers", [(1.84, 85.1)])
+    figure = plots.cost_quality_curve(
+        points("pooled answers", pooled) + points("cascade", [(0.29, 79), (1.78, 84), (3.7, 83.7)]),
+        singles=[point for name, pair in singles.items() for point in points(name, [pair])],
+        oracle=points("oracle", [(0.25, 91.5)])[0],
+        chosen=chosen,
+    )
+    ax = figure.axes[0]
+    renderer = figure.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in ax.texts if text.get_text()]
+    middle = ax.transData.transform((1000 * chosen.cost_usd, 100 * chosen.quality))
+    assert all(np.hypot(*(np.clip(middle, box.min, box.max) - middle)) > 12 for box in boxes)
+    thin = [line for line in ax.lines if line.get_linewidth() == 0.6]
+    for line in thin:
+        along = ax.transData.transform(line.get_xydata())
+        for share in np.linspace(0.02, 0.98, 97):
+            x, y = (1 - share) * along[0] + share * along[1]
+            assert not any(box.contains(x, y) for box in boxes)
+
+
 ARTICLE = {
     "evaluation_gaussians": "100 good",
     "score_swarm": "50 poor",
