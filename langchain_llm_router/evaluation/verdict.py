@@ -105,7 +105,7 @@ class Verdict:
             "proven": f"{goal} is kept with {level} confidence (quality not below {bound}).",
             "better": f"it is better than `{self.best}` alone for about the same money, and {goal} "
             f"is kept with {level} confidence (quality not below {bound}).",
-            "missed": f"{goal} is not kept{self._but_easier()}; {alone}.",
+            "missed": f"{goal} is not kept{self._but_kept()}; {alone}.",
             "dearer": f"{self._not_cheaper()}; {alone}.",
             "random": "sending as many questions to each model at random does as well for the same "
             f"money; {alone}.",
@@ -159,13 +159,13 @@ class Verdict:
     def _within_reach(self) -> str:
         return "" if self.easier is None else f" ({self._enough(self.easier)})"
 
-    def _but_easier(self) -> str:
+    def _but_kept(self) -> str:
         if self.easier is None:
             return ""
         target, more = self.easier
         if more == 0:
-            return f", but `{target}` is"
-        return f", but {_round(more):,} more questions would show that `{target}` is"
+            return f" (`{target}` is)"
+        return f" ({_round(more):,} more questions would show that `{target}` is)"
 
     def _enough(self, easier: tuple[str, int]) -> str:
         target, more = easier

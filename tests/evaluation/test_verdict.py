@@ -272,7 +272,7 @@ def test_a_target_that_is_missed_names_an_easier_one_that_is_kept(target):
     assert (found.outcome, found.reason) == ("not_kept", "missed")
     easier, more = found.easier
     assert more == 0
-    assert f"is not kept, but `{easier}` is; use `large` alone" in found.sentence
+    assert f"is not kept (`{easier}` is); use `large` alone" in found.sentence
     assert verdict(done, table, easier).outcome == "kept"
 
 
@@ -281,7 +281,10 @@ def test_an_easier_target_may_need_a_few_more_questions():
     easier, more = found.easier
     assert found.reason == "missed"
     assert 0 < more <= 150
-    assert f", but {more} more questions would show that `{easier}` is; no single" in found.sentence
+    assert (
+        f"is not kept ({more} more questions would show that `{easier}` is); no single"
+        in found.sentence
+    )
 
 
 def test_an_empty_target_is_refused():
