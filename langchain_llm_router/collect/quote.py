@@ -136,8 +136,8 @@ class Part:
         by = "" if self.model == self.candidate and self.kind == "answers" else f" by {self.model}"
         e = self.expected
         return (
-            f"{self.kind}{about}{by}: {e.calls:,} calls, about {e.input_tokens:,.0f} tokens in and "
-            f"{e.output_tokens:,.0f} out, {_dollars(e.cost_usd)}"
+            f"{self.kind}{about}{by}: {_count_calls(e.calls)}, about {e.input_tokens:,.0f} tokens "
+            f"in and {e.output_tokens:,.0f} out, {_dollars(e.cost_usd)}"
         )
 
 
@@ -180,7 +180,7 @@ class Quote:
     def __str__(self) -> str:
         lines = [str(part) for part in self.parts if part.expected.calls > 0]
         kinds = list(dict.fromkeys(part.kind for part in self.parts if part.expected.calls > 0))
-        total = f"In all {self.calls:,} calls, {_known_dollars(self.parts)}"
+        total = f"In all {_count_calls(self.calls)}, {_known_dollars(self.parts)}"
         if len(kinds) > 1:
             sums = (
                 f"{kind} {_known_dollars([part for part in self.parts if part.kind == kind])}"
@@ -200,6 +200,10 @@ def _known_dollars(parts: Sequence[Part]) -> str:
     if sum(known) == 0:
         return _dollars(None)
     return f"{_dollars(sum(known))} and the unknown price of {unpriced}"
+
+
+def _count_calls(n: int) -> str:
+    return f"{n:,} call{'s' * (n != 1)}"
 
 
 def _dollars(amount: float | None) -> str:

@@ -281,9 +281,12 @@ def _check_same_run(log: Journal, work: Workload) -> None:
     for question in work.questions:
         before = log.record.questions.get(question.id)
         if before is not None and before != question:
+            a, b = vars(before), vars(question)
+            name = next(name for name in a if a[name] != b[name])
             msg = (
-                f"Question {question.id!r} must be the same as in {log.path.name}, {before}, "
-                f"got {question}: use another id or another journal."
+                f"Question {question.id!r} must be the same as in {log.path.name}, where its "
+                f"`{name}` is {str(a[name])[:60]!r}, got {str(b[name])[:60]!r}: use another id or "
+                "another journal (`--journal`)."
             )
             raise ValueError(msg)
 

@@ -133,7 +133,10 @@ def test_a_broken_line_in_the_middle_is_named_and_nothing_is_changed(tmp_path):
 def test_a_question_that_changed_its_words_is_refused(tmp_path):
     collect(QUESTIONS, pool(), journal=tmp_path / "run.jsonl", grader="number")
     changed = [Question("q0", "What is 7 + 7?", "14"), *QUESTIONS[1:]]
-    with pytest.raises(ValueError, match="'q0' must be the same"):
+    words = (
+        r"'q0' must be the same as in run\.jsonl, where its `query` is '.{1,60}', got 'What is 7"
+    )
+    with pytest.raises(ValueError, match=words):
         collect(changed, pool(), journal=tmp_path / "run.jsonl", grader="number")
 
 

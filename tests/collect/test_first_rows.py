@@ -80,6 +80,13 @@ def test_the_quote_is_split_by_what_is_paid_for(tmp_path):
     assert re.search(r": answers about \$0\.\d+, verdicts about \$0\.\d+\.$", total)
 
 
+def test_one_call_is_said_in_the_singular(tmp_path):
+    watcher = Asked(goes_on=True)
+    run(tmp_path / "run.jsonl", pool()[:1], n=1, watcher=watcher, verifiers={})
+    assert str(watcher.quote).startswith("answers of small: 1 call, about ")
+    assert "\nIn all 1 call, about " in str(watcher.quote)
+
+
 def test_the_last_candidate_judges_itself_only_if_asked(tmp_path):
     candidates = pool()
     done = run(tmp_path / "a.jsonl", candidates, n=3)
