@@ -257,14 +257,17 @@ class _Judgement:
     def _n_needed(self, claim: Claim, found: Interval) -> int | None:
         """Estimate the rows that prove a claim with a power of 80 %; None if it is out of reach.
 
-        A router whose quality cannot be told from the best model's is assumed to be as good.
+        A router whose quality cannot be told from the best model's is assumed to be as good. A gain
+        that may be there is assumed to be half of the largest that may be, unless the rows are all
+        alike: what was never seen cannot be estimated.
         """
         margin = found.value
+        hoped = found.high / 2 if np.ptp(claim.rows[0]) > 0 else 0.0
         if claim.as_good is not None:
             if self.gap.low <= 0 <= self.gap.high:
-                margin = claim.as_good if claim.as_good > 0 else max(margin, found.high / 2)
+                margin = claim.as_good if claim.as_good > 0 else max(margin, hoped)
         elif margin <= 0:
-            margin = found.high / 2
+            margin = hoped
         if not margin > 0:
             return None
         if not math.isfinite(margin):

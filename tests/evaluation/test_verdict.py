@@ -287,6 +287,17 @@ def test_an_easier_target_may_need_a_few_more_questions():
     )
 
 
+def test_no_number_of_questions_is_named_for_a_gain_that_was_never_seen():
+    done, table = rows(400)
+    found = verdict(done, table, "quality >= best")
+    assert found.gap.value == 0
+    assert (found.outcome, found.reason) == ("not_kept", "unreachable")
+    assert "(these would do for `quality >= best - 1 point`)" in found.sentence
+    few = verdict(*rows(60, share=0.0), "quality >= best - 10 points")
+    assert few.saved.value == 0
+    assert (few.outcome, few.about, few.more_rows) == ("unknown", "cheaper", 40)
+
+
 def test_an_empty_target_is_refused():
     with pytest.raises(ValueError, match="must have a form"):
         Goal.of("")
