@@ -1,5 +1,7 @@
 """The demo: what is evaluated is what runs."""
 
+import re
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -7,6 +9,7 @@ from typer.testing import CliRunner
 from langchain_llm_router.apps.demo.demo import DRAFTER, POOL, STRONG, Demo
 from langchain_llm_router.evaluation import replay
 from tests.support.commands import last_json
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +80,7 @@ def test_the_oracle_is_never_beaten_and_never_dearer_than_the_best_single_model(
     assert perfect.cost_usd.mean() <= demo.best().cost_usd.mean()
 
 
-@pytest.mark.slow
-def test_the_command_prints_the_table_and_draws_the_picture(tmp_path):
+def test_the_command_draws_the_picture_and_prints_what_the_readme_says(tmp_path):
     from langchain_llm_router.apps.cli import build_app
 
     done = CliRunner().invoke(build_app(), ["demo", "--out", str(tmp_path), "--json"])
@@ -87,6 +89,21 @@ def test_the_command_prints_the_table_and_draws_the_picture(tmp_path):
     assert figures["n_test"] == 1420
     assert set(POOL) <= set(figures["strategies"])
     assert (tmp_path / "cost_quality.png").stat().st_size > 20_000
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = (ROOT / "tests/benchmarks/README.md").read_text(encoding="utf-8")
+    for name, verdict in figures["verdicts"].items():
+        saved, low, high = (round(100 * share) for share in verdict["saved"])
+        gain = f"{100 * verdict['quality_above_best_single'][0]:+.1f} points".replace("-", "−")
+        usd = figures["strategies"][name]["usd_per_1k"]
+        row = next(line for line in table.splitlines() if f"{saved} % cheaper ({low} to" in line)
+        assert f"{saved} % cheaper ({low} to {high}), {gain}" in row, (name, row)
+        assert f"{usd:.2f}" in row, (name, row)
+    said = figures["verdicts"]["pooled answers"]["sentence"]
+    saving, gain = re.match(r"(\d+ % cheaper).*quality (\S+ points \(.*?\))", said).groups()
+    assert readme.count(saving) == 3, saving
+    assert readme.count(gain) == 2, gain
+    kind, alone = "chosen by the question alone", figures["verdicts"]["one-shot route"]["saved"][0]
+    assert f"| all three, {kind} | {alone:.0%}".replace("%", " % cheaper") in readme
 
 
 @pytest.mark.local_llm
