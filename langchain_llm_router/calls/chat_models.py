@@ -14,6 +14,7 @@ from langchain_llm_router.calls.efforts import tell_effort
 from langchain_llm_router.calls.prices import look_up_price
 from langchain_llm_router.live.client_retries import without_retries
 from langchain_llm_router.types import Candidate
+from langchain_llm_router.types.candidates import MODEL_PLACEHOLDER
 from langchain_llm_router.types.errors import MissingExtraError
 from langchain_llm_router.types.secrets import redact
 
@@ -149,6 +150,9 @@ def _init_model(spec: str) -> BaseChatModel:
             or an address are written behind the model.
     """
     provider, _, name = spec.partition(":")
+    if spec == MODEL_PLACEHOLDER:
+        msg = f"{spec!r} stands for a model of yours: write e.g. 'openai:gpt-4o-mini' in its place."
+        raise ValueError(msg)
     if "?" in spec or "=" in spec or "://" in spec:
         msg = (
             f"A model is written as 'provider:model', got {redact(spec)!r}: use "

@@ -32,6 +32,7 @@ from langchain_llm_router.router.fitted_columns import columns_of
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Bools, Floats
+from langchain_llm_router.types.candidates import MODEL_PLACEHOLDER
 from langchain_llm_router.types.errors import ArtifactError
 from langchain_llm_router.verification import Verifier
 from langchain_llm_router.verification.description import (
@@ -221,10 +222,10 @@ class SavedRouter(CheckedArguments):
                 If one is missing, its place is marked in the code, which then cannot run.
             folder: The folder that the router is saved in.
         """
-        models = {**dict.fromkeys(self.candidates, "provider:model"), **(candidate_models or {})}
+        models = {**dict.fromkeys(self.candidates, MODEL_PLACEHOLDER), **(candidate_models or {})}
         specs = [
             f"        {f'{name}={model}'!r},"
-            + ("  # write your model here" if model == "provider:model" else "")
+            + ("  # write your model here" if model == MODEL_PLACEHOLDER else "")
             for name, model in models.items()
         ]
         imports, argument, note = "", "", ""

@@ -35,6 +35,7 @@ else:  # Only annotations need them.
 __all__ = [
     "CHARS_PER_TOKEN",
     "MEDIA_KINDS",
+    "MODEL_PLACEHOLDER",
     "Candidate",
     "Endpoint",
     "Price",
@@ -43,6 +44,9 @@ __all__ = [
 
 CHARS_PER_TOKEN = 4.0
 """Approximate number of characters per token of English text, where tokens were not counted."""
+
+MODEL_PLACEHOLDER = "provider:model"
+"""Stands in code that is printed where a reader writes a model."""
 
 MEDIA_KINDS = ("image", "audio", "video", "file")
 """Kinds of content other than text, by which their tokens are bounded."""

@@ -53,6 +53,12 @@ def test_a_missing_key_of_a_served_router_is_named(run, monkeypatch, tmp_path):
     assert "needs a key: set the environment variable OPENAI_API_KEY" in only_line(err)
 
 
+def test_a_placeholder_of_a_model_says_that_it_is_one(run):
+    code, _, err = run("collect", "q.jsonl", "--candidate", "small=provider:model")
+    assert code == 1
+    assert "'provider:model' stands for a model of yours: write e.g." in only_line(err)
+
+
 def test_a_missing_package_of_a_provider_says_what_to_install(run):
     pytest.importorskip("langchain")
     code, _, err = run("collect", "q.jsonl", "--candidate", "cohere:command")
