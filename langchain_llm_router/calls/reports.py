@@ -12,6 +12,7 @@ from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_llm_router.calls.report_schemas import ReportSchema
 from langchain_llm_router.types.answers import answer_text, visible_text
 from langchain_llm_router.verification import Report
+from langchain_llm_router.verification.confidence_reader import ends_in_code
 
 __all__ = ["NO_PLACE", "Asking", "HeldChunks", "Reading", "report_in_text", "with_instruction"]
 
@@ -251,7 +252,7 @@ class HeldChunks:
         """Remove the complete lines that are a confidence, and make one chunk of what is held."""
         text = "".join(str(chunk.text) for chunk in self._held)
         at = text.rfind("\n", 0, -_AROUND) + 1
-        if at == 0 or self._report.without_lines(text[:at], self._before) is None:
+        if at == 0 or self._without_lines(text[:at], self._before, text[at:]) is None:
             return
         rest = add_ai_message_chunks(self._held[0], *self._held[1:])
         is_text = isinstance(rest.content, str)
@@ -260,7 +261,7 @@ class HeldChunks:
         for i, block in enumerate(blocks):
             whole = _text_of(block)
             part = whole[: max(at - start, 0)]
-            kept = self._report.without_lines(part, before)
+            kept = self._without_lines(part, before, text[start + len(part) :])
             if kept is not None:
                 kept = kept if before else kept.lstrip("\r\n")
                 blocks[i], found = _with_text(block, kept + whole[len(part) :]), True
@@ -272,6 +273,19 @@ class HeldChunks:
         self._held = [cast("AIMessageChunk", changed)]
         self._length = len(str(changed.text))
 
+    def _without_lines(self, text: str, before: str, following: str) -> str | None:
+        """Return lines without those that are a confidence; None if there is none.
+
+        The line behind them tells whether they are one of a list, and that they are not the end.
+        """
+        line = following.partition("\n")[0]
+        # A line that may be a confidence itself, or end a block of code, tells no more than "…".
+        for behind in (f"{line}\n…", "\n…"):
+            kept = self._report.without_lines(text + behind, before)
+            if kept is None or kept == behind or kept.endswith(text[-1:] + behind):
+                return None if kept is None else kept.removesuffix(behind)
+        return None
+
     def _note_passed(self, text: str) -> None:
         """Keep as much of what was passed on as tells whether a line begins, and in code."""
         whole = self._before + text
@@ -279,8 +293,9 @@ class HeldChunks:
         if dropped and "\n" in kept:
             end, line_end, kept = kept.partition("\n")
             dropped += end + line_end
-        is_code = sum(line.lstrip()[:3] in ("```", "~~~") for line in dropped.splitlines()) % 2
-        self._before = ("```\n" if is_code else "") + (kept or ("\n" if dropped else ""))
+        self._before = ("```\n" if ends_in_code(dropped) else "") + (
+            kept or ("\n" if dropped else "")
+        )
 
     def finish(self) -> list[Any]:
         """Return what is left, without the confidence."""

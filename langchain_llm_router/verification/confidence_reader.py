@@ -14,6 +14,7 @@ from typing import Any
 from langchain_llm_router.verification.answer_marks import ANSWER
 
 __all__ = [
+    "ends_in_code",
     "longest_line",
     "margin",
     "read_number",
@@ -73,6 +74,7 @@ _LABEL_ALONE = re.compile(rf"{_LABEL}\s?[:：]?", re.IGNORECASE)
 _STARTS = re.compile(rf"{_LABEL}(?!\w)", re.IGNORECASE)
 _TAGGED = re.compile(r"<(confidence)>\s{0,9}([^<>\n]{1,60}?)\s{0,9}</\1>", re.IGNORECASE)
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_FENCES = ("```", "~~~")
 _CODE_FENCE = re.compile(r"[ \t]{0,9}(?:`{3}|~{3})[\w-]{0,20}\s*$")
 # A line of a list of figures or properties, which may be what the user asked for.
 _FIELD = re.compile(
@@ -159,19 +161,38 @@ def _report_lines(lines: Sequence[str], options: Sequence[str]) -> dict[int, flo
     last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
     opened: int | None = None
     for i, line in enumerate(lines):
-        if line.lstrip()[:3] in ("```", "~~~"):
-            if opened is None:
-                opened = i if _CODE_FENCE.match(line) else None
-                continue
+        if not _is_fence(line):
+            if opened is None and (read := _read_alone(lines, i, options)) is not None:
+                found[i] = read[0]
+            continue
+        if opened is not None:
             inside = [j for j in range(opened + 1, i) if lines[j].strip()]
             read = _read_alone(lines, inside[-1], options) if inside else None
             if read is not None and (len(inside) == 1 or i == last):
                 found[inside[-1]] = read[0]
-                found |= dict.fromkeys((opened, i)) if len(inside) == 1 else {}
-            opened = None
-        elif opened is None and (read := _read_alone(lines, i, options)) is not None:
-            found[i] = read[0]
+                # A fence that says more than that it ends a block stays.
+                around = (opened, i) if line.strip() in _FENCES else (opened,)
+                found |= dict.fromkeys(around) if len(inside) == 1 else {}
+        opened = i if _opens_code(line, in_code=opened is not None) else None
     return found
+
+
+def ends_in_code(text: str) -> bool:
+    """Return whether a block of code is open at the end of a text."""
+    in_code = False
+    for line in filter(_is_fence, text.splitlines()):
+        in_code = _opens_code(line, in_code=in_code)
+    return in_code
+
+
+def _is_fence(line: str) -> bool:
+    return line.lstrip()[:3] in _FENCES
+
+
+def _opens_code(line: str, *, in_code: bool) -> bool:
+    """Return whether a block of code is open behind a fence; one with a language begins anew."""
+    ends = in_code and line.strip() in _FENCES
+    return not ends and _CODE_FENCE.match(line) is not None
 
 
 def _read_alone(lines: Sequence[str], i: int, options: Sequence[str]) -> tuple[float | None] | None:

@@ -23,6 +23,7 @@ from langchain_llm_router.router.middleware import LLMRouterMiddleware
 from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types import Arm, Decision
 from langchain_llm_router.verification import ByCandidate, SelfReported
+from langchain_llm_router.verification.confidence_reader import split_report
 from tests.support.fakes import CapableModel, ScriptedModel
 
 ASKED = SelfReported().report_of("small").instruction
@@ -219,21 +220,21 @@ def test_no_stream_has_a_confidence_at_the_beginning_or_within(model_class, end,
 
 
 class TwoBlocksModel(ScriptedModel):
-    """Streams an answer letter by letter: its first line is a content block, the rest another."""
+    """Streams an answer letter by letter: its first part is a content block, the rest another."""
 
     def _stream(self, messages, stop=None, run_manager=None, **kwargs):
         said = self._next(messages).content
         for at, letter in enumerate(said):
-            block = {"type": "text", "text": letter, "index": int(at >= said.index("\n"))}
+            block = {"type": "text", "text": letter, "index": int(at >= said.index("\n\n"))}
             yield ChatGenerationChunk(message=AIMessageChunk(content=[block]))
         last = AIMessageChunk(content="", chunk_position="last")
         yield ChatGenerationChunk(message=last)
 
 
 def test_no_block_of_a_stream_has_a_confidence_within():
-    said = f"Sure.\nConfidence: 80%\nSo:\n{LONG}\nConfidence: 90%"
+    said = f"Sure.\nConfidence: 80%\nSo:\n\n{LONG}\nConfidence: 90%"
     router = cascade(small=TwoBlocksModel(said), policy=Sure(), streaming_mode="commit")
-    assert text(router.stream("Which city?")).strip() == f"Sure.\nSo:\n{LONG.strip()}"
+    assert text(router.stream("Which city?")).strip() == f"Sure.\nSo:\n\n{LONG.strip()}"
 
 
 def test_a_stream_keeps_figures_and_code_that_have_a_confidence():
@@ -241,6 +242,19 @@ def test_a_stream_keeps_figures_and_code_that_have_a_confidence():
     said += f"Confidence: 85% of it\n{LONG}"
     router = cascade(small=OneLetterModel(said), policy=Sure(), streaming_mode="commit")
     assert text(router.stream("Which city?")).strip() == said.strip()
+
+
+@pytest.mark.parametrize("model_class", [ScriptedModel, OneLetterModel])
+@pytest.mark.parametrize(
+    "figures",
+    ["Confidence: 85%\nLift: 2.1, because", "Sicherheit: hoch\nPreis: niedrig, denn",
+     "```python\nprint(x)\nconfidence = 0.85\n```\n"],
+)  # fmt: skip
+def test_a_stream_keeps_what_the_lines_behind_show_to_be_figures(figures, model_class):
+    said = f"{figures} {LONG}\n{LONG}".strip()
+    assert split_report(said) is None
+    router = cascade(small=model_class(said), policy=Sure(), streaming_mode="commit")
+    assert text(router.stream("Which city?")).strip() == said
 
 
 def test_a_draft_that_stands_in_for_a_failed_model_has_no_confidence():

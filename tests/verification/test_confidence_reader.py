@@ -101,6 +101,7 @@ def test_it_is_read_behind_the_last_sentence_too(text, kept):
         ("Paris.\nConfidence: very high (I looked it up)\nBye", "Paris.\nBye", None),
         ("Paris.\nConfidence: 850%", "Paris.", None),
         ("Answer: 42\nConfidence: 85%\nBye", "Answer: 42\nBye", 0.85),
+        ("```\nConfidence: 85%\n```python\nx = 1\n```\nBye", "```python\nx = 1\n```\nBye", 0.85),
     ],
 )
 def test_every_line_that_is_a_confidence_alone_is_removed_wherever_it_is(text, kept, score):
