@@ -200,8 +200,8 @@ def test_an_answer_that_would_be_accepted_whatever_it_says_is_final():
 
 
 def test_a_request_replaces_lambda_without_a_new_fit():
-    for given in (0.0, lambda_of(0.3), lambda_of(5.0)):
-        options = RoutingOptions(lambda_=given)
+    for value in (0.0, lambda_of(0.3), lambda_of(5.0)):
+        options = RoutingOptions(lambda_=value)
         for attempts in (
             (),
             (answered("small", 0),),
