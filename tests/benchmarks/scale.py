@@ -71,9 +71,16 @@ def fitted_router(n: int) -> Callable[[], object]:
 ESTIMATORS = (
     "NearestNeighbors", "Clusters", "Linear", "BradleyTerry", "MatrixFactorization", "Ensemble",
 )  # fmt: skip
+# Numbers of rows with `--quick`, where those of the others would take long.
+SMALLER = {"MatrixFactorization": (500, 1_000), "Ensemble": (1_000, 2_000)}
 MEASUREMENTS = (
-    *(Measurement(name, "estimator", fitted_estimator(name)) for name in ESTIMATORS),
-    Measurement("fit_router", "fit", fitted_router),
+    *(
+        Measurement(
+            name, "estimator", fitted_estimator(name), quick=SMALLER.get(name, (1_000, 3_000))
+        )
+        for name in ESTIMATORS
+    ),
+    Measurement("fit_router", "fit", fitted_router, quick=(1_000, 2_000)),
 )
 
 
