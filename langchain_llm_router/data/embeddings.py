@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from zlib import crc32
 
 import numpy as np
@@ -16,7 +16,10 @@ from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats, Indices, Vectors
 from langchain_llm_router.types.errors import ArtifactError
 
-__all__ = ["LexicalEmbeddings", "describe_embeddings", "embed", "restore_embeddings"]
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["LexicalEmbeddings", "dense", "describe_embeddings", "embed", "restore_embeddings"]
 
 
 # Texts are embedded in parts because vectors as Python lists need ten times the memory.
@@ -76,13 +79,18 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
 
     def fit(self, texts: Sequence[str]) -> Self:
         """Fit the rarity of each bucket: idf = ln((1 + n) / (1 + df)) + 1."""
-        document_frequency = np.zeros(self.width)
-        for text in texts:
-            code, _ = _counted(text, self.n_words, self.version)
-            document_frequency[np.unique(code % self.width)] += 1
-        idf = np.log((1 + len(texts)) / (1 + document_frequency)) + 1
-        self.idf_ = idf.astype(np.float32)
+        self._fit_rarity(self._summed(texts))
         return self
+
+    def fit_sparse(self, texts: Sequence[str]) -> csr_array:
+        """Fit, and embed the same texts as `embed_sparse`, reading each only once."""
+        rows = self._summed(texts)
+        self._fit_rarity(rows)
+        return self._scaled(rows)
+
+    def embed_sparse(self, texts: Sequence[str]) -> csr_array:
+        """Embed texts as `embed_array`, without the zeros, of shape (n_texts, width)."""
+        return self._scaled(self._summed(texts))
 
     def embed_array(self, texts: Sequence[str]) -> Vectors:
         """Embed texts as an array of shape (n_texts, width)."""
@@ -106,25 +114,57 @@ class LexicalEmbeddings(CheckedArguments, Embeddings):
         """Embed one text, as LangChain's interface requires."""
         return self.embed_documents([text])[0]
 
+    def _summed(self, texts: Sequence[str]) -> csr_array:
+        """Sum the signed weights of each text's n-grams by bucket, without rarity and length."""
+        from scipy.sparse import csr_array, vstack  # noqa: PLC0415 - slow, and a decision needs none
 
-@lru_cache(maxsize=8192)
+        parts = []
+        for start in range(0, max(len(texts), 1), _PART):
+            part = texts[start : start + _PART]
+            counted = [_counted(text, self.n_words, self.version) for text in part]
+            code = np.concatenate([np.empty(0, np.int64), *(code for code, _ in counted)])
+            count = np.concatenate([np.empty(0), *(count for _, count in counted)])
+            ends = np.cumsum([0, *(len(code) for code, _ in counted)], dtype=np.int32)
+            weights = np.where(code & 0x8000_0000, -1.0, 1.0) * (1 + np.log(count))
+            buckets = (code % self.width).astype(np.int32)
+            rows = csr_array((weights, buckets, ends), shape=(len(part), self.width))
+            rows.sum_duplicates()
+            parts.append(rows.astype(np.float32))
+        return vstack(parts, format="csr")
+
+    def _fit_rarity(self, rows: csr_array) -> None:
+        # A bucket whose n-grams cancel out is an entry of its row all the same.
+        document_frequency = np.bincount(rows.indices, minlength=self.width)
+        idf = np.log((1 + rows.shape[0]) / (1 + document_frequency)) + 1
+        self.idf_ = idf.astype(np.float32)
+
+    def _scaled(self, rows: csr_array) -> csr_array:
+        rows.data *= self.idf_[rows.indices]
+        norms = np.sqrt(rows.power(2).sum(axis=1, dtype=np.float64))
+        norms = np.maximum(norms, np.finfo(np.float32).tiny).astype(np.float32)
+        rows.data /= np.repeat(norms, np.diff(rows.indptr))
+        return rows
+
+
+@lru_cache(maxsize=16_384)
 def _counted(text: str, n_words: int, version: int) -> tuple[Indices, Floats]:
     """Hash the n-grams of a text: the different codes, and how often each occurs.
 
     Cached, because fitting several estimators in several folds reads every text again and again.
     """
     tokens = (_WORDS if version == 1 else _TOKENS).findall(text.lower())
-    grams: Counter[int] = Counter()
-    for n in range(1, min(n_words, len(tokens)) + 1):
-        grams.update(_hashed(" ".join(tokens[i : i + n])) for i in range(len(tokens) - n + 1))
+    words = [token.encode("utf-8", "surrogatepass") for token in tokens]
+    hashed = [crc32(word) for word in words]
+    grams = Counter(hashed)
+    # An n-gram is its words with spaces between them; its hash goes on from that of its beginning.
+    spaced = [b" " + word for word in words]
+    for n in range(1, min(n_words, len(words))):
+        hashed = [crc32(word, begun) for word, begun in zip(spaced[n:], hashed, strict=False)]
+        grams.update(hashed)
     if version > 1:
-        grams.update(_hashed(piece) for piece in _pieces(text))
+        grams.update(crc32(piece.encode("utf-8", "surrogatepass")) for piece in _pieces(text))
     code = np.fromiter(grams, dtype=np.int64, count=len(grams))
     return code, np.fromiter(grams.values(), dtype=np.float64, count=len(grams))
-
-
-def _hashed(gram: str) -> int:
-    return crc32(gram.encode("utf-8", "surrogatepass"))
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -151,6 +191,11 @@ def embed(embeddings: Embeddings, texts: Sequence[str]) -> Vectors:
     for start in range(_PART, len(texts), _PART):
         vectors[start : start + _PART] = _embed_part(embeddings, list(texts[start : start + _PART]))
     return vectors
+
+
+def dense(vectors: Vectors | csr_array) -> Vectors:
+    """Return vectors with all of their zeros."""
+    return vectors if isinstance(vectors, np.ndarray) else vectors.toarray()
 
 
 def _embed_part(embeddings: Embeddings, texts: list[str]) -> Vectors:

@@ -39,6 +39,7 @@ SURFACE_FEATURES = (
 
 _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+_LONG = 8
 _COUNTED = {
     "lines": re.compile(r"\n"),
     # Tried once per row of marks, so that a million dots take linear time.
@@ -62,11 +63,12 @@ def surface_features(texts: Sequence[str]) -> Floats:
     return rows.reshape(len(texts), len(SURFACE_FEATURES))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=16_384)
 def _row(text: str) -> tuple[float, ...]:
     """Compute the features of a text; cached, because every fold of every fit reads it again."""
     words = _WORD.findall(text)
     numbers = [match.replace(",", "") for match in _NUMBER.findall(text)]
+    lengths = list(map(len, words))
     n_chars, n_words = max(len(text), 1), max(len(words), 1)
     largest = max((float(number[:15]) for number in numbers), default=0.0)
     counts = [
@@ -83,12 +85,12 @@ def _row(text: str) -> tuple[float, ...]:
         ),
     ]
     shares = [
-        sum(map(len, words)) / n_words,
-        sum(len(word) > 7 for word in words) / n_words,
-        len({word.lower() for word in words}) / n_words,
+        sum(lengths) / n_words,
+        sum(map(_LONG.__le__, lengths)) / n_words,
+        len(set(map(str.lower, words))) / n_words,
         sum(map(str.isdigit, text)) / n_chars,
         sum(map(str.isupper, text)) / n_chars,
-        sum(not (char.isalnum() or char.isspace()) for char in text) / n_chars,
-        sum(char > "\x7f" for char in text) / n_chars,
+        (len(text) - sum(map(str.isalnum, text)) - sum(map(str.isspace, text))) / n_chars,
+        (len(text) - len(text.encode("ascii", "ignore"))) / n_chars,
     ]
     return (*np.log1p(counts).tolist(), *shares)

@@ -1,11 +1,20 @@
 """From text to vectors."""
 
+from collections import Counter
+from zlib import crc32
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_llm_router.data.embeddings import LexicalEmbeddings, embed, restore_embeddings
+from langchain_llm_router.data.embeddings import (
+    _WORDS,
+    LexicalEmbeddings,
+    _counted,
+    embed,
+    restore_embeddings,
+)
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.types.errors import ArtifactError
 from tests.support.fakes import TableEmbeddings, make_outcomes
@@ -17,6 +26,43 @@ def test_lexical_vectors_have_length_one_or_are_zero(texts):
     norms = np.linalg.norm(vectors, axis=1)
     assert vectors.shape == (len(texts), 64)
     assert np.all(np.isclose(norms, 1, atol=1e-5) | (norms == 0))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text(max_size=40), max_size=5), st.lists(st.text(max_size=40), max_size=5))
+def test_vectors_without_their_zeros_are_the_same(fitted_on, texts):
+    lexical = LexicalEmbeddings(width=16).fit(fitted_on)
+    sparse = lexical.embed_sparse(texts)
+    np.testing.assert_allclose(sparse.toarray(), lexical.embed_array(texts), atol=1e-6)
+    at_once = LexicalEmbeddings(width=16)
+    np.testing.assert_array_equal(
+        at_once.fit_sparse(texts).toarray(), at_once.embed_sparse(texts).toarray()
+    )
+    np.testing.assert_array_equal(at_once.idf_, LexicalEmbeddings(width=16).fit(texts).idf_)
+
+
+@given(st.lists(st.text("ab\ud83dß", min_size=1, max_size=3), max_size=8), st.integers(1, 4))
+def test_an_n_gram_has_the_hash_of_its_words_with_spaces_between(words, n_words):
+    code, count = _counted(" ".join(words), n_words, 1)
+    found = dict(zip(code.tolist(), count.tolist(), strict=True))
+    tokens = _WORDS.findall(" ".join(words).lower())
+    grams = [tokens[i : i + n] for n in range(1, n_words + 1) for i in range(len(tokens) - n + 1)]
+    hashed = [crc32(" ".join(gram).encode("utf-8", "surrogatepass")) for gram in grams]
+    assert found == Counter(hashed)
+
+
+def test_rarity_counts_texts_also_where_n_grams_cancel_out():
+    lexical = LexicalEmbeddings(width=1).fit(["a b", "c", ""])
+    assert lexical.idf_[0] == pytest.approx(np.log(4 / 3) + 1)
+
+
+def test_many_texts_are_counted_part_by_part_in_order(monkeypatch):
+    monkeypatch.setattr("langchain_llm_router.data.embeddings._PART", 3)
+    texts = [f"word {i}" for i in range(10)]
+    lexical = LexicalEmbeddings(width=64)
+    np.testing.assert_allclose(
+        lexical.embed_sparse(texts).toarray(), lexical.embed_array(texts), atol=1e-6
+    )
 
 
 def test_similar_wording_is_similar():
