@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from zlib import crc32
 
 import numpy as np
@@ -51,6 +51,10 @@ class QualityEstimator(CheckedArguments, ABC):
     candidates_: tuple[str, ...]
     data_hash_: str
     report_: Mapping[str, Any] | None = None
+
+    # Up to so many rows every estimator is fitted exactly, on every number of every vector. Beyond,
+    # it is fitted by what grows no faster than the number of rows.
+    _FEW_ROWS: ClassVar[int] = 2048
 
     def fit(self, data: Outcomes) -> Self:
         """Fit to measured outcomes, replacing any earlier fit.

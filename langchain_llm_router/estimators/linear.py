@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.sparse import csr_array
+from scipy.special import expit
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.data.embeddings import LexicalEmbeddings
+from langchain_llm_router.data.embeddings import LexicalEmbeddings, dense
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator
+from langchain_llm_router.estimators.ridge import (
+    Block,
+    NormalEquations,
+    Spectrum,
+    block_factors,
+)
 from langchain_llm_router.estimators.text_features import SURFACE_FEATURES, surface_features
 from langchain_llm_router.types.arguments import check_range
-from langchain_llm_router.types.arrays import Arrays, Floats, Vectors
+from langchain_llm_router.types.arrays import Arrays, Floats, Indices, Vectors
 
 __all__ = [
     "Linear",
@@ -23,6 +30,7 @@ __all__ = [
 
 
 _LEXICAL_WIDTH = 2048
+_LEFT_OUT_ROWS = 2000
 _ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
 
 
@@ -33,7 +41,8 @@ class Linear(EmbeddingEstimator):
     Surface features (length, numbers, punctuation, ...) enter directly, and through random
     Fourier features of a Laplace kernel, which models nonlinear effects. Exact leave-one-out on
     the training rows chooses two ridge penalties: one for the mean over candidates and one for
-    the differences between candidates, which decide the routing.
+    the differences between candidates, which decide the routing. Of more than 2,048 rows, 2,000
+    drawn at random choose them: a penalty that is best for some rows is about best for more.
 
     Args:
         embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
@@ -74,7 +83,7 @@ class Linear(EmbeddingEstimator):
             msg = f"`n_surface` must be even and >= 2, got {self.n_surface!r}."
             raise ValueError(msg)
 
-    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
+    def _fit_vectors(self, vectors: Vectors | csr_array, data: Outcomes) -> None:
         plain = surface_features(data.queries)
         self._surface_mean, spread = plain.mean(axis=0), plain.std(axis=0)
         self._surface_scale = np.where(spread > 1e-9, spread, 1.0)
@@ -85,24 +94,59 @@ class Linear(EmbeddingEstimator):
         self._lexical = None
         if self.lexical and not isinstance(self.embeddings_, LexicalEmbeddings):
             self._lexical = LexicalEmbeddings(_LEXICAL_WIDTH).fit(data.queries)
-        blocks = self._blocks(vectors, data.queries)
-        n_text = len(blocks) - 2
+        if len(data) <= self._FEW_ROWS:
+            blocks = self._blocks(vectors, data.queries, plain)
+            self._fit_few([dense(block) for block in blocks], data.quality)
+        else:
+            self._fit_many(vectors, data, plain)
+
+    def _shares(self) -> list[float]:
+        """Return the share of each block in the squared length of a row."""
+        n_text = 1 if self._lexical is None else 2
         surface = 1 / (n_text + 1) if self.surface_share is None else self.surface_share
-        shares = [(1 - surface) / n_text] * n_text + [surface / 2] * 2
+        return [(1 - surface) / n_text] * n_text + [surface / 2] * 2
+
+    def _fit_few(self, blocks: Sequence[Vectors], quality: Floats) -> None:
+        """Solve on the principal axes of the rows, every penalty by leave-one-out on all rows."""
         means = [block.mean(axis=0) for block in blocks]
         centered = [block - mean for block, mean in zip(blocks, means, strict=True)]
         # All blocks are scaled to rows of mean squared length 1 before the shares are applied.
-        lengths = [max(float((block**2).sum(axis=1).mean()), 1e-12) for block in centered]
-        factors = np.sqrt(np.array(shares) / np.array(lengths))
+        lengths = [float((block**2).sum(axis=1).mean()) for block in centered]
+        factors = block_factors(self._shares(), lengths)
         scales = np.repeat(factors, [block.shape[1] for block in blocks])
         features: Vectors = np.multiply(np.hstack(centered), scales, dtype=np.float32)
-        targets, spectrum = _mean_and_differences(data.quality), _Spectrum(features)
+        targets, spectrum = _mean_and_differences(quality), Spectrum(features)
         self.alpha_ = self._choose_alpha(spectrum, targets)
-        weights, intercept = self._solve(spectrum, targets, data.quality)
+        weights, intercept = self._solve(
+            lambda alpha, columns: spectrum.ridge(alpha, targets[:, columns]),
+            spectrum.logistic,
+            quality,
+        )
         self.coefficients_ = spectrum.on_features(weights, features) * scales[:, None]
         self.intercept_ = intercept - np.concatenate(means) @ self.coefficients_
 
-    def _choose_alpha(self, spectrum: _Spectrum, targets: Floats) -> tuple[float, float]:
+    def _fit_many(self, vectors: Vectors | csr_array, data: Outcomes, plain: Floats) -> None:
+        """Solve the normal equations, with penalties by leave-one-out on some rows."""
+
+        def read(rows: Indices) -> list[Block]:
+            return self._blocks(vectors[rows], [data.queries[i] for i in rows], plain[rows])
+
+        targets = _mean_and_differences(data.quality)
+        equations = NormalEquations(read, targets, self._shares())
+        means, scales = equations.means, equations.scales
+        if self.alpha is None:
+            rows = np.random.default_rng(self.seed).permutation(len(data))[:_LEFT_OUT_ROWS]
+            features = np.hstack([dense(block) for block in read(rows)])
+            features = ((features - means) * scales).astype(np.float32)
+            spectrum = Spectrum(features - features.mean(axis=0))
+            self.alpha_ = self._choose_alpha(spectrum, targets[rows] - targets[rows].mean(axis=0))
+        else:
+            self.alpha_ = self.alpha, self.alpha
+        weights, intercept = self._solve(equations.ridge, equations.logistic, data.quality)
+        self.coefficients_ = weights * scales[:, None]
+        self.intercept_ = intercept - means @ self.coefficients_
+
+    def _choose_alpha(self, spectrum: Spectrum, targets: Floats) -> tuple[float, float]:
         if self.alpha is not None or len(targets) < 3:
             alpha = 1.0 if self.alpha is None else self.alpha
             return alpha, alpha
@@ -114,28 +158,37 @@ class Linear(EmbeddingEstimator):
         return best[0], best[1]
 
     def _solve(
-        self, spectrum: _Spectrum, targets: Floats, quality: Floats
+        self,
+        ridge: Callable[[float, slice], Floats],
+        logistic: Callable[[float, Floats], tuple[Floats, float]],
+        quality: Floats,
     ) -> tuple[Floats, Floats]:
-        """Solve for the weights on the principal axes and the intercepts of each candidate."""
+        """Solve for the weights and the intercepts of each candidate."""
         if self.link == "identity":
-            mean = spectrum.ridge(self.alpha_[0], targets[:, :1])
-            differences = spectrum.ridge(self.alpha_[1], targets[:, 1:])
-            return mean + differences, quality.mean(axis=0)
-        fits = [spectrum.logistic(self.alpha_[1], column) for column in quality.T]
+            mean = ridge(self.alpha_[0], slice(0, 1))
+            return mean + ridge(self.alpha_[1], slice(1, None)), quality.mean(axis=0)
+        fits = [logistic(self.alpha_[1], column) for column in quality.T]
         return np.column_stack([w for w, _ in fits]), np.array([b for _, b in fits])
 
     def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats:
-        features = np.hstack(self._blocks(vectors, queries))
+        blocks = self._blocks(vectors, queries, surface_features(queries))
+        features = np.hstack([dense(block) for block in blocks])
         raw: Floats = features @ self.coefficients_ + self.intercept_
         return np.asarray(expit(raw)) if self.link == "logit" else shift_to_unit_interval(raw)
 
-    def _blocks(self, vectors: Vectors, texts: Sequence[str]) -> list[Vectors]:
+    def _blocks(
+        self, vectors: Vectors | csr_array, texts: Sequence[str], plain: Floats
+    ) -> list[Block]:
         """Return the blocks of features: text, then Fourier features, then surface features."""
-        standard = (surface_features(texts) - self._surface_mean) / self._surface_scale
+        standard = (plain - self._surface_mean) / self._surface_scale
         standard = np.clip(standard, -5, 5)
         angles = standard @ self._frequencies
         waves = np.hstack([np.cos(angles), np.sin(angles)]) * np.sqrt(2 / self.n_surface)
-        lexical = [] if self._lexical is None else [self._lexical.embed_array(texts)]
+        lexical: list[Block] = []
+        if self._lexical is not None:
+            many = len(texts) > self._FEW_ROWS
+            embed = self._lexical.embed_sparse if many else self._lexical.embed_array
+            lexical = [embed(texts)]
         return [vectors, *lexical, waves.astype(np.float32), standard.astype(np.float32)]
 
     def _learned(self) -> Arrays:
@@ -163,66 +216,6 @@ class Linear(EmbeddingEstimator):
         if self.coefficients_.shape != expected:
             msg = f"coefficients have shape {self.coefficients_.shape}, expected {expected}"
             raise ValueError(msg)
-
-
-class _Spectrum:
-    """Centered features on their principal axes, on which every ridge penalty is solved cheaply."""
-
-    def __init__(self, features: Vectors) -> None:
-        n, width = features.shape
-        if width < n:
-            values, axes = np.linalg.eigh((features.T @ features).astype(np.float64))
-            self._axes: Floats | None = axes
-            self._set(features @ axes, values)
-        else:
-            self._axes = None
-            values, vectors = np.linalg.eigh((features @ features.T).astype(np.float64))
-            self._set(vectors * np.sqrt(np.maximum(values, 0)), values)
-
-    def _set(self, scores: Floats, values: Floats) -> None:
-        kept = values > 1e-8 * max(float(values[-1]), 1e-12)
-        self.scores, self.values = scores[:, kept].astype(np.float64), values[kept]
-        self._kept = kept
-        self._squares = self.scores**2
-
-    def on_features(self, weights: Floats, features: Vectors) -> Floats:
-        """Convert weights on the axes to weights on the features, of shape (n_features, n)."""
-        if self._axes is not None:
-            found: Floats = self._axes[:, self._kept] @ weights
-            return found
-        # Small products first: the map from axes to features would be a large matrix.
-        on_rows = self.scores @ (weights / self.values[:, None])
-        back: Floats = (on_rows.T.astype(np.float32) @ features).T.astype(np.float64)
-        return back
-
-    def ridge(self, alpha: float, targets: Floats) -> Floats:
-        """Solve for the weights on the axes for centered targets."""
-        weights: Floats = (self.scores.T @ targets) / (self.values + alpha)[:, None]
-        return weights
-
-    def loo_error(self, alpha: float, targets: Floats) -> float:
-        """Compute the mean squared leave-one-out error of `ridge`, intercept included."""
-        residual = targets - self.scores @ self.ridge(alpha, targets)
-        leverage = 1 / len(targets) + self._squares @ (1 / (self.values + alpha))
-        return float(np.mean((residual / np.maximum(1 - leverage, 1e-6)[:, None]) ** 2))
-
-    def logistic(self, alpha: float, target: Floats) -> tuple[Floats, float]:
-        """Fit the weights and the intercept of a penalized logistic regression of one column."""
-        from scipy.optimize import minimize  # noqa: PLC0415 - slow, and only fitting needs it
-
-        p = float(np.clip(target.mean(), 1e-3, 1 - 1e-3))
-        # At the mean, the curvature of the logistic loss is p(1 - p) times that of squared loss.
-        penalty = alpha * p * (1 - p)
-
-        def loss(values: Floats) -> tuple[float, Floats]:
-            weights, raw = values[1:], self.scores @ values[1:] + values[0]
-            misses = expit(raw) - target
-            total = np.logaddexp(0, raw).sum() - target @ raw + penalty / 2 * weights @ weights
-            return float(total), np.append(misses.sum(), self.scores.T @ misses + penalty * weights)
-
-        start = np.append(float(logit(p)), np.zeros(len(self.values)))
-        solution = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
-        return np.asarray(solution.x[1:], np.float64), float(solution.x[0])
 
 
 def _mean_and_differences(quality: Floats) -> Floats:
