@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.special import expit
 
 from langchain_llm_router.data import split_indices
+from langchain_llm_router.data.embeddings import dense
 from langchain_llm_router.estimators.preference import IndexedBattles, PreferenceEstimator
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Arrays, Bools, Floats, Indices, Vectors
@@ -28,11 +30,12 @@ class MatrixFactorization(PreferenceEstimator):
         candidates: Names of the candidates to predict, in order. If None, all in the data.
         n_factors: Dimension of a model's vector.
         n_epochs: Maximum number of passes over the battles; training stops early when the loss on
-            held-out queries stops falling.
+            held-out queries stops falling. Of more than 2,048 queries, a pass sees some drawn at
+            random, in 100 steps.
         learning_rate: Step size of Adam.
         weight_decay: L2 penalty, added to the gradient.
         noise: Standard deviation of the Gaussian noise on query vectors during training.
-        batch_size: Battles per step.
+        batch_size: Battles per step; of more than 2,048 queries, queries with all of their battles.
         ties: `"half"` fits a tie as a win rate of 0.5. `"drop"` leaves ties out, as RouteLLM does,
             so that win rates are those of decided battles.
         seed: Seed of the initial weights, the noise and the split.
@@ -64,29 +67,26 @@ class MatrixFactorization(PreferenceEstimator):
         check_range(self, "learning_rate", above=True)
         check_range(self, "weight_decay", "noise")
 
-    def _fit_battles(self, vectors: Vectors, battles: IndexedBattles) -> None:
+    def _fit_battles(self, vectors: Vectors | csr_array, battles: IndexedBattles) -> None:
         rng = np.random.default_rng(self.seed)
         weights = _initial_weights(rng, vectors.shape[1], self.n_factors, len(battles.names))
         use = battles.a != battles.b
         if self.ties == "drop":
             use &= battles.score != 0.5
         is_validation = _validation_mask(battles, self.seed)
-        train, validation = (
-            np.flatnonzero(use & ~is_validation),
-            np.flatnonzero(use & is_validation),
-        )
+        by_query = len(battles.texts) > self._FEW_ROWS
+        batches = _Batches(battles, np.flatnonzero(use & ~is_validation), by_query=by_query)
+        validation = batches.of(np.flatnonzero(use & is_validation))
         best, losses = weights, []
         adam = _Adam(weights, self.learning_rate, self.weight_decay)
-        for _ in range(self.n_epochs if len(train) > 0 else 0):
-            order = rng.permutation(train)
-            for start in range(0, len(order), self.batch_size):
-                rows = order[start : start + self.batch_size]
-                x = vectors[battles.query[rows]]
+        for _ in range(self.n_epochs if len(batches.rows) > 0 else 0):
+            for batch in batches.draw(self.batch_size, rng):
+                x = dense(vectors[batch.queries])
                 if self.noise > 0:
                     x = x + self.noise * rng.standard_normal(x.shape, dtype=np.float32)
-                weights = adam.step(weights, _gradient(weights, x, battles, rows))
+                weights = adam.step(weights, _gradient(weights, x, battles, batch))
             losses.append(_loss(weights, vectors, battles, validation))
-            if len(validation) == 0 or losses[-1] <= min(losses):
+            if len(validation.rows) == 0 or losses[-1] <= min(losses):
                 best = weights
             elif len(losses) - int(np.argmin(losses)) > _PATIENCE:
                 break
@@ -117,7 +117,8 @@ class MatrixFactorization(PreferenceEstimator):
 _WEIGHT_NAMES = ("projection", "bias", "output", "models")
 _TINY = np.float32(1e-30)
 _PATIENCE = 10
-_HELD_OUT = 0.05
+_HELD_OUT, _MOST_HELD_OUT = 0.05, 1000
+_EPOCH_STEPS = 100
 
 
 def _initial_weights(rng: np.random.Generator, width: int, d: int, n_models: int) -> _Weights:
@@ -132,8 +133,9 @@ def _initial_weights(rng: np.random.Generator, width: int, d: int, n_models: int
 
 
 def _validation_mask(battles: IndexedBattles, seed: int) -> Bools:
-    """Select all battles of one in twenty queries."""
-    (queries,) = split_indices(len(battles.texts), [_HELD_OUT], seed=seed)
+    """Select all battles of one in twenty queries, and of a thousand at most."""
+    n = len(battles.texts)
+    (queries,) = split_indices(n, [min(_HELD_OUT, _MOST_HELD_OUT / n)], seed=seed)
     return np.isin(battles.query, queries)
 
 
@@ -142,21 +144,32 @@ def _normalize_rows(models: Vectors) -> Vectors:
     return np.asarray(models / np.maximum(norms, _TINY))
 
 
-def _loss(weights: _Weights, vectors: Vectors, battles: IndexedBattles, rows: Indices) -> float:
+def _loss(
+    weights: _Weights, vectors: Vectors | csr_array, battles: IndexedBattles, batch: _Batch
+) -> float:
+    rows = batch.rows
     if len(rows) == 0:
         return float("nan")
     models = _normalize_rows(weights["models"])
-    hidden = vectors[battles.query[rows]] @ weights["projection"] + weights["bias"]
+    hidden = (vectors[batch.queries] @ weights["projection"] + weights["bias"])[batch.at]
     ahead = (hidden * (models[battles.a[rows]] - models[battles.b[rows]])) @ weights["output"]
     score = battles.score[rows]
     return float(np.mean(np.logaddexp(0, -ahead) * score + np.logaddexp(0, ahead) * (1 - score)))
 
 
-def _gradient(weights: _Weights, x: Vectors, battles: IndexedBattles, rows: Indices) -> _Weights:
-    """Compute the gradient of the mean log loss of σ(δ_a − δ_b) against the score."""
+def _gradient(weights: _Weights, x: Vectors, battles: IndexedBattles, batch: _Batch) -> _Weights:
+    """Compute the gradient of the mean log loss of σ(δ_a − δ_b) against the score.
+
+    Args:
+        weights: The weights.
+        x: Vectors of the batch's queries.
+        battles: All battles.
+        batch: Those to learn from.
+    """
+    rows = batch.rows
     models, output = _normalize_rows(weights["models"]), weights["output"]
     a, b = battles.a[rows], battles.b[rows]
-    hidden: Vectors = x @ weights["projection"] + weights["bias"]
+    hidden: Vectors = (x @ weights["projection"] + weights["bias"])[batch.at]
     gap = models[a] - models[b]
     guess = expit((hidden * gap) @ output)
     residual: Vectors = (guess - battles.score[rows]).astype(np.float32)[:, None]
@@ -170,11 +183,70 @@ def _gradient(weights: _Weights, x: Vectors, battles: IndexedBattles, rows: Indi
     along = (toward * models).sum(axis=1, keepdims=True)
     turned: Vectors = (toward - along * models) / np.maximum(norms, _TINY)
     return {
-        "projection": np.asarray(x.T @ on_hidden, dtype=np.float32),
+        "projection": np.asarray(x.T @ batch.sum_by_query(on_hidden), dtype=np.float32),
         "bias": on_hidden.sum(axis=0, dtype=np.float32),
         "output": (residual * hidden * gap).sum(axis=0, dtype=np.float32),
         "models": turned,
     }
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Some battles and their queries.
+
+    Args:
+        rows: Indices of the battles.
+        queries: Indices of the queries.
+        at: Position in `queries` of the query of each battle, ascending.
+    """
+
+    rows: Indices
+    queries: Indices
+    at: Indices
+
+    def sum_by_query(self, values: Vectors) -> Vectors:
+        """Sum what belongs to battles, of shape (n_battles, n), to (n_queries, n)."""
+        starts = np.flatnonzero(np.diff(self.at, prepend=-1))
+        return np.asarray(np.add.reduceat(values, starts))
+
+
+class _Batches:
+    """Random batches of battles, or of queries with all of their battles.
+
+    Many battles of one query cost hardly more than one, because most of the work is on the query's
+    vector.
+
+    Args:
+        battles: All battles.
+        rows: Indices of those to draw from.
+        by_query: Whether queries are drawn, for `_EPOCH_STEPS` batches at most.
+    """
+
+    def __init__(self, battles: IndexedBattles, rows: Indices, *, by_query: bool) -> None:
+        self._query, self._by_query = battles.query, by_query
+        self.rows = rows[np.argsort(battles.query[rows], kind="stable")] if by_query else rows
+        starts = np.unique(battles.query[self.rows], return_index=True)[1]
+        self._of_query = np.split(self.rows, starts[1:]) if by_query else []
+
+    def of(self, rows: Indices) -> _Batch:
+        """Return a batch of these battles."""
+        if not self._by_query:
+            return _Batch(rows, self._query[rows], np.arange(len(rows)))
+        ordered = rows[np.argsort(self._query[rows], kind="stable")]
+        queries, at = np.unique(self._query[ordered], return_inverse=True)
+        return _Batch(ordered, queries, at)
+
+    def draw(self, size: int, rng: np.random.Generator) -> Iterator[_Batch]:
+        """Yield the batches of an epoch."""
+        if not self._by_query:
+            order = rng.permutation(self.rows)
+            for start in range(0, len(order), size):
+                yield self.of(order[start : start + size])
+            return
+        order = rng.permutation(len(self._of_query))[: size * _EPOCH_STEPS]
+        for start in range(0, len(order), size):
+            drawn = [self._of_query[i] for i in order[start : start + size]]
+            yield self.of(np.concatenate(drawn))
 
 
 class _Adam:

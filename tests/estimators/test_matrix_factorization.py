@@ -51,12 +51,12 @@ def test_the_gradient_is_the_finite_difference_of_the_loss():
         np.array([0, 1, 2, 0, 2, 1, 1]), np.array([1, 2, 0, 2, 1, 0, 2]),
         np.array([1.0, 0.0, 0.5, 1.0, 0.0, 1.0, 0.5]),
     )  # fmt: skip
-    rows = np.arange(7)
+    batch = module._Batches(battles, np.arange(7), by_query=True).of(np.arange(7))
     weights = {
         name: value.astype(np.float64)
         for name, value in module._initial_weights(rng, 5, 4, 3).items()
     }
-    gradient = module._gradient(weights, vectors[battles.query], battles, rows)
+    gradient = module._gradient(weights, vectors, battles, batch)
     for name, value in weights.items():
         for _ in range(6):
             place = tuple(rng.integers(n) for n in value.shape)
@@ -64,7 +64,7 @@ def test_the_gradient_is_the_finite_difference_of_the_loss():
             for step in (1e-5, -1e-5):
                 moved = {k: v.copy() for k, v in weights.items()}
                 moved[name][place] += step
-                ends.append(module._loss(moved, vectors, battles, rows))
+                ends.append(module._loss(moved, vectors, battles, batch))
             slope = (ends[0] - ends[1]) / 2e-5
             assert gradient[name][place] == pytest.approx(slope, rel=2e-3, abs=1e-5), name
 
