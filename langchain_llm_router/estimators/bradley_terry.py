@@ -11,6 +11,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from scipy.sparse import csr_array
 
+from langchain_llm_router.data.embeddings import dense
 from langchain_llm_router.estimators import ratings
 from langchain_llm_router.estimators.memory import ExactMemory
 from langchain_llm_router.estimators.memory_based import MemoryBasedEstimator
@@ -90,7 +91,7 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
             msg = f"{kind} finds only near queries: set `top_k` to a number such as 200, or 'loo'."
             raise ValueError(msg)
 
-    def _fit_battles(self, vectors: Vectors, battles: IndexedBattles) -> None:
+    def _fit_battles(self, vectors: Vectors | csr_array, battles: IndexedBattles) -> None:
         tier_of = self._tiers(battles)
         self.tier_ = tier_of[self._columns(battles.names)]
         self._n_tiers = int(tier_of.max()) + 1
@@ -141,7 +142,9 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
         own = np.array([self.win_weights.get(name, 1.0) for name in cross_tier.names])
         return np.asarray(won * np.stack([own[a], own[b]]))
 
-    def _choose_settings(self, vectors: Vectors, cross_tier: IndexedBattles, won: Floats) -> None:
+    def _choose_settings(
+        self, vectors: Vectors | csr_array, cross_tier: IndexedBattles, won: Floats
+    ) -> None:
         """Set gamma and top_k as configured, or choose them by leave-one-query-out log loss."""
         exact = isinstance(self.memory_, ExactMemory)
         n = len(cross_tier.texts)
@@ -164,17 +167,17 @@ class BradleyTerry(MemoryBasedEstimator, PreferenceEstimator):
 
     def _left_out_loss(
         self,
-        vectors: Vectors,
+        vectors: Vectors | csr_array,
         cross_tier: IndexedBattles,
         won: Floats,
         left_out: Indices,
         gamma: float,
         top_k: int | None,
     ) -> float:
-        tables = [
-            self._win_tables(vectors[part], [cross_tier.texts[i] for i in part], gamma, top_k, part)
-            for part in np.array_split(left_out, self._n_parts(len(left_out), top_k))
-        ]
+        tables = []
+        for part in np.array_split(left_out, self._n_parts(len(left_out), top_k)):
+            texts = [cross_tier.texts[i] for i in part]
+            tables.append(self._win_tables(dense(vectors[part]), texts, gamma, top_k, part))
         strengths = ratings.fit_win_tables(np.concatenate(tables), ridge=self.ridge)
         position = np.full(len(cross_tier.texts), -1)
         position[left_out] = np.arange(len(left_out))

@@ -8,10 +8,10 @@ A new kind of estimator is one file with one dataclass: hyper-parameters as fiel
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from zlib import crc32
 
 import numpy as np
@@ -34,6 +34,9 @@ from langchain_llm_router.data.embeddings import (
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Arrays, Floats, Vectors
 from langchain_llm_router.types.errors import NotFittedError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["Constant", "EmbeddingEstimator", "QualityEstimator", "Random"]
 
@@ -305,11 +308,27 @@ class EmbeddingEstimator(QualityEstimator):
         self._fit_vectors(self._embed_training(data.queries), data)
 
     def _predict(self, queries: Sequence[str]) -> Floats:
-        return self._predict_vectors(self._embed_queries(queries), queries)
+        return self._by_parts(self._predict_vectors, queries)
 
-    def _embed_training(self, queries: Sequence[str]) -> Vectors:
-        self.embeddings_ = self.embeddings or LexicalEmbeddings().fit(queries)
-        vectors = embed(self.embeddings_, queries)
+    def _by_parts(
+        self, read: Callable[[Vectors, Sequence[str]], Floats], queries: Sequence[str]
+    ) -> Floats:
+        """Embed and read some queries after others, because all vectors would be large."""
+        starts = range(0, len(queries), self._FEW_ROWS)
+        parts = [queries[start : start + self._FEW_ROWS] for start in starts]
+        return np.concatenate([read(self._embed_queries(part), part) for part in parts])
+
+    def _embed_training(self, queries: Sequence[str]) -> Vectors | csr_array:
+        """Embed the training queries; many vectors of `LexicalEmbeddings` without their zeros."""
+        given = self.embeddings
+        vectors: Vectors | csr_array
+        if isinstance(given, LexicalEmbeddings | None) and len(queries) > self._FEW_ROWS:
+            words = LexicalEmbeddings() if given is None else given
+            vectors = words.fit_sparse(queries) if given is None else words.embed_sparse(queries)
+            self.embeddings_: Embeddings = words
+        else:
+            self.embeddings_ = given or LexicalEmbeddings().fit(queries)
+            vectors = embed(self.embeddings_, queries)
         self.width_ = vectors.shape[1]
         return vectors
 
@@ -344,7 +363,7 @@ class EmbeddingEstimator(QualityEstimator):
         self._restore_learned(arrays)
 
     @abstractmethod
-    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None: ...
+    def _fit_vectors(self, vectors: Vectors | csr_array, data: Outcomes) -> None: ...
 
     @abstractmethod
     def _predict_vectors(self, vectors: Vectors, queries: Sequence[str]) -> Floats: ...

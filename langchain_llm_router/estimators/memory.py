@@ -1,6 +1,7 @@
 """Indexes of training queries that are searched by similarity.
 
-`ExactMemory` compares with every vector and suits up to about 100,000 vectors.
+`ExactMemory` compares with every vector and suits up to about 100,000 vectors; those of words alone
+it keeps without their zeros.
 `ApproximateMemory` searches a graph (extra `ann`) and reads vectors from a memory-mapped file, so
 that a million vectors need less than 1 GB. `StoreMemory` (`memory_store.py`) searches any
 LangChain `VectorStore`, such as pgvector.
@@ -18,7 +19,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
 
+from langchain_llm_router.data.embeddings import dense
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.types.arrays import Arrays, Indices, Vectors
 from langchain_llm_router.types.errors import import_extra
@@ -27,6 +30,7 @@ __all__ = ["ApproximateMemory", "ExactMemory", "Memory"]
 
 
 _VECTORS, _INDEX = "memory_vectors.npy", "memory_index.usearch"
+_SPARSE_PARTS = ("data", "indices", "indptr")
 
 
 class Memory(CheckedArguments, ABC):
@@ -40,18 +44,18 @@ class Memory(CheckedArguments, ABC):
     n_rows_: int
     width_: int
 
-    def fit(self, vectors: Vectors, texts: Sequence[str]) -> Self:
+    def fit(self, vectors: Vectors | csr_array, texts: Sequence[str]) -> Self:
         """Store these queries in place of any earlier ones.
 
         Args:
-            vectors: Unit vectors, of shape (n_rows, embedding dimension).
+            vectors: Unit vectors, of shape (n_rows, embedding dimension), maybe sparse.
             texts: Texts of the same queries.
         """
         self.n_rows_, self.width_ = vectors.shape
-        self._fit(vectors, texts)
+        self._fit(dense(vectors), texts)
         return self
 
-    def refitted(self, vectors: Vectors, texts: Sequence[str]) -> Self:
+    def refitted(self, vectors: Vectors | csr_array, texts: Sequence[str]) -> Self:
         """Fit a copy, because the memory that the user configured must not change."""
         return copy(self).fit(vectors, texts)
 
@@ -105,7 +109,7 @@ class Memory(CheckedArguments, ABC):
     @abstractmethod
     def _restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None: ...
 
-    def _check_shape(self, vectors: NDArray[Any]) -> None:
+    def _check_shape(self, vectors: NDArray[Any] | csr_array) -> None:
         if vectors.dtype.kind != "f":
             msg = f"the vectors of the memory hold {vectors.dtype}, expected decimal numbers"
             raise ValueError(msg)
@@ -120,18 +124,30 @@ class ExactMemory(Memory):
     """A memory that compares each query with every stored vector.
 
     Attributes:
-        vectors_: Unit vectors, of shape (n_rows, embedding dimension).
+        vectors_: Unit vectors, of shape (n_rows, embedding dimension), or a sparse array of them.
     """
+
+    def fit(self, vectors: Vectors | csr_array, texts: Sequence[str]) -> Self:
+        """Store these queries in place of any earlier ones; sparse vectors stay so."""
+        if not isinstance(vectors, csr_array):
+            return super().fit(vectors, texts)
+        self.n_rows_, self.width_ = vectors.shape
+        self.vectors_: Vectors | csr_array = vectors
+        return self
 
     def _fit(self, vectors: Vectors, texts: Sequence[str]) -> None:
         self.vectors_ = np.ascontiguousarray(vectors, dtype=np.float32)
 
     def grown(self, vectors: Vectors, texts: Sequence[str]) -> Self:
         """Return a fitted copy with these rows at the end."""
+        if isinstance(self.vectors_, csr_array):
+            return copy(self).fit(vstack([self.vectors_, csr_array(vectors)], format="csr"), texts)
         return copy(self).fit(np.vstack([self.vectors_, vectors]), texts)
 
     def cosines(self, vectors: Vectors) -> Vectors:
         """Return the cosine similarity to every stored query, of shape (n_queries, n_rows)."""
+        if isinstance(self.vectors_, csr_array):
+            return np.ascontiguousarray((self.vectors_ @ vectors.T).T)
         return np.asarray(vectors @ self.vectors_.T)
 
     def search(self, vectors: Vectors, texts: Sequence[str], k: int) -> tuple[Indices, Vectors]:
@@ -148,11 +164,18 @@ class ExactMemory(Memory):
         return rows, cosine
 
     def arrays(self) -> Arrays:
-        """Return the vectors."""
+        """Return the vectors, or the parts of a sparse array of them."""
+        if isinstance(self.vectors_, csr_array):
+            return {f"vectors_{part}": getattr(self.vectors_, part) for part in _SPARSE_PARTS}
         return {"vectors": self.vectors_}
 
     def _restore(self, described: Mapping[str, Any], arrays: Arrays, folder: Path) -> None:
-        self.vectors_ = arrays["vectors"]
+        if "vectors" in arrays:
+            self.vectors_ = arrays["vectors"]
+        else:
+            parts = tuple(arrays[f"vectors_{part}"] for part in _SPARSE_PARTS)
+            self.vectors_ = csr_array(parts, shape=(self.n_rows_, self.width_))
+            self.vectors_.check_format()
         self._check_shape(self.vectors_)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from langchain_core.embeddings import Embeddings
+from scipy.sparse import csr_array
 
 from langchain_llm_router.data.artifacts import Artifact
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator
@@ -55,7 +56,7 @@ class MemoryBasedEstimator(EmbeddingEstimator):
         """
         return cls._load(folder, embeddings, memory=memory)
 
-    def _fit_memory(self, vectors: Vectors, texts: Sequence[str]) -> None:
+    def _fit_memory(self, vectors: Vectors | csr_array, texts: Sequence[str]) -> None:
         earlier: Memory | None = getattr(self, "memory_", None)
         if earlier is not None:
             earlier.forget()

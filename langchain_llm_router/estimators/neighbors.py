@@ -9,9 +9,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.artifacts import data_hash
+from langchain_llm_router.data.embeddings import dense
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator
 from langchain_llm_router.estimators.memory_based import MemoryBasedEstimator
 from langchain_llm_router.types.arguments import check_range
@@ -50,7 +52,7 @@ class NearestNeighbors(MemoryBasedEstimator):
             raise ValueError(msg)
         check_range(self, "temperature", above=True)
 
-    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
+    def _fit_vectors(self, vectors: Vectors | csr_array, data: Outcomes) -> None:
         self._fit_memory(vectors, data.queries)
         self.quality_ = np.array(data.quality)
         self._has_unknown = False
@@ -158,7 +160,7 @@ class Clusters(EmbeddingEstimator):
                 raise ValueError(msg)
         check_range(self, "sharpness", "prior_rows")
 
-    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
+    def _fit_vectors(self, vectors: Vectors | csr_array, data: Outcomes) -> None:
         rng = np.random.default_rng(self.seed)
         self.centers_, member = _spherical_kmeans(vectors, self.n_clusters, rng)
         self.counts_ = np.bincount(member, minlength=len(self.centers_))
@@ -189,20 +191,21 @@ class Clusters(EmbeddingEstimator):
 
 
 def _spherical_kmeans(
-    vectors: Vectors, n_clusters: int, rng: np.random.Generator
+    vectors: Vectors | csr_array, n_clusters: int, rng: np.random.Generator
 ) -> tuple[Vectors, Indices]:
     """Run Lloyd's algorithm with cosine similarity from k-means++ centers; drop empty clusters."""
-    centers = vectors[[int(rng.integers(len(vectors)))]]
+    n = vectors.shape[0]
+    centers = dense(vectors[[int(rng.integers(n))]])
     nearest = vectors @ centers[0]
     while len(centers) < n_clusters:
         distance = np.maximum(1 - nearest.astype(np.float64), 0)
         distance[distance < 1e-6] = 0
         if distance.sum() == 0:
             break
-        drawn = vectors[int(rng.choice(len(vectors), p=distance / distance.sum()))]
+        drawn = dense(vectors[[int(rng.choice(n, p=distance / distance.sum()))]])
         centers = np.vstack([centers, drawn])
-        nearest = np.maximum(nearest, vectors @ drawn)
-    member = np.full(len(vectors), -1)
+        nearest = np.maximum(nearest, vectors @ drawn[0])
+    member = np.full(n, -1)
     for _ in range(100):
         cosine = vectors @ centers.T
         moved = cosine.argmax(axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.estimators.estimator import EmbeddingEstimator
 from langchain_llm_router.estimators.ratings import mean_win_rates
 from langchain_llm_router.types.arrays import Floats, Indices, Vectors
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["IndexedBattles", "PreferenceEstimator"]
 
@@ -111,7 +114,7 @@ class PreferenceEstimator(EmbeddingEstimator):
         self._check_fitted()
         if len(queries) == 0:
             return np.empty((0, len(self.candidates_)))
-        return self._strengths(self._embed_queries(queries), queries)
+        return self._by_parts(self._strengths, queries)
 
     def _select_candidates(self, names: Sequence[str]) -> tuple[str, ...]:
         chosen = tuple(names if self.candidates is None else self.candidates)
@@ -124,7 +127,7 @@ class PreferenceEstimator(EmbeddingEstimator):
     def _columns(self, names: Sequence[str]) -> Indices:
         return np.array([list(names).index(name) for name in self.candidates_], dtype=np.intp)
 
-    def _fit_vectors(self, vectors: Vectors, data: Outcomes) -> None:
+    def _fit_vectors(self, vectors: Vectors | csr_array, data: Outcomes) -> None:
         battles = IndexedBattles.of_outcomes(data)
         self.candidates_ = self._select_candidates(battles.names)
         first = {text: i for i, text in reversed(list(enumerate(data.queries)))}
@@ -134,7 +137,7 @@ class PreferenceEstimator(EmbeddingEstimator):
         return mean_win_rates(self._strengths(vectors, queries))
 
     @abstractmethod
-    def _fit_battles(self, vectors: Vectors, battles: IndexedBattles) -> None: ...
+    def _fit_battles(self, vectors: Vectors | csr_array, battles: IndexedBattles) -> None: ...
 
     @abstractmethod
     def _strengths(self, vectors: Vectors, queries: Sequence[str]) -> Floats: ...
