@@ -22,6 +22,8 @@ from langchain_llm_router.types.errors import ArtifactError
 
 __all__ = ["Ensemble", "load_part"]
 
+_STACKED_ROWS = 2560
+
 
 @dataclass(eq=False)
 class Ensemble(QualityEstimator):
@@ -30,7 +32,8 @@ class Ensemble(QualityEstimator):
     Non-negative least squares on the out-of-fold predictions gives each part two weights: one for
     its mean over candidates and one for its differences between candidates. A part that predicts
     no better than the mean gets weight 0, and an overconfident part gets a small weight, which
-    calibrates the sum. Finally all parts are fitted on all rows.
+    calibrates the sum. Finally all parts are fitted on all rows. Of more than 2,560 rows, so many
+    drawn at random decide the weights.
 
     Args:
         estimators: The parts. If None, `Linear`, `NearestNeighbors` and `Clusters` with their
@@ -102,14 +105,18 @@ class Ensemble(QualityEstimator):
             parts = (Linear(), NearestNeighbors(), Clusters())
         self.intercept_ = np.array(data.quality.mean(axis=0))
         self.weights_ = np.full((2, len(parts)), 1 / len(parts))
-        if len(set(data.queries)) >= 2 * self.n_folds:
+        some = data
+        if len(data) > _STACKED_ROWS:
+            rows = np.random.default_rng(self.seed).permutation(len(data))[:_STACKED_ROWS]
+            some = data.take(np.sort(rows))
+        if len(set(some.queries)) >= 2 * self.n_folds:
             predictions = [
-                out_of_fold(part, data, n_folds=self.n_folds, seed=self.seed) for part in parts
+                out_of_fold(part, some, n_folds=self.n_folds, seed=self.seed) for part in parts
             ]
-            self.weights_ = _stacking_weights(np.array(predictions), np.asarray(data.quality))
+            self.weights_ = _stacking_weights(np.array(predictions), np.asarray(some.quality))
         # Copies are fitted because fitting the ensemble must not change the caller's estimators.
         self.estimators_ = [part.unfitted().fit(data) for part in parts]
-        predicted = np.array([part.predict(data.queries) for part in self.estimators_])
+        predicted = np.array([part.predict(some.queries) for part in self.estimators_])
         self._centers = predicted.mean(axis=1)
 
     def _predict(self, queries: Sequence[str]) -> Floats:
