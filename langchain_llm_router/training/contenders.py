@@ -76,6 +76,11 @@ class Tables:
     timed: bool = False
     _fitted: dict[tuple[str, bytes], QualityEstimator] = field(default_factory=dict)
 
+    def take(self, rows: Indices) -> Tables:
+        """Select rows by index."""
+        evaluations = {name: it.take(rows) for name, it in self.evaluations.items()}
+        return Tables(self.outcomes.take(rows), evaluations, self.estimators, self.timed)
+
     def of(
         self, chain: Sequence[str], verifier: str, rows: Indices
     ) -> tuple[Outcomes, SelfEvaluations]:

@@ -31,12 +31,13 @@ class Contest:
     """A comparison of all contenders on rows that they were not fitted on.
 
     Args:
-        tables: The data.
+        tables: The rows that are compared on.
         goal: What the router is to reach.
         even_if_worse: Whether the router is returned even if its verdict is not "kept".
         n_folds: Number of parts, each answered by routers that were fitted on the others.
         seed: Seed of the split and of the resampling.
         watch: Callback that receives the progress.
+        everything: The rows that the winner is fitted on. If None, those of `tables`.
     """
 
     tables: Tables
@@ -45,6 +46,7 @@ class Contest:
     n_folds: int = 5
     seed: int = 0
     watch: Watch | None = None
+    everything: Tables | None = None
 
     def run(self) -> Fitted:
         """Choose a setting, decide the verdict on it, and fit it on all rows.
@@ -75,7 +77,12 @@ class Contest:
             lambda_=lambda_,
             sweep=self._sweep(tried, winner),
             n_folds=self.n_folds,
+            n_rows=len(self._all.outcomes),
         )
+
+    @property
+    def _all(self) -> Tables:
+        return self.tables if self.everything is None else self.everything
 
     def cross_fit(self, progress: Progress) -> CrossFit:
         """Try every setting of every contender on rows that it was not fitted on.
@@ -149,29 +156,31 @@ class Contest:
         return Sweep(trials.knob[rows], trials.quality[rows], trials.cost_usd[rows])
 
     def _router(self, winner: Contender, lambda_: float) -> SavedRouter:
-        rows = np.arange(len(self.tables.outcomes))
-        policy = winner.train(rows)(lambda_)
+        # A contender is bound to its tables.
+        (bound,) = [it for it in contenders(self._all) if it.name == winner.name]
+        rows = np.arange(len(self._all.outcomes))
+        policy = bound.train(rows)(lambda_)
         chain = policy.asks(winner.candidates)
         name = winner.estimator
         verifier = winner.verifier if policy.verifies else None
         return SavedRouter(
             candidates=chain,
             policy=policy,
-            estimator=None if name is None else self.tables.estimator(name, rows),
+            estimator=None if name is None else self._all.estimator(name, rows),
             verifier=verifier,
             verifier_description=(
                 None if verifier is None else self.tables.evaluations[verifier].verifier
             ),
             expected_cost_usd=self._mean_costs(chain),
-        ).taught_by(self.tables.outcomes.queries)
+        ).taught_by(self._all.outcomes.queries)
 
     def _single(self, name: str) -> SavedRouter:
         return SavedRouter(
             candidates=(name,), policy=Always(name), expected_cost_usd=self._mean_costs((name,))
-        ).taught_by(self.tables.outcomes.queries)
+        ).taught_by(self._all.outcomes.queries)
 
     def _mean_costs(self, chain: tuple[str, ...]) -> dict[str, float]:
-        return mean_costs(chain, self.tables.outcomes.select(chain).cost_usd)
+        return mean_costs(chain, self._all.outcomes.select(chain).cost_usd)
 
 
 def _default_lambda(outcomes: Outcomes) -> float:

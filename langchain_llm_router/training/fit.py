@@ -2,7 +2,8 @@
 
 All kinds of routers that apply to the data are compared on every row, by routers that were fitted
 without the row. The one with the largest saving that can probably be proven wins, the verdict on it
-allows for the choice, and it is then fitted on all rows.
+allows for the choice, and it is then fitted on all rows. Of more than 10,000
+different queries, so many drawn at random are compared on.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from dataclasses import replace
 import numpy as np
 
 from langchain_llm_router.collect import Collected
-from langchain_llm_router.data import Outcomes, SelfEvaluations
+from langchain_llm_router.data import Outcomes, SelfEvaluations, split_indices
 from langchain_llm_router.estimators import QualityEstimator
 from langchain_llm_router.evaluation import LatencyCost, latency_cost
 from langchain_llm_router.evaluation.claims import Goal
 from langchain_llm_router.training.contenders import CHEAP_ESTIMATORS, Tables
 from langchain_llm_router.training.contest import Contest
 from langchain_llm_router.training.fitted_router import Fitted
+from langchain_llm_router.types.arrays import Indices
 from langchain_llm_router.types.progress import Watch
 
 __all__ = ["fit_router"]
+
+_MOST_QUERIES = 10_000
 
 
 def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
@@ -44,6 +48,10 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
     verifier, `ConfidenceThreshold` and `Pomdp` with each verifier and each chain of candidates
     (all candidates, and every pair), and `AnswerPool` where the equal answers of three candidates
     or more are known. They are compared with every candidate alone.
+
+    Of more than 10,000 different queries, so many drawn at random are compared on. The verdict and
+    all figures are then about their rows and about routers that were fitted on most of these, while
+    the router that is returned is fitted on all rows.
 
     Args:
         data: Measured quality and cost, or the result of `collect`.
@@ -77,39 +85,55 @@ def fit_router(  # noqa: PLR0913 - what a contest is made of, by keyword
         raise ValueError(_unpriced(outcomes))
     order = np.argsort(outcomes.cost_usd.mean(axis=0), kind="stable")
     names = [outcomes.candidates[j] for j in order]
-    tables = Tables(
+    everything = Tables(
         outcomes.select(names),
         {name: it.select(names) for name, it in evaluations.items()},
         CHEAP_ESTIMATORS if estimators is None else estimators,
         timed=lambda_ is None and any(it.metric == "latency_s" for it in goal.targets),
     )
+    rows = _contest_rows(outcomes, seed)
     fitted = Contest(
-        tables,
+        everything if rows is None else everything.take(rows),
         goal,
         even_if_worse=even_if_worse,
         n_folds=n_folds,
         seed=seed,
         watch=watch,
+        everything=everything,
     ).run()
     if isinstance(data, Outcomes):
         return fitted
-    return replace(fitted, latency=_latency(fitted, data, evaluations), runs=data.runs)
+    latency = _latency(fitted, data, evaluations, slice(None) if rows is None else rows)
+    return replace(fitted, latency=latency, runs=data.runs)
+
+
+def _contest_rows(outcomes: Outcomes, seed: int) -> Indices | None:
+    """Draw the rows that are compared on; None for all."""
+    n = len(set(outcomes.queries))
+    if n <= _MOST_QUERIES:
+        return None
+    (rows,) = split_indices(len(outcomes), [_MOST_QUERIES / n], seed=seed, groups=outcomes.queries)
+    return rows
 
 
 def _latency(
-    fitted: Fitted, data: Collected, evaluations: Mapping[str, SelfEvaluations]
+    fitted: Fitted,
+    data: Collected,
+    evaluations: Mapping[str, SelfEvaluations],
+    rows: Indices | slice,
 ) -> LatencyCost | None:
     names = fitted.done.candidates
     columns = [data.outcomes.candidates.index(name) for name in names]
     scores = None
     if fitted.done.verifier is not None:
         scores = evaluations[fitted.done.verifier].select(names).latency_s
+        scores = None if scores is None else scores[rows]
     return latency_cost(
         fitted.done,
         fitted.single,
         names,
-        data.latency_s[:, columns],
-        data.ttft_s[:, columns],
+        data.latency_s[rows][:, columns],
+        data.ttft_s[rows][:, columns],
         scores,
     )
 

@@ -69,12 +69,14 @@ class Fitted:
         goal: What the router is to reach.
         standings: Results of the contenders, the winner first.
         left_out: Reason by name for each contender that does not apply.
-        outcomes: The rows, with the candidates from cheap to expensive.
+        outcomes: The rows of the contest, with the candidates from cheap to expensive.
         done: What the winner reached on each row.
         optimism: By how much `done` flatters the winner, because these rows also chose it.
         lambda_: The winner's setting, in quality per dollar.
         sweep: Results of the winner at other settings.
         n_folds: Number of parts, each of which was left out once.
+        n_rows: Number of rows that the winner was fitted on; more than `outcomes` has where some
+            were drawn for the contest.
         latency: The winner's time to the first token and to the whole answer, with those of the
             best single model; None if latencies are unknown.
         runs: Single measurements of questions that were answered several times and have their mean
@@ -93,6 +95,7 @@ class Fitted:
     lambda_: float
     sweep: Sweep
     n_folds: int
+    n_rows: int
     latency: LatencyCost | None = None
     runs: Outcomes | None = None
 

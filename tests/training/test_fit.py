@@ -10,6 +10,7 @@ import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, SelfEvaluator, route_of
 from langchain_llm_router.apps.cli.fit_report import saved_line, write_report
+from langchain_llm_router.collect import Collected
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.estimators import Heuristics, Linear, NearestNeighbors
 from langchain_llm_router.evaluation import Exam
@@ -201,6 +202,39 @@ def test_every_row_counts_in_the_verdict_and_had_a_part_in_the_router(kept):
     assert kept.verdict.n_rows == len(kept.outcomes) == 500
     assert kept.winner.knows(kept.outcomes.queries).all()
     assert len(kept.done.quality) == 500
+
+
+def test_of_many_questions_some_are_compared_on_and_all_are_fitted_on(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("langchain_llm_router.training.fit._MOST_QUERIES", 200)
+    table = half_easy(500)
+    twice = table.take([*range(500), *range(500)])
+    fitted = fit_router(twice, target="quality >= best - 10 points", estimators=ONE)
+    assert fitted.worth_it
+    assert fitted.n_rows == 1000
+    assert fitted.verdict.n_rows == len(fitted.outcomes) == len(fitted.done.quality) == 400
+    assert len(set(fitted.outcomes.queries)) == 200
+    assert fitted.winner.estimator.memory_.n_rows_ == 1000
+    assert fitted.winner.knows(table.queries).all()
+    costs = dict(zip(table.candidates, table.mean_cost_usd, strict=True))
+    assert fitted.winner.expected_cost_usd == pytest.approx(costs)
+    assert "On 400 questions drawn from 1,000, each" in write_report(fitted, tmp_path).read_text()
+
+
+def test_waiting_is_that_on_the_questions_compared_on(monkeypatch):
+    monkeypatch.setattr("langchain_llm_router.training.fit._MOST_QUERIES", 200)
+    table = half_easy(400)
+    seconds = np.random.default_rng(0).exponential(size=(400, 2))
+    nothing = np.full((400, 2), np.nan)
+    numbers = (seconds, seconds / 2, nothing, nothing, nothing)
+    collected = Collected(tuple(table.queries), table, {}, [{}] * 400, *numbers, None, {})
+    fitted = fit_router(collected, target="quality >= best - 10 points", estimators=ONE)
+    used = [table.queries.index(query) for query in fitted.outcomes.queries]
+    alone = seconds[used, table.candidates.index(fitted.single)]
+    assert fitted.latency.n_rows == len(used) == 200
+    assert fitted.latency.whole_alone.median_s == pytest.approx(np.median(alone))
+    chosen = seconds[used, fitted.done.accepted]
+    assert fitted.latency.whole.median_s == pytest.approx(np.median(chosen))
 
 
 def test_several_targets_must_be_kept_at_once():

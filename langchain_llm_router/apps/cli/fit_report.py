@@ -58,7 +58,7 @@ def latency_line(fitted: Fitted) -> str:
 
 
 def _draw(fitted: Fitted, folder: Path) -> None:
-    tested = f"{len(fitted.outcomes):,} questions, each by a router fitted without it"
+    tested = f"{_questions(fitted)}, each by a router fitted without it"
     figure = plots.cost_quality_curve(
         plots.sweep_points("the same router, other λ", fitted.sweep),
         singles=plots.single_points(fitted.outcomes),
@@ -107,7 +107,7 @@ def _shares(fitted: Fitted) -> dict[str, dict[str, float]]:
 
 
 def _markdown(fitted: Fitted, folder: Path, notes: str) -> str:
-    verdict, n = fitted.verdict, len(fitted.outcomes)
+    verdict, asked = fitted.verdict, _questions(fitted)
     return f"""# Fitted router
 
 **{_OUTCOMES[verdict.outcome]}** {verdict.sentence}
@@ -122,7 +122,7 @@ Load it with:
 
 ## What it is worth
 
-On {n:,} questions, each answered by a router that was fitted without it ({fitted.n_folds} parts):
+On {asked}, each answered by a router that was fitted without it ({fitted.n_folds} parts):
 
 {_worth_table(fitted)}
 
@@ -158,6 +158,12 @@ _OUTCOMES = {
     "not_kept": "Routing is not worth it here.",
     "unknown": "It cannot be said yet.",
 }
+
+
+def _questions(fitted: Fitted) -> str:
+    """Say on how many questions the routers were compared, and of how many."""
+    n = len(fitted.outcomes)
+    return f"{n:,} questions" + ("" if n == fitted.n_rows else f" drawn from {fitted.n_rows:,}")
 
 
 def _note(text: str) -> str:
