@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         bootstrap,
         difference_interval,
         mean_interval,
+        ratio_interval,
         weighted_bootstrap,
     )
     from langchain_llm_router.evaluation.judgement import decide_verdict, trial_of
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         aiq_interval,
         apgr_interval,
         cpt_interval,
+        tiny_gap_warning,
     )
     from langchain_llm_router.evaluation.metrics import (
         Curve,
@@ -126,11 +128,12 @@ else:
             ".held_out": "HeldOutReport held_out_report",
             ".claims": "Goal",
             ".intervals": (
-                "Interval Resampling bootstrap difference_interval mean_interval weighted_bootstrap"
+                "Interval Resampling bootstrap difference_interval mean_interval ratio_interval "
+                "weighted_bootstrap"
             ),
             ".judgement": "decide_verdict trial_of",
             ".logged_verdict": "LoggedScores logged_scores",
-            ".metric_intervals": "aiq_interval apgr_interval cpt_interval",
+            ".metric_intervals": "aiq_interval apgr_interval cpt_interval tiny_gap_warning",
             ".targets": "Target parse_targets",
             ".verdict": "Verdict",
             ".latency": "LatencyCost Waiting latency_cost",
@@ -225,6 +228,7 @@ __all__ = [
     "quality_above_mix_interval",
     "quality_at_cost",
     "random_mix_hull",
+    "ratio_interval",
     "recorded_attempts",
     "region_ibc_lift",
     "region_ibc_lift_interval",
@@ -234,6 +238,7 @@ __all__ = [
     "separability",
     "single_sweep",
     "spans",
+    "tiny_gap_warning",
     "trial_of",
     "utility_sweep",
     "weighted_bootstrap",

@@ -15,7 +15,11 @@ from langchain_llm_router.evaluation.intervals import (
     difference_interval,
     mean_interval,
 )
-from langchain_llm_router.evaluation.metric_intervals import aiq_interval, apgr_interval
+from langchain_llm_router.evaluation.metric_intervals import (
+    aiq_interval,
+    apgr_interval,
+    tiny_gap_warning,
+)
 from langchain_llm_router.evaluation.metrics import brier, ece
 from langchain_llm_router.evaluation.sweeps import single_sweep, utility_sweep
 from langchain_llm_router.types.arrays import Floats
@@ -41,6 +45,8 @@ class HeldOutReport:
         brier: Mean squared error of the predicted qualities.
         ece: Expected calibration error of the predicted qualities.
         n_rows: Number of held-out rows.
+        warning: A warning if there is an APGR and the gap between the candidates cannot be told from
+            0, so that a share of it says little; else None.
     """
 
     metric: Literal["apgr", "aiq", "quality"]
@@ -51,6 +57,7 @@ class HeldOutReport:
     brier: float
     ece: float
     n_rows: int
+    warning: str | None = None
 
     @property
     def verdict(self) -> _Verdict:
@@ -76,12 +83,17 @@ class HeldOutReport:
             "harms": f"This estimator is worse than {against}: {facts}. Do not route by it.",
         }
         text = words[self.verdict]
-        within = self.within_groups
-        if self.verdict == "helps" and within is not None and within.low <= 0.5:
+        within, warning = self.within_groups, self.warning
+        unsure = self.verdict == "helps" and within is not None and within.low <= 0.5
+        if unsure and warning is not None:
+            text += " Whether it does so within groups too cannot be said."
+        elif unsure:
             text += (
                 f" Within groups it does not beat chance (APGR {within:.3f}): it distinguishes "
                 "groups, but not hard queries from easy ones."
             )
+        if warning is not None and (unsure or self.metric == "apgr"):
+            text += f" {warning}"
         return text
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,6 +108,7 @@ class HeldOutReport:
             "brier": self.brier,
             "ece": self.ece,
             "n_rows": self.n_rows,
+            "warning": self.warning,
             "verdict": self.verdict,
             "sentence": self.sentence,
         }
@@ -126,7 +139,9 @@ def held_out_report(
     predicted = estimator.predict(outcomes.queries)
     pair = len(outcomes.candidates) == 2
     priced = outcomes.cost_usd is not None and not np.isnan(outcomes.cost_usd).any()
-    within = None
+    within, warning = None, None
+    if pair and (outcomes.groups is not None or not priced):
+        warning = tiny_gap_warning(*outcomes.quality.T, how)
     if pair and outcomes.groups is not None:
         rate = _win_rate(predicted)
         within = apgr_interval(rate, *outcomes.quality.T, groups=outcomes.groups, resampling=how)
@@ -145,6 +160,7 @@ def held_out_report(
         brier=brier(predicted, outcomes.quality),
         ece=ece(predicted, outcomes.quality),
         n_rows=len(outcomes),
+        warning=warning,
     )
 
 

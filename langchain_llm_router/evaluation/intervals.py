@@ -26,6 +26,7 @@ __all__ = [
     "bounded_mean_interval",
     "difference_interval",
     "mean_interval",
+    "ratio_interval",
     "weighted_bootstrap",
 ]
 
@@ -226,6 +227,45 @@ def difference_interval(
     """
     gap = np.asarray(quality, dtype=np.float64) - np.asarray(other, dtype=np.float64)
     return mean_interval(gap, resampling, bounds=(-1.0, 1.0))
+
+
+def ratio_interval(
+    above: ArrayLike, below: ArrayLike, resampling: Resampling = _DEFAULT
+) -> Interval:
+    """Compute the ratio of the means of two values of the same rows with its interval.
+
+    It has all ratios r for which the mean of above - r·below is not significantly different from 0
+    by Student's t. Where the mean of `below` itself is not, no finite interval holds its confidence
+    level, and both ends are infinite.
+
+    Args:
+        above: Value above the line of each row, of shape (n,), n >= 1.
+        below: Value below the line of each row, same shape.
+        resampling: Confidence level and clusters; no rows are redrawn.
+
+    References:
+        Fieller, 1954, Some problems in interval estimation, J. R. Stat. Soc. B 16(2), 175-185.
+    """
+    rows = np.stack([np.asarray(values, dtype=np.float64) for values in (above, below)])
+    if not rows[0].any():
+        return Interval(0.0, 0.0, 0.0)
+    top, bottom = rows.mean(axis=1).tolist()
+    codes, n = resampling.codes(rows.shape[1]), rows.shape[1]
+    n_clusters = int(codes.max()) + 1
+    value = top / bottom if bottom != 0 else math.nan
+    unbounded = Interval(value, -math.inf, math.inf)
+    if n_clusters == 1:
+        return unbounded
+    sums = np.stack([np.bincount(codes, row - row.mean()) for row in rows])
+    reach = float(student.ppf((1 + resampling.confidence) / 2, n_clusters - 1))
+    scale = reach**2 * n_clusters / (n_clusters - 1) / n**2
+    (aa, ab), (_, bb) = (scale * (sums @ sums.T)).tolist()
+    square = bottom**2 - bb
+    if square <= 0:
+        return unbounded
+    middle = (top * bottom - ab) / square
+    half = math.sqrt(max(middle**2 - (top**2 - aa) / square, 0.0))
+    return Interval(value, min(middle - half, value), max(middle + half, value))
 
 
 def _proportion(rows: Floats, confidence: float) -> Interval:

@@ -1,6 +1,6 @@
-"""Bootstrap intervals of the metrics APGR, CPT and AIQ, and of paired differences of them.
+"""Intervals of the metrics APGR, CPT and AIQ, and of paired differences of them.
 
-A difference is computed within each resample, on the same rows for both routers.
+A difference is one on the same rows for both routers.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.evaluation.intervals import Interval, Resampling, weighted_bootstrap
+from langchain_llm_router.evaluation.intervals import (
+    Interval,
+    Resampling,
+    difference_interval,
+    ratio_interval,
+    weighted_bootstrap,
+)
 from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
 from langchain_llm_router.evaluation.sweeps import Sweep
 from langchain_llm_router.types.arrays import Floats
 
-__all__ = ["aiq_interval", "apgr_interval", "cpt_interval"]
+__all__ = ["aiq_interval", "apgr_interval", "cpt_interval", "tiny_gap_warning"]
 
 _DEFAULT = Resampling()
 
@@ -41,13 +47,6 @@ class _Pair:
         first = np.zeros((len(weights), 1))
         return np.hstack([first, share]), np.hstack([first, gained])
 
-    def area(self, weights: Floats) -> Floats:
-        """Compute ∫ gain d(share), not divided by the gap; 0 if no row was drawn."""
-        share, gained = self.path(weights)
-        total = np.maximum(share[:, -1], 1.0)
-        area: Floats = np.trapezoid(gained, share, axis=1) / total
-        return area
-
 
 def apgr_interval(
     win_rate: ArrayLike,
@@ -60,7 +59,8 @@ def apgr_interval(
 ) -> Interval:
     """Compute the APGR with its interval, or its difference from another router's APGR.
 
-    Resamples without a gap between the candidates are left out.
+    It is `ratio_interval` of the area and the gap, so both ends are infinite where the gap cannot be
+    told from 0; `tiny_gap_warning` says so in words.
 
     Args:
         win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
@@ -68,7 +68,7 @@ def apgr_interval(
         strong_quality: Measured quality of the strong candidate, same shape.
         baseline: Predicted win rates of another router. If None, there is no difference.
         groups: Label of each query, for the APGR within groups (`within_group_apgr`).
-        resampling: Settings of the bootstrap.
+        resampling: Confidence level and clusters; no rows are redrawn.
     """
     check_pair(win_rate, weak_quality, strong_quality)
     rates = [np.asarray(win_rate, dtype=np.float64)]
@@ -79,17 +79,49 @@ def apgr_interval(
     codes = np.zeros(len(gain), dtype=np.intp)
     if groups is not None:
         codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    parts = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
-    pairs = [[(rows, _Pair(rate[rows], gain[rows])) for rows in parts] for rate in rates]
+    areas = np.zeros((len(rates), len(gain)))
+    for code in range(int(codes.max()) + 1):
+        rows = np.flatnonzero(codes == code)
+        for area, rate in zip(areas, rates, strict=True):
+            area[rows] = _area_by_row(rate[rows], gain[rows])
+    return ratio_interval(areas[0] - areas[1:].sum(axis=0), gain, resampling)
 
-    def statistic(weights: Floats) -> Floats:
-        gap = weights @ gain
-        gap[np.abs(gap) < _NO_GAP] = np.nan
-        areas = [sum(pair.area(weights[:, rows]) for rows, pair in ranked) for ranked in pairs]
-        difference = areas[0] - areas[1] if len(areas) > 1 else areas[0]
-        return np.asarray(difference / gap, np.float64)
 
-    return weighted_bootstrap(statistic, len(gain), resampling)
+def _area_by_row(win_rate: Floats, gain: Floats) -> Floats:
+    """Return values whose mean is ∫ gain d(share), and whose spread gives its standard error.
+
+    The area is the mean of g·h over rows, where g is the gain of a row and h the share of the rows
+    that are sent to strong after it. As each row also counts in the h of others, its
+    influence on the area is larger than g·h by the gain of the rows that are sent earlier.
+    """
+    _, code, count = np.unique(win_rate, return_inverse=True, return_counts=True)
+    sums = np.bincount(code, gain)
+    # Of rows with equal win rates half counts as sent before a row, half as sent after it.
+    later = (count.cumsum() - count / 2) / len(gain)
+    earlier = (sums.sum() - sums.cumsum() + sums / 2) / len(gain)
+    twice = gain * later[code] + earlier[code]
+    rows: Floats = twice - twice.mean() / 2
+    return rows
+
+
+def tiny_gap_warning(
+    weak_quality: ArrayLike, strong_quality: ArrayLike, resampling: Resampling = _DEFAULT
+) -> str | None:
+    """Return a warning about shares of a quality gap that cannot be told from 0; else None.
+
+    Args:
+        weak_quality: Measured quality of the weak candidate, of shape (n_queries,).
+        strong_quality: Measured quality of the strong candidate, same shape.
+        resampling: Confidence level and clusters.
+    """
+    gap = difference_interval(strong_quality, weak_quality, resampling)
+    if not gap.low <= 0 <= gap.high:
+        return None
+    value, low, high = (100 * end for end in (gap.value, gap.low, gap.high))
+    return (
+        f"The gap between strong and weak is {value:+.1f} points ({low:+.1f} to {high:+.1f}): a "
+        "share of it says little."
+    )
 
 
 def cpt_interval(

@@ -40,7 +40,7 @@ from langchain_llm_router.estimators import (
     NearestNeighbors,
     Training,
 )
-from langchain_llm_router.evaluation import Interval, Resampling, apgr_interval
+from langchain_llm_router.evaluation import Interval, Resampling, apgr_interval, tiny_gap_warning
 from tests.support.shared_data import shared_data_folder
 
 SET_ASIDE_SEED = 2026
@@ -131,6 +131,17 @@ def figures(test: Outcomes, quality: np.ndarray, base: np.ndarray | None, n: int
     return found
 
 
+def warnings(test: Outcomes) -> list[str]:
+    """Pairs whose gap is too small for a share of it."""
+    found = []
+    for title, names in PAIRS.items():
+        weak, strong = test.quality[:, [test.candidates.index(name) for name in names]].T
+        warning = tiny_gap_warning(weak, strong, Resampling(clusters=test.queries))
+        if warning is not None:
+            found.append(f"{title}: {warning}")
+    return found
+
+
 def win_rate(quality: np.ndarray) -> np.ndarray:
     return (1 + quality[:, 1] - quality[:, 0]) / 2
 
@@ -157,6 +168,7 @@ def measure(data: Outcomes, args: argparse.Namespace) -> dict:
     order = np.random.default_rng(SET_ASIDE_SEED).permutation(aside)
     test, pool = data.take(order[: args.test_rows]), data.take(rest)
     report: dict = {"n_train": args.train_rows, "n_test": len(test), "fits": []}
+    report["warnings"] = warnings(test)
     seen: dict[str, dict[str, list[dict]]] = {kind: {} for kind in KINDS}
     defaults = ContrastiveEncoder("unused").training
     for seed in args.seeds:
@@ -188,7 +200,7 @@ def markdown(report: dict) -> str:
             lines.append(f"| {kind}, {name} | {' | '.join(cells)} | {row['top']['value']:.3f} |")
         gains = [cell(report[kind]["trained"][f"{title}, gain"], "+") for title in titles]
         lines.append(f"| gain of training | {' | '.join(gains)} | |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"\n{warning}" for warning in report["warnings"])])
 
 
 def cell(figure: dict, sign: str = "") -> str:

@@ -36,7 +36,13 @@ from langchain_llm_router.estimators import (
     NearestNeighbors,
     Training,
 )
-from langchain_llm_router.evaluation import Resampling, apgr, apgr_interval, win_rate_curve
+from langchain_llm_router.evaluation import (
+    Resampling,
+    apgr,
+    apgr_interval,
+    tiny_gap_warning,
+    win_rate_curve,
+)
 from tests.support.minilm import MiniLM
 from tests.support.shared_data import shared_data_folder
 
@@ -144,6 +150,7 @@ def judge(
     resampling = Resampling(clusters=tested.queries)
     pooled = {name: np.concatenate(parts) for name, parts in ranks.items()}
     report = {"n_train": len(splits[0].train), "n_tested": len(tested), "n_splits": len(splits)}
+    report["warning"] = tiny_gap_warning(*tested.quality.T, resampling)
     for name in methods:
         apart = {
             f"minus {other}": figures(pooled[name], tested, resampling, pooled[other])
@@ -231,6 +238,7 @@ def as_text(report: dict) -> str:
     """The table for people."""
     lines = []
     for name in ("mmlu", "gsm8k"):
+        lines += filter(None, [report.get(name, {}).get("warning")])
         for method, row in report.get(name, {}).items():
             if isinstance(row, dict):
                 value, low, high = row["apgr"]

@@ -57,6 +57,7 @@ from langchain_llm_router.evaluation import (  # noqa: E402
     apgr_interval,
     oracle,
     single_sweep,
+    tiny_gap_warning,
     utility_sweep,
 )
 from tests.support.minilm import MiniLM  # noqa: E402
@@ -193,9 +194,12 @@ def show(interval: Interval) -> dict:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def pair_figures(outcomes: Outcomes, quality: np.ndarray, quick: bool) -> dict:
-    """APGR, and within groups where there are any."""
+def pair_figures(table: Table, outcomes: Outcomes, quality: np.ndarray, quick: bool) -> dict:
+    """APGR, and within groups where there are any; a tiny gap is noted under the table."""
     how = resampling(outcomes, quick)
+    warning = tiny_gap_warning(*outcomes.quality.T, how)
+    if warning is not None and warning not in table.notes:
+        table.notes.append(warning)
     rate = win_rate(quality)
     found = {"apgr": show(apgr_interval(rate, *outcomes.quality.T, resampling=how))}
     if outcomes.groups is not None:
@@ -231,7 +235,7 @@ def mmlu_1500(known, args) -> Table:
         if known is not None:
             predicted[FINE_TUNED] = fine_tuned(train, test, seed, args.keep)
         for name, quality in predicted.items():
-            seen.setdefault(name, []).append(pair_figures(test, quality, args.quick))
+            seen.setdefault(name, []).append(pair_figures(table, test, quality, args.quick))
     for name, figures in seen.items():
         table.rows[name] = average(figures) | {"n_seeds": len(figures)}
     return table
@@ -264,7 +268,7 @@ def gsm8k(labels: str) -> Callable:
             outcomes, n_folds, known, all_kinds=True, what=f"GSM8K {labels}"
         )
         for name, quality in predicted.items():
-            table.rows[name] = pair_figures(outcomes, quality, args.quick)
+            table.rows[name] = pair_figures(table, outcomes, quality, args.quick)
         return table
 
     return run
@@ -275,7 +279,7 @@ def mmlu_folds(known, args) -> Table:
     table = Table("mmlu_5fold", "MMLU, 5-fold", "apgr")
     predicted = cross_validated(outcomes, 5, known, all_kinds=False, what="MMLU 5-fold")
     for name, quality in predicted.items():
-        table.rows[name] = pair_figures(outcomes, quality, args.quick)
+        table.rows[name] = pair_figures(table, outcomes, quality, args.quick)
     return table
 
 
@@ -307,7 +311,7 @@ def priced(load: Callable, key: str, title: str, pair: tuple[str, str]) -> Calla
                 figures["over_knn"] = difference(sweep, knn, outcomes, how)
                 two = outcomes.select(pair)
                 columns = [outcomes.candidates.index(one) for one in pair]
-                both = pair_figures(two, quality[name][:, columns], args.quick)
+                both = pair_figures(table, two, quality[name][:, columns], args.quick)
                 figures["pair_apgr"], figures["within"] = both["apgr"], both["within"]
             table.rows[name] = figures
         table.notes.append(f"APGR columns: {pair[1]} against {pair[0]}.")
@@ -345,7 +349,7 @@ def transfer(known, args) -> Table:
         some = clean.take(np.random.default_rng(0).permutation(len(clean))[:4000])
         quality = Linear(embeddings=known).fit(some).predict(test.queries)
         table.rows[f"Linear, {'lexical' if known is None else 'MiniLM'}: {name}"] = pair_figures(
-            test, quality, args.quick
+            table, test, quality, args.quick
         )
     return table
 
@@ -444,7 +448,7 @@ def provenance(args) -> str:
         flag += f" --only {' '.join(args.only)}"
     return (
         f"Made by `python tests/benchmarks/routing_quality.py{flag}`, seeds from 0 on; in brackets "
-        "95 % bootstrap intervals over prompts. A group is MMLU's subject or the data set; a "
+        "95 % intervals over prompts. A group is MMLU's subject or the data set; a "
         "router whose APGR within groups is near 0.5 only tells groups apart."
     )
 

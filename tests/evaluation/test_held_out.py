@@ -73,6 +73,23 @@ def test_knowing_only_the_group_is_said():
     assert "distinguishes groups" in report.sentence
 
 
+def test_a_share_of_a_tiny_gap_is_warned_of():
+    pair = ("weak", "strong")
+    train, test = make_outcomes(200, pair, seed=1), unpriced(make_outcomes(200, pair, seed=2))
+    equal = np.column_stack([test.quality[:, 0], np.roll(test.quality[:, 0], 7)])
+    even = Outcomes(test.queries, pair, equal, None, test.groups)
+    fitted = Linear().fit(train)
+    report = held_out_report(fitted, even, resampling=FAST)
+    assert report.verdict == "no evidence"
+    assert report.sentence.endswith(f"Do not route by it. {report.warning}")
+    assert "a share of it says little" in report.as_dict()["warning"]
+    assert held_out_report(fitted, test, resampling=FAST).warning is None
+    known = Interval(0.7, 0.6, 0.8)
+    within = Interval(0.6, -np.inf, np.inf)
+    priced = HeldOutReport("aiq", known, 0.5, known, within, 0.1, 0.1, 9, "The gap is tiny.")
+    assert priced.sentence.endswith("within groups too cannot be said. The gap is tiny.")
+
+
 def test_many_candidates_without_prices_are_compared_with_the_best_single_one():
     train, test = make_outcomes(200, seed=1), unpriced(make_outcomes(200, seed=2))
     report = held_out_report(Linear().fit(train), test, resampling=FAST)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
-from scipy.stats import t as student
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from langchain_llm_router.evaluation import (
     Interval,
@@ -12,6 +13,8 @@ from langchain_llm_router.evaluation import (
     bootstrap,
     difference_interval,
     mean_interval,
+    ratio_interval,
+    tiny_gap_warning,
     weighted_bootstrap,
 )
 from tests.support.brute_force import RATE, STRONG, WEAK, brute_apgr
@@ -41,20 +44,67 @@ def test_both_bootstraps_agree():
     assert f"{fast:.1f}".startswith(f"{fast.value:.1f} [")
 
 
-def test_apgr_interval_equals_resampling_rows_one_by_one():
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.integers(3, 40), st.sampled_from([0.8, 0.95]))
+def test_a_ratio_has_the_values_that_a_t_test_does_not_refute(seed, n, confidence):
+    rng = np.random.default_rng(seed)
+    below = rng.normal(1.0, rng.choice([0.5, 3.0]), n)
+    above = 0.5 * below + rng.normal(0.3, 1.0, n)
+    found = ratio_interval(above, below, Resampling(confidence=confidence))
+    assert found.value == pytest.approx(above.mean() / below.mean())
+    is_bounded = ttest_1samp(below, 0.0).pvalue < 1 - confidence
+    assert np.isfinite([found.low, found.high]).tolist() == [is_bounded] * 2
+    if is_bounded:
+        for end in (found.low, found.high):
+            assert ttest_1samp(above - end * below, 0.0).pvalue == pytest.approx(1 - confidence)
+        assert found.low <= found.value <= found.high
+
+
+def test_a_ratio_of_copied_rows_is_as_uncertain_as_that_of_the_rows():
+    rng = np.random.default_rng(0)
+    above, below = rng.random(30), 1 + rng.random(30)
+    copies = Resampling(clusters=[str(i) for i in np.repeat(np.arange(30), 4)])
+    together = ratio_interval(np.repeat(above, 4), np.repeat(below, 4), copies)
+    alone = ratio_interval(above, below)
+    assert (together.low, together.high) == pytest.approx((alone.low, alone.high))
+    single = ratio_interval([1.0, 1.0], [2.0, 3.0], Resampling(clusters=["a", "a"]))
+    assert (single.value, single.low, single.high) == (0.4, -np.inf, np.inf)
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_the_apgr_is_as_uncertain_as_by_leaving_out_each_row(levels):
     rng = np.random.default_rng(1)
-    rate, weak = rng.random(60).round(1), (rng.random(60) < 0.4).astype(float)
-    strong = (rng.random(60) < 0.6 + 0.4 * rate).astype(float)
-    how = Resampling(40, seed=5)
-    draws = []
-    for block in how.weights(60):
-        for weights in block.astype(int):
-            rows = np.repeat(np.arange(60), weights)
-            draws.append(brute_apgr(rate[rows], weak[rows], strong[rows]))
-    found = apgr_interval(rate, weak, strong, resampling=how)
-    # A little further apart than the percentiles, as Student's t is wider than the normal.
-    level = norm.cdf(np.sqrt(60 / 59) * student.ppf(0.025, 59))
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [level, 1 - level])))
+    n, groups = 300, ["a"] * 100 + ["b"] * 200
+    rate = np.floor(levels * rng.random(n)) / levels
+    weak, strong = (rng.random(n) < 0.1) * 1.0, (rng.random(n) < 0.7 + 0.3 * rate) * 1.0
+    for parts in (None, groups):
+        labels = np.array(["a"] * n if parts is None else parts)
+
+        def area(rows, labels=labels):
+            mine = [rows[labels[rows] == label] for label in np.unique(labels)]
+            gaps = [(strong[part] - weak[part]).sum() for part in mine]
+            areas = [brute_apgr(rate[part], weak[part], strong[part]) for part in mine]
+            return np.dot(gaps, areas) / np.sum(gaps)
+
+        everyone = np.arange(n)
+        left = np.array([area(np.delete(everyone, i)) for i in range(n)])
+        error = np.sqrt((n - 1) * left.var())
+        found = apgr_interval(rate, weak, strong, groups=parts)
+        assert found.value == pytest.approx(area(everyone))
+        assert found.high - found.low == pytest.approx(2 * 1.968 * error, rel=0.03)
+
+
+def test_a_share_of_a_gap_that_may_be_0_is_unbounded_and_warned_of():
+    rng = np.random.default_rng(2)
+    rate, weak = rng.random(100), (rng.random(100) < 0.5) * 1.0
+    strong = weak[::-1].copy()
+    strong[:2] = 1 - strong[:2]
+    found = apgr_interval(rate, weak, strong)
+    assert (found.low, found.high) == (-np.inf, np.inf)
+    said = tiny_gap_warning(weak, strong)
+    assert said is not None
+    assert "a share of it says little" in said
+    assert tiny_gap_warning(weak, np.ones(100)) is None
 
 
 def test_the_difference_of_a_router_to_itself_is_exactly_zero():
