@@ -16,20 +16,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from langchain_llm_router.policies.supermodels import LinearUpdate
 from langchain_llm_router.types.arrays import Floats
 
 __all__ = [
     "MAX_HISTORIES",
+    "TIE",
     "Beliefs",
     "Option",
     "Plan",
-    "PlanState",
     "best_option",
     "build_beliefs",
     "group_centers",
     "group_weights",
     "nearest_group",
     "solve",
+    "tilted_weights",
 ]
 
 
@@ -37,18 +39,21 @@ MAX_HISTORIES = 3_000_000
 """Maximum size of a table of histories, because a larger one takes too much memory."""
 
 _CHUNK = 8192
-_TIE = 1e-12
+_CLOSE = 1e-9
+"""Error of a mean quality that counts as none."""
+TIE = 1e-12
+"""Utilities that differ by less, per mass, are equal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Beliefs:
     """Masses and qualities of all histories.
 
-    A history has one index per candidate except the last, whose answer is never verified: 0..k for
-    an observed score, k + 1 for a missing verdict, k + 2 for "not observed".
+    A history has one index per candidate whose answer may be verified, which are all, or all except
+    the last: 0..k for an observed score, k + 1 for a missing verdict, k + 2 for "not observed".
 
     Attributes:
-        mass: P(history), of shape (k + 3,) * (n_candidates - 1).
+        mass: P(history), of shape (k + 3,) * n_verified.
         quality: mass × E[quality of each candidate | history], with one more axis at the end.
     """
 
@@ -79,8 +84,8 @@ def build_beliefs(
     Args:
         performance: Quality of each candidate on each particle, of shape (n_particles,
             n_candidates).
-        likelihoods: P(observation | particle) for each candidate except the last, each of shape
-            (k + 2, n_particles): scores 0..k, then a missing verdict.
+        likelihoods: P(observation | particle) for each candidate whose answer may be verified, each
+            of shape (k + 2, n_particles): scores 0..k, then a missing verdict.
         weights: Weights of the particles before any observation, of shape (n_particles,); if None,
             uniform.
 
@@ -136,6 +141,11 @@ class Option(NamedTuple):
     utility: float
     """quality - λ·cost_usd."""
 
+    @classmethod
+    def of(cls, j: int, quality: float, cost: float, lambda_: float, *, verify: bool) -> Option:
+        """Return the option to ask candidate j, with its utility."""
+        return cls(j, verify, quality, cost, quality - lambda_ * cost)
+
 
 def group_centers(predicted: Floats, n_groups: int) -> Floats:
     """Cluster predictions by k-means, started from quantiles along their main direction."""
@@ -164,6 +174,47 @@ def group_weights(predicted: Floats, centers: Floats) -> Floats:
     kernel = np.exp(-squared.T / (2 * width))
     kernel = kernel / np.maximum(kernel.sum(axis=1, keepdims=True), 1e-300)
     weights: Floats = 0.98 * kernel + 0.02 / len(predicted)
+    return weights
+
+
+def tilted_weights(predicted: Floats, quality: Floats, centers: Floats) -> Floats:
+    """Return the weight of each particle in each group, of shape (n_groups, n_particles).
+
+    The weights are the most even ones (of highest entropy) under which the mean quality of each
+    candidate is what a linear regression on the predictions expects at the center of the group,
+    plus a small uniform part. All particles count in every group, so that groups may be small.
+
+    Args:
+        predicted: Predictions of the particles, of shape (n_particles, n_candidates).
+        quality: Measured qualities of the particles, same shape.
+        centers: Predictions at the centers of the groups, of shape (n_groups, n_candidates).
+    """
+    update = LinearUpdate.fit(predicted, quality)
+    expected = update.predict(centers, update.weights(tuple(range(predicted.shape[1]))))
+    weights = np.array([_tilted(quality, np.clip(row, 0, 1)) for row in expected])
+    mixed: Floats = 0.98 * weights + 0.02 / len(predicted)
+    return mixed
+
+
+def _tilted(quality: Floats, target: Floats) -> Floats:
+    """Return the weights ∝ exp(θ·quality) of mean quality `target`, by Newton's method."""
+    n, k = quality.shape
+    theta = np.zeros(k)
+    # A penalty of one row keeps θ finite where no weights reach the target.
+    penalty = 1 / n
+    for _ in range(100):
+        exponent = quality @ theta
+        weights = np.exp(exponent - exponent.max())
+        weights /= weights.sum()
+        mean = weights @ quality
+        slope = target - mean - penalty * theta
+        if float(np.abs(slope).max()) < _CLOSE:
+            break
+        centered = quality - mean
+        curvature = (centered * weights[:, None]).T @ centered + penalty * np.eye(k)
+        step = np.linalg.solve(curvature, slope)
+        # Far from the solution a full step may overshoot.
+        theta += step / max(1.0, float(np.abs(step).max()))
     return weights
 
 
@@ -200,56 +251,42 @@ class Plan:
     gains: tuple[tuple[Floats, Floats] | None, ...]
     exit_worth: float = -math.inf
 
-    def options(self, history: tuple[int, ...], after: int) -> list[Option]:
-        """Return the options after candidate `after` was asked last (-1 if none was)."""
+    def options(self, history: tuple[int, ...], answered: Sequence[int]) -> list[Option]:
+        """Return the options after these candidates have answered, the last one last."""
         mass = float(self.beliefs.mass[history])
         quality = self.beliefs.quality[history].tolist()
         costs = self.cost_usd.tolist()
-        options = []
+        options, after = [], answered[-1] if len(answered) > 0 else -1
         for j in range(after + 1, len(self.available)):
             if self.available[j]:
-                options.append(self._option(j, quality[j] / mass, costs[j], verify=False))
+                options.append(Option.of(j, quality[j] / mass, costs[j], self.lambda_, verify=False))
                 gain = self.gains[j]
                 if gain is not None:
                     a, b = float(gain[0][history[:j]]) / mass, float(gain[1][history[:j]]) / mass
-                    options.append(self._option(j, a, b, verify=True))
+                    options.append(Option.of(j, a, b, self.lambda_, verify=True))
         return options
 
-    def worth_verifying(self, history: tuple[int, ...], j: int) -> bool:
-        """Return whether to verify the answer that candidate j has given."""
+    def best_answer(self, expected: Floats, answered: Sequence[int]) -> int:
+        """Return the answer to keep, which is the last."""
+        return answered[-1]
+
+    def worth_verifying(self, history: tuple[int, ...], answered: Sequence[int]) -> bool:
+        """Return whether to verify the last answer."""
+        j = answered[-1]
         gain = self.gains[j]
         if gain is None or not any(self.available[j + 1 :]):
             return False
         mass = float(self.beliefs.mass[history])
         a, b = (float(part[history[:j]]) / mass for part in gain)
         keep = float(self.beliefs.quality[history][j]) / mass
-        return a - self.lambda_ * (b - float(self.cost_usd[j])) > max(keep, self.exit_worth) + _TIE
-
-    def _option(self, j: int, quality: float, cost: float, *, verify: bool) -> Option:
-        return Option(j, verify, quality, cost, quality - self.lambda_ * cost)
-
-
-class PlanState:
-    """A situation in terms of a plan.
-
-    Args:
-        plan: The plan.
-        history: The observations, as an index into the plan's tables.
-        answered: Candidates that have answered, in order.
-    """
-
-    __slots__ = ("answered", "expected", "history", "plan")
-
-    def __init__(self, plan: Plan, history: tuple[int, ...], answered: tuple[int, ...]) -> None:
-        self.plan, self.history, self.answered = plan, history, answered
-        self.expected = plan.beliefs.expected_quality(history)
+        return a - self.lambda_ * (b - float(self.cost_usd[j])) > max(keep, self.exit_worth) + TIE
 
 
 def best_option(options: Sequence[Option]) -> Option:
     """Return the option of highest utility; ties go to the first one."""
     best = options[0]
     for option in options[1:]:
-        if option.utility > best.utility + _TIE:
+        if option.utility > best.utility + TIE:
             best = option
     return best
 
@@ -261,14 +298,12 @@ def solve(
     verification_cost_usd: Floats,
     *,
     available: tuple[bool, ...],
-    recall: bool = False,
     exit_worth: float = -math.inf,
 ) -> Plan:
     """Solve the decision problem exactly (expectimax) in one backward pass over the histories.
 
-    After candidate i is verified, the policy keeps its answer (with `recall` the one of highest
-    expected quality so far), or asks any candidate j > i and verifies its answer or not, or ends
-    without an answer, which is worth `exit_worth`.
+    After candidate i is verified, the policy keeps its answer, or asks any candidate j > i and
+    verifies its answer or not, or ends without an answer, which is worth `exit_worth`.
 
     References:
         Madaan et al., 2023, AutoMix, arXiv:2310.12963, appendix A.3: V(b) = max_a R(b, a) +
@@ -281,7 +316,7 @@ def solve(
         if not available[j]:
             continue
         quality, cost = _best_after(
-            beliefs, lambda_, cost_usd, gains, available, j, recall=recall, exit_worth=exit_worth
+            beliefs, lambda_, cost_usd, gains, available, j, exit_worth=exit_worth
         )
         mass = _take_unobserved(beliefs.mass, j, beliefs.unobserved)
         paid = float(cost_usd[j] + verification_cost_usd[j])
@@ -306,7 +341,6 @@ def _best_after(
     available: tuple[bool, ...],
     j: int,
     *,
-    recall: bool,
     exit_worth: float,
 ) -> tuple[Floats, Floats]:
     """Return (quality, cost) × mass of the best continuation after candidate j's verdict."""
@@ -317,7 +351,7 @@ def _best_after(
         _take_unobserved(beliefs.quality[..., i], j + 1, unobserved)[..., observed]
         for i in range(n)
     ]
-    best_quality = _recall_best(qualities, j, unobserved) if recall else qualities[j]
+    best_quality = qualities[j]
     if exit_worth > 0:
         best_quality = np.maximum(best_quality, exit_worth * mass)
     best_cost = np.zeros_like(mass)
@@ -336,19 +370,9 @@ def _best_after(
             )
         for quality, cost in choices:
             utility = quality - lambda_ * cost
-            better = utility > best_utility + _TIE * mass
+            better = utility > best_utility + TIE * mass
             best_utility = np.where(better, utility, best_utility)
             best_quality = np.where(better, quality, best_quality)
             best_cost = np.where(better, cost, best_cost)
     return best_quality, best_cost
 
-
-def _recall_best(qualities: Sequence[Floats], j: int, unobserved: int) -> Floats:
-    """Return mass × the highest expected quality of candidate j and those observed before."""
-    best = qualities[j]
-    for i in range(j):
-        is_observed = np.arange(unobserved + 1) != unobserved
-        shape = [1] * best.ndim
-        shape[i] = unobserved + 1
-        best = np.where(is_observed.reshape(shape), np.maximum(best, qualities[i]), best)
-    return best

@@ -15,19 +15,20 @@ from langchain_llm_router.data.artifacts import data_hash
 from langchain_llm_router.policies.belief import (
     Option,
     Plan,
-    PlanState,
     best_option,
     build_beliefs,
     group_centers,
     group_weights,
     nearest_group,
     solve,
+    tilted_weights,
 )
 from langchain_llm_router.policies.exits import Exit
 from langchain_llm_router.policies.fitted_policy import FittedPolicy
 from langchain_llm_router.policies.knob import Knob
 from langchain_llm_router.policies.observation import LikelihoodKind, score_likelihoods
 from langchain_llm_router.policies.policy import accept, exit_decision, last_resort
+from langchain_llm_router.policies.recall_plans import PlanState, RecallPlan, solve_with_recall
 from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
@@ -35,7 +36,11 @@ from langchain_llm_router.types.arrays import Arrays, Floats
 
 __all__ = ["Pomdp"]
 
-_Solver = Callable[..., Plan]
+_Solver = Callable[..., Plan | RecallPlan]
+
+_CACHED_CELLS = 10_000_000
+"""Maximum number of cells of all tables of groups, and of all plans with recall, because of their
+memory."""
 
 
 @dataclass(eq=False)
@@ -60,10 +65,14 @@ class Pomdp(FittedPolicy):
             `ConfidenceThreshold(lambda_raises_bar=True)`.)
             On the answers of local models that ship with the package its quality - λ·cost is 0.02
             to 0.28 lower than that of `exact` (λ of 2,000 to 40,000 per USD).
-        recall: Whether the answer of highest expected quality may be accepted, not only the last.
+        recall: Whether an earlier answer may be accepted, not only the last. Candidates may then be
+            asked in any order, as in `CascadeRouting`, the last one is verified too if
+            `evaluations` have its scores and costs, and predictions count query by query.
         bandwidth: Smallest standard deviation of a kernel.
         n_groups: Number of groups of queries with similar predictions, if `fit` gets predictions:
-            the belief then starts from the training rows of a query's group.
+            the belief then starts from the training rows of a query's group, or with `recall` from
+            all rows, weighted so that they are as good as predicted. If None, 8, or 32 with
+            `recall`; fewer if rows are few or tables large.
 
     Attributes:
         candidates_: Names of the candidates in the order of escalation, which is that of the
@@ -82,7 +91,7 @@ class Pomdp(FittedPolicy):
     mode: Literal["exact", "article"] = "exact"
     recall: bool = False
     bandwidth: float = 0.05
-    n_groups: int = 8
+    n_groups: int | None = None
 
     verifies: ClassVar[bool] = True
     decides_by_verdicts: ClassVar[bool] = True
@@ -94,8 +103,9 @@ class Pomdp(FittedPolicy):
             raise ValueError(msg)
         check_range(self, "bandwidth", above=True)
         for name in ("n_samples", "n_groups"):
-            if getattr(self, name) < 1:
-                msg = f"`{name}` must be >= 1, got {getattr(self, name)!r}."
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                msg = f"`{name}` must be >= 1, got {value!r}."
                 raise ValueError(msg)
         for name, allowed in (
             ("likelihood", get_args(LikelihoodKind)),
@@ -104,6 +114,9 @@ class Pomdp(FittedPolicy):
             if getattr(self, name) not in allowed:
                 msg = f"`{name}` must be one of {list(allowed)}, got {getattr(self, name)!r}."
                 raise ValueError(msg)
+        if self.recall and self.mode == "article":
+            msg = "`recall` needs the mode 'exact': the article's rule keeps the last answer."
+            raise ValueError(msg)
 
     @property
     def knob(self) -> Knob:
@@ -122,7 +135,7 @@ class Pomdp(FittedPolicy):
         Args:
             outcomes: Measured quality and cost; columns in the order of escalation.
             evaluations: The verifier's scores and costs (0 where free), with the same rows and
-                columns. Scores of the last candidate are ignored.
+                columns. Without `recall` the scores of the last candidate are ignored.
             predicted: Predictions of an estimator for these rows, which it was not fitted on, in
                 the shape of the qualities. The belief then starts from a query's predictions.
 
@@ -132,10 +145,7 @@ class Pomdp(FittedPolicy):
         check_tables(outcomes, evaluations)
         self.candidates_ = tuple(outcomes.candidates)
         self.cost_usd_ = mean_costs("outcomes", outcomes.cost_usd, self.candidates_)
-        verifying = evaluations.cost_usd
-        priced = None if verifying is None else verifying[:, :-1]
-        means = mean_costs("evaluations", priced, self.candidates_[:-1])
-        self.verification_cost_usd_ = np.append(means, 0.0)
+        self.verification_cost_usd_ = self._verification_costs(evaluations)
         self.data_hash_ = data_hash(outcomes.queries, outcomes.candidates, outcomes.quality)
         self.centers_, weights = np.empty((0, len(self.candidates_))), None
         if predicted is not None:
@@ -146,8 +156,11 @@ class Pomdp(FittedPolicy):
                     f"shape {prior.shape}."
                 )
                 raise ValueError(msg)
-            self.centers_ = group_centers(prior, min(self.n_groups, max(1, len(prior) // 25)))
-            weights = group_weights(prior, self.centers_)
+            self.centers_ = group_centers(prior, self._count_groups(len(prior)))
+            if self.recall:
+                weights = tilted_weights(prior, outcomes.quality, self.centers_)
+            else:
+                weights = group_weights(prior, self.centers_)
         self._tabulate(outcomes.quality, evaluations.confidence, weights)
         return self
 
@@ -169,8 +182,11 @@ class Pomdp(FittedPolicy):
         self._check_fitted()
         asked = {attempt["candidate"]: attempt for attempt in situation.attempts}
         failed = {name for name, attempt in asked.items() if attempt.get("error") is not None}
-        answered = [i for i, name in enumerate(self.candidates_) if name in asked.keys() - failed]
-        # Candidates that were asked stay available, because a plan only uses later ones.
+        index = {name: i for i, name in enumerate(self.candidates_)}
+        answered = [index[name] for name in asked if name in index and name not in failed]
+        if not self.recall:
+            answered.sort()
+        # Candidates that were asked stay available, because a plan asks only others.
         allowed = set(situation.names) - failed
         available = tuple(name in allowed for name in self.candidates_)
         if len(answered) == 0 and not any(available):
@@ -222,11 +238,29 @@ class Pomdp(FittedPolicy):
         j = self.candidates_.index(name)
         if self.mode == "article" and score is not None and j < len(history):
             return float(self._own_p_good[j, history[j]])
-        if score is not None and name == self.candidates_[-1]:
+        if score is not None and j == len(history):
             return self._last_p_good(history, score, group)
         beliefs = self.beliefs_ if group == 0 else self._grouped[group - 1]
         expected = beliefs.expected_quality(history)
         return float(expected[j])
+
+    def _verification_costs(self, evaluations: SelfEvaluations) -> Floats:
+        """Return the mean costs; that of the last is NaN if `recall` cannot verify it."""
+        verifying, scores = evaluations.cost_usd, evaluations.confidence
+        priced = None if verifying is None else verifying[:, :-1]
+        means = mean_costs("evaluations", priced, self.candidates_[:-1])
+        if not self.recall:
+            return np.append(means, 0.0)
+        known = verifying is not None and not np.isnan(verifying[:, -1]).all()
+        if not known or np.isnan(scores[:, -1]).all():
+            return np.append(means, np.nan)
+        return mean_costs("evaluations", verifying, self.candidates_)
+
+    def _count_groups(self, n_rows: int) -> int:
+        wanted = self.n_groups or (32 if self.recall else 8)
+        n = len(self.candidates_)
+        cells = (n + 1) * (self.n_samples + 3) ** (n if self.recall else n - 1)
+        return max(1, min(wanted, n_rows // 25, _CACHED_CELLS // cells))
 
     def _last_p_good(self, history: tuple[int, ...], score: float, group: int) -> float:
         """Return the expected quality of the last candidate's answer after a verdict on it."""
@@ -272,7 +306,9 @@ class Pomdp(FittedPolicy):
 
     def _tabulate(self, performance: Floats, scores: Floats, weights: Floats | None) -> None:
         self._performance, self._scores, self._weights = performance, scores, weights
-        likelihoods = [self._likelihood(j) for j in range(performance.shape[1] - 1)]
+        last_too = self.recall and not np.isnan(self.verification_cost_usd_[-1])
+        n_verified = performance.shape[1] - (0 if last_too else 1)
+        likelihoods = [self._likelihood(j) for j in range(n_verified)]
         self.beliefs_ = build_beliefs(performance, likelihoods)
         self._own_p_good = np.array(
             [
@@ -290,22 +326,25 @@ class Pomdp(FittedPolicy):
         """Make the cache of plans, which `lru_cache` keeps thread-safe."""
         beliefs = [self.beliefs_, *self._grouped]
         cost, verifying = self.cost_usd_, self.verification_cost_usd_
-        recall = self.recall
+        make, size = solve, 512
+        if self.recall:
+            # A plan is then as large as the table of histories.
+            make = solve_with_recall
+            size = max(8, min(size, _CACHED_CELLS // self.beliefs_.mass.size))
 
-        @lru_cache(maxsize=512)
+        @lru_cache(maxsize=size)
         def solver(
             lambda_: float,
             available: tuple[bool, ...],
             group: int = 0,
             exit_worth: float = -np.inf,
-        ) -> Plan:
-            return solve(
+        ) -> Plan | RecallPlan:
+            return make(
                 beliefs[group],
                 lambda_,
                 cost,
                 verifying,
                 available=available,
-                recall=recall,
                 exit_worth=exit_worth,
             )
 
@@ -320,10 +359,10 @@ class Pomdp(FittedPolicy):
         return 1 + nearest_group(row, self.centers_)
 
     def _history(self, asked: Mapping[str, Attempt], failed: set[str]) -> tuple[int, ...]:
-        """Return the observation of each candidate except the last, as an index of the tables."""
+        """Return the observation of each candidate that may be verified, as a table index."""
         history = []
         unobserved = self.beliefs_.unobserved
-        for name in self.candidates_[:-1]:
+        for name in self.candidates_[: self.beliefs_.mass.ndim]:
             attempt = asked.get(name)
             if attempt is None or name in failed or not attempt.get("verified", False):
                 history.append(unobserved)
@@ -340,15 +379,16 @@ class Pomdp(FittedPolicy):
         return self.n_samples + 1 if score is None else round(score * self.n_samples)
 
     def _worth_verifying(self, state: PlanState) -> bool:
-        j = state.answered[-1]
         if self.mode == "article":
-            return any(state.plan.available[j + 1 :])
-        return state.plan.worth_verifying(state.history, j)
+            return any(state.plan.available[state.answered[-1] + 1 :])
+        return state.plan.worth_verifying(state.history, state.answered)
 
     def _exact(self, state: PlanState) -> Decision:
         expected = state.expected
-        options = state.plan.options(state.history, state.answered[-1] if state.answered else -1)
-        keep = self._best_answer(state, expected)
+        options = state.plan.options(state.history, state.answered)
+        keep = None
+        if len(state.answered) > 0:
+            keep = state.plan.best_answer(expected, state.answered)
         if len(options) == 0:
             assert keep is not None, "without open arms there is an answer"
             return self._keep(state, keep, "no candidate is left to ask")
@@ -368,12 +408,8 @@ class Pomdp(FittedPolicy):
         j = self.candidates_.index(decision.candidate)
         value = float(state.expected[j])
         if decision.action == "ask":
-            value = max(
-                option.utility
-                for option in state.plan.options(
-                    state.history, state.answered[-1] if state.answered else -1
-                )
-            )
+            options = state.plan.options(state.history, state.answered)
+            value = max(option.utility for option in options)
         if value >= worth - 1e-12:
             return decision
         doing = "asking" if decision.action == "ask" else "keeping the answer of"
@@ -397,13 +433,6 @@ class Pomdp(FittedPolicy):
         if p >= bar:
             return replace(self._keep(state, after, rule), confidence=p)
         return self._ask(state, following, rule, confidence=p)
-
-    def _best_answer(self, state: PlanState, expected: Floats) -> int | None:
-        if len(state.answered) == 0:
-            return None
-        if not self.recall:
-            return state.answered[-1]
-        return max(state.answered, key=lambda i: (float(expected[i]), i))
 
     def _keep(
         self,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.evaluation import replay
 from langchain_llm_router.policies import Pomdp
-from langchain_llm_router.policies.belief import build_beliefs, solve
+from langchain_llm_router.policies.belief import build_beliefs, solve, tilted_weights
 from langchain_llm_router.policies.observation import score_index, score_likelihoods
+from langchain_llm_router.policies.recall_plans import solve_with_recall
 from langchain_llm_router.types import Arm, Attempt, RoutingOptions, Situation
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 
@@ -32,16 +33,17 @@ class BruteForce:
         believed = (weights @ self.performance) / weights.sum()
         return max(believed[i] for i in (held if self.recall else held[-1:]))
 
-    def options(self, weights, last):
+    def options(self, weights, held):
         n = self.performance.shape[1]
         believed = (weights @ self.performance) / weights.sum()
+        after = -1 if self.recall else max(held, default=-1)
         return [
             (j, verify, believed[j] - self.lambda_ * self.cost[j])
             if not verify
             else (j, verify, None)
-            for j in range(last + 1, n)
-            if self.available[j]
-            for verify in ((False, True) if j < n - 1 else (False,))
+            for j in range(after + 1, n)
+            if self.available[j] and j not in held
+            for verify in ((False, True) if j < len(self.likelihoods) else (False,))
         ]
 
     def value_of_asking(self, weights, held, j):
@@ -55,7 +57,7 @@ class BruteForce:
 
     def utilities(self, weights, held):
         found = {}
-        for j, verify, utility in self.options(weights, held[-1] if held else -1):
+        for j, verify, utility in self.options(weights, held):
             found[j, verify] = self.value_of_asking(weights, held, j) if verify else utility
         return found
 
@@ -67,16 +69,20 @@ class BruteForce:
 
 
 def random_instance(rng):
-    n, k, rows = int(rng.integers(2, 5)), int(rng.integers(1, 3)), int(rng.integers(1, 7))
+    recall = bool(rng.random() < 0.5)
+    # In any order there are many more ways to go.
+    n = int(rng.integers(2, 4 if recall else 5))
+    k, rows = int(rng.integers(1, 3)), int(rng.integers(1, 7))
     performance = rng.integers(0, 3, (rows, n)) / 2 if rng.random() < 0.5 else rng.random((rows, n))
-    likelihoods = [rng.dirichlet(np.ones(k + 2), rows).T for _ in range(n - 1)]
+    n_verified = n if recall and rng.random() < 0.7 else n - 1
+    likelihoods = [rng.dirichlet(np.ones(k + 2), rows).T for _ in range(n_verified)]
     cost = np.sort(rng.random(n))
-    verifying = np.append(rng.random(n - 1) * rng.choice([0.0, 0.3]), 0.0)
+    verifying = rng.random(n) * rng.choice([0.0, 0.3])
     available = tuple(bool(x) for x in rng.random(n) < 0.9)
     if not any(available):
         available = (True,) * n
     lambda_ = float(rng.choice([0.0, 0.1, 0.5, 1.0, 3.0]))
-    return performance, likelihoods, lambda_, cost, verifying, available, bool(rng.random() < 0.5)
+    return performance, likelihoods, lambda_, cost, verifying, available, recall
 
 
 @pytest.mark.parametrize("n_instances", [200, pytest.param(1000, marks=pytest.mark.slow)])
@@ -85,18 +91,19 @@ def test_expectimax_equals_brute_force_on_random_instances(n_instances):
     for _ in range(n_instances):
         performance, likelihoods, lambda_, cost, verifying, available, recall = random_instance(rng)
         beliefs = build_beliefs(performance, likelihoods)
-        plan = solve(beliefs, lambda_, cost, verifying, available=available, recall=recall)
+        make = solve_with_recall if recall else solve
+        plan = make(beliefs, lambda_, cost, verifying, available=available)
         brute = BruteForce(performance, likelihoods, lambda_, cost, verifying, available, recall)
-        n, unseen = performance.shape[1], beliefs.unobserved
-        history, weights, held = [unseen] * (n - 1), np.full(len(performance), 1.0), []
-        for j in [-1, *sorted(rng.permutation(n - 1)[: int(rng.integers(0, n))].tolist())]:
+        n, unseen = len(likelihoods), beliefs.unobserved
+        history, weights, held = [unseen] * n, np.full(len(performance), 1.0), []
+        order = rng.permutation(n)[: int(rng.integers(0, n + 1))].tolist()
+        for j in [-1, *(order if recall else sorted(order))]:
             if j >= 0:
                 observed = int(rng.integers(unseen))
                 history[j], held = observed, [*held, j]
                 weights = weights * likelihoods[j][observed]
-            found = {
-                (o.candidate, o.verify): o.utility for o in plan.options(tuple(history), max(j, -1))
-            }
+            options = plan.options(tuple(history), held)
+            found = {(o.candidate, o.verify): o.utility for o in options}
             expected = brute.utilities(weights, held)
             assert found.keys() == expected.keys()
             for key, utility in expected.items():
@@ -195,7 +202,7 @@ def test_a_higher_lambda_never_spends_more_in_expectation(seed, n):
     spent = []
     for lambda_ in (0.0, 1.0, 10.0, 30.0, 100.0, 1000.0):
         plan = policy._solver(lambda_, (True,) * n)
-        options = plan.options((policy.beliefs_.unobserved,) * (n - 1), -1)
+        options = plan.options((policy.beliefs_.unobserved,) * (n - 1), ())
         spent.append(max(options, key=lambda option: option.utility).cost_usd)
     assert all(a >= b - 1e-12 for a, b in itertools.pairwise(spent))
 
@@ -278,6 +285,53 @@ def test_with_recall_an_earlier_and_better_looking_answer_is_kept():
     last = Pomdp(500.0).fit(*tables).decide(seen(3, *trace))
     assert (kept.action, kept.candidate) == ("accept", "a")
     assert (last.action, last.candidate) == ("accept", "b")
+
+
+def test_with_recall_a_verdict_on_the_last_candidate_chooses_among_the_answers():
+    """The verifier is perfect, and the cheap answer was not quite hopeless."""
+    rng = np.random.default_rng(0)
+    quality = (rng.random((400, 2)) < [0.5, 0.6]) * 1.0
+    cost = np.tile([1e-4, 1e-2], (400, 1))
+    outcomes = Outcomes([str(i) for i in range(400)], NAMES[:2], quality, cost)
+    scores = np.column_stack([np.where(rng.random(400) < 0.3, 0.5, quality[:, 0]), quality[:, 1]])
+    said = SelfEvaluations(NAMES[:2], scores, cost * 0.01)
+    policy = Pomdp(1.0, recall=True).fit(outcomes, said)
+    last = Attempt(candidate="b")
+    assert policy.decide(seen(2, verified("a", 0.5), last)).action == "verify"
+    for v, kept in ((0.0, "a"), (1.0, "b")):
+        decision = policy.decide(seen(2, verified("a", 0.5), verified("b", v)))
+        assert (decision.action, decision.candidate) == ("accept", kept)
+    silent = Pomdp(1.0, recall=True).fit(
+        outcomes, SelfEvaluations(NAMES[:2], np.column_stack([scores[:, 0], [np.nan] * 400]), cost)
+    )
+    assert silent.decide(seen(2, verified("a", 0.5), last)).action == "accept"
+
+
+def test_with_recall_all_rows_are_weighted_to_be_as_good_as_predicted():
+    rng = np.random.default_rng(0)
+    chance = rng.uniform(0.1, 0.9, (2000, 3))
+    quality = (rng.random((2000, 3)) < chance) * 1.0
+    centers = np.array([[0.2, 0.5, 0.8], [0.8, 0.8, 0.3], [0.5, 0.5, 0.5]])
+    weights = tilted_weights(chance, quality, centers)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    np.testing.assert_allclose(weights @ quality, centers, atol=0.04)
+    assert weights[2].max() < 1.5 / 2000
+    # A candidate that is never right cannot be weighted to be right.
+    hopeless = tilted_weights(chance, quality * [1, 1, 0], centers)
+    assert np.isfinite(hopeless).all()
+
+
+def test_with_recall_candidates_are_asked_in_any_order():
+    """Predictions say that the dear one is right here; where it is not, the cheap one may be."""
+    rng = np.random.default_rng(0)
+    quality = (rng.random((600, 2)) < [0.5, 0.8]) * 1.0
+    cost = np.tile([4e-3, 5e-3], (600, 1))
+    outcomes = Outcomes([str(i) for i in range(600)], NAMES[:2], quality, cost)
+    said = SelfEvaluations(NAMES[:2], quality, cost * 0.01)
+    after = seen(2, verified("b", 0.0))
+    assert Pomdp(20.0).fit(outcomes, said).decide(after).action == "accept"
+    decision = Pomdp(20.0, recall=True).fit(outcomes, said).decide(after)
+    assert (decision.action, decision.candidate) == ("ask", "a")
 
 
 def test_a_failed_candidate_is_passed_over_and_is_no_evidence():
@@ -378,6 +432,8 @@ def test_wrong_arguments_are_refused_with_words():
         Pomdp(-1.0)
     with pytest.raises(ValueError, match="n_samples"):
         Pomdp(n_samples=0)
+    with pytest.raises(ValueError, match="needs the mode 'exact'"):
+        Pomdp(mode="article", recall=True)
     with pytest.raises(ValueError, match="likelihood"):
         Pomdp(likelihood="magic")
     with pytest.raises(NotFittedError, match="fit"):
