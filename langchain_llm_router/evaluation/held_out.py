@@ -45,8 +45,8 @@ class HeldOutReport:
         brier: Mean squared error of the predicted qualities.
         ece: Expected calibration error of the predicted qualities.
         n_rows: Number of held-out rows.
-        warning: A warning if there is an APGR and the gap between the candidates cannot be told from
-            0, so that a share of it says little; else None.
+        warning: A warning if there is an APGR and the gap between the candidates cannot be told
+            from 0, so that a share of it says little; else None.
     """
 
     metric: Literal["apgr", "aiq", "quality"]
@@ -141,7 +141,7 @@ def held_out_report(
     priced = outcomes.cost_usd is not None and not np.isnan(outcomes.cost_usd).any()
     within, warning = None, None
     if pair and (outcomes.groups is not None or not priced):
-        warning = tiny_gap_warning(*outcomes.quality.T, how)
+        warning = tiny_gap_warning(*outcomes.quality.T, resampling=how)
     if pair and outcomes.groups is not None:
         rate = _win_rate(predicted)
         within = apgr_interval(rate, *outcomes.quality.T, groups=outcomes.groups, resampling=how)

@@ -16,6 +16,7 @@ from langchain_llm_router.evaluation.intervals import (
     Resampling,
     difference_interval,
     ratio_interval,
+    smooth_interval,
     weighted_bootstrap,
 )
 from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
@@ -59,8 +60,8 @@ def apgr_interval(
 ) -> Interval:
     """Compute the APGR with its interval, or its difference from another router's APGR.
 
-    It is `ratio_interval` of the area and the gap, so both ends are infinite where the gap cannot be
-    told from 0; `tiny_gap_warning` says so in words.
+    It is `ratio_interval` of the area and the gap, so both ends are infinite where the gap cannot
+    be told from 0; `tiny_gap_warning` says so in words.
 
     Args:
         win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
@@ -105,7 +106,7 @@ def _area_by_row(win_rate: Floats, gain: Floats) -> Floats:
 
 
 def tiny_gap_warning(
-    weak_quality: ArrayLike, strong_quality: ArrayLike, resampling: Resampling = _DEFAULT
+    weak_quality: ArrayLike, strong_quality: ArrayLike, *, resampling: Resampling = _DEFAULT
 ) -> str | None:
     """Return a warning about shares of a quality gap that cannot be told from 0; else None.
 
@@ -175,37 +176,27 @@ def aiq_interval(
     """Compute the AIQ with its interval, or its difference from another router's AIQ.
 
     The span of costs is that of the single models, the cheapest of which is added to the points of
-    each router because it can always be asked.
+    each router because it can always be asked. The interval is `smooth_interval`.
 
     Args:
         sweep: Quality and cost of the router on every row at every setting.
         outcomes: Outcomes of the same rows, with every cost.
         baseline: Sweep of another router on the same rows, e.g. `single_sweep(outcomes)`.
-        resampling: Settings of the bootstrap.
+        resampling: Confidence level and clusters; no rows are redrawn.
     """
     if outcomes.cost_usd is None or np.isnan(outcomes.cost_usd).any():
         msg = "`outcomes` must have every cost for the AIQ: give every model a price."
         raise ValueError(msg)
-    single_cost, single_quality = outcomes.cost_usd, outcomes.quality
     sweeps = [sweep] if baseline is None else [sweep, baseline]
+    points = [part.T for each in sweeps for part in (each.cost_usd, each.quality)]
 
-    def statistic(weights: Floats) -> Floats:
-        drawn = weights / weights.sum(axis=1, keepdims=True)
-        costs, quality = drawn @ single_cost, drawn @ single_quality
-        heights = []
-        for each in sweeps:
-            point_cost, point_quality = drawn @ each.cost_usd.T, drawn @ each.quality.T
-            heights.append(
-                [
-                    _height(costs[i], quality[i], point_cost[i], point_quality[i])
-                    for i in range(len(weights))
-                ]
-            )
-        figures: Floats = np.array(heights)
-        difference: Floats = figures[0] - figures[1:].sum(axis=0)
-        return difference
+    def figure(costs: Floats, quality: Floats, *means: Floats) -> float:
+        heights = [
+            _height(costs, quality, *pair) for pair in zip(means[::2], means[1::2], strict=True)
+        ]
+        return heights[0] - sum(heights[1:])
 
-    return weighted_bootstrap(statistic, len(outcomes), resampling)
+    return smooth_interval(figure, [outcomes.cost_usd, outcomes.quality, *points], resampling)
 
 
 def _height(costs: Floats, quality: Floats, point_cost: Floats, point_quality: Floats) -> float:

@@ -54,9 +54,9 @@ def inverse_propensity(
 
     The estimate is unbiased if the logged policy could have done everything that the new one does.
     Its interval is that of a mean with bounds (`mean_interval`): a few pseudo-rows of weight 0 and
-    of the largest possible weight stand for weights that are possible and were not drawn. With the
-    bound it held 95 % in .94 to 1.00 of simulated logs of 50 to 1,500 requests with weights up to
-    50; the bootstrap's .41 to .96.
+    of the largest possible weight stand for weights that are possible and were not drawn. At 95 %
+    it held the truth in 95.0 to 99.7 % of simulated logs of 50 to 1,500 requests with weights up to
+    50, more than 97 % where few have a large one; the bootstrap in 41 to 95 %.
 
     Args:
         weight: Weight w of each request, of shape (n,).
@@ -85,9 +85,8 @@ def self_normalized(
 
     The estimate is slightly biased, but has far less variance and is in the range of the rewards.
     Its interval is the score interval of as many unweighted scores as have the same standard error,
-    or the effective sample size (Σ w)² / Σ w² if that is less. It held 95 % in .94 to .99 of
-    simulated logs, see `inverse_propensity`, more than .97 only where the effective sample size is
-    below 20; the bootstrap's in .85 to .95.
+    or the effective sample size (Σ w)² / Σ w² if that is less. At 95 % it held the truth in 94.0 to
+    99.5 % of the logs as in `inverse_propensity`; the bootstrap in 84 to 95 %.
 
     Args:
         weight: Weight w of each request, of shape (n,).
@@ -126,8 +125,9 @@ def doubly_robust(
 
     The estimate is unbiased if the propensities or the predictions are correct. Its interval is
     Student's: differences from predictions lie on both sides of 0, and so large weights make the
-    mean hardly skewed. It held 95 % in .95 to .98 of simulated logs, see `inverse_propensity`; the
-    bootstrap's in .90 to .95.
+    mean hardly skewed. At 95 % it held the truth in 93.9 to 98.2 % of the logs as in
+    `inverse_propensity`, with predictions of half the spread of the truth; the bootstrap in 90 to
+    95 %.
 
     Args:
         weight: Weight w of each request, of shape (n,).

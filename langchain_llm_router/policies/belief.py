@@ -215,7 +215,7 @@ def _tilted(quality: Floats, target: Floats) -> Floats:
         step = np.linalg.solve(curvature, slope)
         # Far from the solution a full step may overshoot.
         theta += step / max(1.0, float(np.abs(step).max()))
-    return weights
+    return np.asarray(weights, dtype=np.float64)
 
 
 def nearest_group(row: Floats, centers: Floats) -> int:
@@ -259,7 +259,9 @@ class Plan:
         options, after = [], answered[-1] if len(answered) > 0 else -1
         for j in range(after + 1, len(self.available)):
             if self.available[j]:
-                options.append(Option.of(j, quality[j] / mass, costs[j], self.lambda_, verify=False))
+                options.append(
+                    Option.of(j, quality[j] / mass, costs[j], self.lambda_, verify=False)
+                )
                 gain = self.gains[j]
                 if gain is not None:
                     a, b = float(gain[0][history[:j]]) / mass, float(gain[1][history[:j]]) / mass
@@ -375,4 +377,3 @@ def _best_after(
             best_quality = np.where(better, quality, best_quality)
             best_cost = np.where(better, cost, best_cost)
     return best_quality, best_cost
-

@@ -259,7 +259,7 @@ class Pomdp(FittedPolicy):
     def _count_groups(self, n_rows: int) -> int:
         wanted = self.n_groups or (32 if self.recall else 8)
         n = len(self.candidates_)
-        cells = (n + 1) * (self.n_samples + 3) ** (n if self.recall else n - 1)
+        cells: int = (n + 1) * (self.n_samples + 3) ** (n if self.recall else n - 1)
         return max(1, min(wanted, n_rows // 25, _CACHED_CELLS // cells))
 
     def _last_p_good(self, history: tuple[int, ...], score: float, group: int) -> float:
@@ -326,7 +326,8 @@ class Pomdp(FittedPolicy):
         """Make the cache of plans, which `lru_cache` keeps thread-safe."""
         beliefs = [self.beliefs_, *self._grouped]
         cost, verifying = self.cost_usd_, self.verification_cost_usd_
-        make, size = solve, 512
+        make: _Solver = solve
+        size = 512
         if self.recall:
             # A plan is then as large as the table of histories.
             make = solve_with_recall

@@ -71,11 +71,9 @@ class RecallPlan:
         keep = float(expected[self.best_answer(expected, answered)])
         return value > max(keep, self.exit_worth) + TIE
 
-    def _after_verdict(
-        self, history: tuple[int, ...], j: int, mass: float
-    ) -> tuple[float, float]:
+    def _after_verdict(self, history: tuple[int, ...], j: int, mass: float) -> tuple[float, float]:
         """Return the expected quality and further cost after a verdict on candidate j's answer."""
-        after = (*history[:j], slice(0, self.beliefs.unobserved), *history[j + 1 :])
+        after: _Block = (*history[:j], slice(0, self.beliefs.unobserved), *history[j + 1 :])
         return float(self.quality[after].sum()) / mass, float(self.further_usd[after].sum()) / mass
 
 

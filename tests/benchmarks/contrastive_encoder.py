@@ -131,12 +131,12 @@ def figures(test: Outcomes, quality: np.ndarray, base: np.ndarray | None, n: int
     return found
 
 
-def warnings(test: Outcomes) -> list[str]:
+def tiny_gaps(test: Outcomes) -> list[str]:
     """Pairs whose gap is too small for a share of it."""
-    found = []
+    found, how = [], Resampling(clusters=test.queries)
     for title, names in PAIRS.items():
         weak, strong = test.quality[:, [test.candidates.index(name) for name in names]].T
-        warning = tiny_gap_warning(weak, strong, Resampling(clusters=test.queries))
+        warning = tiny_gap_warning(weak, strong, resampling=how)
         if warning is not None:
             found.append(f"{title}: {warning}")
     return found
@@ -168,7 +168,7 @@ def measure(data: Outcomes, args: argparse.Namespace) -> dict:
     order = np.random.default_rng(SET_ASIDE_SEED).permutation(aside)
     test, pool = data.take(order[: args.test_rows]), data.take(rest)
     report: dict = {"n_train": args.train_rows, "n_test": len(test), "fits": []}
-    report["warnings"] = warnings(test)
+    report["warnings"] = tiny_gaps(test)
     seen: dict[str, dict[str, list[dict]]] = {kind: {} for kind in KINDS}
     defaults = ContrastiveEncoder("unused").training
     for seed in args.seeds:

@@ -150,7 +150,7 @@ def judge(
     resampling = Resampling(clusters=tested.queries)
     pooled = {name: np.concatenate(parts) for name, parts in ranks.items()}
     report = {"n_train": len(splits[0].train), "n_tested": len(tested), "n_splits": len(splits)}
-    report["warning"] = tiny_gap_warning(*tested.quality.T, resampling)
+    report["warning"] = tiny_gap_warning(*tested.quality.T, resampling=resampling)
     for name in methods:
         apart = {
             f"minus {other}": figures(pooled[name], tested, resampling, pooled[other])

@@ -74,7 +74,7 @@ def main() -> None:
                 print(f"{k} candidates, error {error}, λ {lambda_}: {name} {values.mean():.4f}"
                       + ("" if name == first else f", {first} higher by {gain:+.4f}"))  # fmt: skip
                 rows.append({"candidates": k, "error": error, "lambda": lambda_, "method": name,
-                             "utility": float(values.mean()), "below_recall": gain.as_list()})  # fmt: skip
+                             "utility": values.mean(), "below_recall": gain.as_list()})  # fmt: skip
     if args.json:
         print(json.dumps({"cpu_s": round(time.process_time(), 1), "rows": rows}))
 

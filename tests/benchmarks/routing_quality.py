@@ -197,7 +197,7 @@ def show(interval: Interval) -> dict:
 def pair_figures(table: Table, outcomes: Outcomes, quality: np.ndarray, quick: bool) -> dict:
     """APGR, and within groups where there are any; a tiny gap is noted under the table."""
     how = resampling(outcomes, quick)
-    warning = tiny_gap_warning(*outcomes.quality.T, how)
+    warning = tiny_gap_warning(*outcomes.quality.T, resampling=how)
     if warning is not None and warning not in table.notes:
         table.notes.append(warning)
     rate = win_rate(quality)

@@ -17,6 +17,7 @@ from langchain_llm_router.evaluation import (
     tiny_gap_warning,
     weighted_bootstrap,
 )
+from langchain_llm_router.evaluation.intervals import smooth_interval
 from tests.support.brute_force import RATE, STRONG, WEAK, brute_apgr
 from tests.support.fakes import make_outcomes
 
@@ -58,6 +59,17 @@ def test_a_ratio_has_the_values_that_a_t_test_does_not_refute(seed, n, confidenc
         for end in (found.low, found.high):
             assert ttest_1samp(above - end * below, 0.0).pvalue == pytest.approx(1 - confidence)
         assert found.low <= found.value <= found.high
+
+
+def test_a_smooth_function_of_means_has_student_s_interval_of_its_linear_part():
+    rng = np.random.default_rng(0)
+    rows, others = rng.random((50, 2)), 5 + rng.random((50, 1))
+    found = smooth_interval(lambda a, b: a[0] * b[0] - 2 * a[1], [rows, others])
+    a, b = rows.mean(axis=0), others.mean(axis=0)
+    assert found.value == pytest.approx(a[0] * b[0] - 2 * a[1])
+    linear = rows[:, 0] * b[0] + a[0] * (others[:, 0] - b[0]) - 2 * rows[:, 1]
+    known = ttest_1samp(linear, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((known.low, known.high), rel=1e-6)
 
 
 def test_a_ratio_of_copied_rows_is_as_uncertain_as_that_of_the_rows():
