@@ -1,16 +1,15 @@
 """`collect` on a Ray cluster: shards on several machines, one journal where it was called.
 
-This is the only file that imports Ray (extra `ray`). Each shard is an ordinary run that sends its
-facts to the process that holds the journal, and makes its next call when they are on disk. The
-shards are Ray tasks, not a Ray Data pipeline, because a pipeline passes on results in blocks: a run
-that is killed would lose every answer of an unfinished block.
+Each shard is an ordinary run that sends its facts to the process that holds the journal, and makes
+its next call when they are on disk. The shards are Ray tasks, not a Ray Data pipeline, because a
+pipeline passes on results in blocks: a run that is killed would lose every answer of an unfinished
+block.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from langchain_llm_router.collect.run import Questions, Setup, finish, make_work
 from langchain_llm_router.collect.shards import Shard, split_into_shards
 from langchain_llm_router.collect.tables import Collected
 from langchain_llm_router.types.errors import CollectionError, import_extra
+from langchain_llm_router.types.workers import open_cluster
 
 __all__ = ["Wire", "collect_on_ray"]
 
@@ -161,7 +161,7 @@ class _RayRun:
         if len(shards) == 0:
             return None
         try:
-            with _cluster(self._ray):
+            with open_cluster(self._ray):
                 self._drive(shards)
         except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
@@ -239,19 +239,6 @@ class _RayRun:
             )
         if stopped is not None:
             self._stopped.append(stopped)
-
-
-@contextmanager
-def _cluster(ray: Any) -> Iterator[None]:
-    """Use Ray as it is, or connect to it or start it for the duration of the context."""
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _one_line(error: Exception) -> str:

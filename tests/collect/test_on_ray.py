@@ -26,6 +26,7 @@ from tests.support.commands import CODE, environment
 from tests.support.fakes import GradingModel, ScriptedModel
 from tests.support.local_server import LocalServer
 from tests.support.questions import pool, write_questions
+from tests.support.ray_processes import processes
 
 PATIENCE_S = 240
 QUESTIONS = [Question(f"q{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(7)]
@@ -155,20 +156,6 @@ def test_a_record_knows_what_it_holds_and_can_be_parted():
 
 
 # On a local Ray
-
-
-def processes(session):
-    """Process id → name of everything that a started command has started in its turn."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            head, _, tail = stat.read_text().rpartition(")")
-            state, _, _, belongs = tail.split()[:4]
-            if int(belongs) == session and state != "Z":
-                pid = int(stat.parent.name)
-                told = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                found[pid] = told or head
-    return found
 
 
 @pytest.fixture
