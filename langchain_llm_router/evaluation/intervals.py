@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +29,7 @@ __all__ = [
     "mean_interval",
     "ratio_interval",
     "smooth_interval",
+    "sums_bootstrap",
     "weighted_bootstrap",
 ]
 
@@ -36,6 +38,11 @@ _DRAWN_AT_ONCE = 50
 _STEP = 1e-6
 """Step of a numeric derivative, relative to the largest mean."""
 
+_MOST_DRAWN = 20_000
+"""More clusters are drawn in this many groups, each of them of clusters far apart: the spread of
+their sums is as well known, to 0.5 % (1/√(2·20,000)), and the cost does not grow with them."""
+_MOST_WEIGHTS = 1 << 24
+"""Weights that are in memory at a time."""
 _EQUAL = 1e-9
 """Relative difference below which values count as equal."""
 
@@ -117,25 +124,38 @@ class Resampling(CheckedArguments):
         """Return the index of each row's cluster, of shape (n,)."""
         if self.clusters is None:
             return np.arange(n)
-        codes = np.unique(np.asarray(self.clusters), return_inverse=True)[1]
-        if len(codes) != n:
-            msg = f"`clusters` must have one entry for each of the {n} rows, got {len(codes)}."
+        n_labels = len(self.clusters)
+        if n_labels != n:
+            msg = f"`clusters` must have one entry for each of the {n} rows, got {n_labels}."
             raise ValueError(msg)
-        return codes
+        return self._codes
 
-    def draws(self, n_clusters: int) -> Iterator[Floats]:
-        """Yield how often each cluster was drawn, in blocks of shape (n_draws, n_clusters)."""
+    @cached_property
+    def _codes(self) -> Indices:
+        # Not an array of texts, where each of them takes as much memory as the longest.
+        labels = () if self.clusters is None else self.clusters
+        code = {label: i for i, label in enumerate(sorted(set(labels)))}
+        return np.fromiter(map(code.__getitem__, labels), dtype=np.intp, count=len(labels))
+
+    def drawn_codes(self, n: int) -> Indices:
+        """Return the index of what each row is drawn with: its cluster, or of many a group."""
+        return self.codes(n) % _MOST_DRAWN
+
+    def draws(self, n_drawn: int) -> Iterator[Floats]:
+        """Yield how often each cluster was drawn, in blocks of shape (n_draws, n_drawn)."""
         rng = np.random.default_rng(self.seed)
         for start in range(0, self.n_resamples, _DRAWN_AT_ONCE):
             size = min(_DRAWN_AT_ONCE, self.n_resamples - start)
-            drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)
+            drawn = rng.multinomial(n_drawn, np.full(n_drawn, 1 / n_drawn), size=size)
             yield drawn.astype(np.float64)
 
     def weights(self, n: int) -> Iterator[Floats]:
         """Yield how often each of `n` rows was drawn, in blocks of shape (n_draws, n)."""
-        codes = self.codes(n)
+        codes = self.drawn_codes(n)
+        at_once = max(1, _MOST_WEIGHTS // n)
         for drawn in self.draws(int(codes.max()) + 1):
-            yield drawn[:, codes]
+            for start in range(0, len(drawn), at_once):
+                yield drawn[start : start + at_once, codes]
 
 
 _DEFAULT = Resampling()
@@ -175,8 +195,41 @@ def weighted_bootstrap(
     """
     value = float(statistic(np.ones((1, n)))[0])
     draws = np.concatenate([statistic(weights) for weights in resampling.weights(n)])
-    n_clusters = int(resampling.codes(n).max()) + 1
+    n_clusters = int(resampling.drawn_codes(n).max()) + 1
     return Interval.of_draws(value, draws, resampling.confidence, n=n_clusters)
+
+
+def sums_bootstrap(
+    statistic: Callable[..., Floats],
+    tables: Sequence[ArrayLike],
+    resampling: Resampling = _DEFAULT,
+) -> Interval:
+    """Do the same as `weighted_bootstrap` for a statistic of sums over the rows, in less time.
+
+    Args:
+        statistic: Function from the sums of each table, of shape (n_draws,) or (n_draws, k), to
+            values of shape (n_draws,).
+        tables: What is summed over the rows, each of shape (n,) or (n, k).
+        resampling: Settings of the bootstrap.
+    """
+    rows = [np.asarray(table, dtype=np.float64) for table in tables]
+    codes = resampling.drawn_codes(len(rows[0]))
+    sums = [
+        np.bincount(codes, table)
+        if table.ndim == 1
+        else np.stack([np.bincount(codes, column) for column in table.T], axis=1)
+        for table in rows
+    ]
+    n_drawn = len(sums[0])
+
+    def values(drawn: Floats) -> Floats:
+        # In the layout of `weighted_bootstrap`, so that sums are rounded as there.
+        ordered = np.asfortranarray(drawn)
+        return statistic(*(ordered @ one for one in sums))
+
+    draws = np.concatenate([values(drawn) for drawn in resampling.draws(n_drawn)])
+    value = float(values(np.ones((1, n_drawn)))[0])
+    return Interval.of_draws(value, draws, resampling.confidence, n=n_drawn)
 
 
 def mean_interval(
@@ -368,7 +421,7 @@ def _independent_rows(rows: Floats, codes: Indices) -> float:
 
 
 def _bootstrap_t(rows: Floats, codes: Indices, resampling: Resampling) -> Interval:
-    mean = float(rows.mean())
+    codes, mean = codes % _MOST_DRAWN, float(rows.mean())
     # Around the mean, because differences of large sums lose half of the digits.
     sizes, sums = np.bincount(codes).astype(np.float64), np.bincount(codes, rows - mean)
     n_clusters = len(sizes)

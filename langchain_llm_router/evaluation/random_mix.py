@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from langchain_llm_router.data import Outcomes
-from langchain_llm_router.evaluation.intervals import Interval, Resampling, weighted_bootstrap
+from langchain_llm_router.evaluation.intervals import Interval, Resampling, sums_bootstrap
 from langchain_llm_router.evaluation.metrics import hull_quality, random_mix_hull
 from langchain_llm_router.types.arrays import Floats
 
@@ -116,15 +116,16 @@ def _interval(
 ) -> Interval:
     costs = _costs(done, outcomes)
 
-    def statistic(weights: Floats) -> Floats:
-        drawn = weights / weights.sum(axis=1, keepdims=True)
-        quality, cost = drawn @ done.quality, drawn @ done.cost_usd
-        single_costs, single_quality = drawn @ costs, drawn @ outcomes.quality
+    def statistic(
+        n: Floats, quality: Floats, cost: Floats, single_costs: Floats, single_quality: Floats
+    ) -> Floats:
+        means = quality / n, cost / n, single_costs / n[:, None], single_quality / n[:, None]
         return np.array(
             [
-                figure(float(quality[i]), float(cost[i]), single_costs[i], single_quality[i])
-                for i in range(len(drawn))
+                figure(float(reached), float(spent), costs, qualities)
+                for reached, spent, costs, qualities in zip(*means, strict=True)
             ]
         )
 
-    return weighted_bootstrap(statistic, len(outcomes), resampling or Resampling())
+    tables = [np.ones(len(outcomes)), done.quality, done.cost_usd, costs, outcomes.quality]
+    return sums_bootstrap(statistic, tables, resampling or Resampling())
