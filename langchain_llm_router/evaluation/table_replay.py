@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +16,7 @@ from langchain_llm_router.loop.answer_numbers import number_group
 from langchain_llm_router.loop.arms import begin
 from langchain_llm_router.loop.loop import Loop, check_policy, observe
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.types import Arm, Attempt, Decision, sum_usd
+from langchain_llm_router.types import Arm, Attempt, Decision, Situation, sum_usd
 from langchain_llm_router.types.arrays import Bools, Floats, Indices
 
 __all__ = ["Replay", "best_single", "curve", "oracle", "replay", "replay_all", "total_seconds"]
@@ -31,7 +32,7 @@ class Replay:
         asked: Whether each candidate was asked, of shape (n_queries, n_candidates).
         quality: Quality of the accepted answer of each row, of shape (n_queries,).
         cost_usd: Cost of each row in USD, verification included, same shape; NaN where unknown.
-        decisions: The last decision of each row.
+        decisions: The last decision of each row, each made again when it is looked at.
         verified: Whether each candidate's answer was verified, of shape (n_queries, n_candidates).
         streamed: Whether the accepted answer of each row can be passed on while it is written,
             because it is accepted unverified, of shape (n_queries,).
@@ -47,7 +48,7 @@ class Replay:
     asked: Bools
     quality: Floats
     cost_usd: Floats
-    decisions: tuple[Decision, ...]
+    decisions: Sequence[Decision]
     verified: Bools
     streamed: Bools
     latency_s: Floats
@@ -125,7 +126,7 @@ def replay_all(
 ) -> list[Replay]:
     """Replay several policies on the same recorded outcomes; the arguments are those of `replay`.
 
-    What every policy sees at the beginning of a row is made only once.
+    What every policy sees at the beginning of a row is made only once, for some rows at a time.
 
     Raises:
         ValueError: If shapes differ, or a policy that verifies has no `evaluations`.
@@ -137,21 +138,20 @@ def replay_all(
             msg = f"`evaluations` is None, but {kind} verifies answers: pass scores."
             raise ValueError(msg)
     tables = _Tables(outcomes, evaluations, quality, expected_cost_usd)
-    return [tables.replay(policy) for policy in policies]
+    routes = [_Routes(policy, tables) for policy in policies]
+    for start in range(0, len(outcomes), _ROWS_AT_ONCE):
+        rows = tables.rows(start, start + _ROWS_AT_ONCE)
+        for route in routes:
+            route.take(rows)
+    return [route.replay() for route in routes]
 
 
 # More decisions are not kept for further rows; a few hundred cover most policies.
 _MAX_NODES = 100_000
+# As objects of Python, rows take some kilobytes each.
+_ROWS_AT_ONCE = 4096
 
-
-@dataclass(frozen=True)
-class _Row:
-    accepted: int
-    asked: list[bool]
-    verified: list[bool]
-    streamed: bool
-    cost_usd: float | None
-    decision: Decision
+_Cell = float | None
 
 
 class _Node:
@@ -173,8 +173,40 @@ class _Node:
         return node
 
 
+@dataclass(frozen=True)
+class _Row:
+    """What is recorded of one row, as numbers of Python, None where unknown."""
+
+    i: int
+    situation: Situation
+    """The situation before the first step."""
+
+    cost_usd: Mapping[str, _Cell]
+    output_tokens: Mapping[str, _Cell]
+    confidence: Mapping[str, _Cell]
+    verification_usd: Mapping[str, _Cell]
+    groups: Mapping[str, int | None]
+    """The group of each candidate's answer; None without one."""
+
+    def answer(self, step: Decision, attempts: Sequence[Attempt]) -> Attempt:
+        """Return the recorded result of a step, in place of the call of a live router."""
+        name = step.candidate
+        attempt = Attempt(candidate=name, cost_usd=self.cost_usd[name])
+        n_tokens = self.output_tokens[name]
+        if n_tokens is not None:
+            attempt["output_tokens"] = round(n_tokens)
+        if step.action == "verify":
+            attempt["verified"] = True
+            attempt["confidence"] = self.confidence[name]
+            attempt["verification_cost_usd"] = self.verification_usd[name]
+            group = number_group(self.groups, attempts, name)
+            if group is not None:
+                attempt["answer_group"] = group
+        return attempt
+
+
 class _Tables:
-    """Recorded tables that give the loop its results, in place of the calls of a live router."""
+    """Recorded tables."""
 
     def __init__(
         self,
@@ -190,121 +222,163 @@ class _Tables:
         expected_cost = outcomes.mean_cost_usd if expected_cost_usd is None else expected_cost_usd
         if expected_cost is not None:
             expected_cost = np.broadcast_to(np.asarray(expected_cost, dtype=np.float64), shape)
+        self.outcomes, self.evaluations = outcomes, evaluations
         self.names = list(outcomes.candidates)
-        self.column = {name: j for j, name in enumerate(self.names)}
-        self.outcomes = outcomes
-        self.cost = _cells(outcomes.cost_usd, shape)
-        scores = evaluations
-        self.confidence = _cells(None if scores is None else scores.confidence, shape)
-        self.verification = _cells(None if scores is None else scores.cost_usd, shape)
-        self.output_tokens = _cells(outcomes.output_tokens, shape)
-        self.groups = self._groups(None if scores is None else scores.answer_groups)
-        self.verification_s = None if scores is None else scores.latency_s
-        quality_cells = _cells(_table("quality", quality, shape), shape)
-        cost_cells = _cells(_table("expected_cost_usd", expected_cost, shape), shape)
-        self.starts = [
-            begin(
-                query,
-                [
-                    Arm(name, quality=guess, cost_usd=cost)
-                    for name, guess, cost in zip(self.names, guesses, costs, strict=True)
-                ],
-            )
-            for query, guesses, costs in zip(
-                outcomes.queries, quality_cells, cost_cells, strict=True
-            )
-        ]
+        self.quality = _table("quality", quality, shape)
+        self.expected_cost_usd = _table("expected_cost_usd", expected_cost, shape)
 
-    def _groups(self, groups: Indices | None) -> list[dict[str, int | None]]:
-        """Return the group of each candidate's answer, per row; None without one."""
-        if groups is None:
-            return [{}] * len(self.outcomes)
-        return [
-            {
-                name: None if group < 0 else group
-                for name, group in zip(self.names, row, strict=True)
-            }
-            for row in groups.tolist()
-        ]
+    def rows(self, start: int, stop: int) -> Iterable[_Row]:
+        """Return some rows."""
+        own, scores, part = self.outcomes, self.evaluations, slice(start, stop)
+        queries = own.queries[part]
+        shape = (len(queries), len(self.names))
 
-    def replay(self, policy: Policy) -> Replay:
-        """Run the loop of every row to its end."""
-        shared = policy.decides_by_verdicts and not policy.reads_query
-        roots: dict[tuple[Arm, ...], _Node] | None = {} if shared else None
-        n_nodes = count()
-        rows = [self._route(policy, i, roots, n_nodes) for i in range(len(self.outcomes))]
-        accepted = np.array([row.accepted for row in rows], dtype=np.intp)
-        quality = self.outcomes.quality
-        asked = np.array([row.asked for row in rows], dtype=bool).reshape(quality.shape)
-        verified = np.array([row.verified for row in rows], dtype=bool).reshape(quality.shape)
-        abstained = np.array([row.decision.action == "abstain" for row in rows], dtype=bool)
-        reached = quality[np.arange(len(rows)), accepted]
-        seconds = total_seconds(asked, verified, self.outcomes.latency_s, self.verification_s)
-        terms = policy.exit_terms
-        if terms is not None:
-            reached = np.where(abstained, terms.value, reached)
-            waiting = np.nan if terms.latency_s is None else terms.latency_s
-            seconds = np.where(abstained, seconds + waiting, seconds)
-        return Replay(
-            candidates=tuple(self.names),
-            accepted=accepted,
-            asked=asked,
-            quality=reached,
-            cost_usd=np.array([np.nan if row.cost_usd is None else row.cost_usd for row in rows]),
-            decisions=tuple(row.decision for row in rows),
-            verified=verified,
-            streamed=np.array([row.streamed for row in rows], dtype=bool),
-            latency_s=seconds,
-            abstained=abstained,
+        def cells(table: Floats | None) -> list[list[_Cell]]:
+            return _cells(None if table is None else table[part], shape)
+
+        def named(cells: list[_Cell]) -> Mapping[str, _Cell]:
+            return dict(zip(self.names, cells, strict=True))
+
+        groups: Sequence[Sequence[int]] = [()] * len(queries)
+        if scores is not None and scores.answer_groups is not None:
+            groups = scores.answer_groups[part].tolist()
+        columns = zip(
+            queries,
+            cells(self.quality),
+            cells(self.expected_cost_usd),
+            cells(own.cost_usd),
+            cells(own.output_tokens),
+            cells(None if scores is None else scores.confidence),
+            cells(None if scores is None else scores.cost_usd),
+            groups,
+            strict=True,
         )
+        return [
+            _Row(
+                start + i,
+                self._begin(query, guesses, expected),
+                named(usd),
+                named(tokens),
+                named(confidence),
+                named(verification_usd),
+                {n: None if g < 0 else g for n, g in zip(self.names, numbers, strict=False)},
+            )
+            for i, (
+                query,
+                guesses,
+                expected,
+                usd,
+                tokens,
+                confidence,
+                verification_usd,
+                numbers,
+            ) in enumerate(columns)
+        ]
 
-    def _route(
-        self,
-        policy: Policy,
-        i: int,
-        roots: dict[tuple[Arm, ...], _Node] | None,
-        n_nodes: Iterator[int],
-    ) -> _Row:
-        """Run the loop of one row; where an earlier row saw the same, its decision is taken."""
-        situation, steps = self.starts[i], list[Decision]()
+    def _begin(self, query: str, quality: list[_Cell], expected_usd: list[_Cell]) -> Situation:
+        cells = zip(self.names, quality, expected_usd, strict=True)
+        return begin(query, [Arm(name, quality=q, cost_usd=usd) for name, q, usd in cells])
+
+
+class _Routes:
+    """The steps of a policy on every row."""
+
+    def __init__(self, policy: Policy, tables: _Tables) -> None:
+        shape = tables.outcomes.quality.shape
+        self.policy, self.tables = policy, tables
+        self.column = {name: j for j, name in enumerate(tables.names)}
+        shared = policy.decides_by_verdicts and not policy.reads_query
+        self._roots: dict[tuple[Arm, ...], _Node] | None = {} if shared else None
+        self._n_nodes = count()
+        self.accepted = np.zeros(shape[0], dtype=np.intp)
+        self.asked, self.verified = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        self.streamed, self.abstained = np.zeros((2, shape[0]), dtype=bool)
+        self.cost_usd = np.full(shape[0], np.nan)
+
+    def take(self, rows: Iterable[_Row]) -> None:
+        """Run the loop of some rows to its end."""
+        for row in rows:
+            situation, steps = self.steps(row)
+            i, decision = row.i, steps[-1]
+            for attempt in situation.attempts:
+                j = self.column[attempt["candidate"]]
+                self.asked[i, j] = True
+                self.verified[i, j] = attempt.get("verified", False)
+            self.accepted[i] = self.column[decision.candidate]
+            self.streamed[i] = len(steps) > 1 and steps[-2].final
+            self.abstained[i] = decision.action == "abstain"
+            cost = sum_usd([situation.spent_usd, decision.ending_cost_usd or 0.0])
+            if cost is not None:
+                self.cost_usd[i] = cost
+
+    def steps(self, row: _Row) -> tuple[Situation, list[Decision]]:
+        """Return the last situation of a row, and its decisions.
+
+        Where an earlier row saw the same, its decision is taken.
+        """
+        policy, situation, steps = self.policy, row.situation, list[Decision]()
+        roots = self._roots
         node = _Node() if roots is None else roots.setdefault(situation.arms, _Node())
         while True:
             if node.decision is None:
                 node.decision = Loop(policy, situation, steps).next()
                 assert node.decision is not None, "a recorded answer cannot fail"
-            decision = node.decision
-            steps.append(decision)
-            if decision.ends:
-                break
-            attempt = self._answer(decision, i, situation.attempts)
+            steps.append(node.decision)
+            if node.decision.ends:
+                return situation, steps
+            attempt = row.answer(node.decision, situation.attempts)
             situation = observe(situation, attempt)
-            node = _Node() if roots is None else node.after(policy.read_of(attempt), n_nodes)
-        attempts = situation.attempts
-        asked = {attempt["candidate"] for attempt in attempts}
-        verified = {attempt["candidate"] for attempt in attempts if attempt.get("verified", False)}
-        return _Row(
-            accepted=self.column[decision.candidate],
-            asked=[name in asked for name in self.names],
-            verified=[name in verified for name in self.names],
-            streamed=len(steps) > 1 and steps[-2].final,
-            cost_usd=sum_usd([situation.spent_usd, decision.ending_cost_usd or 0.0]),
-            decision=decision,
+            node = _Node() if roots is None else node.after(policy.read_of(attempt), self._n_nodes)
+
+    def replay(self) -> Replay:
+        """Return the replay, when all rows were taken."""
+        own, scores, terms = self.tables.outcomes, self.tables.evaluations, self.policy.exit_terms
+        reached = own.quality[np.arange(len(own)), self.accepted]
+        verification_s = None if scores is None else scores.latency_s
+        seconds = total_seconds(self.asked, self.verified, own.latency_s, verification_s)
+        if terms is not None:
+            reached = np.where(self.abstained, terms.value, reached)
+            waiting = np.nan if terms.latency_s is None else terms.latency_s
+            seconds = np.where(self.abstained, seconds + waiting, seconds)
+        return Replay(
+            candidates=tuple(self.tables.names),
+            accepted=self.accepted,
+            asked=self.asked,
+            quality=reached,
+            cost_usd=self.cost_usd,
+            decisions=_Decisions(self),
+            verified=self.verified,
+            streamed=self.streamed,
+            latency_s=seconds,
+            abstained=self.abstained,
         )
 
-    def _answer(self, step: Decision, i: int, attempts: Sequence[Attempt]) -> Attempt:
-        j = self.column[step.candidate]
-        attempt = Attempt(candidate=step.candidate, cost_usd=self.cost[i][j])
-        n_tokens = self.output_tokens[i][j]
-        if n_tokens is not None:
-            attempt["output_tokens"] = round(n_tokens)
-        if step.action == "verify":
-            attempt["verified"] = True
-            attempt["confidence"] = self.confidence[i][j]
-            attempt["verification_cost_usd"] = self.verification[i][j]
-            group = number_group(self.groups[i], attempts, step.candidate)
-            if group is not None:
-                attempt["answer_group"] = group
-        return attempt
+
+class _Decisions(Sequence[Decision]):
+    """The last decision of each row: kept, those of a million rows would take gigabytes."""
+
+    def __init__(self, routes: _Routes) -> None:
+        self._routes = routes
+
+    def __len__(self) -> int:
+        return len(self._routes.accepted)
+
+    @overload
+    def __getitem__(self, i: int) -> Decision: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Decision]: ...
+    def __getitem__(self, i: int | slice) -> Decision | Sequence[Decision]:
+        """Make the decision of a row again, or those of some rows."""
+        rows = range(len(self))[i]
+        if isinstance(rows, range):
+            return [self[row] for row in rows]
+        (row,) = self._routes.tables.rows(rows, rows + 1)
+        return self._routes.steps(row)[1][-1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _table(name: str, values: ArrayLike | None, shape: tuple[int, ...]) -> Floats | None:
@@ -317,7 +391,7 @@ def _table(name: str, values: ArrayLike | None, shape: tuple[int, ...]) -> Float
     return table
 
 
-def _cells(table: Floats | None, shape: tuple[int, ...]) -> list[list[float | None]]:
+def _cells(table: Floats | None, shape: tuple[int, ...]) -> list[list[_Cell]]:
     """Return a table as numbers of Python, with None where unknown."""
     if table is None:
         return [[None] * shape[1] for _ in range(shape[0])]

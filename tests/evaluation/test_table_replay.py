@@ -13,6 +13,8 @@ from langchain_llm_router.evaluation import (
     replay,
     win_rate_curve,
 )
+from langchain_llm_router.evaluation import table_replay as room
+from langchain_llm_router.evaluation.table_replay import replay_all
 from langchain_llm_router.policies import (
     Always,
     AutoMix,
@@ -21,9 +23,11 @@ from langchain_llm_router.policies import (
     KernelDensity,
     Policy,
     Pomdp,
+    RandomMix,
     Threshold,
+    Utility,
 )
-from langchain_llm_router.types import Decision
+from langchain_llm_router.types import Arm, Decision, Situation
 from tests.support.fakes import make_evaluations, make_outcomes
 
 
@@ -198,3 +202,41 @@ def test_a_subclass_that_reads_more_than_its_parent_is_decided_row_by_row():
     table = Outcomes(["q", "a long question"], PAIR, np.ones((2, 2)), np.ones((2, 2)))
     said = SelfEvaluations(PAIR, [[0.1, 0.5]] * 2, np.zeros((2, 2)))
     assert replay(ByLength(), None, table, evaluations=said).accepted.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 4096])
+def test_rows_are_replayed_the_same_however_many_at_once(rows_at_once, monkeypatch):
+    policies = [
+        Threshold(0.5),
+        RandomMix({PAIR[0]: 0.5, PAIR[1]: 0.5}),
+        ConfidenceThreshold(threshold=0.6),
+    ]
+    quality = np.random.default_rng(3).random((80, 2))
+    table, said = PRICED.select(PAIR), SAID.select(PAIR)
+    whole = replay_all(policies, quality, table, evaluations=said)
+    monkeypatch.setattr(room, "_ROWS_AT_ONCE", rows_at_once)
+    parts = replay_all(policies, quality, table, evaluations=said)
+    for one, other in zip(whole, parts, strict=True):
+        for name in one.__dataclass_fields__:
+            first, second = getattr(one, name), getattr(other, name)
+            if isinstance(first, np.ndarray):
+                np.testing.assert_array_equal(first, second)
+            else:
+                assert first == second
+
+
+def test_a_decision_is_made_again_when_it_is_looked_at():
+    quality = np.random.default_rng(3).random((80, 2))
+    policy, table = Utility(cost=10.0), PRICED.select(PAIR)
+    decisions = replay(policy, quality, table).decisions
+    assert len(decisions) == 80
+    assert decisions[-1] == decisions[79] == list(decisions)[79]
+    assert decisions[3:5] == [decisions[3], decisions[4]]
+    assert decisions != decisions[1:]
+    for i, decision in enumerate(decisions):
+        cost = table.mean_cost_usd
+        arms = tuple(map(Arm, PAIR, quality[i].tolist(), cost.tolist()))
+        asked = policy.decide(Situation(table.queries[i], arms))
+        assert (decision.candidate, decision.reason) == (asked.candidate, asked.reason)
+    with pytest.raises(IndexError):
+        decisions[80]
