@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from langchain_llm_router.data.row_checks import (
     column_indices,
     row_indices,
 )
-from langchain_llm_router.data.row_files import check_suffix, read_rows, write_rows
+from langchain_llm_router.data.row_files import check_suffix, placed_rows, write_rows
 from langchain_llm_router.data.rows import (
     by_candidate,
     candidate_field,
@@ -175,28 +176,18 @@ class Outcomes(CheckedArguments):
         Raises:
             ValueError: If a row lacks a field or has other candidates; the message has its index.
         """
-        rows = list(rows)
-        if len(rows) == 0:
+        read = _RowReader()
+        for i, row in enumerate(rows):
+            read.add(row, i)
+        if read.quality is None:
             msg = "A table of outcomes needs at least one row, got none."
             raise ValueError(msg)
-        for i, row in enumerate(rows):
-            # Checked first, because below the fields of all rows are looked at.
-            text_field(row, "query", i)
-        names = tuple(candidate_field(rows[0], "quality", 0))
-        measured = {
-            name: [optional_values(row, name, names, i) for i, row in enumerate(rows)]
-            for name in _MEASURED
-            if any(row.get(name) is not None for row in rows)
-        }
-        has_group = any(row.get("group") is not None for row in rows)
         return cls(
-            [text_field(row, "query", i) for i, row in enumerate(rows)],
-            names,
-            [candidate_values(row, "quality", names, i) for i, row in enumerate(rows)],
-            groups=[label_field(row, "group", i) for i, row in enumerate(rows)]
-            if has_group
-            else None,
-            **measured,
+            read.queries,
+            read.names,
+            read.quality.table(),
+            groups=read.groups,
+            **{name: column.table() for name, column in read.measured.items()},
         )
 
     def save(self, path: str | Path) -> Path:
@@ -208,4 +199,47 @@ class Outcomes(CheckedArguments):
         """Read a file in the format of `save`."""
         path = Path(path)
         check_suffix(path, (".jsonl", ".parquet"))
-        return cls.from_rows(read_rows(path))
+        return cls.from_rows(row for _, row in placed_rows(path))
+
+
+class _Column:
+    """Numbers of rows, 8 bytes each; as numbers of Python they would take 32."""
+
+    def __init__(self, width: int, n_unknown: int = 0) -> None:
+        self._width = width
+        self._numbers = array("d", [np.nan]) * (n_unknown * width)
+
+    def add(self, numbers: Sequence[float]) -> None:
+        self._numbers.extend(numbers)
+
+    def table(self) -> Floats:
+        return np.frombuffer(self._numbers, dtype=np.float64).reshape(-1, self._width)
+
+
+class _RowReader:
+    """The columns of rows that are read one after another."""
+
+    def __init__(self) -> None:
+        self.queries: list[str] = []
+        self.names: tuple[str, ...] = ()
+        self.quality: _Column | None = None
+        self.measured: dict[str, _Column] = {}
+        self.groups: list[str] | None = None
+
+    def add(self, row: Mapping[str, Any], i: int) -> None:
+        """Read row `i`."""
+        query = text_field(row, "query", i)
+        if self.quality is None:
+            self.names = check_names(tuple(candidate_field(row, "quality", 0)))
+            self.quality = _Column(len(self.names))
+        for name in _MEASURED:
+            if name not in self.measured and row.get(name) is not None:
+                self.measured[name] = _Column(len(self.names), n_unknown=i)
+            if name in self.measured:
+                self.measured[name].add(optional_values(row, name, self.names, i))
+        if self.groups is None and row.get("group") is not None:
+            self.groups = [""] * i
+        if self.groups is not None:
+            self.groups.append(label_field(row, "group", i))
+        self.quality.add(candidate_values(row, "quality", self.names, i))
+        self.queries.append(query)

@@ -110,3 +110,26 @@ def test_rows_whose_qualities_are_not_by_name_are_refused_and_named(values):
 def test_a_row_that_is_no_mapping_is_refused_and_named(row):
     with pytest.raises(TypeError, match="Row 0 must map fields to values"):
         Outcomes.from_rows([row])
+
+
+def test_rows_are_read_one_by_one_and_what_some_lack_is_unknown():
+    def rows():
+        for i in range(3):
+            row = {"query": f"q{i}", "quality": {"x": i / 2, "y": 1}}
+            if i == 1:
+                row |= {"group": "g", "latency_s": {"y": 2.5}}
+            yield row
+
+    found = Outcomes.from_rows(rows())
+    assert found.queries == ("q0", "q1", "q2")
+    assert found.quality.tolist() == [[0, 1], [0.5, 1], [1, 1]]
+    assert found.groups == ("", "g", "")
+    assert found.cost_usd is None
+    np.testing.assert_array_equal(found.latency_s, [[np.nan] * 2, [np.nan, 2.5], [np.nan] * 2])
+
+
+def test_rows_without_candidates_are_refused():
+    with pytest.raises(ValueError, match="must be distinct names, at least one"):
+        Outcomes.from_rows([{"query": "q", "quality": {}}])
+    with pytest.raises(ValueError, match="at least one row"):
+        Outcomes.from_rows([])
