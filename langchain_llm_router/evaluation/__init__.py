@@ -4,7 +4,8 @@
 are in `metrics` and `cascade_metrics`, their intervals in `intervals`, the time that a router costs
 in `latency`, and families of policies in `sweeps`. Two modules write reports: `held_out` on whether
 an estimator beats a random mix, and `separability_report` on whether an embedding is useful.
-`off_policy_estimates` estimates the score of another policy from a log.
+`off_policy_estimates` estimates the score of another policy from a log, and `streamed_logs` does so
+for a log that does not fit in memory.
 
 `explain` explains one decision as text, as data, or for `plots.explanation`:
 
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
         closeness,
         separability,
     )
+    from langchain_llm_router.evaluation.streamed_logs import off_policy_of_logs
     from langchain_llm_router.evaluation.sweeps import (
         Sweep,
         cheapest_good_enough,
@@ -146,6 +148,7 @@ else:
             ".repeated_runs": "RepeatedRuns",
             ".table_replay": "Replay best_single curve oracle replay",
             ".separability_report": "Closeness Separability closeness separability",
+            ".streamed_logs": "off_policy_of_logs",
             ".sweeps": "Sweep cheapest_good_enough single_sweep utility_sweep",
             ".off_policy_estimates": (
                 "OffPolicy Overlap doubly_robust inverse_propensity off_policy self_normalized"
@@ -222,6 +225,7 @@ __all__ = [
     "logged_scores",
     "mean_interval",
     "off_policy",
+    "off_policy_of_logs",
     "oracle",
     "parse_targets",
     "pgr",

@@ -8,7 +8,6 @@ deterministic, only requests on which both policies agree can be used, and the r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,19 +20,18 @@ from langchain_llm_router.evaluation.intervals import (
     mean_interval,
     ratio_interval,
 )
+from langchain_llm_router.evaluation.logged_chances import LoggedChances
 from langchain_llm_router.history.log_reader import History
-from langchain_llm_router.history.log_replay import Changes, LogReplay, Replayed, replay_log
-from langchain_llm_router.history.retraced import situations_before_steps
-from langchain_llm_router.loop.endpoints import ByModel
-from langchain_llm_router.loop.loop import accept_final, next_decision
+from langchain_llm_router.history.log_replay import Changes, LogReplay, replay_log
+from langchain_llm_router.history.replay_figures import ReplayFigures
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.arrays import Floats
 
 __all__ = [
     "OffPolicy",
     "Overlap",
     "doubly_robust",
+    "estimate",
     "inverse_propensity",
     "off_policy",
     "self_normalized",
@@ -250,7 +248,7 @@ class OffPolicy:
     snips: Interval | None
     dr: Interval | None
     bounds: tuple[float, float] | None
-    replay: LogReplay
+    replay: ReplayFigures
 
 
 def off_policy(
@@ -279,40 +277,54 @@ def off_policy(
         ValueError: As in `replay_log`.
         NotImplementedError: If the policy chooses at random and has no `chance`.
     """
-    if replay is None:
-        replay = replay_log(history, policy, changes=changes or Changes())
-    scored = [
-        (row, score)
-        for row in replay.rows
-        if (score := history.score(row.entry.decision_id, key)) is not None
-        and row.entry.outcome == "answered"
-        and not row.entry.declined
-    ]
-    if len(scored) == 0:
+    done = replay_log(history, policy, changes=changes or Changes()) if replay is None else replay
+    scores = [history.score(row.entry.decision_id, key) for row in done.rows]
+    rows = [row for row, score in zip(done.rows, scores, strict=True) if score is not None]
+    chances = LoggedChances.of(rows, policy)
+    reward = np.array([score for score in scores if score is not None], dtype=np.float64)
+    usable = chances.usable
+    return estimate(chances.take(usable), reward[usable], done, resampling)
+
+
+def estimate(
+    chances: LoggedChances, reward: Floats, replay: ReplayFigures, resampling: Resampling
+) -> OffPolicy:
+    """Estimate the mean score of the policy of a replay.
+
+    Args:
+        chances: The usable requests with a score.
+        reward: The score of each of them.
+        replay: The replay of all requests.
+        resampling: Settings of the bootstrap.
+
+    Raises:
+        Exception: That of the policy where it could not say how probable the logged steps are.
+    """
+    if len(reward) == 0:
         nothing = Overlap(0, 0, 0, 0.0, Interval(math.nan, -math.inf, math.inf))
         return OffPolicy(nothing, None, None, None, None, None, replay)
-    rows, reward = [row for row, _ in scored], np.array([score for _, score in scored])
-    chances = np.array([_chance(row, policy) for row in rows])
-    logged = np.array([math.prod(step.propensity for step in row.entry.steps) for row in rows])
-    weight, one = chances / logged, np.ones(len(rows))
+    chances.check()
+    weight, one = chances.chance / chances.propensity, np.ones(len(reward))
     # A request on which the logged policy was deterministic supports no other action.
-    beyond = np.where(logged == 1, 1 - chances, 0.0)
-    largest = 1 / float(logged.min())
+    beyond = np.where(chances.propensity == 1, 1 - chances.chance, 0.0)
+    largest = 1 / float(chances.propensity.min())
     overlap = Overlap(
-        n=len(rows),
-        n_agreeing=int((chances > 0).sum()),
+        n=len(reward),
+        n_agreeing=int((chances.chance > 0).sum()),
         n_unsupported=int((beyond > 0).sum()),
         effective_n=_effective(weight),
         mean_weight=mean_interval(weight, resampling, bounds=(0.0, largest)),
     )
     low, agrees = float((weight * reward).mean()), overlap.n_agreeing > 0
-    predicted = _predictions(rows, policy)
+    predicted = chances.predicted, chances.predicted_new
     return OffPolicy(
         overlap=overlap,
         logged=inverse_propensity(one, reward, resampling),
         ips=inverse_propensity(weight, reward, resampling, max_weight=largest) if agrees else None,
         snips=self_normalized(weight, reward, resampling) if agrees else None,
-        dr=None if predicted is None else doubly_robust(weight, reward, *predicted, resampling),
+        dr=None
+        if np.isnan(predicted[0]).any()
+        else doubly_robust(weight, reward, *predicted, resampling),
         bounds=(low, low + float(beyond.mean())),
         replay=replay,
     )
@@ -321,61 +333,3 @@ def off_policy(
 def _effective(weight: Floats) -> float:
     square = float((weight**2).sum())
     return float(weight.sum()) ** 2 / square if square > 0 else 0.0
-
-
-def _chance(row: Replayed, policy: Policy) -> float:
-    """Compute the probability that the policy takes the recorded steps."""
-    chance, taken = 1.0, list[Decision]()
-    seen = situations_before_steps(row.situations, row.entry.steps, row.entry.attempts)
-    for situation, step in zip(seen, row.entry.steps, strict=False):
-        # As in a live request, a final answer is accepted without asking the policy again.
-        own = accept_final(taken, situation) or next_decision(policy, situation)
-        chance *= _chance_of(policy, situation, step, own)
-        if chance == 0:
-            break
-        taken = [] if own is None else [own]
-    return chance
-
-
-def _chance_of(policy: Policy, situation: Situation, step: Decision, own: Decision | None) -> float:
-    """Compute the probability of a step, given the one that the policy takes in this replay."""
-    if own is None:
-        return 1.0
-    if (own.action, own.candidate) == (step.action, step.candidate):
-        return own.propensity
-    if own.propensity == 1:
-        return 0.0
-    if all(arm.model is None for arm in situation.arms):
-        return policy.chance(situation, step)
-    # The random choice is among models; the endpoint of a model is chosen deterministically.
-    models = ByModel.of(policy, situation)
-    named = ""
-    for model, (arm, _) in models.chosen.items():
-        if arm.candidate == step.candidate:
-            named = model
-    return policy.chance(models.situation, replace(step, candidate=named)) if named else 0.0
-
-
-def _predictions(rows: Sequence[Replayed], policy: Policy) -> tuple[Floats, Floats] | None:
-    """Predict the quality of the candidate asked first, by the log and by the new policy.
-
-    Only the first step is used, so E[w·q̂(logged)] = E[q̂(new)] for cascades as well.
-    """
-    done, new = [], []
-    for row in rows:
-        situation = row.situations[0]
-        known = {arm.candidate: arm.quality for arm in situation.arms}
-        if any(quality is None for quality in known.values()):
-            return None
-        quality = {name: value or 0.0 for name, value in known.items()}
-        first = row.entry.steps[0]
-        own = next_decision(policy, situation)
-        assert own is not None, "no candidate has failed yet"
-        done.append(quality[first.candidate])
-        if own.propensity == 1:
-            new.append(quality[own.candidate])
-        else:
-            asks = {name: replace(own, candidate=name) for name in quality}
-            chances = {name: _chance_of(policy, situation, ask, own) for name, ask in asks.items()}
-            new.append(math.fsum(p * quality[name] for name, p in chances.items()))
-    return np.array(done), np.array(new)

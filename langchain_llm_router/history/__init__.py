@@ -21,8 +21,10 @@ if TYPE_CHECKING:
         scored_rows,
     )
     from langchain_llm_router.history.log_reader import Entry, Feedback, History, read_log
-    from langchain_llm_router.history.log_replay import Changes, LogReplay, Replayed, replay_log
+    from langchain_llm_router.history.log_replay import Changes, LogReplay, replay_log
+    from langchain_llm_router.history.replay_figures import Replayed, ReplayFigures
     from langchain_llm_router.history.retraced import Retraced, retrace
+    from langchain_llm_router.history.streamed_entries import stream_log
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -31,8 +33,10 @@ else:
             ".feedback": "ComparedRows Imported ScoredRows compared_rows import_langsmith refit "
             "scored_rows",
             ".log_reader": "Entry Feedback History read_log",
-            ".log_replay": "Changes LogReplay Replayed replay_log",
+            ".log_replay": "Changes LogReplay replay_log",
+            ".replay_figures": "ReplayFigures Replayed",
             ".retraced": "Retraced retrace",
+            ".streamed_entries": "stream_log",
         },
     )
 
@@ -45,6 +49,7 @@ __all__ = [
     "History",
     "Imported",
     "LogReplay",
+    "ReplayFigures",
     "Replayed",
     "Retraced",
     "ScoredRows",
@@ -55,4 +60,5 @@ __all__ = [
     "replay_log",
     "retrace",
     "scored_rows",
+    "stream_log",
 ]

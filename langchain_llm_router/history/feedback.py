@@ -8,6 +8,7 @@ are filled with its earlier predictions, which add no information and do not shi
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -72,7 +73,7 @@ def scored_rows(
     columns = {name: j for j, name in enumerate(candidates)}
     queries: list[str] = []
     ids: list[str] = []
-    cells: list[list[float]] = []
+    cells = array("d")
     for entry in history.entries:
         scores = _scores(history, entry, columns, key)
         if entry.query is None or len(scores) == 0:
@@ -82,8 +83,8 @@ def scored_rows(
             continue
         queries.append(entry.query)
         ids.append(entry.decision_id)
-        cells.append([scores.get(j, np.nan) for j in range(len(columns))])
-    quality = np.array(cells, dtype=np.float64).reshape(len(cells), len(candidates))
+        cells.extend(scores.get(j, np.nan) for j in range(len(columns)))
+    quality = np.array(cells, dtype=np.float64).reshape(len(queries), len(columns))
     return ScoredRows(tuple(queries), tuple(candidates), quality, tuple(ids))
 
 

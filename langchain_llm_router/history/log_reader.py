@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from langchain_llm_router.data.row_files import json_lines
 from langchain_llm_router.history.log_lines import expand_frames
 from langchain_llm_router.loop.loop import accept_final, decision_of, situation_of
 from langchain_llm_router.types import Attempt, Decision, Situation
 
-__all__ = ["Entry", "Feedback", "History", "read_log"]
+__all__ = [
+    "UNREADABLE",
+    "Entry",
+    "Feedback",
+    "History",
+    "check_readable",
+    "each_once",
+    "entry_or_feedback",
+    "read_log",
+]
+
+UNREADABLE = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError)
+"""What reading a damaged line raises."""
+
+_From = TypeVar("_From")
+_To = TypeVar("_To")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Feedback:
     """A rating of the answer to a request."""
 
@@ -35,6 +50,12 @@ class Feedback:
 
     cost_usd: float | None = None
     """What that answer cost, if it was asked for only to be scored."""
+
+    @property
+    def name(self) -> str:
+        """Its name among the scores of the request; a later one of this name replaces it."""
+        name = self.id or self.key
+        return name if self.candidate is None else f"{name} of {self.candidate}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +142,7 @@ class Entry:
     @property
     def situations(self) -> list[Situation]:
         """The situation before each step, without the attempts."""
-        return [situation_of(frame, self.query or "") for frame in self.frames]
+        return each_once(self.frames, lambda frame: situation_of(frame, self.query or ""))
 
 
 @dataclass(frozen=True)
@@ -135,7 +156,7 @@ class History:
         n_torn: Number of lines that could not be read, e.g. cut off by a crash, and were skipped.
     """
 
-    entries: Sequence[Entry]
+    entries: Collection[Entry]
     feedback: Mapping[str, Mapping[str, Feedback]] = field(default_factory=dict)
     n_torn: int = 0
 
@@ -154,7 +175,16 @@ class History:
         """
         items = self.feedback.get(decision_id, {}).values()
         scores = [it.score for it in items if key in (None, it.key) and it.candidate == candidate]
-        return sum(scores) / len(scores) if scores else None
+        return math.fsum(scores) / len(scores) if scores else None
+
+
+def each_once(items: Sequence[_From], make: Callable[[_From], _To]) -> list[_To]:
+    """Return `make(item)` of every item; an object that occurs again has the same result."""
+    made: dict[int, _To] = {}
+    for item in items:
+        if id(item) not in made:
+            made[id(item)] = make(item)
+    return [made[id(item)] for item in items]
 
 
 def _check_names(names: Sequence[object]) -> None:
@@ -176,6 +206,44 @@ def _feedback(data: Mapping[str, Any]) -> Feedback:
     return item
 
 
+def entry_or_feedback(data: Mapping[str, Any] | None) -> Entry | Feedback | None:
+    """Return what a line holds; None if it is of another kind.
+
+    Args:
+        data: The object of the line; None if it is not one.
+
+    Raises:
+        ValueError: If it cannot be read, like the other classes of `UNREADABLE`.
+    """
+    if data is None:
+        msg = "a line must be a JSON object"
+        raise ValueError(msg)
+    kind = data["kind"]
+    if kind == "decision":
+        read: Entry | Feedback = Entry.from_data(data)
+    elif kind == "feedback":
+        read = _feedback(data)
+    else:
+        return None
+    # An id that no dictionary takes is no id.
+    hash(read.decision_id)
+    return read
+
+
+def check_readable(path: Path, n_read: int, n_bad: int) -> None:
+    """Refuse a file that is no decision log.
+
+    Raises:
+        ValueError: If it has lines, but none of them could be read.
+    """
+    if n_bad > 0 and n_read == 0:
+        msg = (
+            f"{path.name!r} must be a decision log, but none of its lines can be read as a "
+            "decision or as feedback."
+        )
+        raise ValueError(msg)
+
+
 def read_log(*paths: str | Path) -> History:
     """Read one or several decision logs, e.g. one per process, or a separate one for feedback.
 
@@ -190,27 +258,15 @@ def read_log(*paths: str | Path) -> History:
         n_read = n_bad = 0
         for _, _, data in json_lines(path):
             try:
-                if data is None:
-                    n_bad += 1
-                    continue
-                if data["kind"] == "decision":
-                    entry = Entry.from_data(data)
-                    entries.pop(entry.decision_id, None)
-                    entries[entry.decision_id] = entry
-                elif data["kind"] == "feedback":
-                    item = _feedback(data)
-                    name = item.id or item.key
-                    if item.candidate is not None:
-                        name = f"{name} of {item.candidate}"
-                    feedback.setdefault(item.decision_id, {})[name] = item
+                read = entry_or_feedback(data)
+                if isinstance(read, Entry):
+                    entries.pop(read.decision_id, None)
+                    entries[read.decision_id] = read
+                elif read is not None:
+                    feedback.setdefault(read.decision_id, {})[read.name] = read
                 n_read += 1
-            except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError):
+            except UNREADABLE:
                 n_bad += 1
-        if n_bad > 0 and n_read == 0:
-            msg = (
-                f"{path.name!r} must be a decision log, but none of its lines can be read as a "
-                "decision or as feedback."
-            )
-            raise ValueError(msg)
+        check_readable(path, n_read, n_bad)
         n_torn += n_bad
     return History(tuple(entries.values()), feedback, n_torn)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from langchain_llm_router.estimators.estimator import QualityEstimator
 from langchain_llm_router.history.log_lines import is_identical
-from langchain_llm_router.history.log_reader import Entry, History
+from langchain_llm_router.history.log_reader import Entry, History, each_once
+from langchain_llm_router.history.replay_figures import (
+    ReplayColumns,
+    Replayed,
+    ReplayFigures,
+)
 from langchain_llm_router.history.retraced import Retraced, retrace
 from langchain_llm_router.loop.arms import replace_quality
 from langchain_llm_router.policies.policy import Policy
-from langchain_llm_router.types import Decision, Situation, sum_usd
+from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 
-__all__ = ["Changes", "LogReplay", "Replayed", "replay_log"]
+__all__ = ["Changes", "LogReplay", "replay_entry", "replay_log"]
 
 
 @dataclass(frozen=True)
@@ -37,134 +41,36 @@ class Changes(CheckedArguments):
 
     def situations(self, entry: Entry, quality: dict[str, float] | None) -> list[Situation]:
         """Return the entry's situations with the changes applied."""
-        situations = entry.situations
+        return each_once(entry.situations, lambda situation: self._changed(situation, quality))
+
+    def _changed(self, situation: Situation, quality: dict[str, float] | None) -> Situation:
+        options = situation.options
         if self.lambda_ is not None:
-            situations = [
-                replace(s, options=replace(s.options, lambda_=self.lambda_)) for s in situations
-            ]
+            options = replace(options, lambda_=self.lambda_)
         if self.threshold is not None:
-            options = [replace(s.options, threshold=self.threshold) for s in situations]
-            situations = [replace(s, options=o) for s, o in zip(situations, options, strict=True)]
-        return situations if quality is None else [replace_quality(s, quality) for s in situations]
+            options = replace(options, threshold=self.threshold)
+        if options is not situation.options:
+            situation = replace(situation, options=options)
+        return situation if quality is None else replace_quality(situation, quality)
 
 
 _NO_CHANGES = Changes()
 
 
-@dataclass(frozen=True)
-class Replayed:
-    """One replayed request."""
-
-    entry: Entry
-    situations: Sequence[Situation]
-    """The situation before each recorded step, with the changes applied."""
-
-    went: Retraced
-    """The steps taken in the replay."""
-
-    identical: bool
-    """Whether every recorded decision was reproduced, equal to the last bit: choice, reason,
-    every arm's numbers, confidence, propensity."""
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the same steps were taken, even if their numbers differ."""
-        taken = [(step.action, step.candidate) for step in self.went.steps]
-        return taken == [(step.action, step.candidate) for step in self.entry.steps]
-
-
-@dataclass(frozen=True)
-class LogReplay:
-    """The replay of a log.
+@dataclass(frozen=True, eq=False)
+class LogReplay(ReplayFigures):
+    """The replay of a log, with every request; `evaluation.off_policy_of_logs` keeps figures alone.
 
     Attributes:
         rows: The requests that reached a decision.
-        n_undecided: Number of requests that did not, because no candidate was allowed or an option
-            was invalid.
     """
 
-    rows: Sequence[Replayed]
-    n_undecided: int = 0
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def n_identical(self) -> int:
-        """Number of requests whose decisions were all reproduced, equal to the last bit."""
-        return sum(row.identical for row in self.rows)
+    rows: Sequence[Replayed] = ()
 
     @property
     def differing(self) -> tuple[Replayed, ...]:
         """Requests with a decision that was not reproduced."""
         return tuple(row for row in self.rows if not row.identical)
-
-    @property
-    def recorded_cost_usd(self) -> float | None:
-        """Mean recorded cost of an answered request; None if any cost is unknown."""
-        return _mean([row.entry.cost_usd for row in self._answered])
-
-    @property
-    def cost_usd(self) -> float | None:
-        """Mean cost of the same requests in the replay; None if any cost is unknown.
-
-        If a replayed step was not recorded, its expected cost is used, times the candidate's ratio
-        of actual to expected cost. Steps after it are not counted: see `share_on_record`.
-        """
-        ratio = self._cost_ratios()
-        costs: list[float | None] = []
-        for row in self._answered:
-            path, expected = row.went, row.went.expected_cost_usd
-            if expected is not None and path.candidate is not None:
-                expected *= ratio.get(path.candidate, 1.0)
-            costs.append(sum_usd([path.recorded_cost_usd, expected]))
-        return _mean(costs)
-
-    @property
-    def share_on_record(self) -> float:
-        """Share of answered requests in which every replayed step was recorded."""
-        rows = self._answered
-        return sum(row.went.on_record for row in rows) / len(rows) if rows else math.nan
-
-    @property
-    def share_agreeing(self) -> float:
-        """Share of answered requests in which the same steps are taken."""
-        rows = self._answered
-        return sum(row.agrees for row in rows) / len(rows) if rows else math.nan
-
-    def shares(self) -> dict[str, tuple[float, float]]:
-        """Return every candidate's share of the answers, as recorded and in the replay."""
-        rows = self._answered
-        arms = [arm for row in rows for arm in row.entry.frames[0]["arms"]]
-        names = dict.fromkeys(arm["candidate"] for arm in arms)
-        return {
-            name: (
-                sum(row.entry.candidate == name for row in rows) / len(rows),
-                sum(row.went.candidate == name for row in rows) / len(rows),
-            )
-            for name in names
-        }
-
-    def _cost_ratios(self) -> dict[str, float]:
-        """Return the ratio of actual to expected cost by candidate.
-
-        They differ because expected costs are based on estimated answer lengths.
-        """
-        paid: dict[str, float] = {}
-        expected: dict[str, float] = {}
-        for row in self.rows:
-            arms = {arm.candidate: arm.cost_usd for arm in row.went.situation.arms}
-            for attempt in row.entry.attempts:
-                name, cost = attempt["candidate"], attempt.get("cost_usd")
-                estimate = arms.get(name)
-                if cost is not None and estimate is not None:
-                    paid[name] = paid.get(name, 0.0) + cost
-                    expected[name] = expected.get(name, 0.0) + estimate
-        return {name: paid[name] / total for name, total in expected.items() if total > 0}
-
-    @property
-    def _answered(self) -> list[Replayed]:
-        return [row for row in self.rows if row.entry.outcome == "answered"]
 
 
 def replay_log(
@@ -186,14 +92,29 @@ def replay_log(
     rows: list[Replayed] = []
     n_undecided = 0
     for entry in entries.entries if isinstance(entries, History) else entries:
-        if len(entry.frames) == 0:
+        row = replay_entry(entry, policy, changes=changes)
+        if row is None:
             n_undecided += 1
-            continue
-        quality = _quality(entry, policy, changes.estimator)
-        situations = changes.situations(entry, quality)
-        path = retrace(policy, situations, entry.attempts)
-        rows.append(Replayed(entry, situations, path, _is_identical(entry, path)))
-    return LogReplay(tuple(rows), n_undecided)
+        else:
+            rows.append(row)
+    n_torn = entries.n_torn if isinstance(entries, History) else 0
+    return LogReplay(ReplayColumns.of(rows), n_undecided, n_torn, tuple(rows))
+
+
+def replay_entry(
+    entry: Entry, policy: Policy, *, changes: Changes = _NO_CHANGES
+) -> Replayed | None:
+    """Make the decisions of one request again; None if it did not reach one.
+
+    Raises:
+        ValueError: As in `replay_log`.
+    """
+    if len(entry.frames) == 0:
+        return None
+    quality = _quality(entry, policy, changes.estimator)
+    situations = changes.situations(entry, quality)
+    path = retrace(policy, situations, entry.attempts)
+    return Replayed(entry, situations, path, _is_identical(entry, path))
 
 
 def _quality(
@@ -231,10 +152,3 @@ def _matches(taken: Decision, recorded: Decision, entry: Entry) -> bool:
     if not entry.texts_kept:
         taken = replace(taken, reason=recorded.reason)
     return is_identical(taken, recorded)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known_values = [value for value in values if value is not None]
-    if len(known_values) < len(values) or len(values) == 0:
-        return None
-    return math.fsum(known_values) / len(known_values)

@@ -53,6 +53,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "samples": (0, 1000),
     "seed": (0, 2**32 - 1),
     "shards": (1, 10_000),
+    "workers": (1, 1000),
 }
 """Allowed range of the numbers on the command line, by the name of the parameter."""
 

@@ -48,7 +48,7 @@ def refit(
 
     saved = SavedRouter.load(router)
     if saved.policy.learns and saved.estimator is None:
-        _refit_policy(saved, room.read_log(*log), out, key, json=json)
+        _refit_policy(saved, room.stream_log(*log), out, key, json=json)
         return
     if saved.estimator is None:
         msg = (
@@ -56,7 +56,7 @@ def refit(
             "verifier's scores."
         )
         raise ValueError(msg)
-    history = room.read_log(*log)
+    history = room.stream_log(*log)
     rows = room.scored_rows(history, saved.estimator.fitted_candidates, key=key)
     if len(rows) == 0:
         raise ValueError(_no_rows_message(len(history), key))

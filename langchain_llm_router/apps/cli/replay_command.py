@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import JsonOption
 from langchain_llm_router.apps.cli.terminal import write_json, write_text
 from langchain_llm_router.types.errors import import_extra
-from langchain_llm_router.types.progress import Bar, track
+from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
     from langchain_llm_router.evaluation import OffPolicy
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["replay"]
 
+_SMALL_BYTES = 32 << 20
 _FIGURES = {
     "logged": "as logged",
     "ips": "replayed, inverse propensity",
@@ -24,7 +26,7 @@ _FIGURES = {
 }
 
 
-def replay(
+def replay(  # noqa: PLR0913 - each option is a parameter
     log: Annotated[list[Path], "Decision logs, as `ChatLLMRouter(log=...)` writes them."],
     *,
     router: Annotated[Path, "Folder of a saved router, as `fit` writes it."],
@@ -32,46 +34,70 @@ def replay(
     threshold: Annotated[float | None, "Threshold to use for every request."] = None,
     predict: Annotated[bool, "Predict again with the router's estimator."] = False,
     key: Annotated[str | None, "Feedback key to use; without it, the mean of all."] = None,
+    workers: Annotated[
+        int | None, "Processes; by default as many as processors, for a small log one."
+    ] = None,
+    ray: Annotated[bool, "Use a Ray cluster; if there is none, start a local one."] = False,
     json: JsonOption = False,
 ) -> None:
     """Make every decision of a log again, and estimate the cost and the quality of the answers.
 
     No model is called. The router that wrote the log reproduces every decision, to the last bit.
-    Quality is estimated from the feedback in the log, if there is enough of it.
+    Quality is estimated from the feedback in the log, if there is enough of it. A log may be larger
+    than the memory; the figures are the same for any number of workers.
 
     Example: llm-router replay decisions.jsonl --router router
 
     Example: llm-router replay decisions.jsonl --router router --quality-per-usd 50
     """
-    from langchain_llm_router import history as room  # noqa: PLC0415 - imports what only it needs
-    from langchain_llm_router.evaluation import off_policy  # noqa: PLC0415 - the same
+    from langchain_llm_router.evaluation import (  # noqa: PLC0415 - imports what only it needs
+        off_policy_of_logs,
+    )
+    from langchain_llm_router.history import Changes  # noqa: PLC0415 - the same
     from langchain_llm_router.router.saved_router import SavedRouter  # noqa: PLC0415 - the same
 
     saved = SavedRouter.load(router)
     if predict and saved.estimator is None:
         msg = f"The router {str(router)!r} has no estimator to predict with: omit `--predict`."
         raise ValueError(msg)
-    changes = room.Changes(
+    if ray and workers is not None:
+        msg = f"`--workers {workers}` is of this machine alone: omit it, or `--ray`."
+        raise ValueError(msg)
+    changes = Changes(
         saved.estimator if predict else None, lambda_=quality_per_usd, threshold=threshold
     )
-    history = room.read_log(*log)
     with Bar("deciding again") as bar:
-        entries = track(history.entries, "deciding again", bar)
-        replayed = room.replay_log(entries, saved.policy, changes=changes)
-        estimate = off_policy(history, saved.policy, key=key, replay=replayed)
-    figures = _figures(estimate, history.n_torn, saved.policy)
+        estimate = off_policy_of_logs(
+            log,
+            saved.policy,
+            changes=changes,
+            key=key,
+            n_workers=_n_workers(log) if workers is None else workers,
+            ray=ray,
+            watch=bar,
+        )
+    figures = _figures(estimate, saved.policy)
     write_text(*_sentences(figures), _table(estimate), str(estimate.overlap))
     if json:
         write_json(figures)
 
 
-def _figures(estimate: OffPolicy, n_torn: int, policy: Policy) -> dict[str, Any]:
+def _n_workers(log: list[Path]) -> int:
+    """Return how many processes are worth their start."""
+    if sum(path.stat().st_size for path in log) < _SMALL_BYTES:
+        return 1
+    # Not on every system can a process be kept from some processors.
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
+
+
+def _figures(estimate: OffPolicy, policy: Policy) -> dict[str, Any]:
     again = estimate.replay
-    has_answers = any(row.entry.outcome == "answered" for row in again.rows)
+    has_answers = again.n_answered > 0
     return {
         "n_requests": len(again),
         "n_undecided": again.n_undecided,
-        "n_torn": n_torn,
+        "n_torn": again.n_torn,
         "n_identical": again.n_identical,
         "policy": type(policy).__name__,
         "share_agreeing": again.share_agreeing if has_answers else None,
