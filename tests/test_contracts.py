@@ -32,6 +32,7 @@ from langchain_llm_router.estimators import (
     QualityEstimator,
     Random,
 )
+from langchain_llm_router.estimators import estimator as estimator_room
 from langchain_llm_router.loop.arms import begin
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.policies import (
@@ -199,6 +200,13 @@ def test_rows_follow_the_queries(name):
     fitted = estimator_of(name)
     forward, backward = fitted.predict(QUERIES), fitted.predict(QUERIES[::-1])
     np.testing.assert_allclose(forward, backward[::-1], atol=1e-6)
+
+
+@estimators
+def test_many_queries_are_predicted_in_parts(name, monkeypatch):
+    whole = estimator_of(name).predict(QUERIES)
+    monkeypatch.setattr(estimator_room, "_PREDICTED_AT_ONCE", 2)
+    np.testing.assert_allclose(estimator_of(name).predict(QUERIES), whole, atol=1e-4)
 
 
 @estimators

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Constant", "EmbeddingEstimator", "QualityEstimator", "Random"]
 
+_PREDICTED_AT_ONCE = 8192
+
 
 class QualityEstimator(CheckedArguments, ABC):
     """Base class for estimators of the quality of each candidate's answer to a query.
@@ -111,7 +113,12 @@ class QualityEstimator(CheckedArguments, ABC):
             raise TypeError(msg)
         if len(queries) == 0:
             return np.empty((0, len(self.candidates_)))
-        return np.clip(self._predict(queries), 0.0, 1.0)
+        # Features of a million queries would take gigabytes.
+        parts = [
+            np.clip(self._predict(queries[start : start + _PREDICTED_AT_ONCE]), 0.0, 1.0)
+            for start in range(0, len(queries), _PREDICTED_AT_ONCE)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def save(self, folder: str | Path) -> Path:
         """Write the fitted estimator into a folder as JSON and arrays.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -110,19 +111,12 @@ class Entry:
         chosen = [row.get("candidate") for row in (data, *steps)]
         _check_names([name for name in chosen if name is not None])
         attempts = tuple(cast("Attempt", dict(attempt)) for attempt in data["attempts"])
-        taken = [decision_of(step) for step in steps]
-        if frames and data["outcome"] == "answered":
-            # Older logs do not have the step that accepts a final answer.
-            situation = situation_of(frames[-1], query or "", attempts)
-            accepted = accept_final(taken, situation)
-            if accepted is not None:
-                taken, frames = [*taken, accepted], [*frames, frames[-1]]
-        return cls(
+        entry = cls(
             decision_id=data["decision_id"],
             at_s=data["at_s"],
             outcome=data["outcome"],
             query=query,
-            steps=tuple(taken),
+            steps=tuple(decision_of(step) for step in steps),
             attempts=attempts,
             frames=tuple(frames),
             candidate=data.get("candidate"),
@@ -138,9 +132,19 @@ class Entry:
             query_hash=data.get("query_hash"),
             sensitive=data.get("sensitive"),
         )
+        # They are made here, so that a line with damaged ones cannot be read.
+        situations = entry.situations
+        asked_last = len(entry.steps) > 0 and entry.steps[-1].action == "ask"
+        if entry.outcome != "answered" or len(situations) == 0 or not asked_last:
+            return entry
+        # Older logs do not have the step that accepts a final answer.
+        accepted = accept_final(entry.steps, replace(situations[-1], attempts=attempts))
+        if accepted is None:
+            return entry
+        return replace(entry, steps=(*entry.steps, accepted), frames=(*frames, frames[-1]))
 
-    @property
-    def situations(self) -> list[Situation]:
+    @cached_property
+    def situations(self) -> tuple[Situation, ...]:
         """The situation before each step, without the attempts."""
         return each_once(self.frames, lambda frame: situation_of(frame, self.query or ""))
 
@@ -178,13 +182,13 @@ class History:
         return math.fsum(scores) / len(scores) if scores else None
 
 
-def each_once(items: Sequence[_From], make: Callable[[_From], _To]) -> list[_To]:
+def each_once(items: Sequence[_From], make: Callable[[_From], _To]) -> tuple[_To, ...]:
     """Return `make(item)` of every item; an object that occurs again has the same result."""
     made: dict[int, _To] = {}
     for item in items:
         if id(item) not in made:
             made[id(item)] = make(item)
-    return [made[id(item)] for item in items]
+    return tuple(made[id(item)] for item in items)
 
 
 def _check_names(names: Sequence[object]) -> None:

@@ -39,8 +39,10 @@ class Changes(CheckedArguments):
     def __post_init__(self) -> None:
         check_range(self, "lambda_", "threshold")
 
-    def situations(self, entry: Entry, quality: dict[str, float] | None) -> list[Situation]:
+    def situations(self, entry: Entry, quality: dict[str, float] | None) -> tuple[Situation, ...]:
         """Return the entry's situations with the changes applied."""
+        if quality is None and self.lambda_ is None and self.threshold is None:
+            return entry.situations
         return each_once(entry.situations, lambda situation: self._changed(situation, quality))
 
     def _changed(self, situation: Situation, quality: dict[str, float] | None) -> Situation:

@@ -5,6 +5,7 @@ The results come in the order of the items, so that they are the same for any nu
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ __all__ = ["map_in_processes", "map_on_ray", "open_cluster"]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+_OBJECTS_BETWEEN_COLLECTIONS = 200_000
 _MAX_RETRIES = 3
 """How often an item is done again whose worker on Ray was lost."""
 
@@ -111,6 +113,9 @@ class _Raised:
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
+    # Items and results are many objects without cycles, which a collection would look at in vain.
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     with suppress(EOFError):
         while True:
             item = connection.recv()

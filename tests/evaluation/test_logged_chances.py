@@ -59,12 +59,19 @@ def test_the_chance_by_the_replay_is_that_of_deciding_again(entries, policy, mon
     assert quick.usable.tolist() == [i not in (3, 4) for i in range(30)]
 
 
-def test_the_replay_tells_the_chance_of_the_steps_of_a_policy_that_agrees_or_draws_nothing(entries):
+def test_the_replay_tells_the_chance_of_steps_that_the_policy_takes_too(entries):
     cascade = any(step.action == "verify" for step in entries[0].steps)
-    own = ConfidenceThreshold(threshold=0.7) if cascade else MIX
-    for policy, expected in ((own, {1.0} if cascade else {0.5}), (Always("large"), {0.0, 1.0})):
-        told = {logged_chances._chance_by_replay(row) for row in replay_log(entries, policy).rows}
-        assert told == (expected - {1.0} if cascade and policy is not own else expected)
+    policy = ConfidenceThreshold(threshold=0.7) if cascade else MIX
+    rows = replay_log(entries, policy).rows
+    told = {logged_chances._chance_by_replay(row) for row in rows}
+    assert told == ({1.0} if cascade else {0.5})
+
+
+def test_the_replay_tells_that_a_policy_never_takes_other_steps(entries):
+    rows = replay_log(entries, Always("large")).rows
+    told = {row.agrees: logged_chances._chance_by_replay(row) for row in rows}
+    cascade = any(step.action == "verify" for step in entries[0].steps)
+    assert told == ({False: 0.0} if cascade else {False: 0.0, True: 1.0})
 
 
 def test_joined_and_chosen_columns_are_those_of_the_rows(entries):

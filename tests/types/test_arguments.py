@@ -56,7 +56,7 @@ PLAIN = {
     **dict.fromkeys(("Span", "Standing", "StepTaken", "Strategy", "Sweep"), FOUND),
     **dict.fromkeys(("Trials", "ZeroEval", "LatencyCost", "Waiting"), FOUND),
     **dict.fromkeys(("AnswerBelief", "BelievedAnswer", "FurtherAnswer"), FOUND),
-    **dict.fromkeys(("ComparedRows", "LoggedScores"), FOUND),
+    **dict.fromkeys(("ComparedRows", "LoggedScores", "ReplayFigures"), FOUND),
     **dict.fromkeys(("CheckResult", "OpenHandsIndex", "RepeatedRuns"), FOUND),
     "LoopSignals": HOT,
     "Report": "made by a verifier for every candidate",
