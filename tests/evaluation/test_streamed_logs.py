@@ -247,5 +247,6 @@ def test_on_ray_with_a_worker_killed_every_decision_is_that_of_one_process(
         time.sleep(0.02)
     on_ray, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
-    assert on_ray == out
+    # Ray says on standard output, too, that a worker died.
+    assert on_ray.endswith(out)
     assert json.loads(out.splitlines()[-1])["n_requests"] > 20_000
