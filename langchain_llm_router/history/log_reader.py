@@ -106,7 +106,9 @@ class Entry:
         steps, frame = data["steps"], data.get("frame")
         frames = [] if frame is None else (expand_frames(frame, steps) or [frame])
         query = data.get("query")
-        arms = [arm for each in {id(each): each for each in frames}.values() for arm in each["arms"]]
+        arms = [
+            arm for each in {id(each): each for each in frames}.values() for arm in each["arms"]
+        ]
         _check_names([row["candidate"] for row in (*data["attempts"], *arms)])
         chosen = [row.get("candidate") for row in (data, *steps)]
         _check_names([name for name in chosen if name is not None])
