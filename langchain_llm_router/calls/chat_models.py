@@ -12,6 +12,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_llm_router.calls.efforts import tell_effort
 from langchain_llm_router.calls.prices import look_up_price
+from langchain_llm_router.calls.several_replies import draws_several
 from langchain_llm_router.live.client_retries import without_retries
 from langchain_llm_router.types import Candidate
 from langchain_llm_router.types.candidates import MODEL_PLACEHOLDER
@@ -36,7 +37,7 @@ def resolve_candidate(
     Raises:
         TypeError: If it is neither a candidate, nor a chat model, nor a string, or if the model is
             wrapped in a way that a router cannot honour.
-        ValueError: If the candidate has no model.
+        ValueError: If the candidate has no model, or cannot draw several replies as declared.
         MissingExtraError: If a `"provider:model"` string needs `langchain`, which is missing.
     """
     if isinstance(candidate, RunnableBinding):
@@ -72,7 +73,9 @@ def resolve_candidate(
     if not isinstance(model, BaseChatModel):
         raise _not_a_model(model)
     price = candidate.price if candidate.price is not None else look_up_price(model)
-    return tell_effort(replace(candidate, model=without_retries(model), price=price))
+    resolved = tell_effort(replace(candidate, model=without_retries(model), price=price))
+    draws_several(resolved)  # refuses a declaration that cannot be honoured
+    return resolved
 
 
 def _is_agent(model: Any) -> bool:

@@ -7,20 +7,23 @@ latency does not tell how long the same model takes to answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import run_in_executor
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.efforts import rejected_settings
+from langchain_llm_router.calls.judge_models import JudgeModels
 from langchain_llm_router.calls.provider_messages import for_candidate
+from langchain_llm_router.calls.schema_replies import parse_refused, parse_reply, parse_visible
+from langchain_llm_router.calls.several_replies import Draw, all_replies, draws_several, with_number
 from langchain_llm_router.calls.trace_runs import (
     VERIFICATION,
     VerdictRun,
@@ -32,8 +35,7 @@ from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.live.client_retries import client_retries, without_retries
 from langchain_llm_router.types import Attempt, Candidate, sum_usd
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
-from langchain_llm_router.types.answers import answer_text
-from langchain_llm_router.types.errors import NoCandidateError, is_pause
+from langchain_llm_router.types.errors import LlmRouterError, NoCandidateError, is_pause
 from langchain_llm_router.types.operations import Operation
 from langchain_llm_router.types.secrets import describe_error
 from langchain_llm_router.types.usage import usage_of
@@ -48,10 +50,12 @@ from langchain_llm_router.verification import (
 )
 
 if TYPE_CHECKING:
-    from langchain_llm_router.calls.ask import Answer
     from langchain_llm_router.live.guarded_calls import Guard, GuardedRunnable
 
-__all__ = ["VerifierCalls", "VerifyOperation", "aadvance", "grouped_answers"]
+__all__ = ["VerifierCalls", "VerifyOperation", "aadvance"]
+
+_Asked = TypeVar("_Asked")
+_Given = TypeVar("_Given")
 
 
 @dataclass
@@ -67,13 +71,14 @@ class _VerdictBooks:
     _begun: list[None] = field(default_factory=list)
     _ended: list[tuple[float, int]] = field(default_factory=list)
 
-    def begin(self) -> None:
-        """Note that a call begins."""
-        self._begun.append(None)
+    def begin(self, n: int) -> None:
+        """Note that a request for n equal calls begins."""
+        self._begun.extend([None] * n)
 
-    def end(self, cost_usd: float | None, n_unsure: int) -> None:
-        """Note what a call has cost, and how many of its tries may be billed beside that."""
-        self._ended.append((0.0, n_unsure + 1) if cost_usd is None else (cost_usd, n_unsure))
+    def end(self, cost_usd: float | None, n_unsure: int, n: int) -> None:
+        """Note what n calls have cost, and how many of their tries may be billed beside that."""
+        known = (0.0, n_unsure + n) if cost_usd is None else (cost_usd, n_unsure)
+        self._ended.extend([known, *[(0.0, 0)] * (n - 1)])
 
     def most_usd(self, one_usd: float, tries: int) -> float:
         """Return an upper bound on the cost so far.
@@ -109,6 +114,9 @@ class VerifyOperation(Operation):
 
     refusal: Exception | None = None
     """Why the answer is not verified at all; None if it is."""
+
+    models: JudgeModels = field(default_factory=JudgeModels)
+    """The judges' models, prepared for their calls."""
 
     worst_usd: float | None = 0.0
     draft: bool = True
@@ -148,10 +156,14 @@ class VerifyOperation(Operation):
             return run.end(perform(self.attempt, run.config), self.books.answers)
 
     def _perform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
-        steps, tally = self.verifier.evaluate(self.case), _Tally()
+        calls, tally = self._verifier_calls(), _Tally()
+        steps, requests = calls.drawing(self.verifier.evaluate(self.case)), _as_runnable(calls)
         step = _advance(steps)
         while not isinstance(step, Evaluation):
-            step = _advance(steps, tally.add(self._call_runnable().batch(list(step), config)))
+            # Without a number of its own, LangChain takes that of the processors.
+            at_once = config.get("max_concurrency") or len(step)
+            drawn = requests.batch(list(step), {**config, "max_concurrency": at_once})
+            step = _advance(steps, tally.add(drawn))
         return self._with_bound(tally.verdict(attempt, step))
 
     async def aperform(self) -> Attempt:
@@ -168,11 +180,12 @@ class VerifyOperation(Operation):
             return run.end(await perform(self.attempt, run.config), self.books.answers)
 
     async def _aperform(self, attempt: Attempt, config: RunnableConfig) -> Attempt:
-        steps, tally = self.verifier.evaluate(self.case), _Tally()
-        step = await aadvance(steps, blocks=self.verifier.blocks)
+        calls, tally, blocks = self._verifier_calls(), _Tally(), self.verifier.blocks
+        steps, requests = calls.drawing(self.verifier.evaluate(self.case)), _as_runnable(calls)
+        step = await aadvance(steps, blocks=blocks)
         while not isinstance(step, Evaluation):
-            replies = await self._call_runnable().abatch(list(step), config)
-            step = await aadvance(steps, tally.add(replies), blocks=self.verifier.blocks)
+            drawn = await requests.abatch(list(step), config)
+            step = await aadvance(steps, tally.add(drawn), blocks=blocks)
         return self._with_bound(tally.verdict(attempt, step))
 
     def _with_bound(self, verdict: Attempt) -> Attempt:
@@ -217,37 +230,19 @@ class VerifyOperation(Operation):
 
         return RunnableLambda(perform, aperform, name=VERIFICATION)
 
-    def _call_runnable(self) -> RunnableLambda[Call, Reply]:
-        # Not `model.batch`: with a lambda around each call, the trace stays a tree.
-        calls = VerifierCalls(self.guard, self.books, self.may_see)
-        return RunnableLambda(calls.call, calls.acall, name="verdict")
-
-
-def grouped_answers(
-    attempts: Sequence[Attempt], answers: Mapping[str, Answer]
-) -> tuple[tuple[int, AIMessage], ...]:
-    """Return group and message of the answers that have a group, as a `Case` has them.
-
-    Args:
-        attempts: The attempts before the one that is verified.
-        answers: The answers by candidate.
-    """
-    grouped = []
-    for attempt in attempts:
-        group, message = attempt.get("answer_group"), answers[attempt["candidate"]].message
-        if group is not None and message is not None:
-            grouped.append((group, message))
-    return tuple(grouped)
+    def _verifier_calls(self) -> VerifierCalls:
+        return VerifierCalls(self.guard, self.books, self.may_see, self.models)
 
 
 def _advance(
-    steps: Evaluating, replies: Sequence[Reply] | None = None
-) -> Sequence[Call] | Evaluation:
-    """Return the calls that a verifier makes next, or its evaluation.
+    steps: Generator[Sequence[_Asked], Sequence[_Given], Evaluation],
+    replies: Sequence[_Given] | None = None,
+) -> Sequence[_Asked] | Evaluation:
+    """Return what a verifier asks for next, or its evaluation.
 
     Args:
-        steps: What `evaluate` returned.
-        replies: The replies to the calls before; None at the beginning.
+        steps: What `evaluate` or `drawing` returned.
+        replies: The replies to what it asked for before; None at the beginning.
     """
     try:
         return next(steps) if replies is None else steps.send(replies)
@@ -257,8 +252,11 @@ def _advance(
 
 
 async def aadvance(
-    steps: Evaluating, replies: Sequence[Reply] | None = None, *, blocks: bool
-) -> Sequence[Call] | Evaluation:
+    steps: Generator[Sequence[_Asked], Sequence[_Given], Evaluation],
+    replies: Sequence[_Given] | None = None,
+    *,
+    blocks: bool,
+) -> Sequence[_Asked] | Evaluation:
     """Advance a verifier; one that blocks in a thread, so that the event loop is not blocked."""
     if blocks:
         return await run_in_executor(None, _advance, steps, replies)
@@ -271,9 +269,11 @@ class _Tally:
     def __init__(self) -> None:
         self._replies: list[Reply] = []
 
-    def add(self, replies: Sequence[Reply]) -> Sequence[Reply]:
-        self._replies += replies
-        return replies
+    def add(self, drawn: Sequence[Sequence[Reply]]) -> Sequence[Sequence[Reply]]:
+        for replies in drawn:
+            # A request that failed is one reply, to each of its calls.
+            self._replies += {id(reply): reply for reply in replies}.values()
+        return drawn
 
     def verdict(self, attempt: Attempt, evaluation: Evaluation) -> Attempt:
         # The cost of a call that failed outright is unknown.
@@ -302,13 +302,19 @@ def _sum_tokens(replies: Sequence[Reply]) -> int | None:
     return total
 
 
+def _as_runnable(calls: VerifierCalls) -> RunnableLambda[Draw, list[Reply]]:
+    # Not `model.batch`: with a lambda around each request, the trace stays a tree.
+    return RunnableLambda(calls.draw, calls.adraw, name="verdict")
+
+
 class VerifierCalls:
-    """Calls of a verifier; a call that is repeated or retried reuses its runnable.
+    """Calls of a verifier: equal ones at the same time are one request where the judge allows it.
 
     Args:
         guard: Returns the guard of a call to a candidate. If None, calls are not guarded.
         books: Where the costs of the calls are noted.
         may_see: Names of the only models that may be asked; None for all.
+        models: The judges' models; if None, they are prepared anew.
     """
 
     def __init__(
@@ -316,59 +322,129 @@ class VerifierCalls:
         guard: Callable[[Candidate], Guard] | None = None,
         books: _VerdictBooks | None = None,
         may_see: Collection[str] | None = None,
+        models: JudgeModels | None = None,
     ) -> None:
         self._guard = guard
         self._books, self._may_see = books or _VerdictBooks(), may_see
-        self._built: dict[int, Runnable[Any, Any]] = {}
-        self._asked: dict[int, BaseChatModel] = {}
+        self._models = models or JudgeModels()
+        self._refused: set[Hashable] = set()
+        """Judges that have refused to draw several replies."""
 
-    def call(self, call: Call, config: RunnableConfig) -> Reply:
-        """Make a call; a failure becomes a reply without a message."""
+    def drawing(
+        self, steps: Evaluating
+    ) -> Generator[Sequence[Draw], Sequence[Sequence[Reply]], Evaluation]:
+        """Return an evaluation that yields requests in place of calls, and is sent their replies.
+
+        What a request leaves open is requested again, call by call.
+
+        Args:
+            steps: What `evaluate` returned.
+        """
+        step = _advance(steps)
+        while not isinstance(step, Evaluation):
+            replies: dict[int, list[Reply]] = {id(call): [] for call in step}
+            while draws := self._missing(step, replies):
+                for draw, drawn in zip(draws, (yield draws), strict=True):
+                    replies[id(draw.call)] += drawn
+            step = _advance(steps, [replies[id(call)].pop(0) for call in step])
+        return step
+
+    def _missing(self, calls: Sequence[Call], replies: Mapping[int, list[Reply]]) -> list[Draw]:
+        draws: list[Draw] = []
+        counts = Counter(map(id, calls))
+        for call in {id(call): call for call in calls}.values():
+            n = counts[id(call)] - len(replies[id(call)])
+            at_once = n > 1 and call.n_samples == 1 and self._draws_several(call.candidate)
+            draws += [Draw(call, n, n)] if at_once else [Draw(call, 1, call.n_samples)] * n
+        return draws
+
+    def _draws_several(self, judge: Candidate) -> bool:
+        key = (id(judge.model), judge.draws_several)
+        known = self._models.several.get(key)
+        if known is None:
+            return self._models.several.keep(key, judge.model, draws_several(judge))
+        return known[1] and key not in self._refused
+
+    def _draw_singly(self, judge: Candidate, *, always: bool) -> None:
+        """Make equal calls one by one, since the provider does nothing else, now or ever."""
+        key = (id(judge.model), judge.draws_several)
+        self._refused.add(key)
+        if always:
+            self._models.several.keep(key, judge.model, value=False)
+
+    def draw(self, draw: Draw, config: RunnableConfig) -> list[Reply]:
+        """Make a request; a failure becomes a reply without a message to each of its calls.
+
+        Returns:
+            As many replies as calls, or fewer: then the judge does not draw several, and those
+            that are missing are requested one by one.
+        """
         guarded: GuardedRunnable | None = None
-        self._books.begin()
+        self._books.begin(draw.n)
         try:
-            guarded = self._guard_call(call)
-            runnable = guarded or self._runnable(call)
-            output = runnable.invoke(_adapted_messages(call), config)
+            guarded = self._guard_call(draw)
+            runnable = guarded or self._prepared(draw)
+            output = runnable.invoke(_adapted_messages(draw.call), config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return self._book_failure(call, error, guarded)
+            return self._book_failure(draw, error, guarded)
         except BaseException as error:
-            self._books.end(0.0, self._n_unsure(call, error, guarded))
+            self._books.end(0.0, self._n_unsure(draw, error, guarded), draw.n)
             raise
-        return self._book_reply(call, output, guarded)
+        return self._book_replies(draw, output, guarded)
 
-    async def acall(self, call: Call, config: RunnableConfig) -> Reply:
-        """Make a call; a failure becomes a reply without a message."""
+    async def adraw(self, draw: Draw, config: RunnableConfig) -> list[Reply]:
+        """Make a request; a failure becomes a reply without a message to each of its calls."""
         guarded: GuardedRunnable | None = None
-        self._books.begin()
+        self._books.begin(draw.n)
         try:
-            guarded = self._guard_call(call)
-            runnable = guarded or self._runnable(call)
-            output = await runnable.ainvoke(_adapted_messages(call), config)
+            guarded = self._guard_call(draw)
+            runnable = guarded or self._prepared(draw)
+            output = await runnable.ainvoke(_adapted_messages(draw.call), config)
         except Exception as error:  # noqa: BLE001 - a verdict that failed is a missing verdict
-            return self._book_failure(call, error, guarded)
+            return self._book_failure(draw, error, guarded)
         except BaseException as error:
-            self._books.end(0.0, self._n_unsure(call, error, guarded))
+            self._books.end(0.0, self._n_unsure(draw, error, guarded), draw.n)
             raise
-        return self._book_reply(call, output, guarded)
+        return self._book_replies(draw, output, guarded)
 
-    def _book_failure(self, call: Call, error: Exception, guarded: GuardedRunnable | None) -> Reply:
-        n_unsure = self._n_unsure(call, error, guarded)
-        self._books.end(0.0, n_unsure)
-        return self._failure_reply(call, error, guarded, unsure=n_unsure > 0)
+    def _book_failure(
+        self, draw: Draw, error: Exception, guarded: GuardedRunnable | None
+    ) -> list[Reply]:
+        n_unsure = self._n_unsure(draw, error, guarded)
+        self._books.end(0.0, n_unsure, draw.n)
+        reply = self._failure_reply(draw, error, guarded, unsure=n_unsure > 0)
+        if draw.n == 1:
+            return [reply]
+        from langchain_llm_router.live.failure_rules import is_retryable  # noqa: PLC0415 - slow to load
 
-    def _book_reply(self, call: Call, output: Any, guarded: GuardedRunnable | None) -> Reply:
-        n_unsure = self._n_unsure(call, None, guarded)
-        reply = self._reply(call, output, guarded, unsure=n_unsure > 0)
-        self._books.end(reply.cost_usd, n_unsure)
-        if reply.message is not None:
-            self._books.answers.append(reply.message)
-        return reply
+        if isinstance(error, LlmRouterError):
+            return [reply] * draw.n
+        self._draw_singly(draw.call.candidate, always=not is_retryable(error))
+        # What cost nothing is worth another way; what may be billed is paid for once.
+        return [] if n_unsure == 0 else [reply] * draw.n
+
+    def _book_replies(
+        self, draw: Draw, output: Any, guarded: GuardedRunnable | None
+    ) -> list[Reply]:
+        n_unsure = self._n_unsure(draw, None, guarded)
+        schema, outputs = draw.call.schema, output if isinstance(output, list) else [output]
+        if isinstance(output, list) and schema is not None:
+            outputs = [parse_reply(schema, message) for message in output]
+        first = self._reply(draw.call, next(iter(outputs), None), guarded, unsure=n_unsure > 0)
+        replies = [first, *(self._reply(draw.call, it, None) for it in outputs[1 : draw.n_replies])]
+        self._books.end(first.cost_usd, n_unsure, draw.n)
+        messages = [reply.message for reply in replies if reply.message is not None]
+        self._books.answers.extend(messages)
+        if draw.n == 1:
+            return [replace(first, samples=tuple(messages))]
+        if len(replies) < draw.n:
+            self._draw_singly(draw.call.candidate, always=True)
+        return replies
 
     def _n_unsure(
-        self, call: Call, error: BaseException | None, guarded: GuardedRunnable | None
+        self, draw: Draw, error: BaseException | None, guarded: GuardedRunnable | None
     ) -> int:
-        """Number of tries that may be billed without an answer."""
+        """Number of replies that may be billed without having come."""
         n = 0
         if guarded is not None:
             n = sum(bool(failure["may_be_billed"]) for failure in guarded.notes.failures)
@@ -378,11 +454,12 @@ class VerifierCalls:
             )
 
             n = int(may_be_billed(error))
-        return n or int(self._may_retry(call))
+        return draw.n * (n or int(client_retries(draw.call.candidate.model) > 0))
 
-    def _guard_call(self, call: Call) -> GuardedRunnable | None:
-        if self._may_see is not None and call.candidate.name not in self._may_see:
-            msg = f"{call.candidate.name!r} was not asked: the request is sensitive."
+    def _guard_call(self, draw: Draw) -> GuardedRunnable | None:
+        judge = draw.call.candidate
+        if self._may_see is not None and judge.name not in self._may_see:
+            msg = f"{judge.name!r} was not asked: the request is sensitive."
             raise NoCandidateError(msg)
         if self._guard is None:
             return None
@@ -390,67 +467,48 @@ class VerifierCalls:
             GuardedRunnable,
         )
 
-        return GuardedRunnable(self._runnable(call), self._guard(call.candidate))
+        return GuardedRunnable(self._prepared(draw), self._guard(judge))
+
+    def _prepared(self, draw: Draw) -> Runnable[Any, Any]:
+        call, judge, n = draw.call, draw.call.candidate, draw.n_replies
+        options = (call.method, call.temperature, repr(call.kwargs), judge.max_output_tokens)
+        key = (id(judge.model), call.schema, n, *options)
+        known = self._models.prepared.get(key)
+        if known is not None:
+            return known[1]
+        return self._models.prepared.keep(key, judge.model, _prepare(call, n))
 
     def _failure_reply(
-        self, call: Call, error: Exception, guarded: GuardedRunnable | None, *, unsure: bool
+        self, draw: Draw, error: Exception, guarded: GuardedRunnable | None, *, unsure: bool
     ) -> Reply:
         if is_pause(error):
             raise error
-        parsed = _parse_refused(call.schema, error)
-        if parsed is not None:
-            return Reply(parsed=parsed, unsure=True)
-        text = describe_error(error, call.candidate.model)
+        schema = draw.call.schema
+        # Of several replies, the error does not say which it is about.
+        if draw.n == 1 and schema is not None and isinstance(error, ValidationError):
+            parsed = parse_refused(schema, error)
+            if parsed is not None:
+                return Reply(parsed=parsed, unsure=True)
+        text = describe_error(error, draw.call.candidate.model)
         failed = () if guarded is None else _failure_texts(guarded)
         earlier = tuple(failure for failure in failed if failure != text)
         return Reply(error=text, exception=error, earlier_errors=earlier, unsure=unsure)
 
-    def _may_retry(self, call: Call) -> bool:
-        """Whether the judge's client may have made further calls, which may have been billed."""
-        return client_retries(self._asked.get(id(call))) > 0
-
-    def _runnable(self, call: Call) -> Runnable[Any, Any]:
-        built = self._built.get(id(call))
-        if built is None:
-            model = call.candidate.model
-            if not isinstance(model, BaseChatModel):
-                model = live_model(call.candidate)
-            if getattr(model, "max_retries", 0) != 0:
-                model = without_retries(model)
-            if any(getattr(model, name, 0) is None for name in LENGTHS):
-                model = tell_limit(call.candidate, model)
-            model = _with_temperature(model, call.temperature)
-            self._asked[id(call)] = model
-            if call.schema is not None:
-                method = {} if call.method is None else {"method": call.method}
-                built = model.with_structured_output(
-                    call.schema, include_raw=True, **method, **call.kwargs
-                )
-            elif call.n_samples > 1:
-                built = _sampler(model, call)
-            else:
-                built = model.bind(**call.kwargs) if call.kwargs else model
-            self._built[id(call)] = built
-        return built
-
     def _reply(
-        self, call: Call, output: Any, guarded: GuardedRunnable | None, *, unsure: bool
+        self, call: Call, output: Any, guarded: GuardedRunnable | None, *, unsure: bool = False
     ) -> Reply:
         message, parsed, error = output, None, None
-        samples = (output,) if isinstance(output, AIMessage) else ()
-        if isinstance(output, list):
-            message, samples = output[0], tuple(output)
         if isinstance(output, dict):
             message, parsed = output.get("raw"), output.get("parsed")
             failure = output.get("parsing_error")
             if parsed is None and call.schema is not None and message is not None:
-                parsed = _parse_visible(call.schema, message)
+                parsed = parse_visible(call.schema, message)
             if parsed is None and failure is not None:
                 error = describe_error(failure, call.candidate.model)
         price = call.candidate.price
         cost = None if price is None else price.cost_usd(usage_of(message))
         earlier = () if guarded is None else _failure_texts(guarded)
-        return Reply(message, parsed, error, cost, samples, earlier_errors=earlier, unsure=unsure)
+        return Reply(message, parsed, error, cost, earlier_errors=earlier, unsure=unsure)
 
 
 def _adapted_messages(call: Call) -> Sequence[BaseMessage]:
@@ -461,46 +519,26 @@ def _adapted_messages(call: Call) -> Sequence[BaseMessage]:
     return for_candidate(messages, call.candidate)
 
 
-def _parse_visible(schema: type[BaseModel], message: AIMessage) -> BaseModel | None:
-    """Parse structured output that follows reasoning in tags; None if there is none."""
-    text, visible = str(message.text), answer_text(message)
-    if visible == text:
-        return None
-    try:
-        return schema.model_validate_json(visible.strip())
-    except ValidationError:
-        return None
-
-
-def _parse_refused(schema: type[BaseModel] | None, error: Exception) -> BaseModel | None:
-    """Parse the text that OpenAI's client refused, because reasoning in tags comes before it."""
-    if schema is None or not isinstance(error, ValidationError):
-        return None
-    texts = [item["input"] for item in error.errors() if isinstance(item.get("input"), str)]
-    return None if len(texts) == 0 else _parse_visible(schema, AIMessage(texts[0]))
-
-
 def _failure_texts(guarded: GuardedRunnable) -> tuple[str, ...]:
     return tuple(failure["error"] for failure in guarded.notes.failures)
 
 
-def _sampler(model: BaseChatModel, call: Call) -> Runnable[Any, list[AIMessage]]:
-    """A runnable that draws several samples in one request; `invoke` keeps only the first."""
-    kwargs = {**call.kwargs, "n": call.n_samples}
-
-    def sample(messages: Any, config: RunnableConfig) -> list[AIMessage]:
-        return _samples(model.generate([messages], callbacks=config.get("callbacks"), **kwargs))
-
-    async def asample(messages: Any, config: RunnableConfig) -> list[AIMessage]:
-        callbacks = config.get("callbacks")
-        return _samples(await model.agenerate([messages], callbacks=callbacks, **kwargs))
-
-    return RunnableLambda(sample, asample, name="samples")
-
-
-def _samples(result: LLMResult) -> list[AIMessage]:
-    generations = [g for g in result.generations[0] if isinstance(g, ChatGeneration)]
-    return [g.message for g in generations if isinstance(g.message, AIMessage)]
+def _prepare(call: Call, n: int) -> Runnable[Any, Any]:
+    model = call.candidate.model
+    if not isinstance(model, BaseChatModel):
+        model = live_model(call.candidate)
+    if getattr(model, "max_retries", 0) != 0:
+        model = without_retries(model)
+    if any(getattr(model, name, 0) is None for name in LENGTHS):
+        model = tell_limit(call.candidate, model)
+    model, kwargs = _with_temperature(model, call.temperature), call.kwargs
+    if n > 1:
+        model, kwargs = with_number(model, kwargs, n)
+    runnable: Runnable[Any, Any] = model.bind(**kwargs) if kwargs else model
+    if call.schema is not None:
+        method = {} if call.method is None else {"method": call.method}
+        runnable = model.with_structured_output(call.schema, include_raw=True, **method, **kwargs)
+    return runnable if n == 1 else all_replies(runnable)
 
 
 def _with_temperature(model: BaseChatModel, temperature: float | None) -> BaseChatModel:

@@ -16,12 +16,14 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableParallel, RunnableSequence
 
 __all__ = [
     "CHECKPOINTER_KEY",
     "RUNTIME_KEY",
     "VERSIONS_KEY",
     "acreate_events",
+    "chat_call",
     "create_events",
     "has_checkpointer",
     "has_context_handlers",
@@ -169,3 +171,18 @@ def start_producer(stream: Any, produce: Callable[[], Coroutine[Any, Any, None]]
     """
     if getattr(stream, "_producer_task", None) is None:
         stream._producer_task = asyncio.get_running_loop().create_task(produce())
+
+
+def chat_call(runnable: Runnable[Any, Any]) -> tuple[BaseChatModel, Mapping[str, Any]] | None:
+    """The chat model that a runnable calls, with its bound arguments; None if it has another form.
+
+    What for: all replies of one request, of which the runnable returns the first.
+    Private: the form of `with_structured_output(include_raw=True)`, a `RunnableParallel` with the
+    key `raw` before the parser, since 0.2 at the latest, in LangChain's own class and in its
+    partners'. Where it has another one, verdicts are asked for one by one.
+    """
+    if isinstance(runnable, RunnableSequence) and isinstance(runnable.first, RunnableParallel):
+        runnable = runnable.first.steps__.get("raw", runnable)
+    model = runnable.bound if isinstance(runnable, RunnableBinding) else runnable
+    kwargs = runnable.kwargs if isinstance(runnable, RunnableBinding) else {}
+    return (model, kwargs) if isinstance(model, BaseChatModel) else None

@@ -16,8 +16,10 @@ from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.efforts import rejected_settings
 from langchain_llm_router.calls.judge import VerifierCalls, aadvance
+from langchain_llm_router.calls.judge_models import JudgeModels
 from langchain_llm_router.calls.provider_messages import provider_of, settings_for_provider
 from langchain_llm_router.calls.reports import Asking, report_in_text
+from langchain_llm_router.calls.several_replies import Draw
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge, ReferenceGrader
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
@@ -33,7 +35,6 @@ from langchain_llm_router.types import Candidate, sum_usd
 from langchain_llm_router.types.answers import flaw_kind
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
 from langchain_llm_router.verification import (
-    Call,
     Case,
     Evaluating,
     Evaluation,
@@ -121,6 +122,7 @@ class Collector:
         self._done = 0
         self._stop: str | None = None
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self._judges = JudgeModels()
         self._consecutive_failures: dict[str, int] = {}
         self._reserved_usd = 0.0
         # Evaluations that are made again, because none of their kind could be read.
@@ -379,14 +381,15 @@ class Collector:
         replies: list[Reply] = []
         latency_s = 0.0
         blocks = verifier is not None and verifier.blocks
-        evaluation = await aadvance(steps, blocks=blocks)
+        calls = VerifierCalls(models=self._judges)
+        drawing = calls.drawing(steps)
+        evaluation = await aadvance(drawing, blocks=blocks)
         while not isinstance(evaluation, Evaluation):
-            calls, verifier_calls = evaluation, VerifierCalls()
-            timed = await asyncio.gather(*(self._call(verifier_calls, call) for call in calls))
-            batch = [reply for reply, _ in timed]
-            replies += batch
+            timed = await asyncio.gather(*(self._draw(calls, draw) for draw in evaluation))
+            drawn = [drawn for drawn, _ in timed]
+            replies += itertools.chain.from_iterable(drawn)
             latency_s += max((seconds for _, seconds in timed), default=0.0)
-            evaluation = await aadvance(steps, batch, blocks=blocks)
+            evaluation = await aadvance(drawing, drawn, blocks=blocks)
         first = next((r.exception for r in replies if r.exception is not None), None)
         if first is not None and (is_hopeless(first) or is_retryable(first)):
             self._count_failure(kind, where, f"{type(first).__name__}: {first}", first)
@@ -395,21 +398,23 @@ class Collector:
         billed = [reply.cost_usd for reply in replies if reply.message is not None]
         return evaluation, sum_usd(billed), errors, latency_s
 
-    async def _call(self, verifier_calls: VerifierCalls, call: Call) -> tuple[Reply, float]:
-        """Make one call; return its reply and the seconds of its last attempt."""
+    async def _draw(self, calls: VerifierCalls, draw: Draw) -> tuple[list[Reply], float]:
+        """Make one request; return its replies and the seconds of its last attempt."""
         latency_s = 0.0
         try:
             async for attempt in retry_attempts(self._limits.attempts, self._limits.backoff_s):
                 with attempt:
-                    async with self._slot(call.candidate):
+                    async with self._slot(draw.call.candidate):
                         started = time.perf_counter()
-                        reply = await verifier_calls.acall(call, {})
+                        replies = await calls.adraw(draw, {})
                         latency_s = time.perf_counter() - started
-                    if reply.exception is not None and is_worth_another_attempt(reply.exception):
-                        raise reply.exception
+                    error = replies[0].exception if replies else None
+                    if error is not None and is_worth_another_attempt(error):
+                        raise error
         except Exception as error:  # noqa: BLE001 - a failure after all attempts is a reply
-            return Reply(error=f"{type(error).__name__}: {error}", exception=error), latency_s
-        return reply, latency_s
+            failure = Reply(error=f"{type(error).__name__}: {error}", exception=error)
+            return [failure] * draw.n, latency_s
+        return replies, latency_s
 
     def _slot(self, candidate: Candidate) -> asyncio.Semaphore:
         limit = self._limits.concurrency_of(candidate.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -16,6 +17,7 @@ from langchain_core.messages import (
 )
 
 from langchain_llm_router.calls.reports import with_instruction
+from langchain_llm_router.calls.several_replies import draws_several
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.questions import Question
@@ -279,9 +281,14 @@ def _calls_of(
         return []
     steps.close()
     grouped: dict[str, list[Expected]] = {}
-    for call in calls:
-        output = float(call.kwargs.get("max_tokens") or _VERDICT_TOKENS) * call.n_samples
-        expected = _multiply(_expect(call, output), times)
+    counts = Counter(map(id, calls))
+    for call in {id(call): call for call in calls}.values():
+        n_equal = counts[id(call)]
+        # Equal calls read the prompt once where they are one request.
+        n_replies = n_equal if draws_several(call.candidate) else 1
+        output = float(call.kwargs.get("max_tokens") or _VERDICT_TOKENS)
+        one = _expect(call, output * call.n_samples * n_replies)
+        expected = _multiply(one, times * n_equal // n_replies)
         grouped.setdefault(call.candidate.name, []).append(expected)
     return [Part(kind, candidate, model, _total(same)) for model, same in grouped.items()]
 

@@ -5,7 +5,7 @@ An agent changes more than the conversation, so an attempt whose effects were un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError
 
-__all__ = ["Earlier", "earlier_attempts", "is_lost", "keep_standing"]
+__all__ = ["Earlier", "earlier_attempts", "grouped_answers", "is_lost", "keep_standing"]
 
 
 class Earlier(NamedTuple):
@@ -70,3 +70,20 @@ def _keeps_answer(step: Decision) -> bool:
 def _is_undone(loop: Loop, step: Decision) -> bool:
     attempts = loop.situation.attempts
     return any(one["candidate"] == step.candidate and "restored" in one for one in attempts)
+
+
+def grouped_answers(
+    attempts: Sequence[Attempt], answers: Mapping[str, Answer]
+) -> tuple[tuple[int, AIMessage], ...]:
+    """Return group and message of the answers that have a group, as a `Case` has them.
+
+    Args:
+        attempts: The attempts before the one that is verified.
+        answers: The answers by candidate.
+    """
+    grouped = []
+    for attempt in attempts:
+        group, message = attempt.get("answer_group"), answers[attempt["candidate"]].message
+        if group is not None and message is not None:
+            grouped.append((group, message))
+    return tuple(grouped)

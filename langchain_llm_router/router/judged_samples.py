@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from threading import Lock
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from langchain_llm_router.budgets.budgets import Budgets
 from langchain_llm_router.budgets.token_bounds import bounded_in_units
 from langchain_llm_router.calls.ask import Answer, AskOperation
 from langchain_llm_router.calls.judge import VerifyOperation
+from langchain_llm_router.calls.judge_models import JudgeModels
 from langchain_llm_router.history.decision_log import DecisionLog
 from langchain_llm_router.live.live import Live
 from langchain_llm_router.loop.charges import charged_usd, in_tokens
@@ -101,6 +102,7 @@ class JudgedSamples:
         settings: Keyword arguments of every candidate's call.
         budgets: The budgets that these calls are charged to.
         live: Limits and retries the calls.
+        judges: Prepares the judges' models.
 
     Raises:
         ValueError: If the share is not in [0, 1], the log is missing, or the judge's cost unknown.
@@ -113,6 +115,7 @@ class JudgedSamples:
     settings: Mapping[str, Any]
     budgets: Budgets | None = None
     live: Live | None = None
+    judges: JudgeModels = field(default_factory=JudgeModels)
 
     def __post_init__(self) -> None:
         self._lock, self._pending = Lock(), set[Future[None]]()
@@ -262,6 +265,7 @@ class JudgedSamples:
                 attempt=attempt,
                 config=config,
                 guard=None if self.live is None else self.live.judging(None),
+                models=self.judges,
                 worst_usd=arm.worst_verification_usd,
             )
             attempt = judging.perform()

@@ -21,6 +21,7 @@ from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.bindings import Bindings, NotedRunnable, Unbindable
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
 from langchain_llm_router.calls.efforts import rejected_settings
+from langchain_llm_router.calls.judge_models import JudgeModels
 from langchain_llm_router.calls.langchain_internals import is_router
 from langchain_llm_router.calls.nested_records import inner_messages
 from langchain_llm_router.calls.provider_messages import (
@@ -85,6 +86,7 @@ class Parts:
         length_columns: The same of the predicted lengths.
         rules: As above.
         bindings: Bind tools and schemas to the candidates' models.
+        judges: Prepares the judges' models.
         reader: Caches the plain data of requests that was read, for the nodes of a graph.
         settings: Keyword arguments of every candidate's call.
         fatal_flaws: The kinds of flawed answers that count as failures.
@@ -114,6 +116,7 @@ class Parts:
         self.policy = _resolve_policy(fields)
         self.live = _resolve_live(fields)
         self.bindings, self.reader = Bindings(), Reader()
+        self.judges = JudgeModels()
         self.model_of = {c.name: c.model_name for c in self.candidates}
         self.stuck, self.climbs_to = _resolve_stuck(fields, self.policy, self.model_of, asks=asks)
         given = ((name, getattr(fields, name)) for name in ("temperature", "max_tokens", "stop"))
@@ -173,6 +176,7 @@ class Parts:
             self.settings,
             fields.budgets,
             self.live,
+            self.judges,
         )
 
     def _check_agents(self, rules: AgentRules) -> None:

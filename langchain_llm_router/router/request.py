@@ -20,7 +20,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_llm_router.calls.answer_checks import classify
 from langchain_llm_router.calls.ask import Answer, AskOperation, NodeOperation, PredictOperation
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
-from langchain_llm_router.calls.judge import VerifyOperation, grouped_answers
+from langchain_llm_router.calls.judge import VerifyOperation
 from langchain_llm_router.calls.langchain_internals import RUNTIME_KEY
 from langchain_llm_router.calls.trace_runs import mark_run
 from langchain_llm_router.calls.tracing import (
@@ -35,7 +35,7 @@ from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.loop.record import decision_data, decision_record
-from langchain_llm_router.router.attempts import earlier_attempts, is_lost
+from langchain_llm_router.router.attempts import earlier_attempts, grouped_answers, is_lost
 from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import (
@@ -477,6 +477,7 @@ class Request:
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,
             each_run=parts.fields.trace_verdicts,
+            models=parts.judges,
             worst_usd=self._worst_case_arm(step).worst_verification_usd,
         )
 

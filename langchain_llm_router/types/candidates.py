@@ -327,6 +327,11 @@ class Candidate(CheckedArguments):
     """Most that one run of an agent may cost; its next model call fails where it could exceed that.
     Under a budget an agent needs it. A chat model's cost is bounded by `max_output_tokens`."""
 
+    draws_several: bool | None = None
+    """Whether its provider draws several replies to one prompt in one request (`n`): equal verdicts
+    of it are then one request, which bills the prompt once. None: only OpenAI and Azure are known
+    to. vLLM and SGLang do as well; Gemini does with some models."""
+
     def __post_init__(self) -> None:
         if isinstance(self.effort, int) and self.effort < 0:
             msg = f"`effort` must be a word or a number of tokens >= 0, got {self.effort!r}."

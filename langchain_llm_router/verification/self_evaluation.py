@@ -93,9 +93,10 @@ class SelfEvaluator(Verifier):
 
     The candidate judges its own answer unless there is a `judge`. Verdicts use structured output
     at temperature 1 (a model without that setting keeps its default) and are requested all at the
-    same time unless `adaptive`. A verdict that cannot be read is requested once more; if it still
-    cannot be read, or its call fails, it is missing, not "Incorrect". If the query is one message
-    of the form "context: ... question: ...", the judge gets both apart.
+    same time unless `adaptive`: in one request where the provider draws several replies to one
+    prompt (`Candidate.draws_several`). A verdict that cannot be read is requested once more; if it
+    still cannot be read, or its call fails, it is missing, not "Incorrect". If the query is one
+    message of the form "context: ... question: ...", the judge gets both apart.
 
     Args:
         n_samples: k, the number of verdicts.

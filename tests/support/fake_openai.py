@@ -1,6 +1,7 @@
 """OpenAI's chat completions on loopback: real HTTP and the real client, made-up answers."""
 
 import json
+import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -17,9 +18,15 @@ class FakeOpenAI(Loopback):
     """
 
     def __init__(
-        self, answer: str = "I am {model}.", hidden: dict[str | None, int] | None = None
+        self,
+        answer: str = "I am {model}.",
+        hidden: dict[str | None, int] | None = None,
+        *,
+        several: bool | None = True,
+        delay_s: float = 0.0,
     ) -> None:
         self.answer, self.hidden = answer, hidden
+        self.several, self.delay_s = several, delay_s
         self.requests: list[dict[str, Any]] = []
         super().__init__(_Handler)
         self.url += "/v1"
@@ -30,6 +37,9 @@ class FakeOpenAI(Loopback):
             return self.answer.format(model=body["model"])
         fields = form["json_schema"]["schema"]["properties"]
         return json.dumps({name: _value(schema) for name, schema in fields.items()})
+
+    def message(self, body: dict[str, Any], text: str) -> dict[str, Any]:
+        return {"role": "assistant", "content": text}
 
 
 def _value(schema: dict[str, Any]) -> Any:
@@ -56,10 +66,15 @@ class _Handler(BaseHTTPRequestHandler):
                 error = {"message": message, "param": name, "code": "unsupported_value"}
                 self._send({"error": error}, 400)
                 return
-        text = self.fake.reply(body)
+        n = body.get("n", 1)
+        if n > 1 and self.fake.several is None:
+            self._send({"error": {"message": "Only one completion choice is allowed."}}, 400)
+            return
+        time.sleep(self.fake.delay_s)
+        texts = [self.fake.reply(body) for _ in range(n if self.fake.several else 1)]
         spent = sum(len(str(m.get("content") or "").split()) for m in body["messages"])
         thought = 0 if hidden is None else hidden[effort]
-        given = len(text.split()) + thought
+        given = sum(len(text.split()) + thought for text in texts)
         usage: dict[str, Any] = {
             "prompt_tokens": spent,
             "completion_tokens": given,
@@ -68,10 +83,16 @@ class _Handler(BaseHTTPRequestHandler):
         }
         base = {"id": "chatcmpl-1", "created": 0, "model": body["model"]}
         if body.get("stream"):
-            self._stream(base, text, usage)
+            self._stream(base, texts[0], usage)
             return
-        message = {"role": "assistant", "content": text}
-        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        choices = [
+            {
+                "index": i,
+                "finish_reason": "stop",
+                "message": self.fake.message(body, text),
+            }
+            for i, text in enumerate(texts)
+        ]
         self._send({**base, "object": "chat.completion", "usage": usage, "choices": choices})
 
     def _stream(self, base: dict[str, Any], text: str, usage: dict[str, Any]) -> None:

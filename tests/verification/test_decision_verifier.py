@@ -7,6 +7,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_llm_router import Candidate, ChatLLMRouter, route_of
 from langchain_llm_router.calls.judge import VerifierCalls
+from langchain_llm_router.calls.several_replies import Draw
 from langchain_llm_router.policies import ConfidenceThreshold
 from langchain_llm_router.types import Price
 from langchain_llm_router.verification import Case, DecisionVerifier
@@ -24,7 +25,7 @@ def evaluation_of(verifier, of):
     steps = verifier.evaluate(of)
     try:
         calls = next(steps)
-        steps.send([VerifierCalls().call(call, {}) for call in calls])
+        steps.send([VerifierCalls().draw(Draw(call, 1, call.n_samples), {})[0] for call in calls])
     except StopIteration as stop:
         return stop.value
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from langchain_llm_router import Candidate
 from langchain_llm_router.calls.judge import VerifierCalls
+from langchain_llm_router.calls.several_replies import Draw
 from langchain_llm_router.collect import ChoiceMatch, ExactMatch, NumberMatch
 from langchain_llm_router.verification import (
     Agreement,
@@ -52,7 +53,7 @@ def run(verifier, answer, model=None):
     try:
         batch = next(steps)
         while True:
-            batch = steps.send([calls.call(call, {}) for call in batch])
+            batch = steps.send([calls.draw(Draw(call, 1, call.n_samples), {})[0] for call in batch])
     except StopIteration as stop:
         return stop.value
 
