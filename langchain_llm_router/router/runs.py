@@ -139,20 +139,20 @@ class RequestChatModel(BaseChatModel):
         An answer accepted without verification arrives token by token, a verified draft as one
         chunk once it is accepted. Rejected drafts are never shown.
         """
-        kwargs = _with_stop(stop, kwargs)
+        kwargs, merged = _with_stop(stop, kwargs), self._merge_config(config)
+        if has_no_handlers(merged):
+            yield from self._chunks(input, _request_config(merged, merged.get("callbacks")), kwargs)
+            return
 
         def run(
             inputs: Iterator[LanguageModelInput],
             run_manager: CallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> Iterator[Any]:
-            request = self._request(next(inputs), config, kwargs, streaming=True)
-            yield from _last_chunks((yield from stream(request.run())))
+            yield from self._chunks(next(inputs), config, kwargs)
 
-        for chunk in self._transform_stream_with_config(
-            iter([input]), run, self._merge_config(config)
-        ):
-            yield cast("AIMessageChunk", chunk)
+        traced: Iterator[Any] = self._transform_stream_with_config(iter([input]), run, merged)
+        yield from traced
 
     async def astream(
         self,
@@ -163,29 +163,47 @@ class RequestChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """Stream the accepted answer; its last chunk has the decision record."""
-        kwargs = _with_stop(stop, kwargs)
+        kwargs, merged = _with_stop(stop, kwargs), self._merge_config(config)
 
         async def run(
             inputs: AsyncIterator[LanguageModelInput],
             run_manager: AsyncCallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> AsyncIterator[Any]:
-            request = self._request(await anext(inputs), config, kwargs, streaming=True)
-            ended: list[Done] = []
-            # Closed at once where the reader is cancelled: it settles what was spent.
-            async with aclosing(astream(request.run(), ended)) as chunks:
+            async with aclosing(self._achunks(await anext(inputs), config, kwargs)) as chunks:
                 async for chunk in chunks:
                     yield chunk
-            for chunk in _last_chunks(ended[0]):
-                yield chunk
 
         async def inputs() -> AsyncIterator[LanguageModelInput]:
             yield input
 
-        traced = self._atransform_stream_with_config(inputs(), run, self._merge_config(config))
-        async with aclosing(cast("AsyncGenerator[Any]", traced)) as chunks:
+        if has_no_handlers(merged):
+            # A run would make a task for every chunk, which then waits for all other tasks.
+            child = _request_config(merged, merged.get("callbacks"))
+            streamed: Any = self._achunks(input, child, kwargs)
+        else:
+            streamed = self._atransform_stream_with_config(inputs(), run, merged)
+        async with aclosing(streamed) as chunks:
             async for chunk in chunks:
-                yield cast("AIMessageChunk", chunk)
+                yield chunk
+
+    def _chunks(
+        self, input: LanguageModelInput, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> Iterator[Any]:
+        request = self._request(input, config, kwargs, streaming=True)
+        yield from _last_chunks((yield from stream(request.run())))
+
+    async def _achunks(
+        self, input: LanguageModelInput, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any]:
+        request = self._request(input, config, kwargs, streaming=True)
+        ended: list[Done] = []
+        # Closed at once where the reader is cancelled: it settles what was spent.
+        async with aclosing(astream(request.run(), ended)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        for chunk in _last_chunks(ended[0]):
+            yield chunk
 
     def stream_events(
         self,
