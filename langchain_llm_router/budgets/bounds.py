@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -134,8 +135,12 @@ def _with_report(
 ) -> PromptBound:
     """The bound of a draft's prompt, which may ask for a confidence beside the answer."""
     report = None if verifier is None else verifier.report_of(candidate.model_name)
-    added = 0 if report is None else report.most_tokens
-    return replace(prompt, text_tokens=prompt.text_tokens + added)
+    return prompt if report is None else _longer(prompt, report.most_tokens)
+
+
+def _longer(prompt: PromptBound, added: int) -> PromptBound:
+    """The bound of a prompt with more tokens of text; most often there are none."""
+    return replace(prompt, text_tokens=prompt.text_tokens + added) if added else prompt
 
 
 _JUDGES = "give the judge a `price` and `max_output_tokens`, and bounds for the prompt's media"
@@ -167,7 +172,7 @@ def _bound_call(
         why = "an answer has no maximum length: give it `max_output_tokens`, or call `max_tokens`"
         return _Bound(None, why)
     own = {name: value for name, value in call.items() if name not in kwargs}
-    prompt = replace(prompt, text_tokens=prompt.text_tokens + bound_keywords(own))
+    prompt = _longer(prompt, bound_keywords(own) if own else 0)
     tokens = prompt.tokens(candidate)
     stored = [name for name in _STORED if call.get(name) is not None]
     if stored:
@@ -211,13 +216,27 @@ def _hosted_reason(kinds: Sequence[str], uses: int | None) -> str:
 def _own_settings(model: Any) -> dict[str, Any]:
     """What a client sends with every call although the router does not pass it."""
     own: dict[str, Any] = {}
-    for name in _BODIES:
+    kind: Any = type(model)
+    for name in _readable(kind, _BODIES):
         given = getattr(model, name, None)
         own |= dict(given) if isinstance(given, Mapping) else {}
-    for name in _NUMBERS:
+    for name in _readable(kind, _NUMBERS):
         value = getattr(model, name, None)
         own |= {name: value} if isinstance(value, int) else {}
     return own
+
+
+@lru_cache(maxsize=256)
+def _readable(kind: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names that an object of a class may have.
+
+    Pydantic takes longer to say that there is no such attribute than all else in a bound.
+    """
+    fields = getattr(kind, "model_fields", None)
+    if fields is None or kind.model_config.get("extra") == "allow":
+        return names
+    own = set(fields).union(*(vars(base) for base in kind.__mro__))
+    return tuple(name for name in names if name in own)
 
 
 def _max_tokens(candidate: Candidate, call: Mapping[str, Any]) -> int | None:
@@ -238,12 +257,14 @@ def _max_tokens(candidate: Candidate, call: Mapping[str, Any]) -> int | None:
 
 def _output_limit(candidate: Candidate) -> int | None:
     """Return the maximum answer length of a candidate or its model; None if unknown."""
-    limits = [getattr(candidate.model, name, None) for name in LENGTHS]
+    model = candidate.model
+    kind: Any = type(model)
+    limits = [getattr(model, name, None) for name in _readable(kind, LENGTHS)]
     configured = [limit for limit in limits if isinstance(limit, int) and limit > 0]
     if candidate.max_output_tokens is not None:
         # The longer one is what its provider is told.
         return max([candidate.max_output_tokens, *configured])
-    profile = getattr(candidate.model, "profile", None) or {}
+    profile = getattr(model, "profile", None) or {}
     return max(configured, default=profile.get("max_output_tokens"))
 
 

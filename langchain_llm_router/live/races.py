@@ -251,10 +251,11 @@ class Call:
             self._n_chunks += 1
         self._read_metadata(chunk)
         usage = chunk.usage_metadata if isinstance(chunk, AIMessage) else None
-        added = read_usage(usage_increment(self._usage, usage))
-        if added is not None:
-            self._tokens = (self._tokens or 0) + added.output_tokens
-        self._usage = usage or self._usage
+        if usage is not None:
+            added = read_usage(usage_increment(self._usage, usage))
+            if added is not None:
+                self._tokens = (self._tokens or 0) + added.output_tokens
+            self._usage = usage or self._usage
         return chunk
 
     def _check_time(self, limit_s: float | None) -> None:

@@ -152,7 +152,9 @@ class Telemetry(CheckedArguments):
         )
         itl = min((s.itl_s for s in measured.values() if s.itl_s is not None), default=_COLD_ITL_S)
         return {
-            name: replace(
+            name: stats
+            if stats.ttft_s is not None and stats.itl_s is not None
+            else replace(
                 stats,
                 ttft_s=ttft if stats.ttft_s is None else stats.ttft_s,
                 itl_s=itl if stats.itl_s is None else stats.itl_s,

@@ -80,7 +80,9 @@ def drop_unaffordable(situation: Situation) -> Situation:
     if cap is None and granted is None and situation.granted_tokens is None:
         return situation
     spent = 0.0 if cap is None else situation.spent_usd
-    covered = _covered(situation) & _covered(in_tokens(situation))
+    covered = _covered(situation)
+    if situation.granted_tokens is not None:
+        covered &= _covered(in_tokens(situation))
     open_names = {arm.candidate for arm in situation.open_arms}
 
     def fits(arm: Arm) -> bool:
@@ -102,7 +104,7 @@ def drop_unaffordable(situation: Situation) -> Situation:
             + "".join(f" {a.candidate}: {a.unbounded}." for a in situation.arms if a.unbounded)
         )
         raise BudgetExceededError(msg)
-    return replace(situation, arms=left)
+    return situation if len(left) == len(situation.arms) else replace(situation, arms=left)
 
 
 def _covered(situation: Situation) -> set[str]:
