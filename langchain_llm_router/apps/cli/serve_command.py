@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_llm_router.loop.sensitive import Sensitive
     from langchain_llm_router.router.chat import ChatLLMRouter
 
-__all__ = ["serve"]
+__all__ = ["freeze_imports", "serve"]
 
 _SHUTDOWN_TIMEOUT_S = 30
 _KEYS_VARIABLE = "LLM_ROUTER_API_KEYS"
@@ -126,6 +127,7 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     served = served.model_copy(update=update)
     hosts = [*allow_host, *([] if host in _ALL_INTERFACES else [host])]
     app = create_app(served, api_keys=keys, baseline=baseline, allowed_hosts=hosts, **texts)
+    freeze_imports()
     try:
         uvicorn.run(
             app,
@@ -142,6 +144,15 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         _check_address(host, port)
         msg = f"The server could not start, or failed (uvicorn's exit code {end.code}): see above."
         raise LlmRouterError(msg) from end
+
+
+def freeze_imports() -> None:
+    """Leave what is loaded out of all garbage collections from now on.
+
+    Each would look through it, some hundred thousand objects, while every stream waits.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _check_address(host: str, port: int) -> None:

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Header, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable, RunnableConfig
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -44,6 +44,9 @@ from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
 __all__ = ["create_app"]
 
 _ROUTER_MODEL = "router"
+_SHORT_BYTES = 10_000
+"""Of a body with so few messages that converting them takes no time."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -172,8 +175,7 @@ class _ChatEndpoint:
     async def answer(self, body: ChatRequest, header: str | None, request: Request) -> Response:
         """Answer a request, as one body or as a stream; a client that leaves ends its calls."""
         options = self._options(body.model, header)
-        # A long conversation takes time to convert, in which others are served.
-        messages = await run_in_threadpool(body.to_messages)
+        messages = await self._messages(body, request)
         config = RunnableConfig(configurable={"llm_router": options})
         if body.user is not None:
             config["configurable"]["user_id"] = body.user
@@ -196,6 +198,13 @@ class _ChatEndpoint:
         return SafeResponse(
             completion(message, model=candidate, record=record), headers=_headers(record)
         )
+
+    async def _messages(self, body: ChatRequest, request: Request) -> list[BaseMessage]:
+        """Convert a conversation; a long one in a thread, so that others are served meanwhile."""
+        if len(await request.body()) <= _SHORT_BYTES:
+            # A thread would wait longer for the interpreter than this takes.
+            return body.to_messages()
+        return await run_in_threadpool(body.to_messages)
 
     async def _events(
         self, body: ChatRequest, first: Any, rest: AsyncIterator[Any]
