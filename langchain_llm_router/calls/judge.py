@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -206,7 +207,7 @@ class VerifyOperation(Operation):
         has_tracer = any(map(is_tracer, getattr(self.config.get("callbacks"), "handlers", ())))
         return has_tracer and not self.each_run and len(self._calls) > 0
 
-    @property
+    @cached_property
     def _calls(self) -> Sequence[tuple[Candidate, int | None]]:
         return self.verifier.most_calls(self.case.candidate)
 
