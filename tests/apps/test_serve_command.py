@@ -1,5 +1,6 @@
 """`llm-router serve`: saved routers over HTTP."""
 
+import gc
 import json
 import shutil
 import signal
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from langchain_llm_router.apps.cli.page_texts import choose_examples, page_texts, save_examples
-from langchain_llm_router.apps.cli.serve_command import serve
+from langchain_llm_router.apps.cli.serve_command import serve, spare_collections
 from langchain_llm_router.history import read_log, replay_log
 from langchain_llm_router.router.saved_router import SavedRouter
 from tests.support.local_server import LocalServer
@@ -121,3 +122,16 @@ def test_the_examples_are_the_shortest_and_plainest_questions():
 def test_a_pattern_without_a_local_candidate_is_refused_and_the_other_way_round(patterns, local):
     with pytest.raises(ValueError, match="give both"):
         serve(sensitive_pattern=patterns, local=local, port=0)
+
+
+def test_the_objects_of_a_hundred_requests_in_progress_start_no_garbage_collection():
+    before = gc.get_threshold()
+    try:
+        spare_collections()
+        collections = [generation["collections"] for generation in gc.get_stats()]
+        held = [[] for _ in range(15_000)]
+        assert [generation["collections"] for generation in gc.get_stats()] == collections
+        assert len(held) > 10 * before[0]
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.set_threshold(*before)

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from langchain_llm_router.loop.sensitive import Sensitive
     from langchain_llm_router.router.chat import ChatLLMRouter
 
-__all__ = ["freeze_imports", "serve"]
+__all__ = ["serve", "spare_collections"]
 
 _SHUTDOWN_TIMEOUT_S = 30
 _KEYS_VARIABLE = "LLM_ROUTER_API_KEYS"
 _ALL_INTERFACES = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
 # Larger than the server's own limits, so that its error says what is allowed.
 _MAX_HEAD_BYTES = 131_072
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 
 def serve(  # noqa: PLR0913 - each option is a parameter
@@ -111,9 +112,7 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         msg = f"`--cascade` must be omitted, because it is for the demo, with {named}."
         raise ValueError(msg)
     if out is not None and (router is not None or not candidate):
-        msg = (
-            f"`--out` must be omitted where a saved router or the demo is served: got {str(out)!r}."
-        )
+        msg = f"`--out` must be omitted with a saved router and with the demo, got {str(out)!r}."
         raise ValueError(msg)
     if router is None and (candidate or price):
         served, texts = _make_unfitted(candidate, price, out, sensitive)
@@ -127,7 +126,7 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     served = served.model_copy(update=update)
     hosts = [*allow_host, *([] if host in _ALL_INTERFACES else [host])]
     app = create_app(served, api_keys=keys, baseline=baseline, allowed_hosts=hosts, **texts)
-    freeze_imports()
+    spare_collections()
     try:
         uvicorn.run(
             app,
@@ -146,13 +145,16 @@ def serve(  # noqa: PLR0913 - each option is a parameter
         raise LlmRouterError(msg) from end
 
 
-def freeze_imports() -> None:
-    """Leave what is loaded out of all garbage collections from now on.
+def spare_collections() -> None:
+    """Make garbage collections rare and short from now on, because every stream waits for them.
 
-    Each would look through it, some hundred thousand objects, while every stream waits.
+    What is loaded, some hundred thousand objects, is left out of them. The others are a hundred
+    for each request in progress, which leave no cycles behind: by default, a few more requests
+    than before would let all of them be looked through, which takes milliseconds.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
 
 
 def _check_address(host: str, port: int) -> None:
