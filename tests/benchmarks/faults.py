@@ -59,6 +59,11 @@ def parts(args):
             if quick
             else added_at_once(6000, 200)
         ),
+        "added_to_streams": lambda: (
+            added_at_once(200, 200, latency_s=0.5, jitter_s=0.5, streamed=True)
+            if quick
+            else added_at_once(6000, 200, streamed=True)
+        ),
         "slowdown": lambda: slowdown(
             probe_every_s=1.5 if quick else 15.0, recover_s=8.0 if quick else 60.0
         ),

@@ -8,6 +8,7 @@ from itertools import repeat
 from pydantic import Field
 from tqdm import tqdm
 
+from langchain_llm_router.apps.cli.serve_command import spare_collections
 from langchain_llm_router.router.chat import route_of
 from tests.benchmarks.failing.clients import (
     PlainClient,
@@ -67,7 +68,7 @@ class WatchedClient(PlainClient):
         return answer
 
 
-def added_at_once(n, concurrent, *, latency_s=1.0, jitter_s=1.0):
+def added_at_once(n, concurrent, *, latency_s=1.0, jitter_s=1.0, streamed=False):
     """The same with many requests under way, which also wait for each other's processor time.
 
     The servers take `latency_s` and up to `jitter_s` more, known for every question: what a
@@ -80,7 +81,9 @@ def added_at_once(n, concurrent, *, latency_s=1.0, jitter_s=1.0):
         watched = [WatchedClient(port=port) for port in servers.ports]
         router = make_router(watched, cap_usd=1000.0, timeout_s=30.0)
         for name, model in (("bare", watched[0]), ("routed", router)):
-            rows[name] = asyncio.run(_timed(model, watched, n, concurrent, latency_s, jitter_s))
+            rows[name] = asyncio.run(
+                _timed(model, watched, n, concurrent, latency_s, jitter_s, streamed=streamed)
+            )
     bare, routed = rows["bare"], rows["routed"]
     beyond = routed["beyond_the_server"]["p99_s"] - bare["beyond_the_server"]["p99_s"]
     return {
@@ -90,12 +93,20 @@ def added_at_once(n, concurrent, *, latency_s=1.0, jitter_s=1.0):
         "bare_client": bare,
         "routed": routed,
         "added_at_p99_s": beyond,
+        "lag_to_bare": routed["event_loop_lag"]["p99_s"] / bare["event_loop_lag"]["p99_s"],
         "p99_at_most_5_ms": beyond <= MOST_S,
     }
 
 
-async def _timed(model, watched, n, concurrent, latency_s, jitter_s):
-    await asyncio.gather(*(model.ainvoke(f"warm{i}") for i in range(10)))
+async def _timed(model, watched, n, concurrent, latency_s, jitter_s, *, streamed):
+    async def ask(question):
+        if not streamed:
+            await model.ainvoke(question)
+            return
+        async for _ in model.astream(question):
+            pass
+
+    await asyncio.gather(*(ask(f"warm{i}") for i in range(10)))
     for client in watched:
         client.inside_s.clear()
     outside, beyond = [None] * n, [None] * n
@@ -106,7 +117,7 @@ async def _timed(model, watched, n, concurrent, latency_s, jitter_s):
         if (first := next(starts, None)) is not None:
             await asyncio.sleep(first / concurrent * (latency_s + jitter_s))
         started = time.perf_counter()
-        await model.ainvoke(f"q{i}")
+        await ask(f"q{i}")
         took = time.perf_counter() - started
         outside[i] = took - sum(client.inside_s.get(f"q{i}", 0.0) for client in watched)
         beyond[i] = took - latency_of(f"q{i}", latency_s, jitter_s)
@@ -117,9 +128,7 @@ async def _timed(model, watched, n, concurrent, latency_s, jitter_s):
             await asyncio.sleep(0.01)
             lags.append(time.perf_counter() - at - 0.01)
 
-    # As servers do after they have started: what the imports left need not be looked through again.
-    gc.collect()
-    gc.freeze()
+    spare_collections()  # as `llm-router serve` does
     pauses_s = _pauses()
     watching = asyncio.create_task(watch())
     cpu = time.thread_time()
@@ -128,7 +137,7 @@ async def _timed(model, watched, n, concurrent, latency_s, jitter_s):
     watching.cancel()
     gc.callbacks.pop()
     return {
-        "outside_the_client": quantiles(outside),
+        **({} if streamed else {"outside_the_client": quantiles(outside)}),
         "beyond_the_server": quantiles(beyond),
         "event_loop_lag": quantiles(lags),
         "longest_garbage_collection_s": max(pauses_s, default=0.0),
