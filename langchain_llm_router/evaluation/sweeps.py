@@ -106,16 +106,18 @@ def utility_sweep(
         msg = "`expected_cost_usd` must have every cost for a sweep over λ, but lacks some."
         raise ValueError(msg)
     knobs = _break_points(guess, expected_cost, n_points)[::-1]
-    chosen = [
-        _best(-expected_cost, -guess),
-        *(utility_choices(guess, expected_cost, float(it)) for it in knobs),
-    ]
+    lambdas = np.concatenate([[np.inf], knobs])
     rows = np.arange(len(guess))
-    return Sweep(
-        np.concatenate([[np.inf], knobs]),
-        np.array([outcomes.quality[rows, columns] for columns in chosen]),
-        np.array([costs[rows, columns] for columns in chosen]),
-    )
+    quality, spent = np.empty((2, len(lambdas), len(rows)))
+    for i, lambda_ in enumerate(lambdas.tolist()):
+        # At infinity quality only breaks ties.
+        columns = (
+            _best(-expected_cost, -guess)
+            if i == 0
+            else utility_choices(guess, expected_cost, lambda_)
+        )
+        quality[i], spent[i] = outcomes.quality[rows, columns], costs[rows, columns]
+    return Sweep(lambdas, quality, spent)
 
 
 def utility_choices(quality: ArrayLike, cost_usd: ArrayLike, lambda_: float) -> Indices:
