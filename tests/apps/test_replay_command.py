@@ -1,10 +1,12 @@
 """`llm-router replay`: the decisions of a log, made again"""
 
+import os
 import re
 
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
+from langchain_llm_router.apps.cli import replay_command
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.history import DecisionLog
 from langchain_llm_router.policies import Always, Utility
@@ -64,6 +66,22 @@ def test_the_router_that_wrote_the_log_decides_it_the_same_again(run):
         assert figures["quality"]["ips"] == figures["quality"]["logged"]
 
 
+@pytest.mark.slow
+def test_two_workers_say_what_one_says(run):
+    alone = run("log.jsonl", "--router", "router", "--predict", "--json", "--workers", "1")
+    assert run("log.jsonl", "--router", "router", "--predict", "--json", "--workers", "2") == alone
+
+
+@pytest.mark.parametrize(("n_bytes", "most"), [(1000, 1), (40 << 20, 1000)])
+def test_a_large_log_has_a_worker_for_each_processor(tmp_path, n_bytes, most):
+    path = tmp_path / "log.jsonl"
+    with path.open("wb") as file:
+        file.truncate(n_bytes)
+    n = replay_command._n_workers([path])
+    assert 1 <= n <= most
+    assert n == (1 if most == 1 else len(os.sched_getaffinity(0)))
+
+
 def test_another_lambda_says_what_it_would_have_cost_and_what_cannot_be_known(run):
     code, out, _ = run("log.jsonl", "--router", "router", "--quality-per-usd", "1e5", "--json")
     assert code == 0
@@ -91,6 +109,8 @@ def test_another_router_is_replayed(run):
         (["other", "--router", "router"], "must be a decision log"),
         (["log.jsonl", "--router", "nowhere"], "nowhere"),
         (["log.jsonl", "--router", "large", "--predict"], "has no estimator"),
+        (["log.jsonl", "--router", "router", "--workers", "0"], "`--workers` must be in [1, 1000]"),
+        (["log.jsonl", "--router", "router", "--ray", "--workers", "2"], "of this machine alone"),
     ],
 )
 def test_a_mistake_ends_in_one_line(run, arguments, said):
