@@ -295,15 +295,19 @@ def markdown(rows: list[dict]) -> str:
         name = worst["data"] + (f", router {worst['router']}" if "router" in worst else "")
         sides = [side for side in ("interval", "bootstrap") if side in some[0]]
         widths = [np.median([row[side]["width"] for row in some]) for side in sides]
-        cells = [what, f"{n:,}", str(len(some)), reach(some, "interval"), reach(some, "bootstrap"),
-                 name, ", ".join(f"{width:.3f}" for width in widths)]  # fmt: skip
+        wide = ", ".join("unbounded" if np.isinf(it) else f"{it:.3f}" for it in widths)
+        held = [reach(some, side) for side in ("interval", "bootstrap")]
+        cells = [what, f"{n:,}", str(len(some)), *held, name, wide]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def reach(rows: list[dict], side: str) -> str:
     held = [row[side]["held"] for row in rows if side in row]
-    return f"{min(held):.3f} to {max(held):.3f}" if len(held) > 1 else "".join(map(str, held))
+    if len(held) == 0:
+        return ""
+    low, high = f"{min(held):.3f}", f"{max(held):.3f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def main() -> None:
