@@ -125,7 +125,9 @@ def doubly_robust(
     Student's: differences from predictions lie on both sides of 0, and so large weights make the
     mean hardly skewed. At 95 % it held the truth in 93.9 to 98.2 % of the logs as in
     `inverse_propensity`, with predictions of half the spread of the truth; the bootstrap in 90 to
-    95 %.
+    95 %. With predictions that are far too low or high everywhere (0.1 or 0.9) it held the truth in
+    only 87 to 91 % of logs of 150 requests with weights up to 10 or 20, as it cannot know of large
+    weights that were not drawn.
 
     Args:
         weight: Weight w of each request, of shape (n,).
