@@ -241,7 +241,8 @@ def openai(**kwargs):
         (openai(streaming=True), False),
         (ScriptedModel("x"), False),
     ],
-    ids=repr,
+    ids=["openai", "openai in Europe", "azure", "another server", "a local one",
+         "a name that ends alike", "a model without", "responses", "streaming", "a fake"],
 )  # fmt: skip
 def test_only_openai_and_azure_are_known_to_draw_several(model, known):
     assert draws_several(Candidate("c", model)) is known
