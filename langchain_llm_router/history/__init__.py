@@ -1,7 +1,7 @@
 """The decision log: writing and reading it, replaying its decisions, and users' feedback.
 
-`decision_log` writes one line per request, `log_reader` reads them (`streamed_entries` those that
-do not fit in memory), and `log_replay` makes every decision again under the same or another policy;
+`decision_log` writes one line per request, `log_reader` reads them, `streamed_entries` those that
+do not fit in memory, and `log_replay` makes every decision again under the same or another policy;
 `evaluation.off_policy` estimates the quality that this would have had. `feedback` imports users'
 ratings of answers and refits an estimator on them.
 """
