@@ -118,8 +118,7 @@ class AskOperation(Operation):
         """Ask, and wait for the whole answer."""
         started = time.perf_counter()
         try:
-            config = watch_tokens(self.config, self.notes)
-            output = self.runnable.invoke(self.messages, config, **self.kwargs)
+            output = self.runnable.invoke(self.messages, self._watched(), **self.kwargs)
         except BaseException as error:
             if not self._handles(error):
                 raise
@@ -130,8 +129,7 @@ class AskOperation(Operation):
         """Ask, and wait for the whole answer."""
         started = time.perf_counter()
         try:
-            config = watch_tokens(self.config, self.notes)
-            output = await self.runnable.ainvoke(self.messages, config, **self.kwargs)
+            output = await self.runnable.ainvoke(self.messages, self._watched(), **self.kwargs)
         except BaseException as error:
             if not self._handles(error):
                 raise
@@ -203,6 +201,12 @@ class AskOperation(Operation):
         """Note how the call ended; return whether its error is a result."""
         self.notes.add_end(self.candidate, error)
         return isinstance(error, self.handled) and not is_pause(error)
+
+    def _watched(self) -> RunnableConfig:
+        """Return the config; its run notes whether a handler has shown part of the answer."""
+        callbacks = self.config.get("callbacks")
+        has_handlers = bool(getattr(callbacks, "handlers", callbacks))
+        return watch_tokens(self.config, self.notes) if has_handlers else self.config
 
     def _fail(self, error: Exception, started: float) -> Answer:
         """Return the failure, or raise it if part of the answer has been shown.

@@ -28,7 +28,6 @@ from langchain_llm_router.calls.tracing import (
     EventOperation,
     TraceOperation,
     candidate_config,
-    is_traced,
 )
 from langchain_llm_router.loop.charges import budget_data
 from langchain_llm_router.loop.commitment import commit_rule
@@ -489,7 +488,8 @@ class Request:
         if self.parts.live is not None:
             # Once, so that the choice, the bounds and the costs of a request have the same prices.
             self.parts = self.parts.at_current_prices()
-        self._has_handlers = is_traced(self.config)
+        callbacks = self.config.get("callbacks")
+        self._has_handlers = bool(getattr(callbacks, "handlers", callbacks))
         if self.parts.fields.budgets is not None:
             self._spending = self.parts.spending(self.config, in_nodes=self.in_nodes)
 
