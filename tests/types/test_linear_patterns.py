@@ -13,26 +13,24 @@ from langchain_llm_router.verification.prompt_fence import fence, speaks_to_its_
 from tests.support.hard_inputs import HardInput, hard_inputs, patterns, seconds
 
 SMALL, LARGE = 2_000, 200_000
+LONGER = (5_000, 10_000, 20_000, 40_000, LARGE)
 PATTERNS = patterns()
 
 
 def slow_input(source: str, flags: int) -> HardInput | None:
     """Return an input for which time grows faster than length; None if none was found."""
     pattern = re.compile(source, flags)
-    timed = []
-    for given in hard_inputs(source, flags):
-        # First a text so short that cubic time still ends soon.
-        if seconds(pattern, given.of_size(SMALL // 5)) > 0.03:
-            return given
-        timed.append((seconds(pattern, given.of_size(SMALL)), given))
-        if timed[-1][0] > 0.05:
-            return given
-    for _, given in sorted(timed, reverse=True)[:3]:
-        # In steps, so that quadratic time shows within seconds.
-        for size in (5_000, 20_000, LARGE):
-            # 200 kB in linear time take some ten milliseconds.
-            if seconds(pattern, given.of_size(size)) > size / LARGE + 0.2:
+    inputs = hard_inputs(source, flags)
+    # First texts so short that cubic time still ends soon, then the slowest of them longer. In many
+    # steps, so that quadratic time shows before it takes seconds: linear, 200 kB take some ten
+    # milliseconds.
+    for size, n_slowest in ((400, 60), (SMALL, 3), *((size, 3) for size in LONGER)):
+        timed = []
+        for given in inputs:
+            timed.append((seconds(pattern, given.of_size(size)), given))
+            if timed[-1][0] > (0.05 if size <= SMALL else size / LARGE + 0.2):
                 return given
+        inputs = [given for _, given in sorted(timed, reverse=True)[:n_slowest]]
     return None
 
 
