@@ -106,7 +106,9 @@ def sweeps_of(train: Table, test: Table, *, n: int) -> dict[str, Sweep]:
     article = Pomdp(n_samples=k, mode="article").fit(train.outcomes, train.evaluations)
     found = {
         "AutoMix+T": policy_sweep(
-            [ConfidenceThreshold(threshold=(c + 0.5) / k) for c in range(-1, k + 1)], test, costs
+            [ConfidenceThreshold(threshold=max(0.0, (c + 0.5) / k)) for c in range(-1, k + 1)],
+            test,
+            costs,
         ),
         "AutoMix+POMDP": policy_sweep([solved.with_lambda(x) for x in knobs], test, costs),
         "AutoMix+POMDP, query-aware": policy_sweep(
