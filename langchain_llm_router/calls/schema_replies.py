@@ -9,13 +9,18 @@ from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import PydanticOutputParser
 from pydantic import BaseModel, ValidationError
 
-from langchain_llm_router.types.answers import answer_text
+from langchain_llm_router.types.answers import answer_text, finish_reason
 
 __all__ = ["parse_refused", "parse_reply", "parse_visible"]
 
 
 def parse_reply(schema: type[BaseModel], message: AIMessage) -> dict[str, Any]:
     """Parse one of several replies, in the form in which LangChain returns a single one."""
+    ended = finish_reason(message)
+    if ended in ("length", "content_filter"):
+        # What is left of it may be read as another value, such as 1 of 10.
+        stopped = OutputParserException(f"The reply is cut off ({ended}).")
+        return {"raw": message, "parsed": None, "parsing_error": stopped}
     try:
         if message.tool_calls:
             parsed = schema.model_validate(message.tool_calls[0]["args"])

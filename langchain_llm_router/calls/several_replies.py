@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
@@ -105,21 +106,50 @@ class _AllReplies(Runnable[Any, list[AIMessage]]):
     """
 
     def __init__(self, model: BaseChatModel, kwargs: Mapping[str, Any]) -> None:
-        self._model, self._kwargs = model, dict(kwargs)
+        self._model, self._kwargs = model, _read_apart(model, kwargs)
 
     def invoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[AIMessage]:
-        """Return the replies, of which the first has the usage of all."""
+        """Return the replies, of which the first has the usage of all.
+
+        Raises:
+            OutputParserException: If there is none.
+        """
         options = _run_options(config or {})
-        return _replies(self._model.generate([input], **options, **self._kwargs, **kwargs))
+        return _some(self._model.generate([input], **options, **self._kwargs, **kwargs))
 
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[AIMessage]:
-        """Return the replies, of which the first has the usage of all."""
+        """Return the replies, of which the first has the usage of all.
+
+        Raises:
+            OutputParserException: If there is none.
+        """
         options = _run_options(config or {})
-        return _replies(await self._model.agenerate([input], **options, **self._kwargs, **kwargs))
+        return _some(await self._model.agenerate([input], **options, **self._kwargs, **kwargs))
+
+
+def _read_apart(model: BaseChatModel, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call whose replies OpenAI's client does not parse.
+
+    Where it does, one reply that is cut off or is not JSON makes it raise, and all are lost with
+    their usage. It does with every `response_format`, but not with one in the request's body.
+    """
+    form = kwargs.get("response_format")
+    if form is None or "root_client" not in type(model).model_fields:
+        return dict(kwargs)
+    if isinstance(form, type):
+        from openai import pydantic_function_tool  # noqa: PLC0415 - slow to load
+
+        schema = pydantic_function_tool(form)["function"]["parameters"]
+        named = {"schema": schema, "name": form.__name__, "strict": True}
+        form = {"type": "json_schema", "json_schema": named}
+    others = {key: value for key, value in kwargs.items() if key != "response_format"}
+    bodies = (getattr(model, "extra_body", None), kwargs.get("extra_body"))
+    body = {key: value for given in bodies for key, value in (given or {}).items()}
+    return {**others, "extra_body": {**body, "response_format": form}}
 
 
 def _run_options(config: RunnableConfig) -> dict[str, Any]:
@@ -133,6 +163,14 @@ def _run_options(config: RunnableConfig) -> dict[str, Any]:
         callbacks = manager
     named = {key: config.get(key) for key in ("tags", "metadata", "run_name")}
     return {"callbacks": callbacks, **named}
+
+
+def _some(result: LLMResult) -> list[AIMessage]:
+    replies = _replies(result)
+    if len(replies) == 0:
+        msg = "The provider sent no reply, although it was asked for several."
+        raise OutputParserException(msg)
+    return replies
 
 
 def _replies(result: LLMResult) -> list[AIMessage]:

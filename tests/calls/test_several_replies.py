@@ -38,7 +38,23 @@ class JudgingServer(FakeOpenAI):
 
     def reply(self, body):
         word = self.said.pop(0) if len(self.said) > 1 else self.said[0]
-        return json.dumps({"rationale": "So.", "verdict": word}) if word != "garbage" else word
+        verdict = json.dumps({"rationale": "So.", "verdict": word})
+        others = {
+            "garbage": word,
+            "cut": '{"verdict": "Correct", "rationale": "S',
+            "thought": f"<think>hm</think>{json.dumps({'rationale': 'So.', 'verdict': 'Correct'})}",
+            "nothing": None,
+        }
+        return others.get(word, verdict)
+
+    def finish_reason(self, text):
+        return "stop" if text.endswith("}") or text == "garbage" else "length"
+
+    @property
+    def billed_usd(self) -> float:
+        """What all requests have cost."""
+        tokens = [(usage["prompt_tokens"], usage["completion_tokens"]) for usage in self.usages]
+        return sum(1e-6 * read + 4e-6 * written for read, written in tokens)
 
     @property
     def numbers(self) -> list[int]:
@@ -105,6 +121,78 @@ def test_a_server_that_draws_one_is_asked_for_the_rest_at_once_and_for_one_from_
         assert sorted(server.numbers, reverse=True) == first
         assert verify(asked, models=models)["verdicts"] == [False] * 4
         assert server.numbers[len(first) :] == [1] * 4
+
+
+METHODS = ["json_schema", "json_mode", "function_calling"]
+
+
+@pytest.mark.parametrize("synchronous", [True, False])
+@pytest.mark.parametrize("word", ["garbage", "cut"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_reply_that_cannot_be_read_costs_no_other_verdict_and_is_billed(
+    method, word, synchronous
+):
+    models = JudgeModels()
+    verifier = SelfEvaluator(4, method=method, retries=0)
+    with ToolServer(word, "Correct") as server:
+        asked = judge(server.url)
+        attempt = verify(asked, verifier, models, synchronous=synchronous)
+        whole = verify(asked, verifier, models)
+    assert attempt["verdicts"] == [None, True, True, True]
+    assert whole["verdicts"] == [True] * 4
+    assert server.numbers == [4, 4]
+    assert "verification_unsure" not in attempt
+    assert len(attempt["verification_errors"]) == 1
+    booked_usd = attempt["verification_cost_usd"] + whole["verification_cost_usd"]
+    assert booked_usd == pytest.approx(server.billed_usd)
+
+
+@pytest.mark.parametrize("word", ["garbage", "cut"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_reply_that_cannot_be_read_is_requested_again_alone(method, word):
+    with ToolServer(word, "Correct") as server:
+        attempt = verify(judge(server.url), SelfEvaluator(4, method=method))
+    assert attempt["verdicts"] == [True] * 4
+    assert server.numbers == [4, 1]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode"])
+def test_verdicts_that_follow_reasoning_in_tags_are_read_in_one_request(method):
+    with JudgingServer("thought") as server:
+        attempt = verify(judge(server.url), SelfEvaluator(4, method=method))
+    assert attempt["verdicts"] == [True] * 4
+    assert server.numbers == [4]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_request_without_any_reply_is_an_error_billed_at_its_worst_case(method):
+    words = ["nothing"] * 4 + ["Correct"]
+    with ToolServer(*words) as server:
+        verifier = SelfEvaluator(4, method=method)
+        attempt = verify(judge(server.url), verifier, worst_usd=0.08)
+    assert server.numbers == [4, 1, 1, 1, 1]
+    assert attempt["verdicts"] == [True] * 4
+    assert "no reply" in attempt["verification_errors"][0]
+    assert attempt["verification_unsure"] is True
+    lost_usd = attempt["verification_most_usd"] - attempt["verification_cost_usd"]
+    assert lost_usd == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_request_for_several_replies_differs_from_one_for_a_single_reply_in_their_number(method):
+    with ToolServer() as server:
+        for declared in (True, False):
+            model = ChatOpenAI(
+                model="judge", base_url=server.url, api_key="none", extra_body={"top_k": 5}
+            )
+            asked = Candidate("judge", model, PRICE, draws_several=declared)
+            verify(asked, SelfEvaluator(2, method=method))
+    several, single, _ = server.requests
+    assert several.pop("n") == 2
+    assert several["top_k"] == 5
+    for request in (several, single):
+        request.pop("stream", None)
+    assert several == single
 
 
 def test_verdicts_that_cannot_be_read_are_requested_again_in_one_request():

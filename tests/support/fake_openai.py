@@ -28,10 +28,12 @@ class FakeOpenAI(Loopback):
         self.answer, self.hidden = answer, hidden
         self.several, self.delay_s = several, delay_s
         self.requests: list[dict[str, Any]] = []
+        self.usages: list[dict[str, Any]] = []
         super().__init__(_Handler)
         self.url += "/v1"
 
-    def reply(self, body: dict[str, Any]) -> str:
+    def reply(self, body: dict[str, Any]) -> str | None:
+        """The text of a choice; None for a choice that is left out."""
         form = body.get("response_format") or {}
         if form.get("type") != "json_schema":
             return self.answer.format(model=body["model"])
@@ -40,6 +42,9 @@ class FakeOpenAI(Loopback):
 
     def message(self, body: dict[str, Any], text: str) -> dict[str, Any]:
         return {"role": "assistant", "content": text}
+
+    def finish_reason(self, text: str) -> str:
+        return "stop"
 
 
 def _value(schema: dict[str, Any]) -> Any:
@@ -71,7 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send({"error": {"message": "Only one completion choice is allowed."}}, 400)
             return
         time.sleep(self.fake.delay_s)
-        texts = [self.fake.reply(body) for _ in range(n if self.fake.several else 1)]
+        replies = [self.fake.reply(body) for _ in range(n if self.fake.several else 1)]
+        texts = [text for text in replies if text is not None]
         spent = sum(len(str(m.get("content") or "").split()) for m in body["messages"])
         thought = 0 if hidden is None else hidden[effort]
         given = sum(len(text.split()) + thought for text in texts)
@@ -81,6 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             "total_tokens": spent + given,
             "completion_tokens_details": {"reasoning_tokens": thought},
         }
+        self.fake.usages.append(usage)
         base = {"id": "chatcmpl-1", "created": 0, "model": body["model"]}
         if body.get("stream"):
             self._stream(base, texts[0], usage)
@@ -88,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         choices = [
             {
                 "index": i,
-                "finish_reason": "stop",
+                "finish_reason": self.fake.finish_reason(text),
                 "message": self.fake.message(body, text),
             }
             for i, text in enumerate(texts)
