@@ -50,7 +50,17 @@ class ObservationModel(CheckedArguments, ABC):
 
     @abstractmethod
     def fit(self, scores: ArrayLike, good: ArrayLike) -> Self:
-        """Fit on scores in [0, 1] (NaN, no verdict, is left out) and whether answers were good."""
+        """Fit on scores in [0, 1] (NaN, no verdict, is left out) and whether answers were good.
+
+        Args:
+            scores: The verifier's scores, of shape (n_rows,).
+            good: True or 1 for a good answer and False or 0 for a poor one, of the same shape;
+                of qualities, pass `quality >= 0.5`.
+
+        Raises:
+            ValueError: If `good` has another value for a score that counts, or `scores` has none
+                or one outside [0, 1].
+        """
 
     @abstractmethod
     def likelihoods(self, score: float) -> tuple[float, float]:
@@ -70,19 +80,23 @@ class ObservationModel(CheckedArguments, ABC):
 
         Raises:
             NotFittedError: Before `fit`.
-            ValueError: If the score is outside [0, 1].
+            ValueError: If the score, the prior or `missing` is outside [0, 1].
         """
+        self._check_fitted()
+        before = self.base_rate_ if prior is None else prior
+        for name, value in (("score", score), ("prior", before), ("missing", missing)):
+            if value is not None and not 0 <= value <= 1:
+                msg = f"`{name}` must lie in [0, 1], got {value!r}."
+                raise ValueError(msg)
+        if score is None:
+            return before
+        return self._posterior(score, before, missing)
+
+    def _check_fitted(self) -> None:
         if not hasattr(self, "base_rate_"):
             name = type(self).__name__
             msg = f"This {name} is not fitted: call `fit(scores, good)` first."
             raise NotFittedError(msg)
-        before = self.base_rate_ if prior is None else prior
-        if score is None:
-            return before
-        if not 0 <= score <= 1:
-            msg = f"`score` must lie in [0, 1], got {score!r}."
-            raise ValueError(msg)
-        return self._posterior(score, before, missing)
 
     def _posterior(self, score: float, prior: float, missing: float) -> float:
         good, poor = (value ** (1 - missing) for value in self.likelihoods(score))
@@ -90,7 +104,12 @@ class ObservationModel(CheckedArguments, ABC):
         return prior if total <= 0 else prior * good / total
 
     def save(self, folder: str | Path) -> Path:
-        """Write the fitted model into a folder."""
+        """Write the fitted model into a folder.
+
+        Raises:
+            NotFittedError: Before `fit`.
+        """
+        self._check_fitted()
         settings, arrays = self._state()
         return write_artifact(folder, Artifact(type(self).__name__, settings, arrays))
 
@@ -118,14 +137,21 @@ def _drop_missing(scores: ArrayLike, good: ArrayLike) -> tuple[Floats, Bools]:
         msg = f"`scores` and `good` must have the same length, got {len(values)} and {len(labels)}."
         raise ValueError(msg)
     known = ~np.isnan(values)
-    values, labels = values[known], labels[known].astype(bool)
+    values, labels = values[known], labels[known]
+    unclear = [label for label in labels.tolist() if label not in (0, 1)]
+    if unclear:
+        msg = (
+            "`good` must be True or 1 for a good answer and False or 0 for a poor one, got "
+            f"{unclear[0]!r}: of qualities, pass `quality >= 0.5`, without the unknown ones."
+        )
+        raise ValueError(msg)
     if len(values) == 0:
         msg = "`scores` must have at least one score that is not NaN: every verdict is missing."
         raise ValueError(msg)
     if values.min() < 0 or values.max() > 1:
         msg = f"`scores` must lie in [0, 1], got {values.min()!r} to {values.max()!r}."
         raise ValueError(msg)
-    return values, labels
+    return values, labels.astype(bool)
 
 
 def normal_density(x: Floats | float, mean: Floats | float, width: float) -> Floats:
@@ -267,7 +293,12 @@ class KernelDensity(ObservationModel):
         )
 
     def trust(self, score: float) -> float:
-        """Return the density gates: 1 near training scores, towards 0 far from them."""
+        """Return the density gates: 1 near training scores, towards 0 far from them.
+
+        Raises:
+            NotFittedError: Before `fit`.
+        """
+        self._check_fitted()
         share = self._interpolate(self.density_total_, score) / float(self.density_total_.max())
         if self.hard_gate > 0 and share <= self.hard_gate:
             return 0.0

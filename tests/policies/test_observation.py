@@ -122,13 +122,42 @@ def test_scores_outside_of_the_unit_interval_are_refused(make):
 
 
 @kinds
-def test_nothing_to_learn_from_is_said(make):
+def test_nothing_to_learn_from_is_said(make, tmp_path):
     with pytest.raises(ValueError, match="every verdict is missing"):
         make().fit([np.nan, np.nan], [True, False])
     with pytest.raises(ValueError, match="same length"):
         make().fit([0.5], [True, False])
     with pytest.raises(NotFittedError, match="fit"):
         make().p_good(0.5)
+    with pytest.raises(NotFittedError, match="fit"):
+        make().save(tmp_path / "unfitted")
+    with pytest.raises(NotFittedError, match="fit"):
+        KernelDensity().trust(0.5)
+
+
+@kinds
+@pytest.mark.parametrize(
+    ("label", "shown"), [(np.nan, "nan"), (0.1, r"0\.1"), ("no", "'no'"), (None, "None")]
+)
+def test_a_label_that_is_neither_good_nor_poor_is_refused(make, label, shown):
+    with pytest.raises(ValueError, match=rf"`good` must be True or 1 .* got {shown}: of qualities"):
+        make().fit([0.1, 0.2, 0.8, 0.9], [label, 0, 1, 1])
+
+
+@kinds
+def test_the_label_of_a_row_without_a_verdict_does_not_count(make):
+    fitted = make().fit([np.nan, 0.2, 0.8], np.array([np.nan, 0.0, 1.0]))
+    assert fitted.base_rate_ == 0.5
+
+
+@kinds
+@pytest.mark.parametrize("share", [float("nan"), -0.1, 2.0])
+@pytest.mark.parametrize("name", ["prior", "missing"])
+def test_a_share_outside_of_its_range_is_refused(make, name, share):
+    model = make().fit([0.2, 0.8], [False, True])
+    for score in (0.5, None):
+        with pytest.raises(ValueError, match=rf"`{name}` must lie in \[0, 1\], got {share}"):
+            model.p_good(score, **{name: share})
 
 
 @kinds
