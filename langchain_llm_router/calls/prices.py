@@ -72,7 +72,8 @@ def published_prices(candidates: Sequence[Candidate], *, every_s: float = 3600.0
 
     It asks the network: from its start until it is closed, genai-prices fetches its table in the
     background. Until the first fetch succeeds, the prices are those of the installed package, of
-    unknown age.
+    unknown age. A fetch that failed is in `last_error` from the next read on, a minute later or
+    sooner.
 
     Args:
         candidates: The candidates to price; one whose model has no published price keeps its own.
@@ -91,10 +92,14 @@ class _PublishedTable:
         genai_prices = import_extra("genai_prices", "prices")
         self._snapshots = import_extra("genai_prices.data_snapshot", "prices")
         self._updates = genai_prices.UpdatePrices(update_interval=every_s)
+        self._has_read = False
         self._named = [(arm.name, *_names_of(arm.model)) for arm in expand_endpoints(candidates)]
 
     def __call__(self) -> DatedPrices:
         self._updates.start()
+        if self._has_read:
+            self._updates.wait(0)  # raises the error of the last fetch, if that failed
+        self._has_read = True
         found = {arm: _calculate_price(provider, name) for arm, provider, name in self._named}
         table = self._snapshots.get_snapshot()
         as_of_s = table.timestamp.timestamp() if table.from_auto_update else None

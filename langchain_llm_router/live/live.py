@@ -88,7 +88,9 @@ class Live(CheckedArguments):
         stats = self.telemetry.look(candidate.name for candidate in candidates)
         for name, quoted in self.quotes(candidates).items():
             if quoted is not None:
-                stats[name] = replace(stats[name], price_age_s=quoted.age_s)
+                stats[name] = replace(
+                    stats[name], price_age_s=quoted.age_s, price_from_feed=True
+                )
         return stats
 
     def quotes(self, candidates: Sequence[Candidate]) -> dict[str, QuotedPrice | None]:

@@ -52,7 +52,11 @@ class ArmStats:
 
     n_calls: int = 0
     price_age_s: float | None = None
-    """Seconds since its current price was known to hold; None without a price feed."""
+    """Seconds since its current price was known to hold; None if the feed does not say, or without
+    one."""
+
+    price_from_feed: bool = False
+    """Whether its current price is from a feed."""
 
     @property
     def tokens_per_s(self) -> float | None:

@@ -55,8 +55,7 @@ def build_arms(
             from records, which a caller may have written.
     """
     query_tokens = len(query) / CHARS_PER_TOKEN if query.isascii() else estimate_tokens(query)
-    if input_tokens is None:
-        input_tokens = query_tokens
+    input_tokens = query_tokens if input_tokens is None else input_tokens
     arms = []
     for i, candidate in enumerate(candidates):
         stats = _UNMEASURED if live is None else live.get(candidate.name, _UNMEASURED)
@@ -96,6 +95,7 @@ def build_arms(
                 itl_s=itl_s,
                 tokens_per_s=None if ttft_s is None else throughput(ttft_s, itl_s, length),
                 price_age_s=stats.price_age_s,
+                price_from_feed=stats.price_from_feed,
                 model=candidate.endpoint_of,
                 error_rate=stats.error_rate,
                 available=stats.available,

@@ -26,7 +26,8 @@ def decision_record(
     """Build the decision record, which is stored in `response_metadata["llm_router"]`.
 
     `cost_usd` is the total cost, with rejected drafts, verification, and what it costs to abstain.
-    Where prices are from a feed, `price_age_s` has their age in seconds by arm.
+    Where prices are from a feed, `price_age_s` has their age in seconds by arm, None where
+    the feed does not say.
 
     Args:
         steps: All decisions; the last one accepts or abstains.
@@ -45,7 +46,7 @@ def decision_record(
     scored = [step for step in steps if len(step.scores) > 0]
     chosen = scored[-1] if scored else decision
     sensitive = {} if situation.sensitive is None else {"sensitive": situation.sensitive}
-    ages = {a.candidate: a.price_age_s for a in situation.arms if a.price_age_s is not None}
+    ages = {a.candidate: a.price_age_s for a in situation.arms if a.price_from_feed}
     return {
         "candidate": decision.candidate,
         "policy": decision.policy,

@@ -206,7 +206,10 @@ class Arm:
     """Expected output tokens per second, the wait for the first one included."""
 
     price_age_s: float | None = None
-    """Seconds since its price was known to hold; None if the price is not from a feed."""
+    """Seconds since its price was known to hold; None if the feed does not say, or without one."""
+
+    price_from_feed: bool = False
+    """Whether its price is from a feed."""
 
     @property
     def model_name(self) -> str:

@@ -90,6 +90,21 @@ def test_published_prices_are_those_of_the_package_until_they_are_fetched(publis
     assert 0 <= feed.look("mini").age_s < 60
 
 
+def test_a_fetch_that_failed_is_told_while_the_prices_of_the_package_stay(published, monkeypatch):
+    import genai_prices
+
+    def wait(updates, timeout):
+        msg = "no network"
+        raise OSError(msg)
+
+    monkeypatch.setattr(genai_prices.UpdatePrices, "wait", wait)
+    feed = published_prices([Candidate("mini", Priced("x"))])
+    assert feed.refresh()
+    assert not feed.refresh()
+    assert "no network" in feed.last_error
+    assert rates(feed.look("mini").price) == (0.15, 0.6, 0.075)
+
+
 def test_published_prices_are_found_for_models_that_are_only_named(published):
     feed = published_prices([Candidate("mini", "openai:gpt-4o-mini")])
     assert feed.refresh()

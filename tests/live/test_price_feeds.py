@@ -6,8 +6,10 @@ import time
 
 import pytest
 
-from langchain_llm_router import Candidate, Price
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
 from langchain_llm_router.live import DatedPrices, Live, PriceFeed
+from langchain_llm_router.policies import Always
+from tests.support.fakes import ScriptedModel
 from tests.support.timed_calls import Clock
 
 RATES = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
@@ -62,6 +64,41 @@ def test_a_source_that_fails_keeps_the_last_prices_and_says_why(tmp_path):
     assert "prices.json must map names to prices" in feed.last_error
     assert feed.look("small").price == Price(1, 2)
     assert feed.look("small").age_s == pytest.approx(60, abs=5)
+
+
+def test_a_name_that_the_source_drops_keeps_its_last_price_and_its_age():
+    clock, prices = Clock(), {"small": Price(1, 1), "large": Price(5, 5)}
+    feed = PriceFeed(lambda: dict(prices), clock=clock)
+    assert feed.refresh()
+    del prices["small"]
+    prices["large"] = Price(6, 6)
+    clock.wait(60)
+    assert not feed.refresh()
+    assert "no more prices of ['small']" in feed.last_error
+    assert (feed.look("small").price, feed.look("small").age_s) == (Price(1, 1), 60)
+    assert (feed.look("large").price, feed.look("large").age_s) == (Price(6, 6), 0)
+    prices.clear()
+    assert not feed.refresh()
+    assert "must return `Price`s by name, got {}" in feed.last_error
+    assert feed.look("large").price == Price(6, 6)
+
+
+@pytest.mark.parametrize("as_of_s", ["x", float("nan"), True, 2_000_000.0, -float("inf")])
+def test_a_time_that_is_none_or_in_the_future_is_refused_at_the_reading(as_of_s):
+    feed = PriceFeed(lambda: DatedPrices({"small": Price(1, 1)}, as_of_s), clock=lambda: 2000.0)
+    with pytest.raises(ValueError, match="`as_of_s` must be a Unix time in seconds"):
+        feed.start()
+    assert not feed.refresh()
+    assert "`as_of_s`" in feed.last_error
+    assert feed.look("small") is None
+
+
+def test_an_unknown_age_is_in_the_record_as_unknown():
+    live = Live(prices=PriceFeed(lambda: DatedPrices({"small": Price(1, 1)}, None)))
+    small, large = (Candidate(name, ScriptedModel("yes")) for name in ("small", "large"))
+    router = ChatLLMRouter(candidates=[small, large], policy=Always("small"), live=live)
+    live.prices.close()
+    assert route_of(router.invoke("hello"))["price_age_s"] == {"small": None}
 
 
 @pytest.mark.parametrize("text", ["[]", '{"small": 3}', '{"small": {"input": 1}}', '{"small": {}}'])
