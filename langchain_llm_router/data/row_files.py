@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from langchain_llm_router.types.errors import import_extra
-from langchain_llm_router.types.files import check_regular, private_opener
+from langchain_llm_router.types.files import check_regular, replaced_file
 
 __all__ = [
     "bounded_lines",
@@ -32,12 +32,15 @@ _FREE_BYTES = 1 << 30
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write rows as JSONL or Parquet, depending on the suffix."""
+    """Write rows as JSONL or Parquet, depending on the suffix.
+
+    A file that was there is replaced once the rows are written whole; it may hold prompts, so a new
+    one can be read by its owner only.
+    """
     check_suffix(path, (".jsonl", ".parquet"))
     if path.suffix == ".jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        # It may hold prompts.
-        with open(path, "wb", opener=private_opener) as file:
+        with replaced_file(path) as file:
             file.write(text.encode("utf-8", "surrogatepass"))
         return path
     pyarrow = import_extra("pyarrow", "data")
@@ -47,7 +50,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     except UnicodeEncodeError as error:
         msg = f"Parquet cannot hold half a character ({error}): save as `.jsonl`."
         raise ValueError(msg) from error
-    with open(path, "wb", opener=private_opener) as file:
+    with replaced_file(path) as file:
         parquet.write_table(table, file, compression="zstd")
     return path
 

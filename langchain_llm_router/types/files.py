@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["check_regular", "private_opener", "read_limited"]
+__all__ = ["check_regular", "private_opener", "read_limited", "replaced_file"]
 
 
 def check_regular(path: Path) -> int:
@@ -35,6 +39,32 @@ def read_limited(path: Path, most_bytes: int) -> bytes:
         msg = f"{str(path)!r} must have at most {most_bytes:,} bytes, got {size:,}."
         raise ValueError(msg)
     return path.read_bytes()
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a private file that takes a path's place once it is written whole.
+
+    If writing fails, what was there stays. A link stays one: what it leads to is replaced.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        # A pipe or a device takes what it is given, and cannot be replaced.
+        with target.open("wb") as file:
+            yield file
+        return
+    beside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        with open(beside, "wb", opener=private_opener) as file:
+            if target.exists():
+                beside.chmod(stat.S_IMODE(target.stat().st_mode))
+            yield file
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def private_opener(path: str, flags: int) -> int:

@@ -1,9 +1,11 @@
 """Tables on disk: read back as they were, refused by line."""
 
+import signal
+
 import numpy as np
 import pytest
 
-from langchain_llm_router.data import Outcomes
+from langchain_llm_router.data import Battles, Outcomes
 from tests.support.small_tables import outcomes
 
 
@@ -28,6 +30,39 @@ def test_outcomes_come_back_from_disk_as_they_were(tmp_path, suffix):
 def test_a_text_with_odd_characters_stays_one_row(tmp_path, text):
     table = Outcomes([text, "b"], ("x",), [[1.0], [0.0]])
     assert Outcomes.load(table.save(tmp_path / "table.jsonl")).queries == (text, "b")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_save_that_fails_midway_leaves_the_old_file(tmp_path, suffix):
+    resource = pytest.importorskip("resource")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    path = tmp_path / f"votes{suffix}"
+    Battles(["old"] * 5, ["a"] * 5, ["b"] * 5, [1] * 5).save(path)
+    path.chmod(0o640)
+    names = np.random.default_rng(0).integers(10**12, size=20_000).astype(str)
+    many = Battles(names, ["a"] * 20_000, ["b"] * 20_000, [0] * 20_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            many.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(Battles.load(path)) == 5
+    many.save(path)
+    assert len(Battles.load(path)) == 20_000
+    assert [it.name for it in tmp_path.iterdir()] == [path.name]
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_saving_over_a_link_keeps_the_link(tmp_path):
+    path, link = tmp_path / "votes.jsonl", tmp_path / "link.jsonl"
+    votes = Battles(["old"], ["a"], ["b"], [1])
+    votes.save(path)
+    link.symlink_to(path)
+    votes.take([]).save(link)
+    assert link.is_symlink()
+    assert len(Battles.load(path)) == 0
 
 
 def test_a_broken_file_names_the_line_or_row(tmp_path):
