@@ -23,7 +23,7 @@ _Turns = Literal["all", "first", "last"]
 _WINNERS = {"winner_model_a": 1.0, "winner_model_b": 0.0, "winner_tie": 0.5}
 # Marks such as <|endoftext|>, also with the wide bars of some models; NUL; half characters.
 _MARKS = re.compile(r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|[\x00\ud800-\udfff]")
-_SPEAKERS = re.compile(r"(?:^|\n\n)[ \t]*+(Human|Assistant):")
+_SPEAKERS = re.compile(r"(?:^|\n\n|\r\n\r\n)[ \t]*+(Human|Assistant):")
 
 
 def clean_text(text: str) -> str:
@@ -46,7 +46,7 @@ def load_arena(
     Args:
         path: A .csv, .jsonl or .parquet file (extra `data`) with `model_a`, `model_b`, `prompt` (a
             JSON list of the user's turns), `winner_model_a`, `winner_model_b` and `winner_tie`, one
-            of which is 1. Further columns, such as the answers, are ignored.
+            of which is 1 or true. Further columns, such as the answers, are ignored.
         turns: Which of the user's turns are the query: all, which the vote is about, separated by
             blank lines; or only the first or the last.
         clean: Function that cleans each query, e.g. `clean_text`; route cleaned queries then. If
@@ -143,12 +143,19 @@ def _human_turns(prompt: str) -> list[str]:
 
 
 def _score(row: Mapping[str, Any], place: str) -> float:
-    flags = {name: number_field(row, name, place, low=0, high=1) for name in _WINNERS}
+    flags = {name: _flag(row, name, place) for name in _WINNERS}
     chosen = [name for name, flag in flags.items() if flag == 1]
     if len(chosen) != 1 or sum(flags.values()) != 1:
         msg = f"{place}: one of {list(_WINNERS)} must be 1 and the others 0, got {flags}."
         raise ValueError(msg)
     return _WINNERS[chosen[0]]
+
+
+def _flag(row: Mapping[str, Any], name: str, place: str) -> float:
+    """A 0 or 1, which pandas and JSON may have as a truth value."""
+    # A text is one in CSV.
+    truth = {"true": 1.0, "false": 0.0}.get(str(required_field(row, name, place)).strip().lower())
+    return number_field(row, name, place, low=0, high=1) if truth is None else truth
 
 
 def _ranks(row: Mapping[str, Any], place: str) -> list[tuple[str, float]]:

@@ -43,6 +43,25 @@ def test_a_single_turn_of_a_conversation_can_be_the_query(tmp_path, turns, query
     assert load_arena(path, turns=turns).queries == (query,)
 
 
+def test_truth_values_say_who_won_as_well_as_numbers(tmp_path):
+    path = write_votes(tmp_path / "train.csv", vote(winner=("True", "False", "False")))
+    assert load_arena(path).score_a.tolist() == [1.0]
+    row = dict(zip(VOTES, vote(["a"], (False, False, True)), strict=True))
+    (tmp_path / "votes.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert load_arena(tmp_path / "votes.jsonl").score_a.tolist() == [0.5]
+    path = write_votes(tmp_path / "train.csv", vote(winner=("True", "True", "False")))
+    with pytest.raises(ValueError, match="must be 1 and the others 0"):
+        load_arena(path)
+
+
+def test_a_conversation_with_carriage_returns_is_read_by_its_turns(tmp_path):
+    prompt = "\r\n\r\nHuman: hi\r\n\r\nAssistant: ok\r\n\r\nHuman: two\r\n\r\nAssistant:"
+    answers = [{"model": "a", "rank": 1}, {"model": "b", "rank": 2}]
+    path = tmp_path / "rankings.jsonl"
+    path.write_text(json.dumps({"prompt": prompt, "answers": answers}), encoding="utf-8")
+    assert load_rankings(path).queries == ("hi\n\ntwo",)
+
+
 def test_votes_in_parquet_and_json_lines_are_read_alike(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow (extra `data`) is not installed")
     parquet = pytest.importorskip("pyarrow.parquet")
