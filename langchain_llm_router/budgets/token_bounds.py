@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
@@ -23,20 +24,25 @@ _ONE_USD_PER_TOKEN = Price(1e6, 1e6, tool_fees_usd=dict.fromkeys(KINDS, 0.0))
 
 
 @dataclass(frozen=True)
-class _PricedInTokens:
-    """A verifier whose judges cost one USD per token."""
+class _Priced:
+    """A verifier whose judges and peers have other prices."""
 
     verifier: Verifier
+    price_of: Callable[[Candidate], Price | None]
 
     def most_calls(self, candidate: Candidate) -> list[tuple[Candidate, int | None]]:
         calls = self.verifier.most_calls(candidate)
-        return [(replace(judge, price=_ONE_USD_PER_TOKEN), longest) for judge, longest in calls]
+        return [(self._priced(judge), longest) for judge, longest in calls]
+
+    def _priced(self, judge: Candidate) -> Candidate:
+        price = self.price_of(judge)
+        return judge if price is judge.price else replace(judge, price=price)
 
     def report_of(self, candidate: str) -> Report | None:
         return self.verifier.report_of(candidate)
 
 
-def bounded_in_units(
+def bounded_in_units(  # noqa: PLR0913 - what `bounded` needs, and two units
     arms: Sequence[Arm],
     candidates: Mapping[str, Candidate],
     messages: Sequence[BaseMessage],
@@ -46,13 +52,16 @@ def bounded_in_units(
     settings: Mapping[str, Any] | None = None,
     verifier: Verifier | None = None,
     live: Live | None = None,
+    price_of: Callable[[Candidate], Price | None] = attrgetter("price"),
 ) -> tuple[Arm, ...]:
     """Return the arms with upper bounds on their costs, as `bounded` does, and on their tokens.
 
-    Tokens are bounded only if `in_tokens` is true.
+    Tokens are bounded only if `in_tokens` is true. `price_of` returns what the tokens of a
+    verifier's own candidate cost.
     """
+    judges = _priced(verifier, price_of)
     arms = bounded(
-        arms, candidates, messages, kwargs, settings=settings, verifier=verifier, live=live
+        arms, candidates, messages, kwargs, settings=settings, verifier=judges, live=live
     )
     if not in_tokens:
         return arms
@@ -61,7 +70,7 @@ def bounded_in_units(
         name: replace(candidate, price=_ONE_USD_PER_TOKEN, max_cost_usd=None)
         for name, candidate in candidates.items()
     }
-    judges = None if verifier is None else cast("Verifier", _PricedInTokens(verifier))
+    judges = _priced(verifier, lambda judge: _ONE_USD_PER_TOKEN)
     counted = bounded(arms, priced, messages, kwargs, settings=settings, verifier=judges, live=live)
     return tuple(
         replace(
@@ -75,3 +84,9 @@ def bounded_in_units(
         )
         for arm, count in zip(arms, counted, strict=True)
     )
+
+
+def _priced(
+    verifier: Verifier | None, price_of: Callable[[Candidate], Price | None]
+) -> Verifier | None:
+    return None if verifier is None else cast("Verifier", _Priced(verifier, price_of))

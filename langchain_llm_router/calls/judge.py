@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -34,7 +35,7 @@ from langchain_llm_router.calls.trace_runs import (
 )
 from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.live.client_retries import client_retries, without_retries
-from langchain_llm_router.types import Attempt, Candidate, sum_usd
+from langchain_llm_router.types import Attempt, Candidate, Price, sum_usd
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.errors import LlmRouterError, NoCandidateError, is_pause
 from langchain_llm_router.types.operations import Operation
@@ -118,6 +119,9 @@ class VerifyOperation(Operation):
 
     models: JudgeModels = field(default_factory=JudgeModels)
     """The judges' models, prepared for their calls."""
+
+    price_of: Callable[[Candidate], Price | None] = attrgetter("price")
+    """Returns what a judge's or a peer's tokens cost."""
 
     worst_usd: float | None = 0.0
     draft: bool = True
@@ -232,7 +236,9 @@ class VerifyOperation(Operation):
         return RunnableLambda(perform, aperform, name=VERIFICATION)
 
     def _verifier_calls(self) -> VerifierCalls:
-        return VerifierCalls(self.guard, self.books, self.may_see, self.models)
+        return VerifierCalls(
+            self.guard, self.books, self.may_see, self.models, self.price_of
+        )
 
 
 def _advance(
@@ -316,6 +322,7 @@ class VerifierCalls:
         books: Where the costs of the calls are noted.
         may_see: Names of the only models that may be asked; None for all.
         models: The judges' models; if None, they are prepared anew.
+        price_of: Returns what a candidate's tokens cost.
     """
 
     def __init__(
@@ -324,7 +331,9 @@ class VerifierCalls:
         books: _VerdictBooks | None = None,
         may_see: Collection[str] | None = None,
         models: JudgeModels | None = None,
+        price_of: Callable[[Candidate], Price | None] = attrgetter("price"),
     ) -> None:
+        self._price_of = price_of
         self._guard = guard
         self._books, self._may_see = books or _VerdictBooks(), may_see
         self._models = models or JudgeModels()
@@ -506,7 +515,7 @@ class VerifierCalls:
                 parsed = parse_visible(call.schema, message)
             if parsed is None and failure is not None:
                 error = describe_error(failure, call.candidate.model)
-        price = call.candidate.price
+        price = self._price_of(call.candidate)
         cost = None if price is None else price.cost_usd(usage_of(message))
         earlier = () if guarded is None else _failure_texts(guarded)
         return Reply(message, parsed, error, cost, earlier_errors=earlier, unsure=unsure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import time
@@ -15,7 +16,7 @@ from langchain_llm_router.live.failure_rules import Resilience
 from langchain_llm_router.live.guarded_calls import Guard
 from langchain_llm_router.live.measurements import ArmStats
 from langchain_llm_router.live.price_feeds import PriceFeed, QuotedPrice
-from langchain_llm_router.types import Candidate
+from langchain_llm_router.types import Candidate, Price
 from langchain_llm_router.types.arguments import CheckedArguments
 
 __all__ = ["Live"]
@@ -32,8 +33,8 @@ class Live(CheckedArguments):
         per_candidate: Rules for single arms, by the name of the arm or of its model.
         deadline_s: Maximum time in seconds for a request, fallbacks included; None means no
             limit.
-        prices: Current prices by name, which replace those of the candidates that it has. It is
-            started with the router.
+        prices: Current prices by name, which replace those of the candidates, judges and peers that
+            it has. It is started with the router.
 
     Example:
         >>> live = Live(resilience=Resilience(timeout_s=20, retries=1), deadline_s=30)
@@ -88,9 +89,7 @@ class Live(CheckedArguments):
         stats = self.telemetry.look(candidate.name for candidate in candidates)
         for name, quoted in self.quotes(candidates).items():
             if quoted is not None:
-                stats[name] = replace(
-                    stats[name], price_age_s=quoted.age_s, price_from_feed=True
-                )
+                stats[name] = replace(stats[name], price_age_s=quoted.age_s, price_from_feed=True)
         return stats
 
     def quotes(self, candidates: Sequence[Candidate]) -> dict[str, QuotedPrice | None]:
@@ -101,8 +100,21 @@ class Live(CheckedArguments):
         """
         if self.prices is None:
             return {}
-        names = {c.name: [c.name, c.model_name, c.effort_of or c.name] for c in candidates}
-        return {name: self.prices.look(*known) for name, known in names.items()}
+        return {c.name: self.prices.look(*_priced_as(c)) for c in candidates}
+
+    def pricing(self) -> Callable[[Candidate], Price | None]:
+        """Return a function that gives a candidate the price of now, whatever the feed reads later.
+
+        It is for a verifier's judges and peers as well; one that the feed does not have keeps its
+        own price.
+        """
+        held = None if self.prices is None else copy.copy(self.prices)
+
+        def price_of(candidate: Candidate) -> Price | None:
+            quoted = None if held is None else held.look(*_priced_as(candidate))
+            return candidate.price if quoted is None else quoted.price
+
+        return price_of
 
     def rules(self, candidate: Candidate) -> Resilience:
         """Return the rules for one arm."""
@@ -163,3 +175,8 @@ class Live(CheckedArguments):
             if candidate.name not in self._bulkheads:
                 self._bulkheads[candidate.name] = Bulkhead(candidate.name, places)
             return self._bulkheads[candidate.name]
+
+
+def _priced_as(candidate: Candidate) -> tuple[str, ...]:
+    """Return the names under which a feed may have a candidate's price, the closest first."""
+    return candidate.name, candidate.model_name, candidate.effort_of or candidate.name

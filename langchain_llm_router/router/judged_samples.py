@@ -25,7 +25,7 @@ from langchain_llm_router.history.decision_log import DecisionLog
 from langchain_llm_router.live.live import Live
 from langchain_llm_router.loop.charges import charged_usd, in_tokens
 from langchain_llm_router.loop.loop import Loop
-from langchain_llm_router.types import Arm, Attempt, Candidate, Situation, sum_usd
+from langchain_llm_router.types import Arm, Attempt, Candidate, Price, Situation, sum_usd
 from langchain_llm_router.types.answers import answer_text
 from langchain_llm_router.types.errors import BudgetExceededError, LedgerError
 from langchain_llm_router.verification import Case, SelfEvaluator
@@ -45,6 +45,10 @@ class Pool(Protocol):
     @property
     def by_name(self) -> Mapping[str, Candidate]:
         """The candidates by name."""
+
+    @property
+    def price_of(self) -> Callable[[Candidate], Price | None]:
+        """Returns what a candidate's tokens cost, a judge's as well."""
 
     @property
     def ask_operation(self) -> Callable[..., AskOperation]:
@@ -232,6 +236,7 @@ class JudgedSamples:
             settings=self.settings,
             verifier=verifier,
             live=self.live,
+            price_of=sample.pool.price_of,
         )
 
     def _score(
@@ -266,6 +271,7 @@ class JudgedSamples:
                 config=config,
                 guard=None if self.live is None else self.live.judging(None),
                 models=self.judges,
+                price_of=sample.pool.price_of,
                 worst_usd=arm.worst_verification_usd,
             )
             attempt = judging.perform()

@@ -7,9 +7,10 @@ computed before a request.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -43,7 +44,7 @@ from langchain_llm_router.router.default_pool import pool_by_price
 from langchain_llm_router.router.fields import RouterFields
 from langchain_llm_router.router.fitted_columns import columns_of
 from langchain_llm_router.router.sensitivity import Confinement
-from langchain_llm_router.types import Candidate, candidate_names
+from langchain_llm_router.types import Candidate, Price, candidate_names
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.secrets import find_secrets
 from langchain_llm_router.verification.verifier import Report
@@ -85,6 +86,7 @@ class Parts:
         columns: The column of each candidate in the estimator's predictions.
         length_columns: The same of the predicted lengths.
         rules: As above.
+        price_of: Returns the price of a verifier's own candidate, a judge or a peer.
         bindings: Bind tools and schemas to the candidates' models.
         judges: Prepares the judges' models.
         reader: Caches the plain data of requests that was read, for the nodes of a graph.
@@ -96,6 +98,8 @@ class Parts:
     Raises:
         ValueError: If candidates, policy, verifier and estimator do not fit together.
     """
+
+    price_of: Callable[[Candidate], Price | None] = attrgetter("price")
 
     def __init__(
         self, fields: RouterFields, *, asks: bool = True, rules: AgentRules | None = None
@@ -213,6 +217,8 @@ class Parts:
             for c in self.candidates
         )
         parts.by_name = dict(zip(self.names, parts.candidates, strict=True))
+        assert self.live is not None, "it has quoted prices"
+        parts.price_of = self.live.pricing()
         return parts
 
     @cached_property

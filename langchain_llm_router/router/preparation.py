@@ -84,6 +84,7 @@ def make_situation(
             settings=parts.settings,
             verifier=fields.verifier if parts.policy.verifies else None,
             live=parts.live,
+            price_of=parts.price_of,
         )
     needs_fit = parts.profiles or kwargs.keys() & {"tools", *EFFORT_KEYS}
     unfit = _unfit(parts, messages, kwargs) if needs_fit else None

@@ -477,6 +477,7 @@ class Request:
             traced=self._has_handlers,
             each_run=parts.fields.trace_verdicts,
             models=parts.judges,
+            price_of=parts.price_of,
             worst_usd=self._worst_case_arm(step).worst_verification_usd,
         )
 

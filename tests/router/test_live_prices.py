@@ -6,9 +6,10 @@ from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade
 from langchain_llm_router.budgets import Budget, BudgetExceededError, Budgets
 from langchain_llm_router.estimators import Constant
 from langchain_llm_router.live import DatedPrices, Live, PriceFeed
-from langchain_llm_router.policies import Always, Utility
+from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
 from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types import Endpoint
+from langchain_llm_router.verification import Agreement, SelfEvaluator
 from tests.support.fakes import make_outcomes
 from tests.support.timed_calls import Clock
 
@@ -74,6 +75,42 @@ def test_a_budget_bounds_a_call_at_the_price_that_holds_now(market):
     market.change(small=Price(1e6, 1e6), medium=Price(1e6, 1e6))
     with pytest.raises(BudgetExceededError):
         router.invoke("hi")
+
+
+def verifiers():
+    model = ScriptedChatModel(verdicts=["Incorrect"])
+    judge = Candidate("judge", model, Price(1, 1), max_output_tokens=10)
+    peer = Candidate("peer", ScriptedChatModel("maybe"), Price(1, 1), max_output_tokens=10)
+    return {"judge": SelfEvaluator(2, judge=judge), "peer": Agreement([peer])}
+
+
+@pytest.mark.parametrize("name", ["judge", "peer"])
+def test_a_verdict_costs_and_is_bounded_by_the_price_of_the_feed(market, name):
+    def verdict_usd():
+        parts = {"policy": ConfidenceThreshold(threshold=0.5), "verifier": verifiers()[name]}
+        budgets = Budgets([Budget(100.0)])
+        candidates = pool(max_output_tokens=10)
+        router = ChatLLMRouter(candidates=candidates, live=market.live, budgets=budgets, **parts)
+        worst = router.situation("hi").arms[0].worst_verification_usd
+        chat = route_of(router.invoke("hi"))
+        graph = create_cascade(pool(), live=market.live, **parts).compile()
+        (*_, message) = graph.invoke({"messages": [("human", "hi")]})["messages"]
+        costs = [it["attempts"][0]["verification_cost_usd"] for it in (chat, route_of(message))]
+        assert costs[0] == costs[1] <= worst
+        return costs[0], worst
+
+    cost, worst = verdict_usd()
+    market.change(**{name: Price(1000, 1000)})
+    assert verdict_usd() == pytest.approx((1000 * cost, 1000 * worst))
+
+
+def test_a_request_keeps_the_prices_of_its_begin(market):
+    market.feed.refresh()
+    price_of = market.live.pricing()
+    market.change(small=Price(7, 7))
+    assert price_of(Candidate("small")) == Price(1, 1)
+    assert market.live.pricing()(Candidate("small")) == Price(7, 7)
+    assert price_of(Candidate("other", price=Price(3, 3))) == Price(3, 3)
 
 
 def test_a_measured_mean_cost_is_scaled_to_the_price_of_the_feed(market):
