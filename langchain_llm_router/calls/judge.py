@@ -30,8 +30,7 @@ from langchain_llm_router.calls.trace_runs import (
     VERIFICATION,
     VerdictRun,
     is_tracer,
-    mark_run,
-    verification_name,
+    mark_verification,
 )
 from langchain_llm_router.calls.tracing import is_traced
 from langchain_llm_router.live.client_retries import client_retries, without_retries
@@ -224,21 +223,16 @@ class VerifyOperation(Operation):
     def _traced_runnable(self) -> RunnableLambda[Attempt, Attempt]:
         # One run around all samples, so that a trace shows one evaluation.
         def perform(attempt: Attempt, config: RunnableConfig) -> Attempt:
-            verdict = self._perform(attempt, config)
-            mark_run(config, verification_name(verdict))
-            return verdict
+            return mark_verification(self._perform(attempt, config), config, self.verifier)
 
         async def aperform(attempt: Attempt, config: RunnableConfig) -> Attempt:
             verdict = await self._aperform(attempt, config)
-            mark_run(config, verification_name(verdict))
-            return verdict
+            return mark_verification(verdict, config, self.verifier)
 
         return RunnableLambda(perform, aperform, name=VERIFICATION)
 
     def _verifier_calls(self) -> VerifierCalls:
-        return VerifierCalls(
-            self.guard, self.books, self.may_see, self.models, self.price_of
-        )
+        return VerifierCalls(self.guard, self.books, self.may_see, self.models, self.price_of)
 
 
 def _advance(

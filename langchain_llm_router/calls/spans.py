@@ -15,6 +15,7 @@ from uuid import UUID
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
 
+from langchain_llm_router.loop.record import verdict_lines
 from langchain_llm_router.types.errors import import_extra
 from langchain_llm_router.types.secrets import redact
 from langchain_llm_router.types.version import __version__
@@ -47,6 +48,7 @@ _REQUEST = {
 }
 _DECIDED = ("action", "candidate", "policy", "reason", "confidence", "bar", "propensity")
 _PREFIX = "llm_router_"
+_REQUEST_NAME = "llm_router"
 
 
 class SpanTracer(BaseTracer):
@@ -55,7 +57,8 @@ class SpanTracer(BaseTracer):
     A request is a workflow, `invoke_workflow llm_router`. In it are the decisions, with their
     numbers, the calls of the candidates (`chat MODEL`), each with its own tokens, and the
     verification of an answer, whose result is an event `gen_ai.evaluation.result`. Tokens are on
-    spans of calls only, so that a sum over all spans counts each once.
+    spans of calls only, so that a sum over all spans counts each once. A request that fails or is
+    cancelled is the same workflow, with its error; what it cancels ends with it.
 
     Args:
         tracer_provider: The provider of tracers; if None, the global one.
@@ -80,6 +83,8 @@ class SpanTracer(BaseTracer):
         self._texts = texts
         self._spans: dict[UUID, Span] = {}
         self._errors: dict[UUID, BaseException] = {}
+        self._asked: dict[UUID, list[str]] = {}
+        """The candidates asked so far, by the run of the request."""
 
     def _persist_run(self, run: Run) -> None:
         """Do nothing: each span is exported when it ends."""
@@ -123,7 +128,9 @@ class SpanTracer(BaseTracer):
         span, error = self._spans.pop(run.id, None), self._errors.pop(run.id, None)
         if span is None:
             return
-        metadata = (run.extra or {}).get("metadata") or {}
+        if error is not None and not isinstance(error, Exception):
+            self._end_below(run, error)
+        metadata = self._metadata(run, error)
         span.update_name(_span_name(run, metadata))
         attributes = {**_operation(run, metadata), **_routing(run, metadata)}
         if run.run_type == "llm":
@@ -137,13 +144,35 @@ class SpanTracer(BaseTracer):
             span.set_status(Status(StatusCode.ERROR, message))
         span.end(end_time=_nanoseconds(run.end_time))
 
+    def _end_below(self, run: Run, error: BaseException) -> None:
+        """End what is below a cancelled run, because nothing more is heard of it."""
+        for child in run.child_runs:
+            if child.id in self._spans:
+                self._errors[child.id] = error
+                self._on_run_update(child)
+                self.run_map.pop(str(child.id), None)
+
+    def _metadata(self, run: Run, error: BaseException | None) -> Mapping[str, Any]:
+        """Return what is noted of a run; a request that failed has no outcome to note."""
+        metadata = (run.extra or {}).get("metadata") or {}
+        decided = _decided(run)
+        if decided is not None and run.parent_run_id is not None:
+            asked = self._asked.setdefault(run.parent_run_id, [])
+            if decided.get("action") == "ask":
+                asked.append(str(decided.get("candidate")))
+        asked_below = self._asked.pop(run.id, None)
+        if error is None or _is_request(metadata):
+            return metadata
+        if asked_below is None and run.name != _REQUEST_NAME:
+            return metadata
+        return {**metadata, "llm_router_asked": asked_below or []}
+
     def _evaluation(self, run: Run, metadata: Mapping[str, Any]) -> dict[str, Any]:
         event = {"gen_ai.evaluation.name": metadata["llm_router_verifier"]}
         if (score := metadata.get("llm_router_score")) is not None:
             event["gen_ai.evaluation.score.value"] = score
-        message = _answer(run)
-        if self._texts and message is not None:
-            event["gen_ai.evaluation.explanation"] = str(message.get("content"))
+        if self._texts and (explanation := _explanation(run)) is not None:
+            event["gen_ai.evaluation.explanation"] = explanation
         return event
 
 
@@ -181,12 +210,28 @@ def _routing(run: Run, metadata: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in metadata.items()
         if key.startswith(_PREFIX)
     }
-    if run.name.startswith("decide: ") and run.outputs is not None:
-        # A node returns the step that it has added.
-        decided = (run.outputs.get("steps") or [run.outputs])[-1]
+    if (decided := _decided(run)) is not None:
         noted |= {f"llm_router.{key}": decided.get(key) for key in _DECIDED}
         noted["llm_router.scores"] = json.dumps(decided.get("scores") or {}, default=str)
     return noted
+
+
+def _decided(run: Run) -> Mapping[str, Any] | None:
+    """Return the decision that a run shows; None if it shows none."""
+    if not run.name.startswith("decide: ") or run.outputs is None:
+        return None
+    # A node returns the step that it has added.
+    decided: Mapping[str, Any] = (run.outputs.get("steps") or [run.outputs])[-1]
+    return decided
+
+
+def _explanation(run: Run) -> str | None:
+    """Return what a verifier says of its verdicts: one run for all has it as its message."""
+    message, outputs = _answer(run), run.outputs or {}
+    if message is not None:
+        return str(message.get("content"))
+    said = [*verdict_lines(outputs), *outputs.get("verification_errors", [])]
+    return "\n".join(said) or None
 
 
 def _answer(run: Run) -> Mapping[str, Any] | None:

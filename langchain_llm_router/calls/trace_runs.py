@@ -25,6 +25,7 @@ __all__ = [
     "decision_name",
     "is_tracer",
     "mark_run",
+    "mark_verification",
     "verification_name",
 ]
 
@@ -48,6 +49,23 @@ def verification_name(attempt: Attempt) -> str:
     score, n = attempt.get("confidence"), len(attempt.get("verdicts") or ())
     times = f" ×{n}" if n > 1 else ""
     return f"{VERIFICATION}{times} → {'no verdict' if score is None else f'{score:.2f}'}"
+
+
+def mark_verification(attempt: Attempt, config: RunnableConfig, verifier: object) -> Attempt:
+    """Rename the run of a verification and note its result, and return the attempt."""
+    noted = _verification_metadata(attempt, type(verifier).__name__)
+    mark_run(config, verification_name(attempt), noted)
+    return attempt
+
+
+def _verification_metadata(attempt: Attempt, verifier: str) -> dict[str, Any]:
+    """Return what is noted of a verification's run: the verifier's name, the score and the cost."""
+    noted = {
+        "llm_router_verifier": verifier,
+        "llm_router_score": attempt.get("confidence"),
+        "llm_router_cost_usd": attempt.get("verification_cost_usd"),
+    }
+    return {key: it for key, it in noted.items() if it is not None}
 
 
 def mark_run(
@@ -121,6 +139,7 @@ class VerdictRun:
             **named,
             "llm_router_verifier": verifier,
         }
+        self._verifier = verifier
         self._manager, self._tags = manager, list(config.get("tags") or [])
         self._messages = list(messages)
 
@@ -147,14 +166,10 @@ class VerdictRun:
             answers: The judge's answers, for their tokens.
         """
         name = verification_name(attempt)
-        noted = {
-            "llm_router_score": attempt.get("confidence"),
-            "llm_router_cost_usd": attempt.get("verification_cost_usd"),
-        }
         child: RunnableConfig = {
             "callbacks": CallbackManager(self._tracers, parent_run_id=self._run.run_id)
         }
-        mark_run(child, name, {key: it for key, it in noted.items() if it is not None})
+        mark_run(child, name, _verification_metadata(attempt, self._verifier))
         lines = [*verdict_lines(attempt), *attempt.get("verification_errors", [])]
         message = AIMessage("\n".join(lines) or name, usage_metadata=_sum_usage(answers))
         self._run.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))

@@ -1,5 +1,6 @@
 """OpenTelemetry spans without LangSmith: the names of the conventions, every token once."""
 
+import asyncio
 import json
 
 import pytest
@@ -19,6 +20,7 @@ from langchain_llm_router import (
 )
 from langchain_llm_router.calls.spans import SpanTracer
 from langchain_llm_router.policies import ConfidenceThreshold
+from langchain_llm_router.verification import Checks
 from tests.support.fakes import CapableModel, ScriptedModel
 
 QUESTION = "What is 1 + 2?"
@@ -108,6 +110,62 @@ def test_a_verification_is_an_evaluation_with_rationales_if_texts_are_wanted(tex
     assert event.attributes["gen_ai.evaluation.name"] == "SelfEvaluator"
     assert event.attributes["gen_ai.evaluation.score.value"] == 0.0
     assert ("gen_ai.evaluation.explanation" in event.attributes) == texts
+
+
+@pytest.mark.parametrize("verifier", [SelfEvaluator(n_samples=2), Checks([lambda text: True])])
+def test_every_verification_is_an_evaluation(verifier):
+    router = ChatLLMRouter(**{**parts(), "verifier": verifier}, trace_verdicts=True)
+    spans, _ = spans_of(lambda config: router.invoke(QUESTION, config), texts=True)
+    named = [(span, event) for span in spans for event in span.events]
+    ((span, event),) = [it for it in named if it[1].name == "gen_ai.evaluation.result"]
+    assert span.name.startswith("self_evaluate")
+    assert event.attributes["gen_ai.evaluation.name"] == type(verifier).__name__
+    assert event.attributes["gen_ai.evaluation.score.value"] in (0.0, 1.0)
+    assert event.attributes["gen_ai.evaluation.explanation"]
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_a_request_that_fails_is_the_same_workflow_with_its_error(in_graph):
+    names = ("small", "large")
+    models = [Candidate(name, ScriptedModel(ConnectionError("down"))) for name in names]
+    down = {**parts(), "candidates": models}
+    router, given = ChatLLMRouter(**down), "hi"
+    if in_graph:
+        router, given = create_cascade(**down).compile(), {"messages": [("human", "hi")]}
+
+    def fail(config):
+        with pytest.raises(ConnectionError):
+            router.invoke(given, config)
+
+    (root, *_), _ = spans_of(fail)
+    assert root.name == "invoke_workflow llm_router"
+    assert root.attributes["gen_ai.operation.name"] == "invoke_workflow"
+    assert root.attributes["llm_router.asked"] == names
+    assert root.attributes["error.type"] == "ConnectionError"
+
+
+class SlowModel(ScriptedModel):
+    async def _agenerate(self, *args, **kwargs):
+        await asyncio.sleep(30)
+
+
+def test_a_cancelled_request_ends_its_spans_and_leaves_nothing():
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = SpanTracer(provider)
+    router = ChatLLMRouter(**parts(SlowModel("x")))
+
+    async def cancel():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(router.ainvoke(QUESTION, {"callbacks": [tracer]}), 0.2)
+
+    asyncio.run(cancel())
+    assert not any((tracer.run_map, tracer._spans, tracer._asked, tracer._errors))
+    root, decision, call = sorted(exporter.get_finished_spans(), key=lambda span: span.start_time)
+    assert root.name == "invoke_workflow llm_router"
+    assert root.attributes["llm_router.asked"] == ("small",)
+    assert decision.name == "decide: ask small"
+    assert root.attributes["error.type"] == call.attributes["error.type"] == "CancelledError"
 
 
 def test_a_failed_call_is_an_error_without_its_text():
