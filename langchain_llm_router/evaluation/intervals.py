@@ -245,6 +245,10 @@ def mean_interval(
     bounds are added, as Agresti and Coull add them for a proportion, so that rows that are all
     equal do not count as proof. Other values have the bootstrap-t interval of a mean.
 
+    With few clusters of very different sizes it holds less than its level: at 95 %, bounded values
+    in clusters of 1 to 20 rows that mostly agree held the truth in 89.5 % of the data sets with 5
+    clusters, 92.8 % with 10 and 94.8 % with 20.
+
     Args:
         values: The values, of shape (n,), n >= 1.
         resampling: Confidence level and clusters, and how rows are redrawn for the bootstrap-t.
@@ -252,21 +256,25 @@ def mean_interval(
             difference of two qualities. Infinite bounds limit the ends of the interval only. Give
             them if the values could be other than zeros and ones, even if these rows are not.
 
+    Raises:
+        ValueError: If there are no rows, values are not finite or outside of their bounds, or the
+            bounds are not in order.
+
     References:
         Agresti and Coull, 1998, Approximate is better than "exact" for interval estimation of
         binomial proportions. Hall, 1992, The bootstrap and Edgeworth expansion (bootstrap-t).
     """
-    rows = np.asarray(values, dtype=np.float64)
-    if len(rows) == 0:
-        msg = "`values` must have at least one row, got none."
-        raise ValueError(msg)
+    rows = _finite(values, "values")
+    if bounds is not None:
+        _check_bounds(rows, bounds)
     codes = resampling.codes(len(rows))
     single = int(codes.max()) + 1 == len(rows)
     if single and bounds in (None, (0, 1)) and bool(np.isin(rows, (0, 1)).all()):
         return _proportion(rows, resampling.confidence)
     if bounds is not None and np.isfinite(bounds).all():
         return _bounded(rows, codes, resampling.confidence, bounds)
-    found = _bootstrap_t(rows, codes, resampling)
+    unit = _unit(rows)
+    found = _times(_bootstrap_t(rows / unit, codes, resampling), unit)
     if bounds is None:
         return found
     return Interval(found.value, max(found.low, bounds[0]), min(found.high, bounds[1]))
@@ -295,34 +303,42 @@ def ratio_interval(
     by Student's t. Where the mean of `below` itself is not, no finite interval holds its confidence
     level, and both ends are infinite.
 
+    The standard errors are those of leaving out each cluster, which are not too small where a few
+    clusters have most of the rows.
+
     Args:
         above: Value above the line of each row, of shape (n,), n >= 1.
         below: Value below the line of each row, same shape.
         resampling: Confidence level and clusters; no rows are redrawn.
 
+    Raises:
+        ValueError: If there are no rows, or values are not finite.
+
     References:
         Fieller, 1954, Some problems in interval estimation, J. R. Stat. Soc. B 16(2), 175-185.
     """
-    rows = np.stack([np.asarray(values, dtype=np.float64) for values in (above, below)])
-    if not rows[0].any():
-        return Interval(0.0, 0.0, 0.0)
+    pair = _finite(above, "above"), _finite(below, "below")
+    units = [_unit(values) for values in pair]
+    rows = np.stack([values / unit for values, unit in zip(pair, units, strict=True)])
     top, bottom = rows.mean(axis=1).tolist()
     codes, n = resampling.codes(rows.shape[1]), rows.shape[1]
-    n_clusters = int(codes.max()) + 1
+    n_clusters, ratio = int(codes.max()) + 1, units[0] / units[1]
     value = top / bottom if bottom != 0 else math.nan
-    unbounded = Interval(value, -math.inf, math.inf)
+    unbounded = Interval(value * ratio, -math.inf, math.inf)
     if n_clusters == 1:
         return unbounded
-    sums = np.stack([np.bincount(codes, row - row.mean()) for row in rows])
-    reach = float(student.ppf((1 + resampling.confidence) / 2, n_clusters - 1))
-    scale = reach**2 * n_clusters / (n_clusters - 1) / n**2
+    kept, freedom = 1 - np.bincount(codes) / n, _effective_clusters(codes) - 1
+    sums = np.stack([np.bincount(codes, row - row.mean()) / kept for row in rows])
+    reach = float(student.ppf((1 + resampling.confidence) / 2, freedom))
+    scale = reach**2 * (n_clusters - 1) / n_clusters / n**2
     (aa, ab), (_, bb) = (scale * (sums @ sums.T)).tolist()
     square = bottom**2 - bb
     if square <= 0:
         return unbounded
     middle = (top * bottom - ab) / square
     half = math.sqrt(max(middle**2 - (top**2 - aa) / square, 0.0))
-    return Interval(value, min(middle - half, value), max(middle + half, value))
+    found = Interval(value, min(middle - half, value), max(middle + half, value))
+    return _times(found, ratio)
 
 
 def smooth_interval(
@@ -344,8 +360,9 @@ def smooth_interval(
     linear = np.full(n, value)
     for i, (block, mean) in enumerate(zip(blocks, means, strict=True)):
         slopes = np.zeros(len(mean))
-        for j in range(len(mean)):
-            step = _STEP * max(float(np.abs(mean).max()), _STEP)
+        # Of the size of the values, so that the unit of a cost does not matter.
+        step = _STEP * float(np.abs(mean).max() or np.abs(block).max())
+        for j in range(len(mean) if step > 0 else 0):
             ends = []
             for sign in (1, -1):
                 moved = mean.copy()
@@ -368,9 +385,46 @@ def _proportion(rows: Floats, confidence: float) -> Interval:
 def _bounded(
     rows: Floats, codes: Indices, confidence: float, bounds: tuple[float, float]
 ) -> Interval:
-    n_clusters = int(codes.max()) + 1
+    unit = _unit(bounds)
+    rows, ends = rows / unit, (bounds[0] / unit, bounds[1] / unit)
     mean, n = float(rows.mean()), _independent_rows(rows, codes)
-    return bounded_mean_interval(mean, float(rows.var()), n, n_clusters, confidence, bounds)
+    n_effective = _effective_clusters(codes)
+    found = bounded_mean_interval(mean, float(rows.var()), n, n_effective, confidence, ends)
+    return _times(found, unit)
+
+
+def _finite(values: ArrayLike, name: str) -> Floats:
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim != 1 or len(rows) == 0:
+        msg = f"`{name}` must be a vector with at least one row, got the shape {rows.shape}."
+        raise ValueError(msg)
+    known = np.isfinite(rows)
+    if not known.all():
+        msg = f"`{name}` must be finite, got {float(rows[~known][0])!r}: leave out unknown rows."
+        raise ValueError(msg)
+    return rows
+
+
+def _check_bounds(rows: Floats, bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    if not low < high:
+        msg = f"The first of `bounds` must be below the second, got {bounds!r}."
+        raise ValueError(msg)
+    slack = _EQUAL * max(abs(end) for end in (low, high, 0.0) if math.isfinite(end))
+    for value in (float(rows.min()), float(rows.max())):
+        if not low - slack <= value <= high + slack:
+            msg = f"`values` must be within `bounds` {bounds!r}, got {value!r}."
+            raise ValueError(msg)
+
+
+def _unit(values: ArrayLike) -> float:
+    """Return a power of two near the largest size, by which division is exact, or 1 for zeros."""
+    largest = float(np.abs(values).max())
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest > 0 else 1.0
+
+
+def _times(found: Interval, unit: float) -> Interval:
+    return Interval(found.value * unit, found.low * unit, found.high * unit)
 
 
 def bounded_mean_interval(
@@ -387,7 +441,7 @@ def bounded_mean_interval(
         mean: Mean of the rows.
         variance: Variance of the rows.
         n: Number of independent rows that have the same standard error.
-        n_clusters: Number of clusters, which gives the degrees of freedom.
+        n_clusters: Effective number of clusters, which gives the degrees of freedom.
         confidence: Confidence level, in (0, 1).
         bounds: Smallest and largest possible value.
     """
@@ -407,6 +461,15 @@ def bounded_mean_interval(
     return Interval(mean, *ends)
 
 
+def _effective_clusters(codes: Indices) -> float:
+    """Return (Σ size)² / Σ size², which is the number of clusters if their sizes are equal."""
+    sizes = np.bincount(codes).astype(np.float64)
+    if len(sizes) == 1:
+        return 1.0
+    # With fewer, Student's t reaches further than any mean can lie.
+    return max(float(sizes.sum() ** 2 / (sizes**2).sum()), 1.5)
+
+
 def _independent_rows(rows: Floats, codes: Indices) -> float:
     """Estimate how many independent rows would have the variance of this mean."""
     n, n_clusters = len(rows), int(codes.max()) + 1
@@ -415,8 +478,9 @@ def _independent_rows(rows: Floats, codes: Indices) -> float:
         return n
     if variance <= 0:
         return n_clusters
-    sums = np.bincount(codes, rows - rows.mean())
-    inflation = float((sums**2).sum()) / (n * variance)
+    # Without each cluster, as in `ratio_interval`.
+    sums = np.bincount(codes, rows - rows.mean()) / (1 - np.bincount(codes) / n)
+    inflation = (n_clusters - 1) / n_clusters * float((sums**2).sum()) / (n * variance)
     return n / max(1.0, inflation)
 
 

@@ -5,15 +5,19 @@ A difference is one on the same rows for both routers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import norm
 
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation.intervals import (
     Interval,
     Resampling,
+    bounded_mean_interval,
     difference_interval,
     ratio_interval,
     smooth_interval,
@@ -61,7 +65,13 @@ def apgr_interval(
     """Compute the APGR with its interval, or its difference from another router's APGR.
 
     It is `ratio_interval` of the area and the gap, so both ends are infinite where the gap cannot
-    be told from 0; `tiny_gap_warning` says so in words.
+    be told from 0 by `difference_interval`; `tiny_gap_warning` asks the same and says so in words.
+
+    Where no query loses by strong (or none gains), the APGR is a share, and the interval is widened
+    to the score interval of as many unweighted scores as have the same standard error: at 95 % it
+    held 96 to 100 % where 5 to 30 % of 200 or 800 queries gain and the router is good, Fieller's 85
+    to 95 %. Where a few queries gain and others lose, Fieller's alone is left, which can be short.
+    The difference of a router from one with the same ranking is exactly 0.
 
     Args:
         win_rate: Predicted win rate of the strong candidate, of shape (n_queries,).
@@ -70,22 +80,79 @@ def apgr_interval(
         baseline: Predicted win rates of another router. If None, there is no difference.
         groups: Label of each query, for the APGR within groups (`within_group_apgr`).
         resampling: Confidence level and clusters; no rows are redrawn.
+
+    Raises:
+        ValueError: If lengths differ, a win rate is NaN, or a quality is not in [0, 1].
     """
-    check_pair(win_rate, weak_quality, strong_quality)
-    rates = [np.asarray(win_rate, dtype=np.float64)]
+    rates = [_rates(win_rate, weak_quality, strong_quality)]
     if baseline is not None:
-        check_pair(baseline, weak_quality, strong_quality)
-        rates.append(np.asarray(baseline, dtype=np.float64))
+        rates.append(_rates(baseline, weak_quality, strong_quality))
+    gap = _gap(weak_quality, strong_quality, resampling)
     gain = np.asarray(strong_quality, np.float64) - np.asarray(weak_quality, np.float64)
     codes = np.zeros(len(gain), dtype=np.intp)
     if groups is not None:
+        if len(groups) != len(gain):
+            msg = f"`groups` has {len(groups)} entries for {len(gain)} queries."
+            raise ValueError(msg)
         codes = np.unique(np.asarray(groups), return_inverse=True)[1]
     areas = np.zeros((len(rates), len(gain)))
     for code in range(int(codes.max()) + 1):
         rows = np.flatnonzero(codes == code)
         for area, rate in zip(areas, rates, strict=True):
             area[rows] = _area_by_row(rate[rows], gain[rows])
-    return ratio_interval(areas[0] - areas[1:].sum(axis=0), gain, resampling)
+    above = areas[0] - areas[1:].sum(axis=0)
+    found = ratio_interval(above, gain, resampling)
+    if baseline is not None and found.value == 0 and _same_order(*rates):
+        return Interval(0.0, 0.0, 0.0)
+    if _is_tiny(gap):
+        return Interval(found.value, -math.inf, math.inf)
+    one_sign = gain.min() >= 0 or gain.max() <= 0
+    if baseline is not None or not one_sign:
+        return found
+    n_gains = len(np.unique(resampling.codes(len(gain))[gain != 0]))
+    return _of_share(found, n_gains, resampling.confidence)
+
+
+def _of_share(found: Interval, n_gains: int, confidence: float) -> Interval:
+    """Widen the interval of a share in [0, 1] to the score interval with its standard error."""
+    value, width = found.value, found.high - found.low
+    if not (0 <= value <= 1 and width < math.inf):
+        return found
+    variance, n = value * (1 - value), float(n_gains)
+    if variance > 0 and width > 0:
+        n = variance * (2 * float(norm.ppf((1 + confidence) / 2)) / width) ** 2
+    # With less than one and a half scores any mean is possible anyway.
+    score = bounded_mean_interval(value, variance, n, max(n, 1.5), confidence, bounds=(0.0, 1.0))
+    return replace(found, low=min(found.low, score.low), high=max(found.high, score.high))
+
+
+def _rates(win_rate: ArrayLike, weak_quality: ArrayLike, strong_quality: ArrayLike) -> Floats:
+    check_pair(win_rate, weak_quality, strong_quality)
+    rates = np.asarray(win_rate, dtype=np.float64)
+    if np.isnan(rates).any():
+        msg = "Win rates must be numbers, got nan: leave out the queries without one."
+        raise ValueError(msg)
+    return rates
+
+
+def _same_order(first: Floats, second: Floats) -> bool:
+    ranks = [np.unique(rates, return_inverse=True)[1] for rates in (first, second)]
+    return bool(np.array_equal(*ranks))
+
+
+def _gap(weak_quality: ArrayLike, strong_quality: ArrayLike, resampling: Resampling) -> Interval:
+    """Compute the gap between strong and weak with the interval that decides if it is tiny."""
+    for name, quality in (("weak_quality", weak_quality), ("strong_quality", strong_quality)):
+        values = np.asarray(quality, dtype=np.float64)
+        wrong = ~((values >= 0) & (values <= 1))
+        if wrong.any():
+            msg = f"`{name}` must be in [0, 1], got {float(values[wrong][0])!r}."
+            raise ValueError(msg)
+    return difference_interval(strong_quality, weak_quality, resampling)
+
+
+def _is_tiny(gap: Interval) -> bool:
+    return gap.low <= 0 <= gap.high
 
 
 def _area_by_row(win_rate: Floats, gain: Floats) -> Floats:
@@ -114,9 +181,12 @@ def tiny_gap_warning(
         weak_quality: Measured quality of the weak candidate, of shape (n_queries,).
         strong_quality: Measured quality of the strong candidate, same shape.
         resampling: Confidence level and clusters.
+
+    Raises:
+        ValueError: If a quality is not in [0, 1].
     """
-    gap = difference_interval(strong_quality, weak_quality, resampling)
-    if not gap.low <= 0 <= gap.high:
+    gap = _gap(weak_quality, strong_quality, resampling)
+    if not _is_tiny(gap):
         return None
     value, low, high = (100 * end for end in (gap.value, gap.low, gap.high))
     return (
@@ -142,12 +212,12 @@ def cpt_interval(
         recovered: Share of the gap to recover, in (0, 1].
         resampling: Settings of the bootstrap.
     """
-    check_pair(win_rate, weak_quality, strong_quality)
+    rates = _rates(win_rate, weak_quality, strong_quality)
     if not 0 < recovered <= 1:
         msg = f"`recovered` must be in (0, 1], got {recovered!r}."
         raise ValueError(msg)
     gain = np.asarray(strong_quality, np.float64) - np.asarray(weak_quality, np.float64)
-    pair = _Pair(np.asarray(win_rate, dtype=np.float64), gain)
+    pair = _Pair(rates, gain)
 
     def statistic(weights: Floats) -> Floats:
         share, gained = pair.path(weights)

@@ -18,7 +18,6 @@ from langchain_llm_router.evaluation.intervals import (
     Resampling,
     bounded_mean_interval,
     mean_interval,
-    ratio_interval,
 )
 from langchain_llm_router.evaluation.logged_chances import LoggedChances
 from langchain_llm_router.history.log_reader import History
@@ -68,12 +67,28 @@ def inverse_propensity(
         Horvitz & Thompson, 1952, JASA 47(260); Dudik et al., 2014, arXiv:1503.02834, equation 2.
     """
     w, r = _scores(weight, reward)
-    largest = float(w.max()) if max_weight is None else max_weight
-    if largest < w.max():
-        msg = f"`max_weight` is {max_weight!r}, but a weight is {float(w.max())!r}."
+    found = mean_interval(w * r, resampling, bounds=(0.0, _largest(w, max_weight)))
+    return _possible(found)
+
+
+def _largest(weight: Floats, max_weight: float | None) -> float:
+    """Return the largest possible weight, which is at least 1 as 1 over a propensity is."""
+    seen = float(weight.max())
+    if max_weight is None:
+        return max(seen, 1.0)
+    if not (math.isfinite(max_weight) and max_weight >= seen):
+        msg = (
+            f"`max_weight` is {max_weight!r}, but a weight is {seen!r}: it must be finite and at "
+            "least as large."
+        )
         raise ValueError(msg)
-    found = mean_interval(w * r, resampling, bounds=(0.0, largest))
-    return replace(found, high=max(found.value, min(found.high, 1.0)))
+    return max_weight
+
+
+def _possible(found: Interval) -> Interval:
+    """Limit the ends to [0, 1], as far as the estimate itself is inside."""
+    low, high = max(found.low, 0.0), min(found.high, 1.0)
+    return replace(found, low=min(found.value, low), high=max(found.value, high))
 
 
 def self_normalized(
@@ -118,16 +133,17 @@ def doubly_robust(
     predicted: ArrayLike,
     predicted_new: ArrayLike,
     resampling: Resampling = _DEFAULT,
+    *,
+    max_weight: float | None = None,
 ) -> Interval:
     """Estimate the mean score as the mean of q̂(new) + w·(r - q̂(logged)).
 
     The estimate is unbiased if the propensities or the predictions are correct. Its interval is
-    Student's: differences from predictions lie on both sides of 0, and so large weights make the
-    mean hardly skewed. At 95 % it held the truth in 93.9 to 98.2 % of the logs as in
-    `inverse_propensity`, with predictions of half the spread of the truth; the bootstrap in 90 to
-    95 %. With predictions that are far too low or high everywhere (0.1 or 0.9) it held the truth in
-    only 87 to 91 % of logs of 150 requests with weights up to 10 or 20, as it cannot know of large
-    weights that were not drawn.
+    that of a mean with bounds (`mean_interval`), limited to [0, 1]: the bounds are what a request
+    of the mean prediction and of the largest weight adds with a score of 0 and of 1. At 95 % it
+    held the truth in 93 to 100 % of the logs as in `inverse_propensity`, with predictions of half
+    the spread of the truth or of 0.1 or 0.9 everywhere, and in 98 to 99.7 % where few requests have
+    a weight and nearly all of them are good; Student's interval in 54 to 88 % of these.
 
     Args:
         weight: Weight w of each request, of shape (n,).
@@ -136,6 +152,8 @@ def doubly_robust(
         predicted_new: Predicted reward of the new policy's action, same shape; its expectation if
             that policy chooses at random.
         resampling: Confidence level and clusters; no requests are redrawn.
+        max_weight: As in `inverse_propensity`. If it is None and every weight is 0, the interval
+            is [0, 1].
 
     References:
         Dudik et al., 2014, Doubly robust policy evaluation, arXiv:1503.02834, equation 3.
@@ -145,8 +163,17 @@ def doubly_robust(
     if w.shape != done.shape:
         msg = f"There are {len(w)} weights and {len(done)} predictions, but must be as many."
         raise ValueError(msg)
-    # Of a mean, which is a ratio to 1, Fieller's interval is Student's.
-    return ratio_interval(new + w * (r - done), np.ones(len(w)), resampling)
+    values, largest = new + w * (r - done), _largest(w, max_weight)
+    if max_weight is None and not w.any():
+        # No propensity is known, and so not how much could be added to the predictions.
+        return _possible(Interval(float(values.mean()), 0.0, 1.0))
+    # What a request of the mean prediction and the largest weight adds with a score of 0 and of 1.
+    typical = float(new.mean())
+    low = min(float(values.min()), typical - largest * typical)
+    high = max(float(values.max()), typical + largest * (1 - typical))
+    if low == high:
+        return _possible(Interval(low, 0.0, 1.0))
+    return _possible(mean_interval(values, resampling, bounds=(low, high)))
 
 
 def _scores(weight: ArrayLike, reward: ArrayLike) -> tuple[Floats, Floats]:
@@ -326,7 +353,7 @@ def estimate(
         snips=self_normalized(weight, reward, resampling) if agrees else None,
         dr=None
         if np.isnan(predicted[0]).any()
-        else doubly_robust(weight, reward, *predicted, resampling),
+        else doubly_robust(weight, reward, *predicted, resampling, max_weight=largest),
         bounds=(low, low + float(beyond.mean())),
         replay=replay,
     )
