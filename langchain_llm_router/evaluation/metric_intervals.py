@@ -136,8 +136,8 @@ def _rates(win_rate: ArrayLike, weak_quality: ArrayLike, strong_quality: ArrayLi
 
 
 def _same_order(first: Floats, second: Floats) -> bool:
-    ranks = [np.unique(rates, return_inverse=True)[1] for rates in (first, second)]
-    return bool(np.array_equal(*ranks))
+    ranks, others = (np.unique(rates, return_inverse=True)[1] for rates in (first, second))
+    return bool(np.array_equal(ranks, others))
 
 
 def _gap(weak_quality: ArrayLike, strong_quality: ArrayLike, resampling: Resampling) -> Interval:
