@@ -241,10 +241,11 @@ class _Judgement:
         excess = 0.0
         if target is not None and target.metric not in ("quality", "cost_usd"):
             excess = self.optimism.other
-        low, high = claim.bounds
-        return mean_interval(
-            claim.rows[0] - excess, resampling, bounds=(low - excess, high - excess)
-        )
+        rows = claim.rows[0] - excess
+        # A quality or a cost is corrected for optimism already, which moves it beyond its bounds.
+        low = min(claim.bounds[0] - excess, float(rows.min()))
+        high = max(claim.bounds[1] - excess, float(rows.max()))
+        return mean_interval(rows, resampling, bounds=(low, high))
 
     def _gap(self, quality: Floats, resampling: Resampling) -> Interval:
         """Compare a quality, which may be lowered by the optimism, with the best single model's."""
