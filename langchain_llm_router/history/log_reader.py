@@ -28,6 +28,8 @@ __all__ = [
 UNREADABLE = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError)
 """What reading a damaged line raises."""
 
+_COSTS = ("cost_usd", "verification_cost_usd")
+
 _From = TypeVar("_From")
 _To = TypeVar("_To")
 
@@ -102,10 +104,16 @@ class Entry:
 
         Raises:
             KeyError: If a required field is missing.
+            ValueError: If the line cannot have been written by a router, e.g. with a step that
+                names a candidate that could not be asked. Other damage raises other classes of
+                `UNREADABLE`.
         """
         steps, frame = data["steps"], data.get("frame")
         frames = [] if frame is None else (expand_frames(frame, steps) or [frame])
         query = data.get("query")
+        if query is not None and not isinstance(query, str):
+            msg = f"`query` must be a text or null, got {str(query)[:60]}"
+            raise ValueError(msg)
         arms = [
             arm for each in {id(each): each for each in frames}.values() for arm in each["arms"]
         ]
@@ -134,6 +142,8 @@ class Entry:
             query_hash=data.get("query_hash"),
             sensitive=data.get("sensitive"),
         )
+        _check_steps(entry)
+        _check_numbers(entry)
         # They are made here, so that a line with damaged ones cannot be read.
         situations = entry.situations
         asked_last = len(entry.steps) > 0 and entry.steps[-1].action == "ask"
@@ -198,6 +208,40 @@ def _check_names(names: Sequence[object]) -> None:
     if not all(isinstance(name, str) for name in names):
         msg = f"`candidate` must be a name, got {str(names)[:60]}"
         raise ValueError(msg)
+
+
+def _check_steps(entry: Entry) -> None:
+    """Refuse an answer without a step, and steps that name a candidate that is no arm."""
+    if entry.outcome == "answered" and len(entry.frames) > 0 and len(entry.steps) == 0:
+        msg = "an answered request must have steps, got none"
+        raise ValueError(msg)
+    arms: set[str] = set()
+    frame = None
+    for step, following in zip(entry.steps, entry.frames, strict=False):
+        if following is not frame:
+            frame = following
+            arms.update(arm["candidate"] for arm in frame["arms"])
+        if step.candidate not in arms:
+            msg = f"a step must name one of {sorted(arms)}, got {step.candidate!r}"
+            raise ValueError(msg)
+
+
+def _check_numbers(entry: Entry) -> None:
+    """Refuse costs that are not amounts, and expected qualities that are not finite."""
+    arms = [arm for frame in {id(it): it for it in entry.frames}.values() for arm in frame["arms"]]
+    _check_finite("quality", [arm.get("quality") for arm in arms])
+    costs = [row.get(name) for row in (*entry.attempts, *arms) for name in _COSTS]
+    _check_finite("cost_usd", [entry.cost_usd, *costs], low=0.0)
+
+
+def _check_finite(name: str, values: Sequence[object], low: float = -math.inf) -> None:
+    for value in values:
+        if value is None:
+            continue
+        # A whole number may be too large for a float, which raises an error of `UNREADABLE`.
+        if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
+            msg = f"`{name}` must be a finite number >= {low:g} or null, got {str(value)[:60]}"
+            raise ValueError(msg)
 
 
 def _feedback(data: Mapping[str, Any]) -> Feedback:

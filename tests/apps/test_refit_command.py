@@ -1,5 +1,6 @@
 """`llm-router feedback` and `refit`: from what people thought of answers to a router that knows."""
 
+import json
 from uuid import uuid4
 
 import pytest
@@ -84,6 +85,21 @@ def test_a_refitted_router_knows_what_people_thought(run, router):
     assert not after.knows(TABLE.queries[60:]).all()
 
 
+def test_how_many_lines_cannot_be_read_is_said(run, made, tmp_path):
+    lines = (made / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    lines.append(json.dumps(json.loads(lines[0]) | {"query": 5, "decision_id": "damaged"}))
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, "cut off", ""]), encoding="utf-8")
+    damaged = str(tmp_path / "log.jsonl")
+    code, out, err = run("refit", "router", "--log", damaged, "--out", "b2", "--json")
+    assert code == 0, err
+    assert "Left out: 2 lines that cannot be read." in out
+    figures = last_json(out)
+    assert (figures["n_requests"], figures["n_scored"], figures["n_torn"]) == (21, 20, 2)
+    code, out, _ = run("refit", "router", "--log", "log.jsonl", "--out", "b3", "--json")
+    assert "Left out" not in out
+    assert last_json(out)["n_torn"] == 0
+
+
 def test_a_router_made_of_prices_learns_from_scores(run, tmp_path):
     log = DecisionLog(tmp_path / "log.jsonl")
     prices = {"small": Price(0.1, 0.1), "medium": Price(0.2, 0.2), "large": Price(3, 4)}
@@ -102,7 +118,8 @@ def test_a_router_made_of_prices_learns_from_scores(run, tmp_path):
     log.flush()
     code, out, err = run(*paths, "--json")
     assert code == 0, err
-    assert last_json(out)["n_scored"] == 20
+    figures = last_json(out)
+    assert (figures["n_scored"], figures["n_torn"]) == (20, 0)
     before, after = (SavedRouter.load(tmp_path / name).policy for name in ("router", "b"))
     rates = [policy.model_.classes.rates[1, :, 0] for policy in (before, after)]
     assert (rates[1] < rates[0])[:2].all()

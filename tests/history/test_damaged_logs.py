@@ -7,7 +7,13 @@ import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter
 from langchain_llm_router.evaluation import off_policy
-from langchain_llm_router.history import DecisionLog, read_log, replay_log, scored_rows
+from langchain_llm_router.history import (
+    DecisionLog,
+    read_log,
+    replay_log,
+    scored_rows,
+    stream_log,
+)
 from langchain_llm_router.policies import Always
 from langchain_llm_router.testing import ScriptedChatModel
 
@@ -70,3 +76,35 @@ def test_the_cost_of_a_scored_answer_is_a_number(tmp_path, cost):
     log = DecisionLog(tmp_path / "decisions.jsonl")
     with pytest.raises(ValueError, match=r"`cost_usd` must be a number >= 0 or None, got"):
         log.feedback("a", 1.0, candidate="large", cost_usd=cost)
+
+
+DAMAGES = {
+    "no steps": {"steps": []},
+    "a step of no arm": {"steps": [{"action": "ask", "candidate": "c", "policy": "Always",
+                                    "reason": "it is the only one"}]},
+    "a frame without arms": {"frame": {"arms": []}},
+    "arms of another pool": {"frame": {"arms": [{"candidate": "other"}]}},
+    "a number as query": {"query": 5},
+    "an infinite cost": {"cost_usd": float("inf")},
+    "no number as cost": {"cost_usd": float("nan")},
+    "a negative cost": {"cost_usd": -5.0},
+    "a text as cost": {"cost_usd": "0.1"},
+    "a cost beyond floats": {"cost_usd": 10**400},
+    "no number as quality": {"frame": {"arms": [{"candidate": "a", "quality": float("nan")}]}},
+    "a text as quality": {"frame": {"arms": [{"candidate": "a", "quality": "good"}]}},
+    "an expected cost below 0": {"frame": {"arms": [{"candidate": "a", "cost_usd": -1.0}]}},
+    "a text as the cost of an attempt": {"attempts": [{"candidate": "a", "cost_usd": "0.1"}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_decision_that_no_router_writes_counts_as_unreadable(lines, tmp_path, damage):
+    path = tmp_path / "decisions.jsonl"
+    whole = lines[0] | {"decision_id": "whole"}
+    damaged = [lines[0] | damage, lines[1], whole, lines[1] | {"decision_id": "whole"}]
+    path.write_text("".join(json.dumps(each) + "\n" for each in damaged))
+    for history in (read_log(path), stream_log(path)):
+        assert [entry.decision_id for entry in history.entries] == ["whole"]
+        assert history.n_torn == 1
+        assert len(scored_rows(history, ("a", "b"))) == 1
+    assert off_policy(read_log(path), Always("a")).replay.n_torn == 1

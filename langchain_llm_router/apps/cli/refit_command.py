@@ -64,14 +64,16 @@ def refit(
     with Bar(f"refitting on {len(rows):,} scores"):
         refitted = room.refit(saved.estimator, rows, training)
     folder = replace(saved, estimator=refitted).taught_by(rows.queries).save(out)
-    figures = _figures(rows, len(history), training)
+    figures = _figures(rows, history, training)
     scored = ", ".join(
         f"{name} {figure['n']:,} (mean {figure['mean_score']:.2f})"
         for name, figure in figures["candidates"].items()
         if figure["n"] > 0
     )
     write_text(
-        f"{len(rows):,} of {len(history):,} requests have a score: {scored}", f"saved in {folder}"
+        f"{len(rows):,} of {len(history):,} requests have a score: {scored}",
+        *_unread(history),
+        f"saved in {folder}",
     )
     if json:
         write_json({"router": str(folder), **figures})
@@ -110,11 +112,22 @@ def _refit_policy(
     folder = replace(saved, policy=taught).save(out)
     write_text(
         f"{len(scored):,} of {len(rows):,} requests with compared or scored answers have a score.",
+        *_unread(history),
         f"saved in {folder}",
     )
     if json:
-        figures = {"n_requests": len(history), "n_compared": len(rows), "n_scored": len(scored)}
+        figures = {
+            "n_requests": len(history),
+            "n_torn": history.n_torn,
+            "n_compared": len(rows),
+            "n_scored": len(scored),
+        }
         write_json({"router": str(folder), **figures})
+
+
+def _unread(history: History) -> list[str]:
+    n = history.n_torn
+    return [f"Left out: {n:,} lines that cannot be read."] if n > 0 else []
 
 
 def _no_rows_message(n_requests: int, key: str | None) -> str:
@@ -144,13 +157,14 @@ def _training(saved: SavedRouter, paths: Sequence[Path]) -> Outcomes | None:
     return outcomes.take(is_training)
 
 
-def _figures(rows: ScoredRows, n_requests: int, training: Outcomes | None) -> dict[str, Any]:
+def _figures(rows: ScoredRows, history: History, training: Outcomes | None) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415 - imports what only it needs
 
     columns = dict(zip(rows.candidates, rows.quality.T, strict=True))
     scores = {name: column[~np.isnan(column)] for name, column in columns.items()}
     return {
-        "n_requests": n_requests,
+        "n_requests": len(history),
+        "n_torn": history.n_torn,
         "n_scored": len(rows),
         "n_training": None if training is None else len(training),
         "candidates": {
