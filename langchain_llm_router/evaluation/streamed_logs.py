@@ -74,7 +74,9 @@ def off_policy_of_logs(
         msg = f"`n_workers` must be at least 1, got {n_workers!r}."
         raise ValueError(msg)
     files = [Path(path) for path in paths]
-    replay_batch = _BatchReplay(policy, changes or Changes(), key)
+    changes = changes or Changes()
+    changes.check(policy)
+    replay_batch = _BatchReplay(policy, changes, key)
     progress = Progress(watch, count_batches(files))
     batches = log_batches(files)
     results = (

@@ -18,6 +18,7 @@ from langchain_llm_router.loop.arms import replace_quality
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Decision, Situation
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.options import RoutingOptions
 
 __all__ = ["Changes", "LogReplay", "replay_entry", "replay_log"]
 
@@ -39,6 +40,28 @@ class Changes(CheckedArguments):
     def __post_init__(self) -> None:
         check_range(self, "lambda_", "threshold")
 
+    def check(self, policy: Policy) -> None:
+        """Refuse a setting that this policy does not have.
+
+        Raises:
+            ValueError: If λ or a threshold is given, and the policy decides by something else.
+        """
+        given = {"lambda": self.lambda_, "threshold": self.threshold}
+        if self.lambda_ is None and self.threshold is None:
+            return
+        options = RoutingOptions(lambda_=self.lambda_, threshold=self.threshold)
+        knob = policy.with_options(options).knob
+        name = None if knob is None else knob.name
+        unused = [other for other, value in given.items() if value is not None and other != name]
+        if unused:
+            shown = {None: "neither λ nor a threshold", "lambda": "λ"}
+            msg = (
+                f"{shown.get(unused[0], '`threshold`')} = {given[unused[0]]!r} would change "
+                f"nothing, because {type(policy).__name__} decides by "
+                f"{shown.get(name, f'`{name}`')}: omit it."
+            )
+            raise ValueError(msg)
+
     def situations(self, entry: Entry, quality: dict[str, float] | None) -> tuple[Situation, ...]:
         """Return the entry's situations with the changes applied."""
         if quality is None and self.lambda_ is None and self.threshold is None:
@@ -53,7 +76,18 @@ class Changes(CheckedArguments):
             options = replace(options, threshold=self.threshold)
         if options is not situation.options:
             situation = replace(situation, options=options)
-        return situation if quality is None else replace_quality(situation, quality)
+        if quality is None:
+            return situation
+        for arm in situation.arms:
+            if arm.model_name not in quality:
+                msg = (
+                    f"The log has the candidate {arm.model_name!r}, which the "
+                    f"{type(self.estimator).__name__} was not fitted on (it was on "
+                    f"{list(quality)}): use an estimator that was, or the logged predictions "
+                    "(without `--predict` on the command line)."
+                )
+                raise ValueError(msg)
+        return replace_quality(situation, quality)
 
 
 _NO_CHANGES = Changes()
@@ -89,8 +123,10 @@ def replay_log(
 
     Raises:
         ValueError: If the policy or the estimator reads the queries, and the log does not have
-            their texts.
+            their texts, if the estimator was not fitted on a logged candidate, or if the policy
+            does not have a setting that is changed.
     """
+    changes.check(policy)
     rows: list[Replayed] = []
     n_undecided = 0
     for entry in entries.entries if isinstance(entries, History) else entries:

@@ -29,6 +29,8 @@ def made(tmp_path_factory):
     policy = Utility(cost=40.0)
     SavedRouter(NAMES, policy, estimator).save(folder / "router")
     SavedRouter(NAMES, Always("large")).save(folder / "large")
+    fewer = NearestNeighbors(n_neighbors=10).fit(table.select(["small"]))
+    SavedRouter(("small",), Always("small"), fewer).save(folder / "fewer")
     log = DecisionLog(folder / "log.jsonl")
     router = ChatLLMRouter(
         candidates=[
@@ -109,6 +111,16 @@ def test_another_router_is_replayed(run):
         (["other", "--router", "router"], "must be a decision log"),
         (["log.jsonl", "--router", "nowhere"], "nowhere"),
         (["log.jsonl", "--router", "large", "--predict"], "has no estimator"),
+        (["log.jsonl", "--router", "fewer", "--predict"], "the candidate 'large', which the Nea"),
+        (
+            ["log.jsonl", "--router", "router", "--threshold", "0.5"],
+            "Utility decides by λ: omit it",
+        ),
+        (["log.jsonl", "--router", "large", "--threshold", "0.5"], "by neither λ nor a threshold"),
+        (
+            ["log.jsonl", "--router", "large", "--quality-per-usd", "9"],
+            "λ = 9.0 would change nothing",
+        ),
         (["log.jsonl", "--router", "router", "--workers", "0"], "`--workers` must be in [1, 1000]"),
         (["log.jsonl", "--router", "router", "--ray", "--workers", "2"], "of this machine alone"),
     ],

@@ -169,3 +169,26 @@ def test_a_budgeted_cascade_replays_with_what_it_was_granted(log):
     (entry,) = read(log).entries
     assert entry.situations[0].granted_usd == record["budget"]["granted_usd"]
     assert replay_log([entry], router.policy).n_identical == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes"),
+    [
+        (Utility(cost=40.0), Changes(threshold=0.5)),
+        (Utility(cost=40.0), Changes(lambda_=0.0, threshold=0.0)),
+        (Always("small"), Changes(lambda_=0.0)),
+        (Threshold(0.5), Changes(lambda_=1.0)),
+        (ConfidenceThreshold(), Changes(lambda_=1.0, threshold=0.5)),
+    ],
+)
+def test_a_setting_that_the_policy_does_not_have_is_refused(policy, changes):
+    with pytest.raises(ValueError, match="would change nothing"):
+        replay_log([], policy, changes=changes)
+
+
+def test_an_estimator_without_a_logged_candidate_is_refused_by_its_name(log):
+    router = ChatLLMRouter(candidates=pool(), policy=Utility(), estimator=ESTIMATOR, log=log)
+    router.invoke(QUERIES[0])
+    other = Linear(n_surface=8).fit(make_outcomes(candidates=("large", "small")).select(["small"]))
+    with pytest.raises(ValueError, match="has the candidate 'large', which the Linear was not"):
+        replay_log(read(log), Utility(), changes=Changes(estimator=other))
