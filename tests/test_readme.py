@@ -6,6 +6,7 @@ The models are real clients against a server on loopback, which adds and multipl
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -13,12 +14,14 @@ import subprocess
 import sys
 import time
 import tomllib
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from langchain_llm_router.apps.cli.app import build_app
 from tests.support.commands import CODE, environment
 from tests.support.fake_openai import FakeOpenAI
 from tests.support.paths import ROOT
@@ -205,6 +208,24 @@ def test_the_block_of_commands_for_logs_runs(shell):
     (shell.folder / "requests.jsonl").write_text("".join(lines), encoding="utf-8")
     [block] = shell_blocks()[3:]
     assert "large" in shell.paste(block)
+
+
+def commands_in_sentences() -> list[str]:
+    """Each command of the text that has arguments, without those that are cut short by dots."""
+    found = re.findall(r"`llm-router ([^`]+)`", TEXT)
+    return [one for one in found if len(shlex.split(one)) > 1 and "..." not in one]
+
+
+def test_the_commands_in_sentences_have_the_arguments_they_need():
+    for module in ("typer", "rich"):
+        pytest.importorskip(module, reason=f"{module} (extra `cli`) is not installed")
+    typer = import_module("typer.main")
+    group = typer.get_command(build_app())
+    assert len(commands_in_sentences()) >= 4
+    for command in commands_in_sentences():
+        name, *arguments = shlex.split(command)
+        # Raises what the command line would print.
+        group.commands[name].make_context(name, arguments)
 
 
 def test_no_comment_in_a_block_of_commands_reaches_a_shell_that_takes_it_for_arguments():
