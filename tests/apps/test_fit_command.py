@@ -35,6 +35,8 @@ def test_the_first_line_is_the_verdict_and_the_exit_code_tells_the_outcome(run, 
     assert figures["left_out"] == {"without an answer of 'small'": 1}
     assert figures["repeated"] == 0
     assert figures["latency"] is None
+    assert figures["n_rows_given"] == figures["n_rows"] == len(TABLE) // 2
+    assert "drawn from" not in out
     saved = SavedRouter.load("half")
     assert saved.goal["target"] == "quality >= 0.999"
     # The page reads the same sentence.
@@ -60,3 +62,12 @@ def test_where_nothing_can_be_written_nothing_is_fitted(run, made, monkeypatch):
     assert code == 1
     assert "'route' exists already: choose another `--out`, or overwrite it with `--force`" in err
     assert (made / "route" / "manifest.json").read_bytes() == before
+
+
+def test_figures_on_drawn_questions_say_of_how_many(run, made, monkeypatch):
+    monkeypatch.setattr("langchain_llm_router.training.fit._MOST_QUERIES", 100)
+    code, out, err = run("fit", "--data", "table.jsonl", "--out", "drawn", "--json")
+    assert code in EXIT_CODES.values(), err
+    figures = last_json(out)
+    assert (figures["n_rows"], figures["n_rows_given"]) == (100, len(TABLE))
+    assert f"On 100 questions drawn from {len(TABLE):,}." in out.splitlines()

@@ -50,6 +50,7 @@ def fit(  # noqa: PLR0913 - each option is a parameter
     Example: llm-router fit --data run.jsonl --out router --target "quality >= best - 1 point"
     """
     from langchain_llm_router.apps.cli.fit_report import (  # noqa: PLC0415 - needs the extra `plot`
+        drawn_line,
         latency_line,
         saved_line,
         write_report,
@@ -70,8 +71,8 @@ def fit(  # noqa: PLR0913 - each option is a parameter
         )
     fitted.save(out)
     report = write_report(fitted, out, notes=notes)
-    lines = [saved_line(fitted), latency_line(fitted)]
-    write_text(fitted.verdict.sentence, *lines, *filter(None, [notes]), str(report))
+    lines = [saved_line(fitted), latency_line(fitted), drawn_line(fitted), notes]
+    write_text(fitted.verdict.sentence, *filter(None, lines), str(report))
     if json:
         figures = {"router": str(out), "report": str(report), **_figures(fitted)}
         write_json({**figures, **left_out})
@@ -81,6 +82,7 @@ def fit(  # noqa: PLR0913 - each option is a parameter
 def _figures(fitted: Fitted) -> dict[str, Any]:
     return {
         **fitted.verdict.as_dict(),
+        "n_rows_given": fitted.n_rows,
         "winner": fitted.standings[0].name,
         "saved_candidates": list(fitted.router.candidates),
         "n_competed": len(fitted.standings),

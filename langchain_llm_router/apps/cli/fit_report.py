@@ -11,7 +11,7 @@ from langchain_llm_router.evaluation.intervals import mean_interval
 from langchain_llm_router.training.contenders import HEURISTICS
 from langchain_llm_router.training.fitted_router import Fitted, Standing
 
-__all__ = ["latency_line", "saved_line", "write_report"]
+__all__ = ["drawn_line", "latency_line", "saved_line", "write_report"]
 
 _SHOWN = 12
 
@@ -44,6 +44,11 @@ def saved_line(fitted: Fitted) -> str:
         return f"Saved all the same, as asked: the router {winner}."
     (name,) = fitted.router.candidates
     return f"Saved: `{name}` alone. `--even-if-worse` saves the router {winner}."
+
+
+def drawn_line(fitted: Fitted) -> str:
+    """Return on how many of the questions the figures are; empty if they are on all."""
+    return f"On {_questions(fitted)}." if len(fitted.outcomes) != fitted.n_rows else ""
 
 
 def latency_line(fitted: Fitted) -> str:
