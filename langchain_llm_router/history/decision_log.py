@@ -273,7 +273,8 @@ class DecisionLog(CheckedArguments):
             return line.text
         try:
             data = line() if callable(line) else line
-            return self._as_text(data).encode("utf-8", "surrogatepass") + b"\n"
+            # Half a character, which UTF-8 does not have, becomes its escape in JSON: `\\ud800`.
+            return self._as_text(data).encode("utf-8", "backslashreplace") + b"\n"
         except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
             self.n_lost += 1
             _logger.error("A line cannot be written as JSON: %s", type(error).__name__)

@@ -375,3 +375,16 @@ def test_every_line_is_plain_json(log):
 def log_lines(log):
     log.flush()
     return log.path.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "query", ["half \ud800 of it", "\udc00", "a backslash \\\ud83d", "\\ud800"]
+)
+def test_half_a_character_leaves_the_log_in_utf_8(tmp_path, query):
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    router = ChatLLMRouter(candidates=pool(), policy=Always("small"), log=log)
+    router.invoke(query)
+    log.flush()
+    [line] = log.path.read_bytes().decode("utf-8").splitlines()
+    assert json.loads(line)["query"] == query
+    assert [entry.query for entry in read_log(log.path).entries] == [query]
