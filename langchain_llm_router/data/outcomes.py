@@ -176,9 +176,14 @@ class Outcomes(CheckedArguments):
         Raises:
             ValueError: If a row lacks a field or has other candidates; the message has its index.
         """
+        return cls._of_placed(enumerate(rows))
+
+    @classmethod
+    def _of_placed(cls, rows: Iterable[tuple[int | str, Mapping[str, Any]]]) -> Self:
+        """Build a table from rows with their places for an error: an index, or words."""
         read = _RowReader()
-        for i, row in enumerate(rows):
-            read.add(row, i)
+        for place, row in rows:
+            read.add(row, place)
         if read.quality is None:
             msg = "A table of outcomes needs at least one row, got none."
             raise ValueError(msg)
@@ -196,10 +201,14 @@ class Outcomes(CheckedArguments):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file in the format of `save`."""
+        """Read a file in the format of `save`.
+
+        Raises:
+            ValueError: As in `from_rows`; the message has the file and the line.
+        """
         path = Path(path)
         check_suffix(path, (".jsonl", ".parquet"))
-        return cls.from_rows(row for _, row in placed_rows(path))
+        return cls._of_placed(placed_rows(path))
 
 
 class _Column:
@@ -225,21 +234,24 @@ class _RowReader:
         self.quality: _Column | None = None
         self.measured: dict[str, _Column] = {}
         self.groups: list[str] | None = None
+        self._first: int | str = 0
 
-    def add(self, row: Mapping[str, Any], i: int) -> None:
-        """Read row `i`."""
-        query = text_field(row, "query", i)
+    def add(self, row: Mapping[str, Any], place: int | str) -> None:
+        """Read the row at a place."""
+        i = len(self.queries)
+        query = text_field(row, "query", place)
         if self.quality is None:
-            self.names = check_names(tuple(candidate_field(row, "quality", 0)))
+            self._first = place
+            self.names = check_names(tuple(candidate_field(row, "quality", place)))
             self.quality = _Column(len(self.names))
         for name in _MEASURED:
             if name not in self.measured and row.get(name) is not None:
                 self.measured[name] = _Column(len(self.names), n_unknown=i)
             if name in self.measured:
-                self.measured[name].add(optional_values(row, name, self.names, i))
+                self.measured[name].add(optional_values(row, name, self.names, place))
         if self.groups is None and row.get("group") is not None:
             self.groups = [""] * i
         if self.groups is not None:
-            self.groups.append(label_field(row, "group", i))
-        self.quality.add(candidate_values(row, "quality", self.names, i))
+            self.groups.append(label_field(row, "group", place))
+        self.quality.add(candidate_values(row, "quality", self.names, place, first=self._first))
         self.queries.append(query)

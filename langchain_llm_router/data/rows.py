@@ -22,6 +22,10 @@ __all__ = [
 ]
 
 
+# The sum of as many as a file can have is still a finite number.
+_MOST = 1e15
+
+
 class RowError(TypeError, ValueError):
     """A row has a value of another type; also a `ValueError`, because it is in a user's file."""
 
@@ -75,58 +79,84 @@ def number_field(
     return number
 
 
-def label_field(row: Mapping[str, Any], name: str, i: int) -> str:
+def label_field(row: Mapping[str, Any], name: str, i: int | str) -> str:
     """Return a label of row `i`, also one that is a number; an empty text if it is missing."""
     value = row.get(name)
     if isinstance(value, Mapping | list):
-        msg = f"Row {i}: `{name}` must be a text or a number, got {str(value)[:60]!r}."
+        msg = f"{_place(i)}: `{name}` must be a text or a number, got {str(value)[:60]!r}."
         raise RowError(msg)
     return "" if value is None else str(value)
 
 
-def candidate_field(row: Mapping[str, Any], name: str, i: int) -> Mapping[str, Any]:
+def candidate_field(row: Mapping[str, Any], name: str, i: int | str) -> Mapping[str, Any]:
     """Return a field of row `i` that maps candidates to numbers."""
     values = required_field(row, name, i)
     if not isinstance(values, Mapping):
-        msg = f"Row {i}: `{name}` must map candidates to numbers, got {values!r}."
+        msg = f"{_place(i)}: `{name}` must map candidates to numbers, got {values!r}."
         raise RowError(msg)
     return values
 
 
 def candidate_values(
-    row: Mapping[str, Any], name: str, names: Sequence[str], i: int
+    row: Mapping[str, Any], name: str, names: Sequence[str], i: int | str, *, first: int | str = 0
 ) -> list[float]:
-    """Return the numbers of such a field in the order of the candidates; None becomes NaN."""
+    """Return the shares in [0, 1] of such a field in the order of the candidates.
+
+    Args:
+        row: The row.
+        name: The field.
+        names: The candidates, which are those of the first row.
+        i: The place of the row, as in `required_field`.
+        first: That of the first row.
+    """
     values = candidate_field(row, name, i)
     if set(values) != set(names):
         msg = (
-            f"Row {i}: `{name}` must have the candidates of the first row, {sorted(names)}, "
-            f"got {sorted(values)}."
+            f"{_place(i)}: `{name}` must have the candidates of the first row ({_place(first)}), "
+            f"{sorted(names)}, got {sorted(values)}: give both rows the same."
         )
         raise ValueError(msg)
-    return [_number(values[key], f"`{name}` of {key!r}", i) for key in names]
+    numbers = [_number(values[key], f"`{name}` of {key!r}", i, most=1.0) for key in names]
+    unknown = [key for key, number in zip(names, numbers, strict=True) if np.isnan(number)]
+    if unknown:
+        msg = (
+            f"{_place(i)}: `{name}` of {unknown[0]!r} is NaN or null: drop the rows that were not "
+            "measured."
+        )
+        raise ValueError(msg)
+    return numbers
 
 
-def optional_values(row: Mapping[str, Any], name: str, names: Sequence[str], i: int) -> list[float]:
+def optional_values(
+    row: Mapping[str, Any], name: str, names: Sequence[str], i: int | str
+) -> list[float]:
     """Return the numbers of a field that may be missing, for all candidates or for some; as NaN."""
     if isinstance(row, Mapping) and row.get(name) is None:
         return [np.nan] * len(names)
     values = candidate_field(row, name, i)
     unknown = sorted(set(values) - set(names))
     if unknown:
-        msg = f"Row {i}: `{name}` must have candidates of {sorted(names)}, got {unknown}."
+        msg = (
+            f"{_place(i)}: `{name}` must have candidates of {sorted(names)}, as `quality` has, got "
+            f"{unknown}."
+        )
         raise ValueError(msg)
-    return [_number(values.get(key), f"`{name}` of {key!r}", i) for key in names]
+    return [_number(values.get(key), f"`{name}` of {key!r}", i, most=_MOST) for key in names]
 
 
-def _number(value: Any, name: str, i: int) -> float:
+def _number(value: Any, name: str, i: int | str, *, most: float) -> float:
+    """Return a number in [0, most]; None and NaN become NaN."""
     if value is None:
         return np.nan
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        msg = f"Row {i}: {name} must be a number or null, got {str(value)[:60]!r}."
+        msg = f"{_place(i)}: {name} must be a number or null, got {str(value)[:60]!r}."
         raise RowError(msg) from error
+    if number < 0 or number > most:
+        msg = f"{_place(i)}: {name} must be in [0, {most:g}], got {number!r}."
+        raise ValueError(msg)
+    return number
 
 
 def _place(i: int | str) -> str:

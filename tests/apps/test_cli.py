@@ -77,8 +77,8 @@ MISTAKES = [
     (["serve", "--candidate", "a=openai:x"], "cannot choose from 'a' alone"),
     (["serve", "--cascade", "--candidate", "a=openai:x"], "`--cascade` must be omitted"),
     (["serve", "--host", "999.1.1.1"], "Cannot listen on `--host` '999.1.1.1'"),
-    (["fit", "--data", "number.jsonl"], "Row 0: `query` must be a text, got '5'"),
-    (["fit", "--data", "label.jsonl"], "Row 0: `group` must be a text or a number"),
+    (["fit", "--data", "number.jsonl"], "number.jsonl line 1: `query` must be a text, got '5'"),
+    (["fit", "--data", "label.jsonl"], "label.jsonl line 1: `group` must be a text or a number"),
     (["collect", "q.jsonl", "--judge", "openai:x", "--candidate", "a=openai:x"], "`--judge` needs"),
 ]  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Tables of outcomes and of verdicts: checked, immutable, cut by rows and columns."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -133,3 +135,24 @@ def test_rows_without_candidates_are_refused():
         Outcomes.from_rows([{"query": "q", "quality": {}}])
     with pytest.raises(ValueError, match="at least one row"):
         Outcomes.from_rows([])
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "words"),
+    [
+        ("quality", {"a": 2.0, "b": 1}, r"`quality` of 'a' must be in \[0, 1\], got 2.0"),
+        ("quality", {"a": 1, "b": None}, "`quality` of 'b' is NaN or null: drop the rows"),
+        ("quality", {"a": 1, "b": float("nan")}, "`quality` of 'b' is NaN or null: drop the rows"),
+        ("quality", {"a": 1}, r"the first row \(t.jsonl line 1\), \['a', 'b'\], got \['a'\]"),
+        ("cost_usd", {"a": -1.0}, r"`cost_usd` of 'a' must be in \[0, 1e\+15\], got -1.0"),
+        ("cost_usd", {"a": 1e308}, r"`cost_usd` of 'a' must be in \[0, 1e\+15\], got 1e\+308"),
+        ("cost_usd", {"c": 1.0}, r"candidates of \['a', 'b'\], as `quality` has, got \['c'\]"),
+        ("latency_s", {"a": "slow"}, "`latency_s` of 'a' must be a number or null, got 'slow'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_line(tmp_path, field, values, words):
+    good = {"query": "q", "quality": {"a": 1, "b": 0}}
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (good, {**good, field: values})))
+    with pytest.raises(ValueError, match=f"t.jsonl line 2: .*{words}"):
+        Outcomes.load(path)

@@ -73,10 +73,10 @@ def test_a_broken_file_names_the_line_or_row(tmp_path):
     ):
         Outcomes.load(path)
     path.write_text('{"query": "a", "quality": {"x": 1}}\n{"quality": {"x": 1}}\n')
-    with pytest.raises(ValueError, match="Row 1 has no `query`"):
+    with pytest.raises(ValueError, match="line 2 has no `query`"):
         Outcomes.load(path)
     path.write_text('{"query": "a", "quality": {"x": 1}}\n{"query": "b", "quality": {"y": 1}}\n')
-    with pytest.raises(ValueError, match="Row 1: `quality` must have the candidates"):
+    with pytest.raises(ValueError, match="line 2: `quality` must have the candidates"):
         Outcomes.load(path)
     path.write_text("")
     with pytest.raises(ValueError, match="at least one row"):
