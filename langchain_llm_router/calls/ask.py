@@ -102,6 +102,9 @@ class AskOperation(Operation):
     restored: str | None = None
     """Name of the candidate whose effects it has undone before."""
 
+    started: float | None = None
+    """When the call began, on the clock `time.perf_counter`; None before."""
+
     @property
     def streams(self) -> bool:
         """Whether part of the answer may be passed on before it is complete."""
@@ -116,7 +119,7 @@ class AskOperation(Operation):
 
     def perform(self) -> Answer:
         """Ask, and wait for the whole answer."""
-        started = time.perf_counter()
+        self.started = started = time.perf_counter()
         try:
             output = self.runnable.invoke(self.messages, self._watched(), **self.kwargs)
         except BaseException as error:
@@ -127,7 +130,7 @@ class AskOperation(Operation):
 
     async def aperform(self) -> Answer:
         """Ask, and wait for the whole answer."""
-        started = time.perf_counter()
+        self.started = started = time.perf_counter()
         try:
             output = await self.runnable.ainvoke(self.messages, self._watched(), **self.kwargs)
         except BaseException as error:
@@ -138,7 +141,8 @@ class AskOperation(Operation):
 
     def stream(self) -> Iterator[Any]:
         """Ask, and pass chunks on from the first with output; a failure before is in `answer`."""
-        partial = _PartialStream(self, time.perf_counter())
+        self.started = time.perf_counter()
+        partial = _PartialStream(self, self.started)
         stream = self.runnable.stream(self.messages, self.config, **self.kwargs)
         try:
             for chunk in stream:
@@ -160,7 +164,8 @@ class AskOperation(Operation):
 
     async def astream(self) -> AsyncGenerator[Any]:
         """Ask, and pass chunks on from the first with output; a failure before is in `answer`."""
-        partial = _PartialStream(self, time.perf_counter())
+        self.started = time.perf_counter()
+        partial = _PartialStream(self, self.started)
         stream = self.runnable.astream(self.messages, self.config, **self.kwargs)
         try:
             async for chunk in stream:
@@ -184,6 +189,20 @@ class AskOperation(Operation):
         """Return the result for a candidate that was not asked."""
         self.notes.add_refusal(self.candidate, error)
         return self._make_failure(error, time.perf_counter())
+
+    def cut_off(self, error: BaseException) -> Attempt | None:
+        """Return the attempt of a call whose end ended the request; None if it had not begun.
+
+        Args:
+            error: What ended it; if it is no `Exception`, the caller has left.
+        """
+        if self.started is None:
+            return None
+        if isinstance(error, Exception):
+            return self._failed_attempt(f"{type(error).__name__}: {error}", self.started)
+        attempt = self._failed_attempt("the caller left before its answer", self.started)
+        attempt["abandoned"] = True
+        return attempt
 
     @property
     def n_unsure(self) -> int:
@@ -220,8 +239,7 @@ class AskOperation(Operation):
         return self._make_failure(error, started)
 
     def _make_failure(self, error: Exception, started: float) -> Answer:
-        secrets = find_secrets(self.candidate.model)
-        redact_error(error, secrets)
+        redact_error(error, find_secrets(self.candidate.model))
         from langchain_llm_router.live.failure_rules import (  # noqa: PLC0415 - slow to load
             is_context_length,
             refused_effort,
@@ -229,17 +247,21 @@ class AskOperation(Operation):
 
         error = refused_effort(self.candidate, error) or error
         blame_candidate(error, self.candidate.name)
+        attempt = self._failed_attempt(f"{type(error).__name__}: {error}", started)
+        if is_context_length(error):
+            attempt["too_long"] = True
+        return Answer(attempt, error=error)
+
+    def _failed_attempt(self, error: str, started: float) -> Attempt:
         attempt = Attempt(
             candidate=self.candidate.name,
-            error=redact(f"{type(error).__name__}: {error}", secrets),
+            error=redact(error, find_secrets(self.candidate.model)),
             verified=False,
             confidence=None,
             cost_usd=None,
             latency_s=time.perf_counter() - started,
         )
-        if is_context_length(error):
-            attempt["too_long"] = True
-        return Answer(self._with_notes(attempt), error=error)
+        return self._with_notes(attempt)
 
     def _with_notes(self, attempt: Attempt) -> Attempt:
         if self.notes.failures:

@@ -31,7 +31,7 @@ from langchain_llm_router.loop.climbs import read_handed_over
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.router.attempts import Earlier, earlier_attempts, keep_standing
 from langchain_llm_router.router.call_meter import CallMeter
-from langchain_llm_router.types import Candidate, Decision
+from langchain_llm_router.types import Attempt, Candidate, Decision
 from langchain_llm_router.types.errors import LlmRouterError, RestoreError, is_pause
 from langchain_llm_router.types.operations import Operation
 
@@ -496,6 +496,11 @@ class AttemptOperation(AskOperation):
             return super()._handles(error)
         # Which of its calls may be billed is known to the meter.
         return isinstance(error, self.handled) and not is_pause(error)
+
+    def cut_off(self, error: BaseException) -> Attempt | None:
+        """Return the attempt of a run whose end ended the request, with what it has cost."""
+        attempt = super().cut_off(error)
+        return None if attempt is None else self._with_run(Answer(attempt)).attempt
 
     def _make_failure(self, error: Exception, started: float) -> Answer:
         return self._with_run(super()._make_failure(error, started))

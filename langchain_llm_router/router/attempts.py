@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage
 
-from langchain_llm_router.calls.ask import Answer
+from langchain_llm_router.calls.ask import Answer, AskOperation
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.types import Attempt, Decision, Situation
-from langchain_llm_router.types.errors import LlmRouterError
+from langchain_llm_router.types.errors import LlmRouterError, is_pause
 
-__all__ = ["Earlier", "earlier_attempts", "grouped_answers", "is_lost", "keep_standing"]
+__all__ = ["Earlier", "add_end", "earlier_attempts", "grouped_answers", "is_lost", "keep_standing"]
 
 
 class Earlier(NamedTuple):
@@ -32,6 +32,13 @@ def earlier_attempts(situation: Situation, answers: Mapping[str, Answer]) -> lis
     """Return the attempts so far with their answers."""
     found = [(attempt, answers[attempt["candidate"]]) for attempt in situation.attempts]
     return [Earlier(attempt, answer.message, answer.run) for attempt, answer in found]
+
+
+def add_end(loop: Loop, asking: AskOperation, error: BaseException) -> None:
+    """Add the attempt whose end ends the request; a call that pauses has not ended."""
+    attempt = None if is_pause(error) else asking.cut_off(error)
+    if attempt is not None:
+        loop.saw(attempt)
 
 
 def is_lost(loop: Loop, step: Decision) -> bool:

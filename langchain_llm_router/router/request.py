@@ -34,7 +34,7 @@ from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.loop.record import decision_data, decision_record
-from langchain_llm_router.router.attempts import earlier_attempts, grouped_answers, is_lost
+from langchain_llm_router.router.attempts import add_end, earlier_attempts, grouped_answers, is_lost
 from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import (
@@ -159,8 +159,7 @@ class Request:
         if "steps" in keys:
             plain["steps"] = self.loop.steps_data()
         if "trace" in keys:
-            attempts = self.loop.situation.attempts
-            found = [(attempt, self.answers[attempt["candidate"]]) for attempt in attempts]
+            found = [(one, self.answers[one["candidate"]]) for one in self.loop.situation.attempts]
             # Only agents have a run.
             plain["trace"] = [
                 {"attempt": attempt, "message": answer.message}
@@ -284,18 +283,17 @@ class Request:
 
     def situate(self) -> Generator[Operation, Any, Situation]:
         """Find out who may see the request, predict, and make the situation."""
-        parts, loop, rule = self.parts, self._loop, self.parts.fields.sensitive
-        if rule is None:
+        parts, messages, loop = self.parts, self.messages, self._loop
+        if (rule := parts.fields.sensitive) is None:
             self.sensitive = None
         else:
-            found = yield SensitivityOperation(rule, self.messages, self.kwargs, self.config)
+            found = yield SensitivityOperation(rule, messages, self.kwargs, self.config)
             self.sensitive = found if loop is None else loop.situation.sensitive or found
         quality = None if loop is None else earlier_quality(parts, loop.frames[0][1])
         operation = self._predict_operation() if self.user_node is None else self._call_node()
         if quality is None and operation is not None:
             quality = align_quality(parts, (yield operation))
-        seen_by = self.sensitive
-        return make_situation(parts, self.messages, quality, self.config, self.kwargs, seen_by)
+        return make_situation(parts, messages, quality, self.config, self.kwargs, self.sensitive)
 
     def _call_node(self, worst_usd: float | None = 0.0) -> NodeOperation:
         assert self.user_node is not None
@@ -349,7 +347,13 @@ class Request:
             # It was asked at the same time as an earlier one.
             return self.answers[step.candidate].attempt
         asking = self._ask_operation(step)
-        answer = yield from self._perform_paid(asking, step)
+        try:
+            answer = yield from self._perform_paid(asking, step)
+        except BaseException as error:
+            # Settled first: what a call may have cost that has no result is known to its operation.
+            self._settle()
+            add_end(self.loop, asking, error)
+            raise
         return self._store_answer(step, asking, answer)
 
     def saw(self, step: Decision, attempt: Attempt) -> None:
@@ -534,8 +538,6 @@ class Request:
             failed = error if isinstance(error, Exception) else None
             self._log("abandoned" if failed is None else "failed", error=failed)
 
-    def _log(
-        self, outcome: str, record: dict[str, Any] | None = None, error: Exception | None = None
-    ) -> None:
+    def _log(self, outcome: str, record: Any = None, error: Exception | None = None) -> None:
         if self.parts.fields.log is not None:
             append_entry(self, self._loop, outcome, record, error)

@@ -59,6 +59,9 @@ class Attempt(TypedDict, total=False):
     too_long: bool
     """Whether the candidate failed because the prompt is longer than its context window."""
 
+    abandoned: bool
+    """Whether the caller left before its answer was complete; `error` says so too."""
+
     committed: bool
     """Whether it was streamed to the caller before it was complete: it can no longer be
     discarded."""

@@ -22,6 +22,7 @@ from langchain_llm_router import (
 )
 from langchain_llm_router.budgets import Budget, BudgetExceededError, Budgets
 from langchain_llm_router.history import DecisionLog, read_log, replay_log
+from langchain_llm_router.live import Live
 from langchain_llm_router.policies import (
     Always,
     ConfidenceThreshold,
@@ -102,6 +103,58 @@ def test_an_answer_that_breaks_off_in_the_stream_is_a_failed_entry(log):
         list(router.stream("q"))
     (entry,) = read(log).entries
     assert (entry.outcome, entry.error) == ("failed", "ConnectionResetError: the line went dead")
+
+
+def facts(entry) -> list[tuple]:
+    names = ("candidate", "error", "abandoned", "cost_usd")
+    return [tuple(attempt.get(name) for name in names) for attempt in entry.attempts]
+
+
+LEFT = ("small", "the caller left before its answer", True, None)
+DEAD = ("small", "ConnectionResetError: the line went dead", None, None)
+
+
+@pytest.mark.parametrize("live", [None, Live()], ids=["plain", "live"])
+async def test_the_attempt_that_was_streaming_is_recorded_however_it_ends(log, live):
+    dies = TimedModel("cut: here it ends")
+    router = ChatLLMRouter(candidates=pool(dies), policy=Always("small"), log=log, live=live)
+    with pytest.raises(ConnectionResetError):
+        list(router.stream("q"))
+    with pytest.raises(ConnectionResetError):
+        await drain(router.astream("q"))
+    stream = router.stream("q")
+    next(stream)
+    stream.close()
+    chunks = router.astream("q")
+    await anext(chunks)
+    await chunks.aclose()
+    history = read(log)
+    assert [facts(entry) for entry in history.entries] == [[DEAD], [DEAD], [LEFT], [LEFT]]
+    assert all(entry.cost_usd is None for entry in history.entries)
+    assert replay_log(history, Always("small")).n_identical == 4
+
+
+async def test_a_call_that_is_cancelled_is_recorded_in_chat_and_graph(log):
+    late = pool(TimedModel("late", delays=[30.0]))
+    router = ChatLLMRouter(candidates=late, policy=Always("small"), log=log)
+    graph = create_cascade(late, policy=Always("small"), log=log).compile()
+    for asked in (router.ainvoke("q"), graph.ainvoke({"messages": "q"})):
+        task = asyncio.create_task(asked)
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [facts(entry) for entry in read(log).entries] == [[LEFT]] * 2
+
+
+async def test_a_graph_whose_stream_dies_records_the_attempt(log):
+    dies = pool(TimedModel("cut: here it ends"))
+    graph = create_cascade(dies, policy=Always("small"), log=log).compile()
+    with pytest.raises(ConnectionResetError):
+        list(graph.stream({"messages": "q"}, stream_mode="messages"))
+    with pytest.raises(ConnectionResetError):
+        await drain(graph.astream({"messages": "q"}, stream_mode="messages"))
+    assert [facts(entry) for entry in read(log).entries] == [[DEAD]] * 2
 
 
 async def test_a_caller_who_leaves_or_is_cancelled_abandons(log):
