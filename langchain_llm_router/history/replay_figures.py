@@ -50,6 +50,7 @@ class ReplayColumns:
         pools: The candidates that requests could ask, in their order.
         pool: Index in `pools`.
         answered: Whether it was answered.
+        abandoned: Whether its caller left before it was.
         identical: Whether every recorded decision was reproduced.
         agrees: Whether the same steps were taken.
         on_record: Whether every replayed step was recorded.
@@ -68,6 +69,7 @@ class ReplayColumns:
     pools: tuple[tuple[str, ...], ...]
     pool: Indices
     answered: Bools
+    abandoned: Bools
     identical: Bools
     agrees: Bools
     on_record: Bools
@@ -115,6 +117,7 @@ class ReplayColumns:
                 (
                     pools.setdefault(pool, len(pools)),
                     entry.outcome == "answered",
+                    entry.outcome == "abandoned",
                     row.identical,
                     row.agrees,
                     went.on_record,
@@ -124,7 +127,7 @@ class ReplayColumns:
                 )
             )
         del names[None]
-        columns = [*_columns(cells, "p????ppddd"), *_columns(attempts, "ppdd")]
+        columns = [*_columns(cells, "p?????ppddd"), *_columns(attempts, "ppdd")]
         return cls(tuple(name for name in names if name is not None), tuple(pools), *columns)
 
     @classmethod
@@ -201,6 +204,16 @@ class ReplayFigures:
     def n_answered(self) -> int:
         """Number of answered requests."""
         return int(self.columns.answered.sum())
+
+    @property
+    def n_abandoned(self) -> int:
+        """Number of requests whose caller left before they were answered."""
+        return int(self.columns.abandoned.sum())
+
+    @property
+    def n_failed(self) -> int:
+        """Number of requests that reached a decision and failed."""
+        return len(self) - self.n_answered - self.n_abandoned
 
     @property
     def recorded_cost_usd(self) -> float | None:

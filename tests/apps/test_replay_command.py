@@ -68,6 +68,27 @@ def test_the_router_that_wrote_the_log_decides_it_the_same_again(run):
         assert figures["quality"]["ips"] == figures["quality"]["logged"]
 
 
+def test_costs_are_of_the_answered_and_the_others_are_counted(run, made):
+    log = DecisionLog(made / "streams.jsonl")
+    small = Candidate("small", ScriptedModel("small says"), Price(1, 2))
+    down = Candidate("large", ScriptedModel(RuntimeError("it is down")), Price(10, 20))
+    for _ in range(2):
+        ChatLLMRouter(candidates=[small, down], policy=Always("small"), log=log).invoke("q")
+    stream = ChatLLMRouter(candidates=[small, down], policy=Always("small"), log=log).stream("q")
+    next(stream)
+    stream.close()
+    with pytest.raises(RuntimeError):
+        ChatLLMRouter(candidates=[small, down], policy=Always("large"), log=log).invoke("q")
+    log.flush()
+    code, out, err = run("streams.jsonl", "--router", "large", "--json")
+    assert code == 0, err
+    said = " ".join(out.split())
+    assert "2 were answered, 1 failed, 1 were abandoned by their callers" in said
+    figures = last_json(out)
+    counts = [figures[name] for name in ("n_requests", "n_answered", "n_failed", "n_abandoned")]
+    assert counts == [4, 2, 1, 1]
+
+
 @pytest.mark.slow
 def test_two_workers_say_what_one_says(run):
     alone = run("log.jsonl", "--router", "router", "--predict", "--json", "--workers", "1")

@@ -104,6 +104,13 @@ def test_an_unknown_cost_makes_the_mean_unknown(entries):
     assert figures(replay) == expected_figures(replay)
 
 
+def test_every_request_was_answered_failed_or_abandoned(entries):
+    entries[8] = replace(entries[8], outcome="abandoned", candidate=None, cost_usd=None)
+    replay = replay_log(entries, Always("small"))
+    assert (replay.n_answered, replay.n_failed, replay.n_abandoned) == (38, 1, 1)
+    assert replay.recorded_cost_usd is not None
+
+
 @pytest.mark.parametrize("cut", [0, 1, 7, 39, 40])
 def test_joined_columns_are_those_of_all_rows(entries, cut):
     replay = replay_log(entries, Always("small"))

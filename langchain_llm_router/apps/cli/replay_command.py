@@ -96,6 +96,9 @@ def _figures(estimate: OffPolicy, policy: Policy) -> dict[str, Any]:
     has_answers = again.n_answered > 0
     return {
         "n_requests": len(again),
+        "n_answered": again.n_answered,
+        "n_failed": again.n_failed,
+        "n_abandoned": again.n_abandoned,
         "n_undecided": again.n_undecided,
         "n_torn": again.n_torn,
         "n_identical": again.n_identical,
@@ -120,6 +123,12 @@ def _figures(estimate: OffPolicy, policy: Policy) -> dict[str, Any]:
 def _sentences(figures: dict[str, Any]) -> list[str]:
     n, same = figures["n_requests"], figures["n_identical"]
     lines = [f"{n:,} requests, of which {same:,} were decided identically, to the last bit."]
+    if figures["n_failed"] or figures["n_abandoned"]:
+        lines.append(
+            f"{figures['n_answered']:,} were answered, {figures['n_failed']:,} failed, "
+            f"{figures['n_abandoned']:,} were abandoned by their callers: costs and shares are of "
+            "those that were answered."
+        )
     if figures["n_undecided"] or figures["n_torn"]:
         lines.append(
             f"Left out: {figures['n_undecided']} requests without a decision, "
@@ -129,9 +138,9 @@ def _sentences(figures: dict[str, Any]) -> list[str]:
     if was is not None and now is not None:
         change = f" ({now / was - 1:+.1%})" if was > 0 else ""
         lines.append(
-            f"USD per 1,000 requests: {1000 * was:.4g} as logged, {1000 * now:.4g} replayed"
-            f"{change}; {figures['share_cost_on_record']:.0%} of the replayed requests have a "
-            "recorded cost, the others include an expected cost."
+            f"USD per 1,000 answered requests: {1000 * was:.4g} as logged, {1000 * now:.4g} "
+            f"replayed{change}; {figures['share_cost_on_record']:.0%} of them have every "
+            "replayed cost on record, the others include an expected cost."
         )
     for name, (before, after) in figures["shares"].items():
         lines.append(f"  {name}: {before:.1%} of the answers as logged, {after:.1%} replayed")
