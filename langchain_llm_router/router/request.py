@@ -539,5 +539,5 @@ class Request:
             self._log("abandoned" if failed is None else "failed", error=failed)
 
     def _log(self, outcome: str, record: Any = None, error: Exception | None = None) -> None:
-        if self.parts.fields.log is not None:
+        if self.parts.fields.log is not None or outcome != "answered":
             append_entry(self, self._loop, outcome, record, error)

@@ -1,8 +1,9 @@
-"""A request's line in the decision log."""
+"""A request's line in the decision log, and the notice of one that was not answered."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,8 +14,22 @@ from langchain_llm_router.history.log_entries import build_entry, find_run_ids
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.router.parts import Parts
+from langchain_llm_router.types import Attempt
 
-__all__ = ["Logged", "append_entry"]
+__all__ = ["WATCH_KEY", "Logged", "Watch", "append_entry"]
+
+WATCH_KEY = "llm_router_watch"
+"""Key of the `Watch` in `config["configurable"]`."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A function that is told of each request that ends without an answer, which has no record."""
+
+    router: object
+    """The router's fields: a router among its candidates has the same config, and others."""
+
+    saw: Callable[[Sequence[Attempt]], None]
 
 
 class Logged(Protocol):
@@ -35,7 +50,9 @@ def append_entry(
     record: Mapping[str, Any] | None,
     error: BaseException | None,
 ) -> None:
-    """Append a request to its router's log; the line is built later, of a loop that is over.
+    """Append a request to its router's log, and tell the watch of one that was not answered.
+
+    The line is built later, of a loop that is over.
 
     Args:
         request: The request.
@@ -45,7 +62,12 @@ def append_entry(
         error: The exception that ended it, if one did.
     """
     parts = request.parts
-    assert parts.fields.log is not None, "asked before"
+    if outcome != "answered" and loop is not None:
+        watch = (request.config.get("configurable") or {}).get(WATCH_KEY)
+        if watch is not None and watch.router is parts.fields:
+            watch.saw(loop.situation.attempts)
+    if parts.fields.log is None:
+        return
     facts = {**(record or {}), "decision_id": request.decision_id, **find_run_ids(request.config)}
     if loop is None:
         query = routing_text(request.messages, parts.fields.turns)

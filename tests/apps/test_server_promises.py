@@ -1,7 +1,10 @@
 """What the server lets in, what it passes on, and whose fault it says an error is."""
 
+import asyncio
 import json
+import time
 
+import httpx
 import pytest
 from langchain_core.messages import AIMessage
 
@@ -11,8 +14,10 @@ from fastapi.testclient import TestClient
 from langchain_llm_router import Candidate, ChatLLMRouter, Price
 from langchain_llm_router.apps.server import create_app
 from langchain_llm_router.budgets import Budget, Budgets
+from langchain_llm_router.live import Live
 from langchain_llm_router.policies import Always
-from tests.support.fakes import ProviderError, ScriptedModel
+from tests.support.fakes import ProviderError, ScriptedModel, TimedModel
+from tests.support.uvicorn_server import serve
 
 HELLO = {"model": "router", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -104,6 +109,48 @@ def test_an_error_of_a_candidate_is_not_told_as_the_callers(error, status, strea
     response = ask(ScriptedModel(error), stream=stream)
     assert response.status_code == status
     assert response.headers.get("retry-after") == ("17" if status == 429 else None)
+
+
+def attempts_in(text: str) -> dict[str, float]:
+    lines = [x for x in text.splitlines() if x.startswith("llm_router_attempts_total{")]
+    return {line.split('outcome="')[1].split('"')[0]: float(line.split()[-1]) for line in lines}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("live", [None, Live()], ids=["plain", "live"])
+@pytest.mark.parametrize(
+    ("model", "stream"),
+    [(TimedModel("cut: here it ends"), True), (ScriptedModel(ProviderError(400)), False)],
+    ids=["dies", "fails"],
+)
+def test_the_attempts_of_a_request_without_an_answer_are_in_the_metrics(
+    model, stream, live, nested
+):
+    client = client_of(router_of(model) if nested else model, fields={"live": live})
+    client.post("/v1/chat/completions", json={**HELLO, "stream": stream})
+    assert attempts_in(client.get("/metrics").text) == {"failed": 1.0}
+
+
+class Slow(ScriptedModel):
+    """Waits before every chunk."""
+
+    async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
+        for chunk in self._stream(messages):
+            await asyncio.sleep(0.2)
+            yield chunk
+
+
+def test_a_stream_whose_reader_leaves_is_an_abandoned_attempt_in_the_metrics():
+    app, asked = create_app(router_of(Slow("one two three four five"))), {**HELLO, "stream": True}
+    for url in serve(app):
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=asked) as response:
+            next(response.iter_lines())
+        found: dict[str, float] = {}
+        until = time.monotonic() + 10
+        while not found and time.monotonic() < until:
+            time.sleep(0.05)
+            found = attempts_in(httpx.get(f"{url}/metrics").text)
+        assert found == {"abandoned": 1.0}
 
 
 @pytest.mark.parametrize(

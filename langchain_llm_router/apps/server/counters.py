@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from langchain_llm_router.types import Attempt
 
 __all__ = ["Counters"]
 
@@ -31,15 +33,21 @@ class Counters:
         self._answers.labels(record["candidate"]).inc()
         if record["cost_usd"] is None:
             self._unpriced.inc()
-        for attempt in record["attempts"]:
-            name = attempt["candidate"]
-            failed = attempt.get("error") is not None
-            self._attempts.labels(name, "failed" if failed else "answered").inc()
+        self.count_attempts(record["attempts"])
+
+    def count_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Count the attempts of one request, which may have ended without an answer."""
+        for attempt in attempts:
+            name, left = attempt["candidate"], attempt.get("abandoned", False)
+            failed = "abandoned" if left else "failed"
+            outcome = "answered" if attempt.get("error") is None else failed
+            self._attempts.labels(name, outcome).inc()
             for cost in (attempt.get("cost_usd"), attempt.get("verification_cost_usd")):
                 if cost is not None:
                     self._usd.labels(name).inc(cost)
-            if attempt.get("latency_s") is not None:
-                self._latency.labels(name).observe(attempt["latency_s"])
+            # How long a caller stayed is not the time that the candidate took.
+            if (latency_s := attempt.get("latency_s")) is not None and not left:
+                self._latency.labels(name).observe(latency_s)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"llm_router_{name}", text, labels, registry=self.registry)

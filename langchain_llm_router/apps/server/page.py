@@ -22,6 +22,7 @@ from langchain_llm_router.calls.ask import PredictOperation
 from langchain_llm_router.loop.arms import build_arms
 from langchain_llm_router.policies import Policy
 from langchain_llm_router.router.chat import ChatLLMRouter, route_of
+from langchain_llm_router.router.request_log import WATCH_KEY, Watch
 from langchain_llm_router.types import Arm, Candidate
 from langchain_llm_router.types.options import RoutingOptions
 
@@ -158,7 +159,8 @@ async def _stream_steps(
     router: ChatLLMRouter, counters: Counters, body: _Question, baseline_candidate: Candidate
 ) -> AsyncIterator[str]:
     """Yield the steps of a request as they happen, then the answer."""
-    config = RunnableConfig(configurable={"llm_router": body.options()})
+    watch = Watch(router.parts.fields, counters.count_attempts)
+    config = RunnableConfig(configurable={"llm_router": body.options(), WATCH_KEY: watch})
     record, answer = None, ""
     try:
         events = router.astream_events(body.question, config, version="v2")

@@ -39,6 +39,7 @@ from langchain_llm_router.apps.server.openai_format import (
 from langchain_llm_router.apps.server.page import add_page
 from langchain_llm_router.history import DecisionLog
 from langchain_llm_router.router.chat import ChatLLMRouter, route_of
+from langchain_llm_router.router.request_log import WATCH_KEY, Watch
 from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
 
 __all__ = ["create_app"]
@@ -168,6 +169,7 @@ class _ChatEndpoint:
 
     def __init__(self, router: ChatLLMRouter, counters: Counters) -> None:
         self._router, self._counters = router, counters
+        self._watch = Watch(router.parts.fields, counters.count_attempts)
         self.names = list(
             dict.fromkeys([_ROUTER_MODEL, *router.parts.efforts, *router.parts.names])
         )
@@ -176,7 +178,7 @@ class _ChatEndpoint:
         """Answer a request, as one body or as a stream; a client that leaves ends its calls."""
         options = self._options(body.model, header)
         messages = await self._messages(body, request)
-        config = RunnableConfig(configurable={"llm_router": options})
+        config = RunnableConfig(configurable={"llm_router": options, WATCH_KEY: self._watch})
         if body.user is not None:
             config["configurable"]["user_id"] = body.user
         if body.metadata is not None:
