@@ -284,9 +284,8 @@ class Request:
     def situate(self) -> Generator[Operation, Any, Situation]:
         """Find out who may see the request, predict, and make the situation."""
         parts, messages, loop = self.parts, self.messages, self._loop
-        if (rule := parts.fields.sensitive) is None:
-            self.sensitive = None
-        else:
+        self.sensitive = None
+        if (rule := parts.fields.sensitive) is not None:
             found = yield SensitivityOperation(rule, messages, self.kwargs, self.config)
             self.sensitive = found if loop is None else loop.situation.sensitive or found
         quality = None if loop is None else earlier_quality(parts, loop.frames[0][1])

@@ -515,6 +515,8 @@ def _report(choice: _Choice, k: int, checking: Trials) -> Calibrated:
     worst = min((margin[k] for margin in margins), key=lambda values: float(values.mean()))
     cost = checking.cost_usd[k]
     quality = all(goal.metric not in {"cost_usd", "latency_s"} for goal in choice.goals)
+    # A target below the best model's quality allows a margin of more than 1.
+    possible = min(-1.0, float(worst.min())), max(1.0, float(worst.max()))
     return Calibrated(
         target=choice.text,
         knob=float(choice.trials.knob[k]),
@@ -522,6 +524,6 @@ def _report(choice: _Choice, k: int, checking: Trials) -> Calibrated:
         quality=mean_interval(checking.quality[k], bounds=(0, 1)),
         cost_usd=None if np.isnan(cost).any() else mean_interval(cost, bounds=(0, np.inf)),
         strong_share=mean_interval(checking.strong[k], bounds=(0, 1)),
-        margin=mean_interval(worst, bounds=(-1, 1)) if quality else mean_interval(worst),
+        margin=mean_interval(worst, bounds=possible) if quality else mean_interval(worst),
         n_rows=(len(choice.trials), len(checking)),
     )
