@@ -28,6 +28,8 @@ pytest.importorskip("rich")
 
 def test_a_terminal_shows_what_is_being_done_and_how_far_it_has_come(run, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
+    # A narrow terminal cuts the names of steps off where times are long.
+    monkeypatch.setenv("COLUMNS", "200")
     for arguments, last in (
         (["evaluate", "route"], ("redrawing the rows: NearestNeighbors", "5/6")),
         (["evaluate", "cascade"], ("redrawing the rows: what it saves", "4/5")),
