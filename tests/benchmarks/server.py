@@ -220,6 +220,8 @@ async def streams(url: str, n: int, itl_s: float) -> dict[str, float]:
             return text == "".join(WORDS) and "data: [DONE]" in events, first, took_s - least_s
 
         results = await asyncio.gather(*(one(i) for i in range(n)))
+    # On a connection of its own: the server closes those that were idle meanwhile.
+    async with httpx.AsyncClient(timeout=120) as client:
         after = (await client.get(f"{url}/gaps")).json()
     gaps = after["late_s"]
     whole, first, late = zip(*results, strict=True)
