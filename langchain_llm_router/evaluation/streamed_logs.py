@@ -13,18 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from langchain_llm_router.data.row_files import json_lines
 from langchain_llm_router.evaluation import Resampling
 from langchain_llm_router.evaluation.logged_chances import LoggedChances
 from langchain_llm_router.evaluation.off_policy_estimates import OffPolicy, estimate
 from langchain_llm_router.history.log_batches import LogBatch, count_batches, log_batches
 from langchain_llm_router.history.log_columns import Ids, ScoreColumns, last_of_each, to_ids
 from langchain_llm_router.history.log_reader import (
-    UNREADABLE,
-    Entry,
     Feedback,
+    LineCounts,
     check_readable,
-    entry_or_feedback,
+    readable_items,
 )
 from langchain_llm_router.history.log_replay import Changes, replay_entry
 from langchain_llm_router.history.replay_figures import ReplayColumns, Replayed, ReplayFigures
@@ -97,15 +95,13 @@ class _Part:
 
     Attributes:
         file: Index of the file.
-        n_read: Number of lines that could be read.
-        n_bad: Number of lines that could not.
+        counts: How many lines could be read.
         ids: Id of each request.
         row: Its row in `columns` and `chances`, -1 if it reached no decision.
     """
 
     file: int
-    n_read: int
-    n_bad: int
+    counts: LineCounts
     ids: Ids
     row: Indices
     columns: ReplayColumns
@@ -126,29 +122,19 @@ class _BatchReplay:
         row: list[int] = []
         rows: list[Replayed] = []
         scores: list[Feedback] = []
-        n_read = n_bad = 0
-        for _, _, data in json_lines(batch.lines):
-            try:
-                read = entry_or_feedback(data)
-                if isinstance(read, Feedback):
-                    # A name that no dictionary takes is no name.
-                    hash(read.name)
-            except UNREADABLE:
-                n_bad += 1
-                continue
-            n_read += 1
-            if isinstance(read, Entry):
-                done = replay_entry(read, self.policy, changes=self.changes)
-                ids.append(read.decision_id)
-                row.append(_UNDECIDED if done is None else len(rows))
-                if done is not None:
-                    rows.append(done)
-            elif read is not None:
+        counts = LineCounts()
+        for read in readable_items(batch.lines, counts):
+            if isinstance(read, Feedback):
                 scores.append(read)
+                continue
+            done = replay_entry(read, self.policy, changes=self.changes)
+            ids.append(read.decision_id)
+            row.append(_UNDECIDED if done is None else len(rows))
+            if done is not None:
+                rows.append(done)
         return _Part(
             batch.file,
-            n_read,
-            n_bad,
+            counts,
             to_ids(ids),
             np.array(row, dtype=np.intp),
             ReplayColumns.of(rows),
@@ -159,9 +145,9 @@ class _BatchReplay:
 
 def _added_up(files: Sequence[Path], parts: Sequence[_Part], resampling: Resampling) -> OffPolicy:
     for i, path in enumerate(files):
-        of_file = [part for part in parts if part.file == i]
-        n_read, n_bad = (sum(getattr(p, name) for p in of_file) for name in ("n_read", "n_bad"))
-        check_readable(path, n_read, n_bad)
+        of_file = [part.counts for part in parts if part.file == i]
+        n_read, n_bad = sum(it.n_read for it in of_file), sum(it.n_bad for it in of_file)
+        check_readable(path, LineCounts(n_read, n_bad))
     begins = np.cumsum([0, *(len(part.columns) for part in parts)])
     ids = np.concatenate([part.ids for part in parts])
     row = np.concatenate(
@@ -178,6 +164,7 @@ def _added_up(files: Sequence[Path], parts: Sequence[_Part], resampling: Resampl
     reward = ScoreColumns.joined([part.scores for part in parts]).mean_by_request(ids[kept])
     if len(kept) < len(columns):
         columns, chances = columns.take(row[kept]), chances.take(row[kept])
-    figures = ReplayFigures(columns, len(last) - len(kept), sum(part.n_bad for part in parts))
+    n_torn = sum(part.counts.n_bad for part in parts)
+    figures = ReplayFigures(columns, len(last) - len(kept), n_torn)
     scored = ~np.isnan(reward) & chances.usable
     return estimate(chances.take(scored), reward[scored], figures, resampling)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +15,17 @@ from langchain_llm_router.loop.loop import accept_final, decision_of, situation_
 from langchain_llm_router.types import Attempt, Decision, Situation
 
 __all__ = [
-    "UNREADABLE",
     "Entry",
     "Feedback",
     "History",
+    "LineCounts",
     "check_readable",
     "each_once",
-    "entry_or_feedback",
     "read_log",
+    "readable_items",
 ]
 
-UNREADABLE = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError)
+_UNREADABLE = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError)
 """What reading a damaged line raises."""
 
 _COSTS = ("cost_usd", "verification_cost_usd")
@@ -105,8 +105,8 @@ class Entry:
         Raises:
             KeyError: If a required field is missing.
             ValueError: If the line cannot have been written by a router, e.g. with a step that
-                names a candidate that could not be asked. Other damage raises other classes of
-                `UNREADABLE`.
+                names a candidate that could not be asked. Other damage raises other errors, e.g.
+                a `TypeError`.
         """
         steps, frame = data["steps"], data.get("frame")
         frames = [] if frame is None else (expand_frames(frame, steps) or [frame])
@@ -114,9 +114,7 @@ class Entry:
         if query is not None and not isinstance(query, str):
             msg = f"`query` must be a text or null, got {str(query)[:60]}"
             raise ValueError(msg)
-        arms = [
-            arm for each in {id(each): each for each in frames}.values() for arm in each["arms"]
-        ]
+        arms = _arms(frames)
         _check_names([row["candidate"] for row in (*data["attempts"], *arms)])
         chosen = [row.get("candidate") for row in (data, *steps)]
         _check_names([name for name in chosen if name is not None])
@@ -143,7 +141,7 @@ class Entry:
             sensitive=data.get("sensitive"),
         )
         _check_steps(entry)
-        _check_numbers(entry)
+        _check_numbers(entry, arms)
         # They are made here, so that a line with damaged ones cannot be read.
         situations = entry.situations
         asked_last = len(entry.steps) > 0 and entry.steps[-1].action == "ask"
@@ -203,6 +201,11 @@ def each_once(items: Sequence[_From], make: Callable[[_From], _To]) -> tuple[_To
     return tuple(made[id(item)] for item in items)
 
 
+def _arms(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the arms of all frames, of a frame that several steps share once."""
+    return [arm for frame in {id(it): it for it in frames}.values() for arm in frame["arms"]]
+
+
 def _check_names(names: Sequence[object]) -> None:
     """Refuse candidates that are not names."""
     if not all(isinstance(name, str) for name in names):
@@ -226,9 +229,8 @@ def _check_steps(entry: Entry) -> None:
             raise ValueError(msg)
 
 
-def _check_numbers(entry: Entry) -> None:
+def _check_numbers(entry: Entry, arms: Sequence[Mapping[str, Any]]) -> None:
     """Refuse costs that are not amounts, and expected qualities that are not finite."""
-    arms = [arm for frame in {id(it): it for it in entry.frames}.values() for arm in frame["arms"]]
     _check_finite("quality", [arm.get("quality") for arm in arms])
     costs = [row.get(name) for row in (*entry.attempts, *arms) for name in _COSTS]
     _check_finite("cost_usd", [entry.cost_usd, *costs], low=0.0)
@@ -238,7 +240,7 @@ def _check_finite(name: str, values: Sequence[object], low: float = -math.inf) -
     for value in values:
         if value is None:
             continue
-        # A whole number may be too large for a float, which raises an error of `UNREADABLE`.
+        # A whole number may be too large for a float, which raises an error of `_UNREADABLE`.
         if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
             msg = f"`{name}` must be a finite number >= {low:g} or null, got {str(value)[:60]}"
             raise ValueError(msg)
@@ -256,15 +258,8 @@ def _feedback(data: Mapping[str, Any]) -> Feedback:
     return item
 
 
-def entry_or_feedback(data: Mapping[str, Any] | None) -> Entry | Feedback | None:
-    """Return what a line holds; None if it is of another kind.
-
-    Args:
-        data: The object of the line; None if it is not one.
-
-    Raises:
-        ValueError: If it cannot be read, like the other classes of `UNREADABLE`.
-    """
+def _entry_or_feedback(data: Mapping[str, Any] | None) -> Entry | Feedback | None:
+    """Return what the object of a line holds; None if it is of another kind."""
     if data is None:
         msg = "a line must be a JSON object"
         raise ValueError(msg)
@@ -275,18 +270,50 @@ def entry_or_feedback(data: Mapping[str, Any] | None) -> Entry | Feedback | None
         read = _feedback(data)
     else:
         return None
-    # An id that no dictionary takes is no id.
+    # An id that no dictionary takes is no id, nor is such a name a name.
     hash(read.decision_id)
+    if isinstance(read, Feedback):
+        hash(read.name)
     return read
 
 
-def check_readable(path: Path, n_read: int, n_bad: int) -> None:
+@dataclass
+class LineCounts:
+    """How many lines could be read, and how many could not."""
+
+    n_read: int = 0
+    n_bad: int = 0
+
+
+def readable_items(
+    source: Path | Iterable[bytes], counts: LineCounts
+) -> Iterator[Entry | Feedback]:
+    """Yield the requests and the feedback of a log in order.
+
+    Lines of another kind and lines that cannot be read, e.g. cut off by a crash, are skipped.
+
+    Args:
+        source: A file, or its lines.
+        counts: Counts the lines.
+    """
+    for _, _, data in json_lines(source):
+        try:
+            read = _entry_or_feedback(data)
+        except _UNREADABLE:
+            counts.n_bad += 1
+            continue
+        counts.n_read += 1
+        if read is not None:
+            yield read
+
+
+def check_readable(path: Path, counts: LineCounts) -> None:
     """Refuse a file that is no decision log.
 
     Raises:
         ValueError: If it has lines, but none of them could be read.
     """
-    if n_bad > 0 and n_read == 0:
+    if counts.n_bad > 0 and counts.n_read == 0:
         msg = (
             f"{path.name!r} must be a decision log, but none of its lines can be read as a "
             "decision or as feedback."
@@ -305,18 +332,13 @@ def read_log(*paths: str | Path) -> History:
     feedback: dict[str, dict[str, Feedback]] = {}
     n_torn = 0
     for path in map(Path, paths):
-        n_read = n_bad = 0
-        for _, _, data in json_lines(path):
-            try:
-                read = entry_or_feedback(data)
-                if isinstance(read, Entry):
-                    entries.pop(read.decision_id, None)
-                    entries[read.decision_id] = read
-                elif read is not None:
-                    feedback.setdefault(read.decision_id, {})[read.name] = read
-                n_read += 1
-            except UNREADABLE:
-                n_bad += 1
-        check_readable(path, n_read, n_bad)
-        n_torn += n_bad
+        counts = LineCounts()
+        for read in readable_items(path, counts):
+            if isinstance(read, Entry):
+                entries.pop(read.decision_id, None)
+                entries[read.decision_id] = read
+            else:
+                feedback.setdefault(read.decision_id, {})[read.name] = read
+        check_readable(path, counts)
+        n_torn += counts.n_bad
     return History(tuple(entries.values()), feedback, n_torn)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from langchain_llm_router.data.row_files import bounded_lines, json_lines
+from langchain_llm_router.data.row_files import bounded_lines
 from langchain_llm_router.history.log_columns import last_of_each, to_ids
 from langchain_llm_router.history.log_reader import (
-    UNREADABLE,
     Entry,
     Feedback,
     History,
+    LineCounts,
     check_readable,
-    entry_or_feedback,
+    readable_items,
 )
 from langchain_llm_router.types.files import check_regular
 
@@ -40,23 +40,17 @@ def stream_log(*paths: str | Path) -> History:
     unread: list[object] = []
     n_torn = 0
     for path, n_bytes in files:
-        n_read = n_bad = 0
-        for _, _, data in json_lines(_first_lines(path, n_bytes)):
-            try:
-                read = entry_or_feedback(data)
-                if isinstance(read, Feedback):
-                    feedback.setdefault(read.decision_id, {})[read.name] = read
-            except UNREADABLE:
-                n_bad += 1
+        counts = LineCounts()
+        for read in readable_items(_first_lines(path, n_bytes), counts):
+            if isinstance(read, Feedback):
+                feedback.setdefault(read.decision_id, {})[read.name] = read
                 continue
-            n_read += 1
-            if isinstance(read, Entry):
-                unread.append(read.decision_id)
-                if len(unread) == _IDS_AT_ONCE:
-                    ids.append(to_ids(unread))
-                    unread = []
-        check_readable(path, n_read, n_bad)
-        n_torn += n_bad
+            unread.append(read.decision_id)
+            if len(unread) == _IDS_AT_ONCE:
+                ids.append(to_ids(unread))
+                unread = []
+        check_readable(path, counts)
+        n_torn += counts.n_bad
     every = np.concatenate([*ids, to_ids(unread)])
     superseded = np.setdiff1d(np.arange(len(every)), last_of_each(every))
     entries = _Entries(files, len(every), frozenset(superseded.tolist()))
@@ -89,11 +83,7 @@ class _Entries(Collection[Entry]):
 
 def _entries(files: Sequence[tuple[Path, int]]) -> Iterator[Entry]:
     for path, n_bytes in files:
-        for _, _, data in json_lines(_first_lines(path, n_bytes)):
-            try:
-                read = entry_or_feedback(data)
-            except UNREADABLE:
-                continue
+        for read in readable_items(_first_lines(path, n_bytes), LineCounts()):
             if isinstance(read, Entry):
                 yield read
 
