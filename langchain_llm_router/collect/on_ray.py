@@ -22,7 +22,7 @@ from langchain_llm_router.collect.run import Questions, Setup, finish, make_work
 from langchain_llm_router.collect.shards import Shard, split_into_shards
 from langchain_llm_router.collect.tables import Collected
 from langchain_llm_router.types.errors import CollectionError, import_extra
-from langchain_llm_router.types.workers import open_cluster
+from langchain_llm_router.types.workers import open_cluster, raise_own_error
 
 __all__ = ["Wire", "collect_on_ray"]
 
@@ -164,12 +164,7 @@ class _RayRun:
             with open_cluster(self._ray):
                 self._drive(shards)
         except self._ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, Exception) and not isinstance(
-                cause, self._ray.exceptions.RayError
-            ):
-                # An error in a worker is raised as if it had happened here.
-                raise cause from None
+            raise_own_error(self._ray, error)
             msg = (
                 f"Ray failed: {_one_line(error)}. {self._log.path.name} has everything so far: "
                 "call this again to resume."

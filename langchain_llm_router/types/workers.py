@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from langchain_llm_router.types.errors import LlmRouterError, import_extra
 
-__all__ = ["map_in_processes", "map_on_ray", "open_cluster"]
+__all__ = ["map_in_processes", "map_on_ray", "open_cluster", "raise_own_error"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -168,12 +168,21 @@ def _get(ray: Any, task: Any) -> Any:
     try:
         return ray.get(task)
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
-            # An error in a worker is raised as if it had happened here.
-            raise cause from None
+        raise_own_error(ray, error)
         msg = f"Ray failed: {' '.join(str(error).split())[:300].rstrip('.')}."
         raise LlmRouterError(msg) from error
+
+
+def raise_own_error(ray: Any, error: Exception) -> None:
+    """Raise the error of a function in a worker as if it had happened here.
+
+    Args:
+        ray: The module.
+        error: What Ray raised; if it is about Ray itself, nothing is raised.
+    """
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
+        raise cause from None
 
 
 @contextmanager

@@ -5,11 +5,7 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -22,11 +18,10 @@ from langchain_llm_router.collect.quote import Workload
 from langchain_llm_router.collect.run import make_workload
 from langchain_llm_router.collect.shards import split_into_shards
 from langchain_llm_router.verification import YesNo
-from tests.support.commands import CODE, environment
 from tests.support.fakes import GradingModel, ScriptedModel
 from tests.support.local_server import LocalServer
 from tests.support.questions import pool, write_questions
-from tests.support.ray_processes import processes
+from tests.support.ray_processes import processes, ray_commands
 
 PATIENCE_S = 240
 QUESTIONS = [Question(f"q{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(7)]
@@ -161,29 +156,8 @@ def test_a_record_knows_what_it_holds_and_can_be_parted():
 @pytest.fixture
 def start(tmp_path):
     """Start `collect` in an empty folder; neither it nor its Ray outlives the test."""
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    if not Path("/proc/self/stat").exists():
-        pytest.skip("looks for Ray's processes in /proc")
-    started = []
-
-    def command(*arguments):
-        env = environment(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
-        env.pop("RAY_ADDRESS", None)
-        process = subprocess.Popen(
-            [sys.executable, "-c", CODE, "collect", "q.jsonl", "--yes", *arguments],
-            cwd=tmp_path, env=env, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield command
-    for process in started:
-        process.kill()
-        process.communicate()
-        for pid in processes(process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    with ray_commands(tmp_path, "collect", "q.jsonl", "--yes") as command:
+        yield command
 
 
 def ended(process):

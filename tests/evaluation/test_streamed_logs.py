@@ -3,10 +3,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +23,8 @@ from langchain_llm_router.policies import (
 )
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.types.errors import NoCandidateError
-from tests.support.commands import CODE, environment
 from tests.support.logged_routers import ESTIMATOR, NAMES, cascade, pool
-from tests.support.ray_processes import processes
+from tests.support.ray_processes import processes, ray_commands
 
 PATIENCE_S = 240
 MIX = RandomMix({"small": 0.6, "large": 0.4}, seed=4)
@@ -47,7 +43,7 @@ def one_shot(tmp_path_factory):
         log.feedback(decision_id, 0.5, candidate="small")
     options = {"configurable": {"llm_router": {"filters": ["quality>2"]}}}
     with pytest.raises(NoCandidateError):
-        router.invoke("nobody may answer this", options)
+        router.invoke("no candidate may answer this", options)
     log.flush()
     lines = log.path.read_bytes().splitlines(keepends=True)
     decided = [line for line in lines if b'"kind":"decision"' in line]
@@ -197,30 +193,9 @@ def grown(log: Path, n_bytes: int) -> None:
 @pytest.fixture
 def start(tmp_path):
     """Start `replay` in a folder; neither it nor its Ray outlives the test."""
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
     pytest.importorskip("typer")
-    if not Path("/proc/self/stat").exists():
-        pytest.skip("looks for Ray's processes in /proc")
-    started = []
-
-    def command(*arguments):
-        env = environment(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
-        env.pop("RAY_ADDRESS", None)
-        process = subprocess.Popen(
-            [sys.executable, "-c", CODE, "replay", "log.jsonl", "--router", "router", *arguments],
-            cwd=tmp_path, env=env, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield command
-    for process in started:
-        process.kill()
-        process.communicate()
-        for pid in processes(process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    with ray_commands(tmp_path, "replay", "log.jsonl", "--router", "router") as command:
+        yield command
 
 
 @pytest.mark.slow
