@@ -145,7 +145,7 @@ class SpanTracer(BaseTracer):
         span.end(end_time=_nanoseconds(run.end_time))
 
     def _end_below(self, run: Run, error: BaseException) -> None:
-        """End what is below a cancelled run, because nothing more is heard of it."""
+        """End the spans below a cancelled run, for which LangChain calls no further handlers."""
         for child in run.child_runs:
             if child.id in self._spans:
                 self._errors[child.id] = error

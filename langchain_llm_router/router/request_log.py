@@ -24,7 +24,7 @@ WATCH_KEY = "llm_router_watch"
 
 @dataclass(frozen=True)
 class Watch:
-    """A function that is told of each request that ends without an answer, which has no record."""
+    """A function that is called for each request that ends without an answer, and so no record."""
 
     router: object
     """The router's fields: a router among its candidates has the same config, and others."""

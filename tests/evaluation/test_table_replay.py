@@ -165,8 +165,13 @@ def test_rows_that_are_alike_are_decided_once_and_exactly_as_alone(
     shared = replay(policy, quality, table, evaluations=said)
     monkeypatch.setattr(type(policy), "decides_by_verdicts", False)
     alone = replay(policy, quality, table, evaluations=said)
-    for name in alone.__dataclass_fields__:
-        one, other = getattr(shared, name), getattr(alone, name)
+    assert_same_replay(shared, alone)
+
+
+def assert_same_replay(first, second):
+    """Assert that two replays are equal in every field."""
+    for name in first.__dataclass_fields__:
+        one, other = getattr(first, name), getattr(second, name)
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, other)
         else:
@@ -217,12 +222,7 @@ def test_rows_are_replayed_the_same_however_many_at_once(rows_at_once, monkeypat
     monkeypatch.setattr(room, "_ROWS_AT_ONCE", rows_at_once)
     parts = replay_all(policies, quality, table, evaluations=said)
     for one, other in zip(whole, parts, strict=True):
-        for name in one.__dataclass_fields__:
-            first, second = getattr(one, name), getattr(other, name)
-            if isinstance(first, np.ndarray):
-                np.testing.assert_array_equal(first, second)
-            else:
-                assert first == second
+        assert_same_replay(one, other)
 
 
 def test_a_decision_is_made_again_when_it_is_looked_at():

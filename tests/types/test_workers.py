@@ -1,4 +1,4 @@
-"""The same function of many items: in their order, whoever computes it, and losses are told."""
+"""One function of many items: results in order for any number of workers; lost ones are errors."""
 
 import math
 import os
