@@ -190,7 +190,7 @@ class _UsageOnce(BaseCallbackHandler):
 
     @property
     def ignore_chat_model(self) -> bool:
-        """Whether the beginning of a call is none of its business."""
+        """Whether it skips the beginning of a call; it does."""
         return True
 
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
