@@ -34,7 +34,7 @@ def failing():
             self.wfile.write(b"{}")
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/v1", calls
     server.shutdown()
     server.server_close()

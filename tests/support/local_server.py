@@ -57,7 +57,8 @@ class LocalServer:
                 """A client that was killed in the middle is what this server is for."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        # As often as it looks, it can be shut down: by default each half second.
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
