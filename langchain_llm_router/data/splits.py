@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from langchain_llm_router.types.arrays import Indices
+from langchain_llm_router.types.arrays import Indices, label_indices
 
 __all__ = ["split_indices"]
 
@@ -30,19 +30,10 @@ def split_indices(
     if min(fractions, default=-1.0) < 0 or sum(fractions) > 1 + 1e-9:
         msg = f"`fractions` must be >= 0 and sum to at most 1, got {list(fractions)}."
         raise ValueError(msg)
-    labels = np.arange(n) if groups is None else _label_indices(groups)
+    labels = np.arange(n) if groups is None else label_indices(groups)
     order = np.random.default_rng(seed).permutation(int(labels.max(initial=-1)) + 1)
     edges = np.round(np.cumsum([0.0, *fractions]) * len(order)).astype(int)
     part_of = np.full(len(order), -1)
     for part in range(len(fractions)):
         part_of[order[edges[part] : edges[part + 1]]] = part
     return [np.flatnonzero(part_of[labels] == part) for part in range(len(fractions))]
-
-
-def _label_indices(groups: Sequence[str]) -> Indices:
-    """Return the place of each label among the sorted ones.
-
-    Not by an array of the texts, in which every text takes as much memory as the longest.
-    """
-    place = {label: i for i, label in enumerate(sorted(set(groups)))}
-    return np.array([place[label] for label in groups], dtype=np.intp)

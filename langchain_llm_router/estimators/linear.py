@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from langchain_llm_router.estimators.ridge import (
 )
 from langchain_llm_router.estimators.text_features import SURFACE_FEATURES, surface_features
 from langchain_llm_router.types.arguments import check_range
-from langchain_llm_router.types.arrays import Arrays, Floats, Indices, Vectors
+from langchain_llm_router.types.arrays import Arrays, Floats, Indices, Vectors, label_indices
 
 __all__ = [
     "Linear",
@@ -31,10 +32,15 @@ __all__ = [
 
 _LEXICAL_WIDTH = 2048
 _SAMPLES, _SAMPLE_ROWS = 4, 2000
-_PENALTY_GROWTH = 0.2
-"""The best penalty grows with about this power of the number of rows; 0.05 to 0.33 was measured."""
+_PENALTY_GROWTH = (0.2, 0.0)
+"""Powers of the number of queries with which the best penalties of the mean and of the differences
+grow, as measured by tests/benchmarks/penalty_growth.py."""
 
 _ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
+
+
+_Sample = tuple[Spectrum, Floats, Floats]
+"""Rows on which penalties are chosen, their targets, and how many equal rows each stands for."""
 
 
 @dataclass(eq=False)
@@ -43,9 +49,10 @@ class Linear(EmbeddingEstimator):
 
     Surface features (length, numbers, punctuation, ...) enter directly, and through random
     Fourier features of a Laplace kernel, which models nonlinear effects. Exact leave-one-out on
-    the training rows chooses two ridge penalties: one for the mean over candidates and one for
-    the differences between candidates, which decide the routing. Of more than 2,048 rows, up
-    to four samples of 2,000 choose them, and they grow slowly with the number of rows.
+    the training rows, all rows of a query at once, chooses two ridge penalties: one for the mean
+    over candidates and one for the differences between candidates, which decide the routing. Of
+    more than 2,048 rows, up to four samples of 2,000 queries choose them, and that of the mean grows
+    with the fifth root of the number of queries.
 
     Args:
         embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
@@ -97,11 +104,12 @@ class Linear(EmbeddingEstimator):
         self._lexical = None
         if self.lexical and not isinstance(self.embeddings_, LexicalEmbeddings):
             self._lexical = LexicalEmbeddings(_LEXICAL_WIDTH).fit(data.queries)
+        distinct = _Distinct.of(data.queries)
         if len(data) <= self._FEW_ROWS:
             blocks = self._blocks(vectors, data.queries, plain)
-            self._fit_few([dense(block) for block in blocks], data.quality)
+            self._fit_few([dense(block) for block in blocks], data.quality, distinct)
         else:
-            self._fit_many(vectors, data, plain)
+            self._fit_many(vectors, data, plain, distinct)
 
     def _shares(self) -> list[float]:
         """Return the share of each block in the squared length of a row."""
@@ -109,7 +117,7 @@ class Linear(EmbeddingEstimator):
         surface = 1 / (n_text + 1) if self.surface_share is None else self.surface_share
         return [(1 - surface) / n_text] * n_text + [surface / 2] * 2
 
-    def _fit_few(self, blocks: Sequence[Vectors], quality: Floats) -> None:
+    def _fit_few(self, blocks: Sequence[Vectors], quality: Floats, distinct: _Distinct) -> None:
         """Solve on the principal axes of the rows, every penalty by leave-one-out on all rows."""
         means = [block.mean(axis=0) for block in blocks]
         centered = [block - mean for block, mean in zip(blocks, means, strict=True)]
@@ -119,7 +127,13 @@ class Linear(EmbeddingEstimator):
         scales = np.repeat(factors, [block.shape[1] for block in blocks])
         features: Vectors = np.multiply(np.hstack(centered), scales, dtype=np.float32)
         targets, spectrum = _mean_and_differences(quality), Spectrum(features)
-        self.alpha_ = self._choose_alpha([(spectrum, targets)])
+        if len(distinct.first) == len(quality):
+            sample = spectrum, targets, distinct.counts
+        else:
+            roots = np.sqrt(distinct.counts)[:, None]
+            averaged = Spectrum((features[distinct.first] * roots).astype(np.float32))
+            sample = averaged, distinct.average(targets) * roots, distinct.counts
+        self.alpha_ = self._choose_alpha([sample], _ALPHAS * distinct.counts.mean())
         weights, intercept = self._solve(
             lambda alpha, columns: spectrum.ridge(alpha, targets[:, columns]),
             spectrum.logistic,
@@ -128,7 +142,9 @@ class Linear(EmbeddingEstimator):
         self.coefficients_ = spectrum.on_features(weights, features) * scales[:, None]
         self.intercept_ = intercept - np.concatenate(means) @ self.coefficients_
 
-    def _fit_many(self, vectors: Vectors | csr_array, data: Outcomes, plain: Floats) -> None:
+    def _fit_many(
+        self, vectors: Vectors | csr_array, data: Outcomes, plain: Floats, distinct: _Distinct
+    ) -> None:
         """Solve the normal equations, with penalties by leave-one-out on some rows."""
 
         def read(rows: Indices) -> list[Block]:
@@ -138,34 +154,44 @@ class Linear(EmbeddingEstimator):
         equations = NormalEquations(read, targets, self._shares())
         means, scales = equations.means, equations.scales
 
-        def samples() -> Iterator[tuple[Spectrum, Floats]]:
-            n = max(1, min(_SAMPLES, len(data) // _SAMPLE_ROWS))
-            order = np.random.default_rng(self.seed).permutation(len(data))
-            for rows in np.array_split(order[: n * _SAMPLE_ROWS], n):
-                sampled = np.hstack([dense(block) for block in read(rows)])
-                features = ((sampled - means) * scales).astype(np.float32)
-                own = targets[rows] - targets[rows].mean(axis=0)
-                yield Spectrum(features - features.mean(axis=0)), own
+        n_distinct, averaged = len(distinct.first), distinct.average(targets)
 
-        n_more = len(data) / min(len(data), _SAMPLE_ROWS)
-        mean, differences = self._choose_alpha(samples())
-        growth = n_more**_PENALTY_GROWTH if self.alpha is None else 1.0
-        self.alpha_ = growth * mean, growth * differences
+        def samples() -> Iterator[_Sample]:
+            n = max(1, min(_SAMPLES, n_distinct // _SAMPLE_ROWS))
+            order = np.random.default_rng(self.seed).permutation(n_distinct)
+            for some in np.array_split(order[: n * _SAMPLE_ROWS], n):
+                sampled = np.hstack([dense(block) for block in read(distinct.first[some])])
+                features = ((sampled - means) * scales).astype(np.float32)
+                counts = distinct.counts[some]
+                features -= np.average(features, axis=0, weights=counts).astype(np.float32)
+                own = averaged[some] - np.average(averaged[some], axis=0, weights=counts)
+                roots = np.sqrt(counts)[:, None]
+                yield Spectrum((features * roots).astype(np.float32)), own * roots, counts
+
+        n_more = n_distinct / min(n_distinct, _SAMPLE_ROWS)
+        mean, differences = self._choose_alpha(samples(), _ALPHAS * distinct.counts.mean())
+        if self.alpha is None:
+            mean *= n_more ** _PENALTY_GROWTH[0]
+            differences *= n_more ** _PENALTY_GROWTH[1]
+        self.alpha_ = mean, differences
         weights, intercept = self._solve(equations.ridge, equations.logistic, data.quality)
         self.coefficients_ = weights * scales[:, None]
         self.intercept_ = intercept - means @ self.coefficients_
 
-    def _choose_alpha(self, samples: Iterable[tuple[Spectrum, Floats]]) -> tuple[float, float]:
+    def _choose_alpha(self, samples: Iterable[_Sample], alphas: Floats) -> tuple[float, float]:
         """Return the penalties with the lowest leave-one-out error over samples of rows."""
         if self.alpha is not None:
             return self.alpha, self.alpha
-        errors = np.zeros((2, len(_ALPHAS)))
-        for spectrum, targets in samples:
+        errors = np.zeros((2, len(alphas)))
+        for spectrum, targets, counts in samples:
             if len(targets) < 3:
-                return 1.0, 1.0
+                return float(counts.mean()), float(counts.mean())
             parts = (targets[:, :1], targets[:, 1:])
-            errors += [[spectrum.loo_error(a, part) for a in _ALPHAS] for part in parts]
-        mean, differences = _ALPHAS[errors.argmin(axis=1)]
+            errors += [[spectrum.loo_error(a, part, counts) for a in alphas] for part in parts]
+        if not errors[1].any():
+            # One candidate, or candidates that never differ: only the mean says anything.
+            errors[1] = errors[0]
+        mean, differences = alphas[errors.argmin(axis=1)]
         return float(mean), float(differences)
 
     def _solve(
@@ -227,6 +253,35 @@ class Linear(EmbeddingEstimator):
         if self.coefficients_.shape != expected:
             msg = f"coefficients have shape {self.coefficients_.shape}, expected {expected}"
             raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class _Distinct:
+    """The distinct queries of some rows.
+
+    Args:
+        first: The first row of each.
+        groups: The number of each row's query.
+    """
+
+    first: Indices
+    groups: Indices
+
+    @classmethod
+    def of(cls, queries: Sequence[str]) -> _Distinct:
+        groups = label_indices(queries)
+        return cls(np.unique(groups, return_index=True)[1], groups)
+
+    @cached_property
+    def counts(self) -> Floats:
+        """Number of rows of each query."""
+        return np.bincount(self.groups).astype(np.float64)
+
+    def average(self, targets: Floats) -> Floats:
+        """Average each query's rows, of shape (n_queries, n_targets)."""
+        sums = np.zeros((len(self.first), targets.shape[1]))
+        np.add.at(sums, self.groups, targets)
+        return sums / self.counts[:, None]
 
 
 def _mean_and_differences(quality: Floats) -> Floats:

@@ -7,7 +7,7 @@ with probability 1 / (1 + exp(s_b - s_a)); `to_elo` converts them to Elo points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from langchain_llm_router.data import Battles, NamedNumbers
-from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.arrays import Floats, Indices, label_indices
 
 __all__ = [
     "bootstrap_intervals",
@@ -244,7 +244,7 @@ def bootstrap_intervals(
     score: ArrayLike,
     *,
     n_candidates: int,
-    groups: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
     n_resamples: int = 200,
     level: float = 0.95,
     seed: int = 0,
@@ -272,9 +272,7 @@ def bootstrap_intervals(
             f"`level` must be in (0, 1) and `n_resamples` >= 1, got {level!r} and {n_resamples!r}."
         )
         raise ValueError(msg)
-    labels = np.arange(len(left))
-    if groups is not None:
-        labels = np.unique(np.asarray(groups), return_inverse=True)[1]
+    labels = np.arange(len(left)) if groups is None else label_indices(groups)
     if labels.shape != left.shape or len(left) == 0:
         msg = (
             f"`groups` must have one label per battle, and at least one battle is needed, "

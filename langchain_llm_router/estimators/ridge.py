@@ -73,10 +73,17 @@ class Spectrum:
         weights: Floats = (self.scores.T @ targets) / (self.values + alpha)[:, None]
         return weights
 
-    def loo_error(self, alpha: float, targets: Floats) -> float:
-        """Compute the mean squared leave-one-out error of `ridge`, intercept included."""
+    def loo_error(self, alpha: float, targets: Floats, counts: Floats) -> float:
+        """Compute the mean squared leave-one-out error of `ridge`, intercept included.
+
+        Args:
+            alpha: The penalty.
+            targets: Centered targets, of shape (n_rows, n_targets).
+            counts: How many equal rows each row stands for; it and its targets have been
+                multiplied by the square root. All of them are left out at once.
+        """
         residual = targets - self.scores @ self.ridge(alpha, targets)
-        leverage = 1 / len(targets) + self._squares @ (1 / (self.values + alpha))
+        leverage = counts / counts.sum() + self._squares @ (1 / (self.values + alpha))
         return float(np.mean((residual / np.maximum(1 - leverage, 1e-6)[:, None]) ** 2))
 
     def logistic(self, alpha: float, target: Floats) -> tuple[Floats, float]:

@@ -36,6 +36,7 @@ from langchain_llm_router.verification.verifier import standard_error
 __all__ = ["explain", "recorded_attempts"]
 
 _N_SAMPLES = 8
+_EMBEDDED_AT_ONCE = 2048
 
 
 def explain(
@@ -280,8 +281,11 @@ def _nearest(
     """Find the nearest training queries in the estimator's embedding."""
     if len(training) == 0:
         return ()
-    vectors = embed(estimator.embeddings_, [query, *training.queries])
-    cosine = vectors[1:] @ vectors[0]
+    own = embed(estimator.embeddings_, [query])[0]
+    # Some after others, because all vectors of many questions would be large.
+    starts = range(0, len(training), _EMBEDDED_AT_ONCE)
+    parts = [training.queries[start : start + _EMBEDDED_AT_ONCE] for start in starts]
+    cosine = np.concatenate([embed(estimator.embeddings_, part) @ own for part in parts])
     order = np.argsort(-cosine, kind="stable")[:n]
     names = training.candidates
     return tuple(

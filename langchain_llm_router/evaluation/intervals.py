@@ -18,7 +18,7 @@ from scipy.stats import beta, norm
 from scipy.stats import t as student
 
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.arrays import Floats, Indices, label_indices
 
 __all__ = [
     "Interval",
@@ -132,10 +132,7 @@ class Resampling(CheckedArguments):
 
     @cached_property
     def _codes(self) -> Indices:
-        # Not an array of texts, where each of them takes as much memory as the longest.
-        labels = () if self.clusters is None else self.clusters
-        code = {label: i for i, label in enumerate(sorted(set(labels)))}
-        return np.fromiter(map(code.__getitem__, labels), dtype=np.intp, count=len(labels))
+        return label_indices(() if self.clusters is None else self.clusters)
 
     def drawn_codes(self, n: int) -> Indices:
         """Return the index of what each row is drawn with: its cluster, or of many a group."""

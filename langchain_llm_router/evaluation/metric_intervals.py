@@ -25,7 +25,7 @@ from langchain_llm_router.evaluation.intervals import (
 )
 from langchain_llm_router.evaluation.metrics import ROUNDING, aiq, check_pair
 from langchain_llm_router.evaluation.sweeps import Sweep
-from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.arrays import Floats, label_indices
 
 __all__ = ["aiq_interval", "apgr_interval", "cpt_interval", "tiny_gap_warning"]
 
@@ -94,7 +94,7 @@ def apgr_interval(
         if len(groups) != len(gain):
             msg = f"`groups` has {len(groups)} entries for {len(gain)} queries."
             raise ValueError(msg)
-        codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+        codes = label_indices(groups)
     areas = np.zeros((len(rates), len(gain)))
     for code in range(int(codes.max()) + 1):
         rows = np.flatnonzero(codes == code)

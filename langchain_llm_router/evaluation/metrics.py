@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.arrays import Floats, Indices, label_indices
 
 __all__ = [
     "ROUNDING",
@@ -154,7 +154,7 @@ def within_group_apgr(
     check_pair(win_rate, weak_quality, strong_quality)
     rate, weak = np.asarray(win_rate, np.float64), np.asarray(weak_quality, np.float64)
     gain = np.asarray(strong_quality, np.float64) - weak
-    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    codes = label_indices(groups)
     if len(codes) != len(rate):
         msg = f"`groups` has {len(codes)} entries for {len(rate)} queries."
         raise ValueError(msg)

@@ -47,6 +47,29 @@ def test_noise_is_answered_with_a_large_ridge():
     assert fitted.predict(queries).std(axis=0).max() < 0.2
 
 
+@pytest.mark.parametrize("few_rows", [20, 2048])
+def test_rows_that_are_repeated_teach_nothing_new(few_rows, monkeypatch):
+    # Copies on both sides of a leave-one-out would make learning by heart look good.
+    monkeypatch.setattr(Linear, "_FEW_ROWS", few_rows)
+    rng = np.random.default_rng(0)
+    queries = [" ".join(rng.choice(list("abcdefgh"), 6)) for _ in range(60)]
+    once = Outcomes(queries, ("x", "y"), rng.integers(0, 2, (60, 2)))
+    repeated = once.take(rng.permutation(np.repeat(np.arange(60), 10)))
+    embeddings = LexicalEmbeddings(64).fit(queries)
+    fitted, fitted_again = (Linear(embeddings=embeddings).fit(rows) for rows in (once, repeated))
+    assert fitted_again.alpha_ == pytest.approx(np.multiply(10, fitted.alpha_))
+    np.testing.assert_allclose(fitted_again.predict(queries), fitted.predict(queries), atol=1e-3)
+
+
+@pytest.mark.parametrize("few_rows", [20, 2048])
+def test_a_single_candidate_is_not_learned_by_heart(few_rows, monkeypatch):
+    monkeypatch.setattr(Linear, "_FEW_ROWS", few_rows)
+    rng = np.random.default_rng(0)
+    queries = [" ".join(rng.choice(list("abcdefgh"), 6)) for _ in range(150)]
+    noise = Outcomes(queries, ("x",), rng.integers(0, 2, (150, 1)))
+    assert Linear(link="logit").fit(noise).predict(queries).std() < 0.1
+
+
 def test_a_given_ridge_is_used_as_it_is():
     assert Linear(alpha=3.0).fit(make_outcomes()).alpha_ == (3.0, 3.0)
 

@@ -40,7 +40,29 @@ def test_leave_one_out_equals_refitting_without_each_row(n, width):
         weights = np.linalg.solve(gram, (x - middle).T @ (y - level))
         errors.append(targets[i] - level - (features[i] - middle) @ weights)
     expected = np.mean(np.square(errors))
-    assert Spectrum(features).loo_error(0.7, targets) == pytest.approx(expected, rel=1e-3)
+    found = Spectrum(features).loo_error(0.7, targets, np.ones(n))
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@shapes
+def test_rows_that_stand_for_several_are_left_out_at_once(n, width):
+    features, targets = problem(n, width)
+    counts = np.arange(n) % 3 + 1.0
+    features = features - np.average(features, axis=0, weights=counts)
+    targets = targets - np.average(targets, axis=0, weights=counts)
+    expected = 0.0
+    for i in range(n):
+        rows = np.repeat(np.arange(n), counts.astype(int))
+        rest = rows[rows != i]
+        x, y = features[rest].astype(np.float64), targets[rest]
+        middle, level = x.mean(axis=0), y.mean(axis=0)
+        gram = (x - middle).T @ (x - middle) + 0.7 * np.eye(width)
+        weights = np.linalg.solve(gram, (x - middle).T @ (y - level))
+        missed = targets[i] - level - (features[i] - middle) @ weights
+        expected += counts[i] * np.square(missed).mean() / n
+    roots = np.sqrt(counts)[:, None]
+    solved = Spectrum((features * roots).astype(np.float32))
+    assert solved.loo_error(0.7, targets * roots, counts) == pytest.approx(expected, rel=1e-3)
 
 
 @shapes
