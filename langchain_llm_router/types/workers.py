@@ -22,13 +22,13 @@ _Result = TypeVar("_Result")
 
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 _MAX_RETRIES = 3
-"""How often an item is done again whose worker on Ray was lost."""
+"""How often an item is done again whose worker was killed, or lost on Ray."""
 
 
 def map_in_processes(
     function: Callable[[_Item], _Result], items: Iterable[_Item], n_workers: int
 ) -> Iterator[_Result]:
-    """Yield the function of every item, in their order.
+    """Yield the function of every item, in their order; an item of a killed worker is done again.
 
     At most one item for each worker is in memory at a time. A script that uses several workers must
     be guarded by `if __name__ == "__main__"`, because every worker imports it.
@@ -39,7 +39,7 @@ def map_in_processes(
         n_workers: Number of processes; 1: this one.
 
     Raises:
-        LlmRouterError: If a process ends before its work is done.
+        LlmRouterError: If a process ends before its work is done, or is killed again and again.
     """
     if n_workers == 1:
         yield from map(function, items)
@@ -68,21 +68,28 @@ class _Worker:
     """A process that returns the function of one item after another."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        # Not forked, because threads of numeric libraries do not survive it.
-        context = get_context("spawn")
-        self._connection, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(function, other), daemon=True)
-        self._process.start()
-        # Without its end in this process, a process that is gone ends the pipe.
-        other.close()
+        self._function = function
+        self._start()
 
     def send(self, item: Any) -> None:
-        with self._loss():
+        self._item = item
+        # If the process is gone, `receive` finds out.
+        with suppress(OSError):
             self._connection.send(item)
 
     def receive(self) -> Any:
-        with self._loss():
-            result = self._connection.recv()
+        for retries in range(_MAX_RETRIES + 1):
+            try:
+                result = self._connection.recv()
+                break
+            except (EOFError, OSError) as error:
+                self._process.join()
+                # A process that ended by itself would do so again.
+                if (self._process.exitcode or 0) >= 0 or retries == _MAX_RETRIES:
+                    raise self._loss_error() from error
+                self._connection.close()
+                self._start()
+                self.send(self._item)
         if isinstance(result, _Raised):
             raise result.error
         return result
@@ -92,17 +99,20 @@ class _Worker:
         self._process.terminate()
         self._process.join()
 
-    @contextmanager
-    def _loss(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, OSError) as error:
-            self._process.join()
-            msg = (
-                f"A worker process was lost (exit code {self._process.exitcode}), perhaps because "
-                "memory ran out: use fewer workers."
-            )
-            raise LlmRouterError(msg) from error
+    def _start(self) -> None:
+        # Not forked, because threads of numeric libraries do not survive it.
+        context = get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(self._function, other), daemon=True)
+        self._process.start()
+        # Without its end in this process, a process that is gone ends the pipe.
+        other.close()
+
+    def _loss_error(self) -> LlmRouterError:
+        return LlmRouterError(
+            f"A worker process was lost (exit code {self._process.exitcode}), perhaps because "
+            "memory ran out: use fewer workers."
+        )
 
 
 class _Raised:

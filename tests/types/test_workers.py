@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import subprocess
 import sys
 
@@ -50,6 +51,31 @@ def test_an_error_of_a_worker_is_raised_and_none_outlives_it():
 def test_a_lost_worker_is_an_error_in_words():
     with pytest.raises(LlmRouterError, match=r"lost \(exit code 3\).*fewer workers"):
         list(map_in_processes(os._exit, [3, 3], 2))
+
+
+def kill_first_worker(path):
+    """Kill the process that takes an item, but only the first time."""
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path.name
+
+
+@pytest.mark.slow
+def test_an_item_of_a_killed_worker_is_done_again(tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    paths[0].touch()
+    assert list(map_in_processes(kill_first_worker, paths, 2)) == ["a", "b", "c"]
+
+
+def kill_worker(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_an_item_that_kills_every_worker_is_an_error():
+    with pytest.raises(LlmRouterError, match=r"lost \(exit code -9\).*fewer workers"):
+        list(map_in_processes(kill_worker, [1, 2], 2))
 
 
 ON_RAY = """
