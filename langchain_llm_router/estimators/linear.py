@@ -51,8 +51,8 @@ class Linear(EmbeddingEstimator):
     Fourier features of a Laplace kernel, which models nonlinear effects. Exact leave-one-out on
     the training rows, all rows of a query at once, chooses two ridge penalties: one for the mean
     over candidates and one for the differences between candidates, which decide the routing. Of
-    more than 2,048 rows, up to four samples of 2,000 queries choose them, and that of the mean grows
-    with the fifth root of the number of queries.
+    more than 2,048 rows, up to four samples of 2,000 queries choose them, and that of the mean
+    grows with the fifth root of the number of queries.
 
     Args:
         embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
