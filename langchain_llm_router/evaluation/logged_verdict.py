@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,8 +76,9 @@ def logged_scores(
     Raises:
         ValueError: If no candidate has this name, or no answered request is in the log.
     """
-    entries = [e for e in history.entries if e.outcome == "answered" and len(e.frames) > 0]
-    costs = {name: cost for entry in entries for name, cost in _expected(entry).items()}
+    costs: dict[str, float | None] = {}
+    for entry in _answered(history):
+        costs.update(_expected(entry))
     if len(costs) == 0:
         msg = f"None of the {len(history):,} requests in the log was answered after a decision."
         raise ValueError(msg)
@@ -85,30 +86,45 @@ def logged_scores(
     if name not in costs:
         msg = f"`baseline` must be one of {sorted(costs)}, got {name!r}."
         raise ValueError(msg)
-    rows = []
-    for entry, cost in zip(entries, _costs_of(history, entries, name), strict=True):
-        own = history.score(entry.decision_id, key)
-        other = history.score(entry.decision_id, key, candidate=name)
-        if own is not None and other is not None:
-            rows.append((own, entry.cost_usd, other, cost))
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 4)
-    return LoggedScores(name, *np.ascontiguousarray(table.T))
+    # A log may not fit in memory: of each request numbers alone are kept.
+    rows = np.fromiter(
+        (_numbers(history, entry, name, key) for entry in _answered(history)),
+        dtype=np.dtype((np.float64, 5)),
+    )
+    own, cost, other, paid, expected = rows.T
+    judged = ~np.isnan(own) & ~np.isnan(other)
+    own_cost = _fill_in(paid, expected)
+    return LoggedScores(name, own[judged], cost[judged], other[judged], own_cost[judged])
+
+
+def _answered(history: History) -> Iterator[Entry]:
+    return (e for e in history.entries if e.outcome == "answered" and len(e.frames) > 0)
+
+
+def _numbers(history: History, entry: Entry, baseline: str, key: str | None) -> list[float]:
+    """Return a request's score and cost, the baseline's, and its expected cost; NaN if unknown."""
+    numbers = (
+        history.score(entry.decision_id, key),
+        entry.cost_usd,
+        history.score(entry.decision_id, key, candidate=baseline),
+        _paid(history, entry, baseline),
+        _expected(entry).get(baseline),
+    )
+    return [np.nan if number is None else number for number in numbers]
 
 
 def _expected(entry: Entry) -> Mapping[str, float | None]:
     return {arm["candidate"]: arm.get("cost_usd") for arm in entry.frames[0]["arms"]}
 
 
-def _costs_of(history: History, entries: Sequence[Entry], name: str) -> Floats:
+def _fill_in(paid: Floats, expected: Floats) -> Floats:
     """Return what each request cost the baseline, or would have cost it.
 
     An expected cost may be that of a default length, which says nothing of these answers. So it
     only tells requests apart, and their level is that of the recorded costs.
     """
-    paid = np.array([_paid(history, entry, name) for entry in entries], dtype=np.float64)
-    expected = np.array([_expected(entry).get(name) for entry in entries], dtype=np.float64)
     if not (expected > 0).all():
-        expected = np.ones(len(entries))
+        expected = np.ones(len(paid))
     known = ~np.isnan(paid)
     if not known.any():
         return paid

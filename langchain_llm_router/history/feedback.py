@@ -263,9 +263,11 @@ def import_langsmith(
     Raises:
         ValueError: If a score is outside the scale.
     """
-    by_run = {entry.run_id: entry.decision_id for entry in history.entries if entry.run_id}
+    by_run: dict[str, str] = {}
     by_trace: dict[str, list[str]] = {}
     for entry in history.entries:
+        if entry.run_id:
+            by_run[entry.run_id] = entry.decision_id
         if entry.trace_id:
             by_trace.setdefault(entry.trace_id, []).append(entry.decision_id)
     runs = list(dict.fromkeys([*by_run, *by_trace]))

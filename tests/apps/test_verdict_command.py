@@ -1,10 +1,11 @@
 """`llm-router verdict`: what the scores in a decision log prove."""
 
+import numpy as np
 import pytest
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, route_of
 from langchain_llm_router.evaluation import Goal, logged_scores
-from langchain_llm_router.history import DecisionLog, read_log
+from langchain_llm_router.history import DecisionLog, read_log, stream_log
 from langchain_llm_router.policies import Always
 from tests.support.commands import last_json, run_main
 from tests.support.fakes import ScriptedModel
@@ -63,6 +64,16 @@ def test_the_verdict_is_given_as_soon_as_the_scores_suffice(
     assert found == code, out + err
     assert words in out
     assert last_json(out)["n_rows"] == n
+
+
+def test_a_log_that_is_streamed_has_the_same_scores(logged):
+    log, ids = logged
+    judge(log, ids[:20], lambda i: i % 2, lambda i: i % 3 / 2)
+    whole = logged_scores(read_log(log.path), baseline="large")
+    streamed = logged_scores(stream_log(log.path), baseline="large")
+    for name in ("quality", "cost_usd", "baseline_quality", "baseline_cost_usd"):
+        np.testing.assert_array_equal(getattr(streamed, name), getattr(whole, name))
+    assert len(streamed) == 20
 
 
 def test_a_baseline_must_be_a_candidate(logged, monkeypatch, capsys):

@@ -39,7 +39,7 @@ def feedback(
     if not best > worst:
         msg = f"`--best` must be above `--worst` = {worst!r}, got {best!r}."
         raise ValueError(msg)
-    history, decision_log = room.read_log(log), room.DecisionLog(log)
+    history, decision_log = room.stream_log(log), room.DecisionLog(log)
     client = Client(auto_batch_tracing=False)
     try:
         with Bar("asking LangSmith"):

@@ -37,10 +37,10 @@ def verdict(
     Example: llm-router verdict decisions.jsonl --baseline large --target "quality >= 0.95 * best"
     """
     from langchain_llm_router.evaluation import Goal, logged_scores  # noqa: PLC0415 - imports NumPy
-    from langchain_llm_router.history import read_log  # noqa: PLC0415 - the same
+    from langchain_llm_router.history import stream_log  # noqa: PLC0415 - the same
 
     goal = Goal.of(target, None, confidence)
-    history = read_log(*log)
+    history = stream_log(*log)
     scores = logged_scores(history, baseline=baseline, key=key)
     if len(scores) == 0:
         sentence = (
