@@ -19,7 +19,12 @@ from langchain_llm_router.collect.model_names import describe_model, same_model
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.data.row_files import bounded_lines, json_lines
 from langchain_llm_router.types.arguments import CheckedArguments
-from langchain_llm_router.types.files import check_regular, private_opener
+from langchain_llm_router.types.files import (
+    check_regular,
+    open_bytes,
+    private_opener,
+    refuse_compressed,
+)
 from langchain_llm_router.verification.description import same_verifier, verifier_name
 
 try:
@@ -212,6 +217,7 @@ class Journal(CheckedArguments):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             check_regular(self.path)
+        refuse_compressed(self.path)
         self._file = open(self.path, "ab+", opener=private_opener)
         if fcntl is not None:
             try:
@@ -259,8 +265,7 @@ def read_journal(path: str | Path) -> Record:
         ValueError: If another line cannot be read, with its number.
     """
     record, path = Record(), Path(path)
-    check_regular(path)
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         _read_into(record, file, path.name)
     return record
 

@@ -8,7 +8,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from langchain_llm_router.data.row_files import check_suffix, read_rows
+from langchain_llm_router.data.row_files import JSONL, check_suffix, read_rows
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.errors import import_extra
 
@@ -48,8 +48,8 @@ def load_questions(path: str | Path) -> list[Question]:
     """Load questions from a file with the fields `query` and optionally `id`, `reference`, `group`.
 
     Args:
-        path: A `.jsonl`, `.csv` or `.parquet` file (the latter needs the extra `data`), or
-            `langsmith:` and the name of a LangSmith dataset. Without ids, row indices are used.
+        path: A `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet` file (the last needs the extra `data`),
+            or `langsmith:` and the name of a LangSmith dataset. Without ids, row indices are used.
 
     Raises:
         ValueError: If a row has no `query`, an id is repeated, or one question has different
@@ -59,7 +59,7 @@ def load_questions(path: str | Path) -> list[Question]:
     if kind == "langsmith" and name:
         return from_langsmith(name)
     path = Path(path)
-    check_suffix(path, (".jsonl", ".csv", ".parquet"), others=", or be `langsmith:NAME`")
+    check_suffix(path, (*JSONL, ".csv", ".parquet"), others=", or be `langsmith:NAME`")
     return parse_questions(read_rows(path), source=path.name)
 
 

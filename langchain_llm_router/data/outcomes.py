@@ -19,7 +19,7 @@ from langchain_llm_router.data.row_checks import (
     column_indices,
     row_indices,
 )
-from langchain_llm_router.data.row_files import check_suffix, placed_rows, write_rows
+from langchain_llm_router.data.row_files import JSONL, check_suffix, placed_rows, write_rows
 from langchain_llm_router.data.rows import (
     by_candidate,
     candidate_field,
@@ -207,7 +207,7 @@ class Outcomes(CheckedArguments):
             ValueError: As in `from_rows`; the message has the file and the line.
         """
         path = Path(path)
-        check_suffix(path, (".jsonl", ".parquet"))
+        check_suffix(path, (*JSONL, ".parquet"))
         return cls._of_placed(placed_rows(path))
 
 

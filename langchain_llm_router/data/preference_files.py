@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langchain_llm_router.data.battles import Battles
-from langchain_llm_router.data.row_files import check_suffix, placed_rows
+from langchain_llm_router.data.row_files import JSONL, check_suffix, placed_rows
 from langchain_llm_router.data.rows import RowError, number_field, required_field, text_field
 
 __all__ = ["clean_text", "load_arena", "load_rankings"]
@@ -93,7 +93,7 @@ def load_rankings(
         ValueError: If a row is malformed, with file and line, or if there is no battle.
     """
     path = Path(path)
-    check_suffix(path, (".jsonl", ".parquet"))
+    check_suffix(path, (*JSONL, ".parquet"))
     query_of = _query_reader(turns, clean)
     battles: list[tuple[str, str, str, float]] = []
     for place, row in placed_rows(path):

@@ -11,21 +11,32 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from langchain_llm_router.types.errors import import_extra
-from langchain_llm_router.types.files import check_regular, replaced_file
+from langchain_llm_router.types.files import (
+    check_regular,
+    open_bytes,
+    refuse_compressed,
+    replaced_file,
+)
 
 __all__ = [
+    "JSONL",
     "bounded_lines",
     "check_suffix",
     "json_lines",
     "placed_rows",
     "read_rows",
     "read_shipped",
+    "suffix_of",
     "write_rows",
 ]
 
 
+JSONL = (".jsonl", ".jsonl.gz")
+"""Suffixes of JSONL files that are read."""
+
 _MOST_PARQUET_BYTES = 4 << 30
 _MOST_CSV_BYTES = 1 << 30
+_MOST_UNPACKED_BYTES = 4 << 30
 _MOST_LINE_BYTES = 32 << 20
 # Rows may take so much memory, or four times as much as their file unpacked.
 _FREE_BYTES = 1 << 30
@@ -68,18 +79,20 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def placed_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows of a file one by one, each with its place for an error: `data.csv line 7`.
 
-    A row of CSV that has line breaks is on the line where it begins, and one of Parquet has no
-    line but a number, from 1.
+    JSONL may be compressed by gzip (`.jsonl.gz`). A row of CSV that has line breaks is on the line
+    where it begins, and one of Parquet has no line but a number, from 1.
 
     Raises:
         ValueError: As in `read_rows`, on reaching the row.
     """
-    check_suffix(path, (".jsonl", ".csv", ".parquet"))
+    check_suffix(path, (*JSONL, ".csv", ".parquet"))
     check_regular(path)
-    if path.suffix == ".jsonl":
+    if suffix_of(path) in JSONL:
         for number, line, data in json_lines(path):
             yield f"{path.name} line {number}", _row(path.name, number, line, data)
-    elif path.suffix == ".csv":
+        return
+    refuse_compressed(path)
+    if path.suffix == ".csv":
         for number, row in _csv_rows(path):
             yield f"{path.name} line {number}", row
     else:
@@ -176,10 +189,11 @@ def json_lines(
         Numbers from 1. The object is None if the line is not a JSON object, e.g. after a crash.
     """
     if isinstance(source, Path):
-        check_regular(source)
         # Read bytes, because some characters (U+2028) end a line of text but not of JSONL.
-        with source.open("rb") as file:
-            yield from json_lines(bounded_lines(file))
+        with open_bytes(source) as file:
+            lines = bounded_lines(file)
+            packed = isinstance(file, gzip.GzipFile)
+            yield from json_lines(_bounded_size(lines, source.name) if packed else lines)
         return
     for number, line in enumerate(source, start=1):
         if not line.strip():
@@ -206,11 +220,27 @@ def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
+def _bounded_size(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Yield the lines of a compressed file, which may unpack to a thousand times its size."""
+    n_bytes = 0
+    for line in lines:
+        n_bytes += len(line)
+        if n_bytes > _MOST_UNPACKED_BYTES:
+            msg = f"{name} unpacks to more than {_MOST_UNPACKED_BYTES:,} bytes: unpack it first."
+            raise ValueError(msg)
+        yield line
+
+
 def read_shipped(name: str) -> dict[str, Any]:
     """Read a table that is part of the package, by the name of its file."""
     packed = files("langchain_llm_router.data").joinpath(f"{name}.json.gz").read_bytes()
     table: dict[str, Any] = json.loads(gzip.decompress(packed))
     return table
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix of a file, `.jsonl.gz` of compressed JSONL."""
+    return "".join(path.suffixes[-2:]) if path.name.endswith(JSONL[-1]) else path.suffix
 
 
 def check_suffix(path: Path, known: tuple[str, ...], *, others: str = "") -> None:
@@ -222,9 +252,10 @@ def check_suffix(path: Path, known: tuple[str, ...], *, others: str = "") -> Non
         others: Further alternatives, for the error.
 
     Raises:
-        ValueError: If the file has another suffix.
+        ValueError: If the file has another suffix; of a compressed one, how to unpack it.
     """
-    if path.suffix not in known:
+    if suffix_of(path) not in known:
+        refuse_compressed(path)
         *first, last = (f"`{suffix}`" for suffix in known)
         msg = f"{path.name!r} must end in {', '.join(first)} or {last}{others}."
         raise ValueError(msg)

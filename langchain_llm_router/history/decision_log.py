@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from langchain_llm_router.history.log_lines import to_json_line
 from langchain_llm_router.types.arguments import CheckedArguments
+from langchain_llm_router.types.files import refuse_compressed
 from langchain_llm_router.types.secrets import redact_data
 
 try:
@@ -51,7 +52,8 @@ class DecisionLog(CheckedArguments):
     `flush` raises it. If more than `most_waiting` lines wait, the oldest are dropped (`n_lost`).
 
     Args:
-        path: Path of a JSONL file. It is created with the first line, readable by its owner only.
+        path: Path of a JSONL file, which must not be compressed. It is created with the first line,
+            readable by its owner only.
         texts: What is kept of each query: `"full"` keeps its text, with keys redacted; `"hash"` a
             hash by which equal queries can be recognized; `"none"` nothing. Without full texts, no
             text of a reason, a rationale or an error is kept either, and policies and estimators
@@ -79,6 +81,7 @@ class DecisionLog(CheckedArguments):
             msg = f"`most_waiting` must be at least 1, got {most_waiting!r}."
             raise ValueError(msg)
         self.path, self.texts, self.sync = Path(path), texts, sync
+        refuse_compressed(self.path)
         self.n_lost = 0
         self.failure: OSError | None = None
         self._hash_key, self._most_waiting = hash_key, most_waiting

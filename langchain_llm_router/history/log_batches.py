@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_llm_router.data.row_files import bounded_lines
-from langchain_llm_router.types.files import check_regular
+from langchain_llm_router.types.files import open_bytes, unpacked_bytes
 
 __all__ = ["LogBatch", "count_batches", "log_batches"]
 
@@ -29,14 +29,13 @@ def log_batches(paths: Sequence[Path]) -> Iterator[LogBatch]:
 
     Raises:
         OSError: If a file cannot be read.
-        ValueError: If it is a folder, a pipe or a device, or a line is longer than 32 MiB.
+        ValueError: As in `open_bytes`, or if a line is longer than 32 MiB.
     """
     for i, path in enumerate(paths):
-        check_regular(path)
         lines: list[bytes] = []
         n_bytes = 0
         # Bytes, because some characters (U+2028) end a line of text but not of JSONL.
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             for line in bounded_lines(file):
                 lines.append(line)
                 n_bytes += len(line)
@@ -54,4 +53,4 @@ def count_batches(paths: Sequence[Path]) -> int:
         OSError: If a file does not exist.
         ValueError: If it is a folder, a pipe or a device.
     """
-    return sum(-(-check_regular(path) // _BATCH_BYTES) for path in paths)
+    return sum(-(-unpacked_bytes(path)[0] // _BATCH_BYTES) for path in paths)

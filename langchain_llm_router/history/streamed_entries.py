@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from langchain_llm_router.history.log_reader import (
     check_readable,
     readable_items,
 )
-from langchain_llm_router.types.files import check_regular
+from langchain_llm_router.types.files import open_bytes, unpacked_bytes
 
 __all__ = ["stream_log"]
 
@@ -34,7 +35,7 @@ def stream_log(*paths: str | Path) -> History:
         ValueError: As in `read_log`.
         OSError: If a file cannot be read.
     """
-    files = [(Path(path), check_regular(Path(path))) for path in paths]
+    files = [(path, _bytes_to_read(path)) for path in map(Path, paths)]
     feedback: dict[str, dict[str, Feedback]] = {}
     ids = [to_ids([])]
     unread: list[object] = []
@@ -88,8 +89,14 @@ def _entries(files: Sequence[tuple[Path, int]]) -> Iterator[Entry]:
                 yield read
 
 
+def _bytes_to_read(path: Path) -> int:
+    """Return how many bytes there are now; no router appends to a compressed log."""
+    n_bytes, is_sure = unpacked_bytes(path)
+    return n_bytes if is_sure else sys.maxsize
+
+
 def _first_lines(path: Path, n_bytes: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for line in bounded_lines(file):
             yield line[:n_bytes]
             n_bytes -= len(line)

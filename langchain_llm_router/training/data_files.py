@@ -10,8 +10,9 @@ import numpy as np
 
 from langchain_llm_router.collect import Collected, load_journal
 from langchain_llm_router.data import Outcomes
+from langchain_llm_router.data.row_files import JSONL, suffix_of
 from langchain_llm_router.types.arrays import Floats
-from langchain_llm_router.types.files import check_regular
+from langchain_llm_router.types.files import open_bytes
 
 __all__ = ["load_data", "read_data"]
 
@@ -53,9 +54,10 @@ def read_data(*paths: str | Path) -> tuple[Outcomes | Collected, int]:
 
 
 def _is_journal(path: Path) -> bool:
-    check_regular(path)
-    with path.open("rb") as file:
-        return path.suffix == ".jsonl" and b'"kind"' in file.readline(1 << 16)
+    if suffix_of(path) not in JSONL:
+        return False
+    with open_bytes(path) as file:
+        return b'"kind"' in file.readline(1 << 16)
 
 
 def _add_up(names: Sequence[str], tables: Sequence[Outcomes]) -> Outcomes:

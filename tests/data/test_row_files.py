@@ -1,11 +1,12 @@
 """Tables on disk: read back as they were, refused by line."""
 
+import gzip
 import signal
 
 import numpy as np
 import pytest
 
-from langchain_llm_router.data import Battles, Outcomes
+from langchain_llm_router.data import Battles, Outcomes, row_files
 from tests.support.small_tables import outcomes
 
 
@@ -83,3 +84,19 @@ def test_a_broken_file_names_the_line_or_row(tmp_path):
         Outcomes.load(path)
     with pytest.raises(ValueError, match="must end in"):
         Outcomes.load(tmp_path / "table.csv")
+
+
+def test_a_small_compressed_file_of_endless_rows_is_refused(tmp_path, monkeypatch):
+    row = b'{"query": "q", "quality": {"a": 1}}\n'
+    path = tmp_path / "table.jsonl.gz"
+    path.write_bytes(gzip.compress(row * 10_000))
+    assert len(Outcomes.load(path)) == 10_000
+    monkeypatch.setattr(row_files, "_MOST_UNPACKED_BYTES", 100_000)
+    with pytest.raises(ValueError, match=r"table\.jsonl\.gz unpacks to more than 100,000 bytes"):
+        Outcomes.load(path)
+
+
+def test_no_table_is_written_to_a_compressed_file(tmp_path):
+    table = outcomes([[0, 1]])
+    with pytest.raises(ValueError, match="must be a plain file"):
+        table.save(tmp_path / "table.jsonl.gz")
