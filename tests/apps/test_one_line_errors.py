@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from langchain_llm_router.apps.cli import serve_command
 from tests.support.commands import CODE, environment, run_main
 from tests.support.questions import write_questions
 
@@ -84,6 +85,24 @@ def test_a_port_that_is_taken_during_the_start_ends_in_one_line_too(run, monkeyp
     code, _, err = run("serve", "--port", "0")
     assert code == 1
     assert "could not start" in only_line(err)
+
+
+def test_a_used_port_is_said_once_and_what_to_do(run, monkeypatch):
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        _, _, before = run("serve", "--port", port)
+        monkeypatch.setattr(serve_command, "_check_address", lambda host, port: None)
+        code, _, during = run("serve", "--port", port)
+    assert only_line(before) == (
+        f"llm-router: Cannot listen on `--host` '127.0.0.1', `--port` {port}: Address already in "
+        "use: choose another `--port`."
+    )
+    assert code == 1
+    for said in (before, during):
+        assert said.lower().count("in use") == 1
+        assert said.count(str(port)) == 1
 
 
 def test_a_file_where_a_folder_is_needed_is_named(run, tmp_path):

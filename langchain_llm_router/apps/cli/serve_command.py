@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
@@ -139,8 +140,7 @@ def serve(  # noqa: PLR0913 - each option is a parameter
     except SystemExit as end:
         if end.code in (None, 0):
             raise
-        # Another server may have taken the port while the router was loaded.
-        _check_address(host, port)
+        # What failed was printed by uvicorn, e.g. that another server took the port meanwhile.
         msg = f"The server could not start, or failed (uvicorn's exit code {end.code}): see above."
         raise LlmRouterError(msg) from end
 
@@ -167,7 +167,10 @@ def _check_address(host: str, port: int) -> None:
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        msg = f"Cannot listen on `--host` {host!r}, `--port` {port}: {error.strerror or error}."
+        # Python adds the address to the system's words, which the sentence has already.
+        said = str(error.strerror or error).partition(" (while attempting")[0]
+        advice = ": choose another `--port`" if error.errno == errno.EADDRINUSE else ""
+        msg = f"Cannot listen on `--host` {host!r}, `--port` {port}: {said}{advice}."
         raise OSError(msg) from error
 
 
