@@ -323,13 +323,14 @@ def make_grader(grader: Grader | PairwiseJudge | str) -> Grader | PairwiseJudge:
 
     Raises:
         ValueError: If the name is not `"exact"`, `"number"` or `"choice"`.
+        TypeError: If it is neither a name nor a grader.
     """
-    if not isinstance(grader, str):
+    if isinstance(grader, Grader | PairwiseJudge):
         return grader
-    if grader not in _BY_NAME:
+    if not isinstance(grader, str) or grader not in _BY_NAME:
         msg = (
             f"Unknown grader {grader!r}: must be one of {list(_BY_NAME)}, a `Judge`, a "
             "`PairwiseJudge`, or a `Grader` of your own."
         )
-        raise ValueError(msg)
+        raise (ValueError if isinstance(grader, str) else TypeError)(msg)
     return _BY_NAME[grader]()

@@ -70,7 +70,7 @@ class AgentRules:
         for name in ("prepare", "restore"):
             hook, example = getattr(self, name), {"prepare": "name", "restore": "name, prepared"}
             if hook is not None and not callable(hook):
-                msg = f"`{name}` must be a function `f({example[name]})`, got {hook!r}."
+                msg = f"`{name}` must be a function `f({example[name]})` or None, got {hook!r}."
                 raise TypeError(msg)
 
     def check(self, candidates: Sequence[Candidate], refused: Mapping[str, bool]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from langchain_core.language_models import BaseChatModel
@@ -109,17 +110,17 @@ class RouterFields(BaseModel):
                     f"'provider:model' strings, from cheap to strong, got {pool!r}."
                 )
                 raise TypeError(msg)
-            if arguments.get("shadow") is not None:
-                arguments = {**arguments, "shadow": _shadow_of(arguments["shadow"])}
             for name, value in arguments.items():
                 if name in _KINDS and value is not None:
-                    check_kind(name, value, _kind_of(name))
+                    check_kind(name, value, *_kinds_of(name), NoneType)
                 elif name == "stuck" and not isinstance(value, StuckDetector | bool | None):
                     msg = (
                         "`stuck` must be a `StuckRules` or `StuckModel`, True for the default "
                         f"rules, False, or None, got {value!r}."
                     )
                     raise TypeError(msg)
+            if arguments.get("shadow") is not None:
+                arguments = {**arguments, "shadow": _shadow_of(arguments["shadow"])}
         return arguments
 
 
@@ -159,32 +160,40 @@ class RouterArguments(DecisionArguments, total=False):
     max_retries: int | None
 
 
-_KINDS: dict[str, tuple[str, str]] = {
-    "policy": ("policies.policy", "Policy"),
-    "estimator": ("estimators.estimator", "QualityEstimator"),
-    "verifier": ("verification.verifier", "Verifier"),
-    "lengths": ("estimators.output_length", "OutputLength"),
-    "live": ("live.live", "Live"),
-    "budgets": ("budgets.budgets", "Budgets"),
-    "log": ("history.decision_log", "DecisionLog"),
-    "shadow": ("router.shadow", "Shadow"),
-    "sensitive": ("loop.sensitive", "Sensitive"),
+_KINDS: dict[str, tuple[str, ...]] = {
+    "policy": ("policies.policy.Policy",),
+    "estimator": ("estimators.estimator.QualityEstimator",),
+    "verifier": ("verification.verifier.Verifier",),
+    "lengths": ("estimators.output_length.OutputLength",),
+    "live": ("live.live.Live",),
+    "budgets": ("budgets.budgets.Budgets",),
+    "log": ("history.decision_log.DecisionLog",),
+    "shadow": (
+        "router.shadow.Shadow",
+        "router.chat.ChatLLMRouter",
+        "router.saved_router.SavedRouter",
+    ),
+    "sensitive": ("loop.sensitive.Sensitive",),
 }
-"""Module and class of each part."""
+"""The classes that each part may have, beside None."""
 
 
-def _kind_of(field: str) -> type:
-    module, name = _KINDS[field]
-    kind: type = getattr(import_module(f"langchain_llm_router.{module}"), name)
-    return kind
+def _kinds_of(field: str) -> list[Any]:
+    kinds = []
+    for path in _KINDS[field]:
+        module, _, name = path.rpartition(".")
+        kinds.append(getattr(import_module(f"langchain_llm_router.{module}"), name))
+    return kinds
 
 
 def _shadow_of(value: Any) -> Any:
-    """Return a live or saved router as a shadow; anything else as it is."""
-    kind = _kind_of("shadow")
-    if isinstance(value, kind) or not (hasattr(value, "policy") and hasattr(value, "estimator")):
+    """Return a live or saved router as a shadow, and a shadow as it is."""
+    kind, live, _ = _kinds_of("shadow")
+    if isinstance(value, kind):
         return value
-    return kind(value.policy, value.estimator)
+    # Without a policy of its own a router has one made for its candidates.
+    policy = value.parts.policy if isinstance(value, live) else value.policy
+    return kind(policy, value.estimator)
 
 
 _REFUSAL_REASONS = {

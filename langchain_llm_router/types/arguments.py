@@ -7,9 +7,10 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from itertools import islice
 from numbers import Integral, Real
+from operator import or_
 from types import NoneType, SimpleNamespace, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -105,15 +106,14 @@ def unwrap_numpy(owner: object, *names: str) -> None:
             object.__setattr__(owner, name, value.item())
 
 
-def check_kind(name: str, value: Any, kind: type) -> None:
+def check_kind(name: str, value: Any, *kinds: type) -> None:
     """Refuse a value of the wrong class.
 
     Raises:
-        TypeError: If it is not an instance of `kind`.
+        TypeError: If it is an instance of none of `kinds`; the message names them all.
     """
-    if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        msg = f"`{name}` must be {article} {kind.__name__}, got {_short_repr(value)}."
+    if not isinstance(value, kinds):
+        msg = f"`{name}` must be {_describe(reduce(or_, kinds))}, got {_short_repr(value)}."
         raise TypeError(msg)
 
 

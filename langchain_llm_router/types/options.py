@@ -157,11 +157,11 @@ class RoutingOptions(CheckedArguments):
 
     @classmethod
     def parse(cls, value: RoutingOptions | Mapping[str, Any] | str | None) -> RoutingOptions:
-        """Parse a mapping, or a line such as `router@q:1|c:40|itl<20`.
+        """Parse options, a mapping, or a line such as `router@q:1|c:40|itl<20`.
 
         Raises:
             ValueError: If a key is unknown or a value is invalid.
-            TypeError: If the value is neither a mapping nor a string.
+            TypeError: If the value is none of these.
         """
         if value is None:
             return NO_OPTIONS
@@ -170,7 +170,10 @@ class RoutingOptions(CheckedArguments):
         if isinstance(value, str):
             return _parse_line(value)
         if not isinstance(value, Mapping):
-            msg = f"Routing options must be a mapping or a 'router@...' string, got {value!r}."
+            msg = (
+                "Routing options must be a `RoutingOptions`, a mapping, a 'router@...' string or "
+                f"None, got {value!r}."
+            )
             raise TypeError(msg)
         settings = {("lambda_" if key == "lambda" else key): item for key, item in value.items()}
         allowed = [name.rstrip("_") for name in cls.__dataclass_fields__]

@@ -599,7 +599,7 @@ REFUSED = {
     ),
     "restore": (
         lambda: cascaded(agent_of(), restore="git reset"),
-        (TypeError, r"`restore` must be a function `f\(name, prepared\)`, got 'git reset'"),
+        (TypeError, r"`restore` must be a function `f\(name, prepared\)` or None, got 'git reset'"),
     ),
 }
 

@@ -1,6 +1,9 @@
 """Nothing that a user says is ignored: one list of fields, heard in every shape of a router."""
 
-from typing import get_type_hints
+import re
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -9,10 +12,21 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 import langchain_llm_router.router.parts as parts_module
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade, routing_edge
 from langchain_llm_router.budgets import Budget, Budgets
+from langchain_llm_router.collect.graders import make_grader
 from langchain_llm_router.live.live import Live
 from langchain_llm_router.policies import Always, ConfidenceThreshold, Utility
-from langchain_llm_router.router.fields import DecisionArguments, RouterArguments, RouterFields
+from langchain_llm_router.router.agent_runs import AgentRules
+from langchain_llm_router.router.fields import (
+    _KINDS,
+    DecisionArguments,
+    RouterArguments,
+    RouterFields,
+    _kinds_of,
+)
 from langchain_llm_router.router.parts import Parts
+from langchain_llm_router.router.saved_router import SavedRouter
+from langchain_llm_router.router.shadow import Shadow
+from langchain_llm_router.types.options import RoutingOptions
 from langchain_llm_router.verification import SelfEvaluator
 from tests.support.fakes import JudgeModel, ScriptedModel
 
@@ -80,6 +94,56 @@ def test_a_misspelt_budget_does_not_spend_without_a_limit(make):
 def test_a_part_of_the_wrong_kind_is_refused_at_once(make, field, value):
     with pytest.raises(TypeError, match=f"`{field}` must be"):
         make(**{field: value})
+
+
+@whole
+@pytest.mark.parametrize("field", _KINDS)
+def test_a_part_of_the_wrong_kind_is_told_all_that_is_allowed(make, field):
+    kinds = _kinds_of(field)
+    with pytest.raises(TypeError, match=rf"^`{field}` must be .* or None, got <object") as told:
+        make(**{field: object()})
+    for kind in kinds:
+        assert f" {kind.__name__}" in str(told.value)
+
+
+@whole
+def test_every_kind_of_shadow_that_is_named_is_accepted(make, tmp_path):
+    router = chat()
+    shadows = {
+        "Shadow": Shadow(Always("small")),
+        "ChatLLMRouter": router,
+        "SavedRouter": SavedRouter(("small", "large"), Always("small")),
+        "None": None,
+    }
+    names = {kind.__name__ for kind in _kinds_of("shadow")} | {"None"}
+    assert shadows.keys() == names
+    for shadow in shadows.values():
+        make(shadow=shadow)
+    # It has a policy, but not one of its own.
+    make(shadow=ChatLLMRouter(candidates=pool()))
+
+
+NAMED = [
+    (RoutingOptions.parse, "value"),
+    (make_grader, "grader"),
+    (AgentRules, "hand_over"),
+    (AgentRules, "prepare"),
+    (AgentRules, "restore"),
+]
+
+
+@pytest.mark.parametrize(("function", "argument"), NAMED)
+def test_an_error_about_an_argument_names_all_that_its_annotation_allows(function, argument):
+    with pytest.raises(TypeError) as told:
+        function(**{argument: object()})
+    hints = get_type_hints(function.__init__ if isinstance(function, type) else function)
+    parts = get_args(hints[argument]) or (hints[argument],)
+    words = {str: "string|text|one of", NoneType: "None", Mapping: "mapping", Callable: "function"}
+    for part in parts:
+        kind = get_origin(part) or part
+        choices = get_args(part) if kind is Literal else [words.get(kind) or kind.__name__]
+        for choice in choices:
+            assert re.search(choice, str(told.value)), choice
 
 
 @pytest.mark.parametrize("candidates", ["openai:gpt-4o", 3, {"small": 1}])

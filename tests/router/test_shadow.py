@@ -64,7 +64,9 @@ def test_a_second_router_itself_can_be_the_shadow(kind):
 
 
 def test_anything_else_as_a_shadow_is_refused_in_one_line():
-    with pytest.raises(TypeError, match="`shadow` must be a Shadow, got") as caught:
+    with pytest.raises(
+        TypeError, match="`shadow` must be a Shadow, a ChatLLMRouter, a SavedRouter or None, got"
+    ) as caught:
         ChatLLMRouter(candidates=pool(), policy=Always("small"), shadow=pool())
     assert len(str(caught.value)) < 250
 
