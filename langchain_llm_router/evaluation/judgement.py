@@ -132,12 +132,14 @@ class _Test:
         low: Lower bound of its mean, one-sided.
         shown: Its mean with the 95 % interval.
         n_needed: Rows that would prove it; None if no practical number would.
+        is_hoped: Whether that presumes a gain that these rows allow but do not show.
     """
 
     claim: Claim
     low: float
     shown: Interval
     n_needed: int | None
+    is_hoped: bool
 
     @property
     def proven(self) -> bool:
@@ -168,7 +170,7 @@ class _Judgement:
         names = self.trial.candidates
         column = self._instead() if single is None else single
         other = outcome != "kept" and column != self.best
-        more, easier = self._more(outcome, reason)
+        more, is_hoped, easier = self._more(outcome, reason)
         random = [t.shown for t in self.tests if t.claim.kind == "better than random"]
         quality, cost = self.trial.single_quality[:, column], self.trial.single_cost_usd[:, column]
         return Verdict(
@@ -189,6 +191,7 @@ class _Judgement:
             use_saved=self._saved(cost) if other else None,
             use_keeps=None if outcome == "kept" else self._use_keeps(column),
             more_rows=more,
+            more_rows_hoped=is_hoped,
             easier=easier,
             is_free=float(self.trial.single_cost_usd[:, self.best].sum()) == 0,
         )
@@ -234,7 +237,9 @@ class _Judgement:
     def _test(self, claim: Claim) -> _Test:
         found = self._interval(claim, self.one_sided)
         shown = self._interval(claim, self.two_sided)
-        return _Test(claim, found.low, shown, self._n_needed(claim, found))
+        margin, is_hoped = self._presumed_margin(claim, found)
+        n_needed = _rows_needed(claim, margin, self.n, self.goal.confidence)
+        return _Test(claim, found.low, shown, n_needed, is_hoped)
 
     def _interval(self, claim: Claim, resampling: Resampling) -> Interval:
         target = claim.target
@@ -255,43 +260,50 @@ class _Judgement:
         low, value, high = np.clip([found.low, found.value, found.high], -1.0, 1.0).tolist()
         return Interval(value, low, high)
 
-    def _n_needed(self, claim: Claim, found: Interval) -> int | None:
-        """Estimate the rows that prove a claim with a power of 80 %; None if it is out of reach.
+    def _presumed_margin(self, claim: Claim, found: Interval) -> tuple[float, bool]:
+        """Return the mean margin for which rows are counted, and whether it is only hoped for.
 
-        A router whose quality cannot be told from the best model's is assumed to be as good. A gain
-        that may be there is assumed to be half of the largest that may be, unless the rows are all
-        alike: what was never seen cannot be estimated.
+        It is the mean of these rows, but a router whose quality cannot be told from the best
+        model's is presumed to be as good. No number of rows proves a gain of 0, e.g. where wins
+        and losses cancel. Half of the largest gain that these rows allow is presumed then, and the
+        verdict says so. Rows that are all alike allow none: what was never seen cannot be
+        estimated.
         """
-        margin = found.value
-        hoped = found.high / 2 if np.ptp(claim.rows[0]) > 0 else 0.0
-        if claim.as_good is not None:
-            if self.gap.low <= 0 <= self.gap.high:
-                margin = claim.as_good if claim.as_good > 0 else max(margin, hoped)
-        elif margin <= 0:
-            margin = hoped
-        if not margin > 0:
-            return None
-        if not math.isfinite(margin):
-            return 2 * self.n
-        return _rows_needed(claim, margin, self.n, self.goal.confidence)
+        half = found.high / 2 if np.ptp(claim.rows[0]) > 0 else 0.0
+        if claim.as_good is not None and self.gap.low <= 0 <= self.gap.high:
+            if claim.as_good > 0:
+                return claim.as_good, False
+            return max(found.value, half), half > found.value
+        if claim.as_good is None and found.value <= 0:
+            return half, half > 0
+        return found.value, False
 
     def _closest(self) -> _Test:
         targets = [test for test in self.tests if test.claim.kind == "target"]
         return min(targets, key=lambda test: test.low)
 
-    def _more(self, outcome: Outcome, reason: Reason) -> tuple[int | None, tuple[str, int] | None]:
-        """Return the further rows that are needed, and an easier target with its own number."""
+    def _more(
+        self, outcome: Outcome, reason: Reason
+    ) -> tuple[int | None, bool, tuple[str, int] | None]:
+        """Return the further rows, whether for a gain only hoped for, and an easier target.
+
+        The easier target has its own number of rows.
+        """
         unproven = [test for test in self.tests if not test.proven]
         if len(unproven) == 0 or reason not in ("few rows", "unreachable", "missed"):
-            return None, None
+            return None, False, None
         # Where no number would do, there are so few rows that the claim itself may change.
-        needed = max(test.n_needed or max(_ENOUGH_TO_GIVE_UP, self.n + 1) for test in unproven)
+        few = max(_ENOUGH_TO_GIVE_UP, self.n + 1)
+        hardest = max(unproven, key=lambda test: test.n_needed or few)
+        needed = hardest.n_needed or few
         if outcome == "not_kept":
             needed = 4 * self.n if reason == "missed" else 2 * _MAX_ROWS
         easier = None
         if all(test.claim.kind == "target" for test in unproven):
             easier = self._easier(needed)
-        return (needed - self.n if outcome == "unknown" else None), easier
+        if outcome != "unknown":
+            return None, False, easier
+        return needed - self.n, hardest.is_hoped and hardest.n_needed is not None, easier
 
     def _easier(self, needed: int) -> tuple[str, int] | None:
         """Return the nearest easier target that needs at most half of the rows.
@@ -400,8 +412,12 @@ def _rows_needed(claim: Claim, margin: float, n: int, confidence: float) -> int 
     """Estimate the rows whose interval is above 0 with a power of 80 %, if the mean is `margin`.
 
     Returns:
-        More than `n` rows; None if it were more than is practical.
+        More than `n` rows; None if it were more than is practical, or there is no gain.
     """
+    if not margin > 0:
+        return None
+    if not math.isfinite(margin):
+        return 2 * n
     rows, bounds = claim.rows[0], claim.bounds
     level, power = 2 * confidence - 1, float(norm.ppf(_POWER))
     variance = float(rows.var())

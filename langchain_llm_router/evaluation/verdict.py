@@ -61,7 +61,11 @@ class Verdict:
         use_saved: Share of the best single model's cost that `use` saves, likewise.
         use_keeps: Whether `use` keeps the targets on average; None if that is unknown.
         more_rows: Estimate of the further rows that would prove the claims if the router is as good
-            as it seems; None unless the outcome is unknown.
+            as it seems, or where its quality cannot be told from the best single model's, as good
+            as that; None unless the outcome is unknown.
+        more_rows_hoped: Whether no gain is seen, e.g. because wins and losses cancel, so that
+            `more_rows` presumes half of the largest gain that these rows allow. Without such a
+            gain, no number of rows proves the claim.
         easier: An easier target and the further rows that would prove it, where rows are missing,
             the target is out of reach or missed; None if there is none.
     """
@@ -85,6 +89,7 @@ class Verdict:
     more_rows: int | None = None
     easier: tuple[str, int] | None = None
     is_free: bool = False
+    more_rows_hoped: bool = False
 
     @property
     def sentence(self) -> str:
@@ -154,6 +159,8 @@ class Verdict:
         if self.more_rows is None:
             return f"{text}."
         text += f": it needs about {_round(self.more_rows):,} more"
+        if self.more_rows_hoped:
+            text += ", if its true gain is half of the largest that these allow"
         return f"{text}{'' if self.easier is None else f'; {self._enough(self.easier)}'}."
 
     def _within_reach(self) -> str:
@@ -192,6 +199,7 @@ class Verdict:
             "margin": self.margin.as_list(),
             "quality_above_random_choice": _as_list(self.above_random),
             "more_rows": self.more_rows,
+            "more_rows_hoped": self.more_rows_hoped,
             "easier_target": None if self.easier is None else list(self.easier),
         }
 

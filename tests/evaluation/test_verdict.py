@@ -159,6 +159,37 @@ def test_rows_of_one_question_do_not_count_twice():
     assert naive.gap.high - naive.gap.low < (twice.gap.high - twice.gap.low) / 2
 
 
+def ties(n, wins, losses):
+    """A cheaper router that answers as `large` does, but wins some rows and loses some."""
+    _, table = rows(n, share=1.0)
+    large = np.r_[np.zeros(wins), np.ones(n - wins)]
+    quality = np.r_[np.ones(n - losses), np.zeros(losses)]
+    table = replace(table, quality=np.stack([0 * large, large], axis=1))
+    return Done(quality, table.cost_usd.mean(axis=1)), table
+
+
+HALF = "if its true gain is half of the largest that these allow"
+
+
+def test_more_questions_for_a_gain_that_was_not_seen_say_so():
+    done, table = ties(200, wins=10, losses=10)
+    found = verdict(done, table, "quality >= best")
+    assert (found.outcome, found.about, found.gap.value) == ("unknown", "target", 0)
+    assert found.more_rows_hoped
+    assert re.search(rf"about [\d,]+ more, {HALF}[;.]", found.sentence)
+    # As good as the best model is enough for an easier target, which presumes no gain.
+    easier = verdict(done, table, "quality >= best - 3 points")
+    assert (easier.outcome, easier.more_rows_hoped) == ("unknown", False)
+    assert HALF not in easier.sentence
+
+
+def test_more_questions_for_the_gain_that_was_seen_presume_no_other():
+    found = verdict(*ties(200, wins=10, losses=10), "cost <= 49 % of large")
+    assert found.about != "better than random" or not found.more_rows_hoped
+    seen = verdict(*ties(60, wins=1, losses=0), "quality >= best - 2 points")
+    assert (seen.outcome, seen.more_rows_hoped) == ("unknown", False)
+
+
 def test_several_targets_must_all_be_kept():
     done, table = rows(2000)
     both = "quality >= best - 2 points and cost <= 70 % of large"
@@ -210,6 +241,7 @@ def test_no_sentence_contradicts_its_numbers(n, share, lost, gap, seed, points, 
     assert (found.outcome == "kept") == ("is kept with" in text)
     assert (found.use is None) == (found.outcome == "kept")
     assert (found.more_rows is not None) == (found.outcome == "unknown")
+    assert found.more_rows_hoped == ("if its true gain is half" in text)
     assert found.gap.low <= found.gap.value <= found.gap.high
     if found.easier is not None and found.easier[1] == 0:
         kept = verdict(done, table, found.easier[0], optimism=Optimism(quality=optimism))
