@@ -17,6 +17,7 @@ from langchain_llm_router.calls.chat_models import live_model
 from langchain_llm_router.calls.langchain_internals import langsmith_params
 from langchain_llm_router.loop.record import verdict_lines
 from langchain_llm_router.types import Attempt, Candidate, Decision
+from langchain_llm_router.types.figures import format_score
 from langchain_llm_router.types.usage import usage_of
 
 __all__ = [
@@ -34,21 +35,21 @@ VERIFICATION = "self_evaluate"
 
 
 def decision_name(step: Decision) -> str:
-    """Return the name of a decision's run, e.g. `decide: accept small (P 0.97 > 0.79)`."""
+    """Return the name of a decision's run, e.g. `decide: accept small (P 0.970 > 0.790)`."""
     name, p, bar = f"decide: {step.action} {step.candidate}", step.confidence, step.bar
     if p is None:
         return name
     if bar is None:
-        return f"{name} (P {p:.2f})"
+        return f"{name} (P {format_score(p)})"
     sign = "=" if p == bar else ">" if p > bar else "<"
-    return f"{name} (P {p:.2f} {sign} {bar:.2f})"
+    return f"{name} (P {format_score(p)} {sign} {format_score(bar)})"
 
 
 def verification_name(attempt: Attempt) -> str:
-    """Return the name of a verification's run, e.g. `self_evaluate ×8 → 0.88`."""
+    """Return the name of a verification's run, e.g. `self_evaluate ×8 → 0.875`."""
     score, n = attempt.get("confidence"), len(attempt.get("verdicts") or ())
     times = f" ×{n}" if n > 1 else ""
-    return f"{VERIFICATION}{times} → {'no verdict' if score is None else f'{score:.2f}'}"
+    return f"{VERIFICATION}{times} → {'no verdict' if score is None else format_score(score)}"
 
 
 def mark_verification(attempt: Attempt, config: RunnableConfig, verifier: object) -> Attempt:

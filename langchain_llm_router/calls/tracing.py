@@ -1,7 +1,7 @@
 """Decisions in traces and streams: as a run of their own, and as events during the request.
 
-A trace reads as a sentence: `llm_router`, `decide: ask small`, `small`, `self_evaluate ×8 → 0.88`,
-`decide: accept small (P 0.97 > 0.79)`. In a graph the runs of the nodes carry these names.
+A trace reads as a sentence: `llm_router`, `decide: ask small`, `small`, `self_evaluate ×8 → 0.875`,
+`decide: accept small (P 0.970 > 0.790)`. In a graph the runs of the nodes carry these names.
 
 If no callback handler is attached, no run and no event is made.
 

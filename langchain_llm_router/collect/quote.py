@@ -22,6 +22,7 @@ from langchain_llm_router.collect.graders import Grader, PairwiseJudge
 from langchain_llm_router.collect.journal import Record
 from langchain_llm_router.collect.questions import Question
 from langchain_llm_router.types import CHARS_PER_TOKEN, Candidate, sum_usd
+from langchain_llm_router.types.figures import format_usd
 from langchain_llm_router.types.tokens import estimate_tokens
 from langchain_llm_router.verification import Call, Case, Evaluating, Report, Verifier
 
@@ -209,7 +210,7 @@ def _count_calls(n: int) -> str:
 
 
 def _dollars(amount: float | None) -> str:
-    return "price unknown" if amount is None else f"about ${amount:,.4f}"
+    return "price unknown" if amount is None else f"about {format_usd(amount)}"
 
 
 def expected_answer_usd(work: Workload, candidate: Candidate) -> float | None:

@@ -31,6 +31,7 @@ from langchain_llm_router.collect.tables import Collected, tabulate
 from langchain_llm_router.types import Candidate, candidate_names
 from langchain_llm_router.types.arguments import refuse_unknown
 from langchain_llm_router.types.errors import CollectionError
+from langchain_llm_router.types.figures import format_usd
 from langchain_llm_router.verification import Verifier
 from langchain_llm_router.verification.description import (
     describe_verifier,
@@ -197,7 +198,8 @@ def finish(work: Workload, log: Journal, limits: Limits, stopped: str | None) ->
     done, total = len(log.record.answers), len(work.questions) * len(work.candidates)
     msg = f"{stopped} {done} of {total} answers are in {log.path.name}"
     if limits.budget_usd is not None:
-        msg += f", and ${log.record.spent_usd:.6g} of ${limits.budget_usd:g} are spent"
+        spent = format_usd(log.record.spent_usd)
+        msg += f", and {spent} of {format_usd(limits.budget_usd)} are spent"
     msg += "; the same call resumes from there."
     raise CollectionError(msg)
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from langchain_llm_router.collect.collector import Watcher
-from langchain_llm_router.collect.quote import Quote
+from langchain_llm_router.collect.quote import Quote, Spending
 from langchain_llm_router.collect.readability import Readable
 from langchain_llm_router.types.errors import CollectionError, import_extra
+from langchain_llm_router.types.figures import format_usd
 from langchain_llm_router.types.progress import Bar
 
 __all__ = ["TerminalWatcher"]
@@ -73,8 +74,14 @@ class TerminalWatcher(Watcher):
 
     def advance(self, done: int, total: int, spent_usd: float) -> None:
         """Move the bar."""
-        self._bar.note = f"${spent_usd:.4f}"
+        self._bar.note = format_usd(spent_usd)
         self._bar("answers", done, total)
+
+    def end(self, spending: Spending) -> None:
+        """Print what was spent beside what was expected, also without a terminal."""
+        self._bar.__exit__()
+        self.spending = spending
+        self._console.print(str(spending), highlight=False, markup=False)
 
     def _ask(self, question: str) -> bool:
         prompt = import_extra("rich.prompt", "cli").Confirm

@@ -23,6 +23,7 @@ from langchain_llm_router.estimators.transformer import (
 )
 from langchain_llm_router.types.arrays import Arrays, Floats, Indices
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.figures import format_share
 
 if TYPE_CHECKING:
     import torch
@@ -251,9 +252,9 @@ class ModelScorer(TransformerEstimator):
         moved = float((self.network_.vectors[-1].detach() - start).norm() / start.norm())
         if moved < _LEAST_MOVE:
             msg = (
-                f"The vector of {name!r} has moved by {moved:.2%} only, so its predictions are "
-                "those of the candidate most like it, shifted: raise `learning_rate` or `epochs` "
-                "of `training`, or leave `training` out."
+                f"The vector of {name!r} has moved by {format_share(moved, 2)} only, so its "
+                "predictions are those of the candidate most like it, shifted: raise "
+                "`learning_rate` or `epochs` of `training`, or leave `training` out."
             )
             warnings.warn(msg, stacklevel=3)
 

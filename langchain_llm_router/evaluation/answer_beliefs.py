@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_llm_router.types import Decision, Situation
+from langchain_llm_router.types.figures import format_score, format_usd
 
 __all__ = ["AnswerBelief", "BelievedAnswer", "FurtherAnswer", "answer_belief"]
 
@@ -62,7 +63,7 @@ class AnswerBelief:
             for it in self.answers:
                 note = "" if it.comparable else " (cannot be compared)"
                 mark = "→" if it.kept else " "
-                lines.append(f"  {mark} {it.p_right:.2f}  {', '.join(it.members)}{note}")
+                lines.append(f"  {mark} {format_score(it.p_right)}  {', '.join(it.members)}{note}")
         if self.further:
             if lines:
                 lines.append("")
@@ -71,7 +72,7 @@ class AnswerBelief:
             wide = max(len(it.candidate) for it in self.further)
             for one in self.further:
                 mark = "→" if one.chosen else " "
-                cost = "unknown" if one.cost_usd is None else f"{one.cost_usd:.3g} USD"
+                cost = format_usd(one.cost_usd)
                 lines.append(f"  {mark} {one.candidate:<{wide}}  {one.value:.3f}  costs {cost}")
         return lines
 

@@ -10,6 +10,7 @@ from langchain_llm_router.evaluation.answer_beliefs import AnswerBelief
 from langchain_llm_router.evaluation.flips import Span
 from langchain_llm_router.policies import Knob
 from langchain_llm_router.types import Decision
+from langchain_llm_router.types.figures import format_score, format_usd
 
 __all__ = ["ArmTerms", "Explanation", "Neighbor", "Outlook", "StepTaken"]
 
@@ -216,7 +217,7 @@ class Explanation:
         wide = max(len(arm.candidate) for arm in self.arms)
         names = list(dict.fromkeys(name for arm in self.arms for name in arm.terms))
         shown = [_HEADING.get(name, name) for name in names]
-        head = "".join(f"{name:>11}" for name in [*shown, "= utility"]) + f"{'USD/answer':>13}"
+        head = "".join(f"{name:>11}" for name in [*shown, "= utility"]) + f"{'per answer':>13}"
         timed = any(arm.tokens_per_s is not None for arm in self.arms)
         head += f"{'tokens/s':>11}" if timed else ""
         rate = "" if self.lambda_ is None else f", at λ = {self.lambda_:.4g} per USD"
@@ -231,7 +232,7 @@ class Explanation:
             )
             mark = "→" if arm.chosen else " "
             total = "unknown" if arm.utility is None else f"{arm.utility:+.4f}"
-            cost = "unknown" if arm.cost_usd is None else f"{arm.cost_usd:.3g}"
+            cost = format_usd(arm.cost_usd)
             speed = "unknown" if arm.tokens_per_s is None else f"{arm.tokens_per_s:.3g}"
             last = f"{cost:>13}{speed:>11}" if timed else f"{cost:>13}"
             lines.append(f"  {mark} {arm.candidate:<{wide}}{cells}{total:>11}{last}")
@@ -246,7 +247,7 @@ class Explanation:
             else:
                 runs.append([it])
         for run in runs:
-            scores = [f"{it.score:.2f}" for it in run if it.score is not None]
+            scores = [format_score(it.score) for it in run if it.score is not None]
             named = [] if len(scores) == len(run) else ["no verdict"]
             if scores:
                 named.append(f"score {' to '.join(dict.fromkeys([scores[0], scores[-1]]))}")
@@ -261,8 +262,10 @@ def _range(span: Span) -> str:
 
 
 def _neighbor_line(neighbor: Neighbor) -> str:
-    scores = ", ".join(f"{name} {quality:.2g}" for name, quality in neighbor.quality.items())
-    return f"{neighbor.similarity:.2f}  {_short(neighbor.query, 60):<60}  {scores}"
+    scores = ", ".join(
+        f"{name} {format_score(quality)}" for name, quality in neighbor.quality.items()
+    )
+    return f"{format_score(neighbor.similarity)}  {_short(neighbor.query, 60):<60}  {scores}"
 
 
 def _short(text: str, n: int) -> str:

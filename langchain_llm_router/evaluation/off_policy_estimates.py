@@ -25,6 +25,7 @@ from langchain_llm_router.history.log_replay import Changes, LogReplay, replay_l
 from langchain_llm_router.history.replay_figures import ReplayFigures
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.figures import format_share
 
 __all__ = [
     "OffPolicy",
@@ -236,10 +237,10 @@ class Overlap:
         if self.n_unsupported > 0:
             share = self.n_unsupported / self.n
             return (
-                f"On {self.n_unsupported} of {self.n} requests ({share:.0%}) this policy may take "
-                "an action that the logged policy, which did not choose at random, never takes. "
-                "The estimates use the other requests, which may be easier or harder: let the "
-                "logged policy explore at random to support the rest."
+                f"On {self.n_unsupported} of {self.n} requests ({format_share(share)}) this policy "
+                "may take an action that the logged policy, which did not choose at random, never "
+                "takes. The estimates use the other requests, which may be easier or harder: let "
+                "the logged policy explore at random to support the rest."
             )
         if self.mean_weight.high < 1 - 1e-9:
             return (

@@ -18,6 +18,7 @@ import numpy as np
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.evaluation.table_replay import best_single
 from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.figures import format_share
 
 __all__ = ["RepeatedRuns"]
 
@@ -98,8 +99,9 @@ class RepeatedRuns:
         return (
             f"{self.n_queries:,} questions were answered several times. If the best model of each "
             f"is chosen by one half of its runs and tested on the other, quality is "
-            f"{self.honest[0]:.1%}, {100 * self.headroom:+.1f} points against {self.best} alone; "
-            f"chosen by the runs that then count it is {self.naive[0]:.1%}, which is partly luck."
+            f"{format_share(self.honest[0], 1)}, {100 * self.headroom:+.1f} points against "
+            f"{self.best} alone; chosen by the runs that then count it is "
+            f"{format_share(self.naive[0], 1)}, which is partly luck."
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from langchain_llm_router.estimators import Linear, QualityEstimator, out_of_fol
 from langchain_llm_router.evaluation.intervals import Interval, Resampling, bootstrap
 from langchain_llm_router.evaluation.metrics import auc
 from langchain_llm_router.types.arrays import Floats, Indices, Vectors
+from langchain_llm_router.types.figures import format_share
 
 __all__ = ["Closeness", "Separability", "closeness", "separability"]
 
@@ -60,10 +61,11 @@ class Separability:
     @property
     def sentence(self) -> str:
         """The result in words."""
-        shown = "" if self.predictor_auc is None else f", predictor AUC {self.predictor_auc:.2f}"
+        auc = self.predictor_auc
+        shown = "" if auc is None else f", predictor AUC {auc:.3f}"
         facts = (
-            f"neighbors share the label in {self.neighbor_agreement:.1%} of cases, by chance in "
-            f"{self.chance_agreement:.1%} (p = {self.p_value:.3f}){shown}"
+            f"neighbors share the label in {format_share(self.neighbor_agreement, 1)} of cases, by "
+            f"chance in {format_share(self.chance_agreement, 1)} (p = {self.p_value:.3f}){shown}"
         )
         if self.carries_signal:
             return f"This embedding carries a signal for routing: {facts}."

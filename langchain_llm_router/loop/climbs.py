@@ -19,6 +19,7 @@ from langchain_llm_router.loop.stuck import HandOver
 from langchain_llm_router.loop.stuck_signals import since_last_human
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Candidate, Decision, Situation
+from langchain_llm_router.types.figures import format_usd
 
 __all__ = [
     "ToolLoop",
@@ -180,7 +181,7 @@ def _price_of_switch(usd: float | None) -> str:
     if usd is None:
         return "what reading the conversation again costs is unknown"
     more = "more" if usd >= 0 else "less"
-    return f"reading the conversation again costs {abs(usd):.3g} USD {more}"
+    return f"reading the conversation again costs {format_usd(abs(usd))} {more}"
 
 
 def _scores(situation: Situation, holder: str) -> dict[str, dict[str, float | None]]:

@@ -17,6 +17,7 @@ from langchain_llm_router.loop.stuck_signals import (
 )
 from langchain_llm_router.types import Stuck
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.figures import format_score
 
 __all__ = ["HandOver", "RecordedLoops", "StuckDetector", "StuckModel", "StuckRules"]
 
@@ -222,8 +223,8 @@ class StuckModel(StuckDetector):
             stuck=probability >= self.threshold,
             signal=name,
             detail=(
-                f"P(it fails) = {probability:.2f} (threshold {self.threshold:.2f}), most of all "
-                f"because {_in_words(name, signals)}"
+                f"P(it fails) = {format_score(probability)} (threshold "
+                f"{format_score(self.threshold)}), most of all because {_in_words(name, signals)}"
             ),
             probability=probability,
             signals=_nonzero(signals),

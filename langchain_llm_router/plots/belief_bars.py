@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from langchain_llm_router.evaluation.answer_beliefs import AnswerBelief
-from langchain_llm_router.plots.canvas import COLORS, GOOD, INK, MUTED, POOR, Axes, dollars
+from langchain_llm_router.plots.canvas import COLORS, GOOD, INK, MUTED, POOR, Axes
 from langchain_llm_router.plots.named_rows import cut, name_rows
+from langchain_llm_router.types.figures import format_score, format_usd
 
 __all__ = ["draw_answers", "draw_further"]
 
@@ -13,7 +14,7 @@ def draw_answers(ax: Axes, belief: AnswerBelief) -> None:
     """Draw a bar per different answer, P(right) long, with the candidates that gave it."""
     rows = []
     for row, it in enumerate(belief.answers):
-        rows.append((f"{it.p_right:.2f}", it.kept, ""))
+        rows.append((format_score(it.p_right), it.kept, ""))
         color = GOOD if it.kept else COLORS[0] if it.comparable else MUTED
         ax.barh(row, it.p_right, 0.7, color=color, alpha=0.4, linewidth=0)
         note = ", kept" if it.kept else "" if it.comparable else " (cannot be compared)"
@@ -54,4 +55,4 @@ def draw_further(ax: Axes, belief: AnswerBelief) -> None:
 
 
 def _price(cost_usd: float | None) -> str:
-    return "" if cost_usd is None else f"{dollars(1000 * cost_usd)} per 1,000"
+    return "" if cost_usd is None else f"{format_usd(1000 * cost_usd)} per 1,000"

@@ -31,7 +31,6 @@ __all__ = [
     "Figure",
     "Labels",
     "axes",
-    "dollars",
     "gradient",
     "gradient_key",
     "new",
@@ -107,15 +106,6 @@ def save(figure: Figure, path: str | Path) -> Path:
     with open(path, "wb", opener=private_opener) as file:
         figure.savefig(file, dpi=_DPI, facecolor="white", format=kind)
     return path
-
-
-def dollars(value: float) -> str:
-    """Format a cost, e.g. as $3.40 or $0.012."""
-    if value >= 100:
-        return f"${value:,.0f}"
-    if value >= 0.1 or value == 0:
-        return f"${value:.2f}".removesuffix(".00")
-    return f"${np.format_float_positional(value, precision=2, fractional=False, trim='-')}"
 
 
 def number_axis(ax: Axes, tell: Callable[[float], str] | None = None) -> None:

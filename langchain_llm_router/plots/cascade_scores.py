@@ -17,6 +17,7 @@ from langchain_llm_router.plots.canvas import (
     new,
 )
 from langchain_llm_router.policies.observation import KernelDensity
+from langchain_llm_router.types.figures import format_score
 
 __all__ = ["cascade_scores"]
 
@@ -115,10 +116,11 @@ def _steps(
             raise ValueError(msg)
         p, price = models[name].p_good(score), lambda_ * cost_usd[following]
         reward = p - price if raises_bar else price - (1 - p)
-        parts = f"{p:.2f} - {price:.2f}" if raises_bar else f"{price:.2f} - (1 - {p:.2f})"
+        good, paid = format_score(p), format_score(price)
+        parts = f"{good} - {paid}" if raises_bar else f"{paid} - (1 - {good})"
         kept = reward > 0 if raises_bar else reward >= 0
         decision = f"keep {name}'s answer" if kept else f"escalate to {following}"
-        steps[name] = _Step(score, p, f"reward {parts} = {reward:+.2f}", decision, kept)
+        steps[name] = _Step(score, p, f"reward {parts} = {reward:+.3f}", decision, kept)
     return steps
 
 
@@ -135,8 +137,9 @@ def _panel(ax: Axes, model: KernelDensity, step: _Step) -> None:
         for height, (_, color) in zip(heights, sides, strict=True):
             ax.plot([step.score], [height], "o", color=color, markeredgecolor=INK, markersize=7,
                     zorder=6, clip_on=False)  # fmt: skip
+        assert step.p_good is not None, "it has a score"
         said = "no trust here: " if model.trust(step.score) == 0 else ""
-        lines.append(f"score {step.score:.2f}: {said}P(good) {step.p_good:.0%}")
+        lines.append(f"score {format_score(step.score)}: {said}P(good) {format_score(step.p_good)}")
     if step.reward:
         lines.append(step.reward)
     color = MUTED if not asked else GOOD if step.keeps else POOR

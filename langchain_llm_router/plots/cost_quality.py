@@ -21,11 +21,11 @@ from langchain_llm_router.plots.canvas import (
     Figure,
     Labels,
     axes,
-    dollars,
     new,
     number_axis,
 )
 from langchain_llm_router.types.arguments import CheckedArguments, check_range
+from langchain_llm_router.types.figures import format_share, format_usd
 
 __all__ = [
     "StrategyPoint",
@@ -227,7 +227,7 @@ def _frame(ax: Axes, points: Sequence[StrategyPoint]) -> None:
     else:
         span = max(float(cost.max() - cost.min()), 0.2 * float(cost.max()), 1e-9)
         ax.set_xlim(max(cost.min() - 0.08 * span, -0.02 * span), cost.max() + 0.14 * span)
-    number_axis(ax, dollars)
+    number_axis(ax, format_usd)
 
 
 def _draw_hull(ax: Axes, labels: Labels, hull: Hull) -> None:
@@ -313,7 +313,7 @@ def _draw_saving(
         return
     name, cost = saving
     saved = 1 - cost / best.cost_usd
-    text = f"same quality, {saved:.0%} cheaper"
+    text = f"same quality, {format_share(saved)} cheaper"
     if len(curves) > 1:
         text += f" ({name})"
     _draw_arrow(ax, labels, best, StrategyPoint(name, cost, best.quality), text)
@@ -334,7 +334,7 @@ def _draw_chosen(
     gap = 100 * (chosen.quality - best.quality)
     if best.cost_usd > 0:
         cheaper = 1 - chosen.cost_usd / best.cost_usd
-        price = f"{abs(cheaper):.0%} {'cheaper' if cheaper >= 0 else 'dearer'}"
+        price = f"{format_share(abs(cheaper))} {'cheaper' if cheaper >= 0 else 'dearer'}"
     else:
         price = "dearer" if chosen.cost_usd > 0 else "as free"
     _draw_arrow(ax, labels, best, chosen, f"{price}, {gap:+.1f} points".replace("-", "−"))

@@ -18,12 +18,12 @@ from langchain_llm_router.plots.canvas import (
     Axes,
     Figure,
     axes,
-    dollars,
     new,
     number_axis,
     readable,
 )
 from langchain_llm_router.plots.named_rows import cut, name_rows
+from langchain_llm_router.types.figures import format_score, format_usd
 
 __all__ = ["explanation"]
 
@@ -120,7 +120,7 @@ def _bars(ax: Axes, explained: Explanation) -> None:
             ends[side] += value
         if arm.utility is not None:
             ax.plot(arm.utility, row, "D", color=INK, markeredgecolor="white", markersize=8)
-            ax.annotate(f"{arm.utility:.3f}", (max(ends[1], ends[0]), row), xytext=(8, 0),
+            ax.annotate(format_score(arm.utility), (max(ends[1], ends[0]), row), xytext=(8, 0),
                         textcoords="offset points", va="center", color=INK, fontsize=10,
                         fontweight="bold" if arm.chosen else "normal")  # fmt: skip
         else:
@@ -137,7 +137,7 @@ def _bars(ax: Axes, explained: Explanation) -> None:
 
 
 def _expected(cost_usd: float | None) -> str:
-    return "" if cost_usd is None else f"{dollars(1000 * cost_usd)} per 1,000"
+    return "" if cost_usd is None else f"{format_usd(1000 * cost_usd)} per 1,000"
 
 
 def _strip_title(step: StepTaken) -> str:
@@ -220,7 +220,7 @@ def _outlook(ax: Axes, explained: Explanation, shades: dict[str, str]) -> None:
                alpha=0.85 if keep else 0.35, label=None if label in named else label)  # fmt: skip
         named.add(label)
         if known:
-            text = "?" if it.p_good is None else f"{y:.2f}"
+            text = "?" if it.p_good is None else format_score(y)
             ax.text(x, y + 0.03, text, ha="center", fontsize=8, color=INK)
     ticks = [it.score for it in explained.outlook if it.score is not None]
     labels = ["no verdict", *(f"{tick:.3g}" for tick in ticks)]
@@ -238,7 +238,7 @@ def _outlook(ax: Axes, explained: Explanation, shades: dict[str, str]) -> None:
         )
         ax.plot([at, at], [(near.p_good or 0.0) + 0.13, 1.3], color=INK, linewidth=1.2,
                 linestyle=(0, (1, 2)))  # fmt: skip
-        ax.annotate(f"observed {at:.2f}", (at, 1.3), xytext=(-4 if at > 0.5 else 4, -2),
+        ax.annotate(f"observed {format_score(at)}", (at, 1.3), xytext=(-4 if at > 0.5 else 4, -2),
                     textcoords="offset points", ha="right" if at > 0.5 else "left", va="top",
                     fontsize=9, color=INK, fontweight="bold")  # fmt: skip
     ax.grid(visible=False, axis="x")
@@ -279,7 +279,7 @@ def _neighbors(ax: Axes, explained: Explanation) -> None:
         ax.annotate(cut(name, 18), (left + k * step, -0.45), xytext=(-3, 0), rotation=35,
                     textcoords="offset points", ha="left", va="bottom", fontsize=8, color=INK,
                     rotation_mode="anchor", annotation_clip=False)  # fmt: skip
-    name_rows(ax, [(f"{it.similarity:.2f}", False, "") for it in explained.neighbors])
+    name_rows(ax, [(format_score(it.similarity), False, "") for it in explained.neighbors])
     ax.set_xlim(0, 1)
     ax.set_ylim(len(explained.neighbors) - 0.5, -0.5)
     ax.set_xticks([])

@@ -13,9 +13,9 @@ from langchain_llm_router.plots.canvas import (
     POOR,
     Axes,
     Figure,
-    dollars,
     new,
 )
+from langchain_llm_router.types.figures import format_score, format_usd
 
 __all__ = ["decision_path"]
 
@@ -51,7 +51,7 @@ def decision_path(record: Mapping[str, Any], *, title: str = "", query: str = ""
     ax.set_xlim(0, wide)
     ax.set_ylim(0, high)
     spent = record.get("cost_usd")
-    cost = "unknown cost" if spent is None else f"{dollars(1000 * spent)} per 1,000 such queries"
+    cost = "unknown cost" if spent is None else f"{format_usd(1000 * spent)} per 1,000 such queries"
     ax.text(0.25, high - 0.38, title or f"{record['candidate']} answered, at {cost}", color=INK,
             fontsize=13, fontweight="bold")  # fmt: skip
     if query:
@@ -96,14 +96,14 @@ def _outcome(
         lines.append((_price(attempt.get("cost_usd")), MUTED))
     elif step["action"] == "verify":
         score = attempt.get("confidence")
-        lines.append(("no verdict" if score is None else f"score {score:.2f}", INK))
+        lines.append(("no verdict" if score is None else f"score {format_score(score)}", INK))
         lines.append((_price(attempt.get("verification_cost_usd")), MUTED))
     for i, (text, color) in enumerate(lines):
         ax.text(x + 0.1, y - 0.1 - 0.2 * i, text, color=color, fontsize=9, va="top")
 
 
 def _price(cost_usd: float | None) -> str:
-    return "cost unknown" if cost_usd is None else f"{dollars(cost_usd)}"
+    return "cost unknown" if cost_usd is None else format_usd(cost_usd)
 
 
 def _cut(text: str, n: int) -> str:

@@ -9,6 +9,7 @@ from langchain_llm_router.evaluation.metrics import auc, ece, reliability
 from langchain_llm_router.evaluation.separability_report import Closeness, Separability
 from langchain_llm_router.plots.canvas import GOOD, INK, MUTED, POOR, WIDE, Figure, axes, new
 from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.figures import format_share
 
 __all__ = ["closeness_histograms", "reliability_curve", "separability"]
 
@@ -118,7 +119,7 @@ def closeness_histograms(
     figure = new(10, 4.2)
     query = " ".join(one.query.split())
     query = query if len(query) <= 44 else f"{query[:43]}…"
-    area = f"all pairs: those with the same are closer in {pairs.pair_auc:.0%}"
+    area = f"all pairs: those with the same are closer in {format_share(pairs.pair_auc)}"
     for left, it, note in ((0.07, one, f"one query: {query}"), (0.57, pairs, area)):
         ax = axes(
             figure, (left, 0.15, 0.41, 0.64), title=title if it is one else "", subtitle=note,

@@ -24,7 +24,6 @@ from langchain_llm_router.plots.canvas import (
     Axes,
     Figure,
     axes,
-    dollars,
     gradient,
     gradient_key,
     new,
@@ -32,6 +31,7 @@ from langchain_llm_router.plots.canvas import (
 )
 from langchain_llm_router.policies.observation import KernelDensity, normal_density
 from langchain_llm_router.types.arrays import Floats
+from langchain_llm_router.types.figures import format_score, format_usd
 
 __all__ = [
     "bell_sum",
@@ -281,7 +281,7 @@ def lambda_gradient(
         known = np.asarray(kept_from, dtype=np.float64)
         lambdas = np.interp(SCORES, np.linspace(0, 1, len(known)), known)
         top = max(float(known.max()), 1e-12)
-    note = f"the next candidate costs {dollars(1000 * cost_usd)} per 1,000 queries"
+    note = f"the next candidate costs {format_usd(1000 * cost_usd)} per 1,000 queries"
     upper = axes(figure, (0.09, 0.5, 0.73, 0.36), title=title, subtitle=note, y="P(answer good)")
     lower = axes(figure, (0.09, 0.11, 0.73, 0.3), x=_SCORE, y="total density")
     for ax, curve in ((upper, p), (lower, model.density_total_)):
@@ -320,7 +320,7 @@ def _mark_score(ax: Axes, score: float, p_good: float) -> None:
     ax.plot([score], [p_good], "D", color=INK, markeredgecolor="white", markersize=9, zorder=6)
     # P(good) mostly rises with the score: it is free above on the left, and below on the right.
     below = score < 0.6 and p_good > 0.12
-    ax.annotate(f"observed {score:.2f}: P(good) {p_good:.2f}", (score, p_good),
+    ax.annotate(f"observed {format_score(score)}: P(good) {format_score(p_good)}", (score, p_good),
                 xytext=(10 if score < 0.6 else -10, -8 if below else 8),
                 textcoords="offset points", ha="left" if score < 0.6 else "right",
                 va="top" if below else "bottom", color=INK, fontsize=10,

@@ -19,6 +19,7 @@ from langchain_llm_router.plots.canvas import (
     new,
 )
 from langchain_llm_router.types.arrays import Bools, Floats
+from langchain_llm_router.types.figures import format_score, format_share
 
 __all__ = ["verifier_grid"]
 
@@ -125,7 +126,7 @@ def _panel(ax: Axes, scores: Floats, good: Bools) -> None:
     ax.set_ylim(0, 1.32 * max(ax.get_ylim()[1], 1e-9))
     both = 0 < int(labels.sum()) < len(labels)
     area = auc(values, labels) if both else None
-    label = "no AUROC" if area is None else f"AUROC {area:.2f}"
+    label = "no AUROC" if area is None else f"AUROC {format_score(area)}"
     separates = area is not None and abs(area - 0.5) >= 0.1
     ax.text(0.99, 0.97, label, transform=ax.transAxes, ha="right", va="top", fontsize=11,
             color=INK if separates else MUTED, fontweight="bold" if separates else "normal",
@@ -169,5 +170,5 @@ def _name_model(ax: Axes, name: str, share: float) -> None:
     name = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
     ax.annotate(name, (0, 1), xytext=(0, 8), xycoords="axes fraction", textcoords="offset points",
                 color=INK, fontsize=11, fontweight="bold")  # fmt: skip
-    ax.annotate(f"{share:.0%} good", (1, 1), xytext=(0, 8), xycoords="axes fraction", ha="right",
-                textcoords="offset points", color=MUTED, fontsize=10)  # fmt: skip
+    ax.annotate(f"{format_share(share)} good", (1, 1), xytext=(0, 8), xycoords="axes fraction",
+                ha="right", textcoords="offset points", color=MUTED, fontsize=10)  # fmt: skip

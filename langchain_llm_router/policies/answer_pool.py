@@ -37,6 +37,7 @@ from langchain_llm_router.policies.training_tables import check_tables, mean_cos
 from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
 from langchain_llm_router.types.arrays import Arrays, Floats
+from langchain_llm_router.types.figures import format_score
 
 __all__ = ["AnswerPool"]
 
@@ -504,14 +505,16 @@ class AnswerPool(FittedPolicy):
         best = min(equal, key=lambda j: self._rank[j])
         p = chances[best]
         scores = self._scores(view, step, chances)
-        reason = f"{_agreement(view, best)}, P(right) = {p:.2f}{self._basis}"
+        reason = f"{_agreement(view, best)}, P(right) = {format_score(p)}{self._basis}"
         attempt = Attempt(candidate=self.candidates_[best])
         return accept(self, attempt, reason, scores=scores, confidence=p)
 
     def _ask(self, view: _View, step: _Step) -> Decision:
         chances, name = self._chances(view), self.candidates_[step.action]
         best = max((chances[j] for j in view.answered), default=None)
-        keeping = "" if best is None else f", the best answer so far has P(right) = {best:.2f}"
+        keeping = (
+            "" if best is None else f", the best answer so far has P(right) = {format_score(best)}"
+        )
         return Decision(
             action="ask",
             candidate=name,

@@ -30,6 +30,7 @@ from langchain_llm_router.training.guarantees import certified, p_value, rows_ne
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats, Indices
 from langchain_llm_router.types.errors import CalibrationError
+from langchain_llm_router.types.figures import format_usd
 
 __all__ = ["Calibrated", "Split", "calibrate", "meet_target"]
 
@@ -134,13 +135,13 @@ class Calibrated:
             lines[-1] += f" (between {low:.4g} and {high:.4g} when the {chosen} rows are resampled)"
         lines.append(f"  on {checked} held-out rows: quality {self.quality:.3f}")
         if self.cost_usd is not None:
-            lines.append(f"  cost per 1,000 queries, USD: {_per_thousand(self.cost_usd):.4g}")
+            lines.append(f"  cost per 1,000 queries: {_per_thousand(self.cost_usd)}")
         lines.append(f"  strong share {self.strong_share:.3f}")
         lines.append(f"  {self._met()}")
         if self.confidence is not None:
             promise = f"  promised with confidence {self.confidence:g} for new queries like these"
             if self.cost_ceiling_usd is not None:
-                promise += f", none of which costs more than {self.cost_ceiling_usd:.4g} USD"
+                promise += f", none of which costs more than {format_usd(self.cost_ceiling_usd)}"
             lines.append(promise)
             if self.more_labels is not None:
                 lines.append(f"  about {self.more_labels:,} more labels would promise a better one")
@@ -157,8 +158,9 @@ class Calibrated:
         return f"the difference from the target is {away:+.4f}, {agree}"
 
 
-def _per_thousand(cost: Interval) -> Interval:
-    return Interval(1000 * cost.value, 1000 * cost.low, 1000 * cost.high)
+def _per_thousand(cost: Interval) -> str:
+    value, low, high = (format_usd(1000 * usd) for usd in (cost.value, cost.low, cost.high))
+    return f"{value} [{low}, {high}]"
 
 
 def calibrate(

@@ -71,7 +71,7 @@ def test_a_refitted_router_knows_what_people_thought(run, router):
     data = [] if router == "router" else ["--data", "table.jsonl"]
     code, out, err = run("refit", router, "--log", "log.jsonl", "--out", "better", *data, "--json")
     assert code == 0, err
-    assert "20 of 21 requests have a score: small 20 (mean 0.00)" in out
+    assert "20 of 21 requests have a score: small 20 (mean 0.000)" in out
     figures = last_json(out)
     assert figures["candidates"]["large"] == {"n": 0, "mean_score": None}
     # The rows that judge the router taught nothing, though they are in the same file.

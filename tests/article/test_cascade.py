@@ -257,10 +257,10 @@ def test_the_figure_says_of_each_model_what_was_observed_and_what_is_done():
     said = [[text.get_text() for text in ax.texts] for ax in figure.axes]
     for name, panel in zip(("LM1", "LM2"), said, strict=False):
         p = models[name].p_good(scores[name])
-        assert panel[0] == f"score {scores[name]:.2f}: P(good) {p:.0%}"
+        assert panel[0] == f"score {scores[name]:.3f}: P(good) {p:.3f}"
     p1, p2 = (models[name].p_good(scores[name]) for name in ("LM1", "LM2"))
-    assert said[0][1:] == [f"reward {p1:.2f} - 0.60 = {p1 - 0.6:+.2f}", "escalate to LM2"]
-    assert said[1][1:] == [f"reward {p2:.2f} - 0.75 = {p2 - 0.75:+.2f}", "keep LM2's answer"]
+    assert said[0][1:] == [f"reward {p1:.3f} - 0.600 = {p1 - 0.6:+.3f}", "escalate to LM2"]
+    assert said[1][1:] == [f"reward {p2:.3f} - 0.750 = {p2 - 0.75:+.3f}", "keep LM2's answer"]
     assert said[2] == ["not asked"]
     for name, ax in zip(COSTS, figure.axes, strict=True):
         np.testing.assert_allclose(ax.lines[0].get_ydata(), models[name].density_good_)

@@ -216,15 +216,15 @@ def test_a_traced_cascade_reads_as_a_sentence_and_counts_every_token_once():
         "[chain] llm_router",
         "  [chain] decide: ask small",
         "  [llm] small",
-        "  [llm] self_evaluate ×8 → 1.00",
-        "  [chain] decide: accept small (P 1.00 > 0.79)",
+        "  [llm] self_evaluate ×8 → 1.000",
+        "  [chain] decide: accept small (P 1.000 > 0.790)",
     ]
     assert traced("Incorrect").tree().splitlines() == [
         "[chain] llm_router",
         "  [chain] decide: ask small",
         "  [llm] small",
-        "  [llm] self_evaluate ×8 → 0.00",
-        "  [chain] decide: ask large (P 0.00 < 0.79)",
+        "  [llm] self_evaluate ×8 → 0.000",
+        "  [chain] decide: ask large (P 0.000 < 0.790)",
         "  [llm] large",
     ]
 

@@ -57,8 +57,8 @@ def test_a_request_is_a_workflow_whose_steps_are_its_children():
     assert [span.name for span in steps] == [
         "decide: ask small",
         "chat tiny-small",
-        "self_evaluate ×8 → 0.00",
-        "decide: ask large (P 0.00 < 0.79)",
+        "self_evaluate ×8 → 0.000",
+        "decide: ask large (P 0.000 < 0.790)",
         "chat tiny-large",
     ]
     assert {span.parent.span_id for span in steps} == {root.context.span_id}
@@ -196,6 +196,6 @@ def test_a_graph_is_the_same_workflow():
     spans, _ = spans_of(lambda config: graph.invoke(given, config))
     names = [span.name for span in spans]
     assert names[0] == "invoke_workflow llm_router"
-    assert "decide: ask large (P 0.00 < 0.79)" in names
+    assert "decide: ask large (P 0.000 < 0.790)" in names
     (escalation,) = [span for span in spans if span.name.startswith("decide: ask large")]
     assert escalation.attributes["llm_router.bar"] == 0.79

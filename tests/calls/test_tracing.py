@@ -132,11 +132,11 @@ def test_a_cascades_trace_groups_the_verdicts_and_keeps_drafts_quiet():
     assert [line for line in tree.splitlines() if line.startswith("  [")] == [
         "  [chain] decide: ask small",
         "  [llm] small",
-        "  [llm] self_evaluate ×2 → 0.00",
-        "  [chain] decide: ask middle (P 0.00 < 0.60)",
+        "  [llm] self_evaluate ×2 → 0.000",
+        "  [chain] decide: ask middle (P 0.000 < 0.600)",
         "  [llm] middle",
-        "  [llm] self_evaluate ×2 → 1.00",
-        "  [chain] decide: accept middle (P 1.00 > 0.60)",
+        "  [llm] self_evaluate ×2 → 1.000",
+        "  [chain] decide: accept middle (P 1.000 > 0.600)",
     ]
     assert "nostream" in children[1]["tags"]
     assert children[3]["outputs"]["confidence"] == 0.0
@@ -174,8 +174,8 @@ def test_the_graphs_trace_has_the_nodes_the_models_and_the_same_tokens():
         counted = fake.tokens()
     assert names == [
         "predict", "decide: ask small", "small", "decide: verify small", "self_evaluate",
-        "decide: ask middle (P 0.00 < 0.60)", "middle", "decide: verify middle", "self_evaluate",
-        "decide: accept middle (P 1.00 > 0.60)",
+        "decide: ask middle (P 0.000 < 0.600)", "middle", "decide: verify middle", "self_evaluate",
+        "decide: accept middle (P 1.000 > 0.600)",
     ]  # fmt: skip
     assert counted == sum(u["total_tokens"] for u in usage.usage_metadata.values())
 

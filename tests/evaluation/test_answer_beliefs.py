@@ -94,7 +94,7 @@ def test_a_belief_is_text_and_json():
     assert "P(right) of each answer so far, and who gave it" in text
     assert f"keeping the best answer: {told.answers.keeping:.3f}" in text
     for it in told.answers.answers:
-        assert f"{it.p_right:.2f}  {', '.join(it.members)}" in text
+        assert f"{it.p_right:.3f}  {', '.join(it.members)}" in text
     assert "utility of each candidate" not in text
     again = json.loads(json.dumps(told.as_dict(), allow_nan=False))
     assert again["answers"]["keeping"] == told.answers.keeping

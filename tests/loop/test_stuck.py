@@ -145,7 +145,7 @@ def test_the_reading_names_the_signal_that_raises_the_probability_most():
     model = StuckModel({"errors_in_a_row": 2.0, "turns": 0.1}, bias=-1.0)
     told = model.judge(CALM._replace(errors_in_a_row=4))
     assert (told.stuck, told.signal) == (True, "errors_in_a_row")
-    assert told.detail.startswith("P(it fails) = 0.91 (threshold 0.50), most of all because every")
+    assert told.detail.startswith("P(it fails) = 0.914 (threshold 0.500), most of all because")
     assert model.judge(CALM).stuck is False
 
 

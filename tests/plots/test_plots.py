@@ -215,7 +215,7 @@ def test_the_gradient_of_a_router_keeps_an_answer_from_the_lambda_that_explain_n
 def test_the_curve_of_p_good_names_only_what_it_shows_and_marks_an_observed_score(tmp_path):
     rare = readable(plots.p_good_curve(article(), score=0.9), tmp_path)
     assert any("dashed" in text for text in texts(rare))
-    assert any(text.startswith("observed 0.90: P(good)") for text in texts(rare))
+    assert any(text.startswith("observed 0.900: P(good)") for text in texts(rare))
     ungated = KernelDensity(gate=0.0).fit([0.1, 0.4, 0.6, 0.9], [False, True, False, True])
     plain = plots.p_good_curve(ungated)
     assert not any("dashed" in text for text in texts(plain))
@@ -265,16 +265,16 @@ def test_the_models_of_a_cascade_are_asked_until_one_is_kept(tmp_path):
     )
     first, second, third = (" | ".join(t.get_text() for t in ax.texts) for ax in figure.axes)
     p = models["LM1"].p_good(0.55)
-    assert f"reward {p:.2f} - 0.60 = {p - 0.6:+.2f}" in first
+    assert f"reward {p:.3f} - 0.600 = {p - 0.6:+.3f}" in first
     assert "escalate to LM2" in first
-    assert "P(good) 100%" in second
-    assert "reward 1.00 - 0.75 = +0.25" in second
+    assert "P(good) 1.000" in second
+    assert "reward 1.000 - 0.750 = +0.250" in second
     assert "keep LM2's answer" in second
     assert third == "not asked"
     ours = plots.cascade_scores(models, {"LM1": 0.2, "LM2": 0.55}, lambda_=0.5, cost_usd=cost)
     shown = [" | ".join(t.get_text() for t in ax.texts) for ax in ours.axes]
-    assert "no trust here: P(good) 0%" in shown[0]
-    assert "reward 0.60 - (1 - 0.00) = -0.40" in shown[0]
+    assert "no trust here: P(good) 0.000" in shown[0]
+    assert "reward 0.600 - (1 - 0.000) = -0.400" in shown[0]
     assert "the last model | keep LM3's answer" in shown[2] or "keep LM2" in shown[1]
     with pytest.raises(ValueError, match="`scores` of 'LM2'"):
         plots.cascade_scores(models, {"LM1": 0.2}, lambda_=0.5, cost_usd=cost)
@@ -326,7 +326,7 @@ def test_decisions_without_a_probability_are_drawn_without_question_marks(tmp_pa
     before = plots.explanation(explain(saved, "q"))
     assert "?" not in texts(before)
     attempt = {"candidate": "small", "verified": True, "confidence": 0.75}
-    assert "observed 0.75" in texts(plots.explanation(explain(saved, "q", attempts=[attempt])))
+    assert "observed 0.750" in texts(plots.explanation(explain(saved, "q", attempts=[attempt])))
 
 
 def test_the_reliability_curve_and_the_separability_tell_their_figures(tmp_path):
@@ -353,7 +353,7 @@ def test_the_path_of_a_query_shows_every_step_and_what_came_of_it(tmp_path):
     assert [text for text in shown if text in ("ask", "verify", "keep")] == [
         "ask", "verify", "ask", "keep",
     ]  # fmt: skip
-    assert "score 0.33" in shown
+    assert "score 0.333" in shown
     assert "cost unknown" in shown
     assert any("does not" in text for text in shown)
 
@@ -419,7 +419,7 @@ def test_the_grid_says_which_verifier_knows_whose_good_answers(tmp_path):
     # Columns are found by name, whatever their order.
     for j, ax in enumerate(figure.axes[-shape[1] :]):
         area = auc(sure[:, j], outcomes.quality[:, j] >= 0.5)
-        assert f"AUROC {area:.2f}" in [text.get_text() for text in ax.texts]
+        assert f"AUROC {area:.3f}" in [text.get_text() for text in ax.texts]
     assert {"votes", "sure"} <= {text.get_text() for text in figure.texts}
 
 

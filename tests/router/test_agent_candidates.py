@@ -301,8 +301,8 @@ CASCADE_TREE = """\
         [llm] ScriptedChatModel
   [chain] decide: verify cheap
   [chain] self_evaluate
-    [chain] self_evaluate → 0.00
-  [chain] decide: ask strong (P 0.00 < 0.50)
+    [chain] self_evaluate → 0.000
+  [chain] decide: ask strong (P 0.000 < 0.500)
   [chain] strong
     [chain] restore
     [chain] prepare

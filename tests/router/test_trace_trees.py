@@ -80,15 +80,15 @@ ACCEPTED = """\
 [chain] llm_router
   [chain] decide: ask small
   [llm] small
-  [llm] self_evaluate ×8 → 1.00
-  [chain] decide: accept small (P 1.00 > 0.79)"""
+  [llm] self_evaluate ×8 → 1.000
+  [chain] decide: accept small (P 1.000 > 0.790)"""
 
 ESCALATED = """\
 [chain] llm_router
   [chain] decide: ask small
   [llm] small
-  [llm] self_evaluate ×8 → 0.00
-  [chain] decide: ask large (P 0.00 < 0.79)
+  [llm] self_evaluate ×8 → 0.000
+  [chain] decide: ask large (P 0.000 < 0.790)
   [llm] large"""
 
 GRAPH = """\
@@ -99,8 +99,8 @@ GRAPH = """\
     [llm] CapableModel
   [chain] decide: verify small
   [chain] self_evaluate
-    [llm] self_evaluate ×8 → 0.00
-  [chain] decide: ask large (P 0.00 < 0.79)
+    [llm] self_evaluate ×8 → 0.000
+  [chain] decide: ask large (P 0.000 < 0.790)
   [chain] large
     [llm] CapableModel
   [chain] decide: accept large"""
@@ -118,8 +118,8 @@ AGENT = """\
     [chain] LLMRouterMiddleware.wrap_model_call
       [chain] decide: ask small
       [llm] small
-      [llm] self_evaluate ×8 → 0.00
-      [chain] decide: ask large (P 0.00 < 0.79)
+      [llm] self_evaluate ×8 → 0.000
+      [chain] decide: ask large (P 0.000 < 0.790)
       [llm] large"""
 
 WAYS = {
@@ -224,7 +224,7 @@ def test_the_one_run_of_a_verification_has_a_line_for_each_verdict():
 def test_the_calls_behind_the_verdicts_are_shown_on_demand(way):
     fake, _, usage = traced(lambda: way("Incorrect", n=2, trace_verdicts=True))
     assert fake.tree().count("[chain] verdict") == 2
-    assert "[chain] self_evaluate ×2 → 0.00" in fake.tree()
+    assert "[chain] self_evaluate ×2 → 0.000" in fake.tree()
     assert fake.tokens() == sum(it["total_tokens"] for it in usage.values())
 
 

@@ -257,7 +257,7 @@ def test_a_confidence_that_promises_nothing_is_refused(confidence):
 def test_a_promise_about_cost_names_what_it_supposes():
     found = meet_target(ladder(), "cost_usd <= 0.0075", confidence=0.9)
     assert found.cost_ceiling_usd == pytest.approx(0.011)
-    assert "0.011 USD" in found.explain()
+    assert "costs more than $0.011" in found.explain()
 
 
 def test_the_split_is_a_partition_in_random_order_and_repeats():

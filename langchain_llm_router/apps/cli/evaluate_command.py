@@ -14,6 +14,7 @@ from langchain_llm_router.apps.cli.parameters import (
 )
 from langchain_llm_router.apps.cli.terminal import EXIT_CODES, write_json, write_text
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.figures import format_share, format_usd
 from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
@@ -70,39 +71,47 @@ def _title(router: Path, report: RouterReport) -> str:
 def _table(report: RouterReport) -> Any:
     table = import_extra("rich.table", "cli").Table(box=import_extra("rich.box", "cli").SIMPLE)
     table.add_column("strategy")
-    for heading in ("quality %", "USD per 1,000"):
+    for heading in ("quality %", "cost per 1,000"):
         table.add_column(heading, justify="right")
     for name, (alone, cost_alone) in report.alone.items():
-        cells = _scaled(alone, 100, ".1f"), _scaled(cost_alone, 1000, ".3g")
+        cells = _points(alone), _per_1000(cost_alone)
         table.add_row(f"{name} alone", *cells)
     table.add_section()
     table.add_row(
         "this router",
-        _scaled(report.quality, 100, ".1f"),
-        _scaled(report.cost_usd, 1000, ".3g"),
+        _points(report.quality),
+        _per_1000(report.cost_usd),
         style="bold",
     )
     oracles = {"oracle (perfect routing)": report.oracle}
     if report.repeated is not None:
         oracles = {
-            "oracle, chosen by the runs that count": report.repeated.naive,
+            "oracle by the runs that count": report.repeated.naive,
             "oracle, tested on other runs": report.repeated.honest,
         }
     for name, (quality, cost_usd) in oracles.items():
-        cost = "unknown" if cost_usd is None else f"{1000 * cost_usd:.4g}"
+        cost = format_usd(None if cost_usd is None else 1000 * cost_usd)
         table.add_row(name, f"{100 * quality:.1f}", cost)
     return table
 
 
-def _scaled(interval: Interval | None, factor: float, spec: str) -> str:
-    if interval is None:
-        return "unknown"
-    low, high = factor * interval.low, factor * interval.high
-    return f"{factor * interval.value:{spec}} ({low:{spec}} to {high:{spec}})"
+def _points(quality: Interval) -> str:
+    return f"{100 * quality.value:.1f} ({100 * quality.low:.1f} to {100 * quality.high:.1f})"
+
+
+def _signed_points(gap: Interval) -> str:
+    return f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+
+
+def _per_1000(cost_usd: Interval | None) -> str:
+    if cost_usd is None:
+        return format_usd(None)
+    value, low, high = (format_usd(1000 * x) for x in (cost_usd.value, cost_usd.low, cost_usd.high))
+    return f"{value} ({low.removeprefix('$')} to {high.removeprefix('$')})"
 
 
 def _sentences(report: RouterReport) -> list[str]:
-    asked = ", ".join(f"{name} {share:.0%}" for name, share in report.asked.items())
+    asked = ", ".join(f"{name} {format_share(share)}" for name, share in report.asked.items())
     lines = [f"Asked: {asked} of the questions."]
     if len(report.asked) == 1:
         only = next(iter(report.asked))
@@ -110,7 +119,7 @@ def _sentences(report: RouterReport) -> list[str]:
     if report.lift is None:
         lines.append("Some costs are unknown, so what it saves is too: give every model a price.")
     else:
-        lift = _scaled(report.lift, 100, "+.1f")
+        lift = _signed_points(report.lift)
         lines.append(
             "Compared with sending as many questions to each model at random, for the same money: "
             f"quality {lift} points."

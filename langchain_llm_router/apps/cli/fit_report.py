@@ -10,6 +10,7 @@ from langchain_llm_router import plots
 from langchain_llm_router.evaluation.intervals import mean_interval
 from langchain_llm_router.training.contenders import HEURISTICS
 from langchain_llm_router.training.fitted_router import Fitted, Standing
+from langchain_llm_router.types.figures import format_share, format_usd
 
 __all__ = ["drawn_line", "latency_line", "saved_line", "write_report"]
 
@@ -171,6 +172,12 @@ def _questions(fitted: Fitted) -> str:
     return f"{n:,} questions" + ("" if n == fitted.n_rows else f" drawn from {fitted.n_rows:,}")
 
 
+def _with_interval(value: float, low: float | None, high: float | None) -> str:
+    assert low is not None, "it is computed for every figure here"
+    assert high is not None, "as `low`"
+    return f"{format_share(value, 1)} ({format_share(low, 1)} to {format_share(high, 1)})"
+
+
 def _note(text: str) -> str:
     return f" {text}" if text else ""
 
@@ -205,12 +212,12 @@ def _worth_table(fitted: Fitted) -> str:
     for j, name in enumerate(table.candidates):
         quality = mean_interval(table.quality[:, j], bounds=(0, 1))
         rows.append(
-            f"| {name} alone | {quality.value:.1%} ({quality.low:.1%} to {quality.high:.1%}) "
+            f"| {name} alone | {_with_interval(quality.value, quality.low, quality.high)} "
             f"| {_per_1000(float(costs[j]))} |"
         )
     point = _point(fitted)
     rows.append(
-        f"| **this router** | **{point.quality:.1%}** ({point.low:.1%} to {point.high:.1%}) "
+        f"| **this router** | **{_with_interval(point.quality, point.low, point.high)}** "
         f"| **{_per_1000(point.cost_usd)}** |"
     )
     repeated, perfect = fitted.repeated, plots.oracle_point(table)
@@ -224,22 +231,23 @@ def _worth_table(fitted: Fitted) -> str:
         }
     for name, (reached, cost_usd) in oracles.items():
         cost = "unknown" if cost_usd is None else _per_1000(cost_usd)
-        rows.append(f"| {name} | {reached:.1%} | {cost} |")
-    head = "| | quality | USD per 1,000 questions |\n| --- | --- | --- |\n"
+        rows.append(f"| {name} | {format_share(reached, 1)} | {cost} |")
+    head = "| | quality | cost per 1,000 questions |\n| --- | --- | --- |\n"
     told = "" if repeated is None else f"\n\n{repeated.sentence}"
     return head + "\n".join(rows) + told
 
 
 def _standings(fitted: Fitted) -> str:
     rows = "\n".join(
-        f"| {s.name} | {100 * s.score:.2f} % | {s.quality:.1%} | {_per_1000(s.cost_usd)} |"
+        f"| {s.name} | {format_share(s.score, 2)} | {format_share(s.quality, 1)} "
+        f"| {_per_1000(s.cost_usd)} |"
         for s in _shown(fitted)
     )
     return (
         "Each at its best setting. The gain is the share of the cost that it saves, times the "
         "probability that as many other questions would prove it worth using; quality and cost "
         "are not yet lowered for the choice.\n\n"
-        "| contender | gain | quality | USD per 1,000 |\n| --- | --- | --- | --- |\n" + rows
+        "| contender | gain | quality | cost per 1,000 |\n| --- | --- | --- | --- |\n" + rows
     )
 
 
@@ -255,4 +263,4 @@ def _left_out(fitted: Fitted) -> str:
 
 
 def _per_1000(cost_usd: float) -> str:
-    return f"${1000 * cost_usd:.4g}"
+    return format_usd(1000 * cost_usd)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import JsonOption, RouterArgument, load_tables
 from langchain_llm_router.apps.cli.terminal import write_json, write_text
+from langchain_llm_router.types.figures import format_score
 from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def refit(
     folder = replace(saved, estimator=refitted).taught_by(rows.queries).save(out)
     figures = _figures(rows, history, training)
     scored = ", ".join(
-        f"{name} {figure['n']:,} (mean {figure['mean_score']:.2f})"
+        f"{name} {figure['n']:,} (mean {format_score(figure['mean_score'])})"
         for name, figure in figures["candidates"].items()
         if figure["n"] > 0
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from langchain_llm_router.apps.cli.parameters import JsonOption
 from langchain_llm_router.apps.cli.terminal import write_json, write_text
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.figures import format_share, format_usd
 from langchain_llm_router.types.progress import Bar
 
 if TYPE_CHECKING:
@@ -136,14 +137,18 @@ def _sentences(figures: dict[str, Any]) -> list[str]:
         )
     was, now = figures["recorded_cost_usd"], figures["cost_usd"]
     if was is not None and now is not None:
-        change = f" ({now / was - 1:+.1%})" if was > 0 else ""
+        change = f" ({format_share(now / was - 1, 1, sign=True)})" if was > 0 else ""
         lines.append(
-            f"USD per 1,000 answered requests: {1000 * was:.4g} as logged, {1000 * now:.4g} "
-            f"replayed{change}; {figures['share_cost_on_record']:.0%} of them have every "
+            f"1,000 answered requests cost {format_usd(1000 * was)} as logged, "
+            f"{format_usd(1000 * now)} replayed{change}; "
+            f"{format_share(figures['share_cost_on_record'])} of them have every "
             "replayed cost on record, the others include an expected cost."
         )
     for name, (before, after) in figures["shares"].items():
-        lines.append(f"  {name}: {before:.1%} of the answers as logged, {after:.1%} replayed")
+        told = (
+            f"{format_share(before, 1)} of the answers as logged, {format_share(after, 1)} replayed"
+        )
+        lines.append(f"  {name}: {told}")
     return lines
 
 

@@ -18,6 +18,7 @@ from langchain_llm_router.apps.cli.serve_command import serve
 from langchain_llm_router.apps.cli.start_interview import Answers, Interview, check_answers
 from langchain_llm_router.apps.cli.terminal import write_text
 from langchain_llm_router.types.errors import import_extra
+from langchain_llm_router.types.figures import format_usd
 
 __all__ = ["start"]
 
@@ -206,7 +207,7 @@ def _learned(journal: Path) -> list[str]:
     costs = mean_costs(tuple(table.candidates), table.cost_usd)
     lines = [f"Learned from {len(table):,} questions:"]
     for j, name in enumerate(table.candidates):
-        cost = f"${1000 * costs[name]:.4g}" if name in costs else "an unknown amount"
+        cost = format_usd(1000 * costs[name]) if name in costs else "an unknown amount"
         lines.append(
             f"  {name} alone: quality {100 * table.quality[:, j].mean():.1f} of 100, "
             f"{cost} per 1,000 answers"

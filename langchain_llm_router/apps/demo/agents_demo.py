@@ -34,6 +34,7 @@ from langchain_llm_router.evaluation.table_replay import replay_all
 from langchain_llm_router.policies.pomdp import Pomdp
 from langchain_llm_router.types.arguments import CheckedArguments
 from langchain_llm_router.types.arrays import Floats, Indices
+from langchain_llm_router.types.figures import format_share, format_usd
 from langchain_llm_router.types.progress import Bar, Progress, Watch
 
 __all__ = ["CHEAP", "SIGNALS", "STRONG", "AgentsDemo", "Tried", "show_agents"]
@@ -227,27 +228,33 @@ def _figures(quality: Floats, cost_usd: Floats, runs: Outcomes) -> _Figures:
 def _table(runs: Outcomes, figures: Mapping[str, _Figures]) -> Table:
     table = Table(title=f"{len(runs)} issues", title_justify="left", box=SIMPLE)
     table.add_column("strategy")
-    for heading in ("resolved, 95 %", "$ per issue", "cost", "points above a mix"):
+    for heading in ("resolved, 95 %", "cost per issue", "of the best", "points above a mix"):
         table.add_column(heading, justify="right")
     assert runs.mean_cost_usd is not None
     for j, name in enumerate(runs.candidates):
         quality = mean_interval(runs.quality[:, j], bounds=(0, 1))
         cost, strong = float(runs.mean_cost_usd[j]), float(runs.mean_cost_usd[1])
-        table.add_row(f"{name} alone", _percent(quality), f"{cost:.3f}", f"{cost / strong:.0%}", "")
+        table.add_row(
+            f"{name} alone", _percent(quality), format_usd(cost), format_share(cost / strong), ""
+        )
     table.add_section()
     for name, it in figures.items():
         table.add_row(
             name,
             _percent(it.quality),
-            f"{it.cost_usd:.3f}",
-            f"{it.share.value:.0%}",
+            format_usd(it.cost_usd),
+            format_share(it.share.value),
             _points(it.above_mix),
             style="bold" if name == _CHOSEN else None,
         )
     table.add_section()
     best = plots.oracle_point(runs)
     strong = float(runs.mean_cost_usd[1])
-    cells = f"{best.quality:.1%}", f"{best.cost_usd:.3f}", f"{best.cost_usd / strong:.0%}"
+    cells = (
+        format_share(best.quality, 1),
+        format_usd(best.cost_usd),
+        format_share(best.cost_usd / strong),
+    )
     table.add_row("if one knew beforehand", *cells, "")
     return table
 
@@ -255,7 +262,7 @@ def _table(runs: Outcomes, figures: Mapping[str, _Figures]) -> Table:
 def _sentence(it: _Figures) -> str:
     """Say what a signal is worth."""
     gain = f"{_points(it.gain)} points against {STRONG} alone"
-    words = f"{gain}, at {it.share.value:.0%} of its cost"
+    words = f"{gain}, at {format_share(it.share.value)} of its cost"
     if it.above_mix.low > 0:
         return f"{words}; {_points(it.above_mix)} above a random mix of both for the same money."
     return (
@@ -265,7 +272,7 @@ def _sentence(it: _Figures) -> str:
 
 
 def _percent(it: Interval) -> str:
-    return f"{it.value:.1%}  {100 * it.low:.1f}–{100 * it.high:.1f}"
+    return f"{format_share(it.value, 1)}  {100 * it.low:.1f}–{100 * it.high:.1f}"
 
 
 def _points(it: Interval) -> str:

@@ -32,6 +32,7 @@ from langchain_llm_router.evaluation.sweeps import Sweep, utility_sweep
 from langchain_llm_router.plots.canvas import Figure
 from langchain_llm_router.policies.confidence import ConfidenceThreshold
 from langchain_llm_router.policies.observation import KernelDensity
+from langchain_llm_router.types.figures import format_share, format_usd
 from langchain_llm_router.types.progress import Bar, track
 
 __all__ = ["show"]
@@ -93,7 +94,7 @@ def _table(demo: Demo, routers: Sequence[Strategy], verdicts: dict[str, Verdict]
     title = f"{len(demo.test):,} held-out questions"
     table = Table(title=title, title_justify="left", box=SIMPLE)
     table.add_column("strategy")
-    for heading in ("quality, 95 % interval", "$ per 1k", "cheaper than best"):
+    for heading in ("quality, 95 % interval", "cost per 1k", "cheaper than best"):
         table.add_column(heading, justify="right")
     *alone, perfect = demo.baselines()
     for strategy in alone:
@@ -102,7 +103,7 @@ def _table(demo: Demo, routers: Sequence[Strategy], verdicts: dict[str, Verdict]
     for strategy in routers:
         cost = float(strategy.cost_usd.mean())
         mixed = float(np.interp(cost, *demo.hull()))
-        row = ("at random, same $", f"{mixed:.1%}", f"{cost * 1000:.2f}", "")
+        row = ("at random, same $", format_share(mixed, 1), format_usd(1000 * cost), "")
         table.add_row(*row, style="dim")
         table.add_row(*_cells(strategy, verdicts[strategy.name].saved), style="bold")
     table.add_section()
@@ -114,9 +115,9 @@ def _cells(strategy: Strategy, saved: Interval | None) -> list[str]:
     quality = mean_interval(strategy.quality, bounds=(0, 1))
     return [
         strategy.name,
-        f"{quality.value:.1%}  {100 * quality.low:.1f}–{100 * quality.high:.1f}",
-        f"{strategy.cost_usd.mean() * 1000:.2f}",
-        "" if saved is None else f"{saved.value:.0%}  {_signed(saved)}",
+        f"{format_share(quality.value, 1)}  {100 * quality.low:.1f}–{100 * quality.high:.1f}",
+        format_usd(1000 * float(strategy.cost_usd.mean())),
+        "" if saved is None else f"{format_share(saved.value)}  {_signed(saved)}",
     ]
 
 
@@ -162,12 +163,16 @@ def _explain(
                 same = sum(verdict is True for verdict in verdicts)
                 console.print(f"           {same} of {len(verdicts)} peers gave the same answer")
         for name, numbers in record["scores"].items():
-            told = ", ".join(f"{k} {v:.4g}" for k, v in numbers.items() if v is not None)
+            told = ", ".join(
+                f"{k} {format_usd(v) if k.endswith('_usd') else f'{v:.4g}'}"
+                for k, v in numbers.items()
+                if v is not None
+            )
             console.print(f"      [dim]{name}: {told}[/dim]")
         if record["flip"] is not None:
             console.print(f"      [dim]what would change it: {escape(record['flip'])}[/dim]")
         outcome = "[green]correct[/green]" if correct else "[red]wrong[/red]"
-        cost = f"${record['cost_usd'] * 1000:.2f} per 1k such questions"
+        cost = f"{format_usd(1000 * record['cost_usd'])} per 1k such questions"
         console.print(f"    → {record['candidate']} was {outcome}, at {cost}")
 
 
@@ -201,7 +206,7 @@ def _picture(
         chosen=plots.StrategyPoint(
             "calibrated", float(ours_best.cost_usd.mean()), float(ours_best.quality.mean())
         ),
-        title=f"As good as the best single model, {cheaper:.0%} cheaper",
+        title=f"As good as the best single model, {format_share(cheaper)} cheaper",
         subtitle=f"{len(unseen):,} held-out ZeroEval questions; recorded answers, list prices; "
         "◆ calibrated on other questions",
     )

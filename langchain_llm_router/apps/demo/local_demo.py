@@ -34,6 +34,7 @@ from langchain_llm_router.router import create_cascade
 from langchain_llm_router.router.chat import route_of
 from langchain_llm_router.types import Candidate, Price
 from langchain_llm_router.types.errors import MissingExtraError
+from langchain_llm_router.types.figures import format_score, format_share, format_usd
 from langchain_llm_router.types.progress import Bar, Watch, track
 from langchain_llm_router.verification import YesNo
 
@@ -115,17 +116,27 @@ def _report(
     model: KernelDensity,
 ) -> None:
     table = Table(title=f"{len(live)} questions", title_justify="left", box=SIMPLE)
-    for heading in ("strategy", "correct", "notional $ per 1k", "small answers accepted"):
+    for heading in ("strategy", "correct", "notional cost per 1k", "small answers accepted"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     alone = np.mean([row["strong"]["correct"] for row in live])
     cost = np.mean([_PRICES[_STRONG].estimate_usd(
         input_tokens=row["strong"]["tokens"][0], output_tokens=row["strong"]["tokens"][1]
     ) for row in live])  # fmt: skip
-    table.add_row(f"{_STRONG} alone (recorded)", f"{alone:.0%}", f"{cost * 1000:.4f}", "")
+    table.add_row(
+        f"{_STRONG} alone (recorded)",
+        format_share(float(alone)),
+        format_usd(1000 * float(cost)),
+        "",
+    )
     correct = np.mean([record["correct"] for record in records])
     cost = np.mean([record["cost_usd"] for record in records])
     accepted = np.mean([record["candidate"] == _SMALL for record in records])
-    table.add_row("cascade (live)", f"{correct:.0%}", f"{cost * 1000:.4f}", f"{accepted:.0%}")
+    table.add_row(
+        "cascade (live)",
+        format_share(float(correct)),
+        format_usd(1000 * float(cost)),
+        format_share(float(accepted)),
+    )
     console.print(table)
     for i in (0, 1, 2):
         attempt = records[i]["attempts"][0]
@@ -137,9 +148,9 @@ def _report(
     p_good = [model.p_good(score) for score in (0.25, 0.5, 0.75, 1.0)]
     console.print(
         "\nP(correct) given the scores 0.25, 0.5, 0.75, 1: "
-        + ", ".join(f"{p:.2f}" for p in p_good)
-        + f"; without a score {model.base_rate_:.2f}. If these hardly differ, the model's verdicts "
-        "on its own answers carry no information."
+        + ", ".join(map(format_score, p_good))
+        + f"; without a score {format_score(model.base_rate_)}. If these hardly differ, the "
+        "model's verdicts on its own answers carry no information."
     )
 
 

@@ -7,12 +7,6 @@ let setup = null, choices = null, newest = 0, timer = 0, moved = false, running 
 
 // Small helpers
 
-function money(usd) {
-  if (usd == null) return "unknown";
-  const digits = Math.abs(usd) < 0.01 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: Math.abs(usd) < 1 ? 3 : 2 };
-  return (usd < 0 ? "−$" : "$") + Math.abs(usd).toLocaleString("en", digits);
-}
-function percent(share) { return Math.round(100 * share) + " %"; }
 function element(tag, className = "", ...children) {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -85,7 +79,7 @@ class Turn {
       votes.append(element("span", className, sign));
     }
     votes.setAttribute("aria-hidden", "true");
-    const text = event.confidence == null ? "No verdict." : `Score ${event.confidence.toFixed(2)} of 1.`;
+    const text = event.confidence == null ? "No verdict." : `Score ${score(event.confidence)} of 1.`;
     const item = this.steps.lastElementChild ?? this.step("verdict", `Verdict on ${event.candidate}`);
     item.append(element("div", "", text + " ", votes));
     announce(text);
@@ -275,7 +269,7 @@ async function begin() {
     button.addEventListener("click", () => { $("question").value = text; ask(); });
     return button;
   }));
-  $("arms").append(...setup.candidates.map(({ name, price }) => candidateRow(name, price ? `$${price.input} in, $${price.output} out per 1M tokens` : "price unknown")));
+  $("arms").append(...setup.candidates.map(({ name, price }) => candidateRow(name, price ? `${money(price.input)} in, ${money(price.output)} out per 1M tokens` : "price unknown")));
   $("arms-help").textContent = "What is expected of each appears here while you write.";
   $("would-label").textContent = `With ${setup.baseline} alone`;
   $("money-help").textContent = moneyHelp();

@@ -28,7 +28,7 @@ from langchain_llm_router.types.options import RoutingOptions
 
 __all__ = ["add_page"]
 
-_PARTS = ("page.css", "page_markdown.js", "page.js")
+_PARTS = ("page.css", "page_figures.js", "page_markdown.js", "page.js")
 
 _EXAMPLES = (
     "How many days are there from 3 March to 17 May?",
