@@ -18,7 +18,7 @@ from langchain_llm_router.collect.graders import (
 from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.on_ray import collect_on_ray
 from langchain_llm_router.collect.questions import Question, from_langsmith, load_questions
-from langchain_llm_router.collect.quote import Quote
+from langchain_llm_router.collect.quote import Quote, Spending
 from langchain_llm_router.collect.readability import Readable
 from langchain_llm_router.collect.request_logs import RequestLog, read_request_log
 from langchain_llm_router.collect.run import Questions, Setup, acollect, collect
@@ -41,6 +41,7 @@ __all__ = [
     "Readable",
     "RequestLog",
     "Setup",
+    "Spending",
     "TerminalWatcher",
     "Watcher",
     "acollect",

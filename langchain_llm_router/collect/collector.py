@@ -23,7 +23,7 @@ from langchain_llm_router.calls.several_replies import Draw
 from langchain_llm_router.collect.graders import Grader, PairwiseJudge, ReferenceGrader
 from langchain_llm_router.collect.journal import Log
 from langchain_llm_router.collect.questions import Question
-from langchain_llm_router.collect.quote import Quote, Workload, expected_answer_usd
+from langchain_llm_router.collect.quote import Quote, Spending, Workload, expected_answer_usd
 from langchain_llm_router.collect.readability import Readable
 from langchain_llm_router.collect.retries import (
     check_whole,
@@ -74,6 +74,9 @@ class Watcher(CheckedArguments):
             total: Number of answers in all.
             spent_usd: Known cost so far.
         """
+
+    def end(self, spending: Spending) -> None:
+        """Say what the run spent; called once, also if the run fails or is interrupted."""
 
 
 @dataclass(frozen=True)

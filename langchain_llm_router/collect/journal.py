@@ -79,6 +79,9 @@ class Record:
     spent_usd: float = 0.0
     """Sum of all known costs, those of recorded answers excepted."""
 
+    n_unpriced: int = 0
+    """Number of facts whose cost is unknown, recorded answers excepted."""
+
     _read_verdicts: set[Key] = field(default_factory=set)
     """Candidates and verifiers of the verdicts that could be read."""
 
@@ -105,10 +108,18 @@ class Record:
                 table[key] = dict(line)
                 if kind == "evaluation" and _is_read(line):
                     self._read_verdicts.add(key[1:])
-                self.spent_usd += 0.0 if line.get("recorded") else line.get("cost_usd") or 0.0
+                if not line.get("recorded"):
+                    self._add_cost(line)
         else:
             msg = f"`kind` of a line must be 'run', 'question', 'answer' or 'grade', got {kind!r}."
             raise ValueError(msg)
+
+    def _add_cost(self, line: Mapping[str, Any]) -> None:
+        cost_usd = line.get("cost_usd")
+        if cost_usd is not None:
+            self.spent_usd += cost_usd
+        else:
+            self.n_unpriced += 1
 
     def _add_question(self, question: Question) -> None:
         known = self.questions.setdefault(question.id, question)

@@ -30,6 +30,7 @@ __all__ = [
     "Expected",
     "Part",
     "Quote",
+    "Spending",
     "Workload",
     "expected_answer_usd",
     "make_quote",
@@ -191,6 +192,33 @@ class Quote:
             )
             total += f": {', '.join(sums)}"
         return "\n".join([*lines, f"{total}."])
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a run spent, beside what was expected.
+
+    Attributes:
+        expected_usd: Expected cost of all calls in USD; None if any price is unknown.
+        known_usd: Cost in USD of the calls whose cost is known.
+        n_unpriced: Number of answers, verdicts and grades whose cost is unknown.
+    """
+
+    expected_usd: float | None
+    known_usd: float
+    n_unpriced: int
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Cost of all calls in USD; None if that of any is unknown."""
+        return self.known_usd if self.n_unpriced == 0 else None
+
+    def __str__(self) -> str:
+        spent = format_usd(self.known_usd)
+        if self.n_unpriced > 0:
+            spent += f" and the unknown cost of {self.n_unpriced:,} answers, verdicts and grades"
+        expected = format_usd(self.expected_usd, unknown="an unknown amount")
+        return f"Spent: {spent}. Expected: {expected}."
 
 
 def _known_dollars(parts: Sequence[Part]) -> str:

@@ -25,7 +25,7 @@ from langchain_llm_router.collect.identity import model_identity, prompt_version
 from langchain_llm_router.collect.journal import Journal
 from langchain_llm_router.collect.model_names import describe_model
 from langchain_llm_router.collect.questions import Question, load_questions, parse_questions
-from langchain_llm_router.collect.quote import Workload, make_quote
+from langchain_llm_router.collect.quote import Spending, Workload, make_quote
 from langchain_llm_router.collect.readability import split_trial, why_unreadable
 from langchain_llm_router.collect.tables import Collected, tabulate
 from langchain_llm_router.types import Candidate, candidate_names
@@ -176,15 +176,26 @@ def make_workload(questions: Questions, setup: Setup) -> Workload:
 def open_journal(
     work: Workload, journal: str | Path, limits: Limits, watcher: Watcher
 ) -> Iterator[Journal]:
-    """Check the work, open its journal, and have the quote confirmed."""
+    """Check the work, open its journal, have the quote confirmed, and say what was spent."""
     _check(work, limits)
     with Journal(journal) as log:
         _check_same_run(log, work)
-        if not watcher.confirm(make_quote(work, log.record)):
+        quote = make_quote(work, log.record)
+        if not watcher.confirm(quote):
             msg = f"The quote was not confirmed: no call was made, {log.path.name} is unchanged."
             raise CollectionError(msg)
         _write_header(log, work)
-        yield log
+        spent_usd, n_unpriced = log.record.spent_usd, log.record.n_unpriced
+        try:
+            yield log
+        finally:
+            watcher.end(
+                Spending(
+                    quote.cost_usd,
+                    log.record.spent_usd - spent_usd,
+                    log.record.n_unpriced - n_unpriced,
+                )
+            )
 
 
 def finish(work: Workload, log: Journal, limits: Limits, stopped: str | None) -> Collected:

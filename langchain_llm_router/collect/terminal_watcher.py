@@ -24,6 +24,9 @@ class TerminalWatcher(Watcher):
             are unreadable, stops then as it does without a terminal.
         without_prices: Whether to begin although the price of a candidate is unknown.
         console: A `rich.console.Console`; if None, one on standard error.
+
+    Attributes:
+        spending: What the run spent; None until its end.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class TerminalWatcher(Watcher):
         self._yes, self._without_prices = yes, without_prices
         self._console = console or import_extra("rich.console", "cli").Console(stderr=True)
         self._bar = Bar(console=self._console, keep=True)
+        self.spending: Spending | None = None
 
     def __enter__(self) -> Self:
         return self

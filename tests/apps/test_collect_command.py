@@ -11,6 +11,7 @@ from langchain_llm_router.collect import load_journal, parse_candidates
 from langchain_llm_router.collect.graders import Judge, PairwiseJudge, grader_by_name
 from langchain_llm_router.data import Outcomes
 from langchain_llm_router.training import load_data
+from langchain_llm_router.types.figures import format_usd
 from langchain_llm_router.verification import YesNo
 from tests.support.commands import CODE, environment, last_json, run_main
 from tests.support.fakes import SamplingModel, make_outcomes
@@ -63,6 +64,10 @@ def test_from_questions_to_a_living_router(run, spawn, tmp_path):
     assert (figures["n_rows"], figures["left_out"]) == (60, {})
     assert figures["candidates"]["strong"]["quality"] == 1.0
     assert "In all 180 calls" in err
+    spent, known = figures["spent_usd"], figures["spent_known_usd"]
+    expected = format_usd(figures["expected_usd"])
+    assert spent == known > 0
+    assert err.splitlines()[-1] == f"Spent: {format_usd(spent)}. Expected: {expected}."
     assert len(load_journal(tmp_path / "run.jsonl").ids) == 60
     code, out, err = run("fit", "--data", "run.jsonl", "--out", "router", "--json")
     assert code == 0, err
@@ -82,10 +87,25 @@ def test_a_wrong_key_ends_in_one_line(spawn, tmp_path):
     write_questions(tmp_path / "q.jsonl", 3)
     with LocalServer(key="right") as server:
         code, _, err = spawn("collect", "q.jsonl", "--yes", *pool(server.url))
-    last = err.strip().splitlines()[-1]
+    spent, last = err.strip().splitlines()[-2:]
     assert code == 1
+    assert spent.startswith("Spent: $0.00. Expected: $0.0")
     assert last.startswith("llm-router: Candidate '")
     assert "Incorrect API key provided" in last
+
+
+def test_what_was_spent_is_said_without_a_terminal_and_in_json(spawn, tmp_path):
+    write_questions(tmp_path / "q.jsonl", 3)
+    with LocalServer() as server:
+        told = ("--yes", "--samples", "0", "--json")
+        code, out, err = spawn("collect", "q.jsonl", *told, *pool(server.url))
+        assert code == 0, err
+        figures = last_json(out)
+        again = last_json(spawn("collect", "q.jsonl", *told, *pool(server.url))[1])
+    assert figures["spent_usd"] == figures["spent_known_usd"] > 0
+    spent, expected = (format_usd(figures[name]) for name in ("spent_usd", "expected_usd"))
+    assert err.splitlines()[-1] == f"Spent: {spent}. Expected: {expected}."
+    assert [again[name] for name in ("spent_usd", "expected_usd")] == [0, 0], "nothing was left"
 
 
 @pytest.mark.slow

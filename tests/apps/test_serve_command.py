@@ -12,6 +12,7 @@ from langchain_llm_router.apps.cli.page_texts import choose_examples, page_texts
 from langchain_llm_router.apps.cli.serve_command import serve, spare_collections
 from langchain_llm_router.history import read_log, replay_log
 from langchain_llm_router.router.saved_router import SavedRouter
+from langchain_llm_router.types.figures import format_usd
 from tests.support.local_server import LocalServer
 from tests.support.saved_routers import start
 
@@ -83,8 +84,10 @@ def test_candidates_with_prices_are_served_without_a_folder(tmp_path):
         body = {"model": "router", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=60)
     assert answer["llm_router"]["candidate"] in {"small", "large"}
+    spent = format_usd(answer["llm_router"]["cost_usd"])
+    assert f"Spent {spent} on 1 answers." in err, "said at the end"
     assert "assumed from prices" in json.dumps(answer["llm_router"])
     assert "says little about your questions" in out
 

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,7 @@ from langchain_llm_router.collect.tables import load_journal
 from langchain_llm_router.collect.terminal_watcher import TerminalWatcher
 from langchain_llm_router.live.failure_rules import is_hopeless, is_retryable
 from langchain_llm_router.types.errors import CollectionError
+from langchain_llm_router.types.figures import format_usd
 from langchain_llm_router.verification import AnswerGroups, AnswerLogprob, YesNo
 from tests.support.fakes import CapableModel, GradingModel, SamplingModel, ScriptedModel
 
@@ -319,7 +321,7 @@ def test_which_failures_pass_by_themselves():
 
 class Watching(Watcher):
     def __init__(self, agrees: bool = True) -> None:
-        self.agrees, self.quotes, self.steps = agrees, [], []
+        self.agrees, self.quotes, self.steps, self.ends = agrees, [], [], []
 
     def confirm(self, quote):
         self.quotes.append(quote)
@@ -327,6 +329,9 @@ class Watching(Watcher):
 
     def advance(self, done, total, spent_usd):
         self.steps.append((done, total, spent_usd))
+
+    def end(self, spending):
+        self.ends.append(spending)
 
 
 def test_the_quote_tells_calls_tokens_and_dollars_and_may_be_declined(tmp_path):
@@ -387,6 +392,46 @@ def test_the_bar_shows_rate_time_left_and_dollars(tmp_path):
     assert "$0.04" in last
     assert re.search(r"[\d.]+/s", last)
     assert re.search(r"0:00:0\d", last)
+
+
+def test_the_end_tells_what_was_spent_beside_what_was_expected(tmp_path):
+    journal, watcher = tmp_path / "run.jsonl", Watching()
+    collect(QUESTIONS[:2], pool(), journal=journal, grader="number")
+    collect(QUESTIONS, pool(), journal=journal, grader="number", watcher=watcher)
+    (spending,) = watcher.ends
+    assert spending.cost_usd == pytest.approx(8 * 7e-6), "of this run alone"
+    assert spending.expected_usd == watcher.quotes[0].cost_usd
+    assert str(spending) == (
+        f"Spent: {format_usd(8 * 7e-6)}. Expected: {format_usd(watcher.quotes[0].cost_usd)}."
+    )
+
+
+def test_a_run_that_fails_or_is_killed_tells_what_it_spent_too(tmp_path):
+    for dies_at, budget, error in ((3, None, KeyboardInterrupt), (-1, 2e-5, CollectionError)):
+        watcher, candidates = Watching(), pool()
+        candidates[0].model.dies_at = dies_at
+        limits = Limits(concurrency=1, budget_usd=budget)
+        path = tmp_path / f"{error.__name__}.jsonl"
+        with pytest.raises(error):
+            collect(QUESTIONS, candidates, journal=path, grader="number", limits=limits,
+                    watcher=watcher)  # fmt: skip
+        (spending,) = watcher.ends
+        rows = lines(path, "answer")
+        assert spending.known_usd == pytest.approx(math.fsum(row["cost_usd"] for row in rows))
+        assert spending.known_usd > 0
+
+
+def test_what_was_spent_is_unknown_where_a_price_is(tmp_path):
+    watcher = Watching()
+    candidates = [pool()[0], replace(pool()[1], price=None)]
+    collect(QUESTIONS, candidates, journal=tmp_path / "run.jsonl", grader="number",
+            watcher=watcher)  # fmt: skip
+    (spending,) = watcher.ends
+    assert (spending.cost_usd, spending.expected_usd, spending.n_unpriced) == (None, None, 6)
+    assert str(spending) == (
+        f"Spent: {format_usd(6 * 7e-6)} and the unknown cost of 6 answers, verdicts and grades. "
+        "Expected: an unknown amount."
+    )
 
 
 # Grades

@@ -53,7 +53,7 @@ PLAIN = {
     **dict.fromkeys(("LogReplay", "Neighbor", "OffPolicy", "Outlook", "Overlap"), FOUND),
     **dict.fromkeys(("Quote", "Record", "Reliability", "Replay", "Replayed"), FOUND),
     **dict.fromkeys(("Retraced", "RouterReport", "ScoredRows", "Separability"), FOUND),
-    **dict.fromkeys(("Span", "Standing", "StepTaken", "Strategy", "Sweep"), FOUND),
+    **dict.fromkeys(("Span", "Spending", "Standing", "StepTaken", "Strategy", "Sweep"), FOUND),
     **dict.fromkeys(("Trials", "ZeroEval", "LatencyCost", "Waiting"), FOUND),
     **dict.fromkeys(("AnswerBelief", "BelievedAnswer", "FurtherAnswer"), FOUND),
     **dict.fromkeys(("ComparedRows", "LoggedScores", "ReplayFigures"), FOUND),

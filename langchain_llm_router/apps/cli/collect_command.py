@@ -106,6 +106,8 @@ def collect(  # noqa: PLR0913 - each option is a parameter
         else:
             done = room.collect(asks, **setup(), journal=journal, limits=limits, watcher=watcher)
     _tell(done)
+    spending = watcher.spending
+    assert spending is not None, "the run has ended"
     if json:
         write_json(
             {
@@ -114,6 +116,9 @@ def collect(  # noqa: PLR0913 - each option is a parameter
                 "left_out": dict(done.incomplete),
                 "verdicts_readable": list(done.n_verdicts),
                 "candidates": _figures(done),
+                "expected_usd": spending.expected_usd,
+                "spent_usd": spending.cost_usd,
+                "spent_known_usd": spending.known_usd,
             }
         )
 

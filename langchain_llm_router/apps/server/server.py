@@ -37,7 +37,6 @@ from langchain_llm_router.apps.server.openai_format import (
     new_id,
 )
 from langchain_llm_router.apps.server.page import add_page
-from langchain_llm_router.history import DecisionLog
 from langchain_llm_router.router.chat import ChatLLMRouter, route_of
 from langchain_llm_router.router.request_log import WATCH_KEY, Watch
 from langchain_llm_router.types.options import NO_OPTIONS, RoutingOptions
@@ -49,6 +48,8 @@ _SHORT_BYTES = 10_000
 """Of a body with so few messages that converting them takes no time."""
 
 _LOG = logging.getLogger(__name__)
+_SERVER_LOG = logging.getLogger("uvicorn.error")
+"""Where uvicorn writes that it starts and ends, to be read in a terminal."""
 
 
 def create_app(
@@ -89,19 +90,19 @@ def create_app(
             "or `api_keys=None` if callers need none."
         )
         raise ValueError(msg)
+    counters = Counters()
     app = FastAPI(
         title="langchain-llm-router",
         version="1",
         docs_url=None,
         redoc_url=None,
-        lifespan=_flush_on_shutdown(router.log),
+        lifespan=_end_on_shutdown(router, counters),
     )
     # Only routes that are added from here on.
     app.router.route_class = JsonRoute
     gate = {"api_keys": tuple(api_keys or ()), "allowed_hosts": tuple(allowed_hosts)}
     Gate(app, **gate, max_body_bytes=max_body_bytes)  # checked now, not with the first request
     app.add_middleware(Gate, **gate, max_body_bytes=max_body_bytes)
-    counters = Counters()
     endpoint = _ChatEndpoint(router, counters)
 
     @app.post("/v1/chat/completions", response_model=None)
@@ -148,12 +149,20 @@ def _add_models(app: FastAPI, names: Sequence[str]) -> None:
         return _model(name)
 
 
-def _flush_on_shutdown(log: DecisionLog | None) -> Callable[[FastAPI], Any]:
-    """Make a lifespan that flushes the log on shutdown, after which the process may be ended."""
+def _end_on_shutdown(router: ChatLLMRouter, counters: Counters) -> Callable[[FastAPI], Any]:
+    """Make a lifespan that says on shutdown what was spent, and flushes the log.
+
+    The process may be ended right after it.
+    """
+    log = router.log
+    uncounted = (
+        " What judging a share of them cost is not counted." if router.judge_share > 0 else ""
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        _SERVER_LOG.info("%s%s", counters.sentence, uncounted)
         if log is None:
             return
         try:
