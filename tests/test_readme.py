@@ -31,7 +31,8 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BENCHMARKS = ROOT / "tests" / "benchmarks" / "README.md"
 
 NOT_RUN = {
-    'pip install -e ".[demo]" && llm-router demo': "tests/apps/test_demo.py runs it",
+    'pip install -e ".[demo]"': "it is installed",
+    "llm-router demo": "tests/apps/test_demo.py runs it",
     'pip install -e ".[dev]" && pytest': "it is what runs this",
 }
 NEEDS = {"langchain": "agents"}
@@ -263,3 +264,21 @@ def test_the_readme_names_every_dependency_of_the_core():
     needed = [re.split(r"[<>=~! ]", one)[0] for one in project["dependencies"]]
     (sentence,) = re.findall(r"^The core needs ([^.]*)\.", TEXT, flags=re.MULTILINE)
     assert re.split(r", | and ", sentence) == needed
+
+
+def test_the_first_screen_has_the_picture_the_install_line_code_without_a_key_and_two_commands():
+    begin = "\n".join(TEXT.splitlines()[:40])
+    order = [
+        "](examples/pictures/",
+        "```bash\npip install",
+        "```python",
+        "```bash\nllm-router demo",
+    ]
+    places = [begin.find(text) for text in order]
+    assert -1 not in places
+    assert places == sorted(places)
+    (code,) = re.findall(r"^```python\n(.*?)^```", begin, flags=re.MULTILINE | re.DOTALL)
+    assert code.rstrip() in "\n".join(blocks("python"))
+    assert len([line for line in code.splitlines() if line]) <= 6
+    assert "openai" not in code, "no key is needed"
+    assert begin.count("```bash") == 3
