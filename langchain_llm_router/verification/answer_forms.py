@@ -17,6 +17,7 @@ from typing import Any
 
 from langchain_llm_router.verification.algebra import expression, looks_like_algebra
 from langchain_llm_router.verification.number_reader import Quantity, quantities_of, whole_number
+from langchain_llm_router.verification.number_words import number_in_words
 from langchain_llm_router.verification.units import split_unit
 
 __all__ = ["Form", "alike", "read_form"]
@@ -98,7 +99,7 @@ def read_form(text: str) -> Form:
     text = text.strip()
     if len(text) > _MOST_CHARS:
         return Form("words", _folded(text), text)
-    found = _literal(text) or _number(text) or _collection(text) or _announced(text)
+    found = _literal(text) or _plain_number(text) or _collection(text) or _announced(text)
     return found or _algebra(text) or Form("words", _folded(text), text)
 
 
@@ -111,7 +112,7 @@ def _announced(text: str) -> Form | None:
     rest = rest if after is None else rest[: after.start()]
     form = None
     if rest != bare and _OTHERWISE.search(bare) is None:
-        form = _number(rest) or _collection(rest) or _algebra(rest)
+        form = _plain_number(rest) or _collection(rest) or _algebra(rest)
     # Code output is compared as it was written.
     return None if form is None else replace(form, text=text)
 
@@ -218,6 +219,14 @@ def _canonical(value: Any) -> Hashable:
 
 
 # Numbers
+
+
+def _plain_number(text: str) -> Form | None:
+    """Return the form of a number in digits, or in English words."""
+    found = _number(text)
+    if found is None and (named := number_in_words(_bare(text))) is not None:
+        return Form("number", Fraction(named), text, Quantity(Fraction(named)))
+    return found
 
 
 def _number(text: str) -> Form | None:

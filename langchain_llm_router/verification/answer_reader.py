@@ -148,7 +148,7 @@ def same_answer(a: str, b: str) -> bool:
     solutions ("1 or 2") in any order, lists, tuples, intervals and values with commas in theirs, by
     name where each has one ("x = 1, y = 2"); algebra without its
     LaTeX and spaces; code output, which is what is in quotes, to the letter; other words without
-    their case and stops.
+    their case and stops. A number may be in English words, up to ninety-nine.
 
     Example:
         >>> same_answer("The answer is B.", "(b)"), same_answer("€5", "$5")

@@ -41,6 +41,11 @@ SAME = {
         ("{0.1, 0.7}", "0.1 and 0.7"), ("{0.1, 0.7}", "{1/10, 7/10}"),
         ("1 and 2", "2 and 1"), ("x=2, y=1", "y = 1, x = 2"), ("x = 1 and y = 2", "y=2, x=1"),
     ],
+    "number words": [
+        ("two", "2"), ("Two.", "2.0"), ("zero", "0"), ("twenty", "20"), ("minus two", "-2"),
+        ("twenty-one", "21"), ("Ninety nine", "99"), ("It is twelve.", "12"), ("**ten**", "10"),
+        ("seven is the answer", "7"), ("'two'", "two"),
+    ],
     "tuples, lists and intervals": [
         ("(1, 2)", "(1,2)"), ("\\left( \\frac12, 3 \\right)", "(0.5,3)"), ("[0, 1)", "[0,1)"),
         ("[0.1, 0.7]", "[1/10, 7/10]"), ("(-\\infty, 3]", "(-∞, 3]"), ("(\\sqrt{2}, 1)", "(√2,1)"),
@@ -91,6 +96,11 @@ DIFFERENT = {
         ("x = 1", "x = 2")],
     "tuples, lists and intervals": [
         ("(1, 2)", "(2, 1)"), ("[0, 1)", "[0, 1]"), ("[1, 2]", "[2, 1]"), ("(1, 2)", "[1, 2]"),
+    ],
+    "number words": [
+        ("two", "3"), ("'two'", "2"), ("one or two", "1"), ("two thirds", "2"), ("twenty", "12"),
+        ("two km", "2 miles"), ("someone", "1"), ("One Direction", "1"), ("minus two", "2"),
+        ("ten", "tens"), ("['two']", "[2]"), ("one hundred", "1"),
     ],
     "algebra": [
         ("x^2", "x^3"), ("x + 1", "X + 1"), ("32 - 16√6", "32"), ("-1 + 2i", "-1 + i"), ("2x", "x"),
