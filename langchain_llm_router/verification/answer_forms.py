@@ -33,6 +33,7 @@ _QUOTED = re.compile(r"[bBrRuUfF]{0,2}(['\"])")
 _ODD_ESCAPE = re.compile(r"\\(?![\\'\"abfnrtvxNuU0-7\n])")
 _LEADING_ZERO = re.compile(r"[-+]?0\d+")
 _SEPARATOR = re.compile(r"\s{1,3}(?:and|or)\s{1,3}|,|;|∪")
+_DIGITS_WITH_COMMAS = re.compile(r"[-+−]?\d{1,30}(?:,\d{1,30}){1,200}")
 _EQUATION = re.compile(r"\s{0,3}([a-zA-Z])\s{0,3}(?:=|∈|\\in\b)\s{0,3}(?=[^=\s])")
 _UNORDERED = frozenset({"or", "and", "{}"})
 _UNBRACKETED = _UNORDERED | {","}
@@ -126,19 +127,29 @@ def alike(a: Form, b: Form) -> bool:
     if a.kind == b.kind == "words":
         inside = _CAPITAL_INSIDE.search(a.text) or _CAPITAL_INSIDE.search(b.text)
         return _trimmed(a.text) == _trimmed(b.text) if inside else a.value == b.value
-    if {a.kind, b.kind} == {"number", "words"}:
-        number, sentence = (a, b) if a.kind == "number" else (b, a)
-        said = _only_number(sentence.text)
-        return said is not None and _same_number(number, said)
+    if "number" in (a.kind, b.kind):
+        return _gives_number(*((a, b) if a.kind == "number" else (b, a)))
     if a.kind == b.kind == "collection":
         return _same_collection(a.value, b.value)
     return a.kind == b.kind and a.value == b.value
 
 
+def _gives_number(number: Form, other: Form) -> bool:
+    """Return whether a form of another kind gives the same as a number."""
+    if other.kind == "words":
+        said = _only_number(other.text)
+        return said is not None and _same_number(number, said)
+    listed = _digits_in_order(number.text)
+    return (
+        other.kind == "collection" and listed is not None and _same_collection(listed, other.value)
+    )
+
+
 def _same_collection(a: Hashable, b: Hashable) -> bool:
     """Return whether two collections are the same, where one may be written without brackets.
 
-    Values with commas are a sequence among their like, and may be a set or solutions besides.
+    Values with commas are a sequence among their like, and may be a set or solutions besides. They
+    are no list: of ZeroEval's code outputs "[1, 2]" is nearly always right where "1, 2" is wrong.
     """
     if a == b:
         return True
@@ -258,6 +269,14 @@ def _only_number(text: str) -> Form | None:
 
 
 # Collections, intervals and solutions
+
+
+def _digits_in_order(text: str) -> Hashable | None:
+    """Return "1,2" as a sequence, which may be a number as well; None of any other number."""
+    bare = _bare(text)
+    if _DIGITS_WITH_COMMAS.fullmatch(bare) is None:
+        return None
+    return (",", tuple(_item(part, None) for part in bare.split(",")))
 
 
 def _collection(text: str) -> Form | None:
