@@ -24,6 +24,7 @@ from langchain_llm_router.types.answers import (
     flaw_kind,
     refusal_text,
 )
+from langchain_llm_router.verification import Verifier
 
 __all__ = ["FATAL_FLAWS", "classify", "flaw_of", "form_of", "is_refusal"]
 
@@ -33,7 +34,12 @@ to judge: where the caller limits the length, every candidate's answer is cut of
 
 
 def classify(
-    answer: Answer, tools: Sequence[Any], fatal: Collection[FlawKind], *, streamed: bool
+    answer: Answer,
+    tools: Sequence[Any],
+    fatal: Collection[FlawKind],
+    verifier: Verifier | None,
+    *,
+    streamed: bool,
 ) -> Attempt:
     """Return the attempt with its answer's form and flaw; a fatal flaw counts as a failure.
 
@@ -44,16 +50,21 @@ def classify(
         answer: The answer, with an attempt that has the flaw of its message.
         tools: The tools that were bound.
         fatal: The kinds of flaws that count as failures.
+        verifier: Verifies answers, or compares them, objects of one schema among them.
         streamed: Whether part of the answer has been passed on.
     """
     message, output = answer.message, answer.output
     assert message is not None, "only a message has a form"
-    attempt: Attempt = {**answer.attempt, "form": form_of(message, output)}
+    form = form_of(message, output)
+    attempt: Attempt = {**answer.attempt, "form": form}
     flaw = _form_flaw(attempt.get("flaw"), message, output, tools)
     if flaw is not None:
         attempt["flaw"] = flaw
         if flaw_kind(flaw) in fatal and not streamed:
             attempt["error"] = flaw
+    compares = verifier is not None and verifier.compares
+    if compares and form == "structured" and attempt.get("error") is None:
+        attempt["comparable"] = True
     return attempt
 
 

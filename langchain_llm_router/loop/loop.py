@@ -22,6 +22,7 @@ from langchain_llm_router.loop.overrides import (
     decide_forced,
     is_confined,
     mark_open_breakers,
+    valid_unread,
 )
 from langchain_llm_router.policies.policy import Policy, accept
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation, Stuck
@@ -45,7 +46,6 @@ __all__ = [
 
 _Read = TypeVar("_Read")
 _MAX_CACHED = 256
-_VALID = {"tool_calls": "its tool calls are valid", "structured": "its object fits the schema"}
 
 
 class Loop:
@@ -422,10 +422,9 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
         msg = f"{type(policy).__name__}.decide must return a `Decision`, got {decision!r}."
         raise PolicyError(msg)
     if decision.action == "verify" and len(situation.attempts) > 0:
-        form = situation.attempts[-1].get("form", "text")
-        if form != "text" and not situation.attempts[-1].get("reported", False):
-            # It parsed and its arguments are valid; verifiers read text only.
-            return accept(policy, situation.attempts[-1], _VALID[form])
+        valid = valid_unread(situation.attempts[-1])
+        if valid is not None:
+            return accept(policy, situation.attempts[-1], valid)
     asked = {attempt["candidate"] for attempt in situation.attempts}
     if decision.action == "ask" and decision.candidate in asked and not situation.answered:
         return None

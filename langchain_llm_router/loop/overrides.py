@@ -1,4 +1,4 @@
-"""Steps that a request, a context window or a breaker imposes on the policy."""
+"""Steps that a request, a context window, a breaker or an answer's form imposes on the policy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from langchain_llm_router.loop.endpoints import pick_endpoint
 from langchain_llm_router.policies.policy import Policy
 from langchain_llm_router.types import Arm, Attempt, Decision, Situation
 
-__all__ = ["decide_by_window", "decide_forced", "is_confined", "mark_open_breakers"]
+__all__ = [
+    "decide_by_window",
+    "decide_forced",
+    "is_confined",
+    "mark_open_breakers",
+    "valid_unread",
+]
+
+_VALID = {"tool_calls": "its tool calls are valid", "structured": "its object fits the schema"}
 
 
 def decide_forced(policy: Policy, situation: Situation, force: str) -> Decision:
@@ -60,3 +68,12 @@ def is_confined(policy: Policy, situation: Situation) -> bool:
     named = policy.named_candidates
     left = {name for arm in situation.open_arms for name in (arm.model, arm.candidate)}
     return len(named) > 0 and not any(name in left for name in named)
+
+
+def valid_unread(attempt: Attempt) -> str | None:
+    """Return why an answer is taken that the verifier does not read; None if it reads it.
+
+    It parsed and its arguments are valid; most verifiers read text only.
+    """
+    is_read = attempt.get("reported", False) or attempt.get("comparable", False)
+    return None if is_read else _VALID.get(attempt.get("form", "text"))

@@ -5,18 +5,31 @@ An agent changes more than the conversation, so an attempt whose effects were un
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
+from pydantic_core import to_json
 
 from langchain_llm_router.calls.ask import Answer, AskOperation
 from langchain_llm_router.loop.loop import Loop
-from langchain_llm_router.types import Attempt, Decision, Situation
+from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError, is_pause
+from langchain_llm_router.verification import Case
 
-__all__ = ["Earlier", "add_end", "earlier_attempts", "grouped_answers", "is_lost", "keep_standing"]
+__all__ = [
+    "Earlier",
+    "add_end",
+    "earlier_attempts",
+    "is_lost",
+    "keep_standing",
+    "make_case",
+]
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
 class Earlier(NamedTuple):
@@ -79,18 +92,51 @@ def _is_undone(loop: Loop, step: Decision) -> bool:
     return any(one["candidate"] == step.candidate and "restored" in one for one in attempts)
 
 
-def grouped_answers(
-    attempts: Sequence[Attempt], answers: Mapping[str, Answer]
-) -> tuple[tuple[int, AIMessage], ...]:
-    """Return group and message of the answers that have a group, as a `Case` has them.
+def make_case(
+    loop: Loop,
+    messages: Sequence[BaseMessage],
+    answers: Mapping[str, Answer],
+    candidate: Candidate,
+) -> Case:
+    """Return the case of the last answer, which is the candidate's, as the verifier gets it.
 
     Args:
-        attempts: The attempts before the one that is verified.
+        loop: The decisions and attempts.
+        messages: The conversation.
         answers: The answers by candidate.
+        candidate: The candidate.
     """
-    grouped = []
-    for attempt in attempts:
-        group, message = attempt.get("answer_group"), answers[attempt["candidate"]].message
-        if group is not None and message is not None:
-            grouped.append((group, message))
-    return tuple(grouped)
+    *before, last = loop.situation.attempts
+    answer = answers[last["candidate"]]
+    message = _read_message(last, answer)
+    assert message is not None, "only an answer is verified"
+    earlier = [
+        (attempt.get("answer_group"), _read_message(attempt, answers[attempt["candidate"]]))
+        for attempt in before
+    ]
+    return Case(
+        messages=messages,
+        answer=message,
+        candidate=candidate,
+        next_step=loop.step_after,
+        earlier=tuple((g, m) for g, m in earlier if g is not None and m is not None),
+        state=(answer.run or {}).get("state"),
+    )
+
+
+def _read_message(attempt: Attempt, answer: Answer) -> AIMessage | None:
+    """Return the message that the verifier reads; where it compares objects, with one as its text.
+
+    Providers write objects in different places, and a schema may fill in fields, so that text is
+    the JSON of the parsed object, without spaces around its texts.
+    """
+    message = answer.message
+    if message is None or not attempt.get("comparable", False):
+        return message
+    try:
+        text = to_json(answer.output["parsed"], fallback=str).decode()
+    except (ValueError, RecursionError):
+        # Without JSON, e.g. because it is too deep, it is compared by what the model wrote.
+        return message
+    trimmed = _STRING.sub(lambda found: json.dumps(json.loads(found[0]).strip()), text)
+    return message.model_copy(update={"content": trimmed})

@@ -44,9 +44,10 @@ _HELP = (
 def pool_by_price(candidates: Sequence[Candidate]) -> PoolParts:
     """Return the policy and the verifier of a router that was given nothing else.
 
-    Short answers that can be compared come from the cheap candidates where enough of them agree,
-    valid tool calls from the first that is asked, and all others from the dearest. At most six
-    candidates are asked: the dearest, the cheapest, and some between, evenly in order of price.
+    Short answers and JSON objects that can be compared come from the cheap candidates where enough
+    of them agree, valid tool calls from the first that is asked, and all others from the dearest.
+    At most six candidates are asked: the dearest, the cheapest, and some between, evenly in order
+    of price.
 
     Raises:
         ValueError: If there is one candidate, a price is unknown, or all are equal.
@@ -96,9 +97,9 @@ def describe_pool(policy: Policy) -> str:
         )
     return (
         f"Nothing was measured, so this router assumes that dearer models are abler. It compares "
-        f"short answers of {', '.join(cheap)} and asks {dearest} where too few agree; the first "
-        f"valid tool call is taken; free text comes from {dearest}, because it cannot be compared "
-        "without `AnswerGroups(embeddings=...)` or `AnswerGroups(judge=...)`. "
+        f"short answers and objects of {', '.join(cheap)} and asks {dearest} where too few agree; "
+        f"the first valid tool call is taken; free text comes from {dearest}, because it cannot be "
+        "compared without `AnswerGroups(embeddings=...)` or `AnswerGroups(judge=...)`. "
         f"{RECORDED}"
     )
 

@@ -34,7 +34,7 @@ from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.loop.record import decision_data, decision_record
-from langchain_llm_router.router.attempts import add_end, earlier_attempts, grouped_answers, is_lost
+from langchain_llm_router.router.attempts import add_end, earlier_attempts, is_lost, make_case
 from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import (
@@ -48,7 +48,6 @@ from langchain_llm_router.router.sensitivity import SensitivityOperation, confin
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError, is_pause, own_error
 from langchain_llm_router.types.operations import Operation
-from langchain_llm_router.verification import Case
 
 if TYPE_CHECKING:
     from langchain_llm_router.budgets.spending import EarlierRuns, Spending
@@ -453,28 +452,21 @@ class Request:
         if answer.run is None and answer.message is not None and self.parts.fatal_flaws:
             tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
             streamed = asking.notes.tokens_shown or step.candidate in self._shown
+            verifier = self.parts.fields.verifier
+            attempt = classify(answer, tools, fatal, verifier, streamed=streamed)
             # By position, in every call: `_replace` takes several calls of its own.
-            answer = Answer(classify(answer, tools, fatal, streamed=streamed), *answer[1:])
+            answer = Answer(attempt, *answer[1:])
         self.answers[step.candidate] = answer
         return answer.attempt
 
     def _verify_operation(self, step: Decision) -> VerifyOperation:
-        parts, (*before, last) = self.parts, self.loop.situation.attempts
-        verifier, message = parts.fields.verifier, self.answers[step.candidate].message
+        parts, verifier = self.parts, self.parts.fields.verifier
         assert verifier is not None
-        assert message is not None
-        case = Case(
-            messages=self.messages,
-            answer=message,
-            candidate=parts.by_name[step.candidate],
-            next_step=self.loop.step_after,
-            earlier=grouped_answers(before, self.answers) if before else (),
-            state=(self.answers[step.candidate].run or {}).get("state"),
-        )
+        candidate = parts.by_name[step.candidate]
         return VerifyOperation(
             verifier=verifier,
-            case=case,
-            attempt=last,
+            case=make_case(self.loop, self.messages, self.answers, candidate),
+            attempt=self.loop.situation.attempts[-1],
             config=candidate_config(self.config, step.candidate, self.decision_id, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,

@@ -45,11 +45,16 @@ class Attempt(TypedDict, total=False):
     """Class and message of the candidate's error; None if it answered."""
 
     form: Literal["text", "tool_calls", "structured"]
-    """Kind of the answer; only text is verified, and what came with a confidence."""
+    """Kind of the answer; only text is verified, what came with a confidence, and what can be
+    compared."""
 
     reported: bool
     """Whether a confidence was asked for in structured output, or came beside a tool call, so that
     the answer is verified although it is no text."""
+
+    comparable: bool
+    """Whether it is structured output and the verifier compares answers, so that it is compared
+    with the other candidates' objects although it is no text."""
 
     flaw: str | None
     """What makes the answer unusable or only half of one: a refusal, a filter, an empty answer, a

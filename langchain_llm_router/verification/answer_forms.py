@@ -8,6 +8,7 @@ compared as words.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import unicodedata
 from collections.abc import Hashable
@@ -20,7 +21,7 @@ from langchain_llm_router.verification.number_reader import Quantity, quantities
 from langchain_llm_router.verification.number_words import number_in_words
 from langchain_llm_router.verification.units import split_unit
 
-__all__ = ["Form", "alike", "read_form"]
+__all__ = ["Form", "alike", "canonical", "json_value", "read_form"]
 
 _MOST_CHARS = 2_000
 _MOST_ITEMS = 200
@@ -82,6 +83,7 @@ class Form:
         text: The result as it was written, without spaces around it.
         quantity: The number, or None.
         unit: Its unit in one spelling, or None.
+        prose: Length in characters of the longest text with spaces in an object; 0 of all else.
     """
 
     kind: str
@@ -89,6 +91,7 @@ class Form:
     text: str
     quantity: Quantity | None = None
     unit: str | None = None
+    prose: int = 0
 
 
 def read_form(text: str) -> Form:
@@ -207,11 +210,24 @@ def _evaluated(text: str) -> Hashable | None:
         return None
     value = ast.literal_eval(node)
     if isinstance(value, list | tuple | set | dict):
-        return _canonical(value)
+        return canonical(value)
     return value if isinstance(value, str) else None
 
 
-def _canonical(value: Any) -> Hashable:
+def json_value(text: str) -> Any:
+    """Return the value that a text of JSON stands for; None of any other text."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse_constant(word: str) -> None:
+    msg = f"{word} is no JSON."
+    raise ValueError(msg)
+
+
+def canonical(value: Any) -> Hashable:
     """Return a literal's value such that equal values are equal, and True is not 1."""
     if isinstance(value, bool | None):
         return ("words", str(value).casefold())
@@ -220,11 +236,11 @@ def _canonical(value: Any) -> Hashable:
         return ("number", Fraction(repr(value)), None)
     if isinstance(value, list | tuple):
         around = "[]" if isinstance(value, list) else "()"
-        return (around, tuple(_canonical(item) for item in value))
+        return (around, tuple(canonical(item) for item in value))
     if isinstance(value, set):
-        return ("{}", frozenset(_canonical(item) for item in value))
+        return ("{}", frozenset(canonical(item) for item in value))
     if isinstance(value, dict):
-        items = ((_canonical(key), _canonical(item)) for key, item in value.items())
+        items = ((canonical(key), canonical(item)) for key, item in value.items())
         return ("dict", frozenset(items))
     return ("string", value if isinstance(value, str) else repr(value))
 

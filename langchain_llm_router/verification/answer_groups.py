@@ -63,10 +63,11 @@ class AnswerGroups(Verifier):
 
     The answer joins the first group all of whose answers are the same (`same_answer`), or begins a
     new one. This makes no calls and says nothing about quality: the confidence is None,
-    and a policy that pools answers reads the group. Free text cannot be compared by its letters:
-    it has no group, unless `embeddings` or a `judge` compare what the answers mean. Nor has an
-    answer that is no evidence: one that refuses, says that it does not know, or is cut off,
-    filtered or otherwise flawed.
+    and a policy that pools answers reads the group. Structured output is compared field by field,
+    as JSON; tool calls are not compared, the first valid one is taken. Free text cannot be compared
+    by its letters: it has no group, unless `embeddings` or a `judge` compare what the answers mean.
+    Nor has an answer that is no evidence: one that refuses, says that it does not know, or is cut
+    off, filtered or otherwise flawed.
 
     Args:
         embeddings: Embeddings that compare free text; see `calibrated`.
@@ -75,7 +76,8 @@ class AnswerGroups(Verifier):
         judge: Candidate that is asked whether two answers say the same, once for every group there
             is, all at the same time. If it fails, the answer begins a group of its own.
         max_chars: Length in characters from which on a text without a number, a letter or another
-            readable result is free text. Names and short phrases should be shorter.
+            readable result is free text, also as a field of an object. Names and short phrases
+            should be shorter.
         most_compared: With a `judge`, the number of groups that an answer is compared with at
             most, the first ones; it bounds what comparing one answer can cost.
         method: Method of the judge's structured output; use `json_schema` where the provider has

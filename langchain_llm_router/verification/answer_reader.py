@@ -19,6 +19,12 @@ from langchain_llm_router.verification.answer_marks import (
     marked,
     without_markup,
 )
+from langchain_llm_router.verification.answer_objects import (
+    names_nothing,
+    object_form,
+    only_answer,
+    read_object,
+)
 from langchain_llm_router.verification.letter_reader import LONE_LETTER, read_letter
 from langchain_llm_router.verification.non_answers import says_nothing
 from langchain_llm_router.verification.number_reader import (
@@ -82,11 +88,11 @@ def states_result(answer: str, max_chars: int) -> bool:
 
     Args:
         answer: The text of the answer, which is no non-answer.
-        max_chars: Length in characters up to which words are a result; code output and numbers may
-            be longer.
+        max_chars: Length in characters up to which words are a result, also as a field of a JSON
+            object; code output and numbers may be longer.
     """
     form = _form(answer)
-    return 0 < len(form.text) <= max_chars or form.kind != "words"
+    return form.prose <= max_chars and (0 < len(form.text) <= max_chars or form.kind != "words")
 
 
 def is_non_answer(answer: str) -> bool:
@@ -94,7 +100,14 @@ def is_non_answer(answer: str) -> bool:
 
     Agreement among such answers says nothing about the question.
     """
-    text = without_markup(visible_text(answer))
+    shown = visible_text(answer)
+    fields = read_object(shown)
+    if fields is not None:
+        said = only_answer(fields)
+        if said is None:
+            return names_nothing(fields)
+        shown = said
+    text = without_markup(shown)
     stated = _stated(text)
     result = _result(text, stated)
     return not result or any(map(says_nothing, (result, stated or "", text)))
@@ -115,7 +128,14 @@ def _form(answer: str) -> Form:
 
 
 def _read_form(answer: str) -> Form:
-    text = without_markup(visible_text(answer))
+    shown = visible_text(answer)
+    fields = read_object(shown)
+    if fields is not None:
+        said = only_answer(fields)
+        if said is None:
+            return object_form(fields, shown.strip())
+        shown = said
+    text = without_markup(shown)
     return read_form(_result(text, _stated(text)))
 
 
@@ -147,12 +167,15 @@ def same_answer(a: str, b: str) -> bool:
     units do not differ (one may have none, except per cent); letters if they are; sets and
     solutions ("1 or 2") in any order, lists, tuples, intervals and values with commas in theirs, by
     name where each has one ("x = 1, y = 2"); algebra without its
-    LaTeX and spaces; code output, which is what is in quotes, to the letter; other words without
-    their case and stops. A number may be in English words, up to ninety-nine.
+    LaTeX and spaces; code output, which is what is in quotes, to the letter; JSON objects by their
+    fields, without thoughts and confidence; other words without their case and stops. A number may
+    be in English words, up to ninety-nine.
 
     Example:
         >>> same_answer("The answer is B.", "(b)"), same_answer("€5", "$5")
         (True, False)
+        >>> same_answer('{"a": 1, "b": "x"}', '{"b": "x", "a": 1.0}')
+        True
     """
     x, y = _form(a), _form(b)
     if not x.text or not y.text:
