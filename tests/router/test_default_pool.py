@@ -1,12 +1,13 @@
 """A router that was given nothing but candidates with prices."""
 
 import logging
+from dataclasses import replace
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 
-from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade
+from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade, route_of
 from langchain_llm_router.policies import AnswerPool, ConfidenceThreshold
 from langchain_llm_router.router.middleware import LLMRouterMiddleware
 from langchain_llm_router.verification import AnswerGroups, SelfReported
@@ -69,6 +70,44 @@ def test_a_valid_tool_call_is_taken_and_an_invalid_one_is_not(args, expected):
     answer = router.invoke("q", tools=[add])
     assert answer.tool_calls[0]["args"] == {"a": 1, "b": 2}
     assert asked(candidates) == expected
+
+
+def test_of_two_candidates_the_dearest_is_asked_for_tool_calls_too_as_nothing_can_agree_before():
+    call = AIMessage("", tool_calls=[{"name": "add", "args": {"a": 1, "b": 2}, "id": "1"}])
+    candidates = pool(small=call, large=call)
+    assert ChatLLMRouter(candidates=candidates).invoke("q", tools=[add]).tool_calls
+    assert asked(candidates) == ["large"]
+
+
+def in_tool_loop(router):
+    """Let a router begin a tool loop, and return what it says to the tool's result."""
+    question = HumanMessage("What is 1 + 2?")
+    call = router.invoke([question], tools=[add])
+    result = ToolMessage("3", tool_call_id=call.tool_calls[0]["id"])
+    return router.invoke([question, call, result], tools=[add])
+
+
+@pytest.mark.parametrize(
+    ("last", "expected", "taken"),
+    [("It is 3.", ["small", "medium"], "small"), (FREE_TEXT, ["small", "large"], "large")],
+)
+def test_the_last_text_of_a_tool_loop_is_taken_as_any_other_text(last, expected, taken):
+    call = AIMessage("", tool_calls=[{"name": "add", "args": {"a": 1, "b": 2}, "id": "1"}])
+    candidates = pool(small=call, medium="3", large="Better. " + FREE_TEXT)
+    candidates[0] = replace(candidates[0], model=ToolModel(call, last))
+    answer = in_tool_loop(ChatLLMRouter(candidates=candidates))
+    assert asked(candidates) == expected
+    assert len(candidates[0].model.seen) == 2
+    assert route_of(answer)["candidate"] == taken
+
+
+def test_the_dearest_finishes_alone_the_tool_loop_that_it_has():
+    call = AIMessage("", tool_calls=[{"name": "add", "args": {"a": 1, "b": 2}, "id": "1"}])
+    broken = AIMessage("", tool_calls=[{"name": "add", "args": {"a": "x"}, "id": "2"}])
+    candidates = pool(small=broken, medium="3", large=FREE_TEXT)
+    candidates[2] = replace(candidates[2], model=ToolModel(call, FREE_TEXT))
+    in_tool_loop(ChatLLMRouter(candidates=candidates))
+    assert [len(c.model.seen) for c in candidates] == [1, 0, 2]
 
 
 def test_graph_and_middleware_do_the_same():
