@@ -39,8 +39,8 @@ class Span:
 
 
 def knob_of(policy: Policy, situation: Situation) -> Knob | None:
-    """Return the policy's knob under the options of a situation; None without a knob."""
-    return policy.with_options(situation.options).knob
+    """Return the policy's knob with the value that holds for a request; None without a knob."""
+    return policy.knob_for(situation)
 
 
 def describe_flip(knob: Knob, span: Span) -> str:
@@ -61,8 +61,7 @@ def spans(policy: Policy, situation: Situation) -> tuple[Span, ...]:
     them. Otherwise it is evaluated on a grid, and each change of the choice is located by
     bisection. Without a knob the result is empty.
     """
-    configured = policy.with_options(situation.options)
-    knob = configured.knob
+    configured, knob = policy.with_options(situation.options), policy.knob_for(situation)
     if knob is None:
         return ()
     without_overrides = replace(situation, options=_drop_overrides(situation.options, knob))

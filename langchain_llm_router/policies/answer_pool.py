@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -83,6 +83,8 @@ class AnswerPool(FittedPolicy):
         verification_cost_usd_: Mean cost of comparing each candidate's answer.
         n_scored_: Number of requests with a score that corrected the assumptions by price; None if
             the policy was fitted on data.
+        relative_: Whether λ holds for a request at which the dearest candidate costs what it does
+            usually, and counts each cost relative to its cost at the request, see `from_prices`.
 
     Example:
         >>> pool = AnswerPool.from_prices({"small": 0.0001, "medium": 0.0002, "large": 0.003})
@@ -119,6 +121,17 @@ class AnswerPool(FittedPolicy):
     def knob(self) -> Knob:
         """λ."""
         return Knob("lambda", self.lambda_, more="cheaper answers", exact=True)
+
+    def knob_for(self, situation: Situation) -> Knob:
+        """Return the λ that holds for a request."""
+        return replace(self.knob, value=self._lambda(situation, self._costs(situation)))
+
+    def with_knob(self, value: float) -> Self:
+        """Return this policy with another λ, the same for all requests."""
+        other = super().with_knob(value)
+        if value != self.lambda_:
+            other.relative_ = False
+        return other
 
     def fit(
         self,
@@ -160,6 +173,7 @@ class AnswerPool(FittedPolicy):
         )
         self.candidates_ = names
         self.n_scored_: int | None = None
+        self.relative_ = False
         self.data_hash_ = data_hash(outcomes.queries, outcomes.candidates, outcomes.quality)
         settings = PoolSettings(self.n_classes, self.length_weight, self.n_beliefs)
         self.model_ = PoolModel.fit(rows, cost_usd, settings)
@@ -182,9 +196,10 @@ class AnswerPool(FittedPolicy):
             candidates: Expected cost of a call in USD by name, or candidates, whose expected cost
                 is taken or else made from their prices and expected tokens.
             lambda_: λ in quality per USD. If None, 0.1 divided by the cost of the dearest
-                candidate: asking it is worth as much as 0.1 more P(right). Where requests would
-                then cost more in expectation than the dearest candidate alone, because the others
-                are nearly as dear, the least higher λ at which they do not.
+                candidate: asking it is worth as much as 0.1 more P(right), whatever a request
+                costs, long ones too. Where requests would then cost more in expectation than the
+                dearest candidate alone, because the others are nearly as dear, the least higher λ
+                at which they do not.
 
         Raises:
             TypeError: If the candidates are neither costs by name nor candidates.
@@ -199,6 +214,7 @@ class AnswerPool(FittedPolicy):
         model = PoolModel.from_prices(list(costs.values()))
         policy = cls(0.0 if lambda_ is None else lambda_)
         policy.candidates_, policy.n_scored_ = tuple(costs), 0
+        policy.relative_ = lambda_ is None
         policy.data_hash_ = ""
         policy.verification_cost_usd_ = np.zeros(len(costs))
         policy.model_, policy.calibration_ = model, Calibration()
@@ -360,6 +376,7 @@ class AnswerPool(FittedPolicy):
             "candidates": list(self.candidates_),
             "data_hash": self.data_hash_,
             "n_scored": self.n_scored_,
+            "relative": self.relative_,
             "calibration": list(self.calibration_),
         }
 
@@ -371,6 +388,7 @@ class AnswerPool(FittedPolicy):
         self.data_hash_ = settings["data_hash"]
         # Older files do not have the number.
         self.n_scored_ = settings.get("n_scored", 0 if self.data_hash_ == "" else None)
+        self.relative_ = settings.get("relative", False)
         self.calibration_ = Calibration(*settings["calibration"])
         self.verification_cost_usd_ = arrays["verification_cost_usd"]
         self.model_ = PoolModel.from_arrays(arrays)
@@ -456,11 +474,18 @@ class AnswerPool(FittedPolicy):
 
     def _step(self, situation: Situation, view: _View, exit_worth: float) -> _Step:
         """Look up the step for this λ, the costs of now, and the candidates that can be asked."""
+        costs = self._costs(situation)
+        key = _PlanKey(self._lambda(situation, costs), costs, _available(view), exit_worth)
+        return self._steps(key, view.state, self._column(view))
+
+    def _lambda(self, situation: Situation, cost_usd: Sequence[float]) -> float:
+        """Return the λ of a request."""
         given = situation.options.lambda_
         lambda_ = self.lambda_ if given is None else given
-        costs, available = self._costs(situation), _available(view)
-        key = _PlanKey(lambda_, costs, available, exit_worth)
-        return self._steps(key, view.state, self._column(view))
+        dearest = max(cost_usd)
+        if not self.relative_ or lambda_ != self.lambda_ or dearest <= 0:
+            return lambda_
+        return lambda_ * max(usual for usual, _ in self._mean_costs) / dearest
 
     def _costs(self, situation: Situation) -> tuple[float, ...]:
         """Return what asking each candidate and comparing its answer costs now."""

@@ -209,6 +209,10 @@ class Policy(CheckedArguments, ABC):
         """
         return None
 
+    def knob_for(self, situation: Situation) -> Knob | None:
+        """Return the knob with the value that holds for a request; None if there is none."""
+        return self.with_options(situation.options).knob
+
     def require_knob(self) -> Knob:
         """Return the knob.
 

@@ -110,14 +110,15 @@ class Unsure(WrappedPolicy):
     @property
     def knob(self) -> Knob | None:
         """The knob of the wrapped policy; its crossings are found by trying."""
-        knob = self.policy.knob
-        return None if knob is None else replace(knob, exact=False)
+        return _inexact(self.policy.knob)
+
+    def knob_for(self, situation: Situation) -> Knob | None:
+        """Return that of the wrapped policy."""
+        return _inexact(self.policy.knob_for(situation))
 
     def exit(self, situation: Situation) -> Exit | None:
         """Return the end as an action that competes with others; None if it is worth nothing."""
-        options = situation.options
-        replaced = options.lambda_ is not None or options.threshold is not None
-        knob = (self.policy.with_options(options) if replaced else self.policy).knob
+        knob = self.policy.knob_for(situation)
         lambda_ = knob.value if knob is not None and knob.name == "lambda" else 0.0
         worth = self.value - lambda_ * self.cost_usd
         has_answer = len(situation.answered) > 0
@@ -194,3 +195,7 @@ def _is_unverified(situation: Situation, step: Decision) -> bool:
 def _can_be_verified(attempt: Attempt) -> bool:
     done = attempt.get("verified", False) or attempt.get("committed", False)
     return attempt.get("error") is None and not done
+
+
+def _inexact(knob: Knob | None) -> Knob | None:
+    return None if knob is None else replace(knob, exact=False)

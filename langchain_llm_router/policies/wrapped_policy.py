@@ -74,6 +74,10 @@ class WrappedPolicy(Policy):
         """The knob of the wrapped policy."""
         return self.policy.knob
 
+    def knob_for(self, situation: Situation) -> Knob | None:
+        """Return that of the wrapped policy."""
+        return self.policy.knob_for(situation)
+
     def with_knob(self, value: float) -> Self:
         """Return this policy with another value of the wrapped policy's knob."""
         return replace(self, policy=self.policy.with_knob(value))  # type: ignore[type-var]

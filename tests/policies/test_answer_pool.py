@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from langchain_llm_router.data import Outcomes, SelfEvaluations
 from langchain_llm_router.loop.loop import Loop
-from langchain_llm_router.policies import AnswerPool, Policy
+from langchain_llm_router.policies import AnswerPool, Policy, Unsure
 from langchain_llm_router.policies.answer_partitions import answer_partitions
 from langchain_llm_router.policies.pool_search import STOP
 from langchain_llm_router.types import Arm, Attempt, Candidate, Price, Situation
@@ -311,6 +311,40 @@ def test_without_data_a_request_is_expected_to_cost_no_more_than_the_dearest_alo
     if pool.lambda_ > 0.1 / dearest * (1 + 1e-9):
         # λ is no higher than it must be.
         assert tables.expected_cost(pool.lambda_ / 2**0.25, usual) > dearest
+
+
+@given(
+    st.lists(st.floats(1e-5, 1e-2), min_size=2, max_size=4, unique=True),
+    st.floats(0.01, 1000),
+    st.lists(st.sampled_from([None, 0, 1]), max_size=3),
+)
+@settings(max_examples=40, deadline=None)
+def test_without_data_long_requests_are_decided_as_short_ones(costs, size, groups):
+    # What the dearest candidate is worth does not fall because a prompt is long.
+    names = [f"m{j}" for j in range(len(costs))]
+    pool = AnswerPool.from_prices(dict(zip(names, costs, strict=True)))
+    attempts = [answered(name, group) for name, group in zip(names, groups, strict=False)]
+    usual = pool.decide(seen(*attempts, names=names, costs=costs))
+    scaled = seen(*attempts, names=names, costs=[size * cost for cost in costs])
+    assert (pool.decide(scaled).action, pool.decide(scaled).candidate) == (
+        usual.action,
+        usual.candidate,
+    )
+    assert pool.knob_for(scaled).value == pytest.approx(pool.lambda_ / size, rel=0.1)
+
+
+def test_a_lambda_that_is_given_is_the_same_for_all_requests(tmp_path):
+    names = ["a", "b", "strong"]
+    prices = dict(zip(names, (1e-4, 1.2e-4, 1e-2), strict=True))
+    pool = AnswerPool.from_prices(prices)
+    long = seen(names=names, costs=[100 * cost for cost in prices.values()])
+    for given_ in (pool.with_knob(5.0), AnswerPool.from_prices(prices, lambda_=5.0)):
+        assert given_.knob_for(long).value == 5.0
+        by_request = pool.decide(replace(long, options=RoutingOptions(lambda_=5.0)))
+        assert given_.decide(long) == by_request
+    saved = AnswerPool.load(pool.save(tmp_path / "pool"))
+    assert saved.knob_for(long) == pool.knob_for(long)
+    assert Unsure(pool, value=0.2).knob_for(long).value == pool.knob_for(long).value
 
 
 def test_the_expected_cost_is_the_mean_of_what_requests_cost():
