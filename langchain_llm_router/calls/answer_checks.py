@@ -24,7 +24,6 @@ from langchain_llm_router.types.answers import (
     flaw_kind,
     refusal_text,
 )
-from langchain_llm_router.verification import Verifier
 
 __all__ = ["FATAL_FLAWS", "classify", "flaw_of", "form_of", "is_refusal"]
 
@@ -36,10 +35,10 @@ to judge: where the caller limits the length, every candidate's answer is cut of
 def classify(
     answer: Answer,
     tools: Sequence[Any],
-    fatal: Collection[FlawKind],
-    verifier: Verifier | None,
     *,
     streamed: bool,
+    fatal: Collection[FlawKind],
+    compares: bool,
 ) -> Attempt:
     """Return the attempt with its answer's form and flaw; a fatal flaw counts as a failure.
 
@@ -49,9 +48,9 @@ def classify(
     Args:
         answer: The answer, with an attempt that has the flaw of its message.
         tools: The tools that were bound.
-        fatal: The kinds of flaws that count as failures.
-        verifier: Verifies answers, or compares them, objects of one schema among them.
         streamed: Whether part of the answer has been passed on.
+        fatal: The kinds of flaws that count as failures.
+        compares: Whether answers are compared, objects of one schema among them.
     """
     message, output = answer.message, answer.output
     assert message is not None, "only a message has a form"
@@ -62,7 +61,6 @@ def classify(
         attempt["flaw"] = flaw
         if flaw_kind(flaw) in fatal and not streamed:
             attempt["error"] = flaw
-    compares = verifier is not None and verifier.compares
     if compares and form == "structured" and attempt.get("error") is None:
         attempt["comparable"] = True
     return attempt

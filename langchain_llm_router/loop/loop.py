@@ -422,9 +422,9 @@ def _decide(policy: Policy, situation: Situation) -> Decision | None:
         msg = f"{type(policy).__name__}.decide must return a `Decision`, got {decision!r}."
         raise PolicyError(msg)
     if decision.action == "verify" and len(situation.attempts) > 0:
-        valid = valid_unread(situation.attempts[-1])
-        if valid is not None:
-            return accept(policy, situation.attempts[-1], valid)
+        last = situation.attempts[-1]
+        if last.get("form", "text") != "text" and (valid := valid_unread(last)) is not None:
+            return accept(policy, last, valid)
     asked = {attempt["candidate"] for attempt in situation.attempts}
     if decision.action == "ask" and decision.candidate in asked and not situation.answered:
         return None

@@ -32,7 +32,7 @@ from langchain_llm_router.policies.pool_model import (
     replay_pool,
 )
 from langchain_llm_router.policies.pool_rows import read_rows
-from langchain_llm_router.policies.pool_search import STOP, PoolPlan
+from langchain_llm_router.policies.pool_search import STOP, PoolPlan, round_cost
 from langchain_llm_router.policies.training_tables import check_tables, mean_costs
 from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
 from langchain_llm_router.types.arguments import check_range
@@ -41,8 +41,6 @@ from langchain_llm_router.types.figures import format_score
 
 __all__ = ["AnswerPool"]
 
-_PRICE_STEPS = 4
-"""Plans are made for costs that are rounded to this many steps per doubling."""
 _PRIOR_ROWS = 1000.0
 """Number of rows that the assumptions by price count for; fitted on fewer alone is worse."""
 _LIKELY = 0.7
@@ -129,8 +127,7 @@ class AnswerPool(FittedPolicy):
     def with_knob(self, value: float) -> Self:
         """Return this policy with another λ, the same for all requests."""
         other = super().with_knob(value)
-        if value != self.lambda_:
-            other.relative_ = False
+        other.relative_ = self.relative_ and value == self.lambda_
         return other
 
     def fit(
@@ -485,7 +482,7 @@ class AnswerPool(FittedPolicy):
         dearest = max(cost_usd)
         if not self.relative_ or lambda_ != self.lambda_ or dearest <= 0:
             return lambda_
-        return lambda_ * max(usual for usual, _ in self._mean_costs) / dearest
+        return lambda_ * float(max(map(sum, self._mean_costs))) / dearest
 
     def _costs(self, situation: Situation) -> tuple[float, ...]:
         """Return what asking each candidate and comparing its answer costs now."""
@@ -494,7 +491,7 @@ class AnswerPool(FittedPolicy):
         for name, (usual, comparing) in zip(self.candidates_, self._mean_costs, strict=True):
             arm = arms.get(name)
             if arm is not None and arm.cost_usd is not None:
-                usual = _rounded(arm.cost_usd, usual)  # noqa: PLW2901 - the usual cost now
+                usual = round_cost(arm.cost_usd, usual)  # noqa: PLW2901 - the usual cost now
             if arm is not None and arm.verification_cost_usd is not None:
                 comparing = arm.verification_cost_usd  # noqa: PLW2901 - likewise
             costs.append(usual + comparing)
@@ -621,11 +618,3 @@ def _agreement(view: _View, j: int) -> str:
         return f"of {n} answers this one cannot be compared"
     equal = view.groups.count(view.groups[j])
     return f"{equal} of {n} answers agree" if equal > 1 else f"the likeliest of {n} answers"
-
-
-def _rounded(cost_usd: float, usual_usd: float) -> float:
-    """Round the cost of a call relative to the usual one, so that few plans are needed."""
-    if cost_usd <= 0 or usual_usd <= 0:
-        return cost_usd
-    steps = round(math.log2(cost_usd / usual_usd) * _PRICE_STEPS)
-    return usual_usd * math.exp2(steps / _PRICE_STEPS)

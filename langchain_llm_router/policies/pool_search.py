@@ -13,13 +13,15 @@ from langchain_llm_router.policies.answer_partitions import NOT_ASKED, UNREADABL
 from langchain_llm_router.policies.difficulty_classes import ClassModel
 from langchain_llm_router.types.arrays import Floats, Indices
 
-__all__ = ["STOP", "PoolPlan", "PoolTables"]
+__all__ = ["STOP", "PoolPlan", "PoolTables", "round_cost"]
 
 STOP = -1
 _TIE = 1e-12
 _LEAST_WORTH = 1e-3
 """λ × the highest cost below which nothing is dear."""
 _N_ROUNDS = 8
+_PRICE_STEPS = 4
+"""Plans are made for costs that are rounded to this many steps per doubling."""
 
 
 class PoolPlan(NamedTuple):
@@ -261,3 +263,11 @@ def _right_answers(model: ClassModel) -> Floats:
             ),
         )
     return right
+
+
+def round_cost(cost_usd: float, usual_usd: float) -> float:
+    """Round the cost of a call relative to the usual one, so that few plans are needed."""
+    if cost_usd <= 0 or usual_usd <= 0:
+        return cost_usd
+    steps = round(math.log2(cost_usd / usual_usd) * _PRICE_STEPS)
+    return usual_usd * math.exp2(steps / _PRICE_STEPS)

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage
 from pydantic_core import to_json
 
 from langchain_llm_router.calls.ask import Answer, AskOperation
 from langchain_llm_router.loop.loop import Loop
-from langchain_llm_router.types import Attempt, Candidate, Decision, Situation
+from langchain_llm_router.types import Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError, is_pause
-from langchain_llm_router.verification import Case
 
 __all__ = [
     "Earlier",
@@ -26,7 +25,7 @@ __all__ = [
     "earlier_attempts",
     "is_lost",
     "keep_standing",
-    "make_case",
+    "read_answers",
 ]
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
@@ -92,46 +91,33 @@ def _is_undone(loop: Loop, step: Decision) -> bool:
     return any(one["candidate"] == step.candidate and "restored" in one for one in attempts)
 
 
-def make_case(
-    loop: Loop,
-    messages: Sequence[BaseMessage],
-    answers: Mapping[str, Answer],
-    candidate: Candidate,
-) -> Case:
-    """Return the case of the last answer, which is the candidate's, as the verifier gets it.
+def read_answers(
+    attempts: Sequence[Attempt], answers: Mapping[str, Answer]
+) -> tuple[AIMessage, tuple[tuple[int, AIMessage], ...]]:
+    """Return the last answer, and those before it that have a group with it, as a `Case` has them.
 
     Args:
-        loop: The decisions and attempts.
-        messages: The conversation.
+        attempts: The attempts; the last one is verified.
         answers: The answers by candidate.
-        candidate: The candidate.
     """
-    *before, last = loop.situation.attempts
-    answer = answers[last["candidate"]]
-    message = _read_message(last, answer)
-    assert message is not None, "only an answer is verified"
-    earlier = [
-        (attempt.get("answer_group"), _read_message(attempt, answers[attempt["candidate"]]))
-        for attempt in before
-    ]
-    return Case(
-        messages=messages,
-        answer=message,
-        candidate=candidate,
-        next_step=loop.step_after,
-        earlier=tuple((g, m) for g, m in earlier if g is not None and m is not None),
-        state=(answer.run or {}).get("state"),
-    )
+    *before, last = attempts
+    grouped = []
+    for attempt in before:
+        group, answer = attempt.get("answer_group"), answers[attempt["candidate"]]
+        if group is not None and answer.message is not None:
+            grouped.append((group, _read_message(attempt, answer)))
+    return _read_message(last, answers[last["candidate"]]), tuple(grouped)
 
 
-def _read_message(attempt: Attempt, answer: Answer) -> AIMessage | None:
+def _read_message(attempt: Attempt, answer: Answer) -> AIMessage:
     """Return the message that the verifier reads; where it compares objects, with one as its text.
 
     Providers write objects in different places, and a schema may fill in fields, so that text is
     the JSON of the parsed object, without spaces around its texts.
     """
     message = answer.message
-    if message is None or not attempt.get("comparable", False):
+    assert message is not None, "only an answer is read"
+    if not attempt.get("comparable", False):
         return message
     try:
         text = to_json(answer.output["parsed"], fallback=str).decode()

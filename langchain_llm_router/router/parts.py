@@ -17,7 +17,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_llm_router.calls.answer_checks import FATAL_FLAWS
+from langchain_llm_router.calls.answer_checks import FATAL_FLAWS, classify
 from langchain_llm_router.calls.ask import AskOperation
 from langchain_llm_router.calls.bindings import Bindings, NotedRunnable, Unbindable
 from langchain_llm_router.calls.chat_models import live_model, resolve_candidate
@@ -44,7 +44,7 @@ from langchain_llm_router.router.default_pool import pool_by_price
 from langchain_llm_router.router.fields import RouterFields
 from langchain_llm_router.router.fitted_columns import columns_of
 from langchain_llm_router.router.sensitivity import Confinement
-from langchain_llm_router.types import Candidate, Price, candidate_names
+from langchain_llm_router.types import Attempt, Candidate, Price, candidate_names
 from langchain_llm_router.types.answer_lengths import LENGTHS, tell_limit
 from langchain_llm_router.types.secrets import find_secrets
 from langchain_llm_router.verification.verifier import Report
@@ -182,6 +182,13 @@ class Parts:
             self.live,
             self.judges,
         )
+
+    @cached_property
+    def classify(self) -> Callable[..., Attempt]:
+        """Classifies an answer, see `calls.answer_checks.classify`."""
+        verifier = self.fields.verifier
+        compares = verifier is not None and verifier.compares
+        return partial(classify, fatal=self.fatal_flaws, compares=compares)
 
     def _check_agents(self, rules: AgentRules) -> None:
         for_drafts = any(self._draft_kwargs.values()) or any(self.reports.values())

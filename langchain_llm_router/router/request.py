@@ -17,7 +17,6 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_llm_router.calls.answer_checks import classify
 from langchain_llm_router.calls.ask import Answer, AskOperation, NodeOperation, PredictOperation
 from langchain_llm_router.calls.bindings import caller_output, wants_schema
 from langchain_llm_router.calls.judge import VerifyOperation
@@ -34,7 +33,7 @@ from langchain_llm_router.loop.commitment import commit_rule
 from langchain_llm_router.loop.conversation import routing_text
 from langchain_llm_router.loop.loop import Loop
 from langchain_llm_router.loop.record import decision_data, decision_record
-from langchain_llm_router.router.attempts import add_end, earlier_attempts, is_lost, make_case
+from langchain_llm_router.router.attempts import add_end, earlier_attempts, is_lost, read_answers
 from langchain_llm_router.router.endings import Done, find_answer
 from langchain_llm_router.router.parts import Parts
 from langchain_llm_router.router.preparation import (
@@ -48,6 +47,7 @@ from langchain_llm_router.router.sensitivity import SensitivityOperation, confin
 from langchain_llm_router.types import Action, Arm, Attempt, Decision, Situation
 from langchain_llm_router.types.errors import LlmRouterError, is_pause, own_error
 from langchain_llm_router.types.operations import Operation
+from langchain_llm_router.verification import Case
 
 if TYPE_CHECKING:
     from langchain_llm_router.budgets.spending import EarlierRuns, Spending
@@ -450,23 +450,31 @@ class Request:
             # The earlier run of an agent had paused, so it was not cut off.
             self._n_interrupted = 0
         if answer.run is None and answer.message is not None and self.parts.fatal_flaws:
-            tools, fatal = self.kwargs.get("tools") or (), self.parts.fatal_flaws
             streamed = asking.notes.tokens_shown or step.candidate in self._shown
-            verifier = self.parts.fields.verifier
-            attempt = classify(answer, tools, fatal, verifier, streamed=streamed)
+            attempt = self.parts.classify(answer, self.kwargs.get("tools") or (), streamed=streamed)
             # By position, in every call: `_replace` takes several calls of its own.
             answer = Answer(attempt, *answer[1:])
         self.answers[step.candidate] = answer
         return answer.attempt
 
     def _verify_operation(self, step: Decision) -> VerifyOperation:
-        parts, verifier = self.parts, self.parts.fields.verifier
+        parts, attempts = self.parts, self.loop.situation.attempts
+        verifier, answer = parts.fields.verifier, self.answers[step.candidate]
         assert verifier is not None
-        candidate = parts.by_name[step.candidate]
+        assert answer.message is not None
+        compared = len(attempts) > 1 or attempts[-1].get("comparable", False)
+        read = read_answers(attempts, self.answers) if compared else (answer.message, ())
         return VerifyOperation(
             verifier=verifier,
-            case=make_case(self.loop, self.messages, self.answers, candidate),
-            attempt=self.loop.situation.attempts[-1],
+            case=Case(
+                messages=self.messages,
+                answer=read[0],
+                candidate=parts.by_name[step.candidate],
+                next_step=self.loop.step_after,
+                earlier=read[1],
+                state=(answer.run or {}).get("state"),
+            ),
+            attempt=attempts[-1],
             config=candidate_config(self.config, step.candidate, self.decision_id, quiet=True),
             guard=None if parts.live is None else parts.live.judging(self.due_s),
             traced=self._has_handlers,
