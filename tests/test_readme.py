@@ -24,6 +24,7 @@ import pytest
 from langchain_llm_router.apps.cli.app import build_app
 from tests.support.commands import CODE, environment
 from tests.support.fake_openai import FakeOpenAI
+from tests.support.forks import run_forked
 from tests.support.paths import ROOT
 from tests.support.questions import write_arithmetic
 
@@ -60,32 +61,7 @@ class Arithmetic(FakeOpenAI):
         return f"The answer is {(a + b if how == 'plus' else a * b) + wrong}."
 
 
-# The blocks are forked from one process that has imported what takes long: each has names of its
-# own, and nothing of another block.
-FORKING = """
-import json, os, sys, tempfile, traceback
-import langchain_openai, langgraph.graph, langchain_llm_router.router, scipy.stats
-sys.path.insert(0, "")
-failed = {}
-for i, code in enumerate(json.load(sys.stdin)):
-    out = tempfile.TemporaryFile("w+")
-    child = os.fork()
-    if not child:
-        try:
-            os.chdir(tempfile.mkdtemp(dir="."))
-            os.dup2(out.fileno(), 2)
-            names = {"__name__": "__main__"}
-            exec(compile(code, f"README.md, python block {i + 1}", "exec"), names)
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        out.seek(0)
-        failed[i + 1] = out.read()
-print(json.dumps(failed))
-"""
+STRICT = "import warnings; warnings.simplefilter('error')\n"
 
 
 def test_every_python_block_runs_by_itself(tmp_path):
@@ -96,20 +72,11 @@ def test_every_python_block_runs_by_itself(tmp_path):
     }
     runs = [block for block in code if not any(f"from {name}." in block for name in missing)]
     with FakeOpenAI() as openai:
-        done = subprocess.run(
-            [sys.executable, "-Werror", "-c", FORKING],
-            input=json.dumps(runs),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=True,
-            cwd=tmp_path,
-            env=environment(
-                OPENAI_BASE_URL=openai.url, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"
-            ),
-        )
-        failed = json.loads(done.stdout.splitlines()[-1])
-    assert not failed, "\n".join(failed.values())
+        for i, block in enumerate(runs):
+            folder = tmp_path / str(i)
+            folder.mkdir()
+            done = run_forked(STRICT + block, cwd=folder, OPENAI_BASE_URL=openai.url)
+            assert done.returncode == 0, f"{block}\n{done.stderr}"
     assert len(openai.requests) >= 5
     if missing:
         pytest.skip(f"one block needs the extra {', '.join(missing.values())}")

@@ -1,8 +1,10 @@
 """What holds for every command: help, mistakes, defaults, and how runs end."""
 
+import io
 import json
 import re
 import signal
+import sys
 import time
 from inspect import signature
 from typing import get_type_hints
@@ -16,7 +18,7 @@ from langchain_llm_router.apps.cli.terminal import EXIT_CODES
 from langchain_llm_router.collect import Limits, acollect, grader_by_name
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.verification import YesNo
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, run_main
 from tests.support.loading import loaded_by
 from tests.support.local_server import LocalServer
 from tests.support.saved_routers import TABLE, TAUGHT, one_shot, start
@@ -194,13 +196,16 @@ def test_shells_can_complete_it(run, monkeypatch, shell):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_without_the_characters_of_an_answer_shows_them_escaped(tmp_path, encoding):
-    one_shot().save(tmp_path / "route")
-    process = start("explain", "route", "caf\u9462", cwd=tmp_path, PYTHONIOENCODING=encoding)
-    out = process.stdout.buffer.read().decode(encoding)
-    assert process.wait(timeout=60) == 0, process.stderr.read()
-    process.communicate()
-    assert "\\u9462" in out
+def test_a_terminal_without_the_characters_of_an_answer_shows_them_escaped(
+    made, monkeypatch, capsys, encoding
+):
+    written = io.BytesIO()
+    monkeypatch.chdir(made)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    code, _, err = run_main(["explain", "route", "caf\u9462"], monkeypatch, capsys)
+    sys.stdout.flush()
+    assert code == 0, err
+    assert "\\u9462" in written.getvalue().decode(encoding)
 
 
 def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path):

@@ -1,8 +1,6 @@
 """`llm-router collect` and `llm-router fit`, against a real server on loopback."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -13,8 +11,9 @@ from langchain_llm_router.data import Outcomes
 from langchain_llm_router.training import load_data
 from langchain_llm_router.types.figures import format_usd
 from langchain_llm_router.verification import YesNo
-from tests.support.commands import CODE, environment, last_json, run_main
+from tests.support.commands import CODE, last_json, run_main
 from tests.support.fakes import SamplingModel, make_outcomes
+from tests.support.forks import run_forked
 from tests.support.local_server import LocalServer
 from tests.support.questions import pool, write_questions
 
@@ -34,10 +33,7 @@ def spawn(tmp_path):
     """The same in a process of its own, whose end closes the clients' connections."""
 
     def command(*arguments: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-c", CODE, *arguments],
-            capture_output=True, text=True, check=False, cwd=tmp_path, env=environment(),
-        )  # fmt: skip
+        done = run_forked(CODE, *arguments, cwd=tmp_path)
         return done.returncode, done.stdout, done.stderr
 
     return command

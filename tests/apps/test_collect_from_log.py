@@ -1,13 +1,12 @@
 """`llm-router collect --from-log`, against a real server on loopback."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from langchain_llm_router.collect import load_journal
-from tests.support.commands import CODE, environment, last_json, run_main
+from tests.support.commands import CODE, last_json, run_main
+from tests.support.forks import run_forked
 from tests.support.local_server import LocalServer
 from tests.support.questions import pool, write_questions
 
@@ -35,10 +34,7 @@ def test_recorded_answers_are_taken_and_only_the_other_candidate_is_asked(run, t
     with LocalServer() as server:
         # In a process of its own, whose end closes the clients' connections.
         words = ("collect", "--from-log", "log.jsonl", *told, "--json", *pool(server.url))
-        done = subprocess.run(
-            [sys.executable, "-c", CODE, *words],
-            capture_output=True, text=True, check=False, cwd=tmp_path, env=environment(),
-        )  # fmt: skip
+        done = run_forked(CODE, *words, cwd=tmp_path)
         out, err = done.stdout, done.stderr
         assert done.returncode == 0, err
         assert {name for name, _ in server.calls} == {"weak"}

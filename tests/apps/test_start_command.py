@@ -5,7 +5,6 @@ import os
 import pty
 import shlex
 import signal
-import subprocess
 import sys
 import time
 
@@ -15,7 +14,8 @@ import pytest
 from langchain_llm_router.apps.cli import start_command
 from langchain_llm_router.apps.cli.start_interview import Answers, check_answers
 from langchain_llm_router.collect import load_questions
-from tests.support.commands import CODE, environment, run_main
+from tests.support.commands import CODE, run_main
+from tests.support.forks import Forked
 from tests.support.journals import write_journal
 from tests.support.local_server import LocalServer
 from tests.support.questions import pool, write_questions
@@ -216,10 +216,7 @@ def test_the_grader_fits_the_references(tmp_path, references, grader):
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
 def test_in_a_terminal_it_asks_for_what_is_missing(tmp_path):
     master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", CODE, "start"],
-        stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, env=environment(TERM="dumb"),
-    )  # fmt: skip
+    process = Forked(CODE, "start", cwd=tmp_path, streams=(slave, slave, slave), TERM="dumb")
     os.close(slave)
     answers = [
         "typed", "What is 1 + 1?", "2", "What is 2 + 2?", "4", "",  # questions, typed
@@ -234,7 +231,8 @@ def test_in_a_terminal_it_asks_for_what_is_missing(tmp_path):
             shown += os.read(master, 65536)
         except OSError:
             break
-    assert process.wait(timeout=60) == 1, shown.decode()
+    process.communicate(timeout=60)
+    assert process.returncode == 1, shown.decode()
     text = " ".join(shown.decode().split())
     assert "got 'nonsense'" in text
     assert "--price a=1,2 --price b=0,0 --grader number" in text

@@ -1,8 +1,6 @@
 """Bad input to `llm-router collect` ends in one line, and what was collected so far is kept."""
 
 import json
-import os
-import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +9,9 @@ import pytest
 
 from langchain_llm_router.apps.cli import main
 from langchain_llm_router.collect import load_journal
+from tests.support.commands import CODE
+from tests.support.forks import run_forked
 from tests.support.local_server import LocalServer
-from tests.support.paths import ROOT
 from tests.support.questions import pool, write_questions
 
 pytest.importorskip("typer")
@@ -24,12 +23,7 @@ def collect(tmp_path):
     """Run the command in a process of its own; its exit code and the lines it wrote."""
 
     def command(*arguments: str, **env: str) -> tuple[int, list[str]]:
-        code = "from langchain_llm_router.apps.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, "collect", *arguments],
-            capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "none", **env},
-        )  # fmt: skip
+        done = run_forked(CODE, "collect", *arguments, cwd=tmp_path, **env)
         assert "Traceback" not in done.stderr
         return done.returncode, (done.stdout + done.stderr).strip().splitlines()
 

@@ -1,7 +1,5 @@
 """An encoder trained for routing, on the tiny network of `tests/support/networks.py`."""
 
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 
@@ -13,6 +11,7 @@ from langchain_llm_router.data import Outcomes
 from langchain_llm_router.data.embeddings import embed
 from langchain_llm_router.estimators import BradleyTerry, NearestNeighbors
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
+from tests.support.forks import run_forked
 from tests.support.networks import minilm, need_torch, tiny_encoder
 from tests.support.paths import ROOT
 
@@ -219,7 +218,8 @@ def test_without_torch_the_message_names_the_extra():
         "except errors.MissingExtraError as error: assert '[torch]' in str(error), error\n"
         "else: raise SystemExit('no error')"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    done = run_forked(code, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

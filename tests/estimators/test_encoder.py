@@ -4,8 +4,6 @@ Most tests take the tiny network with random weights of `tests/support/networks.
 toy table); those that say MiniLM take the real one.
 """
 
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from langchain_llm_router import estimators
 from langchain_llm_router.data import Battles, Outcomes
 from langchain_llm_router.types.errors import ArtifactError, NotFittedError
 from tests.support.fakes import make_outcomes
+from tests.support.forks import run_forked
 from tests.support.networks import minilm, tiny, tiny_encoder
 from tests.support.paths import ROOT
 
@@ -51,7 +50,8 @@ def test_without_torch_the_message_names_the_extra():
         "except errors.MissingExtraError as error: assert '[torch]' in str(error), error\n"
         "else: raise SystemExit('no error')"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    done = run_forked(code, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

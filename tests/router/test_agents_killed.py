@@ -6,15 +6,12 @@ was in flight the worst case is booked beside that.
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from langchain_llm_router.budgets.ledgers import to_nano
+from tests.support.forks import run_forked
 from tests.support.killed_agents import EVENTS
-from tests.support.paths import ROOT
 
 CALLS = ["cheap 1", "cheap 2", "strong 1", "strong 2"]
 COST_USD = {"cheap": 2 * (10 * 10 + 5 * 20) / 1e6, "strong": 2 * (10 * 100 + 5 * 200) / 1e6}
@@ -23,12 +20,9 @@ COST_USD = {"cheap": 2 * (10 * 10 + 5 * 20) / 1e6, "strong": 2 * (10 * 100 + 5 *
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     """What came of every case."""
-    script, folder = ROOT / "tests/support/killed_agents.py", tmp_path_factory.mktemp("kill")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANGSMITH_TRACING": "false"}
-    done = subprocess.run(
-        [sys.executable, script, folder],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("kill")
+    code = "from tests.support.killed_agents import main; main()"
+    done = run_forked(code, folder, cwd=folder, LANGSMITH_TRACING="false")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -15,15 +15,12 @@ SQLite checkpointer. What can be known afterwards, and is tested:
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from langchain_llm_router.budgets.ledgers import to_nano
 from tests.support.drivers import timeless
-from tests.support.paths import ROOT
+from tests.support.forks import run_forked
 
 CALLS = ["small asked", "small judged", "large asked"]
 ACTING = {"small": "small asked", "self_evaluate": "small judged", "large": "large asked"}
@@ -32,15 +29,9 @@ ACTING = {"small": "small asked", "self_evaluate": "small judged", "large": "lar
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     """What came of every case."""
-    command = [
-        sys.executable,
-        ROOT / "tests/support/killed_graph.py",
-        tmp_path_factory.mktemp("kill"),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANGSMITH_TRACING": "false"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    folder = tmp_path_factory.mktemp("kill")
+    code = "from tests.support.killed_graph import main; main()"
+    done = run_forked(code, folder, cwd=folder, LANGSMITH_TRACING="false")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -1,8 +1,6 @@
 """The verifier that a router was fitted with is part of it, from `collect` to a live answer."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -16,7 +14,7 @@ from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types import Candidate, Price
 from langchain_llm_router.verification import AnswerLogprob, SelfEvaluator, YesNo
 from langchain_llm_router.verification.description import describe_verifier
-from tests.support.commands import environment
+from tests.support.forks import run_forked
 from tests.support.local_server import LocalServer
 from tests.support.saved_routers import SAID, TABLE, cascade
 
@@ -119,10 +117,7 @@ def test_the_python_block_of_a_report_runs_as_pasted(tmp_path, known):
     with LocalServer() as server:
         models = {name: f"openai:{name}@{server.url}" for name in router.candidates}
         block = router.python_block(models, tmp_path / "my router")
-        done = subprocess.run(
-            [sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path,
-            env=environment(), timeout=120, check=False,
-        )  # fmt: skip
+        done = run_forked(block, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() != ""
     assert "..." not in block

@@ -1,14 +1,12 @@
 """Saved routers and their tables, as the commands find them."""
 
-import subprocess
-import sys
-
 from langchain_llm_router.estimators import NearestNeighbors
 from langchain_llm_router.policies import ConfidenceThreshold, Utility
 from langchain_llm_router.policies.observation import KernelDensity
 from langchain_llm_router.router.saved_router import SavedRouter
-from tests.support.commands import CODE, environment
+from tests.support.commands import CODE
 from tests.support.fakes import make_evaluations, make_outcomes
+from tests.support.forks import Forked
 
 TABLE = make_outcomes(n=200, candidates=("small", "large"))
 SAID = make_evaluations(TABLE)
@@ -35,10 +33,5 @@ def cascade() -> SavedRouter:
     return router.taught_by(known.queries)
 
 
-def start(*arguments: str, cwd, **env: str) -> subprocess.Popen:
-    # A shell that starts the tests in its background lets them, and their children, ignore Ctrl-C.
-    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{heeds}; {CODE}", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment(**env),
-    )  # fmt: skip
+def start(*arguments: str, cwd, **env: str) -> Forked:
+    return Forked(CODE, *arguments, cwd=cwd, **env)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -31,6 +29,7 @@ from langchain_llm_router.training.contenders import (
 )
 from langchain_llm_router.types.errors import ArtifactError
 from tests.support.fakes import JudgeModel, ScriptedModel, make_outcomes
+from tests.support.forks import run_forked
 
 NAMES = ("small", "medium", "large")
 ONE = {"near": NearestNeighbors}
@@ -315,11 +314,7 @@ def test_the_block_of_the_report_runs_as_pasted(kept, tmp_path):
     assert "..." not in block
     code = block.replace("=provider:model", "=openai:gpt-4o-mini").rsplit("print(", 1)[0]
     code += "print(router.route('add the numbers 1').candidate)"
-    environment = {"OPENAI_API_KEY": "none", "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120,
-        check=False,
-    )  # fmt: skip
+    done = run_forked(code, cwd=tmp_path)
     assert done.stdout.strip() in ("small", "large"), done.stderr
 
 
