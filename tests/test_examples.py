@@ -37,25 +37,9 @@ SAYS = {
     "train": "saved, loaded, predicts the same: True",
 }
 
-OFFLINE = """
-import socket, runpy, sys
-def refuse(self, address, *rest):
-    raise AssertionError(f"an example wants to reach {address!r}")
-socket.socket.connect = socket.socket.connect_ex = refuse
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
 
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        # It collects and fits: the longest of them by far.
-        pytest.param(path, marks=pytest.mark.slow if path.stem == "local_models" else ())
-        for path in SCRIPTS
-    ],
-    ids=lambda path: path.stem,
-)
-def test_an_example_runs_offline(script, monkeypatch, capsys):
+@pytest.fixture
+def _offline(monkeypatch):
     def refuse(self, address, *rest):
         msg = f"an example wants to reach {address!r}"
         raise AssertionError(msg)
@@ -65,47 +49,38 @@ def test_an_example_runs_offline(script, monkeypatch, capsys):
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
     monkeypatch.setenv("LANGSMITH_TRACING", "false")
     monkeypatch.chdir(EXAMPLES.parent)
+
+
+@pytest.mark.usefixtures("_offline")
+@pytest.mark.parametrize(
+    "script",
+    [
+        # It collects and fits: the longest of them by far.
+        pytest.param(path, marks=pytest.mark.slow if path.stem == "local_models" else ())
+        for path in SCRIPTS
+    ],
+    ids=lambda path: path.stem,
+)
+def test_an_example_runs_offline(script, capsys):
     # In this process, since importing LangChain takes longer than the examples do.
     runpy.run_path(str(script), run_name="__main__")
     assert SAYS[script.stem] in capsys.readouterr().out
 
 
-NOTEBOOK = """
-import json, sys, matplotlib
-matplotlib.use("Agg")
-names = {}
-with open(sys.argv[2], encoding="utf-8") as file:
-    cells = json.load(file)["cells"]
-for cell in cells:
-    if cell["cell_type"] == "code":
-        lines = "".join(cell["source"]).splitlines()
-        source = "\\n".join(line for line in lines if not line.startswith("%"))
-        exec(compile(source, cell["id"], "exec"), names)
-"""
-
-
-def test_the_notebook_runs_offline_from_start_to_end(tmp_path, pytestconfig):
-    pytest.importorskip("matplotlib", reason="matplotlib (extra `plot`) is not installed")
-    runner = tmp_path / "runner.py"
-    runner.write_text(NOTEBOOK, encoding="utf-8")
-    notebook = EXAMPLES / "walkthrough.ipynb"
-    allowed = [f"-W{warning}" for warning in pytestconfig.getoption("pythonwarnings") or []]
-    done = subprocess.run(
-        [sys.executable, "-Werror", *allowed, "-c", OFFLINE, str(runner), str(notebook)],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-        cwd=EXAMPLES.parent,
-        env={
-            **os.environ,
-            "LANGSMITH_TRACING": "false",
-            "PYTHONPATH": str(EXAMPLES.parent),
-            "OMP_NUM_THREADS": "1",
-        },
+@pytest.mark.usefixtures("_offline")
+def test_the_notebook_runs_offline_from_start_to_end(capsys):
+    matplotlib = pytest.importorskip(
+        "matplotlib", reason="matplotlib (extra `plot`) is not installed"
     )
-    assert done.returncode == 0, done.stderr
-    assert "promised with confidence 0.95" in done.stdout
+    matplotlib.use("Agg")
+    notebook = json.loads((EXAMPLES / "walkthrough.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, object] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            lines = "".join(cell["source"]).splitlines()
+            source = "\n".join(line for line in lines if not line.startswith("%"))
+            exec(compile(source, cell["id"], "exec"), names)
+    assert "promised with confidence 0.95" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, SERVED / "graph.py"], ids=lambda path: path.stem)
