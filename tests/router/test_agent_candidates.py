@@ -145,7 +145,9 @@ async def test_a_rejected_agent_is_undone_before_the_next_and_a_kept_one_is_not(
     assert (answer.content, desk.calls) == ("Done, says cheap.", ["prepare cheap"])
 
 
-def test_a_git_worktree_and_a_command_that_runs_the_tests(tmp_path):
+def test_a_git_worktree_and_a_command_that_runs_the_tests(tmp_path, monkeypatch):
+    # The plugins that happen to be installed take longer than the tests of that tree.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     repository, tree = tmp_path / "repository", tmp_path / "tree"
     repository.mkdir()
     git(repository, "init", "-q")
