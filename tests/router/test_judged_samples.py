@@ -1,10 +1,12 @@
 """A share of the answers is judged after they were given, and the scores are in the log."""
 
+import threading
 import time
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
+from pydantic import Field
 
 from langchain_llm_router import Candidate, ChatLLMRouter, Price, create_cascade, route_of
 from langchain_llm_router.budgets import Budget, Budgets
@@ -79,23 +81,27 @@ def test_the_same_requests_are_drawn_every_time_and_about_as_many_as_said(log):
     assert scored == {r["decision_id"] for r in records if judged.draws(r["decision_id"])}
 
 
-class SlowJudge(JudgeModel):
-    """A judge that takes its time."""
+class WaitingJudge(JudgeModel):
+    """A judge that says nothing before it is told to."""
+
+    told: threading.Event = Field(default_factory=threading.Event)
 
     def with_structured_output(self, schema, *, include_raw=False, **kwargs):
         judge = super().with_structured_output(schema, include_raw=include_raw, **kwargs)
-        return judge.bind() | (lambda output: time.sleep(0.5) or output)
+        return judge.bind() | (lambda output: self.told.wait(30) and output)
 
 
 async def test_no_driver_waits_for_it(log):
-    judge = Candidate("judge", SlowJudge("never asked"), Price(1, 1), max_output_tokens=50)
+    waiting = WaitingJudge("never asked")
+    judge = Candidate("judge", waiting, Price(1, 1), max_output_tokens=50)
     parts = {"log": log, "judge_share": 1.0, "judge": judge}
     router = ChatLLMRouter(candidates=candidates("4", "4", "4"), **parts)
-    started = time.perf_counter()
     router.invoke("2 + 2?")
     await router.ainvoke("2 + 2?")
     list(router.stream("2 + 2?"))
-    assert time.perf_counter() - started < 0.5
+    log.flush()
+    assert len(read_log(log.path).feedback) == 0
+    waiting.told.set()
     router.parts.judged.wait(10)
     log.flush()
     assert len(read_log(log.path).feedback) == 3
