@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, norm
 from scipy.stats import t as student
 
@@ -43,6 +43,8 @@ _MOST_DRAWN = 20_000
 their sums is as well known, to 0.5 % (1/√(2·20,000)), and the cost does not grow with them."""
 _MOST_WEIGHTS = 1 << 24
 """Weights that are in memory at a time."""
+_MOST_KEPT = 1 << 22
+"""Numbers of a resampling that are kept, in 8 MB: the claims of a verdict ask for the same ones."""
 _EQUAL = 1e-9
 """Relative difference below which values count as equal."""
 
@@ -140,11 +142,10 @@ class Resampling(CheckedArguments):
 
     def draws(self, n_drawn: int) -> Iterator[Floats]:
         """Yield how often each cluster was drawn, in blocks of shape (n_draws, n_drawn)."""
-        rng = np.random.default_rng(self.seed)
-        for start in range(0, self.n_resamples, _DRAWN_AT_ONCE):
-            size = min(_DRAWN_AT_ONCE, self.n_resamples - start)
-            drawn = rng.multinomial(n_drawn, np.full(n_drawn, 1 / n_drawn), size=size)
-            yield drawn.astype(np.float64)
+        small = self.n_resamples * n_drawn <= _MOST_KEPT
+        drawn = _kept_draws if small else _draws
+        for block in drawn(self.seed, self.n_resamples, n_drawn):
+            yield block.astype(np.float64)
 
     def weights(self, n: int) -> Iterator[Floats]:
         """Yield how often each of `n` rows was drawn, in blocks of shape (n_draws, n)."""
@@ -153,6 +154,19 @@ class Resampling(CheckedArguments):
         for drawn in self.draws(int(codes.max()) + 1):
             for start in range(0, len(drawn), at_once):
                 yield drawn[start : start + at_once, codes]
+
+
+def _draws(seed: int, n_resamples: int, n_drawn: int) -> Iterator[NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    for start in range(0, n_resamples, _DRAWN_AT_ONCE):
+        size = min(_DRAWN_AT_ONCE, n_resamples - start)
+        yield rng.multinomial(n_drawn, np.full(n_drawn, 1 / n_drawn), size=size)
+
+
+@lru_cache(maxsize=1)
+def _kept_draws(seed: int, n_resamples: int, n_drawn: int) -> list[NDArray[np.uint16]]:
+    # No cluster is drawn more than `_MOST_DRAWN` times.
+    return [block.astype(np.uint16) for block in _draws(seed, n_resamples, n_drawn)]
 
 
 _DEFAULT = Resampling()
