@@ -1,5 +1,7 @@
 """Beyond a few thousand rows estimators take other ways, which lead to the same predictions."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
@@ -23,17 +25,20 @@ from tests.support.fakes import TableEmbeddings, make_outcomes
 
 TRAIN, TEST = make_outcomes(300, seed=1), make_outcomes(60, seed=2)
 
+# Equations of 4,096 words, the default, take a second to solve.
+WORDS = LexicalEmbeddings(256).fit(TRAIN.queries)
+
 SAME = {
     "NearestNeighbors": lambda: NearestNeighbors(n_neighbors=300),
     "Linear": lambda: Linear(n_surface=32),
-    "Linear, given ridge": lambda: Linear(n_surface=32, alpha=3.0),
-    "Linear, logit": lambda: Linear(link="logit", n_surface=32),
+    "Linear, given ridge": lambda: Linear(WORDS, n_surface=32, alpha=3.0),
+    "Linear, logit": lambda: Linear(WORDS, link="logit", n_surface=32),
     "Linear, beside an embedding": lambda: Linear(embeddings=hard_or_not(), n_surface=32),
     "Linear, fitted words": lambda: Linear(LexicalEmbeddings(64).fit(TEST.queries), n_surface=32),
     "BradleyTerry": BradleyTerry,
     "BradleyTerry, leave-one-out": lambda: BradleyTerry(gamma="loo", top_k="loo"),
 }
-same = pytest.mark.parametrize("make", SAME.values(), ids=SAME)
+same = pytest.mark.parametrize("name", SAME)
 
 
 def hard_or_not():
@@ -47,17 +52,24 @@ def few(monkeypatch):
     monkeypatch.setattr(QualityEstimator, "_FEW_ROWS", 20)
 
 
+@cache
+def fitted_on_many(name: str) -> QualityEstimator:
+    """An estimator for tests that only look at it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QualityEstimator, "_FEW_ROWS", 20)
+        return SAME[name]().fit(TRAIN)
+
+
 @same
-def test_the_way_of_many_rows_predicts_what_the_exact_way_does(make, monkeypatch):
-    exact = make().fit(TRAIN).predict(TEST.queries)
+def test_the_way_of_many_rows_predicts_what_the_exact_way_does(name, monkeypatch):
+    exact = SAME[name]().fit(TRAIN).predict(TEST.queries)
     monkeypatch.setattr(QualityEstimator, "_FEW_ROWS", 20)
-    many = make().fit(TRAIN).predict(TEST.queries)
-    np.testing.assert_allclose(many, exact, atol=2e-3)
+    np.testing.assert_allclose(fitted_on_many(name).predict(TEST.queries), exact, atol=2e-3)
 
 
 @same
-def test_what_many_rows_made_is_saved_and_loaded(make, few, tmp_path):
-    fitted = make().fit(TRAIN)
+def test_what_many_rows_made_is_saved_and_loaded(name, few, tmp_path):
+    fitted = fitted_on_many(name)
     folder = fitted.save(tmp_path / "it")
     given = None if isinstance(fitted.embeddings_, LexicalEmbeddings) else hard_or_not()
     loaded = type(fitted).load(folder, embeddings=given)
@@ -114,7 +126,7 @@ def test_an_ensemble_of_many_rows_is_weighed_on_some_of_them(monkeypatch):
 
 
 def test_many_queries_are_predicted_some_after_others(few):
-    fitted = Linear(n_surface=32).fit(TRAIN)
+    fitted = fitted_on_many("Linear")
     alone = [fitted.predict([query])[0] for query in TEST.queries]
     np.testing.assert_allclose(fitted.predict(TEST.queries), alone, atol=1e-6)
 
