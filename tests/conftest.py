@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from langchain_llm_router.history import DecisionLog
+from tests.support.paths import ROOT
 from tests.support.redis_server import RedisServer
 
 # A time limit per example fails on a machine that is busy with something else.
@@ -39,3 +40,37 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
+
+
+# Files that two workers begin with, a row for each: what takes longest, so that neither is left
+# alone with it at the end, and together what shares something that takes long to import.
+FIRST = (
+    # PyTorch.
+    ("test_contracts", "estimators/test_encoder", "estimators/test_contrastive",
+     "estimators/test_causal_lm", "estimators/test_training_loop", "article/test_routellm",
+     "article/test_unify", "test_docs", "test_public_api", "types/test_lazy",
+     "types/test_linear_patterns", "test_architecture", "estimators/test_many_rows"),
+    # What processes of commands are forked from.
+    ("test_lint", "apps/test_cli", "apps/test_serve_command", "apps/test_start_command",
+     "apps/test_collect_command", "apps/test_collect_from_log", "collect/test_bad_input",
+     "router/test_saved_verifier", "router/test_agents_killed", "router/test_graph_killed",
+     "training/test_fit", "test_readme", "test_examples", "apps/test_demo"),
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Put the files above first: the first row at the start, the second where half is done.
+
+    `--dist=worksteal` gives each of two workers one half, in order; who has nothing left takes
+    from the end of the other's.
+    """
+    rows = [[ROOT / "tests" / f"{name}.py" for name in row] for row in FIRST]
+    assert all(path.exists() for row in rows for path in row)
+    of_file = {path: [] for row in rows for path in row}
+    rest = []
+    for item in items:
+        of_file.get(item.path, rest).append(item)
+    first, second = ([item for path in row for item in of_file[path]] for row in rows)
+    middle = max(0, len(items) // 2 - len(first))
+    items[:] = [*first, *rest[:middle], *second, *rest[middle:]]
