@@ -2,13 +2,13 @@
 
 import ast
 import importlib
-import itertools
+import math
 import random
 import re
 import re._constants as sre  # type: ignore[import-not-found]
 import re._parser as parser  # type: ignore[import-not-found]
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tests.support.paths import PACKAGE
@@ -103,11 +103,20 @@ def hard_inputs(source: str, flags: int) -> list[HardInput]:
     samples = list(dict.fromkeys(s for s in _prefixes(parser.parse(source, flags)) if s))
     pieces = dict.fromkeys([*_PROBES, *samples, *(s[-1:] for s in samples)])
     pieces.update(dict.fromkeys(f"{s}{end}" for s in samples for end in " -"))
-    every = [
-        HardInput(begin, piece, end)
-        for begin, piece, end in itertools.product(["", *samples], pieces, ("\0", "!x", ""))
-    ]
-    return every if len(every) <= at_most else random.Random(0).sample(every, at_most)
+    parts: list[list[str]] = [["", *samples], list(pieces), ["\0", "!x", ""]]
+    # By number, since a long pattern has millions of them.
+    every: Sequence[int] = range(math.prod(map(len, parts)))
+    chosen = every if len(every) <= at_most else random.Random(0).sample(every, at_most)
+    return [_input_of(number, parts) for number in chosen]
+
+
+def _input_of(number: int, parts: list[list[str]]) -> HardInput:
+    """Return one of all combinations of the parts, whose last one changes from each to the next."""
+    found: list[str] = []
+    for part in reversed(parts):
+        number, i = divmod(number, len(part))
+        found.insert(0, part[i])
+    return HardInput(*found)
 
 
 def _prefixes(tokens) -> Iterator[str]:
