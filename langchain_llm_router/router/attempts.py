@@ -6,7 +6,6 @@ An agent changes more than the conversation, so an attempt whose effects were un
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -27,8 +26,6 @@ __all__ = [
     "keep_standing",
     "read_answers",
 ]
-
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
 class Earlier(NamedTuple):
@@ -120,9 +117,17 @@ def _read_message(attempt: Attempt, answer: Answer) -> AIMessage:
     if not attempt.get("comparable", False):
         return message
     try:
-        text = to_json(answer.output["parsed"], fallback=str).decode()
+        value = json.loads(to_json(answer.output["parsed"], fallback=str))
+        text = json.dumps(_trim_texts(value), ensure_ascii=False)
     except (ValueError, RecursionError):
         # Without JSON, e.g. because it is too deep, it is compared by what the model wrote.
         return message
-    trimmed = _STRING.sub(lambda found: json.dumps(json.loads(found[0]).strip()), text)
-    return message.model_copy(update={"content": trimmed})
+    return message.model_copy(update={"content": text})
+
+
+def _trim_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, dict):
+        return {name: _trim_texts(one) for name, one in value.items()}
+    return [_trim_texts(one) for one in value] if isinstance(value, list) else value

@@ -27,7 +27,6 @@ _BESIDE_ANSWER = frozenset(
 )
 """Fields that say something about the answer where another field is called so."""
 _ANSWER = re.compile(r"(?:final[ _]?)?answer", re.IGNORECASE)
-_FENCED = re.compile(r"`{3}(?:json)?\n(.*)\n`{3}", re.DOTALL | re.IGNORECASE)
 
 
 def read_object(text: str) -> dict[str, Any] | None:
@@ -38,8 +37,9 @@ def read_object(text: str) -> dict[str, Any] | None:
     bare = text.strip()
     if len(bare) > _MOST_CHARS or bare[-1:] not in ("}", "`"):
         return None
-    fenced = _FENCED.fullmatch(bare)
-    bare = bare if fenced is None else fenced[1].strip()
+    fence, _, rest = bare.partition("\n")
+    if fence.casefold() in ("```", "```json") and rest.endswith("\n```"):
+        bare = rest.removesuffix("```").strip()
     fields = json_value(bare) if bare.startswith("{") else None
     if not isinstance(fields, dict) or _nesting(fields) > _MOST_NESTED:
         return None

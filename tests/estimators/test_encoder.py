@@ -264,7 +264,7 @@ def test_a_new_candidate_unlike_the_known_ones_is_predicted_at_its_own_level(tmp
 def test_a_vector_that_has_not_moved_is_warned_about(scorer):
     fitted = estimators.ModelScorer.load(scorer)
     table = make_outcomes(30)
-    with pytest.warns(UserWarning, match=r"The vector of 'medium' has moved by 0\.\d+% only"):
+    with pytest.warns(UserWarning, match=r"The vector of 'medium' has moved by 0\.\d+ % only"):
         fitted.add_candidate("medium", table, training=estimators.Training())
     fitted = estimators.ModelScorer.load(scorer)
     with warnings.catch_warnings():

@@ -32,6 +32,7 @@ from langchain_llm_router.router.middleware import LLMRouterMiddleware
 from langchain_llm_router.router.saved_router import SavedRouter
 from langchain_llm_router.testing import ScriptedChatModel
 from langchain_llm_router.types import ArtifactError
+from langchain_llm_router.types.figures import format_usd
 from langchain_llm_router.verification import SelfEvaluator
 from tests.support.fakes import ScriptedModel
 
@@ -171,7 +172,7 @@ def test_the_price_of_the_lost_prompt_cache_is_in_the_decision(build):
     assert scores["small"]["prompt_usd"] == pytest.approx(small)
     assert scores["large"]["prompt_usd"] == pytest.approx(large)
     assert scores["large"]["switch_usd"] == pytest.approx(large - small)
-    assert f"costs {large - small:.3g} USD more" in records(messages)[-1]["reason"]
+    assert f"costs {format_usd(large - small)} more" in records(messages)[-1]["reason"]
 
 
 @shapes
@@ -416,7 +417,7 @@ def test_a_fitted_model_of_the_hazard_moves_the_loop_too(build):
     assert answered(messages) == ["small", "small", "large"]
     last = records(messages)[-1]
     assert last["signal"] == "errors_in_a_row"
-    assert "small is stuck: P(it fails) = 0.77 (threshold 0.70)" in last["reason"]
+    assert "small is stuck: P(it fails) = 0.768 (threshold 0.700)" in last["reason"]
 
 
 def test_a_budget_that_does_not_cover_the_stronger_candidate_keeps_the_loop_where_it_is():
