@@ -66,9 +66,10 @@ def test_from_questions_to_a_living_router(run, spawn, tmp_path):
     assert err.splitlines()[-1] == f"Spent: {format_usd(spent)}. Expected: {expected}."
     assert len(load_journal(tmp_path / "run.jsonl").ids) == 60
     code, out, err = run("fit", "--data", "run.jsonl", "--out", "router", "--json")
-    assert code == 0, err
-    assert sum(last_json(out)["n_rows"].values()) == 60
-    assert "worth" in out
+    # Sixty questions are too few for a verdict.
+    assert code == 4, err
+    assert last_json(out)["n_rows"] == 60
+    assert "cannot be said yet" in out
     assert (tmp_path / "router" / "report.md").exists()
     models = {name: SamplingModel("16", "Yes", "Yes", model=name) for name in ("weak", "strong")}
     router = ChatLLMRouter.load(
