@@ -1,6 +1,6 @@
 """How well do learned routers route? A table of README.md beside this file, on real labels.
 
-    python tests/benchmarks/routing_quality.py                 # everything: two hours of a core
+    python tests/benchmarks/routing_quality.py                 # everything: an hour of a core
     python tests/benchmarks/routing_quality.py --quick --json  # one split, small tests, < 60 s
     python tests/benchmarks/routing_quality.py --readme        # also rewrites its block there
 
