@@ -426,7 +426,7 @@ class Collector:
     def _count_failure(self, kind: str, where: str, text: str, error: Exception | None) -> None:
         """Count a failure, and stop the run if it would only be repeated."""
         self._consecutive_failures[kind] = self._consecutive_failures.get(kind, 0) + 1
-        line = f"{where}: {' '.join(text.split())[:300]}."
+        line = f"{where}: {' '.join(text.split())[:300].rstrip('.')}."
         if error is not None and is_hopeless(error):
             self._stop = self._stop or line
         elif error is not None and is_retryable(error):

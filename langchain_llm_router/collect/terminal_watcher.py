@@ -92,5 +92,7 @@ class TerminalWatcher(Watcher):
         try:
             return bool(prompt.ask(question, console=self._console))
         except EOFError as error:
+            # The error stands on a line of its own.
+            self._console.print()
             msg = "There is no terminal to confirm the quote: pass `--yes`. No call was made."
             raise CollectionError(msg) from error

@@ -157,7 +157,8 @@ class _Judgement:
         optimism: Optimism = NO_OPTIMISM,
     ) -> None:
         self.trial, self.goal, self.clusters, self.optimism = trial, goal, clusters, optimism
-        self.n = len(trial)
+        # Rows that belong together, e.g. copies of one question, say no more than one of them.
+        self.n = len(trial) if clusters is None else len(set(clusters))
         self.best = best_column(trial, goal)
         self.two_sided = Resampling(clusters=clusters)
         self.one_sided = Resampling(clusters=clusters, confidence=2 * goal.confidence - 1)

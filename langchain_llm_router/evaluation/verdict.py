@@ -46,7 +46,7 @@ class Verdict:
         about: What the reason is about: the target, the cost, or the random choice.
         goal: The targets in words.
         confidence: Confidence level of a kept target.
-        n_rows: Number of rows.
+        n_rows: Number of rows; those that belong together, e.g. of one question, count once.
         best: Name of the best single model.
         use: Name of the single model to use instead; None if the target is kept.
         gap: Quality minus that of the best single model, with its 95 % interval.

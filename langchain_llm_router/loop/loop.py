@@ -331,8 +331,13 @@ def accept_final(steps: Sequence[Decision], situation: Situation) -> Decision | 
     return Decision("accept", step.candidate, step.policy, reason, confidence=step.confidence)
 
 
-def check_policy(policy: Policy, names: Sequence[str]) -> None:
+def check_policy(policy: Policy, names: Sequence[str], *, whose: str = "router's") -> None:
     """Refuse a policy that names a candidate which the router does not have.
+
+    Args:
+        policy: The policy.
+        names: Names of the router's candidates.
+        whose: Owner of the policy, for the error.
 
     Raises:
         ValueError: If it names an unknown candidate.
@@ -340,7 +345,7 @@ def check_policy(policy: Policy, names: Sequence[str]) -> None:
     for name in policy.named_candidates:
         if name not in names:
             msg = (
-                f"Unknown candidate {name!r}: the policy {type(policy).__name__} names it, "
+                f"Unknown candidate {name!r}: the {whose} {type(policy).__name__} names it, "
                 f"but the router has {list(names)}."
             )
             raise ValueError(msg)

@@ -66,7 +66,7 @@ class Shadow(CheckedArguments):
                 without one of them.
             NotFittedError: If its estimator is not fitted.
         """
-        check_policy(self.policy, names)
+        check_policy(self.policy, names, whose="shadow's")
         columns_of(self.estimator, names, whose="shadow's")
 
     def decide(

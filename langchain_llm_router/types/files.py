@@ -67,7 +67,11 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
             with gzip.GzipFile(path, "rb", fileobj=file) as unpacked:
                 yield cast("BinaryIO", unpacked)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            msg = f"{path.name!r} is compressed by gzip, and damaged or cut off: {error}."
+            msg = (
+                f"{path.name!r} is compressed by gzip, and damaged or cut off "
+                f"({str(error).rstrip('.')}): `zcat {path.name} > plain.jsonl` keeps what can be "
+                "read."
+            )
             raise ValueError(msg) from error
 
 

@@ -76,6 +76,16 @@ def test_a_log_that_is_streamed_has_the_same_scores(logged):
     assert len(streamed) == 20
 
 
+def test_lines_that_cannot_be_read_are_counted(logged, monkeypatch, capsys):
+    log, ids = logged
+    judge(log, ids[:20], lambda i: i % 2, lambda i: i % 2)
+    with log.path.open("ab") as file:
+        file.write(b"{broken\n{}\n")
+    _, out, _ = run_main(["verdict", str(log.path), "--json"], monkeypatch, capsys)
+    assert "Left out: 2 lines that cannot be read." in out
+    assert last_json(out)["n_torn"] == 2
+
+
 def test_a_baseline_must_be_a_candidate(logged, monkeypatch, capsys):
     log, _ = logged
     arguments = ["verdict", str(log.path), "--baseline", "huge"]

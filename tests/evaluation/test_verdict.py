@@ -159,6 +159,18 @@ def test_rows_of_one_question_do_not_count_twice():
     assert naive.gap.high - naive.gap.low < (twice.gap.high - twice.gap.low) / 2
 
 
+def test_copies_of_questions_are_counted_once_and_need_as_many_more():
+    done, table = rows(300, lost=0.01, seed=3)
+    once = verdict(done, table, clusters=table.queries)
+    twice = np.repeat(np.arange(300), 2)
+    copied = verdict(
+        Done(done.quality[twice], done.cost_usd[twice]), table.take(twice),
+        clusters=[table.queries[i] for i in twice],
+    )  # fmt: skip
+    assert (copied.n_rows, copied.outcome) == (once.n_rows, once.outcome) == (300, "unknown")
+    assert copied.more_rows == pytest.approx(once.more_rows, rel=0.05)
+
+
 def ties(n, wins, losses):
     """A cheaper router that answers as `large` does, but wins some rows and loses some."""
     _, table = rows(n, share=1.0)

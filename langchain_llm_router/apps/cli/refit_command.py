@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_llm_router.apps.cli.parameters import JsonOption, RouterArgument, load_tables
-from langchain_llm_router.apps.cli.terminal import write_json, write_text
+from langchain_llm_router.apps.cli.terminal import unread_lines, write_json, write_text
 from langchain_llm_router.types.figures import format_score
 from langchain_llm_router.types.progress import Bar
 
@@ -73,7 +73,7 @@ def refit(
     )
     write_text(
         f"{len(rows):,} of {len(history):,} requests have a score: {scored}",
-        *_unread(history),
+        *unread_lines(history),
         f"saved in {folder}",
     )
     if json:
@@ -113,7 +113,7 @@ def _refit_policy(
     folder = replace(saved, policy=taught).save(out)
     write_text(
         f"{len(scored):,} of {len(rows):,} requests with compared or scored answers have a score.",
-        *_unread(history),
+        *unread_lines(history),
         f"saved in {folder}",
     )
     if json:
@@ -124,11 +124,6 @@ def _refit_policy(
             "n_scored": len(scored),
         }
         write_json({"router": str(folder), **figures})
-
-
-def _unread(history: History) -> list[str]:
-    n = history.n_torn
-    return [f"Left out: {n:,} lines that cannot be read."] if n > 0 else []
 
 
 def _no_rows_message(n_requests: int, key: str | None) -> str:

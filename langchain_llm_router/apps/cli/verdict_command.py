@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from langchain_llm_router.apps.cli.parameters import JsonOption
-from langchain_llm_router.apps.cli.terminal import EXIT_CODES, write_json, write_text
+from langchain_llm_router.apps.cli.terminal import EXIT_CODES, unread_lines, write_json, write_text
 
 __all__ = ["verdict"]
 
@@ -49,12 +49,15 @@ def verdict(
             f"begin with. Score both: `feedback(id, score)` and `feedback(id, score, "
             f"candidate={scores.baseline!r})`."
         )
-        write_text(sentence)
+        write_text(sentence, *unread_lines(history))
         if json:
-            write_json({"verdict": "unknown", "sentence": sentence, "n_rows": 0})
+            counts = {"n_rows": 0, "n_torn": history.n_torn}
+            write_json({"verdict": "unknown", "sentence": sentence, **counts})
         sys.exit(EXIT_CODES["unknown"])
     found = scores.verdict(goal)
-    write_text(found.sentence, f"{len(scores):,} of {len(history):,} requests were judged.")
+    judged = f"{len(scores):,} of {len(history):,} requests were judged."
+    write_text(found.sentence, judged, *unread_lines(history))
     if json:
-        write_json({**found.as_dict(), "n_requests": len(history)})
+        counts = {"n_requests": len(history), "n_torn": history.n_torn}
+        write_json({**found.as_dict(), **counts})
     sys.exit(EXIT_CODES[found.outcome])
