@@ -42,7 +42,7 @@ def pytest_collection():
         gc.enable()
 
 
-# Files that two workers begin with, a row for each: what takes longest, so that neither is left
+# Files that the first two workers begin with, a row for each: what takes longest, so that neither is left
 # alone with it at the end, and together what shares something that takes long to import.
 FIRST = (
     # PyTorch.
@@ -59,11 +59,11 @@ FIRST = (
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items):
-    """Put the files above first: the first row at the start, the second where half is done.
+def pytest_collection_modifyitems(config, items):
+    """Put the files above first: the first row at the start, the second where a worker's begin.
 
-    `--dist=worksteal` gives each of two workers one half, in order; who has nothing left takes
-    from the end of the other's.
+    `--dist=worksteal` gives each worker as many, in order; who has nothing left takes from the end
+    of another's.
     """
     rows = [[ROOT / "tests" / f"{name}.py" for name in row] for row in FIRST]
     assert all(path.exists() for row in rows for path in row)
@@ -72,5 +72,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         of_file.get(item.path, rest).append(item)
     first, second = ([item for path in row for item in of_file[path]] for row in rows)
-    middle = max(0, len(items) // 2 - len(first))
+    n_workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    middle = max(0, len(items) // max(2, n_workers) - len(first))
     items[:] = [*first, *rest[:middle], *second, *rest[middle:]]

@@ -211,8 +211,8 @@ def test_of_many_questions_some_are_compared_on_and_all_are_fitted_on(monkeypatc
     fitted = fit_router(twice, target="quality >= best - 10 points", estimators=ONE)
     assert fitted.worth_it
     assert fitted.n_rows == 1000
-    assert fitted.verdict.n_rows == len(fitted.outcomes) == len(fitted.done.quality) == 400
-    assert len(set(fitted.outcomes.queries)) == 200
+    assert len(fitted.outcomes) == len(fitted.done.quality) == 400
+    assert fitted.verdict.n_rows == len(set(fitted.outcomes.queries)) == 200
     assert fitted.winner.estimator.memory_.n_rows_ == 1000
     assert fitted.winner.knows(table.queries).all()
     costs = dict(zip(table.candidates, table.mean_cost_usd, strict=True))
