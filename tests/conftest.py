@@ -42,8 +42,8 @@ def pytest_collection():
         gc.enable()
 
 
-# Files that the first two workers begin with, a row for each: what takes longest, so that neither is left
-# alone with it at the end, and together what shares something that takes long to import.
+# Files that the first two workers begin with, a row for each: what takes longest, so that none is
+# left alone with it at the end, and together what shares something that takes long to import.
 FIRST = (
     # PyTorch.
     ("test_contracts", "estimators/test_encoder", "estimators/test_contrastive",
