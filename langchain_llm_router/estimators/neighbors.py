@@ -28,7 +28,8 @@ class NearestNeighbors(MemoryBasedEstimator):
 
     Args:
         embeddings: Any LangChain `Embeddings`. If None, `LexicalEmbeddings`.
-        n_neighbors: Number of training queries to average; capped at the number of rows.
+        n_neighbors: Number of training rows to average; capped at the number of rows. Rows of one
+            query count each, so average them first, as the commands do.
         temperature: Weights are proportional to exp(cosine / temperature). If None, all
             neighbors weigh the same.
         memory: Index of the training vectors. If None, `ExactMemory`; for more than 100,000
