@@ -32,9 +32,9 @@ __all__ = [
 
 _LEXICAL_WIDTH = 2048
 _SAMPLES, _SAMPLE_ROWS = 4, 2000
-_PENALTY_GROWTH = (0.2, 0.0)
-"""Powers of the number of queries with which the best penalties of the mean and of the differences
-grow, as measured by tests/benchmarks/penalty_growth.py."""
+_PENALTY_GROWTH = 0.2
+"""Power of the number of queries with which the best penalty of the mean grows, as measured by
+tests/benchmarks/penalty_growth.py; that of the differences does not grow."""
 
 _ALPHAS = 10.0 ** np.arange(-3, 3.01, 0.25)
 
@@ -130,9 +130,8 @@ class Linear(EmbeddingEstimator):
         if len(distinct.first) == len(quality):
             sample = spectrum, targets, distinct.counts
         else:
-            roots = np.sqrt(distinct.counts)[:, None]
-            averaged = Spectrum((features[distinct.first] * roots).astype(np.float32))
-            sample = averaged, distinct.average(targets) * roots, distinct.counts
+            averaged = distinct.average(targets)
+            sample = _weighted(features[distinct.first], averaged, distinct.counts)
         self.alpha_ = self._choose_alpha([sample], _ALPHAS * distinct.counts.mean())
         weights, intercept = self._solve(
             lambda alpha, columns: spectrum.ridge(alpha, targets[:, columns]),
@@ -165,14 +164,12 @@ class Linear(EmbeddingEstimator):
                 counts = distinct.counts[some]
                 features -= np.average(features, axis=0, weights=counts).astype(np.float32)
                 own = averaged[some] - np.average(averaged[some], axis=0, weights=counts)
-                roots = np.sqrt(counts)[:, None]
-                yield Spectrum((features * roots).astype(np.float32)), own * roots, counts
+                yield _weighted(features, own, counts)
 
         n_more = n_distinct / min(n_distinct, _SAMPLE_ROWS)
         mean, differences = self._choose_alpha(samples(), _ALPHAS * distinct.counts.mean())
         if self.alpha is None:
-            mean *= n_more ** _PENALTY_GROWTH[0]
-            differences *= n_more ** _PENALTY_GROWTH[1]
+            mean *= n_more**_PENALTY_GROWTH
         self.alpha_ = mean, differences
         weights, intercept = self._solve(equations.ridge, equations.logistic, data.quality)
         self.coefficients_ = weights * scales[:, None]
@@ -282,6 +279,12 @@ class _Distinct:
         sums = np.zeros((len(self.first), targets.shape[1]))
         np.add.at(sums, self.groups, targets)
         return sums / self.counts[:, None]
+
+
+def _weighted(features: Vectors, targets: Floats, counts: Floats) -> _Sample:
+    """Return rows that stand for as many equal ones as they count."""
+    roots = np.sqrt(counts)[:, None]
+    return Spectrum((features * roots).astype(np.float32)), targets * roots, counts
 
 
 def _mean_and_differences(quality: Floats) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from typing import Any
 
 from langchain_llm_router.types.answers import visible_text
 from langchain_llm_router.verification.answer_forms import Form, alike, read_form
@@ -100,13 +101,9 @@ def is_non_answer(answer: str) -> bool:
 
     Agreement among such answers says nothing about the question.
     """
-    shown = visible_text(answer)
-    fields = read_object(shown)
+    shown, fields = _text_or_fields(answer)
     if fields is not None:
-        said = only_answer(fields)
-        if said is None:
-            return names_nothing(fields)
-        shown = said
+        return names_nothing(fields)
     text = without_markup(shown)
     stated = _stated(text)
     result = _result(text, stated)
@@ -122,19 +119,23 @@ def _result(text: str, stated: str | None) -> str:
     return result[:-1] if result[-2:] in _STOPPED else result
 
 
+def _text_or_fields(answer: str) -> tuple[str, dict[str, Any] | None]:
+    """Return the text of an answer, and its fields if it is an object that says more than one."""
+    shown = visible_text(answer)
+    fields = read_object(shown)
+    said = None if fields is None else only_answer(fields)
+    return (shown, fields) if said is None else (said, None)
+
+
 def _form(answer: str) -> Form:
     # The answers to one question are compared with each other, so each is read several times.
     return _short_form(answer) if len(answer) <= _MOST_CACHED else _read_form(answer)
 
 
 def _read_form(answer: str) -> Form:
-    shown = visible_text(answer)
-    fields = read_object(shown)
+    shown, fields = _text_or_fields(answer)
     if fields is not None:
-        said = only_answer(fields)
-        if said is None:
-            return object_form(fields, shown.strip())
-        shown = said
+        return object_form(fields, shown.strip())
     text = without_markup(shown)
     return read_form(_result(text, _stated(text)))
 

@@ -60,6 +60,7 @@ from langchain_llm_router.evaluation import (  # noqa: E402
     tiny_gap_warning,
     utility_sweep,
 )
+from langchain_llm_router.types.arrays import label_indices  # noqa: E402
 from tests.support.minilm import MiniLM  # noqa: E402
 from tests.support.shared_data import shared_data_folder  # noqa: E402
 
@@ -147,7 +148,7 @@ def group_mean(train: Outcomes, test: Outcomes, values: np.ndarray | None = None
 
 def random_split(outcomes: Outcomes, n: int, seed: int) -> tuple[Outcomes, Outcomes]:
     """About `n` random rows to learn from, the rest to test on; equal prompts stay together."""
-    prompts = np.unique(np.array(outcomes.queries), return_inverse=True)[1]
+    prompts = label_indices(outcomes.queries)
     rank = np.random.default_rng(seed).permutation(prompts.max() + 1)[prompts]
     limit = np.sort(rank)[n - 1]
     return outcomes.take(rank <= limit), outcomes.take(rank > limit)
